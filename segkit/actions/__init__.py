@@ -1,0 +1,1 @@
+"""What to do with a segment: personas and copy, predictions, measurement, refresh."""

@@ -1,0 +1,81 @@
+"""Signals: what sets a segment apart from everyone else, in behaviour and in what its customers buy."""
+
+import numpy as np
+import pandas as pd
+
+from segkit.customers.anticipate import mix_shares
+from segkit.customers.features import Signals
+from segkit.customers.profile import Z95
+from segkit.customers.terms import are_free_text, most_common, term_weights
+from segkit.vocabulary import describe, is_skewed
+
+FEWEST_BUYERS = 20  # of a segment; a need that fewer show is not told of it
+TERMS = 300  # most common categories or words that a need may come from
+COLUMNS = ["segment", "feature", "words", "unit", "value", "others", "effect", "effect_low", "effect_high"]
+
+
+def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
+    """Each feature of each segment against everyone else.
+
+    Takes  features; segment: id by customer_id, the same customers
+    Gives  one row per segment and feature: value and others (means, in the feature's unit), effect (difference of means in
+           standard deviations, on a log scale where the feature is skewed) with its 95 % interval; strongest first
+    """
+    read = features.apply(lambda column: np.log1p(column.clip(lower=0)) if is_skewed(column.name) else column)
+    spread = read.std().replace(0, np.nan)
+    scaled = ((read - read.mean()) / spread).fillna(0.0)
+    rows = []
+    for name, members in segment.groupby(segment):
+        inside = features.index.isin(members.index)
+        effect = scaled[inside].mean() - scaled[~inside].mean()
+        half = Z95 * np.sqrt(scaled[inside].var() / inside.sum() + scaled[~inside].var() / max((~inside).sum(), 1))
+        for feature in features.columns:
+            known = describe(feature)
+            values = features[feature]
+            at = effect[feature], effect[feature] - half[feature], effect[feature] + half[feature]
+            words = known.words if effect[feature] >= 0 else known.low
+            rows.append((name, feature, words, known.unit, values[inside].mean(), values[~inside].mean(), *at))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    order = table.assign(size=table["effect"].abs()).sort_values(
+        ["segment", "size", "feature"], ascending=[True, False, True]
+    )
+    return order.drop(columns="size").reset_index(drop=True).round(9)
+
+
+def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.DataFrame:
+    """What each segment over-buys: categories, or words of their names, by effect size.
+
+    Takes  signals with weights; segment: id by customer_id, in the order of the signals
+    Gives  segment, term, effect (difference of mean square-root shares, in standard deviations), share (mean share of what
+           members bought), others, buyers (share of members who bought it); terms with at least twenty buyers, strongest first
+
+    Parameters
+    ----------
+    most : terms told of each segment
+    """
+    if signals.weights is None:
+        return pd.DataFrame(columns=["segment", "term", "effect", "share", "others", "buyers"])
+    words = are_free_text(list(signals.categories))
+    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
+    terms = most_common(weights, names, most=TERMS, rarest=FEWEST_BUYERS)
+    shares, bought = mix_shares(weights, names, terms=terms)
+    spread = shares[bought].std(axis=0)
+    labels = segment.to_numpy()
+    tables = []
+    for name in sorted(set(labels)):
+        inside, outside = bought & (labels == name), bought & (labels != name)
+        effect = (shares[inside].mean(axis=0) - shares[outside].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        table = pd.DataFrame(
+            {
+                "segment": name,
+                "term": terms,
+                "effect": effect,
+                "share": np.square(shares[inside]).mean(axis=0),
+                "others": np.square(shares[outside]).mean(axis=0),
+                "buyers": (shares[inside] > 0).mean(axis=0),
+                "counted": (shares[inside] > 0).sum(axis=0),
+            }
+        )
+        table = table[(table["counted"] >= FEWEST_BUYERS) & (table["effect"] > 0)]
+        tables.append(table.sort_values(["effect", "term"], ascending=[False, True]).head(most).drop(columns="counted"))
+    return pd.concat(tables, ignore_index=True).round(9)

@@ -1,0 +1,124 @@
+"""The command `segkit`: status 0 done, 1 failed, 2 bad arguments or input; no traceback without --debug."""
+
+import ast
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from segkit import __version__
+from segkit.errors import SegkitError
+
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="segkit")
+def main() -> None:
+    """Customer micro-segments from raw events: who will do what next, and the proof."""
+
+
+@main.command()
+@click.option(
+    "--source", default="complete_journey", show_default=True, help="complete_journey, or a source's YAML file."
+)
+@click.option("--data", "data_dir", default="", help="Folder of the source's files; default: beside the YAML.")
+@click.option("--as-of", default="", help="ISO date, exclusive; default: the source's own.")
+@click.option(
+    "--lookback-days", default=182, show_default=True, type=click.IntRange(min=1), help="Days that features see."
+)
+@click.option(
+    "--horizon-days", default=91, show_default=True, type=click.IntRange(min=1), help="Days that are foreseen."
+)
+@click.option("--out", default=None, help="Run folder; default: reports/<source>/<as_of>.")
+@click.option("--steps", default=None, help="Only these notebooks and what they need: 03, 01-04 or 01,03.")
+@click.option(
+    "--previous", default=None, help="A finished run to compare with, or none; default: the latest good one before."
+)
+@click.option(
+    "--proof", default=None, type=click.Choice(["quick", "full"]), help="How thoroughly the segments are proved."
+)
+@click.option("--seed", default=7, show_default=True, type=int, help="Of every random choice.")
+@click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
+@click.option(
+    "-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of a notebook; may be repeated."
+)
+@DEBUG
+def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **options: Any) -> None:
+    """Run the chain of notebooks on a source and write its report; prints the path of index.html."""
+    from segkit.pages.chain import run_chain  # slow imports wait until they are needed
+
+    parameters = {name: _literal(text) for name, text in given}
+    if proof:
+        parameters["proof"] = proof
+    click.echo(_guarded(run_chain, debug=debug, parameters=parameters, **options))
+
+
+@main.command()
+@click.argument("source")
+@click.option("--data", "data_dir", default="", help="Folder of the source's files; default: beside the YAML.")
+@click.option("--as-of", default="", help="ISO date, exclusive; default: the source's own.")
+@click.option("--lookback-days", default=182, show_default=True, type=click.IntRange(min=1))
+@click.option("--horizon-days", default=91, show_default=True, type=click.IntRange(min=1))
+@DEBUG
+def check(debug: bool, **options: Any) -> None:
+    """Say what segkit understands of SOURCE, a YAML file, and whether it can carry a segmentation."""
+
+    def work(source: str, **others: Any) -> Any:
+        from segkit.data.check import check_source
+
+        return check_source(source, **others)
+
+    click.echo(_guarded(work, debug=debug, **options))
+
+
+@main.command()
+@click.option("--scenario", type=click.Choice(["retail", "saas"]), default="retail", show_default=True)
+@click.option("--customers", type=click.IntRange(min=1), default=2000, show_default=True)
+@click.option("--seed", default=7, show_default=True, type=int, help="Of every random choice.")
+@click.option("--out", required=True, help="Folder to write to.")
+@DEBUG
+def synth(debug: bool, **options: Any) -> None:
+    """Write made-up customers with planted needs, their source YAML, and the truth beside it."""
+
+    def work(**others: Any) -> Any:
+        from segkit.data.synth import write_scenario
+
+        return write_scenario(**others)
+
+    click.echo(_guarded(work, debug=debug, **options))
+
+
+def _guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
+    """The result of some work; an error ends the command with one message and its status."""
+    try:
+        return work(**options)
+    except SegkitError as error:
+        _end(str(error), status=error.status, debug=debug)
+    except KeyboardInterrupt:
+        _end("interrupted", status=1, debug=debug)
+    except Exception as error:  # the last door: whatever else is wrong is said in a line
+        first = str(error).strip().splitlines()
+        _end(
+            f"{type(error).__name__}: {first[0] if first else 'no message'} (--debug shows where)",
+            status=1,
+            debug=debug,
+        )
+
+
+def _end(message: str, *, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"segkit: {message}", err=True)
+    sys.exit(status)
+
+
+def _literal(text: str) -> Any:
+    """A value as a notebook's parameters cell would have it: whole number, fraction, True, False, else text."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, bool | int | float) else text

@@ -1,0 +1,257 @@
+"""The anticipation space: a customer described by what they are expected to do next.
+
+One horizon back, a linear map is learnt from features (behaviour, and the mix of what was bought) to what customers
+then did: how much, how often, and of what. Applied to today's features it says what to expect. The whole map is
+linear after a clip, so that a warehouse, a service and a notebook can all apply it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.linear_model import RidgeCV
+
+from segkit.customers.features import Signals
+from segkit.customers.outcomes import Outcomes
+from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.vocabulary import block_of, is_skewed
+
+AXES = 4  # principal axes kept; more of them follow the mix more closely and spend less
+VALUE_WEIGHT = 1.4  # of how much and how often against of what; larger buys spend, costs mix (FINDINGS: a trade)
+COMPONENTS = 40  # of the TF-IDF-weighted log category amounts
+MIX_TERMS = 200  # categories or words whose share is foreseen
+CLIP = 5.0  # standard deviations; one giant customer must not bend the map
+PENALTIES = np.logspace(0, 5, 16)
+ROUND = 9
+
+
+@dataclass(frozen=True)
+class Space:
+    """The learnt map. `behaviour_*` act on clipped z-scores of features, `term_*` on log(1 + amount of a term)."""
+
+    features: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    terms: tuple[str, ...]
+    words: bool
+    mix_terms: tuple[str, ...]
+    outcome_names: tuple[str, ...]
+    behaviour_outcomes: np.ndarray  # features x (outcomes + mix terms)
+    term_outcomes: np.ndarray  # terms x (outcomes + mix terms)
+    constant_outcomes: np.ndarray
+    rotation: np.ndarray  # (outcomes + mix terms) x axes
+    centre: np.ndarray
+
+
+@dataclass(frozen=True)
+class Anticipation:
+    """`axes`: coordinates in the space; `outcomes`: expected log(1 + amount); `mix`: expected square-root shares."""
+
+    axes: pd.DataFrame
+    outcomes: pd.DataFrame
+    mix: pd.DataFrame
+
+
+def learn_space(
+    then: Signals, outcomes: Outcomes, *, axes: int = AXES, value_weight: float = VALUE_WEIGHT, seed: int = 7
+) -> Space:
+    """Learn what the signals of one horizon ago said about what came.
+
+    Takes  then: signals at `as_of` - horizon; outcomes: what those customers did in the horizon, same order
+    Gives  Space: apply it with `anticipate` to the signals of any date
+
+    Parameters
+    ----------
+    axes : more axes follow the mix more closely, at the cost of spend
+    value_weight : weight of spend and orders against the mix of categories
+    seed : the same seed gives the same space on one machine
+    """
+    mean, scale = _moments(then.features)
+    behaviour = _z_scores(then.features, mean=mean, scale=scale)
+    words = then.weights is not None and are_free_text(list(then.categories))
+    terms, basis = _term_basis(then, words=words, seed=seed)
+    logs = _term_logs(then, terms=terms, words=words)
+    design = np.hstack([behaviour, logs @ basis])
+    names, values = value_outcomes(outcomes)
+    value_map, value_constant = _ridge(design, values)
+    mix_terms, mix_map, mix_constant = _mix_map(design, outcomes, words=words)
+    joined = np.hstack([value_map, mix_map])
+    constant = np.hstack([value_constant, mix_constant])
+    expected = design @ joined + constant
+    weights = _part_weights(expected, n_values=len(names), value_weight=value_weight)
+    centre = expected.mean(axis=0)
+    rotation = _principal((expected - centre) * weights, axes=axes, seed=seed)
+    cut = behaviour.shape[1]
+    return Space(
+        features=tuple(then.features.columns),
+        mean=mean,
+        scale=scale,
+        terms=tuple(terms),
+        words=words,
+        mix_terms=tuple(mix_terms),
+        outcome_names=tuple(names),
+        behaviour_outcomes=joined[:cut],
+        term_outcomes=basis @ joined[cut:],
+        constant_outcomes=constant,
+        rotation=weights[:, None] * rotation,
+        centre=centre,
+    )
+
+
+def balanced_space(now: Signals, *, axes: int = AXES, seed: int = 7) -> Space:
+    """The stand-in where history is too short to learn from: behaviour itself, each block of features weighing the same.
+
+    Takes  now: signals at `as_of`
+    Gives  Space that foresees nothing (no outcome, no mix); its axes are the principal axes of balanced behaviour
+    """
+    mean, scale = _moments(now.features)
+    words = now.weights is not None and are_free_text(list(now.categories))
+    terms, basis = _term_basis(now, words=words, seed=seed)
+    blocks = pd.Series([block_of(name) for name in now.features.columns] + ["needs"] * basis.shape[1])
+    weights = (1.0 / np.sqrt(blocks.map(blocks.value_counts()))).to_numpy()
+    cut = len(now.features.columns)
+    design = np.hstack(
+        [_z_scores(now.features, mean=mean, scale=scale), _term_logs(now, terms=terms, words=words) @ basis]
+    )
+    centre = design.mean(axis=0)
+    rotation = weights[:, None] * _principal((design - centre) * weights, axes=axes, seed=seed)
+    return Space(
+        features=tuple(now.features.columns),
+        mean=mean,
+        scale=scale,
+        terms=tuple(terms),
+        words=words,
+        mix_terms=(),
+        outcome_names=(),
+        behaviour_outcomes=np.eye(cut, design.shape[1]),
+        term_outcomes=np.hstack([np.zeros((len(terms), cut)), basis]),
+        constant_outcomes=np.zeros(design.shape[1]),
+        rotation=rotation,
+        centre=centre,
+    )
+
+
+def anticipate(space: Space, signals: Signals) -> Anticipation:
+    """Say what is expected of each customer next.
+
+    Takes  space; signals with every feature of the space (columns beyond them are ignored), any date
+    Gives  Anticipation, indexed as the features: coordinates (no unit), expected log amounts, expected square-root shares
+    """
+    features = signals.features[list(space.features)]
+    behaviour = _z_scores(features, mean=space.mean, scale=space.scale)
+    logs = _term_logs(signals, terms=list(space.terms), words=space.words)
+    expected = behaviour @ space.behaviour_outcomes + logs @ space.term_outcomes + space.constant_outcomes
+    axes = (expected - space.centre) @ space.rotation
+    index, cut, end = features.index, len(space.outcome_names), len(space.outcome_names) + len(space.mix_terms)
+    names = [f"axis_{i + 1}" for i in range(axes.shape[1])]
+    return Anticipation(
+        axes=pd.DataFrame(axes, index=index, columns=names).round(ROUND),
+        outcomes=pd.DataFrame(expected[:, :cut], index=index, columns=list(space.outcome_names)).round(ROUND),
+        mix=pd.DataFrame(expected[:, cut:end], index=index, columns=list(space.mix_terms)).round(ROUND),
+    )
+
+
+def value_outcomes(outcomes: Outcomes) -> tuple[list[str], np.ndarray]:
+    """log(1 + spend) where there is money, log(1 + orders), else log(1 + active days)."""
+    totals = outcomes.totals
+    names = [n for n in ("spend", "orders") if n in totals and totals[n].to_numpy().any()] or ["active_days"]
+    return names, np.log1p(totals[names].clip(lower=0).to_numpy())
+
+
+def _ridge(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients in the units of the values; the penalty is chosen on standardised ones."""
+    spread = values.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    middle = values.mean(axis=0)
+    fit = RidgeCV(PENALTIES).fit(design, (values - middle) / spread)
+    return np.atleast_2d(fit.coef_).T * spread, np.atleast_1d(fit.intercept_) * spread + middle
+
+
+def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Map to square-root shares of the most common terms, learnt on customers who bought any of them."""
+    nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
+    if outcomes.weights is None:
+        return nothing
+    weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=words)
+    terms = most_common(weights, names, most=MIX_TERMS)
+    shares, bought = mix_shares(weights, names, terms=terms)
+    if len(terms) < 2 or bought.sum() < 2 * COMPONENTS:
+        return nothing
+    fit = RidgeCV(PENALTIES).fit(design[bought], shares[bought])
+    return terms, fit.coef_.T, fit.intercept_
+
+
+def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Square roots of the shares of the terms in what was bought (Hellinger), and who bought any of them."""
+    amounts = aligned(weights, names, to=terms).toarray()
+    total = amounts.sum(axis=1)
+    bought = total > 0
+    return np.sqrt(amounts / np.where(bought, total, 1.0)[:, None]), bought
+
+
+def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -> np.ndarray:
+    """Values are standardised and share one weight; the mix is divided by its first singular value."""
+    spread = expected.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    mix = expected[:, n_values:] - expected[:, n_values:].mean(axis=0)
+    first = np.linalg.norm(mix, ord=2) / np.sqrt(len(mix)) if mix.shape[1] else 1.0
+    value_part = value_weight / np.sqrt(n_values) / spread[:n_values]
+    return np.hstack([value_part, np.full(mix.shape[1], 1.0 / first if first > 0 else 0.0)])
+
+
+def _principal(points: np.ndarray, *, axes: int, seed: int) -> np.ndarray:
+    """Loadings of the principal axes (columns x axes); each points to where its largest loading is positive."""
+    kept = min(axes, points.shape[1])
+    loadings = PCA(kept, svd_solver="full", random_state=seed).fit(points).components_.T
+    largest = np.abs(loadings).argmax(axis=0)
+    return loadings * np.where(loadings[largest, np.arange(kept)] < 0, -1.0, 1.0)
+
+
+def _moments(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    values = _unskewed(features)
+    scale = values.std(axis=0)
+    return values.mean(axis=0), np.where(scale > 0, scale, 1.0)
+
+
+def _z_scores(features: pd.DataFrame, *, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.clip((_unskewed(features) - mean) / scale, -CLIP, CLIP)
+
+
+def _unskewed(features: pd.DataFrame) -> np.ndarray:
+    """log(1 + value) for the features the vocabulary calls skewed."""
+    skewed = np.array([is_skewed(name) for name in features.columns])
+    values = features.to_numpy(dtype=float)
+    return np.where(skewed, np.log1p(np.maximum(values, 0.0)), values)
+
+
+def _term_basis(then: Signals, *, words: bool, seed: int) -> tuple[list[str], np.ndarray]:
+    """Inverse document frequency and truncated SVD as one matrix: terms x components, scaled to unit largest spread."""
+    if then.weights is None:
+        return [], np.zeros((0, 0))
+    weights, names = term_weights(then.weights, list(then.categories), words=words)
+    terms = sorted(most_common(weights, names, most=len(names)))
+    if len(terms) < 2:
+        return [], np.zeros((0, 0))
+    logs = _log1p(aligned(weights, names, to=terms))
+    bought = np.asarray((logs > 0).sum(axis=0)).ravel()
+    idf = np.log((1 + logs.shape[0]) / (1 + bought)) + 1
+    kept = min(COMPONENTS, len(terms) - 1)
+    weighted = sparse.csr_matrix(logs.multiply(idf))
+    components = TruncatedSVD(kept, random_state=seed).fit(weighted).components_.T * idf[:, None]
+    spread = (logs @ components).std(axis=0).max()
+    return terms, components * (3.0 / spread if spread > 0 else 1.0)
+
+
+def _term_logs(signals: Signals, *, terms: list[str], words: bool) -> sparse.csr_array:
+    if signals.weights is None or not terms:
+        return sparse.csr_array((len(signals.features), len(terms)))
+    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
+    return _log1p(aligned(weights, names, to=terms))
+
+
+def _log1p(weights: sparse.csr_array) -> sparse.csr_array:
+    logs = weights.copy()
+    logs.data = np.log1p(np.maximum(logs.data, 0.0))
+    return logs

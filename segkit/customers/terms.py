@@ -1,0 +1,51 @@
+"""Terms: the categories customers buy in, or the words of their names where there are too many to count."""
+
+import re
+
+import numpy as np
+from scipy import sparse
+
+MOST_CATEGORIES = 500  # more distinct names than this are free text: needs come from their words
+RAREST = 5  # customers; a term that fewer bought says nothing that would hold
+WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def are_free_text(names: list[str]) -> bool:
+    return len(names) > MOST_CATEGORIES
+
+
+def term_weights(weights: sparse.csr_array, names: list[str], *, words: bool) -> tuple[sparse.csr_array, list[str]]:
+    """Sum what was bought by category into what was bought by term.
+
+    Takes  weights: customers x categories; names: of the categories
+    Gives  customers x terms, and the terms, sorted; the categories themselves where `words` is false
+
+    Parameters
+    ----------
+    words : split names into their distinct lower-case words; a product counts for each word of its name
+    """
+    if not words:
+        return weights, list(names)
+    split = [sorted({w.lower() for w in WORD.findall(name)}) for name in names]
+    terms = sorted({w for words_of in split for w in words_of})
+    position = {term: i for i, term in enumerate(terms)}
+    rows = np.repeat(np.arange(len(names)), [len(s) for s in split])
+    columns = np.array([position[w] for words_of in split for w in words_of], dtype=int)
+    spread = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(names), len(terms)))
+    return weights @ spread, terms
+
+
+def aligned(weights: sparse.csr_array, terms: list[str], *, to: list[str]) -> sparse.csr_array:
+    """The same matrix with the columns of `to`: unknown terms are dropped, terms nobody bought are zero."""
+    position = {term: i for i, term in enumerate(to)}
+    coo = weights.tocoo()
+    column = np.array([position.get(t, -1) for t in terms], dtype=int)[coo.col] if len(terms) else coo.col
+    kept = column >= 0
+    return sparse.csr_array((coo.data[kept], (coo.row[kept], column[kept])), shape=(weights.shape[0], len(to)))
+
+
+def most_common(weights: sparse.csr_array, terms: list[str], *, most: int, rarest: int = RAREST) -> list[str]:
+    """The terms that most customers bought, most common first; equal counts by name."""
+    counts = np.asarray((weights > 0).sum(axis=0)).ravel()
+    order = sorted((i for i in range(len(terms)) if counts[i] >= rarest), key=lambda i: (-counts[i], terms[i]))
+    return [terms[i] for i in order[:most]]

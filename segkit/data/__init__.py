@@ -1,0 +1,1 @@
+"""The data floor: sources into the contract, synthetic customers, and the run folders."""

@@ -1,0 +1,104 @@
+"""Build a run beside its place and swap it in when whole, so that the last good one survives every failure."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segkit.data.store import load_run
+from segkit.errors import RunError
+
+
+@contextmanager
+def build_aside(out: str | Path) -> Iterator[Path]:
+    """Hold the place of a run and give an empty folder beside it to build in.
+
+    Takes  the folder the run will have: missing, empty, or an earlier run
+    Gives  the path of <out>.building-<process>; what is left of it at the end is removed
+
+    Raises
+    ------
+    RunError : another run is being built for the same place, or the place holds something else
+    """
+    out = Path(out)
+    _refuse_other_content(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        _tidy(out)
+        building = out.with_name(f"{out.name}.building-{os.getpid()}")
+        building.mkdir()
+        try:
+            yield building
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def swap_in(building: Path, out: Path) -> None:
+    """Put a whole run in its place; the one that was there goes once the new one stands."""
+    replaced = out.with_name(f"{out.name}.replaced")
+    if out.exists():
+        out.rename(replaced)
+    building.rename(out)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def keep_failed(building: Path, out: Path) -> Path:
+    """Keep a run that failed as <out>.failed, in place of an earlier failure; gives its path."""
+    failed = out.with_name(f"{out.name}.failed")
+    shutil.rmtree(failed, ignore_errors=True)
+    building.rename(failed)
+    return failed
+
+
+def latest_good(root: str | Path, *, before: str) -> Path | None:
+    """The finished run under a folder with the latest as_of that is strictly earlier than a date.
+
+    Takes  the folder that holds the runs of one source; before: ISO date
+    Gives  the path of the run, or None when there is none
+    """
+    found = []
+    for record in sorted(Path(root).glob("*/run.json")):
+        run = load_run(record.parent)
+        as_of = run.parameters().get("as_of", "")
+        if run.record().get("outcome") == "done" and as_of and as_of < before:
+            found.append((as_of, record.parent.name, record.parent))
+    return max(found)[-1] if found else None
+
+
+def _refuse_other_content(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
+        raise RunError(f"{out}: the folder holds files but no run.json, so it is not a run. Give another --out.")
+
+
+def _tidy(out: Path) -> None:
+    """Clear what a killed process left; bring back a run that was moved away and not yet replaced."""
+    replaced = out.with_name(f"{out.name}.replaced")
+    if replaced.exists() and not out.exists():
+        replaced.rename(out)
+    for left in [replaced, *out.parent.glob(f"{out.name}.building-*")]:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold a lock that the system frees when the process ends, however it ends."""
+    path = out.with_name(f".{out.name}.lock")
+    handle = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            still_there = path.exists() and os.fstat(handle).st_ino == path.stat().st_ino
+        except BlockingIOError:
+            still_there = False
+        if not still_there:
+            raise RunError(f"{out}: another `segkit run` is building this run. Wait for it, or give another --out.")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)

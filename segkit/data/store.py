@@ -1,0 +1,294 @@
+"""Run folders: the only place that writes them, so that a run is read-only once done, and byte-equal when repeated."""
+
+import io
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segkit import schema
+from segkit.errors import RunError
+
+DECIMALS = 6  # of the floats in summary.json
+FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+ROWS_AT_ONCE = 1_000_000  # a row group of a streamed table
+SORT_KEYS = ("customer_id", "day", "category")  # of tables that are streamed to their file
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same arrays give the same bytes
+MAKERS = {  # table -> the notebook that writes it
+    **dict.fromkeys(
+        ("days", "day_categories", "profile", "kpis", "activity", "retention", "features", "dormant"), "01_profile"
+    ),
+    **dict.fromkeys(("anticipation", "foresight", "map"), "02_embed"),
+    **dict.fromkeys(("assignments", "segments", "frontier", "rivals", "needs", "signals"), "03_segments"),
+    **dict.fromkeys(("personas", "facts"), "04_personas"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: tables, headline numbers and the model, with what they were made from.
+
+    Parameters
+    ----------
+    path : the folder; it holds run.json
+    step : the notebook that writes, recorded with each table; "" for a reader
+    """
+
+    path: Path
+    step: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Everything in run.json: parameters, source, previous, versions, steps, tables, outcome."""
+        return _read_json(self.path / "run.json")
+
+    def parameters(self) -> dict[str, Any]:
+        """What the run was made with: source, as_of (ISO date, never empty), lookback_days, horizon_days, seed, ..."""
+        return dict(self.record()["parameters"])
+
+    def has(self, name: str) -> bool:
+        """Whether the run holds the table."""
+        return self._table_path(name).is_file()
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table of the run, as it was written, with a plain index.
+
+        Raises
+        ------
+        RunError : no such table; the message names the notebook that makes it
+        """
+        if not self.has(name):
+            maker = MAKERS.get(name)
+            held = sorted(path.stem for path in (self.path / "tables").glob("*.parquet"))
+            step = (
+                f"Run {maker} on this run folder first" if maker else "No notebook is known to make it: check the name"
+            )
+            raise RunError(
+                f"{self.path.name}: there is no table '{name}' (it holds {', '.join(held) or 'none'}). {step}."
+            )
+        return pq.read_table(self._table_path(name)).to_pandas()
+
+    def scan(self, name: str) -> ir.Table:
+        """A table of the run to be queried where it lies, by DuckDB, without reading it whole."""
+        if not self.has(name):
+            self.table(name)  # says which notebook makes it
+        return _engine().read_parquet(self._table_path(name))
+
+    def write(self, table: pd.DataFrame | ir.Table, name: str) -> None:
+        """Check a table and keep it as tables/<name>.parquet; the same rows in the same order give the same bytes.
+
+        Takes  a table; a named index becomes columns, an unnamed one is dropped; or an Ibis expression, which is
+               streamed to the file, sorted by its key columns (customer_id, day, category)
+
+        Raises
+        ------
+        SchemaError : the table is not as segkit.schema says
+        RunError : the run is finished, and so read-only
+        """
+        self._refuse_if_finished()
+        if isinstance(table, ir.Table):
+            self._write_expression(table, name)
+            return
+        named = [level for level in table.index.names if level is not None]
+        plain = table.reset_index() if named else table.reset_index(drop=True)
+        schema.check(plain, name=name)
+        arrow = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+        buffer = io.BytesIO()
+        pq.write_table(arrow, buffer, compression="zstd")
+        _write_bytes(self._table_path(name), buffer.getvalue())
+        self.update(tables={**self.record().get("tables", {}), name: self.step})
+
+    def note(self, figures: Mapping[str, Any]) -> None:
+        """Merge headline numbers into summary.json.
+
+        Takes  flat names to numbers, text, flags or None; not-a-number and infinity become null
+        """
+        self._refuse_if_finished()
+        bad = sorted(name for name in figures if not FIGURE_NAME.fullmatch(name))
+        if bad:
+            raise RunError(f"summary: {bad} are not flat names such as 'forward.spend_r2'. Rename them.")
+        merged = {**self.summary(), **{name: _plain(value) for name, value in figures.items()}}
+        _write_json(self.path / "summary.json", merged)
+
+    def summary(self) -> dict[str, Any]:
+        """The headline numbers noted so far: flat names, floats rounded to six decimals."""
+        path = self.path / "summary.json"
+        return _read_json(path) if path.is_file() else {}
+
+    def save_model(self, arrays: Mapping[str, np.ndarray], *, meta: Mapping[str, Any] | None = None) -> None:
+        """Keep what is needed to place a customer: model/arrays.npz and model/model.json; nothing executable.
+
+        Takes  arrays of numbers, flags or fixed-width text by name; meta: what JSON can hold
+        """
+        self._refuse_if_finished()
+        objects = sorted(name for name, array in arrays.items() if np.asarray(array).dtype.hasobject)
+        if objects:
+            raise RunError(
+                f"model: the arrays {objects} hold Python objects. Give them a number or fixed-width text type."
+            )
+        _write_bytes(self.path / "model" / "arrays.npz", _npz(arrays))
+        _write_json(self.path / "model" / "model.json", dict(meta or {}))
+
+    def load_model(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays by name and the meta that save_model kept."""
+        folder = self.path / "model"
+        if not (folder / "arrays.npz").is_file():
+            raise RunError(f"{self.path.name}: there is no model. Run 03_segments on this run folder first.")
+        with np.load(folder / "arrays.npz", allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}, _read_json(folder / "model.json")
+
+    def update(self, **fields: Any) -> None:
+        """Replace top-level fields of run.json."""
+        _write_json(self.path / "run.json", {**self.record(), **fields})
+
+    def write_text(self, text: str, name: str) -> Path:
+        """Keep a page or another text file of the run (UTF-8); gives its path."""
+        _write_bytes(self.path / name, text.encode("utf-8"))
+        return self.path / name
+
+    def _write_expression(self, table: ir.Table, name: str) -> None:
+        path = self._table_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        keys = [key for key in SORT_KEYS if key in table.columns]
+        rows = _batches(table.order_by(keys))
+        with pq.ParquetWriter(aside, rows.schema, compression="zstd") as file:
+            for batch in rows:
+                file.write_batch(batch)
+        os.replace(aside, path)
+        self.update(tables={**self.record().get("tables", {}), name: self.step})
+
+    def _table_path(self, name: str) -> Path:
+        if not TABLE_NAME.fullmatch(name):
+            raise RunError(f"'{name}' is not a table name: lower-case letters, digits and _ only.")
+        return self.path / "tables" / f"{name}.parquet"
+
+    def _refuse_if_finished(self) -> None:
+        if self.record().get("outcome") == "done":
+            raise RunError(
+                f"{self.path.name}: the run is finished, and so read-only. Give another run_dir, or `segkit run` again."
+            )
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """An existing run folder, to read from.
+
+    Raises
+    ------
+    RunError : the folder is not there or is not a run
+    """
+    path = Path(run_dir)
+    if not (path / "run.json").is_file():
+        raise RunError(f"{path}: not a run folder (no run.json). Make one with `segkit run`.")
+    run = Run(path)
+    if not isinstance(run.record().get("parameters"), dict):
+        raise RunError(f"{path / 'run.json'}: no parameters in it, so it was not made by segkit. Make a new run.")
+    return run
+
+
+def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", **parameters: Any) -> Run:
+    """A run folder to write to: made when missing, emptied of tables when they were made with other parameters.
+
+    Takes  a folder; the parameters that decide what the tables hold (source, as_of, lookback_days, ...)
+    Gives  Run, which holds only tables made with these parameters
+
+    Parameters
+    ----------
+    step : the notebook that writes
+    outcome : "scratch" (may be overwritten) or "building" (part of a chain); kept when the run exists
+
+    Raises
+    ------
+    RunError : the run is finished, or the folder holds something else
+    """
+    path = Path(run_dir)
+    if not (path / "run.json").is_file():
+        if path.is_dir() and any(path.iterdir()):
+            raise RunError(f"{path}: the folder holds files but no run.json, so it is not a run. Give another folder.")
+        _write_json(path / "run.json", {"parameters": parameters, "tables": {}, "steps": {}, "outcome": outcome})
+    run = Run(path, step)
+    run._refuse_if_finished()
+    held = run.parameters()
+    if any(held.get(name) != value for name, value in parameters.items()):
+        _empty(path)
+        run.update(parameters={**held, **parameters}, tables={}, steps={})
+    return run
+
+
+def _empty(path: Path) -> None:
+    """Remove what this module writes into a run, and nothing else."""
+    for pattern in ("tables/*.parquet", "model/arrays.npz", "model/model.json", "summary.json"):
+        for file in path.glob(pattern):
+            file.unlink()
+
+
+def _batches(table: ir.Table) -> pa.RecordBatchReader:
+    """The rows of an expression in slices (Ibis 12 asks DuckDB 2 for a method it no longer has, hence its own call)."""
+    con = table.get_backend().con
+    return con.execute(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(ROWS_AT_ONCE)
+
+
+@cache
+def _engine() -> ibis.BaseBackend:
+    """The DuckDB connection that reads the tables of runs; it holds nothing."""
+    return ibis.duckdb.connect()
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of an npz file: names sorted, dates fixed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(arrays):
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=ZIP_DATE)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(arrays[name]), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: floats rounded, not-a-number and infinity as None, dates as ISO text."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, date):
+        return value.isoformat()
+    number = float(value)
+    return round(number, DECIMALS) if math.isfinite(number) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: cannot be read as JSON ({error}). The run is broken: make a new one.") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    _write_bytes(path, (text + "\n").encode("utf-8"))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    os.replace(aside, path)

@@ -1,0 +1,248 @@
+"""Made-up customers with needs planted in what they do, not in who they are, and the truth beside them."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from segkit.data.spec import CONTRACT
+from segkit.errors import InputError
+
+SCENARIOS = ("retail", "saas")
+START, DAYS = "2024-01-01", 425  # history; enough for the default lookback and two horizons
+CAMPAIGN_DAY, CAMPAIGN_DAYS = 365, 28  # when the planted campaign is sent, and for how long it works
+TREATED_SHARE = 0.5
+OWN_CATEGORIES_SHARE = 0.75  # of a customer's lines that come from the categories of their need
+LIKENESS = 60.0  # larger makes customers of one need more alike (concentration of a Dirichlet)
+VISITS_MOST = 20.0  # in 30 days, before any lift, so that no lift meets the ceiling of one visit a day
+RATE_SPREAD = 0.25  # standard deviation of log visits between customers of one need
+LIFECYCLES = {"steady": 0.7, "new": 0.1, "fading": 0.12, "gone": 0.08}
+FEEDBACK_SHARE = 0.02  # of visits after which the customer writes something
+SAYS_SHARE = 0.7  # of what is written that speaks of the need
+SMALL_TALK = ("thank you", "all good", "could be better", "will come again", "not today", "see you soon", "as always")
+KNOWN_SHARE = 0.8  # of customers whose profile is known
+ITEMS = 12  # products in a category
+CHUNK_CUSTOMERS = 2_000
+ZONE = "Europe/Berlin"
+
+
+def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int = 7) -> str:
+    """Write a made-up company: events, customers, a source for both, and what was planted.
+
+    Takes  retail (purchases with money) or saas (product use, monthly invoices)
+    Gives  the path of the source; beside it events.parquet, customers.csv, and truth.parquet: customer_id, need,
+           lifecycle, turn_day (from 0: new come, fading begin to fade, gone stop), visits_30_days, treated
+           (got the campaign), lift (share of extra visits that it brings to one of that need in its 28 days)
+
+    Parameters
+    ----------
+    customers : how many; at least one for each need
+    out : folder to write to; made if it is not there
+    seed : the same seed gives the same bytes
+
+    Raises
+    ------
+    InputError : no such scenario, or fewer customers than needs
+    """
+    if scenario not in SCENARIOS:
+        raise InputError(f"scenario {scenario!r} is not known. Use one of: {', '.join(SCENARIOS)}.")
+    world = yaml.safe_load(resources.files("segkit.data").joinpath("scenarios.yaml").read_text(encoding="utf-8"))[
+        scenario
+    ]
+    if customers < len(world["needs"]):
+        raise InputError(
+            f"customers {customers} is fewer than the {len(world['needs'])} needs of {scenario}. Ask for more."
+        )
+    rng = np.random.default_rng(seed)
+    truth = plant(world, customers=customers, rng=rng)
+    parts = [
+        _visits(world, truth.iloc[start : start + CHUNK_CUSTOMERS], rng=rng)
+        for start in range(0, customers, CHUNK_CUSTOMERS)
+    ]
+    lines = pd.concat([part for pair in parts for part in pair], ignore_index=True)
+    extra = [_campaign(truth), *([_invoices(world, truth)] if scenario == "saas" else [])]
+    events = pd.concat([lines, *extra], ignore_index=True).sort_values(
+        ["at", "customer", "event", "item"], kind="stable", ignore_index=True
+    )
+    return _write(scenario, world, events=events, truth=truth, people=_people(world, truth, rng=rng), out=Path(out))
+
+
+def plant(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw who has which need, lifecycle and treatment: one row per customer, all independent of one another."""
+    needs = pd.DataFrame(world["needs"])
+    drawn = np.concatenate([np.arange(len(needs)), rng.integers(0, len(needs), customers - len(needs))])
+    rng.shuffle(drawn)
+    truth = pd.DataFrame({"customer_id": [f"C{n:06d}" for n in rng.permutation(customers)]})
+    truth["need"], truth["number"] = needs["need"].to_numpy()[drawn], drawn
+    truth["lifecycle"] = rng.choice(list(LIFECYCLES), size=customers, p=list(LIFECYCLES.values()))
+    truth["turn_day"] = rng.integers(DAYS // 3, DAYS - 90, customers)
+    spread = np.exp(rng.normal(0, RATE_SPREAD, customers))
+    truth["visits_30_days"] = np.minimum(needs["visits"].to_numpy()[drawn] * spread, VISITS_MOST)
+    truth["treated"] = rng.random(customers) < TREATED_SHARE
+    truth["lift"] = needs["lift"].to_numpy()[drawn]
+    return truth
+
+
+def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines of all visits of some customers, and what they wrote after a few of them."""
+    rate = truth["visits_30_days"].to_numpy()[:, None] / 30 * _life(truth) * _campaign_factor(truth)
+    who, day = np.nonzero(rng.random(rate.shape) < rate)  # at most one visit a day, so that a lift is exactly one
+    needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()[who]]
+    minutes = np.clip(rng.normal(needs["hour"].to_numpy() * 60, 90), 0, 1439).astype(int)
+    customer = truth["customer_id"].to_numpy()[who]
+    visits = pd.DataFrame(
+        {
+            "customer": customer,
+            "at": _moment(day, minutes),
+            "order": [f"{c}-{d}" for c, d in zip(customer, day, strict=True)],
+            "channel": np.where(rng.random(len(who)) < needs["online"].to_numpy(), "online", "store"),
+            "says": needs["says"].to_numpy(),
+        }
+    )
+    if world["event"] != "purchase":
+        visits["channel"] = np.where(visits["channel"] == "online", "mobile", "web")
+    written = visits[rng.random(len(visits)) < FEEDBACK_SHARE]
+    small, own = rng.choice(SMALL_TALK, len(written)), rng.random(len(written)) < SAYS_SHARE
+    feedback = written[["customer", "at"]].assign(
+        event="feedback", text=np.where(own, written["says"] + ", " + small, small)
+    )
+    return _lines(world, visits.drop(columns="says"), truth=truth, who=who, rng=rng), feedback
+
+
+def _lines(
+    world: dict, visits: pd.DataFrame, *, truth: pd.DataFrame, who: np.ndarray, rng: np.random.Generator
+) -> pd.DataFrame:
+    """One row per thing bought or used in a visit; money for purchases only."""
+    needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()]
+    count = 1 + rng.poisson(needs["lines"].to_numpy()[who] - 1)
+    row = np.repeat(np.arange(len(visits)), count)
+    owner = who[row]
+    names, weights = _weights(world, truth, rng=rng)
+    picks = (rng.random(len(row))[:, None] > np.cumsum(weights, axis=1)[owner]).sum(axis=1).clip(0, len(names) - 1)
+    items = np.minimum(rng.zipf(1.6, len(row)), ITEMS) - 1
+    lines = visits.iloc[row].reset_index(drop=True).assign(event=world["event"], category=np.array(names)[picks])
+    lines["item"] = [f"{pick:03d}-{item:02d}" for pick, item in zip(picks, items, strict=True)]
+    if world["event"] != "purchase":
+        return lines
+    quantity = 1 + rng.poisson(0.3, len(row))
+    own = rng.random(len(row)) < needs["own"].to_numpy()[owner]
+    deal = np.where(rng.random(len(row)) < needs["deals"].to_numpy()[owner], 0.25, 0.0)
+    full = (
+        (1 + (picks * 7 % 11))
+        * (1 + items / 20)
+        * needs["price"].to_numpy()[owner]
+        * np.where(own, 0.7, 1.0)
+        * quantity
+    )
+    return lines.assign(
+        quantity=quantity,
+        private_label=own,
+        amount=(full * (1 - deal)).round(2),
+        discount=(full * deal).round(2),
+        cost=(full * 0.7).round(2),
+    )
+
+
+def _weights(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+    """Names of categories, and each customer's share of lines for each."""
+    own = [category for need in world["needs"] for category in need["categories"]]
+    names = list(dict.fromkeys([*own, *world["staples"]]))
+    base = np.full((len(world["needs"]), len(names)), 0.02 / len(names))
+    for number, need in enumerate(world["needs"]):
+        base[number, [names.index(c) for c in need["categories"]]] += OWN_CATEGORIES_SHARE / len(need["categories"])
+        base[number, [names.index(c) for c in world["staples"]]] += (0.98 - OWN_CATEGORIES_SHARE) / len(
+            world["staples"]
+        )
+    drawn = rng.gamma(base[truth["number"].to_numpy()] * LIKENESS)
+    return names, drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def _life(truth: pd.DataFrame) -> np.ndarray:
+    """Customers x days: how much of the usual rate is left, by lifecycle."""
+    day, kind = np.arange(DAYS), truth["lifecycle"].to_numpy()[:, None]
+    turn = truth["turn_day"].to_numpy()[:, None]
+    fading = np.where(day < turn, 1.0, np.exp(-(day - turn) / 90.0))
+    return np.select(
+        [kind == "new", kind == "fading", kind == "gone"], [(day >= turn) * 1.0, fading, (day < turn) * 1.0], 1.0
+    )
+
+
+def _campaign_factor(truth: pd.DataFrame) -> np.ndarray:
+    day = np.arange(DAYS)
+    works = (day >= CAMPAIGN_DAY) & (day < CAMPAIGN_DAY + CAMPAIGN_DAYS)
+    return 1 + (truth["treated"] * truth["lift"]).to_numpy()[:, None] * works
+
+
+def _campaign(truth: pd.DataFrame) -> pd.DataFrame:
+    """The mail that the company sent to those treated, on the morning of the campaign's first day."""
+    got = truth.loc[truth["treated"], "customer_id"].to_numpy()
+    at = _moment(np.full(len(got), CAMPAIGN_DAY), np.full(len(got), 60))
+    return pd.DataFrame({"customer": got, "at": at, "event": "email_sent", "campaign": "new year"})
+
+
+def _invoices(world: dict, truth: pd.DataFrame) -> pd.DataFrame:
+    """One invoice a month for each subscriber while they are there: the plan's price, by need."""
+    price = pd.DataFrame(world["needs"])["price"].to_numpy()[truth["number"].to_numpy()] * 20
+    months = np.arange(29, DAYS, 30)
+    who, month = np.nonzero(_life(truth)[:, months] > 0)
+    return pd.DataFrame(
+        {
+            "customer": truth["customer_id"].to_numpy()[who],
+            "at": _moment(months[month], np.full(len(who), 120)),
+            "event": "purchase",
+            "order": [f"I{c}-{m}" for c, m in zip(who, month, strict=True)],
+            "category": "subscription",
+            "quantity": 1,
+            "amount": price[who].round(2),
+            "cost": (price[who] * 0.2).round(2),
+        }
+    )
+
+
+def _people(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
+    """A profile that knows nothing of needs: the same chances for everyone."""
+    people = pd.DataFrame({"id": truth["customer_id"]})
+    for column, values in world["profile"].items():
+        people[column] = rng.choice(values, size=len(people))
+    return people[rng.random(len(people)) < KNOWN_SHARE].sort_values("id")
+
+
+def _moment(day: np.ndarray, minutes: np.ndarray) -> np.ndarray:
+    return (np.datetime64(START) + day.astype("timedelta64[D]") + minutes.astype("timedelta64[m]")).astype(
+        "datetime64[us]"
+    )
+
+
+def _write(
+    scenario: str, world: dict, *, events: pd.DataFrame, truth: pd.DataFrame, people: pd.DataFrame, out: Path
+) -> str:
+    out.mkdir(parents=True, exist_ok=True)
+    planted = truth.drop(columns="number").sort_values("customer_id", ignore_index=True)
+    events.to_parquet(out / "events.parquet", index=False)
+    people.to_csv(out / "customers.csv", index=False)
+    planted.to_parquet(out / "truth.parquet", index=False)
+    source = yaml.safe_dump(_source(scenario, world, events=events), sort_keys=False)
+    note = "# Made by segkit synth. What was planted is in truth.parquet."
+    (out / "source.yaml").write_text(f"{note}\n{source}", encoding="utf-8")
+    return str(out / "source.yaml")
+
+
+def _source(scenario: str, world: dict, *, events: pd.DataFrame) -> dict:
+    """What the YAML of a made-up company says."""
+    named = {"customer_id": "customer", "timestamp": "at", "order_id": "order"}
+    columns = {name: named.get(name, name) for name in CONTRACT if named.get(name, name) in events}
+    kinds = {kind: "company" if kind == "email_sent" else "customer" for kind in sorted(events["event"].unique())}
+    roles = {column: "geographic" if column == "region" else "demographic" for column in world["profile"]}
+    people = {"path": "customers.csv", "columns": {"customer_id": "id"} | {c: c for c in roles}, "roles": roles}
+    last = (np.datetime64(START) + np.timedelta64(DAYS, "D")).item().isoformat()
+    tables = [{"path": "events.parquet", "columns": columns}]
+    return {
+        "name": f"synth_{scenario}",
+        "timezone": ZONE,
+        "as_of": last,
+        "kinds": kinds,
+        "events": tables,
+        "customers": people,
+    }

@@ -1,0 +1,85 @@
+"""Numbers for people: rounded to what a reader can use, with the unit beside them. 41 %, 1.2 M, 0.51 [0.48, 0.54]."""
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+
+NOTHING = "–"  # what stands for an unknown number
+SPACE = "\u00a0"  # keeps a number and its unit on one line
+MINUS = "\u2212"
+LARGE = ((1e9, "bn"), (1e6, "M"), (1e4, "k"))  # from which size a number is shortened, and how
+DIVIDED = {"bn": 1e9, "M": 1e6, "k": 1e3}
+
+
+def is_missing(value: Any) -> bool:
+    """None, not-a-number and infinity: nothing that could be shown."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    return isinstance(value, float | Decimal) and not math.isfinite(value)
+
+
+def share(value: float | None) -> str:
+    """A share of 0-1 as a whole percentage; below 1 % with one decimal.
+
+    >>> share(0.413), share(0.0042), share(0.0), share(-0.08), share(None)
+    ('41\\xa0%', '0.4\\xa0%', '0\\xa0%', '−8\\xa0%', '–')
+    """
+    if is_missing(value):
+        return NOTHING
+    percent = 100 * float(value)
+    return f"{_fixed(percent, 1 if 0 < abs(percent) < 0.95 else 0)}{SPACE}%"
+
+
+def number(value: float | None) -> str:
+    """A number with three figures that count, shortened from ten thousand on.
+
+    >>> number(1234567), number(24189), number(2418), number(41.26), number(0.512), number(7), number(-3.5)
+    ('1.2\\xa0M', '24\\xa0k', '2,418', '41.3', '0.51', '7', '−3.5')
+    """
+    if is_missing(value):
+        return NOTHING
+    size = abs(float(value))
+    for least, letter in LARGE:
+        if size >= least:
+            divided = float(value) / DIVIDED[letter]
+            return f"{_fixed(divided, 1 if abs(divided) < 9.95 else 0)}{SPACE}{letter}"
+    if float(value) == int(value) or size >= 99.5:
+        return _fixed(float(value), 0)
+    return _fixed(float(value), 1 if size >= 1 else 2)
+
+
+def count(value: float | None) -> str:
+    """A whole number in full, with separators.
+
+    >>> count(1469307)
+    '1,469,307'
+    """
+    return NOTHING if is_missing(value) else _fixed(float(value), 0)
+
+
+def score(value: float | None) -> str:
+    """A score of about 0-1, with two decimals.
+
+    >>> score(0.5061), score(-0.0049)
+    ('0.51', '0.00')
+    """
+    return NOTHING if is_missing(value) else _fixed(float(value), 2)
+
+
+def interval(value: float | None, low: float | None, high: float | None, *, form: Any = score) -> str:
+    """A value with its range: 0.51 [0.48, 0.54]; the value alone where the range is unknown.
+
+    >>> interval(0.506, 0.478, 0.541), interval(0.41, 0.38, 0.44, form=share), interval(0.5, None, None)
+    ('0.51 [0.48, 0.54]', '41\\xa0% [38\\xa0%, 44\\xa0%]', '0.50')
+    """
+    if is_missing(low) or is_missing(high):
+        return form(value)
+    return f"{form(value)} [{form(low)}, {form(high)}]"
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """Rounded text with separators, a true minus sign, and no minus zero."""
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:,.{decimals}f}".replace("-", MINUS)

@@ -1,0 +1,1 @@
+"""The pages floor: figures, rich display, the notebook chain and its HTML."""

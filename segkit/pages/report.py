@@ -1,0 +1,146 @@
+"""What each notebook calls first: open the run, say where in the story it stands, and make what it needs."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from IPython.display import HTML, display
+from markupsafe import Markup, escape
+
+from segkit.data import sources
+from segkit.data.store import Run, load_run, open_run
+from segkit.errors import InputError, RunError
+from segkit.pages import steps as chain
+from segkit.pages.look import stylesheet
+from segkit.pages.steps import HOME, OVERVIEW, Step
+
+
+def start(
+    step: str,
+    *,
+    run_dir: str = "reports/lab",
+    source: str = "complete_journey",
+    as_of: str = "",
+    lookback_days: int = 182,
+    horizon_days: int = 91,
+    seed: int = 7,
+    data_dir: str = "",
+) -> Run:
+    """Open the run folder for a notebook, show its place in the chain, and run earlier notebooks when it needs them.
+
+    Takes  the name of the notebook, such as "03_segments", and the parameters every notebook declares
+    Gives  Run, ready to be read and written; run.parameters() holds them resolved: as_of is never empty
+
+    Parameters
+    ----------
+    run_dir : a relative path starts at the repository, wherever the notebook runs
+    source : complete_journey, or the path of a YAML file
+    as_of : ISO date, exclusive; empty for the source's own
+    lookback_days, horizon_days : days that features see; days that are foreseen
+    seed : of every random choice
+    data_dir : where the files of the source are; empty for beside its YAML
+
+    Raises
+    ------
+    InputError : a parameter or the source cannot be used
+    RunError : the run is finished, and so read-only
+    """
+    windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
+    wanted = {"source": source_path(source), "data_dir": data_dir, "as_of": as_of, **windows}
+    steps = chain.find_steps()
+    run = _open_in_chain(HOME / run_dir, step=step, wanted=wanted)
+    if run is None:
+        wanted = resolve(**wanted)
+        run = open_run(HOME / run_dir, step=step, **wanted)
+        display(HTML("<style>" + stylesheet("views") + "</style>"))
+        _catch_up(run, step=step, steps=steps)
+    display(HTML(_header(step, steps=steps)))
+    return run
+
+
+def resolve(*, source: str, data_dir: str, as_of: str, **others: Any) -> dict[str, Any]:
+    """The parameters as they are recorded: the source found and read, its bytes known, as_of a date.
+
+    Raises
+    ------
+    SourceError : the source cannot be read
+    InputError : as_of is not an ISO date, or a window is not a positive number of days
+    """
+    for name in ("lookback_days", "horizon_days"):
+        if others.get(name, 1) < 1:
+            raise InputError(f"{name} is {others[name]}: give a whole number of days of at least 1.")
+    opened = sources.open_source(source, data_dir=data_dir or None)
+    day = as_of or sources.default_as_of(opened, con=sources.connect())
+    try:
+        date.fromisoformat(day)
+    except ValueError as error:
+        raise InputError(
+            f"as_of is '{day}': give a date such as 2018-01-01, or nothing for the source's own."
+        ) from error
+    fingerprint = sources.fingerprint(opened)
+    return {
+        "source": source,
+        "data_dir": data_dir,
+        "as_of": day,
+        **others,
+        "source_name": opened.name,
+        "source_fingerprint": fingerprint,
+    }
+
+
+def source_path(source: str) -> str:
+    """A YAML file by its full path, from the current folder or else from the repository; a name as it is."""
+    if not source.endswith((".yaml", ".yml")):
+        return source
+    found = [folder / source for folder in (Path.cwd(), HOME) if (folder / source).is_file()]
+    return str(found[0].resolve()) if found else source
+
+
+def missing_steps(run: Run, *, steps: list[Step]) -> list[Step]:
+    """Those of the steps whose tables the run does not hold, and all that come after the first such step."""
+    made_by = set(run.record().get("tables", {}).values()) | set(run.record().get("steps", {}))
+    for position, step in enumerate(steps):
+        if step.name not in made_by or not all(run.has(table) for table in step.writes):
+            return steps[position:]
+    return []
+
+
+def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | None:
+    """The run that `segkit run` is building, which has been resolved already; None for any other."""
+    if not (path / "run.json").is_file() or load_run(path).record().get("outcome") != "building":
+        return None
+    held = load_run(path).parameters()
+    differing = sorted(name for name, value in wanted.items() if held.get(name) != value)
+    if differing:
+        raise RunError(
+            f"{path.name}: this run is being built with another {', '.join(differing)}. Give another run_dir."
+        )
+    return Run(path, step)
+
+
+def _catch_up(run: Run, *, step: str, steps: list[Step]) -> None:
+    """Run the notebooks before this one whose tables are missing from a scratch run."""
+    names = [other.name for other in steps]
+    if step not in names:
+        raise RunError(f"'{step}' is not a notebook of the chain. There are {', '.join(names)}.")
+    needed = missing_steps(run, steps=steps[: names.index(step)])
+    if needed:
+        from segkit.pages.kernel import run_notebooks  # papermill is slow to import, and rarely needed here
+
+        display(HTML(f'<p class="sk-header">Catching up: {escape(", ".join(other.name for other in needed))}</p>'))
+        run_notebooks(needed, run=run, parameters=run.parameters())
+
+
+def _header(step: str, *, steps: list[Step]) -> str:
+    """One line: which step of how many, what it reads and writes, where the neighbours are."""
+    names = [other.name for other in steps]
+    place = names.index(step)
+    here = steps[place]
+    parts = [
+        Markup("Step {} of {}").format(place + 1, len(steps)) if step != OVERVIEW else Markup("Overview, made last")
+    ]
+    parts += [Markup("reads {}").format(", ".join(here.reads))] if here.reads else []
+    parts += [Markup("writes {}").format(", ".join(here.writes))] if here.writes else []
+    parts += [Markup("after {}").format(names[place - 1])] if place else []
+    parts += [Markup("next {}").format(names[place + 1])] if place + 1 < len(steps) else []
+    return Markup('<p class="sk-header">{}</p>').format(Markup(" &middot; ").join(parts))

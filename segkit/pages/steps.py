@@ -1,0 +1,155 @@
+"""The notebooks of the chain: where they are, in which order they run, what each declares, reads and writes."""
+
+import ast
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from segkit.errors import InputError, RunError
+
+OVERVIEW = "00_overview"  # runs last and is rendered as index.html
+NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
+HOME = Path(__file__).resolve().parents[2]  # the repository: segkit is installed in place
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of the chain.
+
+    Parameters
+    ----------
+    name : such as 03_segments; path : the .ipynb file; title : its first heading
+    parameters : name -> default, as the parameters cell declares them
+    reads, writes : names of tables, in the order they stand in the code
+    """
+
+    name: str
+    path: Path
+    title: str
+    parameters: dict[str, Any]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    @property
+    def page(self) -> str:
+        """The file name of the rendered page."""
+        return "index.html" if self.name == OVERVIEW else f"{self.name}.html"
+
+    @property
+    def label(self) -> str:
+        """The short name for links and progress: 03_segments is Segments."""
+        return self.name.split("_", 1)[1].replace("_", " ").capitalize()
+
+
+def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
+    """The notebooks of a folder in the order they run: by number, the overview last.
+
+    Takes  a folder; None is the current one when it holds the chain (JupyterLab), else the repository's
+
+    Raises
+    ------
+    RunError : the folder holds no notebook of the chain
+    """
+    folder = notebooks_dir or _default_folder()
+    names = sorted(path.stem for path in folder.glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(path.stem))
+    if not names:
+        raise RunError(f"{folder}: no notebooks such as 01_profile.ipynb in it. Run from a clone of the repository.")
+    ordered = [name for name in names if name != OVERVIEW] + [name for name in names if name == OVERVIEW]
+    return [_read_step(folder / f"{name}.ipynb") for name in ordered]
+
+
+def choose_steps(steps: Sequence[Step], chosen: str | None) -> list[Step]:
+    """The steps a choice names: "03", "01-04", "01,03"; None is all of them.
+
+    Raises
+    ------
+    InputError : the choice names no step, or is not written so
+    """
+    if not chosen:
+        return list(steps)
+    numbers: set[str] = set()
+    for part in chosen.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
+        if not ends:
+            raise InputError(f"--steps {chosen}: not of the form 01-04, 03 or 01,03.")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        numbers |= {f"{number:02d}" for number in range(first, last + 1)}
+    found = [step for step in steps if step.name[:2] in numbers]
+    if not found:
+        raise InputError(f"--steps {chosen}: no such step. There are {', '.join(step.name for step in steps)}.")
+    return found
+
+
+def check_names(names: Iterable[str], *, steps: Sequence[Step]) -> None:
+    """Refuse a parameter that no notebook declares: papermill alone would only warn and use the default.
+
+    Raises
+    ------
+    InputError : names the parameter and the nearest ones that exist
+    """
+    known = sorted({name for step in steps for name in step.parameters})
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(known)}."
+            raise InputError(f"-p {name}: no notebook declares this parameter. {hint}")
+
+
+def _default_folder() -> Path:
+    here = Path.cwd()
+    return here if any(here.glob("01_*.ipynb")) else HOME / "notebooks"
+
+
+@cache
+def _read_step(path: Path) -> Step:
+    notebook = nbformat.read(path, as_version=4)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    calls = [node for node in ast.walk(_tree(code)) if isinstance(node, ast.Call)]
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^# +(.+)$", text, flags=re.MULTILINE)
+    return Step(
+        name=path.stem,
+        path=path,
+        title=heading[1].strip() if heading else path.stem,
+        parameters=_parameters(notebook),
+        reads=_named(calls, method="table"),
+        writes=_named(calls, method="write"),
+    )
+
+
+def _tree(code: str) -> ast.Module:
+    """The code of a notebook without lines that only IPython reads; one that is not Python is reported when it runs."""
+    try:
+        return ast.parse("\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))))
+    except SyntaxError:
+        return ast.parse("")
+
+
+def _named(calls: Sequence[ast.Call], *, method: str) -> tuple[str, ...]:
+    """The table names given to run.table("...") or run.write(..., name="...")."""
+    found = []
+    for call in calls:
+        if isinstance(call.func, ast.Attribute) and call.func.attr == method and ast.unparse(call.func.value) == "run":
+            given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
+            found += [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return tuple(dict.fromkeys(found))
+
+
+def _parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Name -> default of the cell tagged parameters: one literal per line (STYLE, Notebooks 2)."""
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            assignments = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+            return {_target(node): ast.literal_eval(node.value) for node in assignments if node.value is not None}
+    return {}
+
+
+def _target(node: ast.Assign | ast.AnnAssign) -> str:
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    return ast.unparse(target)

@@ -1,0 +1,158 @@
+"""Sentences that a page says of its run: computed from the tables, so that next week's run does not make them false."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from segkit.numbers import count, interval, is_missing, number, score, share
+
+MANY = 3  # segments named in a headline
+
+
+def overview_headline(segments: pd.DataFrame) -> str:
+    """What was found, in one sentence."""
+    total = f"{len(segments)} segments describe {count(segments['customers'].sum())} customers"
+    if segments["revenue_share"].notna().any():
+        top = segments["revenue_share"].nlargest(MANY)
+        total += f"; {len(top)} of them carry {share(top.sum())} of revenue"
+    cooling = int((segments["spend_next_high"] < segments["spend_now"]).sum())
+    growing = int((segments["spend_next_low"] > segments["spend_now"]).sum())
+    moves = [f"{n} {'is' if n == 1 else 'are'} {word}" for n, word in ((cooling, "cooling"), (growing, "growing")) if n]
+    return total + (f"; {' and '.join(moves)}." if moves else ".")
+
+
+def how_sure(summary: Mapping[str, Any]) -> list[str]:
+    """One sentence each on foresight, rivals, stability and the map's noise."""
+    told = [_foresight(summary), *(_rival(summary, name=n, words=w) for n, w in RIVALS.items()), _stability(summary)]
+    noise = summary.get("segments.noise_share")
+    if noise is not None:
+        told.append(
+            f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment, and placed and "
+            f"found agree at {score(summary.get('segments.hdbscan_ari'))} (adjusted Rand index, 1 is the same)."
+        )
+    return [sentence for sentence in told if sentence]
+
+
+def do_first(segments: pd.DataFrame, *, most: int = 3) -> list[str]:
+    """The actions with most money in them: the largest expected change of spend, and how firm it is."""
+    table = segments[segments["verdict"] != "unstable"]
+    change = (table["spend_next"] - table["spend_now"]) * table["customers"]
+    if change.notna().any():
+        order = change.abs().sort_values(ascending=False, kind="stable").index[:most]
+    else:
+        order = table["customers"].sort_values(ascending=False, kind="stable").index[:most]
+    return [_action(row) for row in table.loc[order].to_dict("records")]
+
+
+RIVALS = {"rfm25": "recency and frequency", "kmeans": "KMeans on behaviour", "demographic": "demographics"}
+
+
+def _foresight(summary: Mapping[str, Any]) -> str:
+    value = summary.get("forward.spend_r2")
+    if value is None:
+        return f"Whether they foresee anything is not known: {summary.get('forward.reason') or 'it was not tested'}."
+    spend = _range(summary, "forward.spend_r2")
+    mix = (
+        f", and {_range(summary, 'forward.mix_r2')} of what is bought"
+        if summary.get("forward.mix_r2") is not None
+        else ""
+    )
+    return f"Segments made one horizon ago explain {spend} of the differences in what was spent since{mix} (adjusted R², 95 %)."
+
+
+def _rival(summary: Mapping[str, Any], *, name: str, words: str) -> str:
+    told = []
+    for measure, of in (("spend", "spend"), ("mix", "what is bought")):
+        low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
+        if not is_missing(low) and not is_missing(high):
+            told.append(f"{'ahead' if low > 0 else 'behind' if high < 0 else 'level'} on {of}")
+    return f"Against {words}: {', '.join(told)}." if told else ""
+
+
+def _stability(summary: Mapping[str, Any]) -> str:
+    if summary.get("stability.ari_mean") is None:
+        return "Stability was not tested."
+    return (
+        f"Refitted on four fifths of the customers, the segments agree at {_range(summary, 'stability.ari_mean')} "
+        f"(adjusted Rand index: 1 is the same, 0 is chance)."
+    )
+
+
+def _range(summary: Mapping[str, Any], name: str) -> str:
+    return interval(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"))
+
+
+def _action(row: Mapping[str, Any]) -> str:
+    size = f"{count(row['customers'])} customers"
+    if is_missing(row["spend_next"]):
+        return f"{row['name']}: {row['action']} ({size})."
+    spend = interval(row["spend_next"], row["spend_next_low"], row["spend_next_high"], form=number)
+    return f"{row['name']}: {row['action']} ({size}; expected spend each {spend}, now {number(row['spend_now'])})."
+
+
+def overview_tiles(
+    segments: pd.DataFrame, *, kpis: pd.DataFrame, summary: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
+    """Customers, revenue, what is expected next, and how far to trust it."""
+    figure = kpis.set_index("kpi")
+    tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
+    if segments["revenue"].notna().any():
+        tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
+    if segments["spend_next"].notna().any():
+        low, middle, high = ((segments[f"spend_next{p}"] * segments["customers"]).sum() for p in ("_low", "", "_high"))
+        tiles.append(
+            ("Expected next horizon", number(middle), f"{number(low)} to {number(high)}, if segments do as before")
+        )
+    elif "active rate" in figure.index:
+        tiles.append(("Active lately", share(figure.loc["active rate", "value"]), "of all known, in the last horizon"))
+    if summary.get("stability.ari_mean") is not None:
+        tiles.append(("Stability", score(summary["stability.ari_mean"]), "agreement of refits; 1 is the same"))
+    return tiles
+
+
+def profile_tiles(profile: pd.DataFrame, kpis: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """The size of the data, and how alive it is."""
+    value, figure = profile.set_index("item")["value"], kpis.set_index("kpi")
+    active = interval(*figure.loc["active rate", ["value", "value_low", "value_high"]], form=share)
+    return [
+        ("Customers", count(value["customers with events of their own"]), "before as_of"),
+        ("To be segmented", count(value["active in the lookback"]), "active in the lookback"),
+        ("History", count(value["days of history"]), "days"),
+        ("Active lately", active, "of all known, in the last horizon"),
+    ]
+
+
+def baseline_shown(kpis: pd.DataFrame) -> pd.DataFrame:
+    """The KPI baseline with each value and its interval as text."""
+    shown = [interval(r.value, r.value_low, r.value_high, form=_form(r.unit)) for r in kpis.itertuples()]
+    return kpis.assign(shown=shown)
+
+
+def profile_shown(profile: pd.DataFrame) -> pd.DataFrame:
+    """The profile with each value as text in the form of its unit."""
+    return profile.assign(shown=[_form(r.unit)(r.value) for r in profile.itertuples()])
+
+
+def foresight_headline(table: pd.DataFrame) -> str:
+    """What can be foreseen, in one sentence."""
+    if table.empty:
+        return "Nothing could be learnt about the future: history is too short, so the map shows balanced behaviour instead."
+    told = [f"{interval(r.r2, r.low, r.high, form=share)} of {r.outcome}" for r in table.itertuples()]
+    return f"Of the differences between customers, habits foretell {', '.join(told)}."
+
+
+def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:
+    """The rivals with each score and its interval as text."""
+    shown = {
+        m: [
+            interval(v, low, high)
+            for v, low, high in zip(rivals[f"{m}_r2"], rivals[f"{m}_low"], rivals[f"{m}_high"], strict=True)
+        ]
+        for m in ("spend", "mix", "active")
+    }
+    return rivals.assign(**shown)
+
+
+def _form(unit: str) -> Any:
+    return {"share": share, "customers": count, "rows": count}.get(unit, number)

@@ -1,0 +1,1 @@
+"""Micro-segments: the map, the search, placing anyone, and the proof."""

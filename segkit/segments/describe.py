@@ -1,0 +1,63 @@
+"""The segment table: how many, how much, and what those who stood in the same place one horizon ago did next."""
+
+import numpy as np
+import pandas as pd
+
+from segkit.customers.anticipate import anticipate
+from segkit.customers.outcomes import Outcomes
+from segkit.customers.profile import mean, proportion
+from segkit.segments.fit import Windows
+from segkit.segments.place import SegmentModel, place_points
+
+FEWEST_SEEN = 20  # customers; with fewer in the learning window nothing is said of a segment's future
+
+
+def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcomes) -> pd.DataFrame:
+    """Customers, revenue and orders of each segment over the lookback.
+
+    Takes  placed: segment and macro_segment by customer_id; features of the same customers; last: outcomes of the last horizon
+    Gives  segment, macro_segment, customers, customer_share, revenue, revenue_share, margin (null without cost), orders,
+           spend_now (mean spend in the last horizon, per customer); sorted by segment
+    """
+    joined = placed[["segment", "macro_segment"]].join(features)
+    groups = joined.groupby("segment", sort=True)
+    money = "spend" in features
+    revenue = groups["spend"].sum() if money else pd.Series(np.nan, index=groups.size().index)
+    spent = last.totals["spend"] if "spend" in last.totals else pd.Series(np.nan, index=last.totals.index)
+    often = "orders" if "orders" in features else "active_days"
+    table = pd.DataFrame(
+        {
+            "macro_segment": groups["macro_segment"].first(),
+            "customers": groups.size(),
+            "customer_share": groups.size() / len(joined),
+            "revenue": revenue.round(2),
+            "revenue_share": (revenue / revenue.sum()).round(9) if money and revenue.sum() > 0 else np.nan,
+            "margin": np.nan,
+            "orders": groups[often].sum().round().astype("int64"),
+            "spend_now": spent.groupby(placed["segment"]).mean().round(6),
+        }
+    )
+    return table.reset_index()
+
+
+def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
+    """What customers of each segment are expected to do in the next horizon, from those who stood there one horizon ago.
+
+    Takes  model; windows, whose `then` and `came` are the learning window
+    Gives  indexed by segment: active_share_next and spend_next (mean per customer), each with _low and _high (95 %); null
+           where fewer than twenty stood there, or nothing is known
+    """
+    names = [f"{n}{part}" for n in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
+    empty = pd.DataFrame(np.nan, index=pd.Index(model.segments, name="segment"), columns=names)
+    if windows.then is None or windows.came is None:
+        return empty
+    stood = place_points(model, anticipate(model.space, windows.then).axes)["segment"]
+    totals = windows.came.totals
+    for segment, members in stood.groupby(stood):
+        if len(members) < FEWEST_SEEN:
+            continue
+        came = totals.loc[members.index]
+        empty.loc[segment, names[:3]] = proportion((came["active_days"] > 0).sum(), len(came))
+        if "spend" in came:
+            empty.loc[segment, names[3:]] = mean(came["spend"])
+    return empty.round(6)

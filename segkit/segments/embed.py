@@ -1,0 +1,69 @@
+"""The map: UMAP of the anticipation space on a plane, for the eye and for HDBSCAN to find segments in."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.neighbors import NearestNeighbors
+
+from segkit.errors import SchemaError
+
+EPOCHS = 200
+FEW_EPOCHS, FEW_EPOCHS_ABOVE = 100, 20_000  # rows
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """`coords`: x and y (no unit), indexed as the input; `params`: as used."""
+
+    coords: pd.DataFrame
+    params: dict[str, float]
+
+
+def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: float = 0.0, seed: int = 7) -> Embedding:
+    """Place customers on a plane so that those with a like future lie close (UMAP, McInnes et al. 2018).
+
+    Takes  one row per customer, indexed by customer_id; numeric columns; no nulls; more rows than n_neighbors
+    Gives  Embedding: coords (same index and order), params. Distances far apart on the map mean little.
+
+    Parameters
+    ----------
+    n_neighbors : larger shows broad groups, smaller shows fine ones; 2 <= n < rows
+    min_dist : larger spreads the points within a group, for the eye; 0 packs them, for HDBSCAN
+    seed : the same seed gives the same map on one machine
+
+    Raises
+    ------
+    SchemaError : a column is not finite, or there are too few rows
+    """
+    points = axes.to_numpy(dtype=np.float64)
+    if not np.isfinite(points).all():
+        bad = sorted(axes.columns[~np.isfinite(points).all(axis=0)])
+        raise SchemaError(f"anticipation: values that are not finite in {bad}. Check the source's amounts.")
+    if len(points) <= n_neighbors:
+        raise SchemaError(f"anticipation: {len(points)} customers are too few for {n_neighbors} neighbours.")
+    epochs = FEW_EPOCHS if len(points) > FEW_EPOCHS_ABOVE else EPOCHS
+    coords = umap_plane(points, n_neighbors=n_neighbors, min_dist=min_dist, epochs=epochs, seed=seed)
+    table = pd.DataFrame(coords, index=axes.index, columns=["x", "y"]).round(6)
+    return Embedding(coords=table, params={"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed})
+
+
+def umap_plane(points: np.ndarray, *, n_neighbors: int, min_dist: float, epochs: int, seed: int) -> np.ndarray:
+    """UMAP in two dimensions from exact neighbours: no compilation of NN-descent, equal across processes."""
+    from umap import UMAP
+
+    distances, indices = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(points)
+    known = (indices.astype(np.int32), distances.astype(np.float32), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one job because seeded, and no transform: both are meant
+        model = UMAP(
+            n_neighbors=n_neighbors,
+            min_dist=min_dist,
+            init="pca" if points.shape[1] >= 2 else "random",
+            n_epochs=epochs,
+            precomputed_knn=known,
+            random_state=seed,
+            n_jobs=1,
+        )
+        return model.fit_transform(points.astype(np.float32)).astype(np.float64)

@@ -1,0 +1,134 @@
+"""One fit of the whole: learn the space, find segments in it, place everyone. Proof and product run the same code."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+
+from segkit.customers.anticipate import Space, anticipate, balanced_space, learn_space
+from segkit.customers.days import Days
+from segkit.customers.features import Signals, customer_signals
+from segkit.customers.outcomes import Outcomes, customer_outcomes
+from segkit.segments.place import SegmentModel, nearest
+from segkit.segments.search import BAGS, Bags, Budget, Cut, find_bags, macro_buckets, search
+
+HELD = 0.95  # of a window must lie within the history for it to count as known
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Signals at `as_of`, and one horizon earlier with what came then; `then` is None where history is too short."""
+
+    now: Signals
+    then: Signals | None
+    came: Outcomes | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted segmentation: the model, each customer's segment number, and what it was chosen from."""
+
+    model: SegmentModel
+    axes: pd.DataFrame
+    number: np.ndarray
+    bags: Bags
+    cut: Cut
+    frontier: pd.DataFrame
+
+
+def windows_at(days: Days, *, as_of: date, lookback_days: int, horizon_days: int, kinds: dict[str, str]) -> Windows:
+    """What is known at `as_of`: today's signals, and those of one horizon ago with what customers did since.
+
+    Takes  days: the state; rows at or after `as_of` are not looked at
+    Gives  Windows
+    """
+    past = as_of - timedelta(days=horizon_days)
+    now = customer_signals(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
+    if not reaches_back(days, start=past - timedelta(days=lookback_days), span_days=lookback_days):
+        return Windows(now=now, then=None, came=None)
+    then = customer_signals(days, as_of=past, lookback_days=lookback_days, kinds=kinds)
+    then = Signals(
+        features=then.features.reindex(columns=now.features.columns, fill_value=0.0),
+        weights=then.weights,
+        categories=then.categories,
+    )
+    came = customer_outcomes(days, start=past, horizon_days=horizon_days, index=then.features.index)
+    return Windows(now=now, then=then, came=came)
+
+
+def last_horizon(days: Days, windows: Windows, *, as_of: date, horizon_days: int) -> Outcomes:
+    """What today's customers did in the last horizon before `as_of`."""
+    start = as_of - timedelta(days=horizon_days)
+    return customer_outcomes(days, start=start, horizon_days=horizon_days, index=windows.now.features.index)
+
+
+def reaches_back(days: Days, *, start: date, span_days: int) -> bool:
+    """Whether history covers a window that begins at `start`, but for a sliver at its beginning."""
+    first = days.rows.day.min().to_pandas()
+    return pd.Timestamp(first).date() <= start + timedelta(days=int((1 - HELD) * span_days))
+
+
+def space_for(windows: Windows, *, seed: int = 7) -> Space:
+    """The anticipation space where there is history to learn it from, else balanced behaviour."""
+    if windows.then is None or windows.came is None:
+        return balanced_space(windows.now, seed=seed)
+    return learn_space(windows.then, windows.came, seed=seed)
+
+
+def fit_segments(
+    windows: Windows,
+    *,
+    budget: Budget | None = None,
+    space: Space | None = None,
+    keep: pd.Index | None = None,
+    bags: int = BAGS,
+    seed: int = 7,
+) -> Fit:
+    """Find segments and place everyone.
+
+    Takes  windows at one date
+    Gives  Fit for every customer of `windows.now`, in their order
+
+    Parameters
+    ----------
+    budget : how many segments, how small
+    space : a space already learnt on these windows; learnt here by default
+    keep : fit on these customers only, and place everyone
+    bags : subsamples in which HDBSCAN looks; more are steadier
+    seed : the same seed gives the same segments on one machine
+    """
+    budget = budget or Budget()
+    seen = windows if keep is None else _only(windows, keep)
+    space = space or space_for(seen, seed=seed)
+    axes = anticipate(space, windows.now).axes
+    points = anticipate(space, seen.now).axes.to_numpy() if keep is not None else axes.to_numpy()
+    found = find_bags(points, bags=bags, seed=seed)
+    learning = anticipate(space, seen.then).axes.to_numpy() if seen.then is not None else None
+    cut, frontier = search(points, found, learning=learning, outcomes=seen.came, budget=budget)
+    model = _model(space, cut, found)
+    return Fit(
+        model=model, axes=axes, number=nearest(axes.to_numpy(), model.centres), bags=found, cut=cut, frontier=frontier
+    )
+
+
+def _model(space: Space, cut: Cut, bags: Bags) -> SegmentModel:
+    ids = tuple(f"S{i + 1:02d}" for i in range(len(cut.centres)))
+    macro = tuple(f"M{i + 1}" for i in macro_buckets(cut.centres))
+    return SegmentModel(
+        space=space,
+        segments=ids,
+        macro=macro,
+        centres=cut.centres,
+        bag_centres=bags.centres,
+        bag_of=bags.bag_of,
+        bag_segment=cut.bag_segment,
+    )
+
+
+def _only(windows: Windows, keep: pd.Index) -> Windows:
+    now = windows.now.rows(windows.now.features.index.isin(keep))
+    if windows.then is None or windows.came is None:
+        return Windows(now=now, then=None, came=None)
+    inside = windows.then.features.index.isin(keep)
+    return Windows(now=now, then=windows.then.rows(inside), came=windows.came.rows(inside))

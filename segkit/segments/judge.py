@@ -1,0 +1,146 @@
+"""How good a segmentation is: adjusted R2 on what customers did afterwards, with intervals and paired differences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from segkit.customers.anticipate import mix_shares
+from segkit.customers.outcomes import Outcomes
+from segkit.customers.terms import are_free_text, most_common, term_weights
+
+MIX_TERMS = 300  # most common categories or words
+DRAWS = 200
+MEASURES = ("spend", "mix", "active")
+LEVEL = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is judged on: for each measure the rows it holds for, and outcomes centred by column."""
+
+    values: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def forward_truth(outcomes: Outcomes, *, terms: list[str] | None = None) -> Truth:
+    """The outcomes that segments are judged on.
+
+    Takes  outcomes of a horizon; terms: those the mix is made of, else the most common ones in the outcomes
+    Gives  Truth: spend log(1 + spend) of all; mix square-root shares of those who bought; active of all, any event of their own
+    """
+    everyone = np.ones(len(outcomes.totals), dtype=bool)
+    values = {
+        "spend": (everyone, outcomes.value[:, None]),
+        "active": (everyone, outcomes.active.astype(float)[:, None]),
+    }
+    if outcomes.weights is not None and len(outcomes.categories):
+        weights, names = term_weights(
+            outcomes.weights, list(outcomes.categories), words=are_free_text(list(outcomes.categories))
+        )
+        wanted = terms or most_common(weights, names, most=MIX_TERMS)
+        shares, bought = mix_shares(weights, names, terms=wanted)
+        bought &= outcomes.active
+        if bought.sum() > 1:
+            values["mix"] = (bought, shares[bought])
+    return Truth(values=values)
+
+
+def adjusted_r2(labels: np.ndarray, values: np.ndarray, *, draws: np.ndarray | None = None) -> np.ndarray:
+    """1 - (1 - eta2)(n - 1)/(n - k), eta2 = between-group / total sum of squares; shuffled labels score 0.
+
+    Takes  labels: group of each row; values: rows x columns; draws: resamplings x rows, how often each row was drawn
+    Gives  one score for each draw; a single one for the rows as they are where no draws are given
+    """
+    codes, groups = pd.factorize(labels)
+    centred = values - values.mean(axis=0)
+    squares = np.einsum("ij,ij->i", centred, centred)
+    order = np.argsort(codes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(groups)))])
+    draws = np.ones((1, len(values))) if draws is None else draws
+    return np.array([_one_draw(c, codes, centred, squares, order=order, starts=starts) for c in draws])
+
+
+def _one_draw(
+    counts: np.ndarray,
+    codes: np.ndarray,
+    values: np.ndarray,
+    squares: np.ndarray,
+    *,
+    order: np.ndarray,
+    starts: np.ndarray,
+) -> float:
+    n = counts.sum()
+    members = sparse.csr_array((counts[order], order, starts), shape=(len(starts) - 1, len(values)))
+    sums = members @ values
+    sizes = np.bincount(codes, weights=counts, minlength=len(starts) - 1)
+    present = sizes > 0
+    mean_part = np.square(sums.sum(axis=0)).sum() / n
+    total = counts @ squares - mean_part
+    between = (np.einsum("ij,ij->i", sums, sums)[present] / sizes[present]).sum() - mean_part
+    if n <= present.sum():
+        return float("nan")
+    return float(1 - (1 - between / total) * (n - 1) / (n - present.sum())) if total > 0 else 0.0
+
+
+def forward_r2(labels: np.ndarray, outcomes: Outcomes, *, terms: list[str] | None = None) -> dict[str, float]:
+    """Adjusted R2 on spend, mix and active; not-a-number where the source has no such outcome."""
+    truth = forward_truth(outcomes, terms=terms)
+    scores = {m: float(adjusted_r2(labels[rows], values)[0]) for m, (rows, values) in truth.values.items()}
+    return {m: scores.get(m, float("nan")) for m in MEASURES}
+
+
+def compare(
+    segmentations: dict[str, np.ndarray], truth: Truth, *, ours: str, draws: int = DRAWS, seed: int = 7
+) -> pd.DataFrame:
+    """Judge segmentations on the same customers, and each against ours in pairs.
+
+    Takes  segmentations: name -> group of each customer (negative or missing: unknown, left out for that rival)
+    Gives  one row per name and measure: rival, measure, segments, customers, r2, low, high, and `lead`, `lead_low`, `lead_high`:
+           ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)
+    """
+    rows = [
+        _compare_one(name, labels, segmentations[ours], truth, measure=measure, draws=draws, seed=seed)
+        for name, labels in segmentations.items()
+        for measure in truth.values
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdict(low: float, high: float) -> str:
+    """Ahead, behind or level: where the 95 % interval of the lead lies against 0."""
+    if np.isnan(low) or np.isnan(high):
+        return "cannot tell"
+    return "ahead" if low > 0 else "behind" if high < 0 else "level"
+
+
+def interval(draws: np.ndarray, *, at: float) -> tuple[float, float]:
+    """95 % interval around the figure itself: resampling shifts R2 upwards, so only the spread of the draws is used."""
+    low, high = np.percentile(draws - draws.mean(), LEVEL)
+    return float(at + low), float(at + high)
+
+
+def _compare_one(
+    name: str, labels: np.ndarray, ours: np.ndarray, truth: Truth, *, measure: str, draws: int, seed: int
+) -> dict[str, object]:
+    rows, values = truth.values[measure]
+    known = ~pd.isna(labels[rows])
+    theirs, own, values = labels[rows][known], ours[rows][known], values[known]
+    score, own_score = (float(adjusted_r2(each, values)[0]) for each in (theirs, own))
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws).astype(float)
+    drawn, own_drawn = (adjusted_r2(each, values, draws=counts) for each in (theirs, own))
+    low, high = interval(drawn, at=score)
+    lead_low, lead_high = interval(own_drawn - drawn, at=own_score - score)
+    return {
+        "rival": name,
+        "measure": measure,
+        "segments": len(pd.unique(theirs)),
+        "customers": int(known.sum()),
+        "r2": score,
+        "low": low,
+        "high": high,
+        "lead": own_score - score,
+        "lead_low": lead_low,
+        "lead_high": lead_high,
+    }

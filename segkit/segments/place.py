@@ -1,0 +1,97 @@
+"""Place anyone: the segment of a customer is that of the nearest centre in the anticipation space."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segkit.customers.anticipate import Signals, Space, anticipate
+
+ROWS_AT_ONCE = 200_000  # distances are computed in slices of this many customers
+
+
+@dataclass(frozen=True)
+class SegmentModel:
+    """All that is needed to place a customer; plain arrays, nothing executable.
+
+    Parameters
+    ----------
+    space : from features to coordinates
+    segments, macro : id of each centre, and the macro bucket it sits in
+    centres : segments x axes
+    bag_centres, bag_of, bag_segment : every centre of every bag, its bag, and the number of the segment it went to
+    """
+
+    space: Space
+    segments: tuple[str, ...]
+    macro: tuple[str, ...]
+    centres: np.ndarray
+    bag_centres: np.ndarray
+    bag_of: np.ndarray
+    bag_segment: np.ndarray
+
+
+def place(model: SegmentModel, signals: Signals) -> pd.DataFrame:
+    """Assign a segment to everyone, also to customers that the fit has not seen.
+
+    Takes  model; signals of any date with the features of the model's space
+    Gives  one row per customer, indexed by customer_id: segment, macro_segment, confidence (0-1: share of bags that agree)
+    """
+    return place_points(model, anticipate(model.space, signals).axes)
+
+
+def place_points(model: SegmentModel, axes: pd.DataFrame) -> pd.DataFrame:
+    """The same for customers whose coordinates are known."""
+    points = axes.to_numpy(dtype=float)
+    number = nearest(points, model.centres)
+    confidence = agreement(
+        points, number, bag_centres=model.bag_centres, bag_of=model.bag_of, bag_segment=model.bag_segment
+    )
+    return pd.DataFrame(
+        {
+            "segment": np.array(model.segments, dtype=object)[number],
+            "macro_segment": np.array(model.macro, dtype=object)[number],
+            "confidence": confidence.round(6),
+        },
+        index=axes.index,
+    )
+
+
+def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Number of the nearest centre (squared Euclidean distance); of equally near ones the first."""
+    found = np.empty(len(points), dtype=np.int64)
+    for start in range(0, len(points), ROWS_AT_ONCE):
+        part = points[start : start + ROWS_AT_ONCE]
+        gaps = part[:, None, :] - centres[None, :, :]
+        found[start : start + ROWS_AT_ONCE] = np.einsum("ijk,ijk->ij", gaps, gaps).argmin(axis=1)
+    return found
+
+
+def agreement(
+    points: np.ndarray, number: np.ndarray, *, bag_centres: np.ndarray, bag_of: np.ndarray, bag_segment: np.ndarray
+) -> np.ndarray:
+    """Share of the bags whose own nearest centre went to the same segment."""
+    bags = np.unique(bag_of)
+    agreed = np.zeros(len(points))
+    for bag in bags:
+        own = np.flatnonzero(bag_of == bag)
+        agreed += bag_segment[own][nearest(points, bag_centres[own])] == number
+    return agreed / len(bags)
+
+
+def model_arrays(model: SegmentModel) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The model as arrays and plain values, as a run folder keeps it; `model_from` reads it back."""
+    fields = {f"space_{k}": v for k, v in asdict(model.space).items()}
+    fields |= {k: v for k, v in asdict(model).items() if k != "space"}
+    arrays = {k: v for k, v in fields.items() if isinstance(v, np.ndarray)}
+    meta = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items() if k not in arrays}
+    return arrays, meta
+
+
+def model_from(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> SegmentModel:
+    """The model of a run folder's arrays and values."""
+    fields = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
+    space = Space(**{k.removeprefix("space_"): v for k, v in fields.items() if k.startswith("space_")})
+    return SegmentModel(space=space, **{k: v for k, v in fields.items() if not k.startswith("space_")})

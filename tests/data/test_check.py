@@ -1,0 +1,164 @@
+"""What `segkit check` says, and the draft it makes for a table that has no YAML."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from segkit.data.check import check_source
+from segkit.data.sources import connect, open_source, read_events
+from segkit.errors import SourceError
+
+YAML = """name: shop
+timezone: Europe/Berlin
+events:
+  - path: sales.csv
+    columns: {customer_id: who, timestamp: at, amount: sum}
+"""
+
+
+def shop(folder: Path, *, customers: int = 300, days: int = 400, yaml: str = YAML, bad: int = 0) -> str:
+    """A shop in which everyone buys every seventh day; `bad` rows have no readable time. Gives the path of its YAML."""
+    rows = pd.DataFrame([(n, day) for n in range(customers) for day in range(n % 7, days, 7)], columns=["who", "day"])
+    rows["at"] = (pd.Timestamp("2023-01-01") + pd.to_timedelta(rows["day"], unit="D")).astype(str)
+    rows.loc[: bad - 1, "at"] = "soon"
+    rows.assign(sum=rows["day"] % 9 + 0.5).drop(columns="day").to_csv(folder / "sales.csv", index=False)
+    (folder / "shop.yaml").write_text(yaml)
+    return str(folder / "shop.yaml")
+
+
+def test_a_good_source_is_told_what_was_understood(tmp_path):
+    got = check_source(shop(tmp_path))
+    assert got.status == 0
+    for words in (
+        "shop: 17,143 events of 300 customers, 2023-01-01 to 2024-02-04 (Europe/Berlin), as of 2024-02-05",
+        "purchase: 17,143 events of 300 customers, done by the customer",
+        "customer_id    from who",
+        "amount         filled in 100.0% of events",
+        "cost           profit margin of each segment",
+        "rows set aside: none",
+        "customers: no table",
+        "Can it carry a segmentation? yes",
+    ):
+        assert words in str(got)
+
+
+def test_rows_set_aside_above_what_is_allowed_stop_it(tmp_path):
+    got = check_source(shop(tmp_path, bad=2000))
+    assert got.status == 2 and "Can it carry a segmentation? no" in str(got)
+    assert (
+        "sales.csv: 2,000 rows (11.7%) cannot be used: 2,000 no readable time. More than the 5% that is allowed."
+        in str(got)
+    )
+    assert check_source(shop(tmp_path, bad=2000, yaml=YAML + "allow_set_aside: 0.2\n")).status == 0
+
+
+def test_too_few_customers_stop_it(tmp_path):
+    got = check_source(shop(tmp_path, customers=1))
+    assert got.status == 2
+    assert "1 customers have an event in the 182 days before 2024-02-05; 12 segments of 20 need 240" in str(got)
+
+
+def test_all_events_on_one_day_stop_it(tmp_path):
+    got = check_source(shop(tmp_path, customers=300, days=1, yaml=YAML))
+    assert got.status == 2 and "all events are on one day (2023-01-01)" in str(got)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (200, "200 days of history; to learn what comes next takes lookback + horizon = 273"),
+        (300, "300 days of history; the proof takes lookback + 2 horizons = 364"),
+    ],
+)
+def test_short_history_is_a_limit(tmp_path, days, words):
+    got = check_source(shop(tmp_path, days=days))
+    assert got.status == 0 and "yes, with limits" in str(got) and words in str(got)
+
+
+def test_as_of_before_the_first_event_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="no event lies before as_of 2020-01-01; the events run from 2023-01-01"):
+        check_source(shop(tmp_path), as_of="2020-01-01")
+
+
+def test_customers_whose_ids_do_not_match_are_shown(tmp_path):
+    (tmp_path / "people.csv").write_text("id,age\n" + "".join(f"K-{n},30\n" for n in range(50)))
+    people = "customers: {path: people.csv, columns: {customer_id: id, age: age}, roles: {age: demographic}}\n"
+    got = str(check_source(shop(tmp_path, yaml=YAML + people)))
+    assert "customers: 50 rows, 0 of them with an event (age demographic)" in got
+    assert "few match: ids look like '0' in the events and 'K-0' in people.csv" in got
+
+
+def test_lines_that_look_exported_twice_are_counted(tmp_path):
+    path = shop(tmp_path)
+    with (tmp_path / "sales.csv").open("a") as stream:
+        stream.write("0,2023-01-01,0.5\n" * 3)
+    assert "3 lines equal another in every column; they are kept" in str(check_source(path))
+
+
+def test_product_use_without_money_or_categories(tmp_path):
+    yaml = YAML.replace(", amount: sum", ", event: \"'login'\"") + "kinds: {login: customer, mail: company}\n"
+    got = check_source(shop(tmp_path, yaml=yaml))
+    assert (
+        got.status == 0 and "login: 17,143 events" in str(got) and "mail: named in kinds, but no such event" in str(got)
+    )
+    assert "amount         money: spend" in str(got)
+
+
+def draft(folder: Path, lines: str, *, name: str = "export.csv") -> str:
+    """Write a table and check it; gives the text of its draft, which must be a source that can be read."""
+    (folder / name).write_text(lines, encoding="utf-8")
+    check_source(str(folder / name))
+    path = (folder / name).with_suffix(".yaml")
+    assert read_events(open_source(str(path)), con=connect()).count().execute() > 0
+    return path.read_text(encoding="utf-8")
+
+
+def test_a_draft_marks_its_guesses(tmp_path):
+    got = draft(
+        tmp_path,
+        "Cust No.;Ordered at;Price;Qty;Product Group;Colour\n"
+        + "K1;13.01.2024 10:00;1,50;2;Tea;red\nK1;14.01.2024;2;-1;Tea;red\n;14.01.2024;2;1;Tea;red\n",
+    )
+    for words in (
+        "name: export",
+        "timezone: UTC  # guess",
+        "customer_id: '\"Cust No.\"'  # guess",
+        "timestamp: '\"Ordered at\"'  # guess",
+        'amount: \'abs("Qty" * "Price")\'  # guess',
+        "category: '\"Product Group\"'  # guess",
+        "case when \"Qty\" < 0 then ''return''",
+        "where: '\"Cust No.\" is not null'  # guess: 1 of 3 rows have no customer",
+        "# not used: Colour",
+    ):
+        assert words in got
+
+
+def test_a_draft_lists_the_kinds_of_event_it_found(tmp_path):
+    got = draft(tmp_path, "user_id,action,ts\n" + "u1,login,1709283600\nu1,export,1709283700\nu2,login,1709283800\n")
+    assert (
+        "  export: customer\n  login: customer" in got
+        and "event: action  # guess" in got
+        and "timestamp: ts  # guess" in got
+    )
+
+
+def test_a_draft_says_when_day_and_month_are_a_guess(tmp_path):
+    got = draft(tmp_path, "client,date\n" + "a,03/04/2024\na,05/06/2024\nb,01/02/2024\n")
+    assert "strptime(\"date\", ''%d/%m/%Y'')'  # guess: the day comes first" in got and "event: '''visit'''" in got
+
+
+def test_a_draft_is_never_written_over_a_file(tmp_path):
+    (tmp_path / "export.yaml").write_text("mine")
+    (tmp_path / "export.csv").write_text("client,date\na,2024-01-01\n")
+    with pytest.raises(SourceError, match="export.yaml is there already"):
+        check_source(str(tmp_path / "export.csv"))
+    assert (tmp_path / "export.yaml").read_text() == "mine"
+
+
+def test_a_table_without_a_time_or_a_customer_is_refused(tmp_path):
+    (tmp_path / "export.csv").write_text("client,colour\na,red\na,blue\n")
+    with pytest.raises(SourceError, match="export.csv: no column looks like a time; it has client, colour"):
+        check_source(str(tmp_path / "export.csv"))
+    with pytest.raises(SourceError, match="missing.csv: no such file"):
+        check_source(str(tmp_path / "missing.csv"))

@@ -1,0 +1,101 @@
+"""The command line: one message and the right status, a traceback only with --debug."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from segkit.cli import main
+from segkit.errors import SegkitError, SourceError
+from segkit.pages import chain
+
+
+def _answer(*arguments: str) -> Any:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def _failing(error: BaseException) -> Any:
+    def run_chain(**_: Any) -> None:
+        raise error
+
+    return run_chain
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (SourceError("events: no column 'x'. Name one."), 2, "segkit: events: no column 'x'. Name one."),
+        (SegkitError("03_segments: it broke"), 1, "segkit: 03_segments: it broke"),
+        (ValueError("line one\nline two"), 1, "segkit: ValueError: line one (--debug shows where)"),
+        (KeyboardInterrupt(), 1, "segkit: interrupted"),
+    ],
+)
+def test_error_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
+) -> None:
+    monkeypatch.setattr(chain, "run_chain", _failing(error))
+    plain, debug = _answer("run"), _answer("run", "--debug")
+    assert (plain.exit_code, plain.stderr, plain.stdout) == (status, f"{words}\n", "")
+    assert debug.exit_code == status and "Traceback" in debug.stderr and words in debug.stderr
+
+
+def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def run_chain(**options: Any) -> Path:
+        seen.update(options)
+        return Path("/reports/index.html")
+
+    monkeypatch.setattr(chain, "run_chain", run_chain)
+    given = [
+        "--as-of",
+        "2018-01-01",
+        "--steps",
+        "01-04",
+        "--proof",
+        "quick",
+        "--data",
+        "d",
+        "-p",
+        "floor",
+        "0.5",
+        "-p",
+        "on",
+        "True",
+    ]
+    answer = _answer("run", *given, "-p", "words", "a b")
+    assert (answer.exit_code, answer.stdout) == (0, "/reports/index.html\n")
+    assert seen == {
+        "source": "complete_journey",
+        "data_dir": "d",
+        "as_of": "2018-01-01",
+        "lookback_days": 182,
+        "horizon_days": 91,
+        "out": None,
+        "steps": "01-04",
+        "previous": None,
+        "seed": 7,
+        "show_code": False,
+        "parameters": {"floor": 0.5, "on": True, "words": "a b", "proof": "quick"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--sede", "3"], "No such option"),
+        (["run", "--lookback-days", "0"], "not in the range"),
+        (["run", "--proof", "half"], "is not one of"),
+        (["rnu"], "No such command"),
+    ],
+)
+def test_misspelt_options_are_refused(arguments: list[str], words: str) -> None:
+    answer = _answer(*arguments)
+    assert answer.exit_code == 2 and words in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_missing_source_file_is_named() -> None:
+    answer = _answer("run", "--source", "nowhere.yaml")
+    assert answer.exit_code == 2 and "nowhere.yaml" in answer.stderr
+    assert answer.stderr.count("\n") == 1
