@@ -116,15 +116,20 @@ def _open_csv(file: FileSpec, paths: list[Path], *, name: str, con: ibis.BaseBac
     for path in paths:
         if path.stat().st_size == 0:
             raise SourceError(f"{path.name}: the file is empty. Export it again with its header line.")
-        _check_header(_header_line(path), delimiter=file.delimiter or _delimiter(_header_line(path)), label=path.name)
-    delimiter = file.delimiter or _delimiter(_header_line(paths[0]))
-    options = ["all_varchar=true", "header=true", "skip=0", "nullstr=''", "quote='\"'", "escape='\"'"]
-    options += [f"delim={literal(delimiter)}"]
-    options += ["union_by_name=true"] if len(paths) > 1 else []
     try:
-        _view(con, name, f"select * from read_csv({_list(paths)}, {', '.join(options)})")
+        _view(con, name, " union all by name ".join(_csv_sql(path, delimiter=file.delimiter) for path in paths))
     except duckdb.Error as error:
         raise csv_error(file.label, error) from None
+
+
+def _csv_sql(path: Path, *, delimiter: str | None) -> str:
+    """SQL that reads a CSV as text: everything about it is stated, so that DuckDB guesses nothing from a sample."""
+    header = _header_line(path)
+    delimiter = delimiter or _delimiter(header)
+    names = _names(header, delimiter=delimiter, label=path.name)
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    settings = "auto_detect=false, header=true, nullstr='', quote='\"', escape='\"'"
+    return f"select * from read_csv({_list([path])}, delim={literal(delimiter)}, columns={{{columns}}}, {settings})"
 
 
 def csv_error(label: str, error: Exception) -> SourceError:
@@ -132,7 +137,7 @@ def csv_error(label: str, error: Exception) -> SourceError:
     text = str(error)
     place = re.search(r"[Ll]ine:? *(\d+)", text)
     line = f"line {int(place[1]):,}" if place else "a line"
-    if re.search("utf-8|unicode|encod", text, re.IGNORECASE):
+    if re.search("not utf-8|invalid unicode", text, re.IGNORECASE):
         return SourceError(f"{label}: {line} is not UTF-8. Add 'encoding: cp1252' (or latin-1, utf-16) to this table.")
     reason = next(
         (part.strip() for part in text.splitlines()[1:] if part.strip() and not part.startswith("Original")),
@@ -184,12 +189,15 @@ def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=bare.count)
 
 
-def _check_header(header: str, *, delimiter: str, label: str) -> None:
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    twice = sorted({name for name in names if names.count(name) > 1 and name})
+def _names(header: str, *, delimiter: str, label: str) -> list[str]:
+    """The columns a header line names, each once; one without a name is called by its place."""
+    cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    names = [cell or f"column{place}" for place, cell in enumerate(cells, start=1)]
+    twice = sorted({name for name in names if [n.lower() for n in names].count(name.lower()) > 1})
     if twice:
-        count = names.count(twice[0])
+        count = [n.lower() for n in names].count(twice[0].lower())
         raise SourceError(f"{label}: the header names column {twice[0]!r} {count} times. Rename all but one.")
+    return names
 
 
 def _excel(path: Path, *, sheet: str | None) -> pa.Table:

@@ -49,7 +49,7 @@ def timeline(activity: pd.DataFrame) -> Figure:
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
                 axes.tick_params(length=0)
                 axes.set_title(f"{str(kind).replace('_', ' ').capitalize()}: {column} a month")
-                axes.xaxis.set_major_locator(MonthLocator(interval=max(1, round(rows["month"].nunique() / 6))))
+                axes.xaxis.set_major_locator(MonthLocator(bymonth=_ticks(activity["month"].nunique())))
                 axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
     return figure
 
@@ -116,7 +116,14 @@ def retention(table: pd.DataFrame) -> Figure:
         for position, cohort in enumerate(cohorts):
             rows = large[large["cohort"] == cohort].sort_values("months_since")
             last = position == len(cohorts) - 1
-            axes.plot(rows["months_since"], rows["share"], color=ACCENT if last else SOFT, linewidth=1.6, marker="o", markersize=3)
+            axes.plot(
+                rows["months_since"],
+                rows["share"],
+                color=ACCENT if last else SOFT,
+                linewidth=1.6,
+                marker="o",
+                markersize=3,
+            )
             axes.annotate(
                 f"{pd.Timestamp(cohort):%b %Y}", (rows["months_since"].iloc[-1], rows["share"].iloc[-1]), (5, -3),
                 textcoords="offset points", fontsize=7.5,
@@ -238,6 +245,11 @@ def stability(segments: pd.DataFrame) -> Figure:
         axes.set_xlabel("Overlap with its best match after refitting on four fifths of customers (Jaccard, 0-1)")
         _words_left(axes, place=place, words=ordered["name"])
     return figure
+
+
+def _ticks(months: int) -> tuple[int, ...]:
+    """The months of a year that get a label; January is always one, as it carries the year."""
+    return tuple(range(1, 13)) if months <= 6 else (1, 4, 7, 10) if months <= 24 else (1,)
 
 
 def _bounds(signals: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -1,5 +1,6 @@
 """What a source gives: the contract, exactly, from every kind of file, and one clear message for what does not fit."""
 
+import gzip
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -107,7 +108,9 @@ class Server:
 
 
 def test_a_table_on_a_server_is_copied_and_counted(tmp_path, monkeypatch):
-    sales = pd.DataFrame({"who": [7, 8], "at": pd.to_datetime(["2024-03-01 10:00", "2024-03-02 10:00"]), "paid": [1.5, 2]})
+    sales = pd.DataFrame(
+        {"who": [7, 8], "at": pd.to_datetime(["2024-03-01 10:00", "2024-03-02 10:00"]), "paid": [1.5, 2]}
+    )
     monkeypatch.setenv("SHOP_URL", "postgres://shop")
     monkeypatch.setattr(ibis, "connect", lambda url: {"postgres://shop": Server(sales=sales)}[url])
     yaml = source_of("customer_id: who, timestamp: at, amount: paid")
@@ -381,6 +384,24 @@ def test_an_empty_table_is_refused(tmp_path, lines):
     assert message(write(tmp_path, lines=lines)).startswith(
         ("sales.csv: the file is empty", "sales.csv: the table holds no rows")
     )
+
+
+def test_line_ends_quotes_and_odd_headers(tmp_path):
+    want = events(write(tmp_path))
+    for lines in (
+        LINES.replace("\n", "\r\n"),
+        LINES.rstrip("\n"),
+        LINES.replace(",", "\t"),
+        LINES.replace(",", "|"),
+        LINES.replace("who", '"who"').replace(",sum", ",  sum"),
+        LINES.replace("7,", '"7",'),
+    ):
+        pd.testing.assert_frame_equal(events(write(tmp_path, lines=lines)), want)
+    quoted = 'who,when,sum,"what, else"\n7,2024-03-01,1,"a ""b"", c\nd"\n'
+    yaml = source_of("customer_id: who, timestamp: when, text: 'what, else'")
+    assert events(write(tmp_path, lines=quoted, yaml=yaml))["text"].tolist() == ['a "b", c\nd']
+    (tmp_path / "sales.csv.gz").write_bytes(gzip.compress(LINES.encode()))
+    pd.testing.assert_frame_equal(events(write(tmp_path, yaml=YAML.replace(".csv", ".csv.gz"))), want)
 
 
 def test_a_line_that_does_not_fit_is_named(tmp_path):
