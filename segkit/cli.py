@@ -64,14 +64,19 @@ def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **op
 @click.option("--horizon-days", default=91, show_default=True, type=click.IntRange(min=1))
 @DEBUG
 def check(debug: bool, **options: Any) -> None:
-    """Say what segkit understands of SOURCE, a YAML file, and whether it can carry a segmentation."""
+    """Say what segkit understands of SOURCE, and whether it can carry a segmentation.
+
+    SOURCE is a YAML file, or a table (csv, tsv, parquet, xlsx), for which a draft YAML is written beside it first.
+    """
 
     def work(source: str, **others: Any) -> Any:
         from segkit.data.check import check_source
 
         return check_source(source, **others)
 
-    click.echo(_guarded(work, debug=debug, **options))
+    found = _guarded(work, debug=debug, **options)
+    click.echo(str(found))
+    sys.exit(found.status)
 
 
 @main.command()

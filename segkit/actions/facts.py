@@ -1,4 +1,6 @@
-"""Facts: every figure a text may use. Texts hold placeholders, never digits; a figure that is not a fact does not get out."""
+"""Facts: every figure a text may use. Texts hold placeholders, never digits; a figure that is not a fact does not
+get out.
+"""
 
 import re
 from collections.abc import Iterable

@@ -19,7 +19,8 @@ def introduce(
 ) -> tuple[pd.DataFrame, list[Fact], pd.Series]:
     """Put the segment table together.
 
-    Takes  sizes, expected: of `segments.describe`; stability: of `segments.validate`, in the order of the segments, or None;
+    Takes  sizes, expected: of `segments.describe`; stability: of `segments.validate`, in the order of the segments,
+           or None;
            features and segment by customer_id; needs of `signals.segment_needs`
     Gives  the table segments, the facts of all segments, and how each comes (its look)
     """

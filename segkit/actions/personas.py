@@ -6,12 +6,17 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.facts import PLACEHOLDER, Fact, render
+from segkit.vocabulary import describe
 
 OFTEN, SELDOM = 2 / 3, 1 / 3  # of the segments, ranked: the upper third comes often, the lower seldom
 FADING_BELOW = 0.75  # expected active share, of that of all customers
 PRIVACY_FLOOR = 20  # customers; a smaller segment gets no story
 TERMS_TOLD = 3
 PLAIN = "broad range"
+TOO_FEW = "Too few customers to tell a story of."
+UNSTABLE = (
+    "This segment often dissolves when the search is repeated (stability {stability}): test before you build on it."
+)
 LOOKS = ("often", "seldom", "fading", "steady")
 RHYTHM_WORDS = {"often": "Frequent", "seldom": "Occasional", "fading": "Fading", "steady": "Steady"}
 ACTIONS = {
@@ -26,6 +31,30 @@ NO_NEED_ACTIONS = {
     "seldom": "Give them a reason to come sooner",
     "fading": "Win them back before they are gone",
 }
+
+
+SEGMENT_FACTS = {  # column of the table segments -> unit, and how it was computed
+    "customers": ("customers", "members of the segment"),
+    "customer_share": ("share", "members / everyone segmented"),
+    "revenue_share": ("share", "their spend in the lookback / all spend in it"),
+    "stability": ("score", "mean Jaccard with the best match in refits"),
+    "active_share_next": ("share", "active in the horizon after standing here one horizon ago"),
+    "spend_next": ("money", "mean spend in the horizon after standing here one horizon ago"),
+    "spend_now": ("money", "mean spend of the members in the last horizon"),
+}
+MEMBER_FACTS = (
+    "orders",
+    "active_days",
+    "gap_days",
+    "recency_days",
+    "order_value",
+    "lines_per_order",
+    "weekend_share",
+    "evening_share",
+    "morning_share",
+    "discount_share",
+    "private_label_share",
+)
 
 
 def tidy(term: str) -> str:
@@ -73,10 +102,8 @@ def name_segments(looks: pd.Series, needs: pd.DataFrame) -> pd.DataFrame:
     rows, taken = {}, set()
     for segment in looks.index:
         terms = told.get(segment, []) if len(needs) else []
-        rows[segment] = (
-            _unique(RHYTHM_WORDS[looks[segment]], terms, taken=taken, segment=segment),
-            _joined(terms[:TERMS_TOLD]) or PLAIN,
-        )
+        name = _unique(RHYTHM_WORDS[looks[segment]], terms, taken=taken, segment=segment)
+        rows[segment] = (name, _joined(terms[:TERMS_TOLD]) or PLAIN)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["name", "need"]).rename_axis("segment")
 
 
@@ -92,41 +119,12 @@ def segment_facts(
     for row in segments.to_dict("records"):
         own = row["segment"]
         members = features[segment.eq(own).reindex(features.index, fill_value=False)]
-        facts += [
-            Fact("customers", own, row["customers"], "customers", "members of the segment"),
-            Fact("customer_share", own, row["customer_share"], "share", "members / everyone segmented"),
-            Fact("revenue_share", own, row["revenue_share"], "share", "their spend in the lookback / all spend in it"),
-            Fact("stability", own, row["stability"], "score", "mean Jaccard with the best match in refits"),
-            Fact("horizon", own, horizon_days, "days", "the horizon of the run"),
-            Fact(
-                "active_share_next",
-                own,
-                row["active_share_next"],
-                "share",
-                "active in the horizon after standing here one horizon ago",
-            ),
-            Fact(
-                "spend_next",
-                own,
-                row["spend_next"],
-                "money",
-                "mean spend in the horizon after standing here one horizon ago",
-            ),
-            Fact("spend_now", own, row["spend_now"], "money", "mean spend of the members in the last horizon"),
-        ]
-        for name in ("orders", "active_days", "gap_days", "recency_days", "order_value", "lines_per_order", "weekend_share",
-                     "evening_share", "morning_share", "discount_share", "private_label_share"):  # fmt: skip
+        facts += [Fact(name, own, row[name], unit, how) for name, (unit, how) in SEGMENT_FACTS.items()]
+        facts.append(Fact("horizon", own, horizon_days, "days", "the horizon of the run"))
+        for name in MEMBER_FACTS:
             if name in members:
-                unit = (
-                    "share"
-                    if name.endswith("share")
-                    else "days"
-                    if name.endswith("days")
-                    else "money"
-                    if "value" in name
-                    else "orders"
-                )
-                facts.append(Fact(name, own, float(members[name].mean()), unit, f"mean of {name} over the members"))
+                how = f"mean of {name} over the members"
+                facts.append(Fact(name, own, float(members[name].mean()), describe(name).unit, how))
         facts += _need_facts(own, needs)
     return facts
 
@@ -140,51 +138,45 @@ def write_personas(segments: pd.DataFrame, *, looks: pd.Series, facts: Sequence[
     cards = []
     for row in segments.to_dict("records"):
         own = row["segment"]
-        have = {
-            f.name
-            for f in facts
-            if f.segment == own and (f.text is not None or (f.value is not None and np.isfinite(f.value)))
-        }
+        have = _known(facts, own)
         texts = {part: _first_fitting(templates, have) for part, templates in _templates(looks[own]).items()}
         if row["customers"] < PRIVACY_FLOOR:
-            texts = dict.fromkeys(texts, "") | {"caution": "Too few customers to tell a story of."}
+            texts = dict.fromkeys(texts, "") | {"caution": TOO_FEW}
         elif row["verdict"] == "unstable":
-            texts["caution"] = (
-                "This segment often dissolves when the search is repeated (stability {stability}): test before you build on it."
-            )
-        cards.append(
-            {"segment": own, "name": row["name"], "need": row["need"]}
-            | {k: render(t, facts, segment=own) for k, t in texts.items()}
-        )
+            texts["caution"] = UNSTABLE
+        shown = {part: render(text, facts, segment=own) for part, text in texts.items()}
+        cards.append({"segment": own, "name": row["name"], "need": row["need"], **shown})
     return pd.DataFrame(cards)
 
 
 def next_action(look: str, *, facts: Sequence[Fact], segment: str) -> str:
     """The next best action in words."""
-    have = {f.name for f in facts if f.segment == segment}
-    template = ACTIONS[look] if {"first_need", "gap_need"} <= have else NO_NEED_ACTIONS[look]
+    template = _first_fitting((ACTIONS[look], NO_NEED_ACTIONS[look]), _known(facts, segment))
     return render(template, facts, segment=segment)
 
 
 def _templates(look: str) -> dict[str, tuple[str, ...]]:
     """For each part of a card its texts, the fullest first: the first whose facts are all known is used."""
+    size, again = "{customers} customers ({customer_share} of all", "came back within {horizon} days"
+    habit = "{orders} orders in the lookback, {gap_days} days apart, {order_value} each with {lines_per_order} things"
     return {
         "story": (
-            "{customers} customers ({customer_share} of all, {revenue_share} of revenue) who come for {need_list}. {first_need} makes up "
-            "{first_share} of what they buy, against {first_others} elsewhere.",
-            "{customers} customers ({customer_share} of all, {revenue_share} of revenue).",
-            "{customers} customers ({customer_share} of all).",
+            size
+            + ", {revenue_share} of revenue) who come for {need_list}. {first_need} makes up {first_share} of what "
+            "they buy, against {first_others} elsewhere.",
+            size + ", {revenue_share} of revenue).",
+            size + ").",
         ),
         "how_they_buy": (
-            "{orders} orders in the lookback, {gap_days} days apart, {order_value} each with {lines_per_order} different things; "
-            "{weekend_share} at the weekend, {evening_share} in the evening; {discount_share} of the price saved by discounts.",
-            "{orders} orders in the lookback, {gap_days} days apart, {order_value} each with {lines_per_order} different things.",
+            habit + "; {weekend_share} at the weekend, {evening_share} in the evening; {discount_share} of the price "
+            "saved by discounts.",
+            habit + ".",
             "{active_days} active days in the lookback, {gap_days} days apart.",
         ),
         "next": (
-            "Of customers like them, {active_share_next} came back within {horizon} days and spent {spend_next} on average "
-            "(they spent {spend_now} in the last {horizon} days).",
-            "Of customers like them, {active_share_next} came back within {horizon} days.",
+            "Of customers like them, {active_share_next} " + again + " and spent {spend_next} on average (they spent "
+            "{spend_now} in the last {horizon} days).",
+            "Of customers like them, {active_share_next} " + again + ".",
             "Not known: history is too short to have seen it.",
         ),
         "offer": (ACTIONS[look] + ".", NO_NEED_ACTIONS[look] + "."),
@@ -194,6 +186,11 @@ def _templates(look: str) -> dict[str, tuple[str, ...]]:
         ),
         "caution": ("",),
     }
+
+
+def _known(facts: Sequence[Fact], segment: str) -> set[str]:
+    own = (f for f in facts if f.segment == segment)
+    return {f.name for f in own if f.text is not None or (f.value is not None and np.isfinite(f.value))}
 
 
 def _first_fitting(templates: Sequence[str], have: set[str]) -> str:

@@ -18,7 +18,8 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
     """Each feature of each segment against everyone else.
 
     Takes  features; segment: id by customer_id, the same customers
-    Gives  one row per segment and feature: value and others (means, in the feature's unit), effect (difference of means in
+    Gives  one row per segment and feature: value and others (means, in the feature's unit), effect (difference of
+           means in
            standard deviations, on a log scale where the feature is skewed) with its 95 % interval; strongest first
     """
     read = features.apply(lambda column: np.log1p(column.clip(lower=0)) if is_skewed(column.name) else column)
@@ -46,8 +47,10 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
     """What each segment over-buys: categories, or words of their names, by effect size.
 
     Takes  signals with weights; segment: id by customer_id, in the order of the signals
-    Gives  segment, term, effect (difference of mean square-root shares, in standard deviations), share (mean share of what
-           members bought), others, buyers (share of members who bought it); terms with at least twenty buyers, strongest first
+    Gives  segment, term, effect (difference of mean square-root shares, in standard deviations), share (mean share
+           of what
+           members bought), others, buyers (share of members who bought it); terms with at least twenty buyers,
+           strongest first
 
     Parameters
     ----------

@@ -101,7 +101,8 @@ def learn_space(
 
 
 def balanced_space(now: Signals, *, axes: int = AXES, seed: int = 7) -> Space:
-    """The stand-in where history is too short to learn from: behaviour itself, each block of features weighing the same.
+    """The stand-in where history is too short to learn from: behaviour itself, each block of features weighing the
+    same.
 
     Takes  now: signals at `as_of`
     Gives  Space that foresees nothing (no outcome, no mix); its axes are the principal axes of balanced behaviour
@@ -137,7 +138,8 @@ def anticipate(space: Space, signals: Signals) -> Anticipation:
     """Say what is expected of each customer next.
 
     Takes  space; signals with every feature of the space (columns beyond them are ignored), any date
-    Gives  Anticipation, indexed as the features: coordinates (no unit), expected log amounts, expected square-root shares
+    Gives  Anticipation, indexed as the features: coordinates (no unit), expected log amounts, expected square-root
+           shares
     """
     features = signals.features[list(space.features)]
     behaviour = _z_scores(features, mean=space.mean, scale=space.scale)

@@ -25,7 +25,8 @@ def foresight(then: Signals | None, outcomes: Outcomes | None, *, folds: int = F
     """How much of each outcome could be foreseen, on customers the map was not learnt from.
 
     Takes  then, outcomes: as `learn_space`; None where history is too short
-    Gives  name, outcome (words), r2 (out of fold: 1 - squared error / squared deviation), low, high (95 %, over customers), ceiling
+    Gives  name, outcome (words), r2 (out of fold: 1 - squared error / squared deviation), low, high (95 %, over
+           customers), ceiling
            (null: not known); no row where nothing could be learnt
 
     Parameters
@@ -66,7 +67,8 @@ def axis_words(space: Space, expected: Anticipation) -> pd.DataFrame:
     """Each axis by what those at its ends are expected to do.
 
     Takes  space, and what it expects of today's customers
-    Gives  axis, share (of the variance of the axes), high, low: words for the outcomes and terms whose expectation follows it most
+    Gives  axis, share (of the variance of the axes), high, low: words for the outcomes and terms whose expectation
+           follows it most
     """
     axes = expected.axes
     foreseen = pd.concat([expected.outcomes.rename(columns=OUTCOME_WORDS), expected.mix], axis=1)
@@ -83,7 +85,8 @@ def axis_words(space: Space, expected: Anticipation) -> pd.DataFrame:
 def map_values(expected: Anticipation, now: Signals) -> pd.DataFrame:
     """What the small maps are coloured by.
 
-    Gives  by customer_id: expected spend (or activity), main need (the term expected above its usual share most; rare ones are
+    Gives  by customer_id: expected spend (or activity), main need (the term expected above its usual share most;
+           rare ones are
            "other"), and how activity moved lately
     """
     columns = {}

@@ -28,7 +28,11 @@ DESCRIBING = ("demographic", "geographic", "survey", "current_segment", "consent
 FEW_CUSTOMERS = 12 * 20  # segments times the privacy floor
 LOW_REPEAT = 0.2  # share of customers with more than one active day
 CONCENTRATED = 0.5  # share of revenue with the top hundredth of customers
+CONCENTRATION = "revenue with the top hundredth"
 Z95 = 1.959963984540054
+
+
+Line = tuple[str, str, float, str, str]  # a row of the profile
 
 
 @dataclass(frozen=True)
@@ -118,46 +122,13 @@ def profile(
     Gives  section, item, value, unit, words
     """
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.own_events > 0))
-    own = (
-        rows.group_by("customer_id")
-        .aggregate(active_days=rows.count(), first=rows.day.min(), last=rows.day.max())
-        .to_pandas()
-    )
-    first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
-    recent = (pd.Timestamp(as_of) - pd.to_datetime(own["last"])).dt.days <= lookback_days
-    history = (pd.Timestamp(as_of) - first).days
-    lines = [
-        ("history", "days of history", history, "days", f"from {first.date()} to {last.date()}"),
-        (
-            "history",
-            "days asked for",
-            lookback_days + 2 * horizon_days,
-            "days",
-            "lookback and two horizons, for the proof",
-        ),
-        ("customers", "customers with events of their own", len(own), "customers", "before as_of"),
-        (
-            "customers",
-            "active in the lookback",
-            int(recent.sum()),
-            "customers",
-            "these are segmented; the others are dormant",
-        ),
-        (
-            "customers",
-            "seen on more than one day",
-            float((own["active_days"] > 1).mean()),
-            "share",
-            "without repeats there is no habit",
-        ),
-    ]
+    own = rows.group_by("customer_id").aggregate(active_days=rows.count(), first=rows.day.min(), last=rows.day.max())
+    lines = _history(own.to_pandas(), as_of=as_of, lookback_days=lookback_days, horizon_days=horizon_days)
     if "amount" in days.rows.columns:
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
         ordered = spent.fillna(0).sort_values(ascending=False)
         top = ordered.head(max(1, len(ordered) // 100)).sum() / ordered.sum() if ordered.sum() > 0 else 0.0
-        lines.append(
-            ("customers", "revenue with the top hundredth", float(top), "share", "a few giants can bend averages")
-        )
+        lines.append(("customers", CONCENTRATION, float(top), "share", "a few giants can bend averages"))
     lines += _coverage(events)
     lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in set_aside.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
@@ -193,11 +164,12 @@ def verdict(table: pd.DataFrame) -> Verdict:
         )
     if value["days of history"] < 0.95 * value["days asked for"]:
         limits.append(
-            f"{value['days of history']:,.0f} days of history; the proof out of time needs {value['days asked for']:,.0f}."
+            f"{value['days of history']:,.0f} days of history; "
+            f"the proof out of time needs {value['days asked for']:,.0f}."
         )
     if value["seen on more than one day"] < LOW_REPEAT:
         limits.append(f"Only {value['seen on more than one day']:.0%} of customers came on more than one day.")
-    if value.get("revenue with the top hundredth", 0.0) > CONCENTRATED:
+    if value.get(CONCENTRATION, 0.0) > CONCENTRATED:
         limits.append("More than half of the revenue comes from a hundredth of the customers: read means with care.")
     missing = table[(table["section"] == "columns") & (table["value"] == 0)]["item"].tolist()
     for needed in ("category", "amount"):
@@ -234,7 +206,23 @@ def ratio_of_sums(above: pd.Series, below: pd.Series) -> tuple[float, float, flo
     return float(ratio), float(ratio - half), float(ratio + half)
 
 
-def _coverage(events: ir.Table) -> list[tuple[str, str, float, str, str]]:
+def _history(own: pd.DataFrame, *, as_of: date, lookback_days: int, horizon_days: int) -> list[Line]:
+    """How long, how many, how alive; from active_days, first and last of each customer."""
+    first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
+    recent = (pd.Timestamp(as_of) - pd.to_datetime(own["last"])).dt.days <= lookback_days
+    history, asked = (pd.Timestamp(as_of) - first).days, lookback_days + 2 * horizon_days
+    span = f"from {first.date()} to {last.date()}"
+    repeat = float((own["active_days"] > 1).mean())
+    return [
+        ("history", "days of history", history, "days", span),
+        ("history", "days asked for", asked, "days", "lookback and two horizons, for the proof"),
+        ("customers", "customers with events of their own", len(own), "customers", "before as_of"),
+        ("customers", "active in the lookback", int(recent.sum()), "customers", "segmented; the others are dormant"),
+        ("customers", "seen on more than one day", repeat, "share", "without repeats there is no habit"),
+    ]
+
+
+def _coverage(events: ir.Table) -> list[Line]:
     """Share of events that carry each optional column; zero where the source has none."""
     held = [name for name in OPTIONAL if name in events.columns]
     shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in held}

@@ -11,6 +11,7 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def are_free_text(names: list[str]) -> bool:
+    """Whether there are so many distinct categories that they are better read word by word."""
     return len(names) > MOST_CATEGORIES
 
 

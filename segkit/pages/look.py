@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import seaborn
 
 ACCENT = "#1f5f8b"
 INK = "#1d2733"
@@ -41,7 +42,7 @@ def look(segment: str) -> tuple[str, str]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The matplotlib settings of every figure: quiet axes, no grid, text in ink, a font that matplotlib carries."""
+    """The seaborn style of every figure: quiet axes, no grid, text in ink, a font that matplotlib carries."""
     settings: dict[str, Any] = {
         "font.family": "DejaVu Sans",
         "font.size": 9,
@@ -65,7 +66,8 @@ def style() -> Iterator[None]:
         "savefig.facecolor": "white",
         "svg.hashsalt": "segkit",
     }
-    with matplotlib.rc_context(settings):
+    base = seaborn.axes_style("white") | seaborn.plotting_context("paper")
+    with matplotlib.rc_context({**base, **settings}):
         yield
 
 

@@ -4,6 +4,7 @@ import textwrap
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import ConciseDateFormatter, MonthLocator
@@ -113,25 +114,26 @@ def retention(table: pd.DataFrame) -> Figure:
     with style():
         figure, axes = _one(height=3.2)
         cohorts = sorted(large["cohort"].unique())
-        for position, cohort in enumerate(cohorts):
-            rows = large[large["cohort"] == cohort].sort_values("months_since")
-            last = position == len(cohorts) - 1
-            axes.plot(
-                rows["months_since"],
-                rows["share"],
-                color=ACCENT if last else SOFT,
-                linewidth=1.6,
-                marker="o",
-                markersize=3,
-            )
-            axes.annotate(
-                f"{pd.Timestamp(cohort):%b %Y}", (rows["months_since"].iloc[-1], rows["share"].iloc[-1]), (5, -3),
-                textcoords="offset points", fontsize=7.5,
-            )  # fmt: skip
+        colours = {cohort: ACCENT if cohort == cohorts[-1] else SOFT for cohort in cohorts}
+        seaborn.lineplot(
+            large,
+            x="months_since",
+            y="share",
+            hue="cohort",
+            palette=colours,
+            errorbar=None,
+            marker="o",
+            legend=False,
+            ax=axes,
+        )
+        for cohort, rows in large.groupby("cohort"):
+            last = rows.sort_values("months_since").iloc[-1]
+            end = (last["months_since"], last["share"])
+            axes.annotate(f"{cohort:%b %Y}", end, (6, -3), textcoords="offset points", fontsize=7.5)
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("Months since the first visit")
+        axes.set(xlabel="Months since the first visit", ylabel="")
         axes.set_title(f"Share of a month's newcomers who came again (months with {COHORT} newcomers or more)")
     return figure
 
@@ -180,22 +182,26 @@ def segment_bars(segments: pd.DataFrame) -> Figure:
     ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
     with style():
         figure, axes = _one(height=0.8 + 0.34 * len(ordered))
-        place = np.arange(len(ordered))[::-1]
-        axes.barh(place + 0.17, ordered["revenue_share"], height=0.32, color=ACCENT, label="share of revenue")
-        axes.barh(place - 0.17, ordered["customer_share"], height=0.32, color=SOFT, label="share of customers")
+        place = np.arange(len(ordered))
+        shares = ordered.melt("name", ["revenue_share", "customer_share"], var_name="of", value_name="share")
+        colours = {"revenue_share": ACCENT, "customer_share": SOFT}
+        seaborn.barplot(shares, y="name", x="share", hue="of", palette=colours, errorbar=None, width=0.66, ax=axes)
         for y, value in zip(place, ordered["revenue_share"], strict=True):
             axes.annotate(
                 share(value),
-                (value if pd.notna(value) else 0, y + 0.17),
+                (value if pd.notna(value) else 0, y - 0.17),
                 (4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
             )
-        axes.legend(loc="lower right", fontsize=8)
+        seaborn.move_legend(
+            axes, "lower right", title=None, labels=["share of revenue", "share of customers"], fontsize=8
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
         axes.set_xlim(0)
         axes.margins(x=0.1)
+        axes.set(xlabel="", ylabel="")
         _words_left(axes, place=place, words=ordered["name"])
     return figure
 

@@ -1,6 +1,5 @@
 """What each notebook calls first: open the run, say where in the story it stands, and make what it needs."""
 
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +69,9 @@ def resolve(*, source: str, data_dir: str, as_of: str, **others: Any) -> dict[st
         if others.get(name, 1) < 1:
             raise InputError(f"{name} is {others[name]}: give a whole number of days of at least 1.")
     opened = sources.open_source(source, data_dir=data_dir or None)
-    day = as_of or sources.default_as_of(opened, con=sources.connect())
-    try:
-        date.fromisoformat(day)
-    except ValueError as error:
-        raise InputError(
-            f"as_of is '{day}': give a date such as 2018-01-01, or nothing for the source's own."
-        ) from error
+    con = sources.connect()
+    day = as_of or sources.default_as_of(opened, con=con)
+    sources.refuse_as_of(opened, con=con, as_of=day)
     fingerprint = sources.fingerprint(opened)
     return {
         "source": source,

@@ -28,8 +28,8 @@ def how_sure(summary: Mapping[str, Any]) -> list[str]:
     noise = summary.get("segments.noise_share")
     if noise is not None:
         told.append(
-            f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment, and placed and "
-            f"found agree at {score(summary.get('segments.hdbscan_ari'))} (adjusted Rand index, 1 is the same)."
+            f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment, "
+            f"and placed and found agree at {score(summary.get('segments.hdbscan_ari'))} (adjusted Rand index, 1 is the same)."
         )
     return [sentence for sentence in told if sentence]
 
@@ -58,7 +58,8 @@ def _foresight(summary: Mapping[str, Any]) -> str:
         if summary.get("forward.mix_r2") is not None
         else ""
     )
-    return f"Segments made one horizon ago explain {spend} of the differences in what was spent since{mix} (adjusted R², 95 %)."
+    told = f"Segments made one horizon ago explain {spend} of the differences in what was spent since{mix}"
+    return f"{told} (adjusted R², 95 %)."
 
 
 def _rival(summary: Mapping[str, Any], *, name: str, words: str) -> str:
@@ -137,7 +138,7 @@ def profile_shown(profile: pd.DataFrame) -> pd.DataFrame:
 def foresight_headline(table: pd.DataFrame) -> str:
     """What can be foreseen, in one sentence."""
     if table.empty:
-        return "Nothing could be learnt about the future: history is too short, so the map shows balanced behaviour instead."
+        return "Nothing could be learnt about the future: history is too short. The map shows balanced behaviour."
     told = [f"{interval(r.r2, r.low, r.high, form=share)} of {r.outcome}" for r in table.itertuples()]
     return f"Of the differences between customers, habits foretell {', '.join(told)}."
 

@@ -15,8 +15,10 @@ FEWEST_SEEN = 20  # customers; with fewer in the learning window nothing is said
 def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcomes) -> pd.DataFrame:
     """Customers, revenue and orders of each segment over the lookback.
 
-    Takes  placed: segment and macro_segment by customer_id; features of the same customers; last: outcomes of the last horizon
-    Gives  segment, macro_segment, customers, customer_share, revenue, revenue_share, margin (null without cost), orders,
+    Takes  placed: segment and macro_segment by customer_id; features of the same customers; last: outcomes of the
+           last horizon
+    Gives  segment, macro_segment, customers, customer_share, revenue, revenue_share, margin (null without cost),
+           orders,
            spend_now (mean spend in the last horizon, per customer); sorted by segment
     """
     joined = placed[["segment", "macro_segment"]].join(features)
@@ -41,10 +43,12 @@ def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcome
 
 
 def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
-    """What customers of each segment are expected to do in the next horizon, from those who stood there one horizon ago.
+    """What customers of each segment are expected to do in the next horizon, from those who stood there one horizon
+    ago.
 
     Takes  model; windows, whose `then` and `came` are the learning window
-    Gives  indexed by segment: active_share_next and spend_next (mean per customer), each with _low and _high (95 %); null
+    Gives  indexed by segment: active_share_next and spend_next (mean per customer), each with _low and _high (95 %);
+           null
            where fewer than twenty stood there, or nothing is known
     """
     names = [f"{n}{part}" for n in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]

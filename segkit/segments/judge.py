@@ -27,7 +27,8 @@ def forward_truth(outcomes: Outcomes, *, terms: list[str] | None = None) -> Trut
     """The outcomes that segments are judged on.
 
     Takes  outcomes of a horizon; terms: those the mix is made of, else the most common ones in the outcomes
-    Gives  Truth: spend log(1 + spend) of all; mix square-root shares of those who bought; active of all, any event of their own
+    Gives  Truth: spend log(1 + spend) of all; mix square-root shares of those who bought; active of all, any event
+           of their own
     """
     everyone = np.ones(len(outcomes.totals), dtype=bool)
     values = {
@@ -96,7 +97,8 @@ def compare(
     """Judge segmentations on the same customers, and each against ours in pairs.
 
     Takes  segmentations: name -> group of each customer (negative or missing: unknown, left out for that rival)
-    Gives  one row per name and measure: rival, measure, segments, customers, r2, low, high, and `lead`, `lead_low`, `lead_high`:
+    Gives  one row per name and measure: rival, measure, segments, customers, r2, low, high, and `lead`, `lead_low`,
+           `lead_high`:
            ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)
     """
     rows = [

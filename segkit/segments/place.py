@@ -37,7 +37,8 @@ def place(model: SegmentModel, signals: Signals) -> pd.DataFrame:
     """Assign a segment to everyone, also to customers that the fit has not seen.
 
     Takes  model; signals of any date with the features of the model's space
-    Gives  one row per customer, indexed by customer_id: segment, macro_segment, confidence (0-1: share of bags that agree)
+    Gives  one row per customer, indexed by customer_id: segment, macro_segment, confidence (0-1: share of bags that
+           agree)
     """
     return place_points(model, anticipate(model.space, signals).axes)
 

@@ -44,7 +44,8 @@ def rivals(now: Signals, *, axes: pd.DataFrame, count: int, seed: int = 7) -> di
 
 
 def known_groups(people: pd.DataFrame | None, *, roles: Mapping[str, str], seed: int = 7) -> dict[str, pd.Series]:
-    """Customers grouped by what is known of them: who they are, where they live, what they answered, the segment used today.
+    """Customers grouped by what is known of them: who they are, where they live, what they answered, the segment
+    used today.
 
     Takes  people: customer_id and columns with roles, or None
     Gives  role -> group by customer_id; missing where nothing of that role is known

@@ -32,7 +32,9 @@ LARGEST_BAG = 10_000  # customers; a larger base is fitted on a sample and place
 
 @dataclass(frozen=True)
 class Budget:
-    """What the user asks of a segmentation: how many segments, and how small one may be (0: as it comes, for refits)."""
+    """What the user asks of a segmentation: how many segments, and how small one may be (0: as it comes, for
+    refits).
+    """
 
     fewest: int = 12
     most: int = 20
@@ -41,7 +43,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Bags:
-    """Clusters of all bags: `centres` (clusters x axes), `sizes`, `bag_of`; `labels` (customers x bags: -1 noise, -2 not in it)."""
+    """Clusters of all bags: `centres` (clusters x axes), `sizes`, `bag_of`; `labels` (customers x bags: -1 noise,
+    -2 not in it).
+    """
 
     centres: np.ndarray
     sizes: np.ndarray
@@ -101,9 +105,11 @@ def search(
 ) -> tuple[Cut, pd.DataFrame]:
     """Try every count within the budget; choose the fewest segments that keep nearly all of the best foresight.
 
-    Takes  points: customers x axes, today; bags found in them; learning: the same axes one horizon ago; outcomes: what those
+    Takes  points: customers x axes, today; bags found in them; learning: the same axes one horizon ago; outcomes:
+           what those
            customers did in between (the learning window: nothing after `as_of` is seen); None for both: not known
-    Gives  the chosen Cut, and the frontier: segments, spend_r2, mix_r2, stability (mean agreement of bags), smallest_share, chosen
+    Gives  the chosen Cut, and the frontier: segments, spend_r2, mix_r2, stability (mean agreement of bags),
+           smallest_share, chosen
 
     Raises
     ------
@@ -129,7 +135,8 @@ def core_customers(bags: Bags) -> np.ndarray:
 def segment_figures(bags: Bags, cut: Cut, number: np.ndarray) -> dict[str, float]:
     """How many segments, and how far the placed customers stand from what HDBSCAN saw, with the range over the bags.
 
-    Gives  segments.count; segments.hdbscan_ari (adjusted Rand index on those it kept) and segments.noise_share, each with .low, .high
+    Gives  segments.count; segments.hdbscan_ari (adjusted Rand index on those it kept) and segments.noise_share, each
+           with .low, .high
     """
     aris, noise = [], []
     for bag in range(bags.labels.shape[1]):
@@ -197,17 +204,21 @@ def _refuse_alike(points: np.ndarray) -> None:
     distinct = len(np.unique(points.round(6), axis=0))
     if distinct < 2 * NEIGHBOURS:
         raise BudgetError(
-            f"anticipation: {len(points):,} customers have only {distinct} different expectations, so there is nothing to "
-            f"segment. Give a longer lookback, or more columns."
+            f"anticipation: {len(points):,} customers have only {distinct} different expectations, "
+            f"so there is nothing to segment. Give a longer lookback, or more columns."
         )
 
 
 def _unmet(frontier: pd.DataFrame, *, budget: Budget, floor: float, customers: int) -> str:
     if frontier.empty:
-        return f"segments: HDBSCAN found fewer than {budget.fewest} clusters. Ask for fewer (segments_min), or give more history."
+        return (
+            f"segments: HDBSCAN found fewer than {budget.fewest} clusters. "
+            f"Ask for fewer (segments_min), or give more history."
+        )
     best = frontier.loc[frontier["smallest_share"].idxmax()]
     return (
-        f"segments: no cut into {budget.fewest}-{budget.most} segments keeps each above {floor:.1%} of {customers:,} customers; "
+        f"segments: no cut into {budget.fewest}-{budget.most} segments keeps each above {floor:.1%} "
+        f"of {customers:,} customers; "
         f"the best ({best['segments']:.0f} segments) has one of {best['smallest_share']:.1%}. "
         f"Lower smallest_share, or ask for fewer segments (segments_min)."
     )

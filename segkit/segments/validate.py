@@ -25,7 +25,9 @@ KNOWN_SHARE = 0.05  # a rival known for fewer customers than this is left out
 
 @dataclass(frozen=True)
 class Stability:
-    """Agreement of refits: `ari` of each pair; per segment the mean Jaccard with its best match, low and high over refits."""
+    """Agreement of refits: `ari` of each pair; per segment the mean Jaccard with its best match, low and high
+    over refits.
+    """
 
     ari: np.ndarray
     segments: pd.DataFrame
@@ -80,7 +82,8 @@ def backtest(
 
 
 def rivals_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """One row per segmentation: rival, label, segments, customers; r2, low, high and verdict (ours against it) by measure.
+    """One row per segmentation: rival, label, segments, customers; r2, low, high and verdict (ours against it) by
+    measure.
 
     Takes  a table of `backtest`; a measure that the source lacks is null
     """
@@ -96,7 +99,9 @@ def rivals_table(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def proof_figures(compared: pd.DataFrame | None, *, reason: str) -> dict[str, object]:
-    """The headline numbers of the backtest, flat: forward.spend_r2 and .low, .high, forward.rfm25.spend_r2, ...; null with the reason."""
+    """The headline numbers of the backtest, flat: forward.spend_r2 and .low, .high, forward.rfm25.spend_r2, ...;
+    null with the reason.
+    """
     if compared is None:
         return {f"forward.{m}_r2{part}": None for m in MEASURES for part in ("", ".low", ".high")} | {
             "forward.reason": reason
@@ -125,7 +130,8 @@ def stability(windows: Windows, *, number: np.ndarray, fits: int = FITS["quick"]
     """Refit everything on subsamples of customers, place everyone, and see who stays together.
 
     Takes  windows; number: the segments to be tested, of everyone in `windows.now`
-    Gives  Stability, for the same count of segments: adjusted Rand index of each pair of refits; Jaccard of each segment with its best match in each refit
+    Gives  Stability, for the same count of segments: adjusted Rand index of each pair of refits; Jaccard of each
+           segment with its best match in each refit
 
     Parameters
     ----------

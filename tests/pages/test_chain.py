@@ -113,7 +113,7 @@ def test_parameters_are_checked_before_anything_runs(small_chain: Callable[..., 
         with pytest.raises(InputError, match=words):
             small_chain(parameters=parameters)
     for options, words in (
-        ({"as_of": "soon"}, "as_of is 'soon': give a date"),
+        ({"as_of": "soon"}, "as_of 'soon' is not a date"),
         ({"steps": "09"}, "no such step. There are 01_first, 02_second, 00_overview"),
         ({"data_dir": "nowhere"}, "--data nowhere: there is no such folder"),
         ({"previous": str(tmp_path)}, "not a run folder"),
