@@ -39,7 +39,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Signals:
-    """All that is known of customers at one date: their features, and what they bought (customers x categories, or None)."""
+    """All that is known of customers at one date: their features, and what they bought (customers x categories,
+    or None).
+    """
 
     features: pd.DataFrame
     weights: sparse.csr_array | None
@@ -60,7 +62,9 @@ class NumpyMath:
 
 
 def customer_signals(days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str]) -> Signals:
-    """Features, and amounts by category, of everyone with an event of their own in the lookback; see `customer_features`."""
+    """Features, and amounts by category, of everyone with an event of their own in the lookback; see
+    `customer_features`.
+    """
     features = customer_features(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
     if days.categories is None:
         return Signals(features=features, weights=None, categories=())
@@ -106,7 +110,7 @@ def customer_sums(days: Days, *, window: Window) -> pd.DataFrame:
         parts.append(_breadth(days.categories, window=window))
     for part in parts:
         table = table.left_join(part, "customer_id").drop("customer_id_right")
-    sums = _as_numbers(table.to_pandas())
+    sums = _as_numbers(_as_floats(table).to_pandas())
     if "amount" in sums:
         sums["spend"] = sums["amount"] + sums["other_amount"] - sums["return_amount"]
     if not (sums.get("n_purchase", pd.Series(dtype=float)) > 0).any():
@@ -122,15 +126,16 @@ def category_weights(
     """What each customer bought by category in the lookback.
 
     Takes  days with categories; index: the customers wanted, in order
-    Gives  matrix (customers x categories) of net amounts, or of lines where there is no money; the category names, sorted
+    Gives  matrix (customers x categories) of net amounts, or of lines where there is no money; the category names,
+           sorted
     """
     window = Window(as_of=as_of, lookback_days=lookback_days)
-    table = _category_totals(days.categories, window=window).to_pandas()
+    table = _as_floats(_category_totals(days.categories, window=window)).to_pandas()
     table = table[table["customer_id"].isin(index)]
     names = sorted(table["category"].unique())
     row = index.get_indexer(table["customer_id"])
     column = pd.Index(names).get_indexer(table["category"])
-    values = table["weight"].astype(float).to_numpy()
+    values = table["weight"].to_numpy()
     return sparse.csr_array((values, (row, column)), shape=(len(index), len(names))), names
 
 
@@ -197,6 +202,12 @@ def _category_totals(categories: ir.Table, *, window: Window) -> ir.Table:
     weight = inside.amount if "amount" in inside.columns else inside.lines
     totals = inside.group_by("customer_id", "category").aggregate(weight=weight.sum().cast(ADDED_UP))
     return totals.filter(totals.weight > 0)
+
+
+def _as_floats(table: ir.Table) -> ir.Table:
+    """Exact sums become floats in the engine: a column of decimals costs pandas a Python object for each value."""
+    exact = {name: table[name].cast("float64") for name, kind in table.schema().items() if kind.is_numeric()}
+    return table.mutate(**exact)
 
 
 def _breadth(categories: ir.Table, *, window: Window) -> ir.Table:
