@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 HOME = Path(__file__).parents[1]
 CONDA_NAMES = {"python-duckdb": "duckdb", "ibis-duckdb": "ibis-framework", "matplotlib-base": "matplotlib"}
@@ -19,7 +20,7 @@ def _project() -> dict[str, Any]:
 
 def _asked(lines: list[str]) -> dict[str, str]:
     parsed = [Requirement(line) for line in lines]
-    return {CONDA_NAMES.get(one.name, one.name): str(one.specifier) for one in parsed}
+    return {canonicalize_name(CONDA_NAMES.get(one.name, one.name)): str(one.specifier) for one in parsed}
 
 
 def test_conda_and_pip_ask_for_the_same() -> None:

@@ -92,8 +92,12 @@ def frontier(table: pd.DataFrame) -> Figure:
     with style():
         figure, panels = _panels(rows=1, columns=max(len(shown), 1), height=2.7)
         chosen = table["chosen"].to_numpy(dtype=bool)
+        families = table["family"] if "family" in table else pd.Series("", index=table.index)
+        markers = dict(zip(sorted(families.unique()), "os^", strict=False))
         for axes, (name, title) in zip(panels[0], shown.items(), strict=False):
-            axes.scatter(table["segments"][~chosen], table[name][~chosen], s=22, color=SOFT, linewidths=0)
+            for family, marker in markers.items():
+                rows = table[(families == family) & ~chosen]
+                axes.scatter(rows["segments"], rows[name], s=22, color=SOFT, marker=marker, linewidths=0, label=family)
             axes.scatter(table["segments"][chosen], table[name][chosen], s=64, color=ACCENT, zorder=3)
             for x, y in zip(table["segments"][chosen], table[name][chosen], strict=True):
                 axes.annotate("chosen", (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=8)

@@ -28,8 +28,8 @@ def how_sure(summary: Mapping[str, Any]) -> list[str]:
     noise = summary.get("segments.noise_share")
     if noise is not None:
         told.append(
-            f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment, "
-            f"and placed and found agree at {score(summary.get('segments.hdbscan_ari'))} (adjusted Rand index, 1 is the same)."
+            f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment. "
+            f"What was found and what was placed agree at {_range(summary, 'segments.hdbscan_ari')} (adjusted Rand index)."
         )
     return [sentence for sentence in told if sentence]
 

@@ -10,8 +10,10 @@ from segkit.customers.anticipate import Space, anticipate, balanced_space, learn
 from segkit.customers.days import Days
 from segkit.customers.features import Signals, customer_signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
+from segkit.segments.bags import BAGS, Bags, find_bags
+from segkit.segments.cuts import Cut, macro_buckets
 from segkit.segments.place import SegmentModel, nearest
-from segkit.segments.search import BAGS, Bags, Budget, Cut, find_bags, macro_buckets, search
+from segkit.segments.search import Budget, search
 
 HELD = 0.95  # of a window must lie within the history for it to count as known
 
@@ -122,7 +124,7 @@ def _model(space: Space, cut: Cut, bags: Bags) -> SegmentModel:
         centres=cut.centres,
         bag_centres=bags.centres,
         bag_of=bags.bag_of,
-        bag_segment=cut.bag_segment,
+        bag_segment=nearest(bags.centres, cut.centres),
     )
 
 

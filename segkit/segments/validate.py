@@ -12,7 +12,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.terms import most_common, term_weights
-from segkit.segments.fit import Windows, fit_segments, reaches_back, windows_at
+from segkit.segments.fit import Fit, Windows, fit_segments, reaches_back, windows_at
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
 from segkit.segments.rivals import LABELS, rivals
 from segkit.segments.search import Budget
@@ -126,7 +126,7 @@ def _sentence(row: dict[str, object]) -> str:
     return ", ".join(told)
 
 
-def stability(windows: Windows, *, number: np.ndarray, fits: int = FITS["quick"], seed: int = 7) -> Stability:
+def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: int = 7) -> Stability:
     """Refit everything on subsamples of customers, place everyone, and see who stays together.
 
     Takes  windows; number: the segments to be tested, of everyone in `windows.now`
@@ -137,8 +137,8 @@ def stability(windows: Windows, *, number: np.ndarray, fits: int = FITS["quick"]
     ----------
     fits : refits; more narrow the interval
     """
-    count = int(number.max()) + 1
-    budget = Budget(fewest=count, most=count, smallest_share=0.0)
+    count = len(fit.cut.centres)
+    budget = Budget(fewest=count, most=count, smallest_share=0.0, families=(fit.cut.family,))
     everyone = windows.now.features.index
     if windows.then is not None:
         everyone = everyone.union(windows.then.features.index)
@@ -148,7 +148,7 @@ def stability(windows: Windows, *, number: np.ndarray, fits: int = FITS["quick"]
         keep = everyone[np.sort(rng.permutation(len(everyone))[: int(SUBSAMPLE * len(everyone))])]
         labels.append(fit_segments(windows, keep=keep, budget=budget, seed=seed + 101 * (i + 1)).number)
     ari = np.array([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)])
-    best = np.array([best_jaccard(number, other) for other in labels])
+    best = np.array([best_jaccard(fit.number, other) for other in labels])
     table = pd.DataFrame(
         {"stability": best.mean(axis=0), "stability_low": best.min(axis=0), "stability_high": best.max(axis=0)}
     )
