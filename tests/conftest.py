@@ -1,14 +1,26 @@
 """Fixtures of the whole suite: made-up tables and a tiny chain of notebooks. Each test gets its own copy."""
 
+import os
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import ibis
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
+from segkit.customers.days import Days, build_days
+from segkit.customers.features import Signals
+from segkit.customers.outcomes import Outcomes
+from segkit.segments.fit import Windows
+
+NEEDS = ("bake", "grill", "clean", "dine")  # planted by `planted_windows`
+ITEMS_OF_A_NEED = 3
 PARAMETERS = """\
 source = "complete_journey"  # where the events come from
 data_dir = ""  # folder of its files
@@ -23,6 +35,95 @@ from segkit.pages.report import start
 from segkit.pages import views
 run = start("{step}", run_dir=run_dir, source=source, data_dir=data_dir, as_of=as_of,
             lookback_days=lookback_days, horizon_days=horizon_days, seed=seed)"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="Run the tests that take a minute or more too.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes a minute or more; runs with --slow or CI=true only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or os.environ.get("CI") == "true":
+        return
+    skip = pytest.mark.skip(reason="takes a minute or more: run with --slow or CI=true")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def planted_windows() -> Callable[..., tuple[Windows, np.ndarray]]:
+    """A function that plants needs in customers: their windows, and the number of the need of each.
+
+    A customer buys the things of their need, then and now alike; how often differs from customer to customer.
+    """
+
+    def plant(customers: int = 240, *, needs: int = len(NEEDS), seed: int = 1) -> tuple[Windows, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        need = np.arange(customers) % needs
+        rate = rng.lognormal(2.0 + 0.3 * need, 0.4)
+        index = pd.Index([f"c{i:04d}" for i in range(customers)], name="customer_id")
+        then, now, came = (_spell(rng.poisson(rate), need=need, index=index, rng=rng) for _ in range(3))
+        return Windows(now=_as_signals(now), then=_as_signals(then), came=_as_outcomes(came)), need
+
+    return plant
+
+
+def _spell(orders: np.ndarray, *, need: np.ndarray, index: pd.Index, rng: np.random.Generator) -> dict[str, Any]:
+    """What customers bought in one window: orders, lines by category, money."""
+    names = [f"{name} {item}" for name in NEEDS for item in range(ITEMS_OF_A_NEED)] + ["milk", "bread"]
+    chances = np.full((len(orders), len(names)), 0.15 / len(names))
+    own = need[:, None] * ITEMS_OF_A_NEED + np.arange(ITEMS_OF_A_NEED)
+    chances[np.arange(len(orders))[:, None], own] += 0.85 / ITEMS_OF_A_NEED
+    lines = np.array([rng.multinomial(3 * n, p) for n, p in zip(orders, chances, strict=True)])
+    return {"orders": orders, "lines": lines, "names": tuple(names), "index": index, "spend": lines.sum(axis=1) * 4.0}
+
+
+def _as_signals(spell: dict[str, Any]) -> Signals:
+    orders = spell["orders"].astype(float)
+    columns = {"orders": orders, "spend": spell["spend"], "active_days": orders, "recency_days": 90 / (1 + orders)}
+    features = pd.DataFrame(columns, index=spell["index"])
+    return Signals(features=features, weights=sparse.csr_array(4.0 * spell["lines"]), categories=spell["names"])
+
+
+def _as_outcomes(spell: dict[str, Any]) -> Outcomes:
+    orders = spell["orders"].astype(float)
+    totals = pd.DataFrame({"orders": orders, "active_days": orders, "spend": spell["spend"]}, index=spell["index"])
+    return Outcomes(totals=totals, weights=sparse.csr_array(4.0 * spell["lines"]), categories=spell["names"])
+
+
+@pytest.fixture
+def make_days() -> Callable[..., Days]:
+    """A function that turns a few events, (customer, local day, event, amount, category), into days."""
+
+    def make(events: list[tuple[str, str, str, float | None, str | None]], *, kinds: dict[str, str]) -> Days:
+        return build_days(_as_events(events), kinds=kinds)
+
+    return make
+
+
+@pytest.fixture
+def make_events() -> Callable[..., Any]:
+    """The same events as the contract has them, an Ibis table."""
+    return _as_events
+
+
+def _as_events(events: list[tuple[str, str, str, float | None, str | None]]) -> Any:
+    table = pd.DataFrame(events, columns=["customer_id", "day", "event", "amount", "category"])
+    table = table.astype({"amount": float, "category": object})
+    table["day"] = pd.to_datetime(table["day"])
+    table["timestamp"], table["hour"] = table["day"] + pd.Timedelta(hours=9), 9
+    held = ibis.memtable(table)
+    return held.mutate(day=held.day.date(), amount=held.amount.cast("decimal(18, 4)"))
+
+
+@pytest.fixture
+def midyear() -> date:
+    """An `as_of` in the middle of a month."""
+    return date(2024, 6, 15)
 
 
 @pytest.fixture(scope="session")

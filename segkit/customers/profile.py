@@ -73,8 +73,7 @@ def retention(days: Days, *, as_of: date) -> pd.DataFrame:
     seen["month"] = pd.to_datetime(seen["month"]).dt.to_period("M")
     first = seen.groupby("customer_id")["month"].transform("min")
     table = seen.assign(cohort=first, months_since=[(m - f).n for m, f in zip(seen["month"], first, strict=True)])
-    complete = pd.Period(as_of, "M") if as_of.day == 1 else pd.Period(as_of, "M") - 1
-    table = table[table["month"] < complete] if as_of.day == 1 else table[table["month"] <= complete - 1]
+    table = table[table["month"] < pd.Period(as_of, "M")]
     counts = table.groupby(["cohort", "months_since"]).size().rename("customers").reset_index()
     newcomers = counts[counts["months_since"] == 0].set_index("cohort")["customers"]
     counts["newcomers"] = counts["cohort"].map(newcomers).astype("int64")
@@ -129,7 +128,7 @@ def profile(
         ordered = spent.fillna(0).sort_values(ascending=False)
         top = ordered.head(max(1, len(ordered) // 100)).sum() / ordered.sum() if ordered.sum() > 0 else 0.0
         lines.append(("customers", CONCENTRATION, float(top), "share", "a few giants can bend averages"))
-    lines += _coverage(events)
+    lines += _coverage(events.filter(events.day < ibis.literal(as_of)))
     lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in set_aside.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
 
