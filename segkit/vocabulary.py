@@ -1,13 +1,16 @@
-"""Each feature of a customer: name, block, unit, plain words, and the one formula behind it.
+"""Each feature of a customer: name, block, unit, direction, plain words, and the one formula behind it.
 
-A formula is arithmetic on a customer's sums over the lookback (`a.orders`, `a.active_days`, ...: see
-`customers.features.SUMS`), written with operators and the few functions of `m` (log1p, sqrt, where), so that the same
-line serves numpy columns, an Ibis expression in a warehouse, and a single customer.
+A formula is arithmetic on a customer's sums over the lookback (`a.orders`, `a.active_days`, ...: see `customers.sums`),
+written with operators and the few functions of `m` (where, sqrt, log), so that the same line serves numpy columns, an
+Ibis expression in a warehouse, and a single live customer. Features named from the data (kinds of event, channels,
+values of the customer table, needs) are described from their names.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from segkit import formulas as f
 
 BLOCKS = {
     "rfm": "recency, frequency, money",
@@ -15,130 +18,176 @@ BLOCKS = {
     "lifecycle": "lifecycle",
     "basket": "basket",
     "price": "price and brand",
+    "returns": "returns",
     "time": "time of day and week",
+    "channel": "channels",
     "breadth": "breadth of the range",
     "engagement": "engagement and response",
+    "service": "service contacts",
     "needs": "needs",
     "demographic": "demographics",
+    "geographic": "geography",
+    "survey": "survey answers",
+    "missing": "what is not known",
 }
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+DAY_PARTS = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}
+SERVICE_WORDS = ("support", "service", "ticket", "complaint", "call", "chat", "help")  # kinds that are contacts
+COUPON_WORDS = ("coupon", "voucher", "promo")  # kinds that are a use of an offer
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature: `words` complete the sentence "they are high on ..."; `low` is said of the other end."""
+    """One feature: `words` complete the sentence "they are high on ..."; `low` is said of the other end.
+
+    `needs`: sums it is made of, without which it is absent; `skewed`: read on a log scale; `direction`: 1 where more is
+    good for the business, -1 where it is bad, 0 where it is neither; `in_space`: whether the anticipation space is
+    learnt on it (the others describe: they repeat those, or add noise)
+    """
 
     name: str
     block: str
     unit: str
     words: str
     low: str
-    formula: Callable[[Any, Any], Any]
+    formula: Callable[[Any, Any], Any] | None = None
     needs: tuple[str, ...] = ()
     skewed: bool = False
+    direction: int = 0
+    in_space: bool = True
 
 
-def ratio(m: Any, above: Any, below: Any, *, empty: float = 0.0) -> Any:
-    """above / below, and `empty` where there is nothing to divide by."""
-    known = below > 0
-    return m.where(known, above / m.where(known, below, 1), empty)
+def _share(name: str, block: str, words: str, low: str, above: str, below: str, **more: Any) -> Feature:
+    """A sum as a share of another."""
+    return Feature(
+        name, block, "share", words, low, lambda a, m: f.ratio(m, a[above], a[below]), (above, below), **more
+    )
 
 
-def _gap_mean(a: Any, m: Any) -> Any:
-    """Days between active days; a customer seen on one day is given the whole lookback."""
-    return ratio(m, a.last_day - a.first_day, a.active_days - 1, empty=1.0 * a.lookback_days)
-
-
-def _gap_variation(a: Any, m: Any) -> Any:
-    gaps = a.active_days - 1
-    mean = ratio(m, a.last_day - a.first_day, gaps)
-    variance = ratio(m, a.gap_squared, gaps) - mean * mean
-    return ratio(m, m.sqrt(m.where(variance > 0, variance, 0.0)), mean)
-
-
-def _order_variation(a: Any, m: Any) -> Any:
-    mean = ratio(m, a.amount, a.orders)
-    variance = ratio(m, a.amount_squared, a.orders) - mean * mean
-    return ratio(m, m.sqrt(m.where(variance > 0, variance, 0.0)), mean)
-
-
-def _trend(recent: Any, whole: Any, a: Any, m: Any) -> Any:
-    """Recent rate against the earlier one: -1 (stopped) to 1 (all of it recent), shrunk where little is known."""
-    early = (whole - recent) / (a.lookback_days - a.recent_days)
-    late = recent / a.recent_days
-    return (late - early) / (late + early + 1.0 / a.lookback_days)
+def _stage(name: str, words: str, holds: Callable[[Any, Any], Any], *, direction: int = 0) -> Feature:
+    """A stage of the lifecycle as a flag; every customer is in exactly one."""
+    formula = lambda a, m: f.flag(m, holds(a, m))  # noqa: E731
+    needs = ("first_ever", "recent_active_days")
+    return Feature(
+        f"stage_{name}", "lifecycle", "flag", words, f"not {words}", formula, needs, False, direction, in_space=False
+    )
 
 
 FEATURES: tuple[Feature, ...] = (
     Feature("recency_days", "rfm", "days", "days since they last came", "came lately",
-            lambda a, m: 1.0 * (a.as_of_day - a.last_day), ("last_day",), True),
-    Feature("orders", "rfm", "orders", "number of orders", "few orders", lambda a, m: 1.0 * a.orders, ("orders",), True),
+            lambda a, m: 1.0 * (a.as_of_day - a.last_day), ("last_day",), True, -1),
+    Feature("orders", "rfm", "orders", "number of orders", "few orders",
+            lambda a, m: 1.0 * a.orders, ("orders",), True, 1),
     Feature("spend", "rfm", "money", "spend, net of returns", "little spend",
-            lambda a, m: m.where(a.spend > 0, a.spend, 0.0), ("spend",), True),
+            lambda a, m: f.positive(m, a.spend), ("spend",), True, 1),
     Feature("active_days", "rhythm", "days", "days with something done", "few active days",
-            lambda a, m: 1.0 * a.active_days, ("active_days",), True),
-    Feature("gap_days", "rhythm", "days", "days between visits", "come back soon", _gap_mean, ("gap_squared",), True),
-    Feature("gap_variation", "rhythm", "ratio", "irregular rhythm", "regular rhythm", _gap_variation, ("gap_squared",)),
+            lambda a, m: 1.0 * a.active_days, ("active_days",), True, 1),
+    Feature("gap_days", "rhythm", "days", "days between visits", "come back soon",
+            f.gap_mean, ("gap_squared",), True, -1),
+    Feature("gap_variation", "rhythm", "ratio", "irregular rhythm", "regular rhythm",
+            f.gap_variation, ("gap_squared",)),
     Feature("longest_gap_days", "rhythm", "days", "longest silence", "no long silence",
-            lambda a, m: 1.0 * a.longest_gap, ("longest_gap",), True),
+            lambda a, m: 1.0 * a.longest_gap, ("longest_gap",), True, -1),
+    Feature("overdue", "rhythm", "ratio", "silent for longer than their habit", "on time by their habit",
+            f.overdue, ("gap_squared",), True, -1, in_space=False),
     Feature("age_days", "lifecycle", "days", "days since first seen", "newly seen",
             lambda a, m: 1.0 * (a.as_of_day - a.first_ever), ("first_ever",), True),
     Feature("activity_trend", "lifecycle", "-1 to 1", "activity lately growing", "activity lately fading",
-            lambda a, m: _trend(a.recent_active_days, a.active_days, a, m), ("recent_active_days",)),
+            lambda a, m: f.trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
     Feature("orders_trend", "lifecycle", "-1 to 1", "orders lately growing", "orders lately fading",
-            lambda a, m: _trend(a.recent_orders, a.orders, a, m), ("recent_orders",)),
+            lambda a, m: f.trend(a.recent_orders, a.orders, a), ("recent_orders",), False, 1),
+    Feature("spend_trend", "lifecycle", "-1 to 1", "spend lately growing", "spend lately fading",
+            lambda a, m: f.money_trend(a.recent_amount, a.amount, a, m), ("recent_amount",), False, 1, in_space=False),
     Feature("orders_recent", "lifecycle", "orders", "orders lately", "few orders lately",
-            lambda a, m: 1.0 * a.recent_orders, ("recent_orders",), True),
+            lambda a, m: 1.0 * a.recent_orders, ("recent_orders",), True, 1),
     Feature("spend_recent", "lifecycle", "money", "spend lately", "little spend lately",
-            lambda a, m: m.where(a.recent_amount > 0, a.recent_amount, 0.0), ("recent_amount",), True),
+            lambda a, m: f.positive(m, a.recent_amount), ("recent_amount",), True, 1),
+    _stage("new", "new", lambda a, m: f.is_new(a)),
+    _stage("active", "active", f.is_active, direction=1),
+    _stage("cooling", "cooling: late by their own habit", f.is_cooling, direction=-1),
+    _stage("lapsed", "lapsed: nothing lately", lambda a, m: f.is_lapsed(a), direction=-1),
+    _stage("returned", "back after a long silence", lambda a, m: f.is_returned(a), direction=1),
     Feature("order_value", "basket", "money", "value of an order", "small orders",
-            lambda a, m: ratio(m, a.amount, a.orders), ("amount",), True),
+            lambda a, m: f.ratio(m, a.amount, a.orders), ("amount", "orders"), True, 1),
     Feature("order_variation", "basket", "ratio", "orders of very different size", "orders of one size",
-            _order_variation, ("amount_squared",)),
+            f.order_variation, ("amount_squared", "orders")),
     Feature("lines_per_order", "basket", "lines", "different things in an order", "few things in an order",
-            lambda a, m: ratio(m, a.lines, a.orders), ("lines", "orders"), True),
+            lambda a, m: f.ratio(m, a.lines, a.orders), ("lines", "orders"), True, 1),
     Feature("items_per_line", "basket", "items", "several of the same thing", "one of each thing",
-            lambda a, m: ratio(m, a["items"], a.lines), ("items",), True),
+            lambda a, m: f.ratio(m, a.units, a.lines), ("units", "lines"), True),
     Feature("line_value", "basket", "money", "price of what they take", "cheap things",
-            lambda a, m: ratio(m, a.amount, a.lines), ("amount", "lines"), True),
+            lambda a, m: f.ratio(m, a.amount, a.lines), ("amount", "lines"), True),
+    Feature("margin_share", "basket", "share", "margin on what they buy", "buy at low margins",
+            lambda a, m: f.ratio(m, a.amount - a.cost, a.amount), ("cost", "amount"), False, 1, in_space=False),
     Feature("discount_share", "price", "share", "share of the price saved by discounts", "pay the full price",
-            lambda a, m: ratio(m, a.discount, a.amount + a.discount), ("discount", "amount")),
-    Feature("discounted_lines_share", "price", "share", "lines bought at a discount", "rarely buy at a discount",
-            lambda a, m: ratio(m, a.discounted_lines, a.lines), ("discounted_lines",)),
-    Feature("private_label_share", "price", "share", "share of own-label goods", "prefer known brands",
-            lambda a, m: ratio(m, a.private_amount, a.amount), ("private_amount",)),
-    Feature("return_share", "price", "share", "share of value returned", "return nothing",
-            lambda a, m: ratio(m, a.return_amount, a.amount + a.return_amount), ("n_return", "return_amount")),
-    Feature("weekend_share", "time", "share", "come at the weekend", "come on weekdays",
-            lambda a, m: ratio(m, a.weekend_occasions, a.occasions), ("weekend_occasions",)),
-    Feature("morning_share", "time", "share", "come in the morning", "not in the morning",
-            lambda a, m: ratio(m, a.occasions_morning, a.occasions), ("occasions_morning",)),
-    Feature("afternoon_share", "time", "share", "come in the afternoon", "not in the afternoon",
-            lambda a, m: ratio(m, a.occasions_afternoon, a.occasions), ("occasions_afternoon",)),
-    Feature("evening_share", "time", "share", "come in the evening", "not in the evening",
-            lambda a, m: ratio(m, a.occasions_evening, a.occasions), ("occasions_evening",)),
+            lambda a, m: f.ratio(m, a.discount, a.amount + a.discount), ("discount", "amount"), False, -1),
+    _share("discounted_lines_share", "price", "lines bought at a discount", "rarely buy at a discount",
+           "discounted_lines", "lines", direction=-1),
+    _share("private_label_share", "price", "share of own-label goods", "prefer known brands",
+           "private_amount", "amount"),
+    Feature("return_share", "returns", "share", "share of value returned", "return nothing",
+            lambda a, m: f.ratio(m, a.return_amount, a.amount + a.return_amount),
+            ("n_return", "return_amount"), False, -1),
+    Feature("returns_per_order", "returns", "returns", "lines returned per order", "rarely return a thing",
+            lambda a, m: f.ratio(m, a.n_return, a.orders), ("n_return", "orders"), True, -1, in_space=False),
+    _share("weekend_share", "time", "come at the weekend", "come on weekdays", "weekend_occasions", "occasions"),
+    _share("morning_share", "time", "come in the morning", "not in the morning", "occasions_morning", "occasions"),
+    _share("afternoon_share", "time", "come in the afternoon", "not in the afternoon",
+           "occasions_afternoon", "occasions"),
+    _share("evening_share", "time", "come in the evening", "not in the evening", "occasions_evening", "occasions"),
+    _share("night_share", "time", "come at night", "not at night", "occasions_night", "occasions", in_space=False),
+    *(
+        _share(f"{day}_share", "time", f"come on {day.capitalize()}s", f"not on {day.capitalize()}s",
+               f"occasions_{day}", "occasions", in_space=False)
+        for day in WEEKDAYS
+    ),
     Feature("categories", "breadth", "categories", "number of categories", "few categories",
-            lambda a, m: 1.0 * a.categories, ("categories",), True),
+            lambda a, m: 1.0 * a.categories, ("categories",), True, 1),
     Feature("category_entropy", "breadth", "nats", "spread over categories", "keep to a few categories",
-            lambda a, m: a.category_entropy, ("category_entropy",)),
-    Feature("top_category_share", "breadth", "share", "share of the main category", "no main category",
-            lambda a, m: a.top_category_share, ("top_category_share",)),
+            f.entropy, ("category_log", "category_weight"), False, 1),
+    _share("top_category_share", "breadth", "share of the main category", "no main category",
+           "top_category_weight", "category_weight"),
 )  # fmt: skip
+
+
+def kind_features(kinds: dict[str, str]) -> list[Feature]:
+    """Features of the further kinds of event: how often, how long ago, and what they answer to.
+
+    Takes  each kind of event -> 'customer' or 'company'
+    Gives  counts and recency of each kind but purchase and return; uses of an offer per order; events of the customer
+           per event of the company (a response rate: coupons redeemed per campaign received)
+    """
+    further = [kind for kind in sorted(kinds) if kind not in ("purchase", "return")]
+    sent = [kind for kind in further if kinds[kind] == "company"]
+    found = [kind_feature(kind, by_customer=kinds[kind] == "customer") for kind in further]
+    found += [_kind_recency(kind) for kind in further]
+    for kind in further:
+        if kinds[kind] == "customer":
+            found += [_per_order(kind)] if _speaks_of(kind, COUPON_WORDS) else []
+            found += [_response(kind, to=other) for other in sent]
+    return found
 
 
 def kind_feature(kind: str, *, by_customer: bool) -> Feature:
     """A count of one kind of event other than purchase and return."""
-    words = kind.replace("_", " ")
-    column = f"n_{kind}"
+    words, column = kind.replace("_", " "), f"n_{kind}"
     return Feature(
-        name=f"{kind}_count",
-        block="engagement",
-        unit="events",
-        words=f"number of: {words}" + ("" if by_customer else " (sent to them)"),
-        low=f"few: {words}",
-        formula=lambda a, m: 1.0 * a[column],
-        needs=(column,),
-        skewed=True,
+        f"{kind}_count",
+        _kind_block(kind),
+        "events",
+        f"number of: {words}" + ("" if by_customer else " (sent to them)"),
+        f"few: {words}",
+        lambda a, m: 1.0 * a[column],
+        (column,),
+        True,
     )
+
+
+def channel_feature(channel: str) -> Feature:
+    """The share of a customer's own events that came through one channel."""
+    above = f"channel_{channel}"
+    words = f"come by: {channel.replace('_', ' ')}"
+    return _share(f"channel_{channel}_share", "channel", words, f"not by: {channel}", above, "channel_events")
 
 
 def is_skewed(name: str) -> bool:
@@ -151,9 +200,59 @@ def block_of(name: str) -> str:
     return describe(name).block
 
 
+def is_in_space(name: str) -> bool:
+    """Whether the anticipation space is learnt on a feature."""
+    return describe(name).in_space
+
+
 def describe(name: str) -> Feature:
-    """The feature of that name; a count of a further kind of event is described from its name."""
-    return _BY_NAME[name] if name in _BY_NAME else kind_feature(name.removesuffix("_count"), by_customer=True)
+    """The feature of that name; one that is named from the data is described from its name.
+
+    >>> describe("email_open_count").words, describe("channel_web_share").block, describe("survey: size = 3").words
+    ('number of: email open', 'channel', 'size: 3')
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    role, _, told = name.partition(": ")
+    if told and role in BLOCKS:
+        return Feature(name, role, "share" if role == "needs" else "value", told.replace(" = ", ": "),
+                       f"not {told.replace(' = ', ': ')}", in_space=False)  # fmt: skip
+    if name.startswith("channel_") and name.endswith("_share"):
+        return channel_feature(name.removeprefix("channel_").removesuffix("_share"))
+    if name.endswith("_recency_days"):
+        return _kind_recency(name.removesuffix("_recency_days"))
+    if name.endswith("_per_order"):
+        return _per_order(name.removesuffix("_per_order"))
+    if "_per_" in name and not name.endswith("_count"):
+        kind, _, other = name.partition("_per_")
+        return _response(kind, to=other)
+    return kind_feature(name.removesuffix("_count"), by_customer=True)
+
+
+def _kind_block(kind: str) -> str:
+    return "service" if _speaks_of(kind, SERVICE_WORDS) else "price" if _speaks_of(kind, COUPON_WORDS) else "engagement"
+
+
+def _speaks_of(kind: str, words: tuple[str, ...]) -> bool:
+    return any(word in kind.lower() for word in words)
+
+
+def _kind_recency(kind: str) -> Feature:
+    words, last, count = kind.replace("_", " "), f"last_{kind}", f"n_{kind}"
+    return Feature(f"{kind}_recency_days", _kind_block(kind), "days", f"days since: {words}", f"lately: {words}",
+                   lambda a, m: f.since(a[last], a[count], a, m), (last, count), True, in_space=False)  # fmt: skip
+
+
+def _per_order(kind: str) -> Feature:
+    words, column = kind.replace("_", " "), f"n_{kind}"
+    return Feature(f"{kind}_per_order", _kind_block(kind), "events", f"{words} per order", f"few {words} per order",
+                   lambda a, m: f.ratio(m, a[column], a.orders), (column, "orders"), True, in_space=False)  # fmt: skip
+
+
+def _response(kind: str, *, to: str) -> Feature:
+    words, above, below = f"{kind} per {to}".replace("_", " "), f"n_{kind}", f"n_{to}"
+    return Feature(f"{kind}_per_{to}", "engagement", "events", f"response: {words}", f"little response: {words}",
+                   lambda a, m: f.ratio(m, a[above], a[below]), (above, below), True, 1, in_space=False)  # fmt: skip
 
 
 _BY_NAME = {feature.name: feature for feature in FEATURES}

@@ -1,7 +1,7 @@
 """Features: formulas over a customer's days in the lookback before `as_of`; nothing at or after it counts."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import ibis
 import ibis.expr.types as ir
@@ -9,32 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from segkit.customers.days import PURCHASE, RETURN, Days
-from segkit.vocabulary import FEATURES, Feature, kind_feature
+from segkit.customers.days import Days
+from segkit.customers.maths import IbisMath, NumpyMath
+from segkit.customers.sums import Window, category_totals, customer_sums
+from segkit.vocabulary import FEATURES, Feature, channel_feature, kind_features
 
-RECENT_PART = 3  # "lately" is the last third of the lookback
-WEEKEND_FROM = 5  # Saturday, where Monday is 0
-ADDED_UP = "decimal(38, 4)"
-
-
-@dataclass(frozen=True)
-class Window:
-    """Half-open span of local days: the lookback ends the day before `as_of`."""
-
-    as_of: date
-    lookback_days: int
-
-    @property
-    def start(self) -> date:
-        return self.as_of - timedelta(days=self.lookback_days)
-
-    @property
-    def recent_days(self) -> int:
-        return max(1, self.lookback_days // RECENT_PART)
-
-    @property
-    def recent_start(self) -> date:
-        return self.as_of - timedelta(days=self.recent_days)
+MOST_CHANNELS = 12  # with a share of their own; the most used first
+DECIMALS = 9  # features are rounded before they are compared, clustered or stored
 
 
 @dataclass(frozen=True)
@@ -53,18 +34,8 @@ class Signals:
         return Signals(features=self.features.iloc[keep], weights=weights, categories=self.categories)
 
 
-class NumpyMath:
-    """The functions that formulas may use, on numpy columns."""
-
-    log1p = staticmethod(np.log1p)
-    sqrt = staticmethod(np.sqrt)
-    where = staticmethod(np.where)
-
-
 def customer_signals(days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str]) -> Signals:
-    """Features, and amounts by category, of everyone with an event of their own in the lookback; see
-    `customer_features`.
-    """
+    """Features, and amounts by category, of everyone active in the lookback; see `customer_features`."""
     features = customer_features(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
     if days.categories is None:
         return Signals(features=features, weights=None, categories=())
@@ -72,7 +43,9 @@ def customer_signals(days: Days, *, as_of: date, lookback_days: int, kinds: dict
     return Signals(features=features, weights=weights, categories=tuple(names))
 
 
-def customer_features(days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str]) -> pd.DataFrame:
+def customer_features(
+    days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str], channels: tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Describe everyone with an event of their own in the lookback.
 
     Takes  days: the state of all customers, any span
@@ -84,40 +57,35 @@ def customer_features(days: Days, *, as_of: date, lookback_days: int, kinds: dic
     as_of : exclusive end of the lookback, a local date
     lookback_days : a longer lookback sees rarer habits and reacts later
     kinds : each kind of event -> 'customer' or 'company'
+    channels : those with a share of their own; by default the most used before `as_of`
     """
-    window = Window(as_of=as_of, lookback_days=lookback_days)
-    sums = customer_sums(days, window=window)
-    columns = {
-        feature.name: np.asarray(feature.formula(sums, NumpyMath), dtype=float)
-        for feature in available(sums.columns, kinds=kinds)
-    }
-    return pd.DataFrame(columns, index=sums.index).round(9)
+    window, channels = _window(days, as_of=as_of, lookback_days=lookback_days, channels=channels)
+    sums = customer_sums(days, window=window, channels=channels).to_pandas().set_index("customer_id").sort_index()
+    asked = available(sums.columns, kinds=kinds, channels=channels)
+    columns = {feature.name: np.asarray(feature.formula(sums, NumpyMath), dtype=float) for feature in asked}
+    return pd.DataFrame(columns, index=sums.index).round(DECIMALS) + 0.0
 
 
-def available(columns: pd.Index, *, kinds: dict[str, str]) -> list[Feature]:
-    """The features whose sums are there, in the order of the vocabulary; further kinds of event at the end."""
-    further = [kind for kind in sorted(kinds) if kind not in (PURCHASE, RETURN)]
-    asked = [*FEATURES, *(kind_feature(kind, by_customer=kinds[kind] == "customer") for kind in further)]
+def features_expression(
+    days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str], channels: tuple[str, ...] | None = None
+) -> ir.Table:
+    """The same features as one Ibis expression, to be computed and kept where the days are (a warehouse, a cluster).
+
+    Takes  as `customer_features`
+    Gives  customer_id and the features (float64, not rounded), unsorted
+    """
+    window, channels = _window(days, as_of=as_of, lookback_days=lookback_days, channels=channels)
+    sums = customer_sums(days, window=window, channels=channels)
+    asked = available(sums.columns, kinds=kinds, channels=channels)
+    return sums.select("customer_id", **{f.name: f.formula(sums, IbisMath).cast("float64") for f in asked})
+
+
+def available(
+    columns: pd.Index | tuple[str, ...], *, kinds: dict[str, str], channels: tuple[str, ...]
+) -> list[Feature]:
+    """The features whose sums are there, in the order of the vocabulary; those named from the data at the end."""
+    asked = [*FEATURES, *(channel_feature(name) for name in channels), *kind_features(kinds)]
     return [feature for feature in asked if set(feature.needs) <= set(columns)]
-
-
-def customer_sums(days: Days, *, window: Window) -> pd.DataFrame:
-    """Sums over the lookback for everyone active in it: what the formulas are written on."""
-    rows = days.rows.filter(days.rows.day < ibis.literal(window.as_of))
-    table = _sums(rows.filter(rows.day >= ibis.literal(window.start)), window=window)
-    parts = [_first_ever(rows), _gaps(rows, window=window)]
-    if days.categories is not None:
-        parts.append(_breadth(days.categories, window=window))
-    for part in parts:
-        table = table.left_join(part, "customer_id").drop("customer_id_right")
-    sums = _as_numbers(_as_floats(table).to_pandas())
-    if "amount" in sums:
-        sums["spend"] = sums["amount"] + sums["other_amount"] - sums["return_amount"]
-    if not (sums.get("n_purchase", pd.Series(dtype=float)) > 0).any():
-        sums = sums.drop(columns=["orders", "recent_orders", "lines"], errors="ignore")
-    return sums.assign(
-        as_of_day=_number(window.as_of), lookback_days=window.lookback_days, recent_days=window.recent_days
-    )
 
 
 def category_weights(
@@ -126,17 +94,15 @@ def category_weights(
     """What each customer bought by category in the lookback.
 
     Takes  days with categories; index: the customers wanted, in order
-    Gives  matrix (customers x categories) of net amounts, or of lines where there is no money; the category names,
-           sorted
+    Gives  matrix (customers x categories) of net amounts, or of lines without money; the sorted category names
     """
-    window = Window(as_of=as_of, lookback_days=lookback_days)
-    table = _as_floats(_category_totals(days.categories, window=window)).to_pandas()
-    table = table[table["customer_id"].isin(index)]
-    names = sorted(table["category"].unique())
+    totals = category_totals(days.categories, window=Window(as_of=as_of, lookback_days=lookback_days))
+    table = totals.mutate(weight=totals.weight.cast("float64")).to_pandas()
     row = index.get_indexer(table["customer_id"])
+    table, row = table[row >= 0], row[row >= 0]
+    names = sorted(table["category"].unique())
     column = pd.Index(names).get_indexer(table["category"])
-    values = table["weight"].to_numpy()
-    return sparse.csr_array((values, (row, column)), shape=(len(index), len(names))), names
+    return sparse.csr_array((table["weight"].to_numpy(), (row, column)), shape=(len(index), len(names))), names
 
 
 def dormant_customers(days: Days, *, as_of: date, lookback_days: int) -> pd.DataFrame:
@@ -152,7 +118,7 @@ def dormant_customers(days: Days, *, as_of: date, lookback_days: int) -> pd.Data
     silent["bought_most"] = pd.Series([None] * len(silent), dtype=object)
     if days.categories is not None and len(silent):
         ever = Window(as_of=as_of, lookback_days=(as_of - date(1970, 1, 1)).days)
-        totals = _category_totals(days.categories, window=ever)
+        totals = category_totals(days.categories, window=ever)
         totals = totals.filter(totals.customer_id.isin(silent["customer_id"].tolist())).to_pandas()
         totals = totals.sort_values(["customer_id", "weight", "category"], ascending=[True, False, True])
         most = totals.drop_duplicates("customer_id").set_index("customer_id")["category"]
@@ -160,72 +126,14 @@ def dormant_customers(days: Days, *, as_of: date, lookback_days: int) -> pd.Data
     return silent
 
 
-def _sums(rows: ir.Table, *, window: Window) -> ir.Table:
-    own = rows.own_events > 0
-    recent = rows.day >= ibis.literal(window.recent_start)
-    kept = [name for name in rows.columns if name not in ("customer_id", "day")]
-    weekend = rows.day.day_of_week.index() >= WEEKEND_FROM
-    sums = {name: rows[name].sum().cast(ADDED_UP) for name in kept}
-    sums |= {
-        "active_days": own.ifelse(1, 0).sum(),
-        "first_day": rows.day.min(where=own).epoch_days(),
-        "last_day": rows.day.max(where=own).epoch_days(),
-        "recent_active_days": (own & recent).ifelse(1, 0).sum(),
-        "recent_orders": rows.orders.sum(where=recent).fill_null(0),
-        "weekend_occasions": rows.occasions.sum(where=weekend).fill_null(0),
-    }
-    if "amount" in rows.columns:
-        sums["recent_amount"] = rows.amount.sum(where=recent).fill_null(0).cast(ADDED_UP)
-    table = rows.group_by("customer_id").aggregate(**sums)
-    return table.filter(table.active_days > 0)
-
-
-def _first_ever(rows: ir.Table) -> ir.Table:
-    return rows.filter(rows.own_events > 0).group_by("customer_id").aggregate(first_ever=rows.day.min().epoch_days())
-
-
-def _gaps(rows: ir.Table, *, window: Window) -> ir.Table:
-    """Squares and the longest of the gaps between active days."""
-    own = rows.filter((rows.own_events > 0) & (rows.day >= ibis.literal(window.start)))
-    number = own.select("customer_id", number=own.day.epoch_days().cast("int64"))
-    before = number.number.lag().over(group_by=number.customer_id, order_by=number.number)
-    gaps = number.mutate(gap=number.number - before)
-    return gaps.group_by("customer_id").aggregate(
-        gap_squared=(gaps.gap * gaps.gap).sum().fill_null(0), longest_gap=gaps.gap.max().fill_null(0)
-    )
-
-
-def _category_totals(categories: ir.Table, *, window: Window) -> ir.Table:
-    inside = categories.filter(
-        (categories.day >= ibis.literal(window.start)) & (categories.day < ibis.literal(window.as_of))
-    )
-    weight = inside.amount if "amount" in inside.columns else inside.lines
-    totals = inside.group_by("customer_id", "category").aggregate(weight=weight.sum().cast(ADDED_UP))
-    return totals.filter(totals.weight > 0)
-
-
-def _as_floats(table: ir.Table) -> ir.Table:
-    """Exact sums become floats in the engine: a column of decimals costs pandas a Python object for each value."""
-    exact = {name: table[name].cast("float64") for name, kind in table.schema().items() if kind.is_numeric()}
-    return table.mutate(**exact)
-
-
-def _breadth(categories: ir.Table, *, window: Window) -> ir.Table:
-    """Number of categories, entropy of the mix (nats) and the share of the main one; each term rounded to a decimal."""
-    totals = _category_totals(categories, window=window)
-    whole = totals.weight.sum().over(group_by=totals.customer_id)
-    shares = totals.mutate(share=totals.weight.cast("float64") / whole.cast("float64"))
-    term = (-shares.share * shares.share.ln()).cast("decimal(38, 12)")
-    return shares.group_by("customer_id").aggregate(
-        categories=shares.count(), category_entropy=term.sum(), top_category_share=shares.share.max()
-    )
-
-
-def _as_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Decimals become floats once, after they were added up exactly; a customer without categories has none."""
-    table = table.set_index("customer_id").sort_index()
-    return table.astype(float).fillna(0.0)
-
-
-def _number(day: date) -> int:
-    return (day - date(1970, 1, 1)).days
+def _window(
+    days: Days, *, as_of: date, lookback_days: int, channels: tuple[str, ...] | None
+) -> tuple[Window, tuple[str, ...]]:
+    """The window, and the channels to count by: those given, or the most used before `as_of`."""
+    window = Window(as_of=as_of, lookback_days=lookback_days)
+    if channels is not None or days.channels is None:
+        return window, channels or ()
+    before = days.channels.filter(days.channels.day < ibis.literal(as_of))
+    used = before.group_by("channel").aggregate(uses=before.own_events.sum().cast("float64")).to_pandas()
+    most = used.sort_values(["uses", "channel"], ascending=[False, True])["channel"].head(MOST_CHANNELS)
+    return window, tuple(sorted(most))

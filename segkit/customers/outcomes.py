@@ -14,7 +14,9 @@ from segkit.customers.features import category_weights
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each customer did: `totals` by customer (spend net of returns, orders, active_days), `weights` by category."""
+    """What each customer did: `totals` by customer (spend net of returns, orders, active_days), `weights` by
+    category.
+    """
 
     totals: pd.DataFrame
     weights: sparse.csr_array | None
@@ -44,6 +46,7 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
     """
     end = start + timedelta(days=horizon_days)
     rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows.day < ibis.literal(end)))
+    rows = rows.filter(rows.until < ibis.literal(end))
     sums = {"orders": rows.orders.sum(), "active_days": (rows.own_events > 0).ifelse(1, 0).sum()}
     if "amount" in rows.columns:
         sums["spend"] = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()

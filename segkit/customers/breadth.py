@@ -1,0 +1,50 @@
+"""Breadth of one live customer: what they bought by category in the lookback, and its entropy, kept up to date."""
+
+from math import log
+
+LOG_UNIT = 10**10  # w ln w is kept as a whole number of these parts, as in the batch
+
+
+class Breadth:
+    """Weights by category, and of them the number, the sum, the sum of w ln w, and the largest."""
+
+    def __init__(self) -> None:
+        self.weight: dict[str, int] = {}
+        self.whole, self.log, self.top = 0, 0, 0
+        self._days: dict[int, dict[str, int]] = {}
+
+    def add(self, day: int, category: str, weight: int) -> None:
+        """Add a weight to a category on a day of the lookback."""
+        of_day = self._days.setdefault(day, {})
+        of_day[category] = of_day.get(category, 0) + weight
+        self._change(category, weight)
+
+    def forget(self, *, before: int) -> None:
+        """Take away the days before one."""
+        for day in [d for d in self._days if d < before]:
+            for category, weight in self._days.pop(day).items():
+                self._change(category, -weight)
+
+    def sums(self) -> tuple[float, float, float, float]:
+        """categories, category_weight, category_log, top_category_weight, as the formulas read them."""
+        return float(len(self.weight)), float(self.whole), self.log / LOG_UNIT, float(self.top)
+
+    def _change(self, category: str, weight: int) -> None:
+        if not weight:
+            return
+        old = self.weight.get(category, 0)
+        new = old + weight
+        self.whole += weight
+        self.log += _w_log_w(new) - _w_log_w(old)
+        if new:
+            self.weight[category] = new
+        else:
+            del self.weight[category]
+        if new > self.top:
+            self.top = new
+        elif weight < 0 and old == self.top:
+            self.top = max(self.weight.values(), default=0)
+
+
+def _w_log_w(weight: int) -> int:
+    return round(weight * log(weight) * LOG_UNIT) if weight > 1 else 0

@@ -1,0 +1,180 @@
+"""Recipe: what the events of a source carry, and how a live customer's features are made of it; worked out once."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from segkit.customers.days import PURCHASE, RETURN, Measure, measures
+from segkit.customers.features import available
+from segkit.customers.sums import MONDAY, RECENT, RECENT_PART, WEEKS, WITHOUT_PURCHASES
+from segkit.vocabulary import DAY_PARTS, WEEKDAYS
+
+UNIT = 10_000  # parts of a currency unit in which money is counted, so that adding and taking away are exact
+EPOCH = datetime(1970, 1, 1).toordinal()
+SUMS_OF_DAYS = (
+    *("active_days", "recent_active_days", "first_day", "last_day", "first_ever", "gap_squared", "longest_gap"),
+    *("weekend_occasions", "as_of_day", "lookback_days", "recent_days"),
+)
+SUMS_OF_BREADTH = ("categories", "category_weight", "category_log", "top_category_weight")
+Changes = list[tuple[int, int]]  # positions of sums, and what is added to them
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sums in the order they are kept (`day_sums` of each day, then those of lately, then occasions by weekday), the
+    scale of each, and the formulas on them.
+    """
+
+    timezone: ZoneInfo
+    lookback_days: int
+    columns: frozenset[str]
+    kinds: Mapping[str, str]
+    channels: tuple[str, ...]
+    day_sums: tuple[str, ...]
+    names: tuple[str, ...]
+    scales: tuple[int, ...]
+    position: Mapping[str, int]
+    recent: Mapping[int, int]  # position of a day's sum -> position of the same of lately
+    monday: int  # position of the occasions on Mondays
+    parts: tuple[int, ...]  # hour -> position of its part of the day
+    of_kind: Mapping[str, tuple[tuple[int, str | None, str | None], ...]]  # kind -> position, column, condition
+    formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
+
+    @property
+    def recent_days(self) -> int:
+        return max(1, self.lookback_days // RECENT_PART)
+
+    def moment(self, timestamp: datetime | str | float) -> tuple[int, int]:
+        """Local day number and hours since 1970 of a time: UTC where it has no zone; text is ISO, a number seconds."""
+        if isinstance(timestamp, int | float):
+            local = datetime.fromtimestamp(timestamp, self.timezone)
+        else:
+            read = datetime.fromisoformat(timestamp) if isinstance(timestamp, str) else timestamp
+            local = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(self.timezone)
+        day = local.toordinal() - EPOCH
+        return day, day * 24 + local.hour
+
+    def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
+        """What an event adds to the sums of its day."""
+        found = []
+        for position, column, only in self.of_kind[kind]:
+            if only is not None:
+                condition = event.get(only)
+                if not condition or (condition is not True and parts(condition) <= 0):
+                    continue
+            value = 1 if column is None else parts(event.get(column))
+            if value:
+                found.append((position, value))
+        return found
+
+    def amount(self, event: Mapping[str, Any]) -> int:
+        """The weight of a purchase in its category: its amount, or one where there is no money."""
+        return parts(event.get("amount")) if "amount" in self.columns else 1
+
+
+def recipe(
+    columns: tuple[str, ...],
+    *,
+    kinds: Mapping[str, str],
+    timezone: str = "UTC",
+    lookback_days: int = 182,
+    channels: tuple[str, ...] = (),
+) -> Recipe:
+    """Work out which features events with these columns carry.
+
+    Takes  columns: of the events of a source, by the contract
+    Gives  Recipe, for any number of customers
+
+    Parameters
+    ----------
+    kinds : each kind of event -> 'customer' or 'company'
+    timezone : of local days and hours
+    lookback_days : as in the batch that the segments were made from
+    channels : those with a share of their own, as in that batch
+    """
+    held = measures(columns, kinds=dict(kinds))
+    extra = ["orders", "occasions", *(f"occasions_{part}" for part in DAY_PARTS)]
+    extra += ["amount_squared"] if "amount" in columns else []
+    day_sums = [*(m.name for m in held), *extra]
+    scales = [UNIT if m.column else 1 for m in held] + [UNIT**2 if name == "amount_squared" else 1 for name in extra]
+    position = {name: i for i, name in enumerate(day_sums)}
+    lately = [name for name in RECENT if name in position]
+    names = [*day_sums, *(f"recent_{name}" for name in lately), *(f"occasions_{day}" for day in WEEKDAYS)]
+    scales += [scales[position[name]] for name in lately] + [1] * len(WEEKDAYS)
+    return Recipe(
+        timezone=ZoneInfo(timezone),
+        lookback_days=lookback_days,
+        columns=frozenset(columns),
+        kinds=dict(kinds),
+        channels=tuple(channels),
+        day_sums=tuple(day_sums),
+        names=tuple(names),
+        scales=tuple(scales),
+        position=position,
+        recent={position[name]: len(day_sums) + i for i, name in enumerate(lately)},
+        monday=len(day_sums) + len(lately),
+        parts=_parts(position),
+        of_kind={kind: _of_kind(kind, held, who=kinds[kind]) for kind in kinds},
+        formulas=_formulas(names, columns, kinds=kinds, channels=channels),
+    )
+
+
+def parts(value: Any) -> int:
+    """An amount in whole ten-thousandths; nothing counts as zero.
+
+    Raises
+    ------
+    ValueError : not a finite number, or below zero
+    """
+    if value is None:
+        return 0
+    if isinstance(value, float):
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{value} is not an amount of zero or more")
+        return round(value * UNIT)
+    if isinstance(value, int):
+        exact = Decimal(int(value))
+    else:
+        exact = Decimal(str(value))
+    if not exact.is_finite() or exact < 0:
+        raise ValueError(f"{value} is not an amount of zero or more")
+    return int((exact * UNIT).to_integral_value(ROUND_HALF_UP))
+
+
+def week_day(day: int) -> int:
+    """Monday is 0, from a day number."""
+    return (day + WEEKS + MONDAY - 1) % 7
+
+
+def _of_kind(kind: str, held: list[Measure], *, who: str) -> tuple[tuple[int, str | None, str | None], ...]:
+    """The measures that an event of a kind adds to."""
+    groups = {kind}
+    if kind == PURCHASE:
+        groups.add("bought")
+    if kind == RETURN:
+        groups.add("returned")
+    if who == "customer":
+        groups |= {"own"} if kind in (PURCHASE, RETURN) else {"own", "other"}
+    return tuple((i, m.column, m.only) for i, m in enumerate(held) if m.of in groups)
+
+
+def _parts(position: Mapping[str, int]) -> tuple[int, ...]:
+    hours = [(position[f"occasions_{part}"], start, end) for part, (start, end) in DAY_PARTS.items()]
+    return tuple(next(where for where, start, end in hours if start <= hour < end) for hour in range(24))
+
+
+def _formulas(
+    names: list[str], columns: tuple[str, ...], *, kinds: Mapping[str, str], channels: tuple[str, ...]
+) -> tuple[tuple[str, Callable[[Any, Any], float]], ...]:
+    """The features whose sums there will be, as in the batch."""
+    sums = [*names, *SUMS_OF_DAYS, *(f"last_{kind}" for kind in kinds if kind not in (PURCHASE, RETURN))]
+    sums += ["spend"] if "amount" in columns else []
+    sums += SUMS_OF_BREADTH if "category" in columns else ()
+    sums += ["channel_events", *(f"channel_{name}" for name in channels)] if "channel" in columns else []
+    if PURCHASE not in kinds:
+        sums = [name for name in sums if name not in WITHOUT_PURCHASES]
+    return tuple((f.name, f.formula) for f in available(tuple(sums), kinds=dict(kinds), channels=channels))

@@ -1,0 +1,238 @@
+"""One live customer: their days in memory, kept up to date event by event; the batch's formulas, in plain Python."""
+
+from bisect import bisect_left, insort
+from collections.abc import Hashable, Mapping
+from datetime import datetime
+from typing import Any
+
+from segkit.customers.breadth import Breadth
+from segkit.customers.days import PURCHASE
+from segkit.customers.maths import PlainMath
+from segkit.customers.recipe import SUMS_OF_BREADTH, UNIT, Changes, Recipe, week_day
+from segkit.errors import InputError
+
+ORDER_OPEN_DAYS = 92  # an order that fell out of the lookback is remembered so long, for lines that come late
+SWEEP_DAYS = 7  # between two clearings of what is too old
+OWN = 0  # position of own_events among the sums of a day
+
+
+class Sums:
+    """What formulas read: sums by attribute, or by name where a name comes from the data."""
+
+    def __init__(self, values: dict[str, float]) -> None:
+        self.__dict__ = values
+
+    def __getitem__(self, name: str) -> float:
+        return self.__dict__[name]
+
+
+class Customer:
+    """One customer, event by event: `add` events in any order, `tick` to let time pass, `features` at any moment.
+
+    The features are those of the batch with `as_of` on the day after the clock's: today counts. The clock is the latest
+    time seen. An event_id counts once; an event older than the lookback only makes the customer older.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._today = -(10**7)
+        self._swept = self._today
+        self._first_ever = 10**7
+        self._sums = [0] * len(recipe.names)
+        self._rows: dict[int, list[int]] = {}  # day -> its sums, within the lookback
+        self._days: list[int] = []  # of the rows, ascending
+        self._active: list[int] = []  # days with events of their own, ascending
+        self._recent_active = 0
+        self._gaps: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be worked out again
+        self._orders: dict[Hashable, list[Any]] = {}  # key -> [slot of the first own event, day, sums by position]
+        self._last: dict[str, int] = {}  # kind -> last day of it
+        self._seen: dict[Hashable, int] = {}  # event_id -> day
+        self._bought, self._by_channel = Breadth(), Breadth()
+
+    def add(self, event: Mapping[str, Any]) -> bool:
+        """Take an event in; False where its event_id was seen before.
+
+        Takes  an event by the contract: timestamp, event (default purchase), and the columns of the recipe it has
+
+        Raises
+        ------
+        InputError : a kind of event that the source does not name, or a time or number that cannot be read
+        """
+        recipe, kind = self._recipe, event.get("event") or PURCHASE
+        if kind not in recipe.of_kind:
+            raise InputError(f"event: unknown kind {kind!r}. The source names {', '.join(sorted(recipe.kinds))}.")
+        try:
+            day, slot = recipe.moment(event["timestamp"])
+            changes = recipe.changes(event, kind)
+        except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
+            raise InputError(
+                f"event: its time or a number cannot be read ({error!r}). Send it by the contract."
+            ) from None
+        identity = event.get("event_id")
+        if identity is not None:
+            if identity in self._seen:
+                return False
+            self._seen[identity] = day
+        if day > self._today:
+            self._advance(day)
+        bought, own = kind == PURCHASE, recipe.kinds[kind] == "customer"
+        order_id = event.get("order_id") if bought and "order_id" in recipe.columns else None
+        key = (bought, day) if order_id is None else order_id
+        self.add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes)
+        if not bought and day > self._last.get(kind, day - 1):
+            self._last[kind] = day
+        self._add_beside(event, bought=bought, own=own, day=day)
+        return True
+
+    def tick(self, time: datetime | str | float) -> None:
+        """Let time pass up to a moment; one before the clock changes nothing."""
+        day, _ = self._recipe.moment(time)
+        if day > self._today:
+            self._advance(day)
+
+    def features(self) -> dict[str, float]:
+        """The features by name; none where nothing of their own lies in the lookback."""
+        if not self._active:
+            return {}
+        sums = self._formula_sums()
+        return {name: formula(sums, PlainMath) for name, formula in self._recipe.formulas}
+
+    def add_piece(self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes) -> None:
+        """Add to an order, or to the other events of a day; an earlier line moves the whole order to its day.
+
+        Takes  key of the order; day number; slot: hours since 1970 of the first own event, None where there is none
+        """
+        position, parts = self._recipe.position, self._recipe.parts
+        order = self._orders.get(key)
+        if order is None:
+            order = self._orders[key] = [None, day, {}]
+            changes = [*changes, (position["orders"], 1)] if bought else list(changes)
+        elif day < order[1]:
+            self._put(order[1], [(i, -value) for i, value in order[2].items()])
+            order[1] = day
+            self._put(day, list(order[2].items()))
+        if slot is not None and (order[0] is None or slot < order[0]):
+            if order[0] is None:
+                changes = [*changes, (position["occasions"], 1)]
+            else:
+                changes = [*changes, (parts[order[0] % 24], -1)]
+            changes.append((parts[slot % 24], 1))
+            order[0] = slot
+        sums, amount = order[2], position.get("amount")
+        if bought and amount is not None:
+            before, more = sums.get(amount, 0), sum([value for i, value in changes if i == amount])
+            changes = [*changes, (position["amount_squared"], (2 * before + more) * more)]
+        for i, value in changes:
+            sums[i] = sums.get(i, 0) + value
+        self._put(order[1], changes)
+        if slot is not None and order[1] < self._first_ever:
+            self._first_ever = order[1]
+
+    def _put(self, day: int, changes: Changes) -> None:
+        """Add to a day and, where it lies in the lookback, to the sums."""
+        recipe, sums = self._recipe, self._sums
+        if day <= self._today - recipe.lookback_days:
+            return
+        row = self._rows.get(day)
+        if row is None:
+            row = self._rows[day] = [0] * len(recipe.day_sums)
+            insort(self._days, day)
+        own = row[OWN]
+        lately = day > self._today - recipe.recent_days
+        recent, occasions = recipe.recent, recipe.position["occasions"]
+        for i, value in changes:
+            row[i] += value
+            sums[i] += value
+            if lately and i in recent:
+                sums[recent[i]] += value
+            if i == occasions:
+                sums[recipe.monday + week_day(day)] += value
+        if (own > 0) != (row[OWN] > 0):
+            self._switch(day, lately=lately, on=own == 0)
+
+    def _switch(self, day: int, *, lately: bool, on: bool) -> None:
+        """A day becomes active, or is so no longer."""
+        active = self._active
+        self._recent_active += (1 if on else -1) if lately else 0
+        if not on:
+            del active[bisect_left(active, day)]
+            self._gaps = None
+        elif active and day > active[-1] and self._gaps is not None:
+            gap = day - active[-1]
+            self._gaps = self._gaps[0] + gap * gap, max(self._gaps[1], gap)
+            active.append(day)
+        else:
+            insort(active, day)
+            self._gaps = None
+
+    def _advance(self, today: int) -> None:
+        """Move the clock: days leave what is lately, and the lookback."""
+        recipe, days, rows, sums = self._recipe, self._days, self._rows, self._sums
+        old, self._today = self._today, today
+        start, recent = today - recipe.lookback_days + 1, today - recipe.recent_days + 1
+        for day in days[bisect_left(days, old - recipe.recent_days + 1) : bisect_left(days, recent)]:
+            for i, j in recipe.recent.items():
+                sums[j] -= rows[day][i]
+            self._recent_active -= rows[day][OWN] > 0
+        gone = bisect_left(days, start)
+        for day in days[:gone]:
+            row = rows.pop(day)
+            for i, value in enumerate(row):
+                sums[i] -= value
+            sums[recipe.monday + week_day(day)] -= row[recipe.position["occasions"]]
+            if row[OWN] > 0:
+                self._first_active_leaves()
+        if gone:
+            del days[:gone]
+            self._bought.forget(before=start)
+            self._by_channel.forget(before=start)
+        if today >= self._swept + SWEEP_DAYS:
+            self._sweep(before=start - ORDER_OPEN_DAYS)
+
+    def _first_active_leaves(self) -> None:
+        active = self._active
+        first = active.pop(0)
+        gap = active[0] - first if active else 0
+        if self._gaps is not None:
+            self._gaps = None if gap and gap == self._gaps[1] else (self._gaps[0] - gap * gap, self._gaps[1])
+
+    def _sweep(self, *, before: int) -> None:
+        """Forget orders and ids that are too old to come up again."""
+        self._swept = self._today
+        self._orders = {key: order for key, order in self._orders.items() if order[1] >= before}
+        self._seen = {identity: day for identity, day in self._seen.items() if day >= before}
+
+    def _add_beside(self, event: Mapping[str, Any], *, bought: bool, own: bool, day: int) -> None:
+        recipe = self._recipe
+        if day <= self._today - recipe.lookback_days:
+            return
+        if bought and "category" in recipe.columns and event.get("category") is not None:
+            self._bought.add(day, event["category"], recipe.amount(event))
+        if own and "channel" in recipe.columns and event.get("channel") is not None:
+            self._by_channel.add(day, event["channel"], 1)
+
+    def _formula_sums(self) -> Sums:
+        recipe, active, today = self._recipe, self._active, self._today
+        values = dict(zip(recipe.names, [s / u for s, u in zip(self._sums, recipe.scales, strict=True)], strict=True))
+        if self._gaps is None:
+            gaps = [later - day for day, later in zip(active, active[1:], strict=False)]
+            self._gaps = sum([gap * gap for gap in gaps]), max(gaps, default=0)
+        values["gap_squared"], values["longest_gap"] = self._gaps
+        values["active_days"], values["recent_active_days"] = len(active), self._recent_active
+        values["first_day"], values["last_day"], values["first_ever"] = active[0], active[-1], self._first_ever
+        values["as_of_day"], values["lookback_days"], values["recent_days"] = (
+            today + 1,
+            recipe.lookback_days,
+            recipe.recent_days,
+        )
+        values["weekend_occasions"] = values["occasions_saturday"] + values["occasions_sunday"]
+        if "amount" in values:
+            net, i = self._sums, recipe.position
+            values["spend"] = (net[i["amount"]] + net[i["other_amount"]] - net[i["return_amount"]]) / UNIT
+        for kind in recipe.kinds:
+            values[f"last_{kind}"] = self._last.get(kind, 0)
+        values.update(zip(SUMS_OF_BREADTH, self._bought.sums(), strict=True))
+        values["channel_events"] = self._by_channel.whole
+        for channel in recipe.channels:
+            values[f"channel_{channel}"] = self._by_channel.weight.get(channel, 0)
+        return Sums(values)

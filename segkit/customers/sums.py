@@ -1,0 +1,158 @@
+"""Sums: what the formulas of features are written on, one row per customer, as an Ibis expression over their days."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from segkit.customers.days import DAY_KEYS, PURCHASE, RETURN, Days
+from segkit.vocabulary import WEEKDAYS
+
+RECENT_PART = 3  # "lately" is the last third of the lookback
+RECENT = ("orders", "amount")  # sums that are also kept of lately
+WITHOUT_PURCHASES = ("orders", "recent_orders", "lines")  # mean nothing where no event is a purchase
+MONDAY = 4  # days from the first Monday of 1970 back to its first Thursday
+WEEKS = 7 * 100_000  # keeps the remainder positive before 1970
+ADDED_UP = "decimal(38, 4)"
+WEIGHT_UNIT = 10_000  # a weight is counted in ten-thousandths of the currency, so that its logarithm is never negative
+LOG_EXACT = "decimal(38, 10)"  # logarithms are rounded before they are added: the order of threads must not matter
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open span of local days: the lookback ends the day before `as_of`."""
+
+    as_of: date
+    lookback_days: int
+
+    @property
+    def start(self) -> date:
+        return self.as_of - timedelta(days=self.lookback_days)
+
+    @property
+    def recent_days(self) -> int:
+        return max(1, self.lookback_days // RECENT_PART)
+
+    @property
+    def recent_start(self) -> date:
+        return self.as_of - timedelta(days=self.recent_days)
+
+
+def customer_sums(days: Days, *, window: Window, channels: tuple[str, ...] = ()) -> ir.Table:
+    """Add up the lookback of everyone with an event of their own in it.
+
+    Takes  days: the state, any span; rows at or after the end of the window are not looked at
+    Gives  customer_id and one float64 column per sum, no nulls: every measure of the days; active_days, first_day,
+           last_day, first_ever (days since 1970), gap_squared, longest_gap; recent_*; occasions by weekday;
+           last_<kind>; of categories their number, weight, sum of w ln w and largest; channel_<name>; spend; as_of_day,
+           lookback_days, recent_days
+
+    Parameters
+    ----------
+    channels : those to count by
+    """
+    rows = days.rows.filter(
+        (days.rows.day < ibis.literal(window.as_of)) & (days.rows.until < ibis.literal(window.as_of))
+    )
+    inside = rows.filter(rows.day >= ibis.literal(window.start))
+    parts = [_first_ever(rows), _gaps(inside)]
+    if days.categories is not None:
+        parts.append(_breadth(days.categories, window=window))
+    if days.channels is not None and channels:
+        parts.append(_by_channel(days.channels, window=window, channels=channels))
+    totals = _totals(inside, window=window)
+    table, names = totals, [name for name in totals.columns if name != "customer_id"]
+    for number, part in enumerate(parts):
+        table = table.left_join(part, totals.customer_id == part.customer_id, rname=f"{{name}}_{number}")
+        names += [name for name in part.columns if name != "customer_id"]
+    if f"n_{PURCHASE}" not in days.rows.columns:
+        names = [name for name in names if name not in WITHOUT_PURCHASES]
+    numbers = {name: table[name].cast("float64").fill_null(0) for name in names}
+    constants = {"as_of_day": day_number(window.as_of), "lookback_days": window.lookback_days}
+    constants["recent_days"] = window.recent_days
+    return table.select("customer_id", **numbers, **{n: ibis.literal(v).cast("float64") for n, v in constants.items()})
+
+
+def category_totals(categories: ir.Table, *, window: Window) -> ir.Table:
+    """What each customer bought by category in the window: customer_id, category, weight (amount, or lines) above 0."""
+    inside = _inside(categories, window=window)
+    weight = inside.amount if "amount" in inside.columns else inside.lines
+    totals = inside.group_by("customer_id", "category").aggregate(weight=weight.sum().cast(ADDED_UP))
+    return totals.filter(totals.weight > 0)
+
+
+def day_number(day: date) -> int:
+    """Days since 1970-01-01.
+
+    >>> day_number(date(1970, 1, 2))
+    1
+    """
+    return day.toordinal() - date(1970, 1, 1).toordinal()
+
+
+def weekday(number: ir.IntegerValue) -> ir.IntegerValue:
+    """Monday is 0, from a day number: by arithmetic, as engines do not agree on what a week is."""
+    return (number + (WEEKS + MONDAY - 1)) % 7
+
+
+def _totals(rows: ir.Table, *, window: Window) -> ir.Table:
+    own = rows.own_events > 0
+    recent = rows.day >= ibis.literal(window.recent_start)
+    of_week = weekday(rows.day.epoch_days().cast("int64"))
+    sums = {name: rows[name].sum().cast("decimal(38, 8)" if name == "amount_squared" else ADDED_UP)
+            for name in rows.columns if name not in DAY_KEYS}  # fmt: skip
+    sums |= {
+        "active_days": rows.count(where=own),
+        "first_day": rows.day.min(where=own).epoch_days(),
+        "last_day": rows.day.max(where=own).epoch_days(),
+        "recent_active_days": rows.count(where=own & recent),
+        "weekend_occasions": rows.occasions.sum(where=of_week >= 5),
+    }
+    sums |= {f"recent_{name}": rows[name].sum(where=recent) for name in RECENT if name in rows.columns}
+    sums |= {f"occasions_{name}": rows.occasions.sum(where=of_week == i) for i, name in enumerate(WEEKDAYS)}
+    for name in rows.columns:
+        if name.startswith("n_") and name not in (f"n_{PURCHASE}", f"n_{RETURN}"):
+            sums[f"last_{name.removeprefix('n_')}"] = rows.day.max(where=rows[name] > 0).epoch_days()
+    if "amount" in rows.columns:
+        net = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()
+        sums["spend"] = net
+    table = rows.group_by("customer_id").aggregate(**sums)
+    return table.filter(table.active_days > 0)
+
+
+def _first_ever(rows: ir.Table) -> ir.Table:
+    return rows.filter(rows.own_events > 0).group_by("customer_id").aggregate(first_ever=rows.day.min().epoch_days())
+
+
+def _gaps(rows: ir.Table) -> ir.Table:
+    """Squares and the longest of the gaps between active days."""
+    own = rows.filter(rows.own_events > 0)
+    number = own.select("customer_id", number=own.day.epoch_days().cast("int64"))
+    before = number.number.lag().over(group_by=number.customer_id, order_by=number.number)
+    gaps = number.mutate(gap=number.number - before)
+    return gaps.group_by("customer_id").aggregate(gap_squared=(gaps.gap * gaps.gap).sum(), longest_gap=gaps.gap.max())
+
+
+def _breadth(categories: ir.Table, *, window: Window) -> ir.Table:
+    """Number of categories, and of their weights the sum, the sum of w ln w, and the largest."""
+    totals = category_totals(categories, window=window)
+    unit = WEIGHT_UNIT if "amount" in categories.columns else 1
+    weights = totals.mutate(weight=(totals.weight.cast("float64") * unit).round().cast("float64"))
+    log = (weights.weight * weights.weight.ln()).cast(LOG_EXACT)
+    return weights.group_by("customer_id").aggregate(
+        categories=weights.count(),
+        category_weight=weights.weight.cast("int64").sum(),
+        category_log=log.sum(),
+        top_category_weight=weights.weight.max(),
+    )
+
+
+def _by_channel(table: ir.Table, *, window: Window, channels: tuple[str, ...]) -> ir.Table:
+    inside = _inside(table, window=window)
+    sums = {f"channel_{name}": inside.own_events.sum(where=inside.channel == name) for name in channels}
+    return inside.group_by("customer_id").aggregate(channel_events=inside.own_events.sum(), **sums)
+
+
+def _inside(table: ir.Table, *, window: Window) -> ir.Table:
+    return table.filter((table.day >= ibis.literal(window.start)) & (table.day < ibis.literal(window.as_of)))
