@@ -25,6 +25,8 @@ from segkit.pages.steps import Step
 
 START_TIMEOUT = 120  # seconds a kernel may take to start on a busy machine
 MEGABYTE = 2**20
+# matrices here are small: threads of the linear algebra wait for each other, ten times as long on a busy machine
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ENGINE = "segkit-warm"  # the name papermill knows the engine below by
 KERNEL_OPTIONS = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
 CLEAN = "get_ipython().reset(new_session=True)"  # what one notebook defines, the next does not see
@@ -121,7 +123,7 @@ def _execute(step: Step, *, run: Run, kernel: AsyncKernelManager, parameters: Ma
 def _warm_kernel(*, cwd: Path) -> Iterator[AsyncKernelManager]:
     """A kernel of this very Python, shut down at the end however it comes."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit" / "numba"
-    environment = {"NUMBA_CACHE_DIR": str(cache), **os.environ, "PYTHONHASHSEED": "0"}
+    environment = {"NUMBA_CACHE_DIR": str(cache), **ONE_THREAD, **os.environ, "PYTHONHASHSEED": "0"}
     kernel = AsyncKernelManager(kernel_name="python3")
     kernel.kernel_spec.argv[0] = sys.executable
     start = run_sync(kernel.start_kernel)
