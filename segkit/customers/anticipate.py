@@ -205,7 +205,7 @@ def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -
 
 def _principal(points: np.ndarray, *, axes: int, seed: int) -> np.ndarray:
     """Loadings of the principal axes (columns x axes); each points to where its largest loading is positive."""
-    kept = min(axes, points.shape[1])
+    kept = min(axes, *points.shape)
     loadings = PCA(kept, svd_solver="full", random_state=seed).fit(points).components_.T
     largest = np.abs(loadings).argmax(axis=0)
     return loadings * np.where(loadings[largest, np.arange(kept)] < 0, -1.0, 1.0)

@@ -67,6 +67,7 @@ def _anchored(points: np.ndarray, kept: np.ndarray, *, segments: int) -> np.ndar
     """Halve the part with the largest spread along one axis, at its mean, until there are enough; then the means of
     those nearest to each centre, once.
     """
+    kept = kept if kept.any() else np.ones(len(points))  # no structure is a finding: then all weigh the same
     seen = kept > 0
     points, kept = points[seen], kept[seen]
     parts = [np.arange(len(points))]

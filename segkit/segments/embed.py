@@ -51,12 +51,12 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
 
 def umap_plane(points: np.ndarray, *, n_neighbors: int, min_dist: float, epochs: int, seed: int) -> np.ndarray:
     """UMAP in two dimensions from exact neighbours: no compilation of NN-descent, equal across processes."""
-    from umap import UMAP
-
     distances, indices = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(points)
     known = (indices.astype(np.int32), distances.astype(np.float32), None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one job because seeded, and no transform: both are meant
+        warnings.simplefilter("ignore")  # one job because seeded, no transform, no TensorFlow: all are meant
+        from umap import UMAP
+
         model = UMAP(
             n_neighbors=n_neighbors,
             min_dist=min_dist,

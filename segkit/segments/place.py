@@ -1,7 +1,7 @@
 """Place anyone: the segment of a customer is that of the nearest centre in the anticipation space."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -73,26 +73,26 @@ def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def agreement(
     points: np.ndarray, number: np.ndarray, *, bag_centres: np.ndarray, bag_of: np.ndarray, bag_segment: np.ndarray
 ) -> np.ndarray:
-    """Share of the bags whose own nearest centre went to the same segment."""
+    """Share of the bags whose own nearest centre went to the same segment; 0 where no bag found anything."""
     bags = np.unique(bag_of)
     agreed = np.zeros(len(points))
     for bag in bags:
         own = np.flatnonzero(bag_of == bag)
         agreed += bag_segment[own][nearest(points, bag_centres[own])] == number
-    return agreed / len(bags)
+    return agreed / max(len(bags), 1)
 
 
 def model_arrays(model: SegmentModel) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The model as arrays and plain values, as a run folder keeps it; `model_from` reads it back."""
-    fields = {f"space_{k}": v for k, v in asdict(model.space).items()}
-    fields |= {k: v for k, v in asdict(model).items() if k != "space"}
-    arrays = {k: v for k, v in fields.items() if isinstance(v, np.ndarray)}
-    meta = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items() if k not in arrays}
+    parts = {f"space_{k}": v for k, v in asdict(model.space).items()}
+    parts |= {k: v for k, v in asdict(model).items() if k != "space"}
+    arrays = {k: v for k, v in parts.items() if isinstance(v, np.ndarray)}
+    meta = {k: list(v) if isinstance(v, tuple) else v for k, v in parts.items() if k not in arrays}
     return arrays, meta
 
 
 def model_from(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> SegmentModel:
-    """The model of a run folder's arrays and values."""
-    fields = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
-    space = Space(**{k.removeprefix("space_"): v for k, v in fields.items() if k.startswith("space_")})
-    return SegmentModel(space=space, **{k: v for k, v in fields.items() if not k.startswith("space_")})
+    """The model of a run folder's arrays and values; what else stands beside it there is left out."""
+    held = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
+    space = Space(**{field.name: held[f"space_{field.name}"] for field in fields(Space)})
+    return SegmentModel(space=space, **{f.name: held[f.name] for f in fields(SegmentModel) if f.name != "space"})

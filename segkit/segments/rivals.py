@@ -82,5 +82,5 @@ def _clustered(table: pd.DataFrame, *, seed: int) -> pd.Series:
 
 def _quantiles(values: pd.Series, *, parts: int = 5) -> np.ndarray:
     """Fifth of each value, 0-4: equal values get the same fifth, even if that leaves a fifth empty."""
-    rank = values.rank(method="average", pct=True).to_numpy()
-    return np.minimum((rank * parts).astype(int), parts - 1)
+    rank = values.rank(method="average").to_numpy() - 0.5
+    return (rank * parts / len(values)).astype(int)

@@ -107,9 +107,8 @@ def _try(
 
 def _between_bags(points: np.ndarray, bags: Bags, cut: Cut) -> float:
     """Mean adjusted Rand index of neighbouring bags' own cuts, on everyone."""
-    labels = [
-        nearest(points, own.centres) for own in bag_cuts(points, bags, family=cut.family, segments=len(cut.centres))
-    ]
+    own = bag_cuts(points, bags, family=cut.family, segments=len(cut.centres))
+    labels = [nearest(points, one.centres) for one in own if len(one.centres)]
     pairs = zip(labels, labels[1:] + labels[:1], strict=True)
     return float(np.mean([adjusted_rand_score(a, b) for a, b in pairs]))
 

@@ -1,0 +1,92 @@
+"""One fit of the whole: same seed same segments, everyone placed, and a stand-in where history is short."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from segkit.segments.fit import Fit, Windows, fit_segments, last_horizon, space_for, windows_at
+from segkit.segments.judge import forward_r2
+from segkit.segments.place import place
+from segkit.segments.search import Budget
+
+Plant = Callable[..., tuple]
+BUDGET = Budget(fewest=4, most=6, smallest_share=0.05)
+KINDS = {"purchase": "customer"}
+
+
+def fit(windows: Windows, **options: object) -> Fit:
+    return fit_segments(windows, **{"budget": BUDGET, "bags": 2, "seed": 7, **options})
+
+
+def test_everyone_is_placed_and_planted_needs_come_back(planted_windows: Plant) -> None:
+    windows, need = planted_windows()
+    found = fit(windows)
+    placed = place(found.model, windows.now)
+    assert len(found.number) == 240 and found.axes.index.equals(windows.now.features.index)
+    assert placed["segment"].tolist() == [found.model.segments[i] for i in found.number]
+    assert placed["confidence"].between(0, 1).all()
+    assert adjusted_rand_score(need, found.number) > 0.6
+    assert forward_r2(found.number, windows.came)["mix"] > 0.5
+
+
+def test_same_seed_same_bytes_and_the_seed_has_an_effect(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    first, again, other = fit(windows), fit(windows), fit(windows, seed=8)
+    assert first.number.tobytes() == again.number.tobytes()
+    assert first.model.centres.tobytes() == again.model.centres.tobytes()
+    pd.testing.assert_frame_equal(first.frontier, again.frontier)
+    assert first.model.bag_centres.tobytes() != other.model.bag_centres.tobytes()
+
+
+def test_fitted_on_some_everyone_is_placed(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    keep = windows.now.features.index[::2]
+    found = fit(windows, keep=keep)
+    assert len(found.number) == 240 and len(found.bags.labels) == 120
+    wanted = Windows(*(part.rows(np.arange(0, 240, 2)) for part in (windows.now, windows.then, windows.came)))
+    assert fit(wanted).number.tobytes() == found.number[::2].tobytes(), "those left out have no say"
+
+
+def test_short_history_gives_segments_of_balanced_behaviour(planted_windows: Plant) -> None:
+    windows, need = planted_windows()
+    found = fit(Windows(now=windows.now, then=None, came=None))
+    assert found.model.space.outcome_names == () and len(found.number) == 240
+    assert found.frontier["spend_r2"].isna().all() and found.frontier["chosen"].sum() == 1
+    assert adjusted_rand_score(need, found.number) > 0.3
+
+
+@pytest.fixture
+def weekly(make_days: Callable) -> object:
+    """Three customers who buy every week from the first of January on, the last until the end of June."""
+    start = date(2024, 1, 1)
+    stops = {"ann": 26, "bob": 26, "eve": 13}
+    events = [
+        (who, (start + timedelta(weeks=w)).isoformat(), "purchase", 10.0 + w, "tea")
+        for who, weeks in stops.items()
+        for w in range(weeks)
+    ]
+    return make_days(events, kinds=KINDS)
+
+
+def test_windows_look_one_horizon_back_and_never_ahead(weekly: object) -> None:
+    as_of = date(2024, 6, 3)  # a Monday: the events of that day are after
+    windows = windows_at(weekly, as_of=as_of, lookback_days=98, horizon_days=28, kinds=KINDS)
+    assert windows.now.features.index.tolist() == ["ann", "bob", "eve"]
+    assert windows.then.features.index.tolist() == ["ann", "bob", "eve"]
+    assert windows.then.features.columns.tolist() == windows.now.features.columns.tolist()
+    assert windows.now.features["orders"].tolist() == [14, 14, 5]
+    assert windows.came.totals["orders"].tolist() == [4, 4, 0]
+    assert last_horizon(weekly, windows, as_of=as_of, horizon_days=28).totals["orders"].tolist() == [4, 4, 0]
+
+
+@pytest.mark.parametrize(("lookback", "known"), [(98, True), (130, True), (140, False)])
+def test_the_learning_window_must_lie_within_history_but_for_a_sliver(
+    weekly: object, lookback: int, known: bool
+) -> None:
+    windows = windows_at(weekly, as_of=date(2024, 6, 3), lookback_days=lookback, horizon_days=28, kinds=KINDS)
+    assert (windows.then is not None) is known
+    assert (space_for(windows).outcome_names != ()) is known

@@ -1,0 +1,87 @@
+"""Placing anyone: the nearest centre, and how many bags agree."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segkit.customers.anticipate import learn_space
+from segkit.data.store import load_run, open_run
+from segkit.segments import place as placing
+from segkit.segments.place import SegmentModel, agreement, model_arrays, model_from, nearest, place, place_points
+
+
+@pytest.fixture
+def model(planted_windows: Callable[..., tuple]) -> SegmentModel:
+    """Two centres on the first of two axes, and two bags, one of which knows only the first."""
+    windows, _ = planted_windows()
+    return SegmentModel(
+        space=learn_space(windows.then, windows.came, axes=2),
+        segments=("S01", "S02"),
+        macro=("M1", "M2"),
+        centres=np.array([[-1.0, 0.0], [1.0, 0.0]]),
+        bag_centres=np.array([[-1.0, 0.0], [1.0, 0.0], [-1.1, 0.0]]),
+        bag_of=np.array([0, 0, 1]),
+        bag_segment=np.array([0, 1, 0]),
+    )
+
+
+def test_nearest_centre_wins_and_of_equally_near_ones_the_first() -> None:
+    centres = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 0.0]])
+    points = np.array([[0.9, 0.0], [1.0, 5.0], [1.1, 0.0], [0.0, 0.0]])
+    assert nearest(points, centres).tolist() == [0, 0, 1, 0]
+
+
+def test_distances_in_slices_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    points, centres = rng.normal(size=(23, 3)), rng.normal(size=(5, 3))
+    whole = nearest(points, centres)
+    monkeypatch.setattr(placing, "ROWS_AT_ONCE", 4)
+    np.testing.assert_array_equal(nearest(points, centres), whole)
+    assert nearest(points[:0], centres).tolist() == []
+
+
+def test_confidence_is_the_share_of_bags_that_agree(model: SegmentModel) -> None:
+    axes = pd.DataFrame({"axis_1": [-2.0, 2.0], "axis_2": [0.0, 0.0]}, index=pd.Index(["a", "b"], name="customer_id"))
+    expected = pd.DataFrame(
+        {"segment": ["S01", "S02"], "macro_segment": ["M1", "M2"], "confidence": [1.0, 0.5]}, index=axes.index
+    )
+    pd.testing.assert_frame_equal(place_points(model, axes), expected)
+
+
+def test_confidence_is_a_share_for_any_bags() -> None:
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(50, 2))
+    given = {"bag_centres": rng.normal(size=(12, 2)), "bag_of": np.arange(12) % 4, "bag_segment": np.arange(12) % 3}
+    share = agreement(points, rng.integers(0, 3, 50), **given)
+    assert set(share) <= {0.0, 0.25, 0.5, 0.75, 1.0} and agreement(points[:0], np.array([]), **given).size == 0
+
+
+def test_model_comes_back_from_a_run_folder_and_places_the_same(
+    model: SegmentModel, planted_windows: Callable[..., tuple], tmp_path: Path
+) -> None:
+    run = open_run(tmp_path / "run", step="03_segments")
+    arrays, meta = model_arrays(model)
+    run.save_model(arrays, meta=meta)
+    back = model_from(*load_run(tmp_path / "run").load_model())
+    new, _ = planted_windows(60, seed=9)
+    pd.testing.assert_frame_equal(place(back, new.now), place(model, new.now))
+    again_arrays, again_meta = model_arrays(back)
+    assert again_meta == meta and list(again_arrays) == list(arrays)
+    assert all(again_arrays[name].tobytes() == array.tobytes() for name, array in arrays.items())
+
+
+def test_further_values_in_the_model_file_are_no_hindrance(model: SegmentModel, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", step="03_segments")
+    arrays, meta = model_arrays(model)
+    run.save_model(arrays, meta=meta | {"kinds": {"purchase": "customer"}, "lookback_days": 182, "source": "s"})
+    assert model_from(*run.load_model()).segments == model.segments
+
+
+def test_one_customer_is_placed_as_among_many(model: SegmentModel, planted_windows: Callable[..., tuple]) -> None:
+    windows, _ = planted_windows()
+    together = place(model, windows.now)
+    alone = pd.concat([place(model, windows.now.rows(np.array([i]))) for i in range(5)])
+    pd.testing.assert_frame_equal(alone, together.iloc[:5])

@@ -1,0 +1,157 @@
+"""The search: bags, cuts, and the budget that decides."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from segkit.errors import BudgetError
+from segkit.schema import check
+from segkit.segments.bags import Bags, find_bags
+from segkit.segments.cuts import FAMILIES, bag_cuts, macro_buckets, make_cut
+from segkit.segments.place import nearest
+from segkit.segments.search import Budget, search, segment_figures
+
+PLANTED = 6
+
+
+@pytest.fixture(scope="module")
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """Customers in six clear groups of different size, and the group of each."""
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(PLANTED), [50, 60, 70, 80, 90, 100])
+    return rng.normal(0, 5, (PLANTED, 4))[group] + rng.normal(0, 0.4, (450, 4)), group
+
+
+@pytest.fixture(scope="module")
+def blob_bags(blobs: tuple[np.ndarray, np.ndarray]) -> Bags:
+    return find_bags(blobs[0], bags=3, seed=7)
+
+
+def unknown(points: np.ndarray, bags: Bags, budget: Budget) -> tuple:
+    return search(points, bags, learning=None, outcomes=None, budget=budget)
+
+
+def test_planted_groups_are_found(blobs: tuple, blob_bags: Bags) -> None:
+    points, group = blobs
+    cut, _ = unknown(points, blob_bags, Budget(fewest=PLANTED, most=PLANTED))
+    assert adjusted_rand_score(group, nearest(points, cut.centres)) > 0.98
+
+
+@pytest.mark.parametrize(("fewest", "most", "smallest"), [(4, 6, 0.1), (6, 6, 0.01), (2, 9, 0.06)])
+def test_chosen_cut_keeps_the_budget(blobs: tuple, blob_bags: Bags, fewest: int, most: int, smallest: float) -> None:
+    points, _ = blobs
+    cut, frontier = unknown(points, blob_bags, Budget(fewest=fewest, most=most, smallest_share=smallest))
+    shares = np.bincount(nearest(points, cut.centres), minlength=len(cut.centres)) / len(points)
+    assert fewest <= len(cut.centres) <= most and shares.min() >= smallest and len(points) * shares.min() >= 20
+    check(frontier, name="frontier")
+    chosen = frontier[frontier["chosen"]]
+    assert len(chosen) == 1 and chosen["segments"].item() == len(cut.centres) and chosen["family"].item() == cut.family
+
+
+def test_no_segment_is_below_the_privacy_floor_however_small_a_share_is_asked(blobs: tuple, blob_bags: Bags) -> None:
+    points, _ = blobs
+    cut, frontier = unknown(points, blob_bags, Budget(fewest=3, most=12, smallest_share=0.001))
+    assert np.bincount(nearest(points, cut.centres)).min() >= 20
+    assert frontier.loc[frontier["chosen"], "smallest_share"].item() * len(points) >= 20
+
+
+def test_same_seed_same_bags_another_seed_others(blobs: tuple, blob_bags: Bags) -> None:
+    points, _ = blobs
+    again, other = find_bags(points, bags=3, seed=7), find_bags(points, bags=3, seed=8)
+    assert again.labels.tobytes() == blob_bags.labels.tobytes()
+    assert again.centres.tobytes() == blob_bags.centres.tobytes()
+    assert other.labels.tobytes() != blob_bags.labels.tobytes()
+    assert find_bags(points, bags=2, seed=7).count == 2
+
+
+def test_all_alike_cannot_be_segmented() -> None:
+    with pytest.raises(BudgetError, match=r"400 customers have only 1 different .* nothing to segment\. Give a longer"):
+        find_bags(np.ones((400, 4)))
+
+
+def test_too_few_customers_are_told_which_limit_binds(blobs: tuple) -> None:
+    points = blobs[0][::3]
+    words = (
+        r"no cut into 12-20 segments keeps each above 13\.3% of 150 customers.* Lower smallest_share, or ask for fewer"
+    )
+    with pytest.raises(BudgetError, match=words):
+        unknown(points, find_bags(points, bags=2), Budget())
+
+
+def test_a_smallest_share_that_cannot_be_met_is_told(blobs: tuple, blob_bags: Bags) -> None:
+    with pytest.raises(BudgetError, match=r"above 15\.0% of 450 customers; the best \(\d+ segments\) has one of \d"):
+        unknown(blobs[0], blob_bags, Budget(fewest=8, most=9, smallest_share=0.15))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_continuum_still_gives_segments_within_the_budget(seed: int) -> None:
+    points = np.random.default_rng(seed).uniform(size=(600, 3))
+    cut, _ = unknown(points, find_bags(points, bags=3, seed=seed), Budget(fewest=6, most=9))
+    assert 6 <= len(cut.centres) <= 9 and np.bincount(nearest(points, cut.centres)).min() >= 20
+
+
+def bags_of(points: np.ndarray, labels: list[np.ndarray]) -> Bags:
+    """Bags with given clusters, -1 noise."""
+    found = [(b, own, points[own == c]) for b, own in enumerate(labels) for c in range(own.max() + 1)]
+    centres = [members.mean(axis=0) for (b, own, _), members in zip(found, _members(points, labels), strict=True)]
+    return Bags(
+        centres=np.array(centres).reshape(-1, points.shape[1]),
+        sizes=np.array([len(m) for m in _members(points, labels)], dtype=float),
+        bag_of=np.array([b for b, _, _ in found], dtype=np.int64),
+        labels=np.column_stack(labels).astype(np.int32),
+    )
+
+
+def _members(points: np.ndarray, labels: list[np.ndarray]) -> list[np.ndarray]:
+    return [points[own == c] for own in labels for c in range(own.max() + 1)]
+
+
+def test_bags_in_which_nothing_was_found_are_no_hindrance(blobs: tuple) -> None:
+    points, group = blobs
+    noise = np.full(len(points), -1)
+    bags = bags_of(points, [group, noise, group])
+    cut, frontier = unknown(points, bags, Budget(fewest=4, most=PLANTED))
+    assert 4 <= len(cut.centres) <= PLANTED and frontier["stability"].notna().all()
+    assert segment_figures(bags, cut, nearest(points, cut.centres))["segments.noise_share.high"] == 1.0
+
+
+def test_no_cluster_in_any_bag_still_gives_segments(blobs: tuple) -> None:
+    points, _ = blobs
+    bags = bags_of(points, [np.full(len(points), -1)] * 2)
+    cut, _ = unknown(points, bags, Budget(fewest=4, most=6))
+    assert 4 <= len(cut.centres) <= 6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_cuts_as_asked_on_all_and_on_each_bag(blobs: tuple, blob_bags: Bags, family: str) -> None:
+    points, group = blobs
+    cut = make_cut(points, blob_bags, family=family, segments=PLANTED)
+    assert cut.centres.shape == (PLANTED, 4) and cut.family == family
+    own = list(bag_cuts(points, blob_bags, family=family, segments=PLANTED))
+    assert len(own) == blob_bags.count
+    assert all(adjusted_rand_score(group, nearest(points, one.centres)) > 0.6 for one in own)
+
+
+def test_micro_segments_nest_in_at_most_six_buckets() -> None:
+    centres = np.random.default_rng(0).normal(size=(15, 4))
+    buckets = macro_buckets(centres)
+    assert len(buckets) == 15 and set(buckets) == set(range(buckets.max() + 1)) and buckets.max() < 6
+    assert macro_buckets(centres[:4]).tolist() == [0, 1, 2, 3]
+
+
+def test_core_is_what_was_kept_in_half_of_the_bags_one_was_in() -> None:
+    labels = np.array([[0, 0, 0], [0, -1, -2], [-1, -1, 0], [-2, -2, -2], [-1, 1, -1]])
+    bags = Bags(centres=np.zeros((2, 1)), sizes=np.ones(2), bag_of=np.array([0, 1]), labels=labels)
+    np.testing.assert_allclose(bags.kept(), [1, 0.5, 1 / 3, 0, 1 / 3])
+    assert bags.core().tolist() == [True, True, False, False, False]
+
+
+def test_figures_carry_the_range_over_the_bags(blobs: tuple, blob_bags: Bags) -> None:
+    points, _ = blobs
+    cut, _ = unknown(points, blob_bags, Budget(fewest=PLANTED, most=PLANTED))
+    figures = pd.Series(segment_figures(blob_bags, cut, nearest(points, cut.centres)))
+    assert figures["segments.count"] == PLANTED and figures["segments.customers"] == 450
+    for name in ("segments.hdbscan_ari", "segments.noise_share"):
+        assert 0 <= figures[f"{name}.low"] <= figures[name] <= figures[f"{name}.high"] <= 1
+    assert figures["segments.hdbscan_ari"] > 0.9
