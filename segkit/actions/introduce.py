@@ -4,14 +4,16 @@ import pandas as pd
 
 from segkit.actions.facts import Fact
 from segkit.actions.personas import looks_of, name_segments, next_action, segment_facts
-from segkit.segments.validate import stability_verdict
+from segkit.segments.stability import Stability
+from segkit.segments.structure import Structure, segment_verdict
 
 
 def introduce(
     sizes: pd.DataFrame,
     *,
     expected: pd.DataFrame,
-    stability: pd.DataFrame | None,
+    stability: Stability | None,
+    structure: Structure | None = None,
     features: pd.DataFrame,
     segment: pd.Series,
     needs: pd.DataFrame,
@@ -26,8 +28,8 @@ def introduce(
     """
     table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
     columns = ["stability", "stability_low", "stability_high"]
-    table[columns] = stability[columns].to_numpy() if stability is not None else float("nan")
-    table["verdict"] = table["stability"].map(stability_verdict)
+    table[columns] = stability.segments[columns].to_numpy() if stability is not None else float("nan")
+    table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
     looks = looks_of(table, features=features, segment=segment)
     table = table.merge(name_segments(looks, needs).reset_index(), on="segment", validate="one_to_one")
     facts = segment_facts(table, features=features, segment=segment, needs=needs, horizon_days=horizon_days)

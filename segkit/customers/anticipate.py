@@ -16,9 +16,10 @@ from sklearn.linear_model import RidgeCV
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
-from segkit.vocabulary import block_of, is_skewed
+from segkit.vocabulary import block_of, is_in_space, is_skewed
 
-AXES = 4  # principal axes kept; more of them follow the mix more closely and spend less
+AXES_FEWEST, AXES_MOST = 3, 16
+FAINT = 0.25  # an axis with less variance than this, where the first axis of the mix has one, is left out
 VALUE_WEIGHT = 1.4  # of how much and how often against of what; larger buys spend, costs mix (FINDINGS: a trade)
 COMPONENTS = 40  # of the TF-IDF-weighted log category amounts
 MIX_TERMS = 200  # categories or words whose share is foreseen
@@ -55,7 +56,7 @@ class Anticipation:
 
 
 def learn_space(
-    then: Signals, outcomes: Outcomes, *, axes: int = AXES, value_weight: float = VALUE_WEIGHT, seed: int = 7
+    then: Signals, outcomes: Outcomes, *, axes: int | None = None, value_weight: float = VALUE_WEIGHT, seed: int = 7
 ) -> Space:
     """Learn what the signals of one horizon ago said about what came.
 
@@ -64,12 +65,13 @@ def learn_space(
 
     Parameters
     ----------
-    axes : more axes follow the mix more closely, at the cost of spend
+    axes : how many; by default as many as carry enough of what is foreseen (tastes that fall into many groups need many)
     value_weight : weight of spend and orders against the mix of categories
     seed : the same seed gives the same space on one machine
     """
-    mean, scale = _moments(then.features)
-    behaviour = _z_scores(then.features, mean=mean, scale=scale)
+    features = _of_space(then.features)
+    mean, scale = _moments(features)
+    behaviour = _z_scores(features, mean=mean, scale=scale)
     words = then.weights is not None and are_free_text(list(then.categories))
     terms, basis = _term_basis(then, words=words, seed=seed)
     logs = _term_logs(then, terms=terms, words=words)
@@ -85,7 +87,7 @@ def learn_space(
     rotation = _principal((expected - centre) * weights, axes=axes, seed=seed)
     cut = behaviour.shape[1]
     return Space(
-        features=tuple(then.features.columns),
+        features=tuple(features.columns),
         mean=mean,
         scale=scale,
         terms=tuple(terms),
@@ -100,26 +102,26 @@ def learn_space(
     )
 
 
-def balanced_space(now: Signals, *, axes: int = AXES, seed: int = 7) -> Space:
+def balanced_space(now: Signals, *, axes: int | None = None, seed: int = 7) -> Space:
     """The stand-in where history is too short to learn from: behaviour itself, each block of features weighing the
     same.
 
     Takes  now: signals at `as_of`
     Gives  Space that foresees nothing (no outcome, no mix); its axes are the principal axes of balanced behaviour
     """
-    mean, scale = _moments(now.features)
+    features = _of_space(now.features)
+    mean, scale = _moments(features)
     words = now.weights is not None and are_free_text(list(now.categories))
     terms, basis = _term_basis(now, words=words, seed=seed)
-    blocks = pd.Series([block_of(name) for name in now.features.columns] + ["needs"] * basis.shape[1])
+    blocks = pd.Series([block_of(name) for name in features.columns] + ["needs"] * basis.shape[1])
     weights = (1.0 / np.sqrt(blocks.map(blocks.value_counts()))).to_numpy()
-    cut = len(now.features.columns)
-    design = np.hstack(
-        [_z_scores(now.features, mean=mean, scale=scale), _term_logs(now, terms=terms, words=words) @ basis]
-    )
+    cut = len(features.columns)
+    logs = _term_logs(now, terms=terms, words=words)
+    design = np.hstack([_z_scores(features, mean=mean, scale=scale), logs @ basis])
     centre = design.mean(axis=0)
     rotation = weights[:, None] * _principal((design - centre) * weights, axes=axes, seed=seed)
     return Space(
-        features=tuple(now.features.columns),
+        features=tuple(features.columns),
         mean=mean,
         scale=scale,
         terms=tuple(terms),
@@ -203,12 +205,20 @@ def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -
     return np.hstack([value_part, np.full(mix.shape[1], 1.0 / first if first > 0 else 0.0)])
 
 
-def _principal(points: np.ndarray, *, axes: int, seed: int) -> np.ndarray:
+def _principal(points: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray:
     """Loadings of the principal axes (columns x axes); each points to where its largest loading is positive."""
-    kept = min(axes, *points.shape)
-    loadings = PCA(kept, svd_solver="full", random_state=seed).fit(points).components_.T
+    most = min(AXES_MOST, *points.shape)
+    fit = PCA(most, svd_solver="full", random_state=seed).fit(points)
+    strong = int((fit.explained_variance_ >= FAINT).sum())
+    kept = min(axes or max(strong, AXES_FEWEST), most)
+    loadings = fit.components_[:kept].T
     largest = np.abs(loadings).argmax(axis=0)
     return loadings * np.where(loadings[largest, np.arange(kept)] < 0, -1.0, 1.0)
+
+
+def _of_space(features: pd.DataFrame) -> pd.DataFrame:
+    """The features the space is made of; the others describe."""
+    return features[[name for name in features.columns if is_in_space(name)]]
 
 
 def _moments(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

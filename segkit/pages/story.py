@@ -24,12 +24,18 @@ def overview_headline(segments: pd.DataFrame) -> str:
 
 def how_sure(summary: Mapping[str, Any]) -> list[str]:
     """One sentence each on foresight, rivals, stability and the map's noise."""
-    told = [_foresight(summary), *(_rival(summary, name=n, words=w) for n, w in RIVALS.items()), _stability(summary)]
+    told = [
+        _foresight(summary),
+        *(_rival(summary, name=n, words=w) for n, w in RIVALS.items()),
+        _stability(summary),
+        _structure(summary),
+    ]
     noise = summary.get("segments.noise_share")
     if noise is not None:
         told.append(
             f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment. "
-            f"What was found and what was placed agree at {_range(summary, 'segments.hdbscan_ari')} (adjusted Rand index)."
+            f"What was found and what was placed agree at {_range(summary, 'segments.hdbscan_ari')} "
+            f"(adjusted Rand index)."
         )
     return [sentence for sentence in told if sentence]
 
@@ -78,6 +84,16 @@ def _stability(summary: Mapping[str, Any]) -> str:
         f"Refitted on four fifths of the customers, the segments agree at {_range(summary, 'stability.ari_mean')} "
         f"(adjusted Rand index: 1 is the same, 0 is chance)."
     )
+
+
+def _structure(summary: Mapping[str, Any]) -> str:
+    found, reference = summary.get("structure.found"), summary.get("structure.reference_ari")
+    if found is None:
+        return ""
+    against = f"the same search on shuffled customers without structure reaches {score(reference)} (95th percentile)"
+    if found:
+        return f"There is structure: {against}, and these segments come back more surely."
+    return f"No structure beyond chance: {against}. The segments are useful cuts through a continuum, not groups apart."
 
 
 def _range(summary: Mapping[str, Any], name: str) -> str:

@@ -1,46 +1,19 @@
-"""The proof: stability under resampling, and forward validity out of time beside the rivals."""
+"""Forward validity: segments made one horizon ago, judged beside their rivals on what customers did since."""
 
-from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import combinations
 
-import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_rand_score
 
 from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.terms import most_common, term_weights
-from segkit.segments.fit import Fit, Windows, fit_segments, reaches_back, windows_at
+from segkit.segments.fit import fit_segments, reaches_back, windows_at
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
 from segkit.segments.rivals import LABELS, rivals
 from segkit.segments.search import Budget
 
-FITS = {"quick": 5, "full": 20}  # refits for stability
-SUBSAMPLE = 0.8
-UNSTABLE_BELOW, REPRODUCIBLE_FROM = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
 KNOWN_SHARE = 0.05  # a rival known for fewer customers than this is left out
-
-
-@dataclass(frozen=True)
-class Stability:
-    """Agreement of refits: `ari` of each pair; per segment the mean Jaccard with its best match, low and high
-    over refits.
-    """
-
-    ari: np.ndarray
-    segments: pd.DataFrame
-
-    def figures(self) -> dict[str, float]:
-        """stability.ari_mean with its range over the pairs, and the number of refits' pairs."""
-        low, high = np.percentile(self.ari, [2.5, 97.5])
-        return {
-            "stability.ari_mean": self.ari.mean(),
-            "stability.ari_mean.low": low,
-            "stability.ari_mean.high": high,
-            "stability.pairs": len(self.ari),
-        }
 
 
 def backtest(
@@ -124,51 +97,6 @@ def _sentence(row: dict[str, object]) -> str:
         return "these segments"
     told = [f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str)]
     return ", ".join(told)
-
-
-def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: int = 7) -> Stability:
-    """Refit everything on subsamples of customers, place everyone, and see who stays together.
-
-    Takes  windows; number: the segments to be tested, of everyone in `windows.now`
-    Gives  Stability, for the same count of segments: adjusted Rand index of each pair of refits; Jaccard of each
-           segment with its best match in each refit
-
-    Parameters
-    ----------
-    fits : refits; more narrow the interval
-    """
-    count = len(fit.cut.centres)
-    budget = Budget(fewest=count, most=count, smallest_share=0.0, families=(fit.cut.family,))
-    everyone = windows.now.features.index
-    if windows.then is not None:
-        everyone = everyone.union(windows.then.features.index)
-    labels = []
-    for i in range(fits):
-        rng = np.random.default_rng([seed, 1000 + i])
-        keep = everyone[np.sort(rng.permutation(len(everyone))[: int(SUBSAMPLE * len(everyone))])]
-        labels.append(fit_segments(windows, keep=keep, budget=budget, seed=seed + 101 * (i + 1)).number)
-    ari = np.array([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)])
-    best = np.array([best_jaccard(fit.number, other) for other in labels])
-    table = pd.DataFrame(
-        {"stability": best.mean(axis=0), "stability_low": best.min(axis=0), "stability_high": best.max(axis=0)}
-    )
-    return Stability(ari=ari, segments=table)
-
-
-def best_jaccard(number: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """For each group, intersection over union with the group of another segmentation that matches it best."""
-    table = pd.crosstab(number, other).to_numpy()
-    union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None, :] - table
-    return (table / union).max(axis=1)
-
-
-def stability_verdict(jaccard: float) -> str:
-    """Unstable below .5, reproducible from .6, constructed between; natural needs the structure test."""
-    if np.isnan(jaccard):
-        return "not tested"
-    if jaccard < UNSTABLE_BELOW:
-        return "unstable"
-    return "reproducible" if jaccard >= REPRODUCIBLE_FROM else "constructed"
 
 
 def history_reason(days: Days, *, as_of: date, lookback_days: int, horizon_days: int) -> str:
