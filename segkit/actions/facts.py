@@ -12,10 +12,10 @@ from segkit import numbers
 from segkit.errors import SegkitError
 
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-DIGIT = re.compile(r"\d")
 NUMBER_WORDS = re.compile(
-    r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundreds?|thousands?|millions?|half|halves|"
-    r"third|quarter|double|triple|twice|thrice|percent|per cent)\b|%",
+    r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen|"
+    r"(twen|thir|for|fif|six|seven|eigh|nine)ty|dozens?|hundreds?|thousands?|millions?|billions?|half|halves|"
+    r"(third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?|double|triple|twice|thrice|percent|per cent)\b|%",
     re.IGNORECASE,
 )
 FORMS = {
@@ -68,10 +68,12 @@ def render(template: str, facts: Iterable[Fact], *, segment: str) -> str:
 
     Raises
     ------
-    FactError : a digit or a number word stands outside a placeholder, or a placeholder names no fact of the segment
+    FactError : a digit, a number word or a brace stands outside a placeholder, or a placeholder names no fact of the
+        segment
     """
     outside = PLACEHOLDER.sub("", template)
-    loose = DIGIT.findall(outside) + [m.group(0) for m in NUMBER_WORDS.finditer(outside)]
+    loose = [sign for sign in outside if sign.isnumeric() or sign in "{}"]
+    loose += [m.group(0) for m in NUMBER_WORDS.finditer(outside)]
     if loose:
         raise FactError(f"{segment}: the text '{template}' holds {loose} outside a placeholder. Make it a fact.")
     own = {f.name: f for f in facts if f.segment == segment}

@@ -3,15 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from segkit.customers.anticipate import mix_shares
 from segkit.customers.features import Signals
 from segkit.customers.profile import Z95
+from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import are_free_text, most_common, term_weights
 from segkit.vocabulary import describe, is_skewed
 
 FEWEST_BUYERS = 20  # of a segment; a need that fewer show is not told of it
 TERMS = 300  # most common categories or words that a need may come from
 COLUMNS = ["segment", "feature", "words", "unit", "value", "others", "effect", "effect_low", "effect_high"]
+NEED_COLUMNS = ["segment", "term", "effect", "share", "others", "buyers"]
 
 
 def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
     most : terms told of each segment
     """
     if signals.weights is None:
-        return pd.DataFrame(columns=["segment", "term", "effect", "share", "others", "buyers"])
+        return pd.DataFrame(columns=NEED_COLUMNS)
     words = are_free_text(list(signals.categories))
     weights, names = term_weights(signals.weights, list(signals.categories), words=words)
     terms = most_common(weights, names, most=TERMS, rarest=FEWEST_BUYERS)
@@ -67,6 +68,8 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
     tables = []
     for name in sorted(set(labels)):
         inside, outside = bought & (labels == name), bought & (labels != name)
+        if not inside.any() or not outside.any():
+            continue
         effect = (shares[inside].mean(axis=0) - shares[outside].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         table = pd.DataFrame(
             {
@@ -81,4 +84,4 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
         )
         table = table[(table["counted"] >= FEWEST_BUYERS) & (table["effect"] > 0)]
         tables.append(table.sort_values(["effect", "term"], ascending=[False, True]).head(most).drop(columns="counted"))
-    return pd.concat(tables, ignore_index=True).round(9)
+    return pd.concat(tables, ignore_index=True).round(9) if tables else pd.DataFrame(columns=NEED_COLUMNS)
