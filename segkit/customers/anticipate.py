@@ -1,27 +1,27 @@
 """The anticipation space: a customer described by what they are expected to do next.
 
-One horizon back, a linear map is learnt from features (behaviour, and the mix of what was bought) to what customers
-then did: how much, how often, and of what. Applied to today's features it says what to expect. The whole map is
-linear after a clip, so that a warehouse, a service and a notebook can all apply it.
+One horizon back, a linear map is learnt from behaviour and tastes (how much of each category, and its share) to what
+customers then did: how much, how often, and of what. Applied to today's it says what to expect. The map is linear in
+clipped z-scores, log amounts and square-root shares, so that a warehouse, a service and a notebook can all apply it.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
-from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.customers.tastes import learn_basis, mix_shares, tastes
+from segkit.customers.terms import most_common, term_weights
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
 AXES_FEWEST, AXES_MOST = 3, 16
-FAINT = 0.25  # an axis with less variance than this, where the first axis of the mix has one, is left out
-VALUE_WEIGHT = 1.4  # of how much and how often against of what; larger buys spend, costs mix (FINDINGS: a trade)
-COMPONENTS = 40  # of the TF-IDF-weighted log category amounts
+FAINT = 0.4  # an axis with less variance than this, where the first axis of the mix alone has one, is left out
+VALUE_WEIGHT = 1.7  # of how much and how often against of what; larger buys spend, costs mix (benchmarks/README)
+FEWEST_BUYERS = 80  # customers; fewer teach nothing about tastes
 MIX_TERMS = 200  # categories or words whose share is foreseen
 CLIP = 5.0  # standard deviations; one giant customer must not bend the map
 PENALTIES = np.logspace(0, 5, 16)
@@ -30,7 +30,9 @@ ROUND = 9
 
 @dataclass(frozen=True)
 class Space:
-    """The learnt map. `behaviour_*` act on clipped z-scores of features, `term_*` on log(1 + amount of a term)."""
+    """The learnt map: its parts act on clipped z-scores of features, on log(1 + amount) and on square-root shares of
+    terms.
+    """
 
     features: tuple[str, ...]
     mean: np.ndarray
@@ -40,7 +42,8 @@ class Space:
     mix_terms: tuple[str, ...]
     outcome_names: tuple[str, ...]
     behaviour_outcomes: np.ndarray  # features x (outcomes + mix terms)
-    term_outcomes: np.ndarray  # terms x (outcomes + mix terms)
+    log_outcomes: np.ndarray  # terms x (outcomes + mix terms)
+    share_outcomes: np.ndarray  # terms x (outcomes + mix terms)
     constant_outcomes: np.ndarray
     rotation: np.ndarray  # (outcomes + mix terms) x axes
     centre: np.ndarray
@@ -65,73 +68,68 @@ def learn_space(
 
     Parameters
     ----------
-    axes : how many; by default as many as carry enough of what is foreseen (tastes that fall into many groups need many)
+    axes : how many; by default as many as carry enough of what is foreseen (tastes in many groups need many)
     value_weight : weight of spend and orders against the mix of categories
     seed : the same seed gives the same space on one machine
     """
     features = _of_space(then.features)
     mean, scale = _moments(features)
     behaviour = _z_scores(features, mean=mean, scale=scale)
-    words = then.weights is not None and are_free_text(list(then.categories))
-    terms, basis = _term_basis(then, words=words, seed=seed)
-    logs = _term_logs(then, terms=terms, words=words)
-    design = np.hstack([behaviour, logs @ basis])
+    basis = learn_basis(then, seed=seed)
+    logs, shares = tastes(then, terms=basis.terms, words=basis.words)
+    parts = [behaviour, logs @ basis.logs, shares @ basis.shares]
     names, values = value_outcomes(outcomes)
-    value_map, value_constant = _ridge(design, values)
-    mix_terms, mix_map, mix_constant = _mix_map(design, outcomes, words=words)
-    joined = np.hstack([value_map, mix_map])
+    value_map, value_constant = _ridge(np.hstack(parts[:2]), values)  # shares say nothing of how much
+    mix_terms, mix_map, mix_constant = _mix_map(np.hstack(parts), outcomes, words=basis.words)
+    maps = _by_part(value_map, mix_map, sizes=[part.shape[1] for part in parts])
     constant = np.hstack([value_constant, mix_constant])
-    expected = design @ joined + constant
+    expected = sum(part @ each for part, each in zip(parts, maps, strict=True)) + constant
     weights = _part_weights(expected, n_values=len(names), value_weight=value_weight)
     centre = expected.mean(axis=0)
-    rotation = _principal((expected - centre) * weights, axes=axes, seed=seed)
-    cut = behaviour.shape[1]
     return Space(
         features=tuple(features.columns),
         mean=mean,
         scale=scale,
-        terms=tuple(terms),
-        words=words,
+        terms=basis.terms,
+        words=basis.words,
         mix_terms=tuple(mix_terms),
         outcome_names=tuple(names),
-        behaviour_outcomes=joined[:cut],
-        term_outcomes=basis @ joined[cut:],
+        behaviour_outcomes=maps[0],
+        log_outcomes=basis.logs @ maps[1],
+        share_outcomes=basis.shares @ maps[2],
         constant_outcomes=constant,
-        rotation=weights[:, None] * rotation,
+        rotation=weights[:, None] * _principal((expected - centre) * weights, axes=axes, seed=seed),
         centre=centre,
     )
 
 
 def balanced_space(now: Signals, *, axes: int | None = None, seed: int = 7) -> Space:
-    """The stand-in where history is too short to learn from: behaviour itself, each block of features weighing the
-    same.
+    """The stand-in where history is too short to learn from: behaviour, each block of features weighing the same.
 
     Takes  now: signals at `as_of`
     Gives  Space that foresees nothing (no outcome, no mix); its axes are the principal axes of balanced behaviour
     """
     features = _of_space(now.features)
     mean, scale = _moments(features)
-    words = now.weights is not None and are_free_text(list(now.categories))
-    terms, basis = _term_basis(now, words=words, seed=seed)
-    blocks = pd.Series([block_of(name) for name in features.columns] + ["needs"] * basis.shape[1])
+    basis = learn_basis(now, seed=seed)
+    logs, _ = tastes(now, terms=basis.terms, words=basis.words)
+    blocks = pd.Series([block_of(name) for name in features.columns] + ["needs"] * basis.logs.shape[1])
     weights = (1.0 / np.sqrt(blocks.map(blocks.value_counts()))).to_numpy()
-    cut = len(features.columns)
-    logs = _term_logs(now, terms=terms, words=words)
-    design = np.hstack([_z_scores(features, mean=mean, scale=scale), logs @ basis])
-    centre = design.mean(axis=0)
-    rotation = weights[:, None] * _principal((design - centre) * weights, axes=axes, seed=seed)
+    design = np.hstack([_z_scores(features, mean=mean, scale=scale), logs @ basis.logs])
+    centre, cut = design.mean(axis=0), len(features.columns)
     return Space(
         features=tuple(features.columns),
         mean=mean,
         scale=scale,
-        terms=tuple(terms),
-        words=words,
+        terms=basis.terms,
+        words=basis.words,
         mix_terms=(),
         outcome_names=(),
         behaviour_outcomes=np.eye(cut, design.shape[1]),
-        term_outcomes=np.hstack([np.zeros((len(terms), cut)), basis]),
+        log_outcomes=np.hstack([np.zeros((len(basis.terms), cut)), basis.logs]),
+        share_outcomes=np.zeros((len(basis.terms), design.shape[1])),
         constant_outcomes=np.zeros(design.shape[1]),
-        rotation=rotation,
+        rotation=weights[:, None] * _principal((design - centre) * weights, axes=axes, seed=seed),
         centre=centre,
     )
 
@@ -145,8 +143,9 @@ def anticipate(space: Space, signals: Signals) -> Anticipation:
     """
     features = signals.features[list(space.features)]
     behaviour = _z_scores(features, mean=space.mean, scale=space.scale)
-    logs = _term_logs(signals, terms=list(space.terms), words=space.words)
-    expected = behaviour @ space.behaviour_outcomes + logs @ space.term_outcomes + space.constant_outcomes
+    logs, shares = tastes(signals, terms=space.terms, words=space.words)
+    expected = behaviour @ space.behaviour_outcomes + logs @ space.log_outcomes + shares @ space.share_outcomes
+    expected = expected + space.constant_outcomes
     axes = (expected - space.centre) @ space.rotation
     index, cut, end = features.index, len(space.outcome_names), len(space.outcome_names) + len(space.mix_terms)
     names = [f"axis_{i + 1}" for i in range(axes.shape[1])]
@@ -181,18 +180,17 @@ def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[li
     weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=words)
     terms = most_common(weights, names, most=MIX_TERMS)
     shares, bought = mix_shares(weights, names, terms=terms)
-    if len(terms) < 2 or bought.sum() < 2 * COMPONENTS:
+    if len(terms) < 2 or bought.sum() < FEWEST_BUYERS:
         return nothing
     fit = RidgeCV(PENALTIES).fit(design[bought], shares[bought])
     return terms, fit.coef_.T, fit.intercept_
 
 
-def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Square roots of the shares of the terms in what was bought (Hellinger), and who bought any of them."""
-    amounts = aligned(weights, names, to=terms).toarray()
-    total = amounts.sum(axis=1)
-    bought = total > 0
-    return np.sqrt(amounts / np.where(bought, total, 1.0)[:, None]), bought
+def _by_part(value_map: np.ndarray, mix_map: np.ndarray, *, sizes: list[int]) -> list[np.ndarray]:
+    """Both maps side by side, cut into behaviour, logs and shares; values take nothing from the shares."""
+    unused = np.zeros((sizes[2], value_map.shape[1]))
+    joined = np.hstack([np.vstack([value_map, unused]), mix_map])
+    return np.split(joined, np.cumsum(sizes)[:2])
 
 
 def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -> np.ndarray:
@@ -236,34 +234,3 @@ def _unskewed(features: pd.DataFrame) -> np.ndarray:
     skewed = np.array([is_skewed(name) for name in features.columns])
     values = features.to_numpy(dtype=float)
     return np.where(skewed, np.log1p(np.maximum(values, 0.0)), values)
-
-
-def _term_basis(then: Signals, *, words: bool, seed: int) -> tuple[list[str], np.ndarray]:
-    """Inverse document frequency and truncated SVD as one matrix: terms x components, scaled to unit largest spread."""
-    if then.weights is None:
-        return [], np.zeros((0, 0))
-    weights, names = term_weights(then.weights, list(then.categories), words=words)
-    terms = sorted(most_common(weights, names, most=len(names)))
-    if len(terms) < 2:
-        return [], np.zeros((0, 0))
-    logs = _log1p(aligned(weights, names, to=terms))
-    bought = np.asarray((logs > 0).sum(axis=0)).ravel()
-    idf = np.log((1 + logs.shape[0]) / (1 + bought)) + 1
-    kept = min(COMPONENTS, len(terms) - 1)
-    weighted = sparse.csr_matrix(logs.multiply(idf))
-    components = TruncatedSVD(kept, random_state=seed).fit(weighted).components_.T * idf[:, None]
-    spread = (logs @ components).std(axis=0).max()
-    return terms, components * (3.0 / spread if spread > 0 else 1.0)
-
-
-def _term_logs(signals: Signals, *, terms: list[str], words: bool) -> sparse.csr_array:
-    if signals.weights is None or not terms:
-        return sparse.csr_array((len(signals.features), len(terms)))
-    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
-    return _log1p(aligned(weights, names, to=terms))
-
-
-def _log1p(weights: sparse.csr_array) -> sparse.csr_array:
-    logs = weights.copy()
-    logs.data = np.log1p(np.maximum(logs.data, 0.0))
-    return logs

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from segkit.customers.anticipate import Anticipation, Space, anticipate, learn_space, mix_shares, value_outcomes
+from segkit.customers.anticipate import Anticipation, Space, anticipate, learn_space, value_outcomes
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
+from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import term_weights
 
 FOLDS = 5

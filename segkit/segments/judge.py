@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from segkit.customers.anticipate import mix_shares
 from segkit.customers.outcomes import Outcomes
+from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import are_free_text, most_common, term_weights
 
 MIX_TERMS = 300  # most common categories or words

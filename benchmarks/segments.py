@@ -1,0 +1,93 @@
+"""Segments beside their rivals, out of time: adjusted R² and stability on two retailers, recovery on planted needs.
+
+usage: python benchmarks/segments.py [--data DIR] [--fits 20] [--count N] [--only NAME]
+DIR holds online_retail.parquet (../shared/data by default); without it that set is left out, and said so.
+"""
+
+import argparse
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from segkit.customers.anticipate import anticipate
+from segkit.customers.days import Days, build_days
+from segkit.data import sources
+from segkit.segments.fit import Windows, _only, fit_segments, space_for, windows_at
+from segkit.segments.place import nearest
+from segkit.segments.rivals import known_groups
+from segkit.segments.search import Budget
+from segkit.segments.stability import SUBSAMPLE, stability
+from segkit.segments.validate import backtest, rivals_table
+
+HOME = Path(__file__).resolve().parents[1]
+SETS = {  # name -> source, as_of of the segments, lookback, horizon
+    "complete_journey": ("complete_journey", date(2017, 10, 1), 183, 92),
+    "online_retail": (str(HOME / "notebooks/sources/online_retail.yaml"), date(2011, 10, 1), 190, 70),
+}
+
+
+def load(source: str, data: str | None) -> tuple[Days, sources.Source, pd.DataFrame | None]:
+    opened = sources.open_source(source, data_dir=data)
+    con = sources.connect()
+    people = sources.read_customers(opened, con=con)
+    built = build_days(sources.read_events(opened, con=con), kinds=opened.kinds)
+    kept = {name: con.create_table(f"kept_{name}", table) for name, table in vars(built).items() if table is not None}
+    return Days(**{**vars(built), **kept}), opened, None if people is None else people.to_pandas()
+
+
+def kmeans_stability(windows: Windows, *, count: int, fits: int, seed: int = 7) -> float:
+    """The same refits, with KMeans in the same space in place of the search."""
+    everyone = windows.now.features.index.union(windows.then.features.index)
+    labels = []
+    for i in range(fits):
+        rng = np.random.default_rng([seed, 1000 + i])
+        keep = everyone[np.sort(rng.permutation(len(everyone))[: int(SUBSAMPLE * len(everyone))])]
+        seen = _only(windows, keep)
+        space = space_for(seen, seed=seed)
+        centres = KMeans(count, n_init=10, random_state=i).fit(anticipate(space, seen.now).axes).cluster_centers_
+        labels.append(nearest(anticipate(space, windows.now).axes.to_numpy(), centres))
+    pairs = [adjusted_rand_score(labels[i], labels[j]) for i in range(fits) for j in range(i)]
+    return float(np.mean(pairs))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default=str(HOME.parent / "shared" / "data"))
+    parser.add_argument("--fits", type=int, default=20)
+    parser.add_argument("--count", type=int, default=None)
+    parser.add_argument("--only", default=None)
+    given = parser.parse_args()
+    budget = Budget(fewest=given.count, most=given.count) if given.count else Budget()
+    for name, (source, as_of, lookback, horizon) in SETS.items():
+        if given.only and given.only != name:
+            continue
+        data = None if name == "complete_journey" else given.data
+        if data and not (Path(data) / f"{name}.parquet").is_file():
+            print(f"{name}: left out, no {name}.parquet in {data}")
+            continue
+        days, opened, people = load(source, data)
+        span = {"lookback_days": lookback, "horizon_days": horizon, "kinds": opened.kinds}
+        start = time.process_time()
+        groups = known_groups(people, roles=opened.roles)
+        table = rivals_table(backtest(days, as_of=as_of + timedelta(horizon), groups=groups, budget=budget, **span))
+        windows = windows_at(days, as_of=as_of, **span)
+        fit = fit_segments(windows, budget=budget)
+        steady = stability(windows, fit, fits=given.fits).figures()
+        count = len(fit.cut.centres)
+        other = kmeans_stability(windows, count=count, fits=given.fits)
+        print(f"\n{name}: {len(fit.number):,} customers, {count} segments ({fit.cut.family}), {fit.axes.shape[1]} axes")
+        low, high = steady["stability.ari_mean.low"], steady["stability.ari_mean.high"]
+        print(f"stability {steady['stability.ari_mean']:.3f} [{low:.3f}, {high:.3f}]; KMeans {other:.3f}")
+        print(
+            table[["label", "segments", "customers", "spend_r2", "mix_r2", "active_r2", "verdict"]].round(4).to_string()
+        )
+        print(f"{time.process_time() - start:.0f} CPU-s")
+
+
+if __name__ == "__main__":
+    main()
