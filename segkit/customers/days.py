@@ -24,7 +24,7 @@ RETURN = "return"
 PART_KEYS = ("customer_id", "bought", "order_id", "day")  # of a piece of an order, or of the other events of a day
 DAY_KEYS = ("customer_id", "day", "until")
 MONEY = "decimal(18, 4)"  # of a day; sums of days are wider
-SQUARED = "decimal(28, 8)"  # wider ones lose digits when Spark adds them
+SQUARED = "decimal(36, 8)"  # two of them add up within the 38 digits that engines have
 TABLES = {"rows": "days", "categories": "day_categories", "channels": "day_channels", "orders": "day_orders"}
 
 
@@ -215,8 +215,8 @@ def _under_first_day(pieces: ir.Table) -> ir.Table:
         "slot": late.ifelse(ibis.null("int64"), joined.slot),
     }
     if money:
-        twice = 2 * _square(joined.amount, joined.before).fill_null(0)
-        columns["square"] = _square(joined.amount, joined.amount) + twice.cast(SQUARED)
+        cross = _square(joined.amount, joined.before).fill_null(0)  # (a + b)**2 - b**2, in terms that fit
+        columns["square"] = ops.Cast(_square(joined.amount, joined.amount) + cross + cross, SQUARED).to_expr()
     return joined.mutate(**columns).drop("late_customer", "late_order", "late_day", "before")
 
 
@@ -274,7 +274,8 @@ def _sum(column: ir.NumericColumn, condition: ir.BooleanColumn | None) -> ir.Num
 
 
 def _square(left: ir.DecimalColumn, right: ir.DecimalColumn) -> ir.DecimalColumn:
-    return ops.Cast(left * right, SQUARED).to_expr()
+    """A wide operand makes a wide product: two narrow ones overflow in DuckDB, two wide ones lose digits in Spark."""
+    return ops.Cast(left.cast("decimal(19, 4)") * right, SQUARED).to_expr()
 
 
 def _exactly(total: ir.NumericScalar) -> ir.NumericScalar:
