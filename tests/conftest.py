@@ -12,11 +12,14 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from scipy import sparse
 
+from segkit.cli import main
 from segkit.customers.days import Days, build_days
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
+from segkit.data.synth import write_scenario
 from segkit.segments.fit import Windows
 
 NEEDS = ("bake", "grill", "clean", "dine")  # planted by `planted_windows`
@@ -93,6 +96,30 @@ def _as_outcomes(spell: dict[str, Any]) -> Outcomes:
     orders = spell["orders"].astype(float)
     totals = pd.DataFrame({"orders": orders, "active_days": orders, "spend": spell["spend"]}, index=spell["index"])
     return Outcomes(totals=totals, weights=sparse.csr_array(4.0 * spell["lines"]), categories=spell["names"])
+
+
+@pytest.fixture(scope="session")
+def made_up_company(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source of a made-up shop of 800 customers, whose ids are words found nowhere else; to read only."""
+    folder = tmp_path_factory.mktemp("company")
+    source = Path(write_scenario("retail", customers=800, out=str(folder)))
+    for name, column in (("events", "customer"), ("truth", "customer_id")):
+        table = pd.read_parquet(folder / f"{name}.parquet")
+        table[column] = "kestrel-" + table[column] + "-quill"
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    people = pd.read_csv(folder / "customers.csv")
+    people.assign(id="kestrel-" + people["id"] + "-quill").to_csv(folder / "customers.csv", index=False)
+    return source
+
+
+@pytest.fixture(scope="session")
+def whole_run(made_up_company: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the real chain on the made-up shop, made once through the command line; to read only."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    answer = CliRunner().invoke(main, ["run", "--source", str(made_up_company), "--out", str(out)])
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.splitlines()[-1] == str(out / "index.html")
+    return out
 
 
 @pytest.fixture

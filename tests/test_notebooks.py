@@ -1,0 +1,274 @@
+"""The notebook chain end to end on a made-up shop: what a run holds, that it repeats, and what it refuses."""
+
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import papermill
+import pytest
+from click.testing import CliRunner
+
+from segkit.cli import main
+from segkit.data.store import Run, load_run
+from segkit.pages.steps import HOME, find_steps
+from segkit.schema import check
+from segkit.segments.place import model_from, place_points
+
+AS_OF = pd.Timestamp("2025-03-01")
+LOOKBACK_DAYS = 182
+OWN = ("purchase", "feedback")
+FIGURES = (
+    "segments.noise_share",
+    "segments.hdbscan_ari",
+    "forward.spend_r2",
+    "forward.mix_r2",
+    "forward.active_r2",
+    "forward.rfm25.spend_r2",
+    "forward.kmeans.mix_r2",
+    "stability.ari_mean",
+)
+SHORT = {"as_of": "2024-08-01", "lookback_days": 182, "horizon_days": 91}  # 213 days of history: no learning window
+STEPS = [step.name for step in find_steps()]
+
+pytestmark = [
+    pytest.mark.xdist_group("whole_run"),  # one run serves them all
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the notebook machinery
+]
+
+
+@pytest.fixture(scope="module")
+def run(whole_run: Path) -> Run:
+    return load_run(whole_run)
+
+
+@pytest.fixture(scope="module")
+def own_events(made_up_company: Path) -> pd.DataFrame:
+    """What customers themselves did before `as_of`."""
+    events = pd.read_parquet(made_up_company.parent / "events.parquet")
+    return events[events["event"].isin(OWN) & (events["at"] < AS_OF)]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Every file below a folder, and what it holds."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def results(folder: Path) -> dict[str, str]:
+    """The files of a run that must repeat: tables, headline numbers, model and pages."""
+    kept = ("tables/", "model/", "summary.json")
+    return {name: found for name, found in hashes(folder).items() if name.startswith(kept) or name.endswith(".html")}
+
+
+def test_everyone_active_in_the_lookback_is_assigned_exactly_once(run: Run, own_events: pd.DataFrame) -> None:
+    recent = own_events[own_events["at"] >= AS_OF - pd.Timedelta(days=LOOKBACK_DAYS)]
+    assignments = run.table("assignments")
+    assert assignments["customer_id"].is_unique
+    assert set(assignments["customer_id"]) == set(recent["customer"])
+    assert set(run.table("dormant")["customer_id"]) == set(own_events["customer"]) - set(recent["customer"])
+
+
+def test_segments_add_up_to_everyone_and_all_revenue(run: Run) -> None:
+    segments, assignments = run.table("segments"), run.table("assignments")
+    assert segments["customer_share"].sum() == pytest.approx(1) and segments["revenue_share"].sum() == pytest.approx(1)
+    counted = assignments["segment"].value_counts().sort_index()
+    assert segments.set_index("segment")["customers"].sort_index().to_dict() == counted.to_dict()
+    spend = run.table("features").set_index("customer_id")["spend"]
+    assert segments["revenue"].sum() == pytest.approx(spend.sum(), abs=1)
+    macro = assignments.groupby("segment")["macro_segment"].nunique()
+    assert (macro == 1).all(), "micro nests in macro"
+
+
+def test_budget_is_kept(run: Run) -> None:
+    segments = run.table("segments")
+    assert 12 <= len(segments) <= 20
+    assert segments["customers"].min() >= 20 and segments["customer_share"].min() >= 0.01
+    assert run.table("frontier")["chosen"].sum() == 1
+
+
+def test_headline_numbers_are_there_with_their_range(run: Run) -> None:
+    summary = run.summary()
+    for name in FIGURES:
+        assert summary[f"{name}.low"] <= summary[name] <= summary[f"{name}.high"], name
+    assert summary["segments.count"] == len(run.table("segments")) and summary["forward.reason"] is None
+    assert list(summary) == sorted(summary) and not any(isinstance(v, dict | list) for v in summary.values())
+
+
+def test_planted_needs_are_better_foreseen_than_by_demographics(run: Run) -> None:
+    summary = run.summary()
+    assert summary["forward.spend_r2.low"] > 0.3 and summary["forward.mix_r2.low"] > 0.1
+    assert abs(summary["forward.demographic.mix_r2"]) < 0.05, "the profile of the made-up shop knows nothing"
+    assert summary["forward.demographic.mix_lead.low"] > 0
+
+
+def test_every_table_fits_its_schema_and_is_known_by_its_maker(run: Run) -> None:
+    names = sorted(path.stem for path in (run.path / "tables").glob("*.parquet"))
+    assert set(names) == set(run.record()["tables"])
+    assert set(names) >= {"assignments", "segments", "rivals", "personas", "facts", "signals", "frontier", "kpis"}
+    for name in names:
+        check(run.table(name), name=name)
+
+
+def test_record_says_what_the_run_was_made_from(run: Run) -> None:
+    record = run.record()
+    assert record["outcome"] == "done" and set(record["steps"]) == set(STEPS)
+    assert record["parameters"]["as_of"] == "2025-03-01" and re.fullmatch(
+        "[0-9a-f]{64}", record["source"]["fingerprint"]
+    )
+    assert {"python", "segkit", "numpy"} <= set(record["versions"]) and record["seed"] == 7
+
+
+def test_model_places_the_customers_as_the_run_did(run: Run) -> None:
+    model = model_from(*run.load_model())
+    assignments = run.table("assignments").set_index("customer_id")
+    axes = run.table("anticipation").set_index("customer_id").filter(regex=r"^axis_\d+$")
+    placed = place_points(model, axes)
+    columns = ["segment", "macro_segment", "confidence"]
+    pd.testing.assert_frame_equal(placed[columns], assignments.loc[placed.index, columns])
+    assert not [path for path in run.path.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+
+
+def test_every_figure_of_a_card_is_a_fact_and_no_segment_lacks_one(run: Run) -> None:
+    personas, segments = run.table("personas"), run.table("segments")
+    assert personas["segment"].tolist() == segments["segment"].tolist() and personas["name"].is_unique
+    assert set(run.table("facts")["segment"]) == set(segments["segment"])
+    assert (personas[["next", "offer", "kpi"]] != "").all().all()
+
+
+class Page(HTMLParser):
+    """What a page links to, and its images."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.addresses += [named[name] or "" for name in ("href", "src", "srcset", "action", "data") if name in named]
+        self.images += [named] if tag == "img" else []
+
+
+@pytest.mark.parametrize("name", ["index.html", *(f"{step}.html" for step in STEPS if step != "00_overview")])
+def test_page_stands_alone_and_describes_its_images(run: Run, name: str) -> None:
+    text = (run.path / name).read_text(encoding="utf-8")
+    page = Page(text)
+    outside = [a for a in page.addresses if not a.startswith(("#", "data:"))]
+    assert all((run.path / address.split("#")[0]).is_file() for address in outside), outside
+    assert set(outside) >= {"index.html", *(f"{s}.html" for s in STEPS if s != "00_overview")} - {name}
+    urls = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r'"data:[^"]*"', "", text))
+    assert not [url for url in urls if "www.w3.org" not in url]
+    assert all((image.get("alt") or "").strip() for image in page.images)
+    assert '<html lang="en"' in text and "<title>" in text and "<script" not in text
+
+
+def test_no_page_notebook_or_summary_holds_a_customer(run: Run) -> None:
+    shown = [path for path in run.path.rglob("*") if path.suffix in (".html", ".ipynb", ".json")]
+    assert len(shown) > 10 and not [path.name for path in shown if "kestrel" in path.read_text(encoding="utf-8")]
+
+
+def with_a_future(company: Path, folder: Path) -> Path:
+    """The same shop, its lines in another order, with events at and after `as_of` added."""
+    shutil.copytree(company.parent, folder)
+    events = pd.read_parquet(folder / "events.parquet")
+    known = events[events["event"] == "purchase"].iloc[:300].copy()
+    known["at"] = AS_OF + pd.to_timedelta(np.arange(300) // 2, unit="h")  # from its first moment on
+    known["order"] = [f"later-{i}" for i in range(300)]
+    known[["amount", "category"]] = 99_999.0, "a category of tomorrow"
+    continued = events[events["event"] == "purchase"].iloc[-200:].assign(at=AS_OF, category=None)  # of old orders
+    new = known.iloc[:50].assign(customer=[f"kestrel-new-{i}" for i in range(50)])
+    more = pd.concat([events, known, continued, new, known.assign(event="feedback", order=None)], ignore_index=True)
+    more.sample(frac=1, random_state=1).to_parquet(folder / "events.parquet", index=False)
+    return folder / company.name
+
+
+def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
+    run: Run, made_up_company: Path, tmp_path: Path
+) -> None:
+    source = with_a_future(made_up_company, tmp_path / "company")
+    answer = CliRunner().invoke(main, ["run", "--source", str(source), "--out", str(tmp_path / "run")])
+    assert answer.exit_code == 0, answer.output
+    first, again = results(run.path), results(tmp_path / "run")
+    assert [name for name in first if first[name] != again.get(name)] == [] and set(first) == set(again)
+    assert load_run(tmp_path / "run").record()["source"]["fingerprint"] != run.record()["source"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-p", "segments_mni", "5"], "Did you mean segments_min"),
+        (["-p", "segments_min", "many"], "is not of type int"),
+        (["--as-of", "2023-12-31"], "2023-12-31"),
+        (["--as-of", "2024-01-01"], "2024-01-01"),
+        (["--as-of", "yesterday"], "'yesterday' is not a date"),
+        (["--data", "nowhere"], "nowhere: there is no such folder"),
+        (["--source", "nowhere.yaml"], "nowhere.yaml"),
+        (["--steps", "09"], "no such step"),
+        (["--previous", "nowhere"], "not a run folder"),
+    ],
+)
+def test_bad_input_is_told_in_a_line_and_the_good_report_stays(
+    run: Run, made_up_company: Path, arguments: list[str], words: str
+) -> None:
+    before = hashes(run.path.parent)
+    given = ["run", "--source", str(made_up_company), "--out", str(run.path), *arguments]
+    answer = CliRunner().invoke(main, given)
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert words in answer.stderr and answer.stderr.count("\n") == 1 and "Traceback" not in answer.stderr
+    assert hashes(run.path.parent) == before
+
+
+def test_a_missing_table_of_the_source_is_named_and_the_good_report_stays(
+    run: Run, made_up_company: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "source.yaml").write_bytes(made_up_company.read_bytes())
+    before = hashes(run.path.parent)
+    answer = CliRunner().invoke(main, ["run", "--source", str(tmp_path / "source.yaml"), "--out", str(run.path)])
+    assert answer.exit_code == 2 and "events.parquet" in answer.stderr and answer.stderr.count("\n") == 1
+    assert hashes(run.path.parent) == before
+
+
+@pytest.mark.slow
+def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(run: Run, made_up_company: Path) -> None:
+    before = hashes(run.path)
+    given = ["run", "--source", str(made_up_company), "--out", str(run.path), "-p", "smallest_share", "0.2"]
+    answer = CliRunner().invoke(main, given)
+    failed = run.path.with_name("run.failed")
+    last = answer.stderr.splitlines()[-1]
+    assert answer.exit_code == 2 and "keeps each above 20.0%" in last and "Traceback" not in answer.stderr
+    assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(run.path) == before
+    shutil.rmtree(failed)
+
+
+ALONE = [pytest.param(step, marks=[] if step == "04_personas" else pytest.mark.slow) for step in STEPS]
+
+
+@pytest.mark.xdist_group("alone")
+@pytest.mark.parametrize("step", ALONE)
+def test_notebook_runs_alone_by_plain_papermill_catching_up(made_up_company: Path, tmp_path: Path, step: str) -> None:
+    scratch = tmp_path / "lab"
+    given = {"source": str(made_up_company), "run_dir": str(scratch), **SHORT}
+    executed = papermill.execute_notebook(
+        HOME / "notebooks" / f"{step}.ipynb", tmp_path / "seen.ipynb", given, cwd=tmp_path, progress_bar=False
+    )
+    made, wanted = load_run(scratch), next(one for one in find_steps() if one.name == step)
+    before = STEPS if step == "00_overview" else STEPS[: STEPS.index(step)]
+    assert set(made.record()["steps"]) == set(before) - {"00_overview"} and made.record()["outcome"] == "scratch"
+    assert all(made.has(table) for table in wanted.writes if table not in ("rivals", "people"))
+    said = [o["text"] for cell in executed.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+    assert not [text for text in said if "Warning" in text]
+    if made.has("segments"):
+        assert made.summary()["forward.spend_r2"] is None and "needs 364 days" in made.summary()["forward.reason"]
+        assert made.table("assignments")["customer_id"].is_unique
+
+
+def test_declared_parameters_are_kept_with_the_executed_notebook(run: Run) -> None:
+    notebook = json.loads((run.path / "notebooks" / "03_segments.ipynb").read_text(encoding="utf-8"))
+    injected = [c for c in notebook["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+    assert len(injected) == 1 and "2025-03-01" in "".join(injected[0]["source"])
