@@ -207,6 +207,7 @@ def segment_bars(segments: pd.DataFrame) -> Figure:
         axes.margins(x=0.1)
         axes.set(xlabel="", ylabel="")
         _words_left(axes, place=place, words=ordered["name"])
+        axes.set_ylim(len(ordered) - 0.5, -0.5)
     return figure
 
 

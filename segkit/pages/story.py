@@ -17,9 +17,7 @@ def overview_headline(segments: pd.DataFrame) -> str:
         top = segments["revenue_share"].nlargest(MANY)
         total += f"; {len(top)} of them carry {share(top.sum())} of revenue"
     cooling = int((segments["spend_next_high"] < segments["spend_now"]).sum())
-    growing = int((segments["spend_next_low"] > segments["spend_now"]).sum())
-    moves = [f"{n} {'is' if n == 1 else 'are'} {word}" for n, word in ((cooling, "cooling"), (growing, "growing")) if n]
-    return total + (f"; {' and '.join(moves)}." if moves else ".")
+    return f"{total}; {cooling} {'is' if cooling == 1 else 'are'} cooling." if cooling else f"{total}."
 
 
 def how_sure(summary: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ SUMMARY = {
 def test_headline_counts_segments_customers_and_moves(segments: pd.DataFrame) -> None:
     text = story.overview_headline(segments)
     assert "3 segments" in text and "12 customers" in text and "100\u00a0% of revenue" in text
-    assert "1 is cooling" in text and "1 is growing" in text
+    assert "1 is cooling" in text and "growing" not in text  # small spenders drift up by chance alone
 
 
 def test_headline_without_money_or_future_stays_a_sentence(segments: pd.DataFrame) -> None:
