@@ -240,7 +240,7 @@ def _empty(path: Path) -> None:
 def _batches(table: ir.Table) -> pa.RecordBatchReader:
     """The rows of an expression in slices (Ibis 12 asks DuckDB 2 for a method it no longer has, hence its own call)."""
     con = table.get_backend().con
-    return con.execute(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(ROWS_AT_ONCE)
+    return con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(ROWS_AT_ONCE)
 
 
 @cache
