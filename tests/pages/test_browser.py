@@ -1,5 +1,7 @@
-"""A page in a real browser: nothing leaves the machine, nothing is wider than the screen, light and dark differ."""
+"""Pages in a real browser: nothing leaves the machine, nothing is wider than the screen, light and dark differ."""
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +16,12 @@ from segkit.pages.render import render_notebook
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+WIDTHS = (390, 1280)  # a telephone, a desk
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+    pytest.mark.skipif(
+        CHROMIUM is None and os.environ.get("CI") != "true",
+        reason="no Chromium on this machine: apt-get install chromium",
+    ),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of nbconvert
 ]
 
@@ -24,6 +30,7 @@ pytestmark = [
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
+    assert CHROMIUM, "CI needs a Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
@@ -47,7 +54,7 @@ def page_file(segments: pd.DataFrame, assignments: pd.DataFrame, tmp_path: Path)
     return tmp_path / "page.html"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_fits_the_screen_and_asks_for_nothing(browser: Any, page_file: Path, width: int, scheme: str) -> None:
     asked: list[str] = []
@@ -60,4 +67,39 @@ def test_page_fits_the_screen_and_asks_for_nothing(browser: Any, page_file: Path
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") is (scheme == "light")
+    page.close()
+
+
+@pytest.mark.xdist_group("whole_run")
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_of_a_run_opens_with_the_network_off(browser: Any, whole_run: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, offline=True)
+    said: list[str] = []
+    context.on("request", lambda request: said.append(request.url))
+    context.on("console", lambda message: said.append(message.text))
+    context.on("weberror", lambda error: said.append(str(error.error)))
+    context.route(re.compile("^(http|ws)"), lambda route: route.abort())
+    files = sorted(whole_run.glob("*.html"))
+    assert len(files) >= 5
+    for file in files:
+        said.clear()
+        page = context.new_page()
+        page.goto(file.as_uri())
+        assert [one for one in said if not one.startswith("data:")] == [file.as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth") == width, f"{file.name} is wider than the screen"
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt.trim())")
+        assert page.locator("h1").count() == 1 and page.title().strip()
+        page.close()
+    context.close()
+
+
+@pytest.mark.xdist_group("whole_run")
+def test_links_lead_from_page_to_page(browser: Any, whole_run: Path) -> None:
+    page = browser.new_page()
+    page.goto((whole_run / "index.html").as_uri())
+    names = page.eval_on_selector_all("nav a", "links => links.map(link => link.getAttribute('href'))")
+    assert set(names) == {file.name for file in whole_run.glob("*.html")}
+    for name in names:
+        page.click(f"nav a[href='{name}']")
+        assert page.url == (whole_run / name).as_uri()
     page.close()
