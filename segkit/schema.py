@@ -141,6 +141,28 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "personas": pa.DataFrameSchema(
         {"segment": _text(SEGMENT_ID, unique=True), "name": _text(unique=True)}, strict=False
     ),
+    "ledger": pa.DataFrameSchema(
+        {
+            "as_of": _text(),
+            "segment": _text(SEGMENT_ID),
+            "event": _text(pa.Check.isin(["born", "same", "split", "merged", "died"])),
+            "other": _text(),
+            "overlap": _number(SHARE, nullable=True),
+            "customers_before": _whole(NOT_NEGATIVE),
+            "customers_after": _whole(NOT_NEGATIVE),
+        },
+        strict=True,
+    ),
+    "moves": pa.DataFrameSchema(
+        {
+            "customer_id": _text(unique=True),
+            "before": _text(SEGMENT_ID, nullable=True),
+            "standing": _text(SEGMENT_ID, nullable=True),
+            "after": _text(SEGMENT_ID, nullable=True),
+            "cause": _text(),
+        },
+        strict=True,
+    ),
     "facts": pa.DataFrameSchema(
         {
             "fact": _text(unique=True),

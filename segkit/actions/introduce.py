@@ -1,9 +1,11 @@
 """Introduce the segments: the whole segment table, with names, needs and next actions."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
-from segkit.actions.facts import Fact
 from segkit.actions.personas import looks_of, name_segments, next_action, segment_facts
+from segkit.segments.ledger import lasting_names
 from segkit.segments.stability import Stability
 from segkit.segments.structure import Structure, segment_verdict
 
@@ -14,24 +16,39 @@ def introduce(
     expected: pd.DataFrame,
     stability: Stability | None,
     structure: Structure | None = None,
+    ids: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
     features: pd.DataFrame,
     segment: pd.Series,
     needs: pd.DataFrame,
     horizon_days: int,
-) -> tuple[pd.DataFrame, list[Fact], pd.Series]:
+) -> pd.DataFrame:
     """Put the segment table together.
 
-    Takes  sizes, expected: of `segments.describe`; stability: of `segments.validate`, in the order of the segments,
-           or None;
-           features and segment by customer_id; needs of `signals.segment_needs`
-    Gives  the table segments, the facts of all segments, and how each comes (its look)
+    Takes  sizes, expected: of `segments.describe`; stability, structure: of the refits, or None; features and segment
+           by customer_id; needs of `signals.segment_needs`
+    Gives  the table segments, with names, needs, verdicts and next actions
+
+    Parameters
+    ----------
+    ids : segment of each centre that the refits were compared on, in their order
+    names : names that stay, by segment: of earlier runs, or decided by a person
     """
     table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
-    columns = ["stability", "stability_low", "stability_high"]
-    table[columns] = stability.segments[columns].to_numpy() if stability is not None else float("nan")
+    table = table.merge(_held(stability, ids=ids), on="segment", how="left", validate="one_to_one")
     table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
     looks = looks_of(table, features=features, segment=segment)
-    table = table.merge(name_segments(looks, needs).reset_index(), on="segment", validate="one_to_one")
+    named = name_segments(looks, needs)
+    named["name"] = named.index.map(lasting_names(named["name"].to_dict(), names or {}))
+    table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
     facts = segment_facts(table, features=features, segment=segment, needs=needs, horizon_days=horizon_days)
     table["action"] = [next_action(looks[s], facts=facts, segment=s) for s in table["segment"]]
-    return table, facts, looks
+    return table
+
+
+def _held(stability: Stability | None, *, ids: Sequence[str]) -> pd.DataFrame:
+    """Stability by segment; segments that a person merged share the mean of their parts."""
+    columns = ["stability", "stability_low", "stability_high"]
+    if stability is None:
+        return pd.DataFrame(columns=["segment", *columns]).astype(dict.fromkeys(columns, float))
+    return stability.segments[columns].groupby(list(ids)).mean().rename_axis("segment").reset_index()

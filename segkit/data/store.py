@@ -35,7 +35,9 @@ MAKERS = {  # table -> the notebook that writes it
         "01_profile",
     ),
     **dict.fromkeys(("anticipation", "foresight", "map"), "02_embed"),
-    **dict.fromkeys(("assignments", "segments", "frontier", "rivals", "needs", "signals"), "03_segments"),
+    **dict.fromkeys(
+        ("assignments", "segments", "frontier", "rivals", "needs", "signals", "ledger", "moves"), "03_segments"
+    ),
     **dict.fromkeys(("personas", "facts"), "04_personas"),
 }
 

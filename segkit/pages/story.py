@@ -8,6 +8,14 @@ import pandas as pd
 from segkit.numbers import count, interval, is_missing, number, score, share
 
 MANY = 3  # segments named in a headline
+CAUSES = {
+    "stayed": "stayed where they were",
+    "customer": "moved: they changed",
+    "definition": "moved: the definition changed",
+    "both": "moved: both changed",
+    "joined": "not there at the last run",
+    "left": "no longer active",
+}
 
 
 def overview_headline(segments: pd.DataFrame) -> str:
@@ -147,6 +155,19 @@ def baseline_shown(kpis: pd.DataFrame) -> pd.DataFrame:
 def profile_shown(profile: pd.DataFrame) -> pd.DataFrame:
     """The profile with each value as text in the form of its unit."""
     return profile.assign(shown=[_form(r.unit)(r.value) for r in profile.itertuples()])
+
+
+def ledger_shown(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -> pd.DataFrame:
+    """The ledger's rows of one run, with the names of the segments that are there."""
+    rows = ledger[ledger["as_of"] == as_of].sort_values("segment", ignore_index=True)
+    return rows.assign(name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""))
+
+
+def moves_shown(moves: pd.DataFrame) -> pd.DataFrame:
+    """How many customers stayed, moved because they changed, or because the definition did."""
+    counts = moves["cause"].value_counts().reindex(CAUSES, fill_value=0)
+    table = counts.rename_axis("cause").rename("customers").reset_index()
+    return table.assign(share=table["customers"] / max(len(moves), 1), cause=table["cause"].map(CAUSES))
 
 
 def foresight_headline(table: pd.DataFrame) -> str:

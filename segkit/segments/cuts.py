@@ -27,13 +27,15 @@ class Cut:
 
 
 def make_cut(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Cut:
-    """One cut into so many segments (fewer where the bags do not hold as many).
+    """One cut into so many segments (fewer where the bags do not hold as many), highest on the first axis first.
 
     Takes  points: customers x axes; the bags found in them
     """
     if family == "joined":
-        return Cut(centres=_joined(bags.centres, bags.sizes, segments=segments), family=family)
-    return Cut(centres=_anchored(points, bags.kept(), segments=segments), family=family)
+        centres = _joined(bags.centres, bags.sizes, segments=segments)
+    else:
+        centres = _anchored(points, bags.kept(), segments=segments)
+    return Cut(centres=centres[np.argsort(-centres[:, 0], kind="stable")], family=family)
 
 
 def bag_cuts(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Iterator[Cut]:

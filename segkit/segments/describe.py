@@ -52,7 +52,7 @@ def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
            where fewer than twenty stood there, or nothing is known
     """
     names = [f"{n}{part}" for n in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
-    empty = pd.DataFrame(np.nan, index=pd.Index(model.segments, name="segment"), columns=names)
+    empty = pd.DataFrame(np.nan, index=pd.Index(sorted(set(model.segments)), name="segment"), columns=names)
     if windows.then is None or windows.came is None:
         return empty
     stood = place_points(model, anticipate(model.space, windows.then).axes)["segment"]

@@ -23,10 +23,11 @@ class Truth:
     values: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def forward_truth(outcomes: Outcomes, *, terms: list[str] | None = None) -> Truth:
+def forward_truth(outcomes: Outcomes, *, terms: list[str] | None = None, words: bool | None = None) -> Truth:
     """The outcomes that segments are judged on.
 
-    Takes  outcomes of a horizon; terms: those the mix is made of, else the most common ones in the outcomes
+    Takes  outcomes of a horizon; terms: those the mix is made of, else the most common ones in the outcomes; words:
+           whether terms are words of the categories, else as many categories as there are in the outcomes say
     Gives  Truth: spend log(1 + spend) of all; mix square-root shares of those who bought; active of all, any event
            of their own
     """
@@ -36,9 +37,8 @@ def forward_truth(outcomes: Outcomes, *, terms: list[str] | None = None) -> Trut
         "active": (everyone, outcomes.active.astype(float)[:, None]),
     }
     if outcomes.weights is not None and len(outcomes.categories):
-        weights, names = term_weights(
-            outcomes.weights, list(outcomes.categories), words=are_free_text(list(outcomes.categories))
-        )
+        words = are_free_text(list(outcomes.categories)) if words is None else words
+        weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=words)
         wanted = terms or most_common(weights, names, most=MIX_TERMS)
         shares, bought = mix_shares(weights, names, terms=wanted)
         bought &= outcomes.active

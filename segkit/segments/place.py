@@ -47,8 +47,13 @@ def place_points(model: SegmentModel, axes: pd.DataFrame) -> pd.DataFrame:
     """The same for customers whose coordinates are known."""
     points = axes.to_numpy(dtype=float)
     number = nearest(points, model.centres)
+    codes = np.unique(model.segments, return_inverse=True)[1]  # merged segments share an id
     confidence = agreement(
-        points, number, bag_centres=model.bag_centres, bag_of=model.bag_of, bag_segment=model.bag_segment
+        points,
+        codes[number],
+        bag_centres=model.bag_centres,
+        bag_of=model.bag_of,
+        bag_segment=codes[model.bag_segment],
     )
     return pd.DataFrame(
         {

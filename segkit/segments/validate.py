@@ -42,7 +42,8 @@ def backtest(
         return None
     fit = fit_segments(windows, budget=budget, seed=seed)
     came = customer_outcomes(days, start=origin, horizon_days=horizon_days, index=windows.now.features.index)
-    truth = forward_truth(came, terms=_judged_terms(windows.now, words=fit.model.space.words))
+    words = fit.model.space.words
+    truth = forward_truth(came, terms=judged_terms(windows.now, words=words), words=words)
     labels = {"ours": fit.number, **rivals(windows.now, axes=fit.axes, count=len(fit.cut.centres), seed=seed)}
     for name, group in (groups or {}).items():
         codes = group.reindex(windows.now.features.index)
@@ -109,8 +110,8 @@ def history_reason(days: Days, *, as_of: date, lookback_days: int, horizon_days:
     return f"the proof needs {needed} days of history (lookback and two horizons); there are {held}"
 
 
-def _judged_terms(now: Signals, *, words: bool) -> list[str] | None:
-    """The categories, or words, that most customers had in the lookback."""
+def judged_terms(now: Signals, *, words: bool) -> list[str] | None:
+    """The categories, or their words, that most customers had in the lookback: what the mix is judged on."""
     if now.weights is None:
         return None
     weights, names = term_weights(now.weights, list(now.categories), words=words)

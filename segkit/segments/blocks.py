@@ -1,0 +1,265 @@
+"""What each kind of data adds: each block alone, and beside all the others, in a period that nothing was fitted on.
+
+What comes next is learnt from a block by ridge one horizon before the origin, applied at the origin, and judged on the
+horizon after it. R2 here is 1 - squared error / squared deviation, both about their means: what moves all customers
+alike, such as a season, counts neither way.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+
+from segkit.customers.anticipate import PENALTIES
+from segkit.customers.days import Days
+from segkit.customers.outcomes import customer_outcomes
+from segkit.customers.terms import are_free_text
+from segkit.segments.designs import Block, designs
+from segkit.segments.fit import windows_at
+from segkit.segments.judge import MEASURES, Truth, forward_truth, interval
+from segkit.segments.validate import judged_terms
+from segkit.vocabulary import BLOCKS
+
+DRAWS = 1000
+FEWEST = 80  # customers to learn from, and to judge on; fewer say nothing of a block
+FEWEST_APART = 20  # customers who did otherwise than most; where nearly all did the same, nothing can be foreseen
+LABELS = BLOCKS | {"known": "whether demographics are known", "all": "all of it together"}
+ANSWERS = ("needs", "demographics", "cannot tell")
+
+
+@dataclass(frozen=True)
+class BlockProof:
+    """`table`: each block by measure, alone and added; `leads`: needs less demographics by measure, on customers of
+    whom demographics are known; no row where either is lacking.
+    """
+
+    table: pd.DataFrame
+    leads: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One measure: who is learnt from and what they did, who is judged and what they did, and resamplings of those."""
+
+    blocks: Mapping[str, Block]
+    learners: np.ndarray
+    learnt: np.ndarray
+    judges: np.ndarray
+    came: np.ndarray
+    counts: np.ndarray
+
+
+def judge_blocks(
+    days: Days,
+    *,
+    as_of: date,
+    lookback_days: int,
+    horizon_days: int,
+    kinds: dict[str, str],
+    people: pd.DataFrame | None = None,
+    roles: Mapping[str, str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 7,
+) -> BlockProof | None:
+    """Learn from each block what came before the origin (`as_of` - horizon), and judge it on what came since.
+
+    Takes  days: the state; nothing at or after `as_of` is looked at
+    Gives  BlockProof; None where history is too short (lookback + 2 horizons: `validate.history_reason` tells)
+
+    Parameters
+    ----------
+    people : customer_id and columns with roles, or None
+    roles : column -> role; demographic, geographic and survey are used
+    draws : resamplings of the customers; more of them firm up the intervals
+    seed : the same seed gives the same table on one machine
+    """
+    origin = as_of - timedelta(days=horizon_days)
+    windows = windows_at(days, as_of=origin, lookback_days=lookback_days, horizon_days=horizon_days, kinds=kinds)
+    if windows.then is None or windows.came is None:
+        return None
+    since = customer_outcomes(days, start=origin, horizon_days=horizon_days, index=windows.now.features.index)
+    words = are_free_text(list(windows.now.categories))
+    terms = judged_terms(windows.now, words=words)
+    learnt, judged = (forward_truth(each, terms=terms, words=words) for each in (windows.came, since))
+    blocks = designs(windows.then, windows.now, people=people, roles=roles, seed=seed)
+    return prove(blocks, learnt=learnt, judged=judged, draws=draws, seed=seed)
+
+
+def prove(
+    blocks: Mapping[str, Block], *, learnt: Truth, judged: Truth, draws: int = DRAWS, seed: int = 7
+) -> BlockProof:
+    """Each block alone, what it adds to all the others, and needs against demographics.
+
+    Takes  blocks: name -> Block of the same customers; learnt, judged: what came after the first and the second date
+    Gives  BlockProof; table: block, label, measure, customers (judged: those of whom the block is known), alone_r2,
+           alone_low, alone_high, adds, adds_low, adds_high (all less all without it; 95 %, customers resampled in
+           pairs), and a row `all`; leads: measure, customers, needs_r2, demographic_r2, lead, lead_low, lead_high
+
+    Parameters
+    ----------
+    draws : resamplings of the customers; more of them firm up the intervals
+    seed : of the resamplings
+    """
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    leads: list[dict[str, object]] = []
+    for measure in (m for m in MEASURES if m in learnt.values and m in judged.values):
+        judges, came = judged.values[measure]
+        counts = rng.multinomial(len(came), np.full(len(came), 1 / len(came)), size=draws).astype(float)
+        trial = _Trial(blocks, *learnt.values[measure], judges, came, counts)
+        rows += [{"measure": measure} | row for row in _measured(trial)]
+        leads += [{"measure": measure} | row for row in _needs_lead(trial)]
+    scores = ["alone_r2", "alone_low", "alone_high", "adds", "adds_low", "adds_high"]
+    table = pd.DataFrame(rows, columns=["block", "label", "measure", "customers", *scores])
+    lead_columns = ["measure", "customers", "needs_r2", "demographic_r2", "lead", "lead_low", "lead_high"]
+    return BlockProof(table=table.astype(dict.fromkeys(scores, float)), leads=pd.DataFrame(leads, columns=lead_columns))
+
+
+def needs_or_demographics(proof: BlockProof | None, *, measure: str, reason: str = "") -> tuple[str, str]:
+    """What customers buy or who they are: which of the two says more of what they do next.
+
+    Gives  needs, demographics or cannot tell; and why it cannot be told, "" where it can
+
+    Parameters
+    ----------
+    measure : spend, mix or active
+    reason : why there is no proof
+    """
+    if proof is None:
+        return ANSWERS[2], reason
+    leads = proof.leads.set_index("measure")
+    if measure not in leads.index:
+        return ANSWERS[2], _lacking(set(proof.table.loc[proof.table["measure"] == measure, "block"]), measure=measure)
+    low, high = leads.loc[measure, ["lead_low", "lead_high"]]
+    if low > 0 or high < 0:
+        return ANSWERS[0 if low > 0 else 1], ""
+    return ANSWERS[2], "the 95 % interval of the difference holds zero"
+
+
+def _lacking(blocks: set[str], *, measure: str) -> str:
+    """Why needs and demographics are not compared, from the blocks that were judged."""
+    if not blocks:
+        return f"there is too little {measure} to judge on"
+    if "needs" not in blocks:
+        return "needs are not known: the source has no categories"
+    return f"demographics are known of too few customers, or those are too alike in {measure}"
+
+
+def block_figures(proof: BlockProof | None, *, reason: str = "") -> dict[str, object]:
+    """The headline numbers, flat: blocks.needs.spend_r2 and .low, .high; blocks.needs.spend_adds and .low, .high;
+    blocks.needs_or_demographics.mix, its .reason and the lead; blocks.reason where there is no proof.
+    """
+    told = [] if proof is None else proof.table.to_dict("records")
+    leads = [] if proof is None else proof.leads.to_dict("records")
+    figures: dict[str, object] = {"blocks.reason": reason or None if proof is None else None}
+    for row in told:
+        name = f"blocks.{row['block']}.{row['measure']}"
+        figures |= _flat(f"{name}_r2", row["alone_r2"], row["alone_low"], row["alone_high"])
+        if row["block"] != "all":
+            figures |= _flat(f"{name}_adds", row["adds"], row["adds_low"], row["adds_high"])
+    for measure in MEASURES:
+        name = f"blocks.needs_or_demographics.{measure}"
+        answer, why = needs_or_demographics(proof, measure=measure, reason=reason)
+        figures |= {name: answer, f"{name}.reason": why or None}
+    for row in leads:
+        name = f"blocks.needs_or_demographics.{row['measure']}_lead"
+        figures |= _flat(name, row["lead"], row["lead_low"], row["lead_high"])
+    return figures
+
+
+def _flat(name: str, at: float, low: float, high: float) -> dict[str, object]:
+    return {name: at, f"{name}.low": low, f"{name}.high": high}
+
+
+def _measured(trial: _Trial) -> list[dict[str, object]]:
+    """A row for all blocks together, and one for each of them that is known of enough customers."""
+    everyone = np.ones(len(trial.came), dtype=bool)
+    if not trial.blocks or not _enough(trial, everyone):
+        return []
+    names = list(trial.blocks)
+    whole = _expected(trial, names)
+    r2, drawn = _scores(trial, [whole], among=everyone)
+    rows = [{"block": "all", "label": LABELS["all"], "customers": len(everyone)} | _ranged("alone", r2[0], drawn[0])]
+    for name, block in trial.blocks.items():
+        among = block.known_now[trial.judges]
+        if not _enough(trial, among, of=block):
+            continue
+        alone = _expected(trial, [name], of=block)
+        without = _expected(trial, [other for other in names if other != name])
+        r2, drawn = _scores(trial, [alone, whole, without], among=among)
+        head = {"block": name, "label": LABELS[name], "customers": int(among.sum())}
+        adds = _ranged("adds", r2[1] - r2[2], drawn[1] - drawn[2])
+        rows.append(head | _ranged("alone", r2[0], drawn[0]) | adds)
+    return rows
+
+
+def _needs_lead(trial: _Trial) -> list[dict[str, object]]:
+    """Needs less demographics, both learnt and judged on customers of whom demographics are known; a row, or none."""
+    known = trial.blocks.get("demographic")
+    if known is None or "needs" not in trial.blocks:
+        return []
+    among = known.known_now[trial.judges]
+    if not _enough(trial, among, of=known):
+        return []
+    both = [_expected(trial, [name], of=known) for name in ("needs", "demographic")]
+    r2, drawn = _scores(trial, both, among=among)
+    head = {"customers": int(among.sum()), "needs_r2": r2[0], "demographic_r2": r2[1]}
+    return [head | _ranged("lead", r2[0] - r2[1], drawn[0] - drawn[1])]
+
+
+def _expected(trial: _Trial, names: Sequence[str], *, of: Block | None = None) -> np.ndarray:
+    """What is expected of those judged from some blocks; learnt on the customers of whom a block is known."""
+    if not names:
+        return np.zeros_like(trial.came)
+    inside = trial.learners if of is None else trial.learners & of.known_then
+    values = trial.learnt[inside[trial.learners]]
+    then = np.hstack([trial.blocks[name].then for name in names])[inside]
+    now = np.hstack([trial.blocks[name].now for name in names])[trial.judges]
+    return (now - then.mean(axis=0)) @ _ridge(then - then.mean(axis=0), values - values.mean(axis=0))
+
+
+def _ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Coefficients by column of the values, all centred; one penalty, by generalised cross-validation (Golub, Heath
+    & Wahba 1979), which needs no more than the products of the columns.
+    """
+    squares, vectors = np.linalg.eigh(design.T @ design)
+    squares = np.maximum(squares, 0.0)
+    along = vectors.T @ (design.T @ values)
+    strength = np.square(along).sum(axis=1)
+    shrunk = squares + PENALTIES[:, None]
+    left = np.square(values).sum() - ((squares + 2 * PENALTIES[:, None]) / np.square(shrunk)) @ strength
+    free = len(values) - 1 - (squares / shrunk).sum(axis=1)
+    return vectors @ (along / shrunk[np.argmin(left / np.square(free))][:, None])
+
+
+def _scores(trial: _Trial, expected: Sequence[np.ndarray], *, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R2 of each expectation on some of those judged, and in each resampling (expectations x draws)."""
+    came = trial.came[among]
+    errors = np.column_stack([_apart(came - each[among]) for each in [*expected, np.zeros_like(trial.came)]])
+    counted = np.vstack([np.ones(len(came)), trial.counts[:, among]]) @ errors
+    total = counted[:, -1:]
+    r2 = 1 - np.divide(counted[:, :-1], total, out=np.ones_like(counted[:, :-1]), where=total > 0)
+    return r2[0], r2[1:].T
+
+
+def _apart(values: np.ndarray) -> np.ndarray:
+    """Squared distance of each row from the mean of all."""
+    return np.square(values - values.mean(axis=0)).sum(axis=1)
+
+
+def _ranged(name: str, at: float, drawn: np.ndarray) -> dict[str, object]:
+    low, high = interval(drawn, at=at)
+    return {f"{name}_r2" if name == "alone" else name: float(at), f"{name}_low": low, f"{name}_high": high}
+
+
+def _enough(trial: _Trial, among: np.ndarray, *, of: Block | None = None) -> bool:
+    """Whether enough customers are learnt from and judged, and enough of them did otherwise than most."""
+    learnt = trial.learnt if of is None else trial.learnt[of.known_then[trial.learners]]
+    return all(len(v) >= FEWEST and _otherwise(v) >= FEWEST_APART for v in (learnt, trial.came[among]))
+
+
+def _otherwise(values: np.ndarray) -> int:
+    """Rows that are not as the most common one is."""
+    return len(values) - int(np.unique(values.sum(axis=1), return_counts=True)[1].max())

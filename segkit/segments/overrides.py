@@ -1,0 +1,95 @@
+"""Overrides: what a person decided of the segments stays, whatever a refit finds.
+
+```yaml
+rename: {S07: Wine lovers}      # the name of a segment
+merge: {S05: S03}               # S05 is counted as S03
+pin: [S02]                      # S02 keeps its definition: its centre is where the old model's customers are today
+```
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from segkit.errors import InputError
+from segkit.segments.fit import Fit
+from segkit.segments.place import nearest
+
+KEYS = ("rename", "merge", "pin")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Decisions by segment id: new names, the id another is counted as, and ids whose definition is kept."""
+
+    rename: dict[str, str]
+    merge: dict[str, str]
+    pin: tuple[str, ...]
+
+    def shown(self) -> list[str]:
+        """Each decision as a sentence."""
+        told = [f"{segment} is called {name}." for segment, name in sorted(self.rename.items())]
+        told += [f"{segment} is counted as {into}." for segment, into in sorted(self.merge.items())]
+        return told + [f"{segment} keeps its definition." for segment in self.pin]
+
+
+def read_overrides(path: str | Path) -> Overrides:
+    """The decisions in a YAML file; none where there is no file.
+
+    Raises
+    ------
+    InputError : not YAML, or other keys or values than the three above
+    """
+    file = Path(path)
+    if not str(path) or not file.is_file():
+        return Overrides(rename={}, merge={}, pin=())
+    try:
+        held = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{file.name}: not YAML ({str(error).splitlines()[0]}). Mend it, or remove it.") from None
+    unknown = sorted(set(held) - set(KEYS)) if isinstance(held, dict) else ["no mapping"]
+    if unknown:
+        raise InputError(f"{file.name}: {unknown} is none of {', '.join(KEYS)}. Mend it, or remove it.")
+    rename, merge, pin = held.get("rename") or {}, held.get("merge") or {}, held.get("pin") or []
+    if not isinstance(rename, dict) or not isinstance(merge, dict) or not isinstance(pin, list):
+        raise InputError(f"{file.name}: rename and merge map ids to text, pin lists ids. Mend it, or remove it.")
+    return Overrides(
+        rename={str(k): str(v) for k, v in rename.items()},
+        merge={str(k): str(v) for k, v in merge.items()},
+        pin=tuple(str(v) for v in pin),
+    )
+
+
+def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | None) -> Fit:
+    """Pin and merge segments of a fit with lasting ids (names are for the segment table).
+
+    Takes  fit; standing: today's segment of each customer under the old model, in order; None at a first run
+    Gives  the fit with its centres and ids as decided
+
+    Raises
+    ------
+    InputError : a decision is about an id that is not there
+    """
+    known = set(fit.model.segments) | (set(standing) if standing is not None else set())
+    asked = {*overrides.rename, *overrides.merge, *overrides.merge.values(), *overrides.pin}
+    if asked - known:
+        raise InputError(
+            f"overrides: {sorted(asked - known)} are no segments; there are {', '.join(sorted(known))}. "
+            f"Mend overrides.yaml."
+        )
+    centres = fit.model.centres.copy()
+    points = fit.axes.to_numpy()
+    for segment in overrides.pin:
+        members = standing.eq(segment).to_numpy() if standing is not None else np.zeros(len(points), dtype=bool)
+        if members.any() and segment in fit.model.segments:
+            centres[fit.model.segments.index(segment)] = points[members].mean(axis=0)
+    model = replace(
+        fit.model,
+        centres=centres,
+        bag_segment=nearest(fit.model.bag_centres, centres),
+        segments=tuple(overrides.merge.get(s, s) for s in fit.model.segments),
+    )
+    return replace(fit, model=model, number=nearest(points, centres))
