@@ -1,0 +1,33 @@
+"""What the tests ask of Spark, in a process of its own: a line of JSON in for each state, "done" out."""
+
+import json
+import sys
+from datetime import date
+
+from segkit.customers.days import Days, build_days, merge_days
+from segkit.customers.features import features_expression
+from segkit.data.engine import open_engine
+
+PARTS = ("rows", "categories", "channels")
+
+
+def main() -> None:
+    """Take `left` and `right` (Parquet of events), merge their days, write them and the features into `out`."""
+    con = open_engine(sys.argv[1], settings=json.loads(sys.argv[2]))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        kinds, out = asked["kinds"], asked["out"]
+        halves = (build_days(con.read_parquet(asked[part]), kinds=kinds) for part in ("left", "right"))
+        merged = merge_days(*halves)
+        for part in PARTS:
+            getattr(merged, part).to_parquet(f"{out}/{part}", mode="overwrite")
+        kept = Days(**{part: con.read_parquet(f"{out}/{part}") for part in PARTS})
+        as_of = date.fromisoformat(asked["as_of"])
+        features = features_expression(kept, as_of=as_of, lookback_days=asked["lookback_days"], kinds=kinds)
+        features.to_pandas().to_parquet(f"{out}/features.parquet")
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Engines: DuckDB, Spark and PostgreSQL give the same days and features, with every column and every weekday."""
+
+import random
+from datetime import date
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from segkit.customers.days import Days, build_days
+from segkit.customers.features import customer_features, features_expression
+from segkit.data.engine import open_engine
+from segkit.errors import SourceError
+from tests import strategies as made
+from tests.customers.conftest import Spark, free_port
+
+AS_OF = date(2024, 6, 1)
+WITHIN = 1e-9
+ASKED = {"as_of": AS_OF, "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS}
+
+
+@pytest.fixture(scope="module")
+def large() -> made.Events:
+    """One large table, the same in every run."""
+    return made._events(random.Random(5).choice, rows=600, held=set(made.OPTIONAL), who=[f"c'{i}" for i in range(40)])
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.generate,))
+@given(made.large_events(), st.integers(0, 99))
+def test_a_spark_cluster_gives_what_duckdb_gives(
+    spark: Spark, tmp_path_factory: pytest.TempPathFactory, events: made.Events, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("events")
+    left, right = _halves(events, folder=folder, seed=seed)
+    asked = {"as_of": str(AS_OF), "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS}
+    spark.ask(left=str(left), right=str(right), out=str(folder), **asked)
+    con, here = ibis.duckdb.connect(), build_days(events.table(), kinds=made.KINDS)
+    found = {part: con.read_parquet(f"{folder}/{part}/*.parquet") for part in ("rows", "categories", "channels")}
+    _same_state(Days(**found), here)
+    _same_features(pd.read_parquet(folder / "features.parquet"), here)
+
+
+def test_postgres_gives_what_duckdb_gives(postgres: str, large: made.Events) -> None:
+    con = open_engine(postgres)
+    days = build_days(con.create_table("events", large.arrow()), kinds=made.KINDS)
+    here = build_days(large.table(), kinds=made.KINDS)
+    _same_state(days, here)
+    _same_features(features_expression(days, **ASKED).to_pandas(), here)
+    con.disconnect()
+
+
+def test_an_engine_that_means_nothing_is_refused() -> None:
+    with pytest.raises(SourceError, match="not an engine. Use duckdb, local"):
+        open_engine("sparkle")
+
+
+def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
+    with pytest.raises(SourceError, match="no connection") as told:
+        open_engine(f"postgres://ann:secret@127.0.0.1:{free_port()}/db")
+    assert "secret" not in str(told.value)
+
+
+def _once(events: made.Events) -> made.Events:
+    """Each event_id once: two parts that are merged cannot know of each other's."""
+    first = {row["event_id"]: i for i, row in reversed(list(enumerate(events.rows)))}
+    return events.only([row["event_id"] is None or first[row["event_id"]] == i for i, row in enumerate(events.rows)])
+
+
+def _halves(events: made.Events, *, folder: Path, seed: int) -> list[Path]:
+    once, rng = _once(events), random.Random(seed)
+    left = [rng.random() < 0.5 for _ in once.rows]
+    paths = [folder / "left.parquet", folder / "right.parquet"]
+    for path, keep in zip(paths, (left, [not kept for kept in left]), strict=True):
+        pq.write_table(once.only(keep).arrow(), path)
+    return paths
+
+
+def _same_state(found: Days, wanted: Days) -> None:
+    for name in ("rows", "categories", "channels"):
+        a, b = (_sorted(getattr(days, name)) for days in (found, wanted))
+        pd.testing.assert_frame_equal(a, b, check_dtype=False)
+
+
+def _same_features(found: pd.DataFrame, wanted: Days) -> None:
+    features = customer_features(wanted, **ASKED)
+    found = found.set_index("customer_id").sort_index()
+    assert list(found.index) == list(features.index) and set(found.columns) == set(features.columns)
+    assert len(features) > 20 and (features[[n for n in features if n.endswith("day_share")]].max() > 0).sum() == 7
+    for name in features:
+        np.testing.assert_allclose(found[name], features[name], rtol=WITHIN, atol=1.01 * WITHIN, err_msg=name)
+
+
+def _sorted(table: ir.Table) -> pd.DataFrame:
+    """A state as text, so that decimals and dates of two engines can be compared exactly."""
+    plain = table.mutate(
+        **{n: table[n].cast("float64") for n, t in table.schema().items() if t.is_numeric()}
+    ).to_pandas()
+    plain = plain.assign(**{name: plain[name].astype(str).str[:10] for name in ("day", "until") if name in plain})
+    keys = [name for name in ("customer_id", "day", "until", "category", "channel") if name in plain]
+    return plain[sorted(plain.columns)].sort_values(keys, ignore_index=True)

@@ -1,0 +1,201 @@
+"""Features: one definition, and the same number in a batch, in a warehouse, and after one event."""
+
+import os
+from datetime import date, timedelta
+
+import ibis
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segkit.customers.days import Days, build_days, merge_days
+from segkit.customers.features import customer_features, customer_signals, dormant_customers, features_expression
+from segkit.customers.recipe import recipe
+from segkit.customers.single import Customer
+from segkit.vocabulary import describe
+from tests import strategies as made
+
+AS_OF = date(2024, 6, 1)
+WITHIN = 1e-9
+FEW = settings(max_examples=int(os.environ.get("SEGKIT_EXAMPLES", "8")), deadline=None)
+
+
+def batch(events: made.Events, *, as_of: date = AS_OF, lookback_days: int = made.LOOKBACK_DAYS) -> pd.DataFrame:
+    days = build_days(events.table(), kinds=made.KINDS)
+    return customer_features(
+        days, as_of=as_of, lookback_days=lookback_days, kinds=made.KINDS, channels=_channels(events)
+    )
+
+
+def one_by_one(events: made.Events, *, as_of: date = AS_OF, lookback_days: int = made.LOOKBACK_DAYS) -> pd.DataFrame:
+    shared = recipe(
+        events.columns,
+        kinds=made.KINDS,
+        timezone=events.timezone,
+        lookback_days=lookback_days,
+        channels=_channels(events),
+    )
+    customers: dict[str, Customer] = {}
+    for event in events.rows:
+        customers.setdefault(event["customer_id"], Customer(shared)).add(event)
+    for customer in customers.values():
+        customer.tick(f"{as_of - timedelta(days=1)}T12:00:00+00:00")
+    found = {who: customer.features() for who, customer in customers.items()}
+    names = [name for name, _ in shared.formulas]
+    return pd.DataFrame({who: f for who, f in found.items() if f}, index=names).T.sort_index()
+
+
+def assert_same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    assert list(found.index) == list(wanted.index)
+    assert set(found.columns) == set(wanted.columns)
+    for name in wanted.columns:
+        np.testing.assert_allclose(
+            found[name].astype(float), wanted[name], rtol=WITHIN, atol=1.01 * WITHIN, err_msg=f"feature {name}"
+        )
+
+
+@FEW
+@given(made.events())
+def test_event_by_event_gives_the_batch(events: made.Events) -> None:
+    assert_same(one_by_one(events), batch(events))
+
+
+@FEW
+@given(made.events(columns=made.OPTIONAL), st.randoms(use_true_random=False))
+def test_the_order_in_which_events_arrive_does_not_matter(events: made.Events, random: object) -> None:
+    rows = list(events.rows)
+    random.shuffle(rows)
+    shuffled = made.Events(rows=rows, columns=events.columns, timezone=events.timezone)
+    pd.testing.assert_frame_equal(batch(shuffled), batch(events))
+    assert_same(one_by_one(shuffled), batch(events))
+
+
+@FEW
+@given(made.events())
+def test_inside_a_warehouse_the_same(events: made.Events) -> None:
+    days = build_days(events.table(), kinds=made.KINDS)
+    asked = {"as_of": AS_OF, "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS}
+    inside = features_expression(days, **asked).to_pandas().set_index("customer_id").sort_index()
+    assert_same(inside, customer_features(days, **asked))
+
+
+@FEW
+@given(made.events(), st.integers(0, made.SPAN_DAYS))
+def test_nothing_at_or_after_as_of_counts(events: made.Events, day: int) -> None:
+    as_of = made.FIRST.date() + timedelta(days=day)
+    before = events.only([row["day"] < as_of for row in events.rows])
+    asked = {"as_of": as_of, "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS, "channels": _channels(events)}
+    whole = customer_signals_table(build_days(events.table(), kinds=made.KINDS), **asked)
+    if not before.rows:
+        assert whole.empty
+        return
+    pd.testing.assert_frame_equal(whole, customer_signals_table(build_days(before.table(), kinds=made.KINDS), **asked))
+
+
+def customer_signals_table(days: Days, **asked: object) -> pd.DataFrame:
+    features = customer_features(days, **asked)
+    if days.categories is None:
+        return features
+    signals = customer_signals(days, **{k: v for k, v in asked.items() if k != "channels"})
+    bought = pd.DataFrame(signals.weights.toarray(), index=features.index, columns=list(signals.categories))
+    return features.join(bought.add_prefix("bought "))
+
+
+@FEW
+@given(made.events(least=2), st.lists(st.integers(0, 2), min_size=40, max_size=40), st.permutations([0, 1, 2]))
+def test_days_merge_in_any_split_and_any_order(events: made.Events, part_of: list[int], order: list[int]) -> None:
+    once = events.only(_first_of_each(events))
+    parts = [once.only([part_of[i] == k for i in range(len(once.rows))]) for k in order]
+    states = [build_days(part.table(), kinds=made.KINDS) for part in parts if part.rows]
+    merged = states[0]
+    for state in states[1:]:
+        merged = merge_days(merged, state)
+    whole = build_days(once.table(), kinds=made.KINDS)
+    for name in ("rows", "categories", "channels", "orders"):
+        found, wanted = getattr(merged, name), getattr(whole, name)
+        assert (found is None) == (wanted is None)
+        if found is not None:
+            pd.testing.assert_frame_equal(_sorted(found), _sorted(wanted))
+
+
+@pytest.mark.parametrize("weekday", range(7))
+def test_every_weekday_has_its_share(weekday: int) -> None:
+    day = date(2024, 2, 26) + timedelta(days=weekday)  # a Monday, and the week of a leap day
+    event = {"timestamp": f"{day}T12:00:00", "event": "purchase", "amount": 2.5}
+    customer = Customer(recipe(("amount",), kinds={"purchase": "customer"}))
+    customer.add(event)
+    names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+    table = ibis.memtable(pd.DataFrame({"customer_id": ["a"], "day": [day], "hour": [12], "event": ["purchase"]}))
+    days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
+    asked = {"as_of": day + timedelta(days=1), "lookback_days": 60, "kinds": {"purchase": "customer"}}
+    for found in (customer.features(), customer_features(days, **asked).loc["a"]):
+        assert [found[f"{name}_share"] for name in names] == [float(i == weekday) for i in range(7)]
+        assert found["weekend_share"] == float(weekday >= 5)
+
+
+def test_what_an_absent_column_would_carry_is_absent() -> None:
+    table = ibis.memtable(
+        pd.DataFrame({"customer_id": ["a"], "day": [date(2024, 5, 1)], "hour": [9], "event": "visit"})
+    )
+    days = build_days(table.mutate(day=table.day.cast("date")), kinds={"visit": "customer"})
+    found = customer_features(days, as_of=AS_OF, lookback_days=60, kinds={"visit": "customer"})
+    blocks = {describe(name).block for name in found.columns}
+    assert blocks == {"rfm", "rhythm", "lifecycle", "time", "engagement"}
+    assert "orders" not in found and "spend" not in found and found.loc["a", "visit_count"] == 1
+
+
+def test_ten_thousand_categories_and_giant_amounts() -> None:
+    rows = pd.DataFrame(
+        {"customer_id": "a", "day": date(2024, 5, 1), "hour": 9, "event": "purchase"}, index=range(10_000)
+    )
+    rows = rows.assign(category=[f"c{i}" for i in range(10_000)], amount=1e6)
+    table = ibis.memtable(rows)
+    days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
+    found = customer_features(days, as_of=AS_OF, lookback_days=60, kinds={"purchase": "customer"}).loc["a"]
+    assert found["categories"] == 10_000 and found["spend"] == 1e10
+    assert found["category_entropy"] == pytest.approx(np.log(10_000), abs=1e-9)
+
+
+def test_everyone_is_in_one_stage_of_the_lifecycle(make_days: object) -> None:
+    visits = {
+        "new": ["2024-05-20"],
+        "active": ["2024-03-10", "2024-03-30", "2024-04-20", "2024-05-10", "2024-05-28"],
+        "cooling": ["2024-04-01", "2024-04-05", "2024-04-09", "2024-04-13"],
+        "lapsed": ["2024-01-10", "2024-01-20"],
+        "returned": ["2023-06-01", "2024-05-20"],
+    }
+    rows = [(who, day, "purchase", 1.0, "x") for who, days in visits.items() for day in days]
+    kinds = {"purchase": "customer"}
+    found = customer_features(make_days(rows, kinds=kinds), as_of=AS_OF, lookback_days=182, kinds=kinds)
+    stages = found[[f"stage_{who}" for who in visits]]
+    assert (stages.sum(axis=1) == 1).all()
+    assert {who: stages.loc[who].idxmax().removeprefix("stage_") for who in visits} == {who: who for who in visits}
+
+
+def test_the_dormant_are_told_with_what_they_bought_most(make_days: object) -> None:
+    rows = [("old", "2023-01-01", "purchase", 5.0, "bread"), ("old", "2023-01-02", "purchase", 9.0, "tea")]
+    rows += [("here", "2024-05-01", "purchase", 1.0, "tea")]
+    found = dormant_customers(make_days(rows, kinds={"purchase": "customer"}), as_of=AS_OF, lookback_days=182)
+    assert found[["customer_id", "silent_days", "bought_most"]].to_numpy().tolist() == [["old", 516, "tea"]]
+
+
+def _channels(events: made.Events) -> tuple[str, ...]:
+    return tuple(made.CHANNELS) if "channel" in events.columns else ()
+
+
+def _first_of_each(events: made.Events) -> list[bool]:
+    """An event_id that comes twice can only be seen where both come together."""
+    seen: set[str] = set()
+    keep = []
+    for row in events.rows:
+        keep.append(row["event_id"] is None or row["event_id"] not in seen)
+        seen.add(row["event_id"])
+    return keep
+
+
+def _sorted(table: object) -> pd.DataFrame:
+    found = table.to_pandas()
+    keys = [k for k in ("customer_id", "day", "until", "category", "channel", "bought", "order_id") if k in found]
+    return found[sorted(found.columns)].sort_values(keys, ignore_index=True)
