@@ -7,6 +7,14 @@ import pandas as pd
 
 from segkit.numbers import count, interval, is_missing, number, score, share
 
+LEDGER_HEADINGS = {
+    "segment": "Segment",
+    "name": "Name",
+    "event": "What became of it",
+    "other": "From or into",
+    "overlap": "Overlap",
+    "customers_after": "Customers",
+}
 MANY = 3  # segments named in a headline
 CAUSES = {
     "stayed": "stayed where they were",
@@ -160,14 +168,19 @@ def profile_shown(profile: pd.DataFrame) -> pd.DataFrame:
 def ledger_shown(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -> pd.DataFrame:
     """The ledger's rows of one run, with the names of the segments that are there."""
     rows = ledger[ledger["as_of"] == as_of].sort_values("segment", ignore_index=True)
-    return rows.assign(name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""))
+    rows = rows.assign(
+        name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""), overlap=rows["overlap"].map(score)
+    )
+    return rows[list(LEDGER_HEADINGS)].rename(columns=LEDGER_HEADINGS)
 
 
 def moves_shown(moves: pd.DataFrame) -> pd.DataFrame:
     """How many customers stayed, moved because they changed, or because the definition did."""
     counts = moves["cause"].value_counts().reindex(CAUSES, fill_value=0)
     table = counts.rename_axis("cause").rename("customers").reset_index()
-    return table.assign(share=table["customers"] / max(len(moves), 1), cause=table["cause"].map(CAUSES))
+    table["share"] = (table["customers"] / max(len(moves), 1)).map(share)
+    table["cause"] = table["cause"].map(CAUSES)
+    return table.rename(columns=str.capitalize)
 
 
 def foresight_headline(table: pd.DataFrame) -> str:
