@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: made-up tables and a tiny chain of notebooks. Each test gets its own copy."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from datetime import date
@@ -101,25 +102,43 @@ def _as_outcomes(spell: dict[str, Any]) -> Outcomes:
 @pytest.fixture(scope="session")
 def made_up_company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source of a made-up shop of 800 customers, whose ids are words found nowhere else; to read only."""
-    folder = tmp_path_factory.mktemp("company")
-    source = Path(write_scenario("retail", customers=800, out=str(folder)))
+    return _made_once("company", _make_company, tmp_path_factory) / "source.yaml"
+
+
+@pytest.fixture(scope="session")
+def whole_run(made_up_company: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the real chain on the made-up shop, made once through the command line; to read only."""
+
+    def make(folder: Path) -> None:
+        answer = CliRunner().invoke(main, ["run", "--source", str(made_up_company), "--out", str(folder / "run")])
+        assert answer.exit_code == 0, answer.output
+        assert answer.stdout.splitlines()[-1] == str(folder / "run" / "index.html")
+
+    return _made_once("whole", make, tmp_path_factory) / "run"
+
+
+def _made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
+    """A folder that is filled once, even where several workers of pytest-xdist ask for it."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / f"{name}.made").is_file():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (shared / f"{name}.made").touch()
+    return folder
+
+
+def _make_company(folder: Path) -> None:
+    write_scenario("retail", customers=800, out=str(folder))
     for name, column in (("events", "customer"), ("truth", "customer_id")):
         table = pd.read_parquet(folder / f"{name}.parquet")
         table[column] = "kestrel-" + table[column] + "-quill"
         table.to_parquet(folder / f"{name}.parquet", index=False)
     people = pd.read_csv(folder / "customers.csv")
     people.assign(id="kestrel-" + people["id"] + "-quill").to_csv(folder / "customers.csv", index=False)
-    return source
-
-
-@pytest.fixture(scope="session")
-def whole_run(made_up_company: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of the real chain on the made-up shop, made once through the command line; to read only."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    answer = CliRunner().invoke(main, ["run", "--source", str(made_up_company), "--out", str(out)])
-    assert answer.exit_code == 0, answer.output
-    assert answer.stdout.splitlines()[-1] == str(out / "index.html")
-    return out
 
 
 @pytest.fixture

@@ -35,10 +35,7 @@ FIGURES = (
 SHORT = {"as_of": "2024-08-01", "lookback_days": 182, "horizon_days": 91}  # 213 days of history: no learning window
 STEPS = [step.name for step in find_steps()]
 
-pytestmark = [
-    pytest.mark.xdist_group("whole_run"),  # one run serves them all
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the notebook machinery
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +48,12 @@ def own_events(made_up_company: Path) -> pd.DataFrame:
     """What customers themselves did before `as_of`."""
     events = pd.read_parquet(made_up_company.parent / "events.parquet")
     return events[events["event"].isin(OWN) & (events["at"] < AS_OF)]
+
+
+@pytest.fixture
+def report(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of the good run, to run into again."""
+    return Path(shutil.copytree(whole_run, tmp_path / "reports" / "run"))
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -214,42 +217,39 @@ def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
     ],
 )
 def test_bad_input_is_told_in_a_line_and_the_good_report_stays(
-    run: Run, made_up_company: Path, arguments: list[str], words: str
+    report: Path, made_up_company: Path, arguments: list[str], words: str
 ) -> None:
-    before = hashes(run.path.parent)
-    given = ["run", "--source", str(made_up_company), "--out", str(run.path), *arguments]
-    answer = CliRunner().invoke(main, given)
+    before = hashes(report.parent)
+    answer = CliRunner().invoke(main, ["run", "--source", str(made_up_company), "--out", str(report), *arguments])
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert words in answer.stderr and answer.stderr.count("\n") == 1 and "Traceback" not in answer.stderr
-    assert hashes(run.path.parent) == before
+    assert hashes(report.parent) == before
 
 
 def test_a_missing_table_of_the_source_is_named_and_the_good_report_stays(
-    run: Run, made_up_company: Path, tmp_path: Path
+    report: Path, made_up_company: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "source.yaml").write_bytes(made_up_company.read_bytes())
-    before = hashes(run.path.parent)
-    answer = CliRunner().invoke(main, ["run", "--source", str(tmp_path / "source.yaml"), "--out", str(run.path)])
+    before = hashes(report.parent)
+    answer = CliRunner().invoke(main, ["run", "--source", str(tmp_path / "source.yaml"), "--out", str(report)])
     assert answer.exit_code == 2 and "events.parquet" in answer.stderr and answer.stderr.count("\n") == 1
-    assert hashes(run.path.parent) == before
+    assert hashes(report.parent) == before
 
 
 @pytest.mark.slow
-def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(run: Run, made_up_company: Path) -> None:
-    before = hashes(run.path)
-    given = ["run", "--source", str(made_up_company), "--out", str(run.path), "-p", "smallest_share", "0.2"]
+def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(report: Path, made_up_company: Path) -> None:
+    before = hashes(report)
+    given = ["run", "--source", str(made_up_company), "--out", str(report), "-p", "smallest_share", "0.2"]
     answer = CliRunner().invoke(main, given)
-    failed = run.path.with_name("run.failed")
     last = answer.stderr.splitlines()[-1]
     assert answer.exit_code == 2 and "keeps each above 20.0%" in last and "Traceback" not in answer.stderr
-    assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(run.path) == before
-    shutil.rmtree(failed)
+    failed = report.with_name("run.failed")
+    assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(report) == before
 
 
 ALONE = [pytest.param(step, marks=[] if step == "04_personas" else pytest.mark.slow) for step in STEPS]
 
 
-@pytest.mark.xdist_group("alone")
 @pytest.mark.parametrize("step", ALONE)
 def test_notebook_runs_alone_by_plain_papermill_catching_up(made_up_company: Path, tmp_path: Path, step: str) -> None:
     scratch = tmp_path / "lab"

@@ -70,7 +70,6 @@ def test_page_fits_the_screen_and_asks_for_nothing(browser: Any, page_file: Path
     page.close()
 
 
-@pytest.mark.xdist_group("whole_run")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_page_of_a_run_opens_with_the_network_off(browser: Any, whole_run: Path, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, offline=True)
@@ -93,7 +92,6 @@ def test_every_page_of_a_run_opens_with_the_network_off(browser: Any, whole_run:
     context.close()
 
 
-@pytest.mark.xdist_group("whole_run")
 def test_links_lead_from_page_to_page(browser: Any, whole_run: Path) -> None:
     page = browser.new_page()
     page.goto((whole_run / "index.html").as_uri())
