@@ -1,0 +1,120 @@
+"""Needs: what customers buy together, as a few non-negative factors that can be named and read.
+
+The factors describe (personas, pages, exports); the anticipation space does not use them and stays linear. Applied to a
+customer they are linear too: a category belongs to needs by fixed shares, a need is a weighted sum of what was bought.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.decomposition import non_negative_factorization
+
+from segkit.customers.days import Days
+from segkit.customers.features import Signals
+from segkit.customers.sums import Window, category_totals
+from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+
+NEEDS = 8
+MOST_TERMS = 500  # that needs are learnt from, the most bought first
+NAMED_BY = 3  # terms that name a need
+ROUNDS = 200  # of the factorisation; it is read, not optimised to the last digit
+DECIMALS = 9
+
+
+@dataclass(frozen=True)
+class Needs:
+    """`shares` (terms x needs): how much of what is spent on a term belongs to each need; a row sums to one or zero."""
+
+    terms: tuple[str, ...]
+    words: bool
+    names: tuple[str, ...]
+    shares: np.ndarray
+
+
+def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs | None:
+    """Factorise the category mix, or the words of categories where they are free text (Lee & Seung 1999).
+
+    Takes  signals with weights
+    Gives  Needs, each named by the terms that belong to it most; None where there are fewer than two common terms
+
+    Parameters
+    ----------
+    count : more needs are finer and harder to tell apart
+    seed : kept for the record; the start is the singular vectors, so that nothing is drawn
+    """
+    if signals.weights is None:
+        return None
+    words = are_free_text(list(signals.categories))
+    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
+    terms = most_common(weights, names, most=MOST_TERMS)
+    count = min(count, len(terms) - 1, weights.shape[0] - 1)
+    if count < 1:
+        return None
+    logs = sparse.csr_matrix(aligned(weights, names, to=terms))
+    logs.data = np.log1p(logs.data)
+    bought = np.asarray((logs > 0).sum(axis=0)).ravel()
+    idf = np.log((1 + logs.shape[0]) / (1 + bought)) + 1
+    loads, factors = _factorised(sparse.csr_matrix(logs.multiply(idf)), count=count, seed=seed)
+    part = factors * loads.mean(axis=0)[:, None]
+    whole = part.sum(axis=0)
+    shares = (part / np.where(whole > 0, whole, 1.0)).T
+    order = np.argsort(-part.sum(axis=1), kind="stable")
+    return Needs(
+        terms=tuple(terms), words=words, names=_names(part[order], shares[:, order], terms), shares=shares[:, order]
+    )
+
+
+def need_shares(needs: Needs, signals: Signals) -> pd.DataFrame:
+    """How much of what each customer bought belongs to each need.
+
+    Takes  signals with weights, any date; categories unknown to the needs belong to none
+    Gives  by customer_id: "needs: <names of terms>", shares 0-1; zeros for customers who bought nothing
+    """
+    shares = category_shares(needs, list(signals.categories))
+    whole = np.asarray(signals.weights.sum(axis=1)).ravel()
+    values = (signals.weights @ shares) / np.where(whole > 0, whole, 1.0)[:, None]
+    return pd.DataFrame(values, index=signals.features.index, columns=list(needs.names)).round(DECIMALS)
+
+
+def need_expression(needs: Needs, days: Days, *, as_of: date, lookback_days: int) -> ir.Table:
+    """The same as an Ibis expression, for everyone who bought in the lookback: customer_id and needs, not rounded."""
+    totals = category_totals(days.categories, window=Window(as_of=as_of, lookback_days=lookback_days))
+    names = sorted(totals.select("category").distinct().to_pandas()["category"])
+    held = pd.DataFrame(category_shares(needs, names), columns=[f"need_{i}" for i in range(len(needs.names))])
+    loadings = ibis.memtable(held.assign(known=names))
+    joined = totals.left_join(loadings, totals.category == loadings.known)
+    weight = joined.weight.cast("float64")
+    sums = {name: (weight * joined[f"need_{i}"]).sum() / weight.sum() for i, name in enumerate(needs.names)}
+    return joined.group_by("customer_id").aggregate(**sums)
+
+
+def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
+    """How much of each category belongs to each need (categories x needs); a name by its known words."""
+    ones = sparse.csr_array(np.eye(len(categories)))
+    split, names = term_weights(ones, categories, words=needs.words)
+    known = aligned(split, names, to=list(needs.terms))
+    count = np.asarray(known.sum(axis=1)).ravel()
+    return (known @ needs.shares) / np.where(count > 0, count, 1.0)[:, None]
+
+
+def _factorised(logs: sparse.csr_matrix, *, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Customers x needs, and needs x terms."""
+    loads, factors, _rounds = non_negative_factorization(
+        logs, n_components=count, init="nndsvda", random_state=seed, max_iter=ROUNDS, tol=0.0
+    )
+    return loads, factors
+
+
+def _names(part: np.ndarray, shares: np.ndarray, terms: list[str]) -> tuple[str, ...]:
+    """A need by the terms that are large in it and belong to it rather than to others; no name twice."""
+    found: list[str] = []
+    for need in range(len(part)):
+        order = np.argsort(-part[need] * shares[:, need], kind="stable")[:NAMED_BY]
+        name = "needs: " + ", ".join(terms[i].lower() for i in order)
+        found.append(name if name not in found else f"{name} ({need + 1})")
+    return tuple(found)

@@ -1,0 +1,126 @@
+"""Days: one row per customer and local day; an order belongs to the day of its first line; days merge by key."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+import pytest
+
+from segkit.customers.days import Days, build_days, load_days, merge_days, write_days
+from segkit.customers.features import customer_features
+from segkit.data.store import open_run
+from segkit.errors import InputError
+
+KINDS = {"purchase": "customer", "return": "customer", "open": "customer", "mail": "company"}
+
+
+def table(rows: list[tuple[str, str, int, str, str | None, float | None]]) -> ir.Table:
+    """Events: customer, local day, hour, kind, order, amount."""
+    frame = pd.DataFrame(rows, columns=["customer_id", "day", "hour", "event", "order_id", "amount"])
+    held = ibis.memtable(frame.astype({"order_id": object, "amount": float}))
+    return held.mutate(day=held.day.cast("date"), order_id=held.order_id.cast("string"))
+
+
+def shown(days: ir.Table, *names: str) -> list[tuple[Any, ...]]:
+    found = days.order_by(["customer_id", "day", "until"]).to_pandas()
+    for name in ("day", "until"):
+        found[name] = found[name].astype(str).str[5:10]
+    return [tuple(row) for row in found[list(names)].itertuples(index=False)]
+
+
+def features(days: Days, *, as_of: date) -> pd.Series:
+    return customer_features(days, as_of=as_of, lookback_days=60, kinds=KINDS).loc["a"]
+
+
+def test_a_day_is_one_row_with_its_orders_and_counts() -> None:
+    days = build_days(
+        table(
+            [
+                ("a", "2024-05-01", 9, "purchase", "1", 2.5),
+                ("a", "2024-05-01", 9, "purchase", "1", 1.5),
+                ("a", "2024-05-01", 19, "purchase", "2", 10.0),
+                ("a", "2024-05-01", 20, "open", None, None),
+                ("a", "2024-05-01", 8, "mail", None, None),
+                ("a", "2024-05-02", 7, "mail", None, None),
+                ("a", "2024-05-03", 11, "return", None, 1.5),
+            ]
+        ),
+        kinds=KINDS,
+    )
+    names = ("day", "own_events", "orders", "occasions", "lines", "amount", "amount_squared", "return_amount", "n_mail")
+    assert shown(days.rows, *names) == [
+        ("05-01", 4, 2, 3, 3, Decimal("14"), Decimal("116"), 0, 1),
+        ("05-02", 0, 0, 0, 0, 0, 0, 0, 1),
+        ("05-03", 1, 0, 1, 0, 0, 0, Decimal("1.5"), 0),
+    ]
+    assert shown(days.rows, "occasions_morning", "occasions_evening")[0] == (1, 2)
+
+
+def test_an_order_belongs_to_the_day_of_its_first_line() -> None:
+    late = [("a", "2024-05-01", 23, "purchase", "1", 3.0), ("a", "2024-05-02", 0, "purchase", "1", 4.0)]
+    days = build_days(table(late), kinds=KINDS)
+    assert shown(days.rows, "day", "until", "orders", "lines", "amount", "amount_squared") == [
+        ("05-01", "05-01", 1, 1, 3, 9),
+        ("05-01", "05-02", 0, 1, 4, 40),  # 7 squared less 3 squared
+    ]
+    whole = features(days, as_of=date(2024, 5, 3))
+    assert (whole["orders"], whole["order_value"], whole["active_days"], whole["recency_days"]) == (1, 7, 1, 2)
+    before_midnight = features(days, as_of=date(2024, 5, 2))
+    assert (before_midnight["orders"], before_midnight["order_value"]) == (1, 3)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_so_it_does_when_its_lines_arrive_in_different_pieces(first: int) -> None:
+    lines = [("a", "2024-05-01", 23, "purchase", "1", 3.0), ("a", "2024-05-02", 0, "purchase", "1", 4.0)]
+    pieces = [build_days(table([line]), kinds=KINDS) for line in lines]
+    merged = merge_days(pieces[first], pieces[1 - first])
+    whole = build_days(table(lines), kinds=KINDS)
+    pd.testing.assert_frame_equal(_sorted(merged.rows), _sorted(whole.rows))
+
+
+def test_days_of_different_columns_merge_and_what_one_lacks_is_zero() -> None:
+    some = table([("a", "2024-05-01", 9, "purchase", "1", 2.0)])
+    poor = build_days(some.drop("amount", "order_id"), kinds=KINDS)
+    merged = merge_days(poor, build_days(some, kinds=KINDS))
+    assert shown(merged.rows, "lines", "amount", "orders") == [(2, 2, 2)]
+
+
+def test_merging_needs_the_pieces_of_orders() -> None:
+    days = build_days(table([("a", "2024-05-01", 9, "purchase", "1", 2.0)]), kinds=KINDS)
+    with pytest.raises(InputError, match="merging needs the pieces of orders"):
+        merge_days(days, Days(rows=days.rows, categories=None))
+
+
+def test_an_event_id_counts_once_and_a_missing_one_each_time() -> None:
+    events = table([("a", "2024-05-01", 9, "purchase", None, 2.0)] * 4)
+    ids = ibis.memtable(pd.DataFrame({"event_id": ["x", "x", None, None], "amount": [2.0] * 4, "hour": 9}))
+    events = ids.mutate(
+        customer_id=ibis.literal("a"), day=ibis.literal("2024-05-01").cast("date"), event=ibis.literal("purchase")
+    )
+    assert shown(build_days(events, kinds=KINDS).rows, "lines", "amount") == [(3, 6)]
+
+
+def test_money_is_added_exactly() -> None:
+    days = build_days(table([("a", "2024-05-01", 9, "purchase", None, 0.1)] * 3), kinds=KINDS)
+    assert shown(days.rows, "amount") == [(Decimal("0.3000"),)]
+
+
+def test_days_are_kept_in_a_run_and_merged_later(tmp_path: Any) -> None:
+    con = ibis.duckdb.connect()
+    first = con.create_table("first", table([("a", "2024-05-01", 23, "purchase", "1", 3.0)]).to_pyarrow())
+    run = open_run(tmp_path / "run", step="01_profile", source="x")
+    write_days(run, build_days(first, kinds=KINDS), orders=True)
+    kept = load_days(run)
+    later = kept.orders.get_backend().create_table(
+        "later", table([("a", "2024-05-02", 0, "purchase", "1", 4.0)]).to_pyarrow(), temp=True
+    )
+    merged = merge_days(kept, build_days(later, kinds=KINDS))
+    assert shown(merged.rows, "day", "orders", "amount") == [("05-01", 1, 3), ("05-01", 0, 4)]
+
+
+def _sorted(rows: ir.Table) -> pd.DataFrame:
+    found = rows.to_pandas()
+    return found[sorted(found.columns)].sort_values(["customer_id", "day", "until"], ignore_index=True)
