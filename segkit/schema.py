@@ -92,6 +92,18 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         },
         strict=False,
     ),
+    "blocks": pa.DataFrameSchema(
+        {
+            "block": _text(),
+            "label": _text(),
+            "measure": _text(pa.Check.isin(["spend", "mix", "active"])),
+            "customers": _whole(NOT_NEGATIVE),
+            **{f"alone_{part}": _number(nullable=True) for part in ("r2", "low", "high")},
+            **_ranged("adds"),
+        },
+        strict=True,
+        unique=["block", "measure"],
+    ),
     "frontier": pa.DataFrameSchema(
         {
             "segments": _whole(NOT_NEGATIVE),

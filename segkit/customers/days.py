@@ -64,7 +64,7 @@ class Days:
     orders: ir.Table | None = None
 
 
-def build_days(events: ir.Table, *, kinds: dict[str, str]) -> Days:
+def build_days(events: ir.Table, *, kinds: dict[str, str], to_keep: bool = True) -> Days:
     """Turn events into one row per customer and local day.
 
     Takes  events: contract columns with `day` (local date) and `hour` (local, 0-23), any order; an event_id counts once
@@ -77,13 +77,14 @@ def build_days(events: ir.Table, *, kinds: dict[str, str]) -> Days:
     Parameters
     ----------
     kinds : each kind of event -> 'customer' or 'company' (who does it)
+    to_keep : false leaves categories and channels line by line, quicker where features are made once, and large
     """
     events = _counted_once(events)
     pieces = _pieces(events, kinds=kinds)
     return Days(
         rows=_by_day(pieces),
-        categories=_beside(events, "category", kinds=kinds),
-        channels=_beside(events, "channel", kinds=kinds),
+        categories=_beside(events, "category", kinds=kinds, to_keep=to_keep),
+        channels=_beside(events, "channel", kinds=kinds, to_keep=to_keep),
         orders=pieces,
     )
 
@@ -164,8 +165,12 @@ def _pieces(events: ir.Table, *, kinds: dict[str, str]) -> ir.Table:
     slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
     returned = events.event == RETURN
     of = {"bought": bought, "returned": returned, "own": own, "other": own & ~bought & ~returned}
-    sums = {}
+    who = {"returned": {RETURN}, "other": {k for k, v in kinds.items() if v == "customer"} - {PURCHASE, RETURN}}
+    sums, never = {}, {}
     for measure in measures(events.columns, kinds=kinds):
+        if measure.of in ("other", "returned") and not kinds.keys() & who[measure.of]:
+            never[measure.name] = ibis.literal(0).cast(MONEY)
+            continue
         condition = of[measure.of] if measure.of in of else events.event == measure.of
         if measure.only:
             only = events[measure.only]
@@ -173,7 +178,7 @@ def _pieces(events: ir.Table, *, kinds: dict[str, str]) -> ir.Table:
         sums[measure.name] = (
             events.count(where=condition) if measure.column is None else _sum(events[measure.column], condition)
         )
-    return events.group_by([*keys, events.day]).aggregate(slot=slot.min(where=own), **sums)
+    return events.group_by([*keys, events.day]).aggregate(slot=slot.min(where=own), **sums).mutate(**never)
 
 
 def _by_day(pieces: ir.Table) -> ir.Table:
@@ -234,20 +239,18 @@ def _later_pieces(pieces: ir.Table) -> ir.Table:
     return later.select("customer_id", "order_id", "day", "first_day", "before")
 
 
-def _beside(events: ir.Table, name: str, *, kinds: dict[str, str]) -> ir.Table | None:
+def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], to_keep: bool) -> ir.Table | None:
     """What was bought by category, or done by channel, on each day."""
     if name not in events.columns:
         return None
-    if name == "category":
-        rows = events.filter((events.event == PURCHASE) & events.category.notnull())
-        sums = {"lines": rows.count()}
-        if "amount" in events.columns:
-            sums["amount"] = _sum(rows.amount, None)
-    else:
-        own = [kind for kind, who in kinds.items() if who == "customer"]
-        rows = events.filter(events.event.isin(own) & events[name].notnull())
-        sums = {"own_events": rows.count()}
-    return rows.group_by("customer_id", "day", name).aggregate(**sums)
+    own = [PURCHASE] if name == "category" else [kind for kind, who in kinds.items() if who == "customer"]
+    rows = events.filter(events.event.isin(own) & events[name].notnull())
+    count, money = "lines" if name == "category" else "own_events", name == "category" and "amount" in events.columns
+    if not to_keep:
+        amount = {"amount": rows.amount.cast(MONEY).fill_null(0)} if money else {}
+        return rows.select("customer_id", "day", name, **{count: ibis.literal(1).cast("int64")}, **amount)
+    amount = {"amount": _sum(rows.amount, None)} if money else {}
+    return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
 
 
 def _added(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:

@@ -36,7 +36,8 @@ MAKERS = {  # table -> the notebook that writes it
     ),
     **dict.fromkeys(("anticipation", "foresight", "map"), "02_embed"),
     **dict.fromkeys(
-        ("assignments", "segments", "frontier", "rivals", "needs", "signals", "ledger", "moves"), "03_segments"
+        ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves"),
+        "03_segments",
     ),
     **dict.fromkeys(("personas", "facts"), "04_personas"),
 }

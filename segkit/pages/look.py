@@ -1,6 +1,7 @@
 """How pages look: one accent, one typeface stack, and a colour and shape for each segment that never change."""
 
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -8,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 ACCENT = "#1f5f8b"
 INK = "#1d2733"
 QUIET = "#6b7785"
+SOFT = "#a9c6da"  # the accent, where it is not the point
 FAINT = "#d7dde3"
 WARN = "#c2571a"
 # petroff10 (Petroff 2021, arXiv:2107.02270): ten colours that stay apart under colour-vision deficiencies
@@ -69,6 +76,29 @@ def style() -> Iterator[None]:
     base = seaborn.axes_style("white") | seaborn.plotting_context("paper")
     with matplotlib.rc_context({**base, **settings}):
         yield
+
+
+def words_left(axes: Axes, *, place: np.ndarray, words: pd.Series) -> None:
+    """Label bars by words at their left, without ticks or a left spine."""
+    axes.set_yticks(place, [textwrap.shorten(str(word), 44, placeholder=" …") for word in words])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.7, len(place) - 0.3)
+
+
+def one_panel(*, height: float) -> tuple[Figure, Axes]:
+    """A figure of one set of axes, `height` inches high and as wide as a page."""
+    figure, grid = many_panels(rows=1, columns=1, height=height)
+    return figure, grid[0, 0]
+
+
+def many_panels(
+    *, rows: int, columns: int, height: float, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """A figure of the width of a page (height in inches) outside pyplot's state, and its axes as rows and columns."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
 
 
 @cache

@@ -1,21 +1,19 @@
 """Table in, figure out. Quiet charts: bars start at zero, units on the axes, one accent for what matters."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import ConciseDateFormatter, MonthLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.numbers import number, share
-from segkit.pages.look import ACCENT, FAINT, INK, QUIET, WARN, WIDTH, look, style
-from segkit.pages.maps import place_labels, segment_map, small_maps
+from segkit.pages.look import ACCENT, INK, QUIET, SOFT, WARN, many_panels, one_panel, style, words_left
+from segkit.pages.maps import segment_map, small_maps
+from segkit.pages.proof_plots import blocks, frontier, rivals, stability
 
 __all__ = [
+    "blocks",
     "foresight",
     "frontier",
     "retention",
@@ -30,8 +28,6 @@ __all__ = [
 
 COHORT = 50  # newcomers; a smaller month is left out
 KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
-SOFT = "#a9c6da"  # the accent, where it is not the point
-UNSTABLE, REPRODUCIBLE = 0.5, 0.6  # DESIGN: unstable below, reproducible from
 
 
 def timeline(activity: pd.DataFrame) -> Figure:
@@ -41,7 +37,7 @@ def timeline(activity: pd.DataFrame) -> Figure:
     """
     kinds = activity.groupby("event")["events"].sum().sort_values(ascending=False, kind="stable").index[:KINDS]
     with style():
-        figure, panels = _panels(rows=len(kinds), columns=2, height=0.5 + 1.15 * len(kinds), sharex=True)
+        figure, panels = many_panels(rows=len(kinds), columns=2, height=0.5 + 1.15 * len(kinds), sharex=True)
         for row, kind in zip(panels, kinds, strict=True):
             rows = activity[activity["event"] == kind]
             for axes, column, colour in zip(row, ("events", "customers"), (SOFT, ACCENT), strict=True):
@@ -61,7 +57,7 @@ def foresight(table: pd.DataFrame) -> Figure:
     Takes  outcome (words), r2 (0-1), ceiling (0-1, may be null)
     """
     with style():
-        figure, axes = _one(height=0.7 + 0.42 * len(table))
+        figure, axes = one_panel(height=0.7 + 0.42 * len(table))
         place = np.arange(len(table))[::-1]
         axes.barh(place, table["r2"].clip(lower=0), height=0.52, color=ACCENT)
         for y, r2, ceiling in zip(place, table["r2"], table["ceiling"], strict=True):
@@ -75,37 +71,10 @@ def foresight(table: pd.DataFrame) -> Figure:
         if table["ceiling"].notna().any():
             axes.plot([], [], color=WARN, linewidth=1.8, label="ceiling")
             axes.legend(loc="lower right", fontsize=8)
-        _words_left(axes, place=place, words=table["outcome"])
+        words_left(axes, place=place, words=table["outcome"])
         top = max(table["r2"].max(), table["ceiling"].max() if table["ceiling"].notna().any() else 0, 0.1)
         axes.set_xlim(0, min(1.15 * top + 0.05, 1.1))
         axes.set_xlabel("Share of the differences between customers that is foreseen (R², 0-1)")
-    return figure
-
-
-def frontier(table: pd.DataFrame) -> Figure:
-    """What more or fewer segments would bring: spend, mix and stability against their number, the chosen cut marked.
-
-    Takes  segments, spend_r2, mix_r2, stability, chosen
-    """
-    columns = {"spend_r2": "Spend explained (R²)", "mix_r2": "Mix explained (R²)", "stability": "Stability (ARI, 0-1)"}
-    shown = {name: title for name, title in columns.items() if table[name].notna().any()}
-    with style():
-        figure, panels = _panels(rows=1, columns=max(len(shown), 1), height=2.7)
-        chosen = table["chosen"].to_numpy(dtype=bool)
-        families = table["family"] if "family" in table else pd.Series("", index=table.index)
-        markers = dict(zip(sorted(families.unique()), "os^", strict=False))
-        for axes, (name, title) in zip(panels[0], shown.items(), strict=False):
-            for family, marker in markers.items():
-                rows = table[(families == family) & ~chosen]
-                axes.scatter(rows["segments"], rows[name], s=22, color=SOFT, marker=marker, linewidths=0, label=family)
-            axes.scatter(table["segments"][chosen], table[name][chosen], s=64, color=ACCENT, zorder=3)
-            for x, y in zip(table["segments"][chosen], table[name][chosen], strict=True):
-                axes.annotate("chosen", (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=8)
-            axes.set_title(title)
-            axes.set_xlabel("Segments")
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.margins(x=0.08, y=0.25)
     return figure
 
 
@@ -116,7 +85,7 @@ def retention(table: pd.DataFrame) -> Figure:
     """
     large = table[(table["months_since"] > 0) & (table["newcomers"] >= COHORT)]
     with style():
-        figure, axes = _one(height=3.2)
+        figure, axes = one_panel(height=3.2)
         cohorts = sorted(large["cohort"].unique())
         colours = {cohort: ACCENT if cohort == cohorts[-1] else SOFT for cohort in cohorts}
         seaborn.lineplot(
@@ -142,42 +111,6 @@ def retention(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
-    """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals.
-
-    Takes  rivals: rival, label, spend_r2, spend_low, spend_high, mix_r2, mix_low, mix_high
-
-    Parameters
-    ----------
-    ours : the rival that is this run's segments; drawn in the accent
-    """
-    known = rivals[rivals["spend_r2"].notna() & rivals["mix_r2"].notna()]
-    with style():
-        figure, axes = _one(height=4.4)
-        for row in known.to_dict("records"):
-            own = row["rival"] == ours
-            colour = ACCENT if own else QUIET
-            x, y = row["spend_r2"], row["mix_r2"]
-            axes.plot(
-                [row["spend_low"], row["spend_high"]], [y, y], color=colour, linewidth=1.2, alpha=1 if own else 0.45
-            )
-            axes.plot([x, x], [row["mix_low"], row["mix_high"]], color=colour, linewidth=1.2, alpha=1 if own else 0.45)
-            axes.scatter([x], [y], s=80 if own else 34, color=colour, zorder=3)
-        axes.set_xlabel("Next spend explained (adjusted R²)")
-        axes.set_ylabel("Next mix explained (adjusted R²)")
-        axes.margins(0.12)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        texts = place_labels(
-            axes, anchors=list(zip(known["spend_r2"], known["mix_r2"], strict=True)), labels=list(known["label"])
-        )
-        for text, rival in zip(texts, known["rival"], strict=True):
-            text.set(color=ACCENT if rival == ours else INK, fontweight="bold" if rival == ours else "regular")
-    return figure
-
-
 def segment_bars(segments: pd.DataFrame) -> Figure:
     """Share of revenue against share of customers for each segment, the largest revenue first.
 
@@ -185,7 +118,7 @@ def segment_bars(segments: pd.DataFrame) -> Figure:
     """
     ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
     with style():
-        figure, axes = _one(height=0.8 + 0.34 * len(ordered))
+        figure, axes = one_panel(height=0.8 + 0.34 * len(ordered))
         place = np.arange(len(ordered))
         shares = ordered.melt("name", ["revenue_share", "customer_share"], var_name="of", value_name="share")
         colours = {"revenue_share": ACCENT, "customer_share": SOFT}
@@ -206,7 +139,7 @@ def segment_bars(segments: pd.DataFrame) -> Figure:
         axes.set_xlim(0)
         axes.margins(x=0.1)
         axes.set(xlabel="", ylabel="")
-        _words_left(axes, place=place, words=ordered["name"])
+        words_left(axes, place=place, words=ordered["name"])
         axes.set_ylim(len(ordered) - 0.5, -0.5)
     return figure
 
@@ -223,38 +156,16 @@ def signals(signals: pd.DataFrame, *, most: int = 8) -> Figure:
     strongest = signals.sort_values("effect", key=abs, ascending=False, kind="stable").head(most)
     low, high = _bounds(strongest)
     with style():
-        figure, axes = _one(height=0.8 + 0.36 * len(strongest))
+        figure, axes = one_panel(height=0.8 + 0.36 * len(strongest))
         place = np.arange(len(strongest))[::-1]
         colours = [ACCENT if effect >= 0 else SOFT for effect in strongest["effect"]]
         axes.barh(place, strongest["effect"], height=0.55, color=colours)
         axes.hlines(place, low, high, color=INK, linewidth=0.9)
         axes.axvline(0, color=QUIET, linewidth=0.8)
-        _words_left(axes, place=place, words=strongest["words"])
+        words_left(axes, place=place, words=strongest["words"])
         reach = 1.1 * float(np.nanmax(np.abs([low, high, strongest["effect"]]))) or 1.0
         axes.set_xlim(-reach, reach)
         axes.set_xlabel("Less than all others   ←   standard deviations   →   more than all others")
-    return figure
-
-
-def stability(segments: pd.DataFrame) -> Figure:
-    """How surely each segment comes back when everything is refitted: a dot with its interval, the verdict beside it.
-
-    Takes  segments: segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict
-    """
-    ordered = segments.sort_values(["stability", "segment"], ascending=[False, True])
-    with style():
-        figure, axes = _one(height=0.8 + 0.3 * len(ordered))
-        place = np.arange(len(ordered))[::-1]
-        for limit in (UNSTABLE, REPRODUCIBLE):
-            axes.axvline(limit, color=FAINT, linewidth=1, zorder=0)
-        axes.hlines(place, ordered["stability_low"], ordered["stability_high"], color=QUIET, linewidth=1.2)
-        for y, row in zip(place, ordered.to_dict("records"), strict=True):
-            colour, marker = look(row["segment"])
-            axes.scatter([row["stability"]], [y], s=46, color=colour, marker=marker, zorder=3)
-            axes.annotate(row["verdict"], (1.02, y), va="center", fontsize=8, color=QUIET, annotation_clip=False)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("Overlap with its best match after refitting on four fifths of customers (Jaccard, 0-1)")
-        _words_left(axes, place=place, words=ordered["name"])
     return figure
 
 
@@ -267,23 +178,3 @@ def _bounds(signals: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """The interval of the effect, whichever of the two spellings the table has."""
     names = ("effect_low", "effect_high") if "effect_low" in signals.columns else ("low", "high")
     return signals[names[0]], signals[names[1]]
-
-
-def _words_left(axes: Axes, *, place: np.ndarray, words: pd.Series) -> None:
-    """Label bars by words at their left, without ticks or a left spine."""
-    axes.set_yticks(place, [textwrap.shorten(str(word), 44, placeholder=" …") for word in words])
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.spines["left"].set_visible(False)
-    axes.set_ylim(-0.7, len(place) - 0.3)
-
-
-def _one(*, height: float) -> tuple[Figure, Axes]:
-    figure, panels = _panels(rows=1, columns=1, height=height)
-    return figure, panels[0, 0]
-
-
-def _panels(*, rows: int, columns: int, height: float, sharex: bool = False) -> tuple[Figure, np.ndarray]:
-    """A figure of the width of a page outside pyplot's state, and its axes as rows and columns."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex)

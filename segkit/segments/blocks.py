@@ -25,7 +25,12 @@ from segkit.vocabulary import BLOCKS
 DRAWS = 1000
 FEWEST = 80  # customers to learn from, and to judge on; fewer say nothing of a block
 FEWEST_APART = 20  # customers who did otherwise than most; where nearly all did the same, nothing can be foreseen
-LABELS = BLOCKS | {"known": "whether demographics are known", "all": "all of it together"}
+LABELS = BLOCKS | {
+    "needs": "needs: what they buy",
+    "demographic": "demographics: who they are",
+    "known": "whether demographics are known",
+    "all": "all of it together",
+}
 ANSWERS = ("needs", "demographics", "cannot tell")
 
 
@@ -95,7 +100,8 @@ def prove(
     Takes  blocks: name -> Block of the same customers; learnt, judged: what came after the first and the second date
     Gives  BlockProof; table: block, label, measure, customers (judged: those of whom the block is known), alone_r2,
            alone_low, alone_high, adds, adds_low, adds_high (all less all without it; 95 %, customers resampled in
-           pairs), and a row `all`; leads: measure, customers, needs_r2, demographic_r2, lead, lead_low, lead_high
+           pairs, what was learnt held fixed), and a row `all`; leads: measure, customers, needs_r2, demographic_r2,
+           lead, lead_low, lead_high
 
     Parameters
     ----------
@@ -153,7 +159,7 @@ def block_figures(proof: BlockProof | None, *, reason: str = "") -> dict[str, ob
     """
     told = [] if proof is None else proof.table.to_dict("records")
     leads = [] if proof is None else proof.leads.to_dict("records")
-    figures: dict[str, object] = {"blocks.reason": reason or None if proof is None else None}
+    figures: dict[str, object] = {"blocks.reason": (reason or None) if proof is None else None}
     for row in told:
         name = f"blocks.{row['block']}.{row['measure']}"
         figures |= _flat(f"{name}_r2", row["alone_r2"], row["alone_low"], row["alone_high"])
