@@ -13,6 +13,15 @@ from segkit.pages.html import figure_html
 from segkit.pages.look import COLOURS, look
 
 
+def blocks_table() -> pd.DataFrame:
+    """Two blocks and both together on two measures; demographics are known of fewer, and not judged on mix."""
+    judged = [("all", "spend", 90), ("needs", "spend", 90), ("demographic", "spend", 30)]
+    table = pd.DataFrame([*judged, ("needs", "mix", 80)], columns=["block", "measure", "customers"])
+    scores = {"alone_r2": 0.3, "alone_low": 0.2, "alone_high": 0.4}
+    added = {name: [np.nan, 0.1, -0.02, 0.1] for name in ("adds", "adds_low", "adds_high")}
+    return table.assign(label=table["block"], **scores, **added)
+
+
 @pytest.fixture
 def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.DataFrame]:
     months = pd.to_datetime(["2024-01-01", "2024-02-01"] * 2)
@@ -37,6 +46,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
                 "chosen": [False, True],
             }
         ),
+        "blocks": blocks_table(),
         "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
         "rivals": pd.DataFrame([{"rival": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
         "signals": pd.DataFrame(
@@ -46,6 +56,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
 
 
 DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
+    "blocks": lambda given: plots.blocks(given["blocks"]),
     "timeline": lambda given: plots.timeline(given["activity"]),
     "segment_map": lambda given: plots.segment_map(given["assignments"], given["segments"]),
     "small_maps": lambda given: plots.small_maps(given["assignments"], given["values"]),
@@ -91,6 +102,17 @@ def test_bars_start_at_zero(tables: dict[str, pd.DataFrame]) -> None:
     for name in ("timeline", "foresight", "segment_bars"):
         axes = DRAW[name](tables).axes[0]
         assert 0 in (axes.get_xlim()[0], axes.get_ylim()[0])
+
+
+def test_blocks_known_of_fewer_customers_say_of_how_many(tables: dict[str, pd.DataFrame]) -> None:
+    spend, mix = plots.blocks(tables["blocks"]).axes
+    assert [label.get_text() for label in spend.get_yticklabels()] == ["all", "demographic (of 30)", "needs"]
+    assert [bar.get_width() for bar in spend.patches] == [0.3, 0.3, 0.3, 0, -0.02, 0.1]
+    assert [bar.get_width() for bar in mix.patches] == [0, 0, 0.3, 0, 0, 0.1]
+
+
+def test_blocks_without_a_measure_have_one_panel(tables: dict[str, pd.DataFrame]) -> None:
+    assert len(plots.blocks(tables["blocks"].query("measure == 'spend'")).axes) == 1
 
 
 def test_small_maps_hold_one_to_three_columns(assignments: pd.DataFrame) -> None:

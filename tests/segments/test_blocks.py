@@ -1,0 +1,224 @@
+"""What each kind of data adds: planted blocks are found, unknown people are left out, absent parts give the reason."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge, RidgeCV
+
+from segkit.customers.anticipate import PENALTIES
+from segkit.customers.days import Days, build_days
+from segkit.data.sources import Source, connect, open_source, read_customers, read_events
+from segkit.data.synth import write_scenario
+from segkit.schema import check
+from segkit.segments.blocks import BlockProof, _ridge, block_figures, judge_blocks, needs_or_demographics, prove
+from segkit.segments.designs import Block, designs
+from segkit.segments.judge import MEASURES, Truth
+
+AS_OF = date(2025, 3, 1)
+SPAN = {"lookback_days": 182, "horizon_days": 91}
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Days, pd.DataFrame]:
+    """A made-up shop: its source, days and people."""
+    folder = tmp_path_factory.mktemp("shop")
+    source = open_source(str(Path(write_scenario("retail", customers=300, out=str(folder)))))
+    con = connect()
+    people = read_customers(source, con=con).to_pandas()
+    days = build_days(read_events(source, con=con), kinds=source.kinds)
+    held = {"rows": days.rows.cache(), "categories": days.categories.cache()}
+    return source, replace(days, **held), people
+
+
+@pytest.fixture(scope="module")
+def proof(made_up: tuple[Source, Days, pd.DataFrame]) -> BlockProof:
+    source, days, people = made_up
+    found = judge_blocks(days, as_of=AS_OF, kinds=source.kinds, people=people, roles=source.roles, **SPAN)
+    assert found is not None
+    return found
+
+
+def planted(customers: int = 400, *, seed: int = 3) -> tuple[dict[str, Block], Truth, Truth]:
+    """Needs say most of what comes, demographics a little and of half the customers, rhythm nothing."""
+    rng = np.random.default_rng(seed)
+    everyone, half = np.ones(customers, dtype=bool), np.arange(customers) % 2 == 0
+    blocks = {name: Block(*rng.normal(size=(2, customers, 3)), everyone, everyone) for name in ("rhythm", "needs")}
+    told = rng.normal(size=(customers, 2)) * half[:, None]
+    blocks["demographic"] = Block(told, told, half, half)
+
+    def came(needs: np.ndarray, shift: float) -> Truth:
+        noise = rng.normal(size=customers)
+        return Truth(values={"spend": (everyone, (shift + 2 * needs[:, 0] + 0.5 * told[:, 0] + noise)[:, None])})
+
+    return blocks, came(blocks["needs"].then, 0.0), came(blocks["needs"].now, 50.0)
+
+
+def test_planted_blocks_are_found_and_a_season_counts_neither_way() -> None:
+    blocks, learnt, judged = planted()
+    found = prove(blocks, learnt=learnt, judged=judged)
+    check(found.table, name="blocks")
+    rows = found.table.set_index("block")
+    assert list(rows.index) == ["all", "rhythm", "needs", "demographic"]
+    assert rows["customers"].tolist() == [400, 400, 400, 200]
+    assert rows.loc["all", "alone_r2"] == pytest.approx(0.77, abs=0.06)  # 4.125 of 5.125 at most
+    assert rows.loc["needs", "adds_low"] > 0.6 and rows.loc["demographic", "adds_low"] > 0
+    assert abs(rows.loc["rhythm", ["alone_r2", "adds"]].astype(float)).max() < 0.02
+    assert (rows["alone_low"] < rows["alone_r2"]).all() and (rows["alone_r2"] < rows["alone_high"]).all()
+    lead = found.leads.iloc[0]
+    assert lead["customers"] == 200 and lead["lead"] == pytest.approx(lead["needs_r2"] - lead["demographic_r2"])
+    assert needs_or_demographics(found, measure="spend") == ("needs", "")
+
+
+def test_the_answer_follows_the_interval() -> None:
+    def leaning(low: float, high: float) -> BlockProof:
+        leads = pd.DataFrame({"measure": ["mix"], "lead_low": [low], "lead_high": [high]})
+        return BlockProof(table=pd.DataFrame({"measure": [], "block": []}), leads=leads)
+
+    assert needs_or_demographics(leaning(0.01, 0.2), measure="mix") == ("needs", "")
+    assert needs_or_demographics(leaning(-0.2, -0.01), measure="mix") == ("demographics", "")
+    answer, reason = needs_or_demographics(leaning(-0.1, 0.1), measure="mix")
+    assert answer == "cannot tell" and reason == "the 95 % interval of the difference holds zero"
+
+
+def test_what_is_unknown_of_those_judged_does_not_touch_the_answer() -> None:
+    blocks, learnt, judged = planted()
+    outcome = judged.values["spend"][1].copy()
+    outcome[1::2] = 7.0  # those of whom no demographics are known
+    other = Truth(values={"spend": (judged.values["spend"][0], outcome)})
+    one, two = (prove(blocks, learnt=learnt, judged=each) for each in (judged, other))
+    pd.testing.assert_frame_equal(one.leads, two.leads)
+    told = [found.table.query("block == 'demographic'") for found in (one, two)]
+    pd.testing.assert_frame_equal(*told)
+
+
+def test_same_seed_same_table_and_draws_move_the_interval_alone() -> None:
+    blocks, learnt, judged = planted()
+    one, two = (prove(blocks, learnt=learnt, judged=judged, draws=50, seed=5).table for _ in range(2))
+    pd.testing.assert_frame_equal(one, two)
+    more = prove(blocks, learnt=learnt, judged=judged, draws=80, seed=5).table
+    assert one["alone_r2"].equals(more["alone_r2"]) and not one["alone_low"].equals(more["alone_low"])
+
+
+def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out() -> None:
+    blocks, learnt, judged = planted()
+    few = np.arange(400) < 60
+    told = replace(blocks["demographic"], known_then=few, known_now=few)
+    found = prove(blocks | {"demographic": told}, learnt=learnt, judged=judged)
+    assert "demographic" not in set(found.table["block"]) and found.leads.empty
+    answer, reason = needs_or_demographics(found, measure="spend")
+    assert answer == "cannot tell" and "known of too few customers" in reason
+    nearly_all = Truth(values={"active": (np.ones(400, dtype=bool), (np.arange(400) > 5).astype(float)[:, None])})
+    alike = prove(blocks, learnt=nearly_all, judged=nearly_all)
+    assert alike.table.empty and needs_or_demographics(alike, measure="active")[1].startswith("there is too little")
+    check(alike.table, name="blocks")
+
+
+def test_ridge_is_that_of_the_space() -> None:
+    rng = np.random.default_rng(0)
+    for rows, columns in ((300, 40), (90, 120)):
+        design = rng.normal(size=(rows, columns))
+        design -= design.mean(axis=0)
+        values = design[:, :4] + rng.normal(size=(rows, 4)) * 3
+        values -= values.mean(axis=0)
+        best = RidgeCV(PENALTIES).fit(design, values).alpha_
+        np.testing.assert_allclose(_ridge(design, values), Ridge(best).fit(design, values).coef_.T, atol=1e-9)
+
+
+def test_needs_foresee_the_mix_of_a_made_up_shop(proof: BlockProof) -> None:
+    check(proof.table, name="blocks")
+    assert {"spend", "mix"} <= set(proof.table["measure"]) <= set(MEASURES)
+    spend = proof.table[proof.table["measure"] == "spend"].set_index("block")
+    assert {"all", "rfm", "lifecycle", "needs", "demographic", "geographic"} <= set(spend.index)
+    assert spend.loc["all", "alone_r2"] > 0.1 and spend.loc["demographic", "customers"] < spend.loc["all", "customers"]
+    mix = proof.table[proof.table["measure"] == "mix"].set_index("block")
+    assert mix.loc["needs", "alone_r2"] > 0.15 and mix.loc["needs", "adds_low"] > 0
+    assert needs_or_demographics(proof, measure="mix") == ("needs", "")
+
+
+def test_figures_are_flat_with_intervals(proof: BlockProof) -> None:
+    figures = block_figures(proof)
+    for name in ("needs.spend_r2", "needs.mix_adds", "all.mix_r2", "needs_or_demographics.mix_lead"):
+        at, low, high = (figures[f"blocks.{name}{part}"] for part in ("", ".low", ".high"))
+        assert low < at < high
+    assert figures["blocks.needs_or_demographics.mix"] == "needs" and figures["blocks.reason"] is None
+    assert "blocks.all.mix_adds" not in figures
+
+
+def test_nothing_after_as_of_is_looked_at(made_up: tuple[Source, Days, pd.DataFrame], proof: BlockProof) -> None:
+    source, days, people = made_up
+    early = AS_OF - timedelta(days=30)
+    cut = replace(days, rows=days.rows.filter(days.rows.day < early))
+    if days.categories is not None:
+        cut = replace(cut, categories=days.categories.filter(days.categories.day < early))
+    given = {"as_of": early, "kinds": source.kinds, "people": people, "roles": source.roles, "draws": 20, **SPAN}
+    one, two = (judge_blocks(each, **given) for each in (days, cut))
+    pd.testing.assert_frame_equal(one.table, two.table)
+
+
+def test_without_categories_people_and_history(made_up: tuple[Source, Days, pd.DataFrame]) -> None:
+    source, days, _ = made_up
+    bare = judge_blocks(replace(days, categories=None), as_of=AS_OF, kinds=source.kinds, draws=20, **SPAN)
+    assert "mix" not in set(bare.table["measure"])
+    assert not {"needs", "demographic", "known"} & set(bare.table["block"])
+    answer, reason = needs_or_demographics(bare, measure="spend")
+    assert (answer, reason) == ("cannot tell", "needs are not known: the source has no categories")
+    alone = judge_blocks(days, as_of=AS_OF, kinds=source.kinds, draws=20, **SPAN)
+    assert needs_or_demographics(alone, measure="mix")[1].startswith("demographics are known of too few")
+    short = judge_blocks(days, as_of=AS_OF, kinds=source.kinds, lookback_days=900, horizon_days=91)
+    assert short is None and needs_or_demographics(short, measure="mix", reason="too short") == (
+        "cannot tell",
+        "too short",
+    )
+    figures = block_figures(None, reason="too short")
+    assert figures["blocks.reason"] == "too short" and figures["blocks.needs_or_demographics.mix"] == "cannot tell"
+
+
+def test_events_without_money_are_judged_on_active_days(make_events: Callable) -> None:
+    rng = np.random.default_rng(2)
+    start = date(2024, 1, 1)
+    events = [
+        (f"c{customer:03d}", str(start + timedelta(days=int(day))), "visit", None, None)
+        for customer in range(120)
+        for day in np.flatnonzero(rng.random(120) < 0.01 + 0.15 * rng.random() ** 2)
+    ]
+    days = build_days(make_events(events).drop("amount", "category"), kinds={"visit": "customer"})
+    span = {"lookback_days": 60, "horizon_days": 30}
+    found = judge_blocks(days, as_of=start + timedelta(days=120), kinds={"visit": "customer"}, draws=20, **span)
+    assert found is not None and "mix" not in set(found.table["measure"])
+    assert {"all", "rhythm"} <= set(found.table.query("measure == 'spend'")["block"])
+
+
+def test_people_are_indicators_of_common_values_and_numbers(planted_windows: Callable) -> None:
+    windows, _ = planted_windows()
+    index = windows.then.features.index
+    people = pd.DataFrame({"customer_id": index[:200], "age": [float(i % 7) for i in range(200)]})
+    people["home"] = ["owner", "renter", None, "owner"] * 49 + ["barge", "owner", "renter", None]
+    people["mood"], people["same"] = ["good", "bad"] * 100, "yes"
+    roles = {"age": "demographic", "home": "demographic", "mood": "survey", "same": "geographic"}
+    before = people.copy()
+    found = designs(windows.then, windows.now, people=people, roles=roles)
+    pd.testing.assert_frame_equal(people, before)
+    assert set(found) == {
+        "rfm",
+        "rhythm",
+        "needs",
+        "demographic",
+        "survey",
+        "known",
+    }  # what is the same of all says nothing
+    told = found["demographic"]
+    assert told.then.shape == (240, 5)  # age, owner, renter, unknown, other
+    assert told.known_then.sum() == 200 and not told.then[200:].any()
+    assert np.abs(told.then.mean(axis=0)).max() < 0.05
+    assert found["known"].then.shape == (240, 1) and found["known"].known_now.all()
+    assert designs(windows.then, windows.now, people=people.assign(home=None, age=np.nan), roles=roles).keys() == {
+        "rfm",
+        "rhythm",
+        "needs",
+        "survey",
+    }
