@@ -14,6 +14,7 @@ import pandas as pd
 
 from segkit.customers.anticipate import PENALTIES
 from segkit.customers.days import Days
+from segkit.customers.features import DECIMALS
 from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.terms import are_free_text
 from segkit.segments.designs import Block, designs
@@ -120,7 +121,10 @@ def prove(
     scores = ["alone_r2", "alone_low", "alone_high", "adds", "adds_low", "adds_high"]
     table = pd.DataFrame(rows, columns=["block", "label", "measure", "customers", *scores])
     lead_columns = ["measure", "customers", "needs_r2", "demographic_r2", "lead", "lead_low", "lead_high"]
-    return BlockProof(table=table.astype(dict.fromkeys(scores, float)), leads=pd.DataFrame(leads, columns=lead_columns))
+    return BlockProof(
+        table=table.astype(dict.fromkeys(scores, float)).round(DECIMALS),
+        leads=pd.DataFrame(leads, columns=lead_columns).round(DECIMALS),
+    )
 
 
 def needs_or_demographics(proof: BlockProof | None, *, measure: str, reason: str = "") -> tuple[str, str]:
