@@ -71,18 +71,19 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], to_keep: bool = True)
     Gives  Days.rows: customer_id, day, until (day, but for later additions to an order), own_events (done by the
            customer), occasions (orders, and days with other events of their own), orders, lines, `n_<kind>`, money
            in the currency of the source, occasions by part of day; what an absent column would carry is absent
-           Days.categories: customer_id, day, category, lines, amount (where known); purchases, by the day of the line
+           Days.categories: customer_id, day, category, lines, amount (where known: of purchases, one for all else);
+           by the day of the line
            Days.channels: customer_id, day, channel, own_events
 
     Parameters
     ----------
     kinds : each kind of event -> 'customer' or 'company' (who does it)
-    to_keep : false leaves categories and channels line by line, quicker where features are made once, and large
+    to_keep : false leaves orders, categories and channels as they come, not added up by day: quicker for features made once
     """
     events = _counted_once(events)
     pieces = _pieces(events, kinds=kinds)
     return Days(
-        rows=_by_day(pieces),
+        rows=_by_day(pieces, to_keep=to_keep),
         categories=_beside(events, "category", kinds=kinds, to_keep=to_keep),
         channels=_beside(events, "channel", kinds=kinds, to_keep=to_keep),
         orders=pieces,
@@ -181,19 +182,24 @@ def _pieces(events: ir.Table, *, kinds: dict[str, str]) -> ir.Table:
     return events.group_by([*keys, events.day]).aggregate(slot=slot.min(where=own), **sums).mutate(**never)
 
 
-def _by_day(pieces: ir.Table) -> ir.Table:
+def _by_day(pieces: ir.Table, *, to_keep: bool = True) -> ir.Table:
     """Add pieces up to days; squares of order amounts are kept so that their spread can be read later."""
     pieces = _under_first_day(pieces)
     own, hour = pieces.slot.notnull(), pieces.slot % 24
-    summed = [name for name in pieces.columns if name not in (*PART_KEYS, "slot", "first_day", "square")]
-    sums = {name: _exactly(pieces[name].sum()) for name in summed}
-    sums["orders"] = pieces.count(where=pieces.bought)
-    sums["occasions"] = pieces.count(where=own)
+    flags = {"orders": pieces.bought, "occasions": own}
     for part, (start, end) in DAY_PARTS.items():
-        sums[f"occasions_{part}"] = pieces.count(where=own & (hour >= start) & (hour < end))
+        flags[f"occasions_{part}"] = own & (hour >= start) & (hour < end)
+    keys = {"day": pieces.first_day, "until": pieces.day}
+    summed = [name for name in pieces.columns if name not in (*PART_KEYS, "slot", "first_day", "square")]
+    if not to_keep:
+        counts = {name: flag.ifelse(1, 0).cast("int64") for name, flag in flags.items()}
+        squared = {"amount_squared": pieces["square"]} if "square" in pieces.columns else {}
+        return pieces.select("customer_id", *summed, **keys, **counts, **squared)
+    sums = {name: _exactly(pieces[name].sum()) for name in summed}
+    sums |= {name: pieces.count(where=flag) for name, flag in flags.items()}
     if "square" in pieces.columns:
         sums["amount_squared"] = pieces["square"].sum().cast(SQUARED)
-    return pieces.group_by("customer_id", pieces.first_day.name("day"), pieces.day.name("until")).aggregate(**sums)
+    return pieces.group_by("customer_id", **keys).aggregate(**sums)
 
 
 def _under_first_day(pieces: ir.Table) -> ir.Table:
@@ -243,14 +249,19 @@ def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], to_keep: bool
     """What was bought by category, or done by channel, on each day."""
     if name not in events.columns:
         return None
-    own = [PURCHASE] if name == "category" else [kind for kind, who in kinds.items() if who == "customer"]
+    own = [kind for kind, who in kinds.items() if who == "customer" and (name != "category" or kind != RETURN)]
     rows = events.filter(events.event.isin(own) & events[name].notnull())
     count, money = "lines" if name == "category" else "own_events", name == "category" and "amount" in events.columns
     if not to_keep:
-        amount = {"amount": rows.amount.cast(MONEY).fill_null(0)} if money else {}
+        amount = {"amount": _weight(rows)} if money else {}
         return rows.select("customer_id", "day", name, **{count: ibis.literal(1).cast("int64")}, **amount)
-    amount = {"amount": _sum(rows.amount, None)} if money else {}
+    amount = {"amount": _sum(_weight(rows), None)} if money else {}
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
+
+
+def _weight(rows: ir.Table) -> ir.DecimalColumn:
+    """What an event weighs in its category: the amount of a purchase, and one for what is done without money."""
+    return (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY).fill_null(0), ibis.literal(1).cast(MONEY))
 
 
 def _added(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:

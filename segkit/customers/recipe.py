@@ -71,9 +71,11 @@ class Recipe:
                 found.append((position, value))
         return found
 
-    def amount(self, event: Mapping[str, Any]) -> int:
-        """The weight of a purchase in its category: its amount, or one where there is no money."""
-        return parts(event.get("amount")) if "amount" in self.columns else 1
+    def weight(self, event: Mapping[str, Any], *, bought: bool) -> int:
+        """What an event weighs in its category: the amount of a purchase, and one where there is no money."""
+        if "amount" not in self.columns:
+            return 1
+        return parts(event.get("amount")) if bought else parts(1)
 
 
 def recipe(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from segkit.customers.breadth import Breadth
-from segkit.customers.days import PURCHASE
+from segkit.customers.days import PURCHASE, RETURN
 from segkit.customers.maths import PlainMath
 from segkit.customers.recipe import SUMS_OF_BREADTH, UNIT, Changes, Recipe, week_day
 from segkit.errors import InputError
@@ -206,8 +206,9 @@ class Customer:
         recipe = self._recipe
         if day <= self._today - recipe.lookback_days:
             return
-        if bought and "category" in recipe.columns and event.get("category") is not None:
-            self._bought.add(day, event["category"], recipe.amount(event))
+        needed = own and (event.get("event") or PURCHASE) != RETURN
+        if needed and "category" in recipe.columns and event.get("category") is not None:
+            self._bought.add(day, event["category"], recipe.weight(event, bought=bought))
         if own and "channel" in recipe.columns and event.get("channel") is not None:
             self._by_channel.add(day, event["channel"], 1)
 

@@ -56,15 +56,16 @@ def customer_sums(days: Days, *, window: Window, channels: tuple[str, ...] = ())
         (days.rows.day < ibis.literal(window.as_of)) & (days.rows.until < ibis.literal(window.as_of))
     )
     inside = rows.filter(rows.day >= ibis.literal(window.start))
-    parts = [_first_ever(rows), _gaps(inside)]
+    parts = [_first_ever(rows)]
     if days.categories is not None:
         parts.append(_breadth(days.categories, window=window))
     if days.channels is not None and channels:
         parts.append(_by_channel(days.channels, window=window, channels=channels))
-    totals = _totals(inside, window=window)
-    table, names = totals, [name for name in totals.columns if name != "customer_id"]
+    rhythm, totals = _rhythm(inside, window=window), _totals(inside, window=window)
+    table = rhythm.inner_join(totals, "customer_id")
+    names = [name for name in table.columns if name != "customer_id"]
     for number, part in enumerate(parts):
-        table = table.left_join(part, totals.customer_id == part.customer_id, rname=f"{{name}}_{number}")
+        table = table.left_join(part, rhythm.customer_id == part.customer_id, rname=f"{{name}}_{number}")
         names += [name for name in part.columns if name != "customer_id"]
     if f"n_{PURCHASE}" not in days.rows.columns:
         names = [name for name in names if name not in WITHOUT_PURCHASES]
@@ -97,16 +98,11 @@ def weekday(number: ir.IntegerValue) -> ir.IntegerValue:
 
 
 def _totals(rows: ir.Table, *, window: Window) -> ir.Table:
-    own = rows.own_events > 0
     recent = rows.day >= ibis.literal(window.recent_start)
     of_week = weekday(rows.day.epoch_days().cast("int64"))
     sums = {name: rows[name].sum().cast("decimal(38, 8)" if name == "amount_squared" else ADDED_UP)
             for name in rows.columns if name not in DAY_KEYS}  # fmt: skip
     sums |= {
-        "active_days": rows.count(where=own),
-        "first_day": rows.day.min(where=own).epoch_days(),
-        "last_day": rows.day.max(where=own).epoch_days(),
-        "recent_active_days": rows.count(where=own & recent),
         "weekend_occasions": rows.occasions.sum(where=of_week >= 5),
     }
     sums |= {f"recent_{name}": rows[name].sum(where=recent) for name in RECENT if name in rows.columns}
@@ -117,21 +113,27 @@ def _totals(rows: ir.Table, *, window: Window) -> ir.Table:
     if "amount" in rows.columns:
         net = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()
         sums["spend"] = net
-    table = rows.group_by("customer_id").aggregate(**sums)
-    return table.filter(table.active_days > 0)
+    return rows.group_by("customer_id").aggregate(**sums)
 
 
 def _first_ever(rows: ir.Table) -> ir.Table:
     return rows.filter(rows.own_events > 0).group_by("customer_id").aggregate(first_ever=rows.day.min().epoch_days())
 
 
-def _gaps(rows: ir.Table) -> ir.Table:
-    """Squares and the longest of the gaps between active days."""
-    own = rows.filter(rows.own_events > 0)
-    number = own.select("customer_id", number=own.day.epoch_days().cast("int64"))
-    before = number.number.lag().over(group_by=number.customer_id, order_by=number.number)
-    gaps = number.mutate(gap=number.number - before)
-    return gaps.group_by("customer_id").aggregate(gap_squared=(gaps.gap * gaps.gap).sum(), longest_gap=gaps.gap.max())
+def _rhythm(rows: ir.Table, *, window: Window) -> ir.Table:
+    """Of those with any: days with events of their own, and of the gaps between them the sum of squares and the longest."""
+    number = rows.day.epoch_days().cast("int64")
+    days = rows.filter(rows.own_events > 0).select("customer_id", number=number).distinct()
+    before = days.number.lag().over(group_by=days.customer_id, order_by=days.number)
+    gaps = days.mutate(gap=days.number - before)
+    return gaps.group_by("customer_id").aggregate(
+        active_days=gaps.count(),
+        recent_active_days=gaps.count(where=gaps.number >= day_number(window.recent_start)),
+        first_day=gaps.number.min(),
+        last_day=gaps.number.max(),
+        gap_squared=(gaps.gap * gaps.gap).sum(),
+        longest_gap=gaps.gap.max(),
+    )
 
 
 def _breadth(categories: ir.Table, *, window: Window) -> ir.Table:

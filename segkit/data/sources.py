@@ -75,7 +75,8 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
     Takes  a source; its files are read lazily
     Gives  one row per event: customer_id text, timestamp UTC, day (local date), hour (local, 0-23), event text; and
            those of event_id, order_id, item, category, channel, campaign, text (all text), private_label (boolean),
-           quantity, amount, discount, cost (decimal, 4 places) that a table maps, null for those that lack them
+           quantity, amount, discount, cost (decimal, 4 places) that a table maps, null for those that lack them;
+           category is null for the kinds that show no needs (`needs` of the source)
 
     Raises
     ------
@@ -193,6 +194,9 @@ def _register(source: Source, *, con: ibis.BaseBackend) -> str:
     union = " union all by name ".join(
         f"select * from {quoted(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
     )
+    if "category" in wanted:
+        kinds = ", ".join("'" + kind.replace("'", "''") + "'" for kind in source.needs)
+        wanted[wanted.index("category")] = f"case when event in ({kinds}) then category end as category"
     con.con.execute(f"create view {quoted(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
     return prefix
 

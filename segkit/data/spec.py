@@ -70,6 +70,7 @@ class Source:
     customers: CustomerTable | None
     base: Path
     default_as_of: str | None = None
+    needs: tuple[str, ...] = ("purchase",)  # kinds whose categories show what customers need
     allow_set_aside: float = ALLOW_SET_ASIDE
     text: str = field(default="", repr=False)
 

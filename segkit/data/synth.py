@@ -243,6 +243,7 @@ def _source(scenario: str, world: dict, *, events: pd.DataFrame) -> dict:
         "timezone": ZONE,
         "as_of": last,
         "kinds": kinds,
+        **({"needs": ["feature_use"]} if "feature_use" in kinds else {}),
         "events": tables,
         "customers": people,
     }

@@ -20,7 +20,7 @@ from segkit.data.spec import (
 )
 from segkit.errors import SourceError
 
-SOURCE_KEYS = ("name", "timezone", "kinds", "events", "customers", "as_of", "allow_set_aside")
+SOURCE_KEYS = ("name", "timezone", "kinds", "events", "customers", "as_of", "allow_set_aside", "needs")
 FILE_KEYS = ("path", "database", "table", "columns", "where", "encoding", "delimiter", "decimal", "sheet")
 TABLE_KEYS = (*FILE_KEYS, "timezone", "lookups")
 LOOKUP_KEYS = ("path", "database", "table", "on", "encoding", "delimiter", "decimal", "sheet")
@@ -76,16 +76,18 @@ def parse_source(text: str, *, label: str, base: Path) -> Source:
     tables = tuple(
         _event_table(entry, timezone=timezone, where=f"{label}: events {n}") for n, entry in enumerate(events, start=1)
     )
+    kinds = _kinds(top.get("kinds"), where=label)
     customers, roles = _customer_table(top.get("customers"), where=f"{label}: customers")
     return Source(
         name=_name(top["name"], where=label),
         timezone=timezone,
-        kinds=_kinds(top.get("kinds"), where=label),
+        kinds=kinds,
         roles=roles,
         tables=tables,
         customers=customers,
         base=base,
         default_as_of=_as_of(top.get("as_of"), where=label),
+        needs=_needs(top.get("needs"), kinds=kinds, where=label),
         allow_set_aside=_share(top.get("allow_set_aside", ALLOW_SET_ASIDE), where=label),
         text=text,
     )
@@ -233,6 +235,20 @@ def _kinds(value: object, *, where: str) -> dict[str, str]:
         if actor not in ("customer", "company"):
             raise SourceError(f"{where}: kind {kind!r} is done by {actor!r}; it must be customer or company.")
     return {str(kind): str(actor) for kind, actor in kinds.items()}
+
+
+def _needs(value: object, *, kinds: dict[str, str], where: str) -> tuple[str, ...]:
+    """Kinds whose categories show what customers need: purchases, or where there are none all that customers do."""
+    own = [kind for kind, who in kinds.items() if who == "customer"]
+    if value is None:
+        return ("purchase",) if "purchase" in own else tuple(own)
+    asked = [value] if isinstance(value, str) else value
+    if not isinstance(asked, list) or not asked:
+        raise SourceError(f"{where}: needs lists kinds of event whose categories show needs, e.g. [feature_use].")
+    wrong = sorted(str(kind) for kind in asked if kind not in own)
+    if wrong:
+        raise SourceError(f"{where}: needs names {wrong}, no kinds that customers do.{nearest(wrong[0], own)}")
+    return tuple(str(kind) for kind in asked)
 
 
 def _zone(value: object, *, where: str) -> str:
