@@ -8,8 +8,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from segkit.customers.days import PURCHASE, RETURN, Measure, measures
 from segkit.customers.features import available
+from segkit.customers.orders import PURCHASE, RETURN, Measure, measures
 from segkit.customers.sums import MONDAY, RECENT, RECENT_PART, WEEKS, WITHOUT_PURCHASES
 from segkit.vocabulary import DAY_PARTS, WEEKDAYS
 

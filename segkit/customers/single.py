@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from segkit.customers.breadth import Breadth
-from segkit.customers.days import PURCHASE, RETURN
 from segkit.customers.maths import PlainMath
+from segkit.customers.orders import PURCHASE, RETURN
 from segkit.customers.recipe import SUMS_OF_BREADTH, UNIT, Changes, Recipe, week_day
 from segkit.errors import InputError
 

@@ -6,7 +6,8 @@ from datetime import date, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from segkit.customers.days import DAY_KEYS, PURCHASE, RETURN, Days
+from segkit.customers.days import DAY_KEYS, Days
+from segkit.customers.orders import PURCHASE, RETURN
 from segkit.vocabulary import WEEKDAYS
 
 RECENT_PART = 3  # "lately" is the last third of the lookback
@@ -121,7 +122,7 @@ def _first_ever(rows: ir.Table) -> ir.Table:
 
 
 def _rhythm(rows: ir.Table, *, window: Window) -> ir.Table:
-    """Of those with any: days with events of their own, and of the gaps between them the sum of squares and the longest."""
+    """Of those with any: days with events of their own; of the gaps between them the sum of squares and the longest."""
     number = rows.day.epoch_days().cast("int64")
     days = rows.filter(rows.own_events > 0).select("customer_id", number=number).distinct()
     before = days.number.lag().over(group_by=days.customer_id, order_by=days.number)

@@ -165,6 +165,21 @@ def profile_shown(profile: pd.DataFrame) -> pd.DataFrame:
     return profile.assign(shown=[_form(r.unit)(r.value) for r in profile.itertuples()])
 
 
+def needs_or_demographics(summary: Mapping[str, Any]) -> list[str]:
+    """Whether needs or demographics foretell more, for each measure, with the lead and its interval."""
+    told = []
+    for measure, of in (("spend", "how much is spent"), ("mix", "what is bought")):
+        name = f"blocks.needs_or_demographics.{measure}"
+        if summary.get(f"{name}_lead") is None:
+            why = summary.get(f"{name}.reason") or summary.get("blocks.reason") or "it was not tested"
+            told.append(f"Needs or demographics, for {of}: cannot tell ({why}).")
+        else:
+            told.append(
+                f"Needs or demographics, for {of}: {summary[name]} (lead in R² {_range(summary, f'{name}_lead')})."
+            )
+    return told
+
+
 def ledger_shown(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -> pd.DataFrame:
     """The ledger's rows of one run, with the names of the segments that are there."""
     rows = ledger[ledger["as_of"] == as_of].sort_values("segment", ignore_index=True)
