@@ -162,7 +162,7 @@ def _templates(look: str) -> dict[str, tuple[str, ...]]:
     return {
         "story": (
             size
-            + ", {revenue_share} of revenue) who come for {need_list}. {first_need} makes up {first_share} of what "
+            + ", {revenue_share} of revenue) who come for {need_list}; {first_need} makes up {first_share} of what "
             "they buy, against {first_others} elsewhere.",
             size + ", {revenue_share} of revenue).",
             size + ").",

@@ -20,6 +20,7 @@ from segkit.customers.orders import (
     exactly,
     of_one_day,
     pieces_of,
+    sum_of,
     under_first_day,
 )
 from segkit.data.store import Run

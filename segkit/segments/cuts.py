@@ -38,6 +38,20 @@ def make_cut(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> C
     return Cut(centres=centres[np.argsort(-centres[:, 0], kind="stable")], family=family)
 
 
+def without_crumbs(points: np.ndarray, cut: Cut, *, floor: int, fewest: int) -> Cut:
+    """Give up the smallest segments, one at a time, until each has enough customers or no more can be given up.
+
+    Takes  points: customers x axes; a cut finer than is wanted; floor: customers; fewest: segments to be left
+    """
+    centres = cut.centres
+    while len(centres) > fewest:
+        sizes = np.bincount(nearest(points, centres), minlength=len(centres))
+        if sizes.min() >= floor:
+            break
+        centres = np.delete(centres, int(sizes.argmin()), axis=0)
+    return Cut(centres=centres, family=cut.family)
+
+
 def bag_cuts(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Iterator[Cut]:
     """The same cut made on each bag alone: of its clusters, or of its customers with the weights of all bags."""
     kept = bags.kept()

@@ -34,12 +34,20 @@ def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcome
             "customer_share": groups.size() / len(joined),
             "revenue": revenue.round(2),
             "revenue_share": (revenue / revenue.sum()).round(9) if money and revenue.sum() > 0 else np.nan,
-            "margin": np.nan,
+            "margin": _margin(last, placed["segment"]),
             "orders": groups[often].sum().round().astype("int64"),
             "spend_now": spent.groupby(placed["segment"]).mean().round(6),
         }
     )
     return table.reset_index()
+
+
+def _margin(last: Outcomes, segment: pd.Series) -> pd.Series | float:
+    """Share of the purchases' amount that was left after their cost, in the last horizon; null without cost."""
+    if "cost" not in last.totals:
+        return np.nan
+    sums = last.totals[["amount", "cost"]].groupby(segment).sum()
+    return ((sums["amount"] - sums["cost"]) / sums["amount"].where(sums["amount"] > 0)).round(6)
 
 
 def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
@@ -63,5 +71,6 @@ def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
         came = totals.loc[members.index]
         empty.loc[segment, names[:3]] = proportion((came["active_days"] > 0).sum(), len(came))
         if "spend" in came:
-            empty.loc[segment, names[3:]] = mean(came["spend"])
+            middle, low, high = mean(came["spend"])
+            empty.loc[segment, names[3:]] = middle, max(low, min(middle, 0.0)), high  # nobody spends less than nothing
     return empty.round(6)

@@ -96,7 +96,7 @@ def compare(
 ) -> pd.DataFrame:
     """Judge segmentations on the same customers, and each against ours in pairs.
 
-    Takes  segmentations: name -> group of each customer (negative or missing: unknown, left out for that rival)
+    Takes  segmentations: name -> group of each customer (missing: unknown, left out for that rival)
     Gives  one row per name and measure: rival, measure, segments, customers, r2, low, high, and `lead`, `lead_low`,
            `lead_high`:
            ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.customers.outcomes import Outcomes
 from segkit.errors import BudgetError
 from segkit.segments.bags import Bags
-from segkit.segments.cuts import FAMILIES, Cut, bag_cuts, make_cut
+from segkit.segments.cuts import FAMILIES, Cut, bag_cuts, make_cut, without_crumbs
 from segkit.segments.judge import forward_r2
 from segkit.segments.place import nearest
 
@@ -54,6 +54,10 @@ def search(
     made = [cut for cut, (_, k) in zip(cuts, asked, strict=True) if len(cut.centres) == k]
     frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
     fits = frontier["smallest_share"] >= floor if len(frontier) else pd.Series(dtype=bool)
+    if not fits.any() and len(points) >= budget.fewest * PRIVACY_FLOOR:
+        made = _without_crumbs(points, bags, budget=budget, floor=floor)
+        frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
+        fits = frontier["smallest_share"] >= floor
     if not fits.any():
         raise BudgetError(_unmet(frontier, budget=budget, floor=floor, customers=len(points)))
     scores = frontier[["spend_r2", "mix_r2", "stability"]].clip(lower=0)
@@ -86,6 +90,14 @@ def segment_figures(bags: Bags, cut: Cut, number: np.ndarray) -> dict[str, float
             f"{name}.high": float(np.max(values)),
         }
     return figures
+
+
+def _without_crumbs(points: np.ndarray, bags: Bags, *, budget: Budget, floor: float) -> list[Cut]:
+    """For few customers: finer cuts, with their smallest segments given up until the others are large enough."""
+    most, least = 3 * budget.most, int(np.ceil(floor * len(points)))
+    finer = [make_cut(points, bags, family=f, segments=k) for f in budget.families for k in range(budget.fewest, most)]
+    cleared = [without_crumbs(points, cut, floor=least, fewest=budget.fewest) for cut in finer]
+    return [cut for cut in cleared if budget.fewest <= len(cut.centres) <= budget.most]
 
 
 def _try(

@@ -1,0 +1,123 @@
+"""Ids and names last; what became of each segment, and why a customer moved, is put down as it was."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segkit.data.store import Run, open_run
+from segkit.errors import InputError, RunError
+from segkit.segments.fit import Fit, Windows, fit_segments
+from segkit.segments.ledger import _events, _lasting_ids, carry_over, customer_moves, highest_id, lasting, lasting_names
+from segkit.segments.overrides import Overrides, apply_overrides, read_overrides
+from segkit.segments.place import model_arrays, place_points
+from segkit.segments.search import Budget
+
+NOTHING = Overrides(rename={}, merge={}, pin=())
+Plant = Callable[..., tuple[Windows, np.ndarray]]
+
+
+@pytest.fixture
+def planted_fit(planted_windows: Plant) -> tuple[Windows, Fit]:
+    windows, _ = planted_windows()
+    return windows, fit_segments(windows, budget=Budget(fewest=4, most=6), bags=4)
+
+
+def _shared(rows: dict[str, list[int]]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def test_a_segment_that_goes_on_keeps_its_id_and_a_new_one_gets_a_number_never_used() -> None:
+    ids, matched = _lasting_ids(_shared({"S01": [90, 5, 5], "S04": [2, 2, 96]}), count=3, used=9)
+    assert ids == ["S01", "S10", "S04"] and matched == {0: "S01", 2: "S04"}
+
+
+def test_same_split_merged_and_died_are_told_apart() -> None:
+    shared = _shared({"S01": [60, 40, 0], "S02": [0, 0, 50], "S03": [0, 0, 45], "S04": [4, 3, 3]})
+    ids, matched = _lasting_ids(shared, count=3, used=4)
+    events = _events(shared, ids=ids, matched=matched, as_of="2018-01-01").set_index("segment")
+    assert events["event"].to_dict() == {"S01": "same", "S05": "split", "S02": "same", "S03": "merged", "S04": "died"}
+    assert events.loc["S05", "other"] == "S01" and events.loc["S03", "other"] == "S02"
+    assert events.loc["S01", ["customers_before", "customers_after"]].tolist() == [100, 64]
+
+
+def test_a_move_is_put_down_to_the_customer_or_to_the_definition() -> None:
+    moves = customer_moves(
+        pd.Series({"a": "S01", "b": "S01", "c": "S01", "d": "S01", "gone": "S02"}),
+        pd.Series({"a": "S01", "b": "S02", "c": "S01", "d": "S02", "new": "S01"}),
+        pd.Series({"a": "S01", "b": "S02", "c": "S02", "d": "S03", "new": "S01"}),
+    )
+    assert dict(zip(moves["customer_id"], moves["cause"], strict=True)) == {
+        "a": "stayed", "b": "customer", "c": "definition", "d": "both", "gone": "left", "new": "joined",
+    }  # fmt: skip
+
+
+def test_a_refit_of_the_same_customers_carries_every_id_on(planted_fit: tuple[Windows, Fit]) -> None:
+    windows, fit = planted_fit
+    old = replace(fit.model, segments=tuple(f"S{i + 31}" for i in range(len(fit.model.segments))))
+    refit, standing, events = carry_over(fit, now=windows.now, old=old, used=50, as_of="2018-01-01")
+    assert refit.model.segments == old.segments and set(events["event"]) == {"same"}
+    assert standing.tolist() == [old.segments[i] for i in fit.number]
+
+
+def test_names_that_were_given_stay_and_a_newcomer_may_not_take_one() -> None:
+    names = lasting_names({"S01": "Fading beers", "S02": "Steady tea", "S09": "Steady wine"}, {"S01": "Steady wine"})
+    assert names == {"S01": "Steady wine", "S02": "Steady tea", "S09": "Steady wine S09"}
+
+
+def _finished(fit: Fit, *, folder: Path) -> Run:
+    run = open_run(folder, step="03_segments", outcome="building", as_of="2018-01-01")
+    first = lasting(fit, now=None, previous=None, overrides=NOTHING, as_of="2018-01-01")
+    placed = place_points(fit.model, fit.axes)
+    run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
+    run.write(first.ledger, "ledger")
+    (folder / "tables" / "segments.parquet").write_bytes(b"")
+    named = pd.DataFrame({"segment": fit.model.segments, "name": [f"Name {s}" for s in fit.model.segments]})
+    named.to_parquet(folder / "tables" / "segments.parquet")
+    arrays, meta = model_arrays(fit.model)
+    run.save_model(arrays, meta=meta)
+    return run
+
+
+def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[Windows, Fit], tmp_path: Path) -> None:
+    windows, fit = planted_fit
+    previous = _finished(fit, folder=tmp_path / "before")
+    decided = Overrides(rename={"S02": "Tea"}, merge={"S03": "S01"}, pin=("S04",))
+    after = lasting(fit, now=windows.now, previous=previous, overrides=decided, as_of="2018-02-01")
+    assert after.ledger["as_of"].value_counts().to_dict() == dict.fromkeys(
+        ("2018-01-01", "2018-02-01"), len(fit.model.segments)
+    )
+    assert highest_id(after.ledger) == len(fit.model.segments)
+    assert after.names["S02"] == "Tea" and after.names["S01"] == "Name S01"
+    placed = place_points(after.fit.model, after.fit.axes)["segment"]
+    assert (
+        "S03" not in set(placed) and after.moves is not None and set(after.moves["cause"]) <= {"stayed", "definition"}
+    )
+
+
+def test_a_previous_run_of_another_source_is_refused_by_name(planted_fit: tuple[Windows, Fit]) -> None:
+    windows, fit = planted_fit
+    old = replace(fit.model, space=replace(fit.model.space, features=("logins", *fit.model.space.features[1:])))
+    with pytest.raises(RunError, match=r"previous run: its model needs \['logins'\].*--previous none"):
+        carry_over(fit, now=windows.now, old=old, used=1, as_of="2018-01-01")
+
+
+def test_a_pinned_segment_keeps_the_middle_of_those_it_had(planted_fit: tuple[Windows, Fit]) -> None:
+    _, fit = planted_fit
+    standing = pd.Series(np.where(np.arange(len(fit.number)) < 30, "S01", "S02"), index=fit.axes.index)
+    pinned = apply_overrides(fit, Overrides(rename={}, merge={}, pin=("S01",)), standing=standing)
+    assert np.allclose(pinned.model.centres[0], fit.axes.iloc[:30].mean())
+
+
+def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple[Windows, Fit], tmp_path: Path) -> None:
+    _, fit = planted_fit
+    with pytest.raises(InputError, match=r"overrides: \['S99'\] are no segments"):
+        apply_overrides(fit, Overrides(rename={"S99": "x"}, merge={}, pin=()), standing=None)
+    assert read_overrides(tmp_path / "none.yaml") == NOTHING
+    for text, words in (("rename: [a", "not YAML"), ("renam: {S01: x}", "'renam'"), ("pin: S01", "pin lists ids")):
+        (tmp_path / "overrides.yaml").write_text(text)
+        with pytest.raises(InputError, match=words):
+            read_overrides(tmp_path / "overrides.yaml")
