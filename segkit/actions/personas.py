@@ -13,6 +13,7 @@ FADING_BELOW = 0.75  # expected active share, of that of all customers
 PRIVACY_FLOOR = 20  # customers; a smaller segment gets no story
 TERMS_TOLD = 3
 PLAIN = "broad range"
+SHORT = 24  # characters of two alternatives
 TOO_FEW = "Too few customers to tell a story of."
 UNSTABLE = (
     "This segment often dissolves when the search is repeated (stability {stability}): test before you build on it."
@@ -58,13 +59,15 @@ MEMBER_FACTS = (
 
 
 def tidy(term: str) -> str:
-    """A category as people would say it: lower case, the first of alternatives, no doubled spaces.
+    """A category as people would say it: lower case, two of its alternatives where they are short, else the first.
 
-    >>> tidy("FRZN MEAT/MEAT DINNERS"), tidy("SOFT DRINKS")
-    ('frzn meat', 'soft drinks')
+    >>> tidy("COUPON/MISC ITEMS"), tidy("BAKED BREAD/BUNS/ROLLS"), tidy("HOUSEHOLD CLEANING NEEDS/CARE"), tidy("/")
+    ('coupon & misc items', 'baked bread & buns', 'household cleaning needs', '/')
     """
-    first = term.split("/")[0].strip() or term
-    return " ".join(first.lower().replace("_", " ").split())
+    parts = [" ".join(part.lower().replace("_", " ").split()) for part in term.split("/")]
+    parts = [part for part in parts if part] or [term]
+    joined = " & ".join(parts[:2])
+    return joined if len(joined) <= SHORT else parts[0]
 
 
 def looks_of(segments: pd.DataFrame, *, features: pd.DataFrame, segment: pd.Series) -> pd.Series:

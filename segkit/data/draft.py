@@ -50,6 +50,7 @@ NAMES = {  # words in the name of a raw column -> contract column, the surest fi
         "session",
         "bestell",
         "beleg",
+        "bon",
     ),
     "event": ("eventtype", "eventname", "event", "action", "activity", "type"),
     "amount": (
@@ -75,6 +76,8 @@ NAMES = {  # words in the name of a raw column -> contract column, the surest fi
         "category",
         "department",
         "productgroup",
+        "warengruppe",
+        "kategorie",
         "description",
         "productname",
         "group",

@@ -127,5 +127,5 @@ def test_every_look_has_its_actions_and_every_action_renders(large: pd.DataFrame
 
 
 def test_names_of_categories_are_said_as_people_say_them() -> None:
-    assert tidy("FRZN  MEAT/MEAT DINNERS") == "frzn meat" and tidy("soft_drinks ") == "soft drinks"
+    assert tidy("FRZN  MEAT/MEAT DINNERS") == "frzn meat & meat dinners" and tidy("soft_drinks ") == "soft drinks"
     assert tidy("/") == "/"
