@@ -62,7 +62,7 @@ def pieces_of(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.
     Takes  events: contract columns, each event once
     Gives  orders that began and ended on one day, and the other events of a day: one row each, with sums and `slot`
            (hours
-           since 1970 of the first event of their own); and orders of several days, one row for each day (or None)
+           since 1970 of the first event of their own); and orders of several days, a row for each day (or None)
     """
     sums, never = _sums(events, kinds=kinds)
     bought = (events.event == PURCHASE).name("bought")
