@@ -165,6 +165,7 @@ def _added(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ..
     """Rows of the same key added up; what one of the two lacks is zero there (an absent key: null)."""
     if table is None or more is None:
         return more if table is None else table
+    table, more = _nullable(table), _nullable(more)
     schema = dict(more.schema()) | dict(table.schema())
     both = ibis.union(*(_aligned(part, schema=schema, keys=keys) for part in (table, more)))
     kept = [key for key in keys if key in schema]
@@ -175,10 +176,16 @@ def _added(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ..
 
 
 def _union(table: ir.Table, more: ir.Table) -> ir.Table:
-    return ibis.union(table, more.select(*table.columns))
+    return ibis.union(*(_nullable(part.select(*table.columns)) for part in (table, more)))
 
 
 def _aligned(table: ir.Table, *, schema: dict[str, dt.DataType], keys: tuple[str, ...]) -> ir.Table:
     lacks = {name: kind for name, kind in schema.items() if name not in table.columns}
     filled = {n: ibis.null(k) if n in (*keys, "slot") else ibis.literal(0).cast(k) for n, k in lacks.items()}
-    return table.mutate(**filled).select(*schema)
+    return _nullable(table.mutate(**filled).select(*schema))
+
+
+def _nullable(table: ir.Table) -> ir.Table:
+    """A database may promise that a column has no nulls; Ibis unites only tables that promise the same."""
+    promised = {name: kind.copy(nullable=True) for name, kind in table.schema().items() if not kind.nullable}
+    return table.cast(promised) if promised else table

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from segkit.customers.days import Days, build_days
 from segkit.customers.features import customer_features, features_expression
-from segkit.data.engine import open_engine
+from segkit.data.engine import carry, open_engine
 from segkit.errors import SourceError
 from tests import strategies as made
 from tests.customers.conftest import Spark, free_port
@@ -46,13 +46,23 @@ def test_a_spark_cluster_gives_what_duckdb_gives(
     _same_features(pd.read_parquet(folder / "features.parquet"), here)
 
 
-def test_postgres_gives_what_duckdb_gives(postgres: str, large: made.Events) -> None:
+def test_postgres_gives_what_duckdb_gives(postgres: str, large: made.Events, tmp_path: Path) -> None:
     con = open_engine(postgres)
-    days = build_days(con.create_table("events", large.arrow()), kinds=made.KINDS)
+    read = ibis.duckdb.connect().create_table("events", large.arrow())
+    days = build_days(carry(read, to=con, folder=tmp_path, name="events"), kinds=made.KINDS)
     here = build_days(large.table(), kinds=made.KINDS)
     _same_state(days, here)
     _same_features(features_expression(days, **ASKED).to_pandas(), here)
     con.disconnect()
+
+
+def test_a_table_is_carried_to_another_engine_and_stays_where_it_is_on_its_own(tmp_path: Path) -> None:
+    one, other = open_engine("duckdb"), open_engine("duckdb")
+    table = one.create_table("t", pd.DataFrame({"name": ["l'œuf", None], "value": [1, 2]}))
+    assert carry(table, to=one, folder=tmp_path, name="t") is table
+    there = carry(table, to=other, folder=tmp_path, name="t")
+    assert there.get_backend() is other
+    pd.testing.assert_frame_equal(there.to_pandas(), table.to_pandas())
 
 
 def test_an_engine_that_means_nothing_is_refused() -> None:
