@@ -21,6 +21,7 @@ def introduce(
     features: pd.DataFrame,
     segment: pd.Series,
     needs: pd.DataFrame,
+    signals: pd.DataFrame | None = None,
     horizon_days: int,
 ) -> pd.DataFrame:
     """Put the segment table together.
@@ -32,13 +33,14 @@ def introduce(
     Parameters
     ----------
     ids : segment of each centre that the refits were compared on, in their order
+    signals : of `signals.segment_signals`: habits that name a segment of which no need is known
     names : names that stay, by segment: of earlier runs, or decided by a person
     """
     table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
     table = table.merge(_held(stability, ids=ids), on="segment", how="left", validate="one_to_one")
     table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
     looks = looks_of(table, features=features, segment=segment)
-    named = name_segments(looks, needs)
+    named = name_segments(looks, needs, habits=signals)
     named["name"] = named.index.map(lasting_names(named["name"].to_dict(), names or {}))
     table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
     facts = segment_facts(table, features=features, segment=segment, needs=needs, horizon_days=horizon_days)

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.facts import PLACEHOLDER, Fact, render
-from segkit.vocabulary import describe
+from segkit.vocabulary import block_of, describe
 
 OFTEN, SELDOM = 2 / 3, 1 / 3  # of the segments, ranked: the upper third comes often, the lower seldom
 FADING_BELOW = 0.75  # expected active share, of that of all customers
 PRIVACY_FLOOR = 20  # customers; a smaller segment gets no story
 TERMS_TOLD = 3
 PLAIN = "broad range"
+SAID_OTHERWISE = ("rfm", "rhythm", "lifecycle")  # blocks of features that a look tells already
 SHORT = 24  # characters of two alternatives
 TOO_FEW = "Too few customers to tell a story of."
 UNSTABLE = (
@@ -93,18 +94,22 @@ def segment_looks(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
     return looks
 
 
-def name_segments(looks: pd.Series, needs: pd.DataFrame) -> pd.DataFrame:
+def name_segments(looks: pd.Series, needs: pd.DataFrame, *, habits: pd.DataFrame | None = None) -> pd.DataFrame:
     """A short, unique name and the need in a few words for each segment; no demographics, no judgement.
 
     Takes  looks by segment; needs as `signals.segment_needs`
     Gives  indexed by segment: name, need
+
+    Parameters
+    ----------
+    habits : as `signals.segment_signals`; what sets a segment apart names it where no need is known of it
     """
     told = (
         needs.groupby("segment")["term"].apply(lambda t: list(dict.fromkeys(tidy(x) for x in t))) if len(needs) else {}
     )
     rows, taken = {}, set()
     for segment in looks.index:
-        terms = told.get(segment, []) if len(needs) else []
+        terms = (told.get(segment, []) if len(needs) else []) or _habits(habits, segment=segment)
         name = _unique(RHYTHM_WORDS[looks[segment]], terms, taken=taken, segment=segment)
         rows[segment] = (name, _joined(terms[:TERMS_TOLD]) or PLAIN)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["name", "need"]).rename_axis("segment")
@@ -216,6 +221,15 @@ def _need_facts(segment: str, needs: pd.DataFrame) -> list[Fact]:
         Fact("first_share", segment, first["share"], "share", "mean share of the first need in what members bought"),
         Fact("first_others", segment, first["others"], "share", "the same for everyone else"),
     ]
+
+
+def _habits(signals: pd.DataFrame | None, *, segment: str) -> list[str]:
+    """The strongest habits of a segment in words; how much and how often is in the name already."""
+    if signals is None:
+        return []
+    own = signals[(signals["segment"] == segment) & ~signals["feature"].map(block_of).isin(SAID_OTHERWISE)]
+    clear = own[(own["effect_low"] > 0) | (own["effect_high"] < 0)]
+    return list(dict.fromkeys(clear["words"]))[:TERMS_TOLD]
 
 
 def _joined(terms: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from segkit.pages.maps import place_labels
 
 MEASURES = {"spend": "Next spend foreseen (R²)", "mix": "Next mix foreseen (R²)", "active": "Active next foreseen (R²)"}
 UNSTABLE, REPRODUCIBLE = 0.5, 0.6  # DESIGN: unstable below, reproducible from
+UPWARDS = {"mix": "Next mix explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
 
 
 def blocks(table: pd.DataFrame, *, measures: tuple[str, ...] = ("spend", "mix")) -> Figure:
@@ -74,35 +75,39 @@ def frontier(table: pd.DataFrame) -> Figure:
 
 
 def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
-    """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals.
+    """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals. Where no
+    mix is known, who is active at all is drawn upwards instead.
 
-    Takes  rivals: rival, label, spend_r2, spend_low, spend_high, mix_r2, mix_low, mix_high
+    Takes  rivals: rival, label, spend_r2, spend_low, spend_high, and the same of mix and active
 
     Parameters
     ----------
     ours : the rival that is this run's segments; drawn in the accent
     """
-    known = rivals[rivals["spend_r2"].notna() & rivals["mix_r2"].notna()]
+    up = "mix" if rivals["mix_r2"].notna().any() else "active"
+    known = rivals[rivals["spend_r2"].notna() & rivals[f"{up}_r2"].notna()]
     with style():
         figure, axes = one_panel(height=4.4)
         for row in known.to_dict("records"):
             own = row["rival"] == ours
             colour = ACCENT if own else QUIET
-            x, y = row["spend_r2"], row["mix_r2"]
+            x, y = row["spend_r2"], row[f"{up}_r2"]
             axes.plot(
                 [row["spend_low"], row["spend_high"]], [y, y], color=colour, linewidth=1.2, alpha=1 if own else 0.45
             )
-            axes.plot([x, x], [row["mix_low"], row["mix_high"]], color=colour, linewidth=1.2, alpha=1 if own else 0.45)
+            axes.plot(
+                [x, x], [row[f"{up}_low"], row[f"{up}_high"]], color=colour, linewidth=1.2, alpha=1 if own else 0.45
+            )
             axes.scatter([x], [y], s=80 if own else 34, color=colour, zorder=3)
         axes.set_xlabel("Next spend explained (adjusted R²)")
-        axes.set_ylabel("Next mix explained (adjusted R²)")
+        axes.set_ylabel(UPWARDS[up])
         axes.margins(0.12)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         texts = place_labels(
-            axes, anchors=list(zip(known["spend_r2"], known["mix_r2"], strict=True)), labels=list(known["label"])
+            axes, anchors=list(zip(known["spend_r2"], known[f"{up}_r2"], strict=True)), labels=list(known["label"])
         )
         for text, rival in zip(texts, known["rival"], strict=True):
             text.set(color=ACCENT if rival == ours else INK, fontweight="bold" if rival == ours else "regular")

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,22 +100,19 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server in a folder of its own; root may not run one, so the user postgres does."""
     if not BINARIES or shutil.which("initdb", path=str(BINARIES[-1])) is None:
         missing("PostgreSQL is not installed (Debian: postgresql)")
     if find_spec("psycopg") is None:
         missing("psycopg is not installed")
-    home, port = tmp_path_factory.mktemp("postgres"), free_port()
+    home, port = Path(tempfile.mkdtemp(prefix="segkit-postgres-")), free_port()  # pytest's own are root's alone
     data, as_user = home / "data", []
     if os.geteuid() == 0:
         if shutil.which("runuser") is None:
             missing("PostgreSQL does not run as root, and there is no runuser")
         as_user = ["runuser", "-u", "postgres", "--"]
         shutil.chown(home, "postgres")
-        for folder in list(home.parents)[:3]:
-            if str(folder).startswith("/tmp/"):
-                folder.chmod(folder.stat().st_mode | 0o011)
     run = [*as_user, str(BINARIES[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8"]
     subprocess.run(run, check=True, capture_output=True, cwd=home)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
@@ -124,3 +122,4 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     yield f"postgres://postgres@127.0.0.1:{port}/postgres"
     subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=home)
+    shutil.rmtree(home, ignore_errors=True)
