@@ -68,6 +68,15 @@ def score(value: float | None) -> str:
     return NOTHING if is_missing(value) else _fixed(float(value), 2)
 
 
+def fine(value: float | None) -> str:
+    """A small score, with three decimals.
+
+    >>> fine(0.0551)
+    '0.055'
+    """
+    return NOTHING if is_missing(value) else _fixed(float(value), 3)
+
+
 def interval(value: float | None, low: float | None, high: float | None, *, form: Any = score) -> str:
     """A value with its range: 0.51 [0.48, 0.54]; the value alone where the range is unknown.
 
