@@ -1,11 +1,11 @@
 """Sentences that a page says of its run: computed from the tables, so that next week's run does not make them false."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from segkit.numbers import count, interval, is_missing, number, score, share
+from segkit.numbers import count, fine, interval, is_missing, number, score, share
 
 LEDGER_HEADINGS = {
     "segment": "Segment",
@@ -74,7 +74,7 @@ def _foresight(summary: Mapping[str, Any]) -> str:
         return f"Whether they foresee anything is not known: {summary.get('forward.reason') or 'it was not tested'}."
     spend = _range(summary, "forward.spend_r2")
     mix = (
-        f", and {_range(summary, 'forward.mix_r2')} of what is bought"
+        f", and {_range(summary, 'forward.mix_r2', form=fine)} of what is bought"
         if summary.get("forward.mix_r2") is not None
         else ""
     )
@@ -110,8 +110,8 @@ def _structure(summary: Mapping[str, Any]) -> str:
     return f"No structure beyond chance: {against}. The segments are useful cuts through a continuum, not groups apart."
 
 
-def _range(summary: Mapping[str, Any], name: str) -> str:
-    return interval(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"))
+def _range(summary: Mapping[str, Any], name: str, *, form: Callable[[float], str] = score) -> str:
+    return interval(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"), form=form)
 
 
 def _action(row: Mapping[str, Any]) -> str:
@@ -210,7 +210,7 @@ def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:
     """The rivals with each score and its interval as text."""
     shown = {
         m: [
-            interval(v, low, high)
+            interval(v, low, high, form=fine if m == "mix" else score)
             for v, low, high in zip(rivals[f"{m}_r2"], rivals[f"{m}_low"], rivals[f"{m}_high"], strict=True)
         ]
         for m in ("spend", "mix", "active")
