@@ -31,7 +31,19 @@ SORT_KEYS = ("customer_id", "day", "category")  # of tables that are streamed to
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same arrays give the same bytes
 MAKERS = {  # table -> the notebook that writes it
     **dict.fromkeys(
-        ("days", "day_categories", "profile", "kpis", "activity", "retention", "features", "dormant", "people"),
+        (
+            "days",
+            "day_categories",
+            "day_channels",
+            "day_orders",
+            "profile",
+            "kpis",
+            "activity",
+            "retention",
+            "features",
+            "dormant",
+            "people",
+        ),
         "01_profile",
     ),
     **dict.fromkeys(("anticipation", "foresight", "map"), "02_embed"),

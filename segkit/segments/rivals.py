@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.cluster import KMeans
 
 from segkit.customers.features import Signals
+from segkit.vocabulary import is_in_space
 
 LABELS = {
     "ours": "micro-segments",
@@ -35,7 +36,8 @@ def rivals(now: Signals, *, axes: pd.DataFrame, count: int, seed: int = 7) -> di
     found = {"rfm25": quintiles[0] * 5 + quintiles[1]}
     if "spend" in f:
         found["rfm125"] = found["rfm25"] * 5 + _quantiles(f["spend"])
-    scaled = np.log1p(f.clip(lower=0)).to_numpy()
+    behaviour = f[[name for name in f.columns if is_in_space(name)]]
+    scaled = np.log1p(behaviour.clip(lower=0)).to_numpy()
     spread = scaled.std(axis=0)
     scaled = (scaled - scaled.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     found["kmeans"] = KMeans(count, n_init=5, random_state=seed).fit_predict(scaled)
