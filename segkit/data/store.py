@@ -1,14 +1,10 @@
 """Run folders: the only place that writes them, so that a run is read-only once done, and byte-equal when repeated."""
 
 import io
-import json
-import math
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,14 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import schema
+from segkit.data.plain import npz_bytes, plain, read_json, write_bytes, write_json
 from segkit.errors import RunError
 
-DECIMALS = 6  # of the floats in summary.json
 FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 ROWS_AT_ONCE = 1_000_000  # a row group of a streamed table
 SORT_KEYS = ("customer_id", "day", "category")  # of tables that are streamed to their file
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same arrays give the same bytes
 MAKERS = {  # table -> the notebook that writes it
     **dict.fromkeys(
         (
@@ -70,7 +65,7 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """Everything in run.json: parameters, source, previous, versions, steps, tables, outcome."""
-        return _read_json(self.path / "run.json")
+        return read_json(self.path / "run.json")
 
     def parameters(self) -> dict[str, Any]:
         """What the run was made with: source, as_of (ISO date, never empty), lookback_days, horizon_days, seed, ..."""
@@ -125,7 +120,7 @@ class Run:
         arrow = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
         buffer = io.BytesIO()
         pq.write_table(arrow, buffer, compression="zstd")
-        _write_bytes(self._table_path(name), buffer.getvalue())
+        write_bytes(self._table_path(name), buffer.getvalue())
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
     def note(self, figures: Mapping[str, Any]) -> None:
@@ -137,13 +132,13 @@ class Run:
         bad = sorted(name for name in figures if not FIGURE_NAME.fullmatch(name))
         if bad:
             raise RunError(f"summary: {bad} are not flat names such as 'forward.spend_r2'. Rename them.")
-        merged = {**self.summary(), **{name: _plain(value) for name, value in figures.items()}}
-        _write_json(self.path / "summary.json", merged)
+        merged = {**self.summary(), **{name: plain(value) for name, value in figures.items()}}
+        write_json(self.path / "summary.json", merged)
 
     def summary(self) -> dict[str, Any]:
         """The headline numbers noted so far: flat names, floats rounded to six decimals."""
         path = self.path / "summary.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def save_model(self, arrays: Mapping[str, np.ndarray], *, meta: Mapping[str, Any] | None = None) -> None:
         """Keep what is needed to place a customer: model/arrays.npz and model/model.json; nothing executable.
@@ -156,8 +151,8 @@ class Run:
             raise RunError(
                 f"model: the arrays {objects} hold Python objects. Give them a number or fixed-width text type."
             )
-        _write_bytes(self.path / "model" / "arrays.npz", _npz(arrays))
-        _write_json(self.path / "model" / "model.json", dict(meta or {}))
+        write_bytes(self.path / "model" / "arrays.npz", npz_bytes(arrays))
+        write_json(self.path / "model" / "model.json", dict(meta or {}))
 
     def load_model(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays by name and the meta that save_model kept."""
@@ -165,15 +160,15 @@ class Run:
         if not (folder / "arrays.npz").is_file():
             raise RunError(f"{self.path.name}: there is no model. Run 03_segments on this run folder first.")
         with np.load(folder / "arrays.npz", allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}, _read_json(folder / "model.json")
+            return {name: held[name] for name in held.files}, read_json(folder / "model.json")
 
     def update(self, **fields: Any) -> None:
         """Replace top-level fields of run.json."""
-        _write_json(self.path / "run.json", {**self.record(), **fields})
+        write_json(self.path / "run.json", {**self.record(), **fields})
 
     def write_text(self, text: str, name: str) -> Path:
         """Keep a page or another text file of the run (UTF-8); gives its path."""
-        _write_bytes(self.path / name, text.encode("utf-8"))
+        write_bytes(self.path / name, text.encode("utf-8"))
         return self.path / name
 
     def _write_expression(self, table: ir.Table, name: str) -> None:
@@ -235,7 +230,7 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
     if not (path / "run.json").is_file():
         if path.is_dir() and any(path.iterdir()):
             raise RunError(f"{path}: the folder holds files but no run.json, so it is not a run. Give another folder.")
-        _write_json(path / "run.json", {"parameters": parameters, "tables": {}, "steps": {}, "outcome": outcome})
+        write_json(path / "run.json", {"parameters": parameters, "tables": {}, "steps": {}, "outcome": outcome})
     run = Run(path, step)
     run._refuse_if_finished()
     held = run.parameters()
@@ -262,49 +257,3 @@ def _batches(table: ir.Table) -> pa.RecordBatchReader:
 def _engine() -> ibis.BaseBackend:
     """The DuckDB connection that reads the tables of runs; it holds nothing."""
     return ibis.duckdb.connect()
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of an npz file: names sorted, dates fixed."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(arrays):
-            member = zipfile.ZipInfo(f"{name}.npy", date_time=ZIP_DATE)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(arrays[name]), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: floats rounded, not-a-number and infinity as None, dates as ISO text."""
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, date):
-        return value.isoformat()
-    number = float(value)
-    return round(number, DECIMALS) if math.isfinite(number) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: cannot be read as JSON ({error}). The run is broken: make a new one.") from error
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    _write_bytes(path, (text + "\n").encode("utf-8"))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
