@@ -10,6 +10,7 @@ import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
+from segkit.errors import InputError
 
 OPTIONAL = {  # contract column -> what it would add
     "order_id": "orders told apart within a day",
@@ -25,6 +26,7 @@ OPTIONAL = {  # contract column -> what it would add
     "text": "what they say in their own words",
 }
 DESCRIBING = ("demographic", "geographic", "survey", "current_segment", "consent")
+FEWEST_CUSTOMERS = 2 * 20
 FEW_CUSTOMERS = 12 * 20  # segments times the privacy floor
 LOW_REPEAT = 0.2  # share of customers with more than one active day
 CONCENTRATED = 0.5  # share of revenue with the top hundredth of customers
@@ -150,6 +152,27 @@ def shown_people(people: ir.Table, *, roles: dict[str, str]) -> pd.DataFrame:
     """What is known of customers and may describe groups of them; identifiers stay in the source."""
     kept = sorted(name for name, role in roles.items() if role in DESCRIBING)
     return people.select("customer_id", *kept).to_pandas().sort_values("customer_id", ignore_index=True)
+
+
+def refuse_hopeless(table: pd.DataFrame) -> None:
+    """Stop where nothing can be foreseen; from the table of `profile`.
+
+    Raises
+    ------
+    InputError : fewer customers than two segments of the privacy floor need, or nobody came on a second day
+    """
+    value = table.set_index("item")["value"]
+    active, known = value["active in the lookback"], value["customers with events of their own"]
+    if active < FEWEST_CUSTOMERS:
+        raise InputError(
+            f"events: {active:,.0f} of {known:,.0f} customers were active in the lookback; "
+            f"twelve segments of twenty need {FEW_CUSTOMERS}. Give a longer lookback, or more customers."
+        )
+    if value["seen on more than one day"] == 0:
+        raise InputError(
+            f"events: none of {known:,.0f} customers was seen on more than one day, so no habit can be learnt. "
+            f"Check the column of the timestamp, or give a longer history."
+        )
 
 
 def verdict(table: pd.DataFrame) -> Verdict:

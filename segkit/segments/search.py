@@ -48,6 +48,13 @@ def search(
     ------
     BudgetError : no count within the budget keeps every segment large enough; says which limit binds
     """
+    needed = budget.fewest * PRIVACY_FLOOR
+    if len(points) < needed and budget.smallest_share > 0:
+        raise BudgetError(
+            f"segments: {len(points):,} customers are too few; "
+            f"{budget.fewest} segments of {PRIVACY_FLOOR} need {needed}. "
+            f"Ask for fewer segments (segments_min), or give a longer lookback."
+        )
     floor = max(PRIVACY_FLOOR / len(points), budget.smallest_share) if budget.smallest_share > 0 else 0.0
     asked = [(family, k) for family in budget.families for k in range(budget.fewest, budget.most + 1)]
     cuts = [make_cut(points, bags, family=family, segments=k) for family, k in asked]

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from segkit.customers import profile as profiling
+from segkit.customers.profile import refuse_hopeless
+from segkit.errors import InputError
 from segkit.schema import check
 
 KINDS = {"purchase": "customer", "mail": "company"}
@@ -158,3 +160,13 @@ def test_identifiers_and_columns_without_a_use_stay_in_the_source(make_events: C
     people = ibis.memtable({"customer_id": ["b", "a"], "age": [3, 4], "mail": ["x@y", "z@y"], "why": [0, 1]})
     shown: Any = profiling.shown_people(people, roles={"age": "demographic", "mail": "identifier", "why": "ignore"})
     assert shown.to_dict("list") == {"customer_id": ["a", "b"], "age": [4, 3]}
+
+
+def test_nothing_to_foresee_is_refused_with_the_count() -> None:
+    rows = {"active in the lookback": 1.0, "customers with events of their own": 3.0, "seen on more than one day": 0.5}
+    table = pd.DataFrame({"item": list(rows), "value": list(rows.values())})
+    with pytest.raises(InputError, match="1 of 3 customers .*twelve segments of twenty need 240"):
+        refuse_hopeless(table)
+    table["value"] = [600.0, 600.0, 0.0]
+    with pytest.raises(InputError, match="none of 600 customers was seen on more than one day"):
+        refuse_hopeless(table)
