@@ -59,12 +59,16 @@ def search(
     asked = [(family, k) for family in budget.families for k in range(budget.fewest, budget.most + 1)]
     cuts = [make_cut(points, bags, family=family, segments=k) for family, k in asked]
     made = [cut for cut, (_, k) in zip(cuts, asked, strict=True) if len(cut.centres) == k]
+    if not made and budget.smallest_share <= 0:
+        made = [cut for cut in cuts if len(cut.centres) > 1]  # a refit takes what its bags hold
     frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
     fits = frontier["smallest_share"] >= floor if len(frontier) else pd.Series(dtype=bool)
-    if not fits.any() and len(points) >= budget.fewest * PRIVACY_FLOOR:
-        made = _without_crumbs(points, bags, budget=budget, floor=floor)
-        frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
-        fits = frontier["smallest_share"] >= floor
+    if not fits.any() and budget.smallest_share > 0:
+        finer = _without_crumbs(points, bags, budget=budget, floor=floor)
+        if finer:
+            made = finer
+            frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
+            fits = frontier["smallest_share"] >= floor
     if not fits.any():
         raise BudgetError(_unmet(frontier, budget=budget, floor=floor, customers=len(points)))
     scores = frontier[["spend_r2", "mix_r2", "stability"]].clip(lower=0)

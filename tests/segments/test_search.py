@@ -152,3 +152,16 @@ def test_figures_carry_the_range_over_the_bags(blobs: tuple, blob_bags: Bags) ->
     for name in ("segments.hdbscan_ari", "segments.noise_share"):
         assert 0 <= figures[f"{name}.low"] <= figures[name] <= figures[f"{name}.high"] <= 1
     assert figures["segments.hdbscan_ari"] > 0.9
+
+
+def test_a_refit_takes_what_its_bags_hold(blobs: tuple, blob_bags: Bags) -> None:
+    one_bag = blob_bags.bag_of == 0
+    few = Bags(
+        centres=blob_bags.centres[one_bag],
+        sizes=blob_bags.sizes[one_bag],
+        bag_of=blob_bags.bag_of[one_bag],
+        labels=blob_bags.labels[:, :1],
+    )
+    count = int(one_bag.sum()) + 5
+    cut, _ = unknown(blobs[0], few, Budget(fewest=count, most=count, smallest_share=0.0, families=("joined",)))
+    assert len(cut.centres) == one_bag.sum()
