@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.customers.anticipate import anticipate
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
-from segkit.segments.fit import Windows, _only, fit_segments, space_for, windows_at
+from segkit.segments.fit import Windows, fit_segments, only_customers, space_for, windows_at
 from segkit.segments.place import nearest
 from segkit.segments.rivals import known_groups
 from segkit.segments.search import Budget
@@ -47,7 +47,7 @@ def kmeans_stability(windows: Windows, *, count: int, fits: int, seed: int = 7) 
     for i in range(fits):
         rng = np.random.default_rng([seed, 1000 + i])
         keep = everyone[np.sort(rng.permutation(len(everyone))[: int(SUBSAMPLE * len(everyone))])]
-        seen = _only(windows, keep)
+        seen = only_customers(windows, keep)
         space = space_for(seen, seed=seed)
         centres = KMeans(count, n_init=10, random_state=i).fit(anticipate(space, seen.now).axes).cluster_centers_
         labels.append(nearest(anticipate(space, windows.now).axes.to_numpy(), centres))

@@ -101,7 +101,7 @@ def fit_segments(
     seed : the same seed gives the same segments on one machine
     """
     budget = budget or Budget()
-    seen = windows if keep is None else _only(windows, keep)
+    seen = windows if keep is None else only_customers(windows, keep)
     space = space or space_for(seen, seed=seed)
     axes = anticipate(space, windows.now).axes
     points = anticipate(space, seen.now).axes.to_numpy() if keep is not None else axes.to_numpy()
@@ -128,7 +128,8 @@ def _model(space: Space, cut: Cut, bags: Bags) -> SegmentModel:
     )
 
 
-def _only(windows: Windows, keep: pd.Index) -> Windows:
+def only_customers(windows: Windows, keep: pd.Index) -> Windows:
+    """The same windows for some customers, by id."""
     now = windows.now.rows(windows.now.features.index.isin(keep))
     if windows.then is None or windows.came is None:
         return Windows(now=now, then=None, came=None)
