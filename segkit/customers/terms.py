@@ -15,6 +15,15 @@ def are_free_text(names: list[str]) -> bool:
     return len(names) > MOST_CATEGORIES
 
 
+def words_of(name: str) -> list[str]:
+    """The distinct words of a category's name, in lower case, sorted.
+
+    >>> words_of("RED wine, 2 x red")
+    ['red', 'wine']
+    """
+    return sorted({word.lower() for word in WORD.findall(name)})
+
+
 def term_weights(weights: sparse.csr_array, names: list[str], *, words: bool) -> tuple[sparse.csr_array, list[str]]:
     """Sum what was bought by category into what was bought by term.
 
@@ -27,11 +36,11 @@ def term_weights(weights: sparse.csr_array, names: list[str], *, words: bool) ->
     """
     if not words:
         return weights, list(names)
-    split = [sorted({w.lower() for w in WORD.findall(name)}) for name in names]
-    terms = sorted({w for words_of in split for w in words_of})
+    split = [words_of(name) for name in names]
+    terms = sorted({word for found in split for word in found})
     position = {term: i for i, term in enumerate(terms)}
     rows = np.repeat(np.arange(len(names)), [len(s) for s in split])
-    columns = np.array([position[w] for words_of in split for w in words_of], dtype=int)
+    columns = np.array([position[word] for found in split for word in found], dtype=int)
     spread = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(names), len(terms)))
     return weights @ spread, terms
 

@@ -10,7 +10,7 @@ import pytest
 from segkit.customers.anticipate import learn_space
 from segkit.data.store import load_run, open_run
 from segkit.segments import place as placing
-from segkit.segments.place import SegmentModel, agreement, model_arrays, model_from, nearest, place, place_points
+from segkit.segments.place import TIE, SegmentModel, agreement, model_arrays, model_from, nearest, place, place_points
 
 
 @pytest.fixture
@@ -32,6 +32,12 @@ def test_nearest_centre_wins_and_of_equally_near_ones_the_first() -> None:
     centres = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 0.0]])
     points = np.array([[0.9, 0.0], [1.0, 5.0], [1.1, 0.0], [0.0, 0.0]])
     assert nearest(points, centres).tolist() == [0, 0, 1, 0]
+
+
+def test_distances_that_differ_by_less_than_a_tie_go_to_the_first() -> None:
+    centres = np.array([[0.0, 0.0], [2.0, 0.0]])
+    points = np.array([[1.0 + TIE / 10, 0.0], [1.0 + TIE, 0.0], [1.0 - TIE, 0.0]])
+    assert nearest(points, centres).tolist() == [0, 1, 0]
 
 
 def test_distances_in_slices_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
