@@ -59,7 +59,7 @@ class Placer:
         self._bag = np.cumsum(np.diff(bag, prepend=-1) != 0) - 1
         self._sizes, self._bag_sizes = (np.square(c).sum(axis=1) for c in (model.centres, self._bag_centres))
 
-    def place(self, features: Mapping[str, float], weights: Mapping[str, float] | None = None) -> Placement:
+    def place(self, features: Mapping[str, float], *, weights: Mapping[str, float] | None = None) -> Placement:
         """Place one customer.
 
         Takes  features: name -> value, at least those of the space; weights: category -> what was bought, above zero
@@ -70,12 +70,12 @@ class Placer:
         ------
         RunError : a feature of the space is missing
         """
-        at = self.axes(features, weights)
+        at = self.axes(features, weights=weights)
         number = int((_from(at, self._model.centres, self._sizes) <= 0).argmax())
         agreed = self._agreed(at, self._codes[number]) if len(self._starts) else 0.0
         return Placement(self._model.segments[number], self._model.macro[number], round(agreed, 6))
 
-    def axes(self, features: Mapping[str, float], weights: Mapping[str, float] | None = None) -> np.ndarray:
+    def axes(self, features: Mapping[str, float], *, weights: Mapping[str, float] | None = None) -> np.ndarray:
         """Coordinates of one customer in the anticipation space."""
         known = self._map
         try:

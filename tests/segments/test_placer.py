@@ -33,7 +33,8 @@ def _one_by_one(placer: Placer, signals: Signals) -> list[tuple[str, str, float]
     dense = signals.weights.toarray()
     features = signals.features.to_dict("records")
     found = [
-        placer.place(f, dict(zip(signals.categories, w, strict=True))) for f, w in zip(features, dense, strict=True)
+        placer.place(f, weights=dict(zip(signals.categories, w, strict=True)))
+        for f, w in zip(features, dense, strict=True)
     ]
     return [(p.segment, p.macro_segment, p.confidence) for p in found]
 
@@ -49,10 +50,10 @@ def test_one_placement_takes_far_less_than_a_millisecond(fitted: tuple[SegmentMo
     model, new = fitted
     placer, features = Placer(model), new.features.iloc[0].to_dict()
     weights = dict(zip(new.categories, new.weights.toarray()[0], strict=True))
-    placer.place(features, weights)
+    placer.place(features, weights=weights)
     start = time.process_time()
     for _ in range(200):
-        placer.place(features, weights)
+        placer.place(features, weights=weights)
     assert (time.process_time() - start) / 200 < 0.0005
 
 
@@ -65,4 +66,4 @@ def test_unknown_categories_and_returns_count_for_nothing(fitted: tuple[SegmentM
     model, new = fitted
     placer, features = Placer(model), new.features.iloc[0].to_dict()
     odd = {"never seen": 5.0, new.categories[0]: -1.0}
-    np.testing.assert_array_equal(placer.axes(features, odd), placer.axes(features))
+    np.testing.assert_array_equal(placer.axes(features, weights=odd), placer.axes(features))
