@@ -95,12 +95,12 @@ def merge_days(days: Days, more: Days) -> Days:
     )
 
 
-def write_days(run: Run, days: Days, *, orders: bool = False) -> None:
-    """Keep days in a run: days, day_categories, day_channels.
+def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
+    """Keep days in a run: days, day_categories, day_channels, day_orders.
 
     Parameters
     ----------
-    orders : keep the pieces of orders too (day_orders), so that later events can be merged in
+    orders : keep the pieces of orders too, so that later events can be merged in; false writes less
     """
     for part, name in TABLES.items():
         table = getattr(days, part)
