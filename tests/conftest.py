@@ -22,6 +22,7 @@ from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.data.synth import write_scenario
 from segkit.segments.fit import Windows
+from tests.engines import postgres, spark  # noqa: F401  fixtures of the whole suite
 
 NEEDS = ("bake", "grill", "clean", "dine")  # planted by `planted_windows`
 ITEMS_OF_A_NEED = 3

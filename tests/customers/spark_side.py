@@ -4,9 +4,14 @@ import json
 import sys
 from datetime import date
 
+import ibis
+
 from segkit.customers.days import Days, build_days, merge_days
 from segkit.customers.features import features_expression
 from segkit.data.engine import open_engine
+from segkit.data.store import load_run
+from segkit.segments.place import model_from
+from segkit.segments.place_sql import place_in_engine
 
 PARTS = ("rows", "categories", "channels")
 
@@ -17,6 +22,10 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        if "place" in asked:
+            _place(con, asked)
+            print("done", flush=True)
+            continue
         kinds, out = asked["kinds"], asked["out"]
         halves = (build_days(con.read_parquet(asked[part]), kinds=kinds) for part in ("left", "right"))
         merged = merge_days(*halves)
@@ -27,6 +36,14 @@ def main() -> None:
         features = features_expression(kept, as_of=as_of, lookback_days=asked["lookback_days"], kinds=kinds)
         features.to_pandas().to_parquet(f"{out}/features.parquet")
         print("done", flush=True)
+
+
+def _place(con: ibis.BaseBackend, asked: dict[str, str]) -> None:
+    """Place `features` and `weights` (Parquet) by the model of the run `place`; the cluster writes `out`."""
+    model = model_from(*load_run(asked["place"]).load_model())
+    features, weights = (con.read_parquet(asked[part]) for part in ("features", "weights"))
+    placed = place_in_engine(model, features, weights=weights, confidence=True)
+    placed.to_parquet(asked["out"], mode="overwrite")
 
 
 if __name__ == "__main__":

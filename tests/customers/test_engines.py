@@ -18,7 +18,7 @@ from segkit.customers.features import customer_features, features_expression
 from segkit.data.engine import carry, open_engine
 from segkit.errors import SourceError
 from tests import strategies as made
-from tests.customers.conftest import Spark, free_port
+from tests.engines import Spark, free_port
 
 AS_OF = date(2024, 6, 1)
 WITHIN = 1e-9

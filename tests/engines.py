@@ -60,7 +60,12 @@ class Spark:
             run = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", *options]
             with (folder / f"{number}.log").open("w") as log:
                 self.started.append(subprocess.Popen(run, stdout=log, stderr=log, env=self._env))
-        script = [sys.executable, str(Path(__file__).with_name("spark_side.py")), address, json.dumps(SPARK_SETTINGS)]
+        script = [
+            sys.executable,
+            str(Path(__file__).with_name("customers") / "spark_side.py"),
+            address,
+            json.dumps(SPARK_SETTINGS),
+        ]
         with (folder / "driver.log").open("w") as log:
             self._driver = subprocess.Popen(script, stdin=-1, stdout=-1, stderr=log, text=True, env=self._env)
 

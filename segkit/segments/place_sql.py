@@ -1,0 +1,283 @@
+"""Placing as SQL: the model as one query over features and weights, which a warehouse runs without Python.
+
+The query is an Ibis expression, compiled for a dialect; what the model knows of terms stands in it as rows of values.
+It rounds nothing: distances within `TIE` are equal, as in the batch, so that all placements fall the same way.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from importlib.util import find_spec
+from operator import add
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import sqlglot.expressions as sge
+from ibis.backends.sql import compilers
+
+from segkit.customers.anticipate import CLIP
+from segkit.customers.terms import words_of
+from segkit.errors import InputError
+from segkit.segments.place import TIE, SegmentModel
+from segkit.segments.placer import Folded, fold
+
+DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "bigquery": "bigquery",
+            "snowflake": "snowflake"}  # fmt: skip
+TESTED = ("duckdb", "postgres", "spark")  # run by the tests against the batch; the others are compiled, not run
+FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # names of the tables that the query reads
+LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # names of the values inside it
+PLACED = "segkit_placed"  # view of an engine in which customers were placed
+
+
+def place_sql(
+    model: SegmentModel,
+    *,
+    dialect: str = "duckdb",
+    features: str = FEATURES,
+    weights: str = WEIGHTS,
+    categories: Iterable[str] = (),
+    confidence: bool = False,
+) -> str:
+    """The query that places every customer of a features table.
+
+    Takes  model
+    Gives  SQL text: customer_id, segment, macro_segment, and confidence where asked for; it reads `features`
+           (customer_id, and every feature of the space) and, where the space knows terms, `weights` (customer_id,
+           category, weight: amounts or lines above zero, as the days of the lookback add up to)
+
+    Parameters
+    ----------
+    dialect : one of `DIALECTS`
+    features, weights : names of the two tables
+    categories : names that are split into words, where the space is made of words; others belong to none
+    confidence : the share of bags that agree too; costs about ten times as much as the segment
+
+    Raises
+    ------
+    InputError : a dialect that is not known
+    """
+    if dialect not in DIALECTS:
+        raise InputError(f"--dialect {dialect}: not known. Use {', '.join(DIALECTS)}.")
+    folded = fold(model.space)
+    expression = _placed(model, folded, features=features, weights=weights, confidence=confidence)
+    query = _compiled(expression, dialect=dialect)
+    for name, texts, numbers, rows in _values(folded, categories=categories):
+        query = query.with_(_name(name), as_=_as_query(texts, numbers, rows), append=True, copy=False)
+    return query.sql(dialect=dialect, pretty=True)
+
+
+def place_in_engine(
+    model: SegmentModel, features: ir.Table, *, weights: ir.Table | None = None, confidence: bool = False
+) -> ir.Table:
+    """Place everyone where their features are: inside DuckDB, PostgreSQL or Spark.
+
+    Takes  features: customer_id and every feature of the space, a table of an engine
+    Gives  customer_id, segment, macro_segment and, where asked for, confidence: a table of the same engine that is
+           computed when it is read or written, by the engine
+
+    Parameters
+    ----------
+    weights : customer_id, category, weight (above zero), of the same engine; left out where the space knows no terms
+    confidence : the share of bags that agree too; costs about ten times as much as the segment
+    """
+    con = features.get_backend()
+    dialect = next(name for name, backend in DIALECTS.items() if backend == con.name)
+    categories: Iterable[str] = ()
+    names = {"features": _named(features, "features")}
+    if model.space.terms:
+        if weights is None:
+            raise InputError("weights: the model is made of what was bought too. Give customer_id, category, weight.")
+        names["weights"] = _named(weights, "weights")
+        if model.space.words:
+            categories = weights.select("category").distinct().to_pandas()["category"].dropna()
+    text = place_sql(model, dialect=dialect, categories=categories, confidence=confidence, **names)
+    return _view(con, text, name=PLACED)
+
+
+def _named(table: ir.Table, part: str) -> str:
+    """The table under a name of its own in its engine."""
+    name = f"segkit_in_{part}"
+    con = table.get_backend()
+    _view(con, con.compile(table), name=name)
+    return name
+
+
+def _view(con: ibis.BaseBackend, text: str, *, name: str) -> ir.Table:
+    con.raw_sql(f"create or replace temporary view {name} as {text}")
+    return con.table(name)
+
+
+def _placed(model: SegmentModel, folded: Folded, *, features: str, weights: str, confidence: bool) -> ir.Table:
+    """The whole as an expression over tables of these names."""
+    known = ibis.table({"customer_id": "string", **dict.fromkeys(folded.features, "float64")}, name=features)
+    axes = _behaviour(known, folded)
+    if folded.terms:
+        axes = _with_tastes(axes, folded, weights=weights)
+    found = _nearest(axes, model.centres, prefix="near")
+    codes = [int(code) for code in np.unique(model.segments, return_inverse=True)[1]]
+    columns = {
+        "segment": found.near.cases(*enumerate(model.segments)),
+        "macro_segment": found.near.cases(*enumerate(model.macro)),
+    }
+    if not confidence:
+        return found.select("customer_id", **columns)
+    found = found.select("customer_id", *_axes_of(model), code=found.near.cases(*enumerate(codes)), **columns)
+    return _with_confidence(found, model, codes=np.array(codes))
+
+
+def _behaviour(known: ir.Table, folded: Folded) -> ir.Table:
+    """Axes from features: logs of the skewed ones, clipped, times loadings."""
+    low, high = folded.mean - CLIP * folded.scale, folded.mean + CLIP * folded.scale
+    read = {}
+    for i, name in enumerate(folded.features):
+        value = known[name].cast("float64")
+        read[f"f{i}"] = (_number(1) + _positive(value)).ln() if folded.skewed[i] else value
+    read = known.select("customer_id", **read)
+    clipped = {
+        f"f{i}": ibis.cases(
+            (read[f"f{i}"] > _number(high[i]), _number(high[i])),
+            (read[f"f{i}"] < _number(low[i]), _number(low[i])),
+            else_=read[f"f{i}"],
+        )
+        for i in range(len(folded.features))
+    }
+    kept = read.select("customer_id", **clipped)
+    loadings = folded.behaviour / folded.scale[:, None]
+    constant = folded.constant - folded.mean @ loadings
+    names = [f"f{i}" for i in range(len(folded.features))]
+    axes = {f"a{j}": _weighted(kept, names, loadings[:, j], constant=constant[j]) for j in range(len(constant))}
+    return kept.select("customer_id", **axes)
+
+
+def _with_tastes(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
+    """Add what was bought: log amounts, and square roots of shares of the known terms."""
+    bought = ibis.table({"customer_id": "string", "category": "string", "weight": "float64"}, name=weights)
+    bought = bought.select("customer_id", term=bought.category, amount=bought.weight.cast("float64"))
+    bought = bought.filter(bought.amount > 0)
+    if folded.words:
+        split = ibis.table({"category": "string", "word": "string"}, name=TERMS)
+        by_word = bought.join(split, bought.term == split.category)
+        bought = by_word.group_by("customer_id", "word").aggregate(amount=by_word.amount.sum())
+        bought = bought.select("customer_id", term=bought.word, amount=bought.amount)
+    width = folded.logs.shape[1]
+    columns = ["known", *_loading_columns(width)]
+    loadings = ibis.table({"known": "string", **dict.fromkeys(columns[1:], "float64")}, name=LOADINGS)
+    read = bought.select(
+        "customer_id", "term", "amount", logged=(_number(1) + bought.amount).ln(), root=bought.amount.sqrt()
+    )
+    joined = read.join(loadings, read.term == loadings.known)
+    sums = {f"l{j}": (joined.logged * joined[f"l{j}"]).sum() for j in range(width)}
+    sums |= {f"s{j}": (joined.root * joined[f"s{j}"]).sum() for j in range(width)}
+    tastes = joined.group_by("customer_id").aggregate(**sums, whole=joined.amount.sum())
+    shared = tastes.select(
+        "customer_id", **{f"t{j}": tastes[f"l{j}"] + tastes[f"s{j}"] / tastes.whole.sqrt() for j in range(width)}
+    )
+    both = axes.left_join(shared, "customer_id")
+    return both.select(
+        "customer_id", **{f"a{j}": both[f"a{j}"] + both[f"t{j}"].coalesce(_number(0)) for j in range(width)}
+    )
+
+
+def _nearest(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> ir.Table:
+    """Add the number of the nearest centre; of those within `TIE` the first."""
+    gaps = _gaps(axes, centres, prefix=prefix)
+    names = list(gaps)
+    wide = axes.select(*axes.columns, **gaps)
+    lowest = ibis.least(*(wide[name] for name in names)) if len(names) > 1 else wide[names[0]]
+    least = wide.select(*wide.columns, **{f"{prefix}_least": lowest})
+    limit = least[f"{prefix}_least"] + _number(TIE)
+    near = ((least[name] <= limit, i) for i, name in enumerate(names))
+    return least.select(*axes.columns, **{prefix: ibis.cases(*near)})
+
+
+def _gaps(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> dict[str, ir.Value]:
+    """Squared distances to centres, less the square of the point, which is the same for all."""
+    names = [f"a{j}" for j in range(centres.shape[1])]
+    return {
+        f"{prefix}_{k}": _weighted(axes, names, -2.0 * centre, constant=float(np.square(centre).sum()))
+        for k, centre in enumerate(centres)
+    }
+
+
+def _with_confidence(found: ir.Table, model: SegmentModel, *, codes: np.ndarray) -> ir.Table:
+    """Add the share of bags whose own nearest centre went to the same segment."""
+    shown = ["customer_id", "segment", "macro_segment"]
+    bags = np.unique(model.bag_of)
+    if not len(bags):
+        return found.select(*shown, confidence=_number(0))
+    for bag in bags:
+        own = np.flatnonzero(model.bag_of == bag)
+        found = _nearest(found, model.bag_centres[own], prefix=f"b{bag}")
+        went = found[f"b{bag}"].cases(*enumerate(int(code) for code in codes[model.bag_segment[own]]))
+        found = found.select(
+            *[c for c in found.columns if c != f"b{bag}"], **{f"agrees_{bag}": (went == found.code).ifelse(1, 0)}
+        )
+    agreed = reduce(add, (found[f"agrees_{bag}"] for bag in bags)).cast("float64")
+    return found.select(*shown, confidence=agreed / _number(len(bags)))
+
+
+def _compiled(expression: ir.Table, *, dialect: str) -> sge.Query:
+    """An expression as a query of a dialect; steps stay apart, as merged ones would repeat each other's arithmetic."""
+    if dialect == "spark":
+        if find_spec("pyspark") is None:
+            raise InputError("--dialect spark: pyspark is not installed. Run pip install 'segkit[spark]'.")
+        ibis.pyspark.name  # noqa: B018  loading it registers options that its compiler reads
+    fused, ibis.options.sql.fuse_selects = ibis.options.sql.fuse_selects, False
+    try:
+        return getattr(compilers, DIALECTS[dialect]).compiler.to_sqlglot(expression)
+    finally:
+        ibis.options.sql.fuse_selects = fused
+
+
+def _values(folded: Folded, *, categories: Iterable[str]) -> list[tuple[str, list[str], list[str], list[tuple]]]:
+    """What the query has to know of terms: name, columns of text, columns of numbers, rows."""
+    if not folded.terms:
+        return []
+    numbers = np.hstack([folded.logs, folded.shares])
+    rows = [(term, *(float(v) for v in row)) for term, row in zip(folded.terms, numbers, strict=True)]
+    found = [(LOADINGS, ["known"], _loading_columns(folded.logs.shape[1]), rows)]
+    if folded.words:
+        known = set(folded.terms)
+        split = [(name, word) for name in sorted(set(categories)) for word in words_of(name) if word in known]
+        found.append((TERMS, ["category", "word"], [], split or [("", "")]))
+    return found
+
+
+def _as_query(texts: list[str], numbers: list[str], rows: list[tuple]) -> sge.Select:
+    """Rows as a query; numbers are written with an exponent and cast, so that no engine reads them as decimals."""
+    literals = [sge.Tuple(expressions=[_literal(value) for value in row]) for row in rows]
+    alias = sge.TableAlias(this=_name("v"), columns=[_name(name) for name in [*texts, *numbers]])
+    columns = [sge.column(_name(name)) for name in texts]
+    columns += [sge.cast(sge.column(_name(name)), "double").as_(_name(name)) for name in numbers]
+    return sge.select(*columns).from_(sge.Values(expressions=literals, alias=alias))
+
+
+def _literal(value: str | float) -> sge.Expression:
+    if isinstance(value, str):
+        return sge.Literal.string(value)
+    number = sge.Literal.number(f"{abs(value):.17e}")
+    return sge.Neg(this=number) if value < 0 else number
+
+
+def _name(text: str) -> sge.Identifier:
+    return sge.to_identifier(text, quoted=True)
+
+
+def _loading_columns(width: int) -> list[str]:
+    return [*(f"l{j}" for j in range(width)), *(f"s{j}" for j in range(width))]
+
+
+def _axes_of(model: SegmentModel) -> list[str]:
+    return [f"a{j}" for j in range(model.centres.shape[1])]
+
+
+def _weighted(table: ir.Table, names: Sequence[str], weights: np.ndarray, *, constant: float) -> ir.Value:
+    return reduce(add, (table[n] * _number(w) for n, w in zip(names, weights, strict=True)), _number(constant))
+
+
+def _positive(value: ir.Value) -> ir.Value:
+    return ibis.cases((value > _number(0), value), else_=_number(0))
+
+
+def _number(value: float) -> ir.Value:
+    return ibis.literal(float(value), type="float64")
