@@ -17,7 +17,8 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.customers.anticipate import anticipate
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
-from segkit.segments.fit import Windows, fit_segments, only_customers, space_for, windows_at
+from segkit.segments.fit import Windows, fit_segments, only_customers, space_for
+from segkit.segments.past import past_of
 from segkit.segments.place import nearest
 from segkit.segments.rivals import known_groups
 from segkit.segments.search import Budget
@@ -74,9 +75,10 @@ def main() -> None:
         span = {"lookback_days": lookback, "horizon_days": horizon, "kinds": opened.kinds}
         start = time.process_time()
         groups = known_groups(people, roles=opened.roles)
-        table = rivals_table(backtest(days, as_of=as_of + timedelta(horizon), groups=groups, budget=budget, **span))
-        windows = windows_at(days, as_of=as_of, **span)
+        past = past_of(days, as_of=as_of + timedelta(horizon), **span)
+        windows = past.earlier()
         fit = fit_segments(windows, budget=budget)
+        table = rivals_table(backtest(past, earlier=fit, groups=groups))
         steady = stability(windows, fit, fits=given.fits).figures()
         count = len(fit.cut.centres)
         other = kmeans_stability(windows, count=count, fits=given.fits)

@@ -41,7 +41,10 @@ MAKERS = {  # table -> the notebook that writes it
         ),
         "01_profile",
     ),
-    **dict.fromkeys(("anticipation", "foresight", "map"), "02_embed"),
+    **dict.fromkeys(
+        ("anticipation", "foresight", "map", "past_features", "past_bought", "past_came", "past_came_bought"),
+        "02_embed",
+    ),
     **dict.fromkeys(
         ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves"),
         "03_segments",

@@ -7,19 +7,16 @@ alike, such as a season, counts neither way.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 
 from segkit.customers.anticipate import PENALTIES
-from segkit.customers.days import Days
 from segkit.customers.features import DECIMALS
-from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.terms import are_free_text
 from segkit.segments.designs import Block, designs
-from segkit.segments.fit import windows_at
 from segkit.segments.judge import MEASURES, Truth, forward_truth, interval
+from segkit.segments.past import Past
 from segkit.segments.validate import judged_terms
 from segkit.vocabulary import BLOCKS
 
@@ -58,20 +55,16 @@ class _Trial:
 
 
 def judge_blocks(
-    days: Days,
+    past: Past,
     *,
-    as_of: date,
-    lookback_days: int,
-    horizon_days: int,
-    kinds: dict[str, str],
     people: pd.DataFrame | None = None,
     roles: Mapping[str, str] | None = None,
     draws: int = DRAWS,
     seed: int = 7,
 ) -> BlockProof | None:
-    """Learn from each block what came before the origin (`as_of` - horizon), and judge it on what came since.
+    """Learn from each block what came before the origin, one horizon ago, and judge it on what came since.
 
-    Takes  days: the state; nothing at or after `as_of` is looked at
+    Takes  past: what was known one and two horizons ago, and what came
     Gives  BlockProof; None where history is too short (lookback + 2 horizons: `validate.history_reason` tells)
 
     Parameters
@@ -81,11 +74,10 @@ def judge_blocks(
     draws : resamplings of the customers; more of them firm up the intervals
     seed : the same seed gives the same table on one machine
     """
-    origin = as_of - timedelta(days=horizon_days)
-    windows = windows_at(days, as_of=origin, lookback_days=lookback_days, horizon_days=horizon_days, kinds=kinds)
-    if windows.then is None or windows.came is None:
+    windows = past.earlier()
+    if windows is None or windows.then is None or windows.came is None or past.last is None:
         return None
-    since = customer_outcomes(days, start=origin, horizon_days=horizon_days, index=windows.now.features.index)
+    since = past.last.came
     words = are_free_text(list(windows.now.categories))
     terms = judged_terms(windows.now, words=words)
     learnt, judged = (forward_truth(each, terms=terms, words=words) for each in (windows.came, since))

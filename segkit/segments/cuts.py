@@ -5,7 +5,7 @@
 they differ most, at its mean (divisive partitioning, Su & Dy 2007); in a continuum its borders come back more surely.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,17 +25,28 @@ class Cut:
     centres: np.ndarray
     family: str
 
+    @property
+    def shape(self) -> tuple[str, int]:
+        """The family and the number of segments."""
+        return self.family, len(self.centres)
 
-def make_cut(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Cut:
-    """One cut into so many segments (fewer where the bags do not hold as many), highest on the first axis first.
 
-    Takes  points: customers x axes; the bags found in them
+def make_cuts(points: np.ndarray, bags: Bags, *, family: str, counts: Sequence[int]) -> list[Cut]:
+    """Cuts into several numbers of segments (fewer where the bags do not hold as many), highest on the first axis
+    first.
+
+    Takes  points: customers x axes; the bags found in them; counts: of segments
     """
     if family == "joined":
-        centres = _joined(bags.centres, bags.sizes, segments=segments)
+        made = _joined(bags.centres, bags.sizes, counts=counts)
     else:
-        centres = _anchored(points, bags.kept(), segments=segments)
-    return Cut(centres=centres[np.argsort(-centres[:, 0], kind="stable")], family=family)
+        made = _anchored(points, bags.kept(), counts=counts)
+    return [Cut(centres=c[np.argsort(-c[:, 0], kind="stable")], family=family) for c in made]
+
+
+def make_cut(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Cut:
+    """One such cut."""
+    return make_cuts(points, bags, family=family, counts=[segments])[0]
 
 
 def without_crumbs(points: np.ndarray, cut: Cut, *, floor: int, fewest: int) -> Cut:
@@ -52,16 +63,20 @@ def without_crumbs(points: np.ndarray, cut: Cut, *, floor: int, fewest: int) -> 
     return Cut(centres=centres, family=cut.family)
 
 
-def bag_cuts(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Iterator[Cut]:
-    """The same cut made on each bag alone: of its clusters, or of its customers with the weights of all bags."""
-    kept = bags.kept()
+def bag_cuts(points: np.ndarray, bags: Bags, *, family: str, counts: Sequence[int]) -> list[list[np.ndarray]]:
+    """The same cuts made on each bag alone: of its clusters, or of its customers with the weights of all bags.
+
+    Gives  for each bag the centres of the cut into each number of segments
+    """
+    kept, found = bags.kept(), []
     for bag in range(bags.count):
         if family == "joined":
             own = bags.bag_of == bag
-            yield Cut(centres=_joined(bags.centres[own], bags.sizes[own], segments=segments), family=family)
+            found.append(_joined(bags.centres[own], bags.sizes[own], counts=counts))
         else:
             inside = bags.labels[:, bag] > -2
-            yield Cut(centres=_anchored(points[inside], kept[inside], segments=segments), family=family)
+            found.append(_anchored(points[inside], kept[inside], counts=counts))
+    return found
 
 
 def macro_buckets(centres: np.ndarray, *, most: int = MACRO_MOST) -> np.ndarray:
@@ -71,34 +86,48 @@ def macro_buckets(centres: np.ndarray, *, most: int = MACRO_MOST) -> np.ndarray:
     return fcluster(linkage(centres, "ward"), most, criterion="maxclust") - 1
 
 
-def _joined(centres: np.ndarray, sizes: np.ndarray, *, segments: int) -> np.ndarray:
-    if len(centres) <= segments:
-        return centres
-    group = fcluster(linkage(centres, "ward"), segments, criterion="maxclust") - 1
-    numbers = np.arange(group.max() + 1)
-    return np.array([np.average(centres[group == g], axis=0, weights=sizes[group == g]) for g in numbers])
+def _joined(centres: np.ndarray, sizes: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
+    tree = linkage(centres, "ward") if len(centres) > 1 else None
+    made = []
+    for segments in counts:
+        if tree is None or len(centres) <= segments:
+            made.append(centres)
+            continue
+        group = fcluster(tree, segments, criterion="maxclust") - 1
+        numbers = np.arange(group.max() + 1)
+        made.append(np.array([np.average(centres[group == g], axis=0, weights=sizes[group == g]) for g in numbers]))
+    return made
 
 
-def _anchored(points: np.ndarray, kept: np.ndarray, *, segments: int) -> np.ndarray:
+def _anchored(points: np.ndarray, kept: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
     """Halve the part with the largest spread along one axis, at its mean, until there are enough; then the means of
-    those nearest to each centre, once.
+    those nearest to each centre, once. A finer cut goes on from a coarser one.
     """
     kept = kept if kept.any() else np.ones(len(points))  # no structure is a finding: then all weigh the same
     seen = kept > 0
     points, kept = points[seen], kept[seen]
     parts = [np.arange(len(points))]
     spreads = [_spread(points, kept)]
-    while len(parts) < segments and max(s[0] for s in spreads) > 0:
-        widest = int(np.argmax([s[0] for s in spreads]))
-        rows, (_, axis, middle) = parts.pop(widest), spreads.pop(widest)
-        low = points[rows, axis] <= middle
-        for half in (rows[low], rows[~low]):
-            parts.append(half)
-            spreads.append(_spread(points[half], kept[half]))
-    centres = np.array([np.average(points[rows], axis=0, weights=kept[rows]) for rows in parts])
-    number = nearest(points, centres)
-    present = np.unique(number)
-    return np.array([np.average(points[number == g], axis=0, weights=kept[number == g]) for g in present])
+    made: dict[int, np.ndarray] = {}
+    for segments in sorted(set(counts)):
+        while len(parts) < segments and max(s[0] for s in spreads) > 0:
+            widest = int(np.argmax([s[0] for s in spreads]))
+            rows, (_, axis, middle) = parts.pop(widest), spreads.pop(widest)
+            low = points[rows, axis] <= middle
+            for half in (rows[low], rows[~low]):
+                parts.append(half)
+                spreads.append(_spread(points[half], kept[half]))
+        made[segments] = _means(points, kept, parts=parts)
+    return [made[segments] for segments in counts]
+
+
+def _means(points: np.ndarray, kept: np.ndarray, *, parts: list[np.ndarray]) -> np.ndarray:
+    """The weighted means of those nearest to the weighted mean of each part."""
+    number = nearest(points, np.array([np.average(points[rows], axis=0, weights=kept[rows]) for rows in parts]))
+    sizes = np.bincount(number, weights=kept)
+    sums = np.column_stack([np.bincount(number, weights=kept * column) for column in points.T])
+    present = sizes > 0
+    return sums[present] / sizes[present, None]
 
 
 def _spread(points: np.ndarray, kept: np.ndarray) -> tuple[float, int, float]:

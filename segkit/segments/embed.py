@@ -7,11 +7,14 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 
+from segkit.customers.sample import chosen
 from segkit.errors import SchemaError
 
 EPOCHS = 200
+LIKEST = 3  # drawn customers that place one who is not
 FEW_EPOCHS, FEW_EPOCHS_ABOVE = 100, 20_000  # rows
 
 
@@ -27,7 +30,8 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
     """Place customers on a plane so that those with a like future lie close (UMAP, McInnes et al. 2018).
 
     Takes  one row per customer, indexed by customer_id; numeric columns; no nulls; more rows than n_neighbors
-    Gives  Embedding: coords (same index and order), params. Distances far apart on the map mean little.
+    Gives  Embedding: coords (same index and order), params. Distances far apart on the map mean little. Of very many
+           customers a sample is drawn, and each of the others lies where those most like them lie
 
     Parameters
     ----------
@@ -46,9 +50,19 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
     if len(points) <= n_neighbors:
         raise SchemaError(f"anticipation: {len(points)} customers are too few for {n_neighbors} neighbours.")
     epochs = FEW_EPOCHS if len(points) > FEW_EPOCHS_ABOVE else EPOCHS
-    coords = umap_plane(points, n_neighbors=n_neighbors, min_dist=min_dist, epochs=epochs, seed=seed)
+    drawn = chosen(axes.index)
+    coords = np.empty((len(points), 2))
+    coords[drawn] = umap_plane(points[drawn], n_neighbors=n_neighbors, min_dist=min_dist, epochs=epochs, seed=seed)
+    coords[~drawn] = _between(points[~drawn], known=points[drawn], coords=coords[drawn])
     table = pd.DataFrame(coords, index=axes.index, columns=["x", "y"]).round(6)
     return Embedding(coords=table, params={"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed})
+
+
+def _between(points: np.ndarray, *, known: np.ndarray, coords: np.ndarray) -> np.ndarray:
+    """The middle of the places of the nearest known points: the median, which is not pulled between two islands."""
+    if not len(points):
+        return np.empty((0, 2))
+    return np.median(coords[KDTree(known).query(points, k=LIKEST)[1]], axis=1)
 
 
 def umap_plane(points: np.ndarray, *, n_neighbors: int, min_dist: float, epochs: int, seed: int) -> np.ndarray:

@@ -5,11 +5,13 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 
 from segkit.customers.anticipate import Space, anticipate, balanced_space, learn_space
 from segkit.customers.days import Days
-from segkit.customers.features import Signals, customer_signals
+from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
+from segkit.customers.sample import chosen
 from segkit.segments.bags import BAGS, Bags, find_bags
 from segkit.segments.cuts import Cut, macro_buckets
 from segkit.segments.place import SegmentModel, nearest
@@ -29,34 +31,24 @@ class Windows:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted segmentation: the model, each customer's segment number, and what it was chosen from."""
+    """A fitted segmentation: the model, each customer's segment number, and what it was chosen from; `seen`: the
+    customers (a flag each) in whom segments were looked for, in the order of the bags' rows.
+    """
 
     model: SegmentModel
     axes: pd.DataFrame
     number: np.ndarray
+    seen: np.ndarray
     bags: Bags
     cut: Cut
     frontier: pd.DataFrame
 
-
-def windows_at(days: Days, *, as_of: date, lookback_days: int, horizon_days: int, kinds: dict[str, str]) -> Windows:
-    """What is known at `as_of`: today's signals, and those of one horizon ago with what customers did since.
-
-    Takes  days: the state; rows at or after `as_of` are not looked at
-    Gives  Windows
-    """
-    past = as_of - timedelta(days=horizon_days)
-    now = customer_signals(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
-    if not reaches_back(days, start=past - timedelta(days=lookback_days), span_days=lookback_days):
-        return Windows(now=now, then=None, came=None)
-    then = customer_signals(days, as_of=past, lookback_days=lookback_days, kinds=kinds)
-    then = Signals(
-        features=then.features.reindex(columns=now.features.columns, fill_value=0.0),
-        weights=then.weights,
-        categories=then.categories,
-    )
-    came = customer_outcomes(days, start=past, horizon_days=horizon_days, index=then.features.index)
-    return Windows(now=now, then=then, came=came)
+    def core(self) -> np.ndarray:
+        """Customers that HDBSCAN kept in at least half of their bags; who was in none is as the nearest who was."""
+        if self.seen.all():
+            return self.bags.core()
+        points = self.axes.to_numpy()
+        return self.bags.core()[KDTree(points[self.seen]).query(points)[1]]
 
 
 def last_horizon(days: Days, windows: Windows, *, as_of: date, horizon_days: int) -> Outcomes:
@@ -74,7 +66,7 @@ def reaches_back(days: Days, *, start: date, span_days: int) -> bool:
 def space_for(windows: Windows, *, seed: int = 7) -> Space:
     """The anticipation space where there is history to learn it from, else balanced behaviour."""
     if windows.then is None or windows.came is None:
-        return balanced_space(windows.now, seed=seed)
+        return balanced_space(windows.now.rows(chosen(windows.now.features.index)), seed=seed)
     return learn_space(windows.then, windows.came, seed=seed)
 
 
@@ -96,22 +88,23 @@ def fit_segments(
     ----------
     budget : how many segments, how small
     space : a space already learnt on these windows; learnt here by default
-    keep : fit on these customers only, and place everyone
+    keep : fit on these customers only, and place everyone; by default on all, or of very many on a sample
     bags : subsamples in which HDBSCAN looks; more are steadier
     seed : the same seed gives the same segments on one machine
     """
     budget = budget or Budget()
-    seen = windows if keep is None else only_customers(windows, keep)
-    space = space or space_for(seen, seed=seed)
+    everyone = windows.now.features.index
+    seen = chosen(everyone) if keep is None else everyone.isin(keep)
+    learnt = windows if keep is None else only_customers(windows, keep)
+    space = space or space_for(learnt, seed=seed)
     axes = anticipate(space, windows.now).axes
-    points = anticipate(space, seen.now).axes.to_numpy() if keep is not None else axes.to_numpy()
-    found = find_bags(points, bags=bags, seed=seed)
-    learning = anticipate(space, seen.then).axes.to_numpy() if seen.then is not None else None
-    cut, frontier = search(points, found, learning=learning, outcomes=seen.came, budget=budget)
-    model = _model(space, cut, found)
-    return Fit(
-        model=model, axes=axes, number=nearest(axes.to_numpy(), model.centres), bags=found, cut=cut, frontier=frontier
-    )
+    points = axes.to_numpy()
+    found = find_bags(points[seen], bags=bags, seed=seed)
+    learning = anticipate(space, learnt.then).axes.to_numpy() if learnt.then is not None else None
+    asked = (points, seen) if keep is None else (points[seen], None)  # those left out have no say
+    cut, frontier = search(asked[0], found, seen=asked[1], learning=learning, outcomes=learnt.came, budget=budget)
+    number = nearest(points, cut.centres)
+    return Fit(_model(space, cut, found), axes, number, seen=seen, bags=found, cut=cut, frontier=frontier)
 
 
 def _model(space: Space, cut: Cut, bags: Bags) -> SegmentModel:

@@ -101,12 +101,22 @@ def compare(
            `lead_high`:
            ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)
     """
-    rows = [
-        _compare_one(name, labels, segmentations[ours], truth, measure=measure, draws=draws, seed=seed)
-        for name, labels in segmentations.items()
-        for measure in truth.values
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for measure, (inside, values) in truth.values.items():
+        drawn = {}  # of ours, by the customers a rival is known for: most are known for all
+        for name, labels in segmentations.items():
+            known = ~pd.isna(labels[inside])
+            pair = labels[inside][known], segmentations[ours][inside][known]
+            head = {"rival": name, "measure": measure}
+            key = known.tobytes()
+            counts = _counts(int(known.sum()), draws=draws, seed=seed)
+            if key not in drawn:
+                drawn[key] = adjusted_r2(pair[1], values[known], draws=counts)
+            theirs = drawn[key] if name == ours else adjusted_r2(pair[0], values[known], draws=counts)
+            rows.append(head | _compared(*pair, values[known], drawn=theirs, own_drawn=drawn[key]))
+    table = pd.DataFrame(rows)
+    order = {name: i for i, name in enumerate(segmentations)}
+    return table.sort_values("rival", key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
 def verdict(low: float, high: float) -> str:
@@ -122,23 +132,21 @@ def interval(draws: np.ndarray, *, at: float) -> tuple[float, float]:
     return float(at + low), float(at + high)
 
 
-def _compare_one(
-    name: str, labels: np.ndarray, ours: np.ndarray, truth: Truth, *, measure: str, draws: int, seed: int
-) -> dict[str, object]:
-    rows, values = truth.values[measure]
-    known = ~pd.isna(labels[rows])
-    theirs, own, values = labels[rows][known], ours[rows][known], values[known]
-    score, own_score = (float(adjusted_r2(each, values)[0]) for each in (theirs, own))
+def _counts(customers: int, *, draws: int, seed: int) -> np.ndarray:
+    """How often each customer is drawn in each resampling; the same for the same number of customers."""
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws).astype(float)
-    drawn, own_drawn = (adjusted_r2(each, values, draws=counts) for each in (theirs, own))
+    return rng.multinomial(customers, np.full(customers, 1 / customers), size=draws).astype(float)
+
+
+def _compared(
+    theirs: np.ndarray, own: np.ndarray, values: np.ndarray, *, drawn: np.ndarray, own_drawn: np.ndarray
+) -> dict[str, object]:
+    score, own_score = (float(adjusted_r2(each, values)[0]) for each in (theirs, own))
     low, high = interval(drawn, at=score)
     lead_low, lead_high = interval(own_drawn - drawn, at=own_score - score)
     return {
-        "rival": name,
-        "measure": measure,
         "segments": len(pd.unique(theirs)),
-        "customers": int(known.sum()),
+        "customers": len(values),
         "r2": score,
         "low": low,
         "high": high,

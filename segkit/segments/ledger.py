@@ -13,11 +13,12 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from segkit.customers.features import Signals
-from segkit.data.store import Run
+from segkit.data.store import Run, load_run
 from segkit.errors import RunError
 from segkit.segments.fit import Fit
 from segkit.segments.overrides import Overrides, apply_overrides
 from segkit.segments.place import SegmentModel, model_from, place
+from segkit.vocabulary import block_of
 
 SAME_FROM = 0.3  # Jaccard overlap, today, from which a new segment carries on an old one
 MOST_OF = 0.5  # share of an old (new) segment that has to come together for a merge (split)
@@ -35,6 +36,25 @@ class Lasting:
     ledger: pd.DataFrame
     moves: pd.DataFrame | None
     names: dict[str, str]
+
+
+def previous_run(path: str, *, of: Run) -> Run | None:
+    """The finished run whose ids and names are carried on; None for an empty path.
+
+    Raises
+    ------
+    RunError : not a run, or one of another source
+    """
+    if not path:
+        return None
+    found = load_run(path)
+    names = [run.parameters().get("source_name") for run in (found, of)]
+    if names[0] != names[1]:
+        raise RunError(
+            f"previous run: {found.path.name} is of the source '{names[0]}', this one of '{names[1]}'. "
+            f"Give a run of the same source with --previous, or --previous none."
+        )
+    return found
 
 
 def lasting(fit: Fit, *, now: Signals, previous: Run | None, overrides: Overrides, as_of: str) -> Lasting:
@@ -95,12 +115,14 @@ def carry_over(
 def standing_segments(old: SegmentModel, now: Signals) -> pd.Series:
     """Where the old model puts today's customers, by customer_id."""
     missing = sorted(set(old.space.features) - set(now.features.columns))
-    if missing:
+    unknown = [name for name in missing if block_of(name) != "channel"]  # one that is no longer used has no share
+    if unknown:
         raise RunError(
-            f"previous run: its model needs {missing[:5]} ({len(missing)} features), which this source does not carry. "
+            f"previous run: its model needs {unknown[:5]} ({len(unknown)} features), which this source does not carry. "
             f"Give a run of the same source with --previous, or --previous none."
         )
-    return place(old, now)["segment"]
+    filled = now.features.assign(**dict.fromkeys(missing, 0.0))
+    return place(old, replace(now, features=filled))["segment"]
 
 
 def customer_moves(before: pd.Series, standing: pd.Series, after: pd.Series) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.anticipate import Signals, Space, anticipate
+from segkit.errors import RunError
 
 ROWS_AT_ONCE = 200_000  # distances are computed in slices of this many customers
 TIE = 1e-6  # squared distances closer than this are equal: far above what runtimes differ by, far below what matters
@@ -103,7 +104,20 @@ def model_arrays(model: SegmentModel) -> tuple[dict[str, np.ndarray], dict[str, 
 
 
 def model_from(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> SegmentModel:
-    """The model of a run folder's arrays and values; what else stands beside it there is left out."""
+    """The model of a run folder's arrays and values; what else stands beside it there is left out.
+
+    Raises
+    ------
+    RunError : parts are missing: another version made it
+    """
     held = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
+    needed = [f"space_{field.name}" for field in fields(Space)]
+    needed += [field.name for field in fields(SegmentModel) if field.name != "space"]
+    missing = sorted(set(needed) - set(held))
+    if missing:
+        raise RunError(
+            f"model: there is no {', '.join(missing[:3])} in it, so another version of segkit made it. "
+            f"Make that run again, or give another (--previous none does without)."
+        )
     space = Space(**{field.name: held[f"space_{field.name}"] for field in fields(Space)})
     return SegmentModel(space=space, **{f.name: held[f.name] for f in fields(SegmentModel) if f.name != "space"})

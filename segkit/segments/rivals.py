@@ -1,16 +1,22 @@
 """The rivals: the segmentations that everyone could have had from the same data on the same date."""
 
 from collections.abc import Mapping
+from datetime import date
 
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
 
 from segkit.customers.features import Signals
+from segkit.data.store import Run
+from segkit.segments.ledger import standing_segments
+from segkit.segments.place import model_from
 from segkit.vocabulary import is_in_space
 
 LABELS = {
     "ours": "micro-segments",
+    "as_today": "the same, as many as today",
+    "rfm11": "RFM, its 11 usual names",
     "rfm25": "recency x frequency (5 x 5)",
     "rfm125": "RFM (5 x 5 x 5)",
     "kmeans": "KMeans on behaviour",
@@ -19,7 +25,15 @@ LABELS = {
     "geographic": "geography",
     "survey": "survey answers (KMeans)",
     "current_segment": "the segments used today",
+    "last_run": "the segments of the last run",
 }
+RFM_NAMES = (  # by fifth of recency (rows: longest ago first) and of frequency (columns: rarest first)
+    ("Lost", "Lost", "At Risk", "At Risk", "Can't Lose Them"),
+    ("Hibernating", "Hibernating", "At Risk", "At Risk", "Can't Lose Them"),
+    ("About to Sleep", "About to Sleep", "Need Attention", "Loyal", "Loyal"),
+    ("Promising", "Potential Loyalist", "Potential Loyalist", "Loyal", "Loyal"),
+    ("New Customers", "Potential Loyalist", "Potential Loyalist", "Champions", "Champions"),
+)
 GROUPED = ("demographic", "geographic", "survey")
 MOST_GROUPS = 12  # of customers by what is known of them
 
@@ -31,9 +45,8 @@ def rivals(now: Signals, *, axes: pd.DataFrame, count: int, seed: int = 7) -> di
     Gives  name -> group of each customer, in the order of `now`
     """
     f = now.features
-    often = f["orders"] if "orders" in f else f["active_days"]
-    quintiles = [_quantiles(-f["recency_days"]), _quantiles(often)]
-    found = {"rfm25": quintiles[0] * 5 + quintiles[1]}
+    recent, often = _recent_and_often(f)
+    found = {"rfm11": rfm_names(f), "rfm25": recent * 5 + often}
     if "spend" in f:
         found["rfm125"] = found["rfm25"] * 5 + _quantiles(f["spend"])
     behaviour = f[[name for name in f.columns if is_in_space(name)]]
@@ -43,6 +56,37 @@ def rivals(now: Signals, *, axes: pd.DataFrame, count: int, seed: int = 7) -> di
     found["kmeans"] = KMeans(count, n_init=5, random_state=seed).fit_predict(scaled)
     found["kmeans_space"] = KMeans(count, n_init=5, random_state=seed).fit_predict(axes.to_numpy())
     return found
+
+
+def rfm_names(features: pd.DataFrame) -> np.ndarray:
+    """The usual name of each customer's cell of recency and frequency, as most tools print it; needs no money.
+
+    Takes  features with recency_days, and orders or active_days
+    Gives  one of eleven names for each customer, in order; equal values get equal scores, so some may be empty
+    """
+    recent, often = _recent_and_often(features)
+    return np.array(RFM_NAMES, dtype=object)[recent, often]
+
+
+def last_run(previous: Run | None, then: Signals | None) -> dict[str, pd.Series]:
+    """The segments of the run before as a rival: its model as it stands, applied to customers one horizon ago.
+
+    Takes  previous: a finished run, or None; then: signals at the origin of the backtest, or None
+    Gives  last_run -> group by customer_id; nothing where there is no such run
+    """
+    if previous is None or then is None:
+        return {}
+    return {"last_run": standing_segments(model_from(*previous.load_model()), then)}
+
+
+def last_run_label(previous: Run | None, *, origin: date) -> dict[str, str]:
+    """A label that says when the run before was made, and how much it had seen of the days it is judged on."""
+    if previous is None:
+        return {}
+    made = date.fromisoformat(previous.parameters()["as_of"])
+    seen = max(0, (made - origin).days)
+    saw = f", which saw {seen} of the days judged" if seen else ""
+    return {"last_run": f"the run of {made.isoformat()}{saw}"}
 
 
 def known_groups(people: pd.DataFrame | None, *, roles: Mapping[str, str], seed: int = 7) -> dict[str, pd.Series]:
@@ -80,6 +124,12 @@ def _clustered(table: pd.DataFrame, *, seed: int) -> pd.Series:
     joined = pd.concat(parts, axis=1).to_numpy()
     count = min(MOST_GROUPS, len(np.unique(joined, axis=0)))
     return pd.Series(KMeans(count, n_init=5, random_state=seed).fit_predict(joined), index=known.index, dtype=object)
+
+
+def _recent_and_often(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Fifths of recency (4: just now) and of frequency (4: most often): orders, or active days where there are none."""
+    often = features["orders"] if "orders" in features else features["active_days"]
+    return _quantiles(-features["recency_days"]), _quantiles(often)
 
 
 def _quantiles(values: pd.Series, *, parts: int = 5) -> np.ndarray:

@@ -15,27 +15,46 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.customers.outcomes import Outcomes
 from segkit.errors import BudgetError
 from segkit.segments.bags import Bags
-from segkit.segments.cuts import FAMILIES, Cut, bag_cuts, make_cut, without_crumbs
-from segkit.segments.judge import forward_r2
+from segkit.segments.cuts import FAMILIES, Cut, bag_cuts, make_cuts, without_crumbs
+from segkit.segments.judge import Truth, adjusted_r2, forward_truth
 from segkit.segments.place import nearest
 
 PRIVACY_FLOOR = 20  # customers
+NOISE = 0.02  # of the score: what is within it of the best is as good (benchmarks/README)
 
 
 @dataclass(frozen=True)
 class Budget:
     """What the user asks of a segmentation: how many segments, and how small one may be (0: as it comes, for
-    refits).
+    refits); `prefer`: a family and number of segments that stay unless another cut is better beyond noise.
     """
 
     fewest: int = 12
     most: int = 20
     smallest_share: float = 0.01
     families: tuple[str, ...] = FAMILIES
+    prefer: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What cuts are tried on: everyone, those in the bags and what the bags hold; one horizon ago, and what came."""
+
+    points: np.ndarray
+    own: np.ndarray
+    bags: Bags
+    learning: np.ndarray | None
+    truth: Truth | None
 
 
 def search(
-    points: np.ndarray, bags: Bags, *, learning: np.ndarray | None, outcomes: Outcomes | None, budget: Budget
+    points: np.ndarray,
+    bags: Bags,
+    *,
+    seen: np.ndarray | None = None,
+    learning: np.ndarray | None,
+    outcomes: Outcomes | None,
+    budget: Budget,
 ) -> tuple[Cut, pd.DataFrame]:
     """Try every count within the budget in both families; choose the best in foresight and stability together.
 
@@ -44,44 +63,43 @@ def search(
     Gives  the chosen Cut, and the frontier: family, segments, spend_r2, mix_r2, stability (adjusted Rand index between
            cuts made in each bag alone), smallest_share, score (mean of the three, each against the best), chosen
 
+    Parameters
+    ----------
+    seen : a flag for each customer in whom the bags were looked for; by default all
+
     Raises
     ------
     BudgetError : no count within the budget keeps every segment large enough; says which limit binds
     """
-    needed = budget.fewest * PRIVACY_FLOOR
-    if len(points) < needed and budget.smallest_share > 0:
-        raise BudgetError(
-            f"segments: {len(points):,} customers are too few; "
-            f"{budget.fewest} segments of {PRIVACY_FLOOR} need {needed}. "
-            f"Ask for fewer segments (segments_min), or give a longer lookback."
-        )
+    _refuse_budget(budget, customers=len(points))
     floor = max(PRIVACY_FLOOR / len(points), budget.smallest_share) if budget.smallest_share > 0 else 0.0
-    asked = [(family, k) for family in budget.families for k in range(budget.fewest, budget.most + 1)]
-    cuts = [make_cut(points, bags, family=family, segments=k) for family, k in asked]
-    made = [cut for cut, (_, k) in zip(cuts, asked, strict=True) if len(cut.centres) == k]
+    truth = forward_truth(outcomes) if learning is not None and outcomes is not None else None
+    own = points if seen is None else points[seen]
+    trial = _Trial(points=points, own=own, bags=bags, learning=learning, truth=truth)
+    counts = list(range(budget.fewest, budget.most + 1))
+    cuts = {family: make_cuts(own, bags, family=family, counts=counts) for family in budget.families}
+    made = [cut for of in cuts.values() for cut, k in zip(of, counts, strict=True) if len(cut.centres) == k]
     if not made and budget.smallest_share <= 0:
-        made = [cut for cut in cuts if len(cut.centres) > 1]  # a refit takes what its bags hold
-    frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
-    fits = frontier["smallest_share"] >= floor if len(frontier) else pd.Series(dtype=bool)
-    if not fits.any() and budget.smallest_share > 0:
-        finer = _without_crumbs(points, bags, budget=budget, floor=floor)
-        if finer:
-            made = finer
-            frontier = pd.DataFrame([_try(points, bags, cut, learning=learning, outcomes=outcomes) for cut in made])
-            fits = frontier["smallest_share"] >= floor
+        made = [cut for of in cuts.values() for cut in of if len(cut.centres) > 1]  # a refit takes what its bags hold
+    frontier = _tried(trial, made)
+    if not (frontier["smallest_share"] >= floor).any() and budget.smallest_share > 0:
+        finer = _without_crumbs(trial, budget=budget, floor=floor)
+        made, frontier = (finer, _tried(trial, finer)) if finer else (made, frontier)
+    fits = frontier["smallest_share"] >= floor
     if not fits.any():
         raise BudgetError(_unmet(frontier, budget=budget, floor=floor, customers=len(points)))
     scores = frontier[["spend_r2", "mix_r2", "stability"]].clip(lower=0)
     best = scores[fits].max()
     frontier["score"] = (scores / best.where(best > 0, 1.0)).mean(axis=1)
-    chosen = int(frontier["score"].where(fits, -1.0).idxmax())
+    chosen = _best(frontier, fits, prefer=budget.prefer)
     frontier["chosen"] = frontier.index == chosen
     return made[chosen], frontier
 
 
-def segment_figures(bags: Bags, cut: Cut, number: np.ndarray) -> dict[str, float]:
+def segment_figures(bags: Bags, cut: Cut, number: np.ndarray, *, customers: int | None = None) -> dict[str, float]:
     """How many segments, and how far the placed customers stand from what HDBSCAN saw, with the range over the bags.
 
+    Takes  bags and the cut made of them; number: segment of each of their customers; customers: how many were placed
     Gives  segments.count; segments.hdbscan_ari (adjusted Rand index on those it kept) and segments.noise_share, each
            with .low, .high
     """
@@ -93,7 +111,7 @@ def segment_figures(bags: Bags, cut: Cut, number: np.ndarray) -> dict[str, float
         own = np.flatnonzero(bags.bag_of == bag)
         aris.append(adjusted_rand_score(found[own][labels[kept]], number[kept]))
         noise.append((labels == -1).sum() / (labels > -2).sum())
-    figures: dict[str, float] = {"segments.count": len(cut.centres), "segments.customers": len(number)}
+    figures: dict[str, float] = {"segments.count": len(cut.centres), "segments.customers": customers or len(number)}
     for name, values in (("segments.hdbscan_ari", aris), ("segments.noise_share", noise)):
         figures |= {
             name: float(np.mean(values)),
@@ -103,37 +121,75 @@ def segment_figures(bags: Bags, cut: Cut, number: np.ndarray) -> dict[str, float
     return figures
 
 
-def _without_crumbs(points: np.ndarray, bags: Bags, *, budget: Budget, floor: float) -> list[Cut]:
+def _refuse_budget(budget: Budget, *, customers: int) -> None:
+    """A budget that no customers, or not so few, could meet."""
+    if not 2 <= budget.fewest <= budget.most:
+        raise BudgetError(
+            f"segments: from {budget.fewest} to {budget.most} cannot be met. "
+            f"Give segments_min of at least 2, and segments_max of at least segments_min."
+        )
+    if budget.smallest_share * budget.fewest > 1:
+        raise BudgetError(
+            f"segments: {budget.fewest} segments of at least {budget.smallest_share:.1%} are more than everyone. "
+            f"Lower smallest_share to {1 / budget.fewest:.1%} or less, or ask for fewer segments (segments_min)."
+        )
+    needed = budget.fewest * PRIVACY_FLOOR
+    if customers < needed and budget.smallest_share > 0:
+        raise BudgetError(
+            f"segments: {customers:,} customers are too few; "
+            f"{budget.fewest} segments of {PRIVACY_FLOOR} need {needed}. "
+            f"Ask for fewer segments (segments_min), or give a longer lookback."
+        )
+
+
+def _without_crumbs(trial: _Trial, *, budget: Budget, floor: float) -> list[Cut]:
     """For few customers: finer cuts, with their smallest segments given up until the others are large enough."""
-    most, least = 3 * budget.most, int(np.ceil(floor * len(points)))
-    finer = [make_cut(points, bags, family=f, segments=k) for f in budget.families for k in range(budget.fewest, most)]
-    cleared = [without_crumbs(points, cut, floor=least, fewest=budget.fewest) for cut in finer]
+    least, counts = int(np.ceil(floor * len(trial.points))), range(budget.fewest, 3 * budget.most)
+    finer = [cut for f in budget.families for cut in make_cuts(trial.own, trial.bags, family=f, counts=counts)]
+    cleared = [without_crumbs(trial.points, cut, floor=least, fewest=budget.fewest) for cut in finer]
     return [cut for cut in cleared if budget.fewest <= len(cut.centres) <= budget.most]
 
 
-def _try(
-    points: np.ndarray, bags: Bags, cut: Cut, *, learning: np.ndarray | None, outcomes: Outcomes | None
-) -> dict[str, object]:
-    number = nearest(points, cut.centres)
-    share = np.bincount(number, minlength=len(cut.centres)) / len(points)
-    known = learning is not None and outcomes is not None
-    scores = forward_r2(nearest(learning, cut.centres), outcomes) if known else {}
-    return {
-        "family": cut.family,
-        "segments": len(cut.centres),
-        "spend_r2": scores.get("spend", np.nan),
-        "mix_r2": scores.get("mix", np.nan),
-        "stability": _between_bags(points, bags, cut),
-        "smallest_share": float(share.min()),
-    }
+def _tried(trial: _Trial, cuts: list[Cut]) -> pd.DataFrame:
+    """A row of the frontier for each cut."""
+    steady = _between_bags(trial, cuts)
+    rows = [_try(trial, cut) | {"stability": steady[cut.family, len(cut.centres)]} for cut in cuts]
+    return pd.DataFrame(rows, columns=["family", "segments", "spend_r2", "mix_r2", "stability", "smallest_share"])
 
 
-def _between_bags(points: np.ndarray, bags: Bags, cut: Cut) -> float:
-    """Mean adjusted Rand index of neighbouring bags' own cuts, on everyone."""
-    own = bag_cuts(points, bags, family=cut.family, segments=len(cut.centres))
-    labels = [nearest(points, one.centres) for one in own if len(one.centres)]
-    pairs = zip(labels, labels[1:] + labels[:1], strict=True)
-    return float(np.mean([adjusted_rand_score(a, b) for a, b in pairs]))
+def _try(trial: _Trial, cut: Cut) -> dict[str, object]:
+    share = np.bincount(nearest(trial.points, cut.centres), minlength=len(cut.centres)) / len(trial.points)
+    then = nearest(trial.learning, cut.centres) if trial.truth is not None else None
+    scores = {m: np.nan for m in ("spend", "mix")}
+    for measure in scores:
+        if trial.truth is not None and measure in trial.truth.values:
+            rows, values = trial.truth.values[measure]
+            scores[measure] = float(adjusted_r2(then[rows], values)[0])
+    told = {"family": cut.family, "segments": len(cut.centres), "smallest_share": float(share.min())}
+    return told | {f"{measure}_r2": r2 for measure, r2 in scores.items()}
+
+
+def _between_bags(trial: _Trial, cuts: list[Cut]) -> dict[tuple[str, int], float]:
+    """Mean adjusted Rand index of neighbouring bags' own cuts, by family and number of segments."""
+    found = {}
+    for family in sorted({cut.family for cut in cuts}):
+        counts = sorted({len(cut.centres) for cut in cuts if cut.family == family})
+        of_bags = bag_cuts(trial.own, trial.bags, family=family, counts=counts)
+        for i, count in enumerate(counts):
+            labels = [nearest(trial.own, of_bag[i]) for of_bag in of_bags if len(of_bag[i])]
+            pairs = zip(labels, labels[1:] + labels[:1], strict=True)
+            found[family, count] = float(np.mean([adjusted_rand_score(a, b) for a, b in pairs]))
+    return found
+
+
+def _best(frontier: pd.DataFrame, fits: pd.Series, *, prefer: tuple[str, int] | None) -> int:
+    """The row with the highest score; the preferred cut where it is within noise of that."""
+    allowed = frontier["score"].where(fits, -1.0)
+    best = int(allowed.idxmax())
+    if prefer is None:
+        return best
+    same = (frontier["family"] == prefer[0]) & (frontier["segments"] == prefer[1]) & (allowed >= allowed[best] - NOISE)
+    return int(same.idxmax()) if same.any() else best
 
 
 def _unmet(frontier: pd.DataFrame, *, budget: Budget, floor: float, customers: int) -> str:

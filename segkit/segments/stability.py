@@ -43,7 +43,7 @@ class Stability:
 
 
 def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: int = 7) -> Stability:
-    """Refit everything on subsamples of customers, place everyone, and compare.
+    """Refit everything on subsamples of the customers in whom segments were looked for, place them all, and compare.
 
     Takes  windows; fit: the segmentation in question; its family and count are kept
     Gives  Stability: adjusted Rand index of refits; Jaccard of each segment with its best match in each refit
@@ -54,6 +54,7 @@ def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: in
     """
     count = len(fit.cut.centres)
     budget = Budget(fewest=count, most=count, smallest_share=0.0, families=(fit.cut.family,))
+    windows = Windows(windows.now.rows(fit.seen), windows.then, windows.came)
     everyone = windows.now.features.index
     if windows.then is not None:
         everyone = everyone.union(windows.then.features.index)
@@ -65,7 +66,7 @@ def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: in
     ari = np.eye(fits)
     for i, j in combinations(range(fits), 2):
         ari[i, j] = ari[j, i] = adjusted_rand_score(labels[i], labels[j])
-    best = np.array([best_jaccard(fit.number, other) for other in labels])
+    best = np.array([best_jaccard(fit.number[fit.seen], other) for other in labels])
     table = pd.DataFrame(
         {"stability": best.mean(axis=0), "stability_low": best.min(axis=0), "stability_high": best.max(axis=0)}
     )

@@ -55,7 +55,7 @@ def structure(fit: Fit, *, nulls: int = NULLS["full"], bags: int = BAGS, seed: i
     """
     if nulls < 1:
         return None
-    points = fit.axes.to_numpy()
+    points = fit.axes.to_numpy()[fit.seen]
     aris, jaccards = [], []
     for i in range(nulls):
         rng = np.random.default_rng([seed, 2000 + i])

@@ -1,58 +1,92 @@
 """Forward validity: segments made one horizon ago, judged beside their rivals on what customers did since."""
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 
+import numpy as np
 import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.customers.features import Signals
-from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.terms import most_common, term_weights
-from segkit.segments.fit import fit_segments, reaches_back, windows_at
+from segkit.data.store import Run
+from segkit.segments.cuts import make_cut
+from segkit.segments.fit import Fit, fit_segments, reaches_back
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
+from segkit.segments.past import Past
+from segkit.segments.place import nearest
 from segkit.segments.rivals import LABELS, rivals
 from segkit.segments.search import Budget
 
 KNOWN_SHARE = 0.05  # a rival known for fewer customers than this is left out
 
 
+def earlier_fit(past: Past, *, budget: Budget | None = None, seed: int = 7) -> Fit | None:
+    """Segments as they would have been made one horizon ago; nothing that came since is looked at.
+
+    Gives  Fit; None where history is too short (lookback + 2 horizons)
+    """
+    windows = past.earlier()
+    return None if windows is None else fit_segments(windows, budget=budget, seed=seed)
+
+
+def preferred_cut(previous: Run | None, earlier: Fit | None) -> tuple[str, int] | None:
+    """The family and number of segments that stay where no other is better beyond noise: those of the run before, or
+    else those that were best one horizon ago.
+    """
+    if previous is not None and previous.has("frontier"):
+        table = previous.table("frontier")
+        if "family" in table:
+            return tuple(table.loc[table["chosen"], ["family", "segments"]].iloc[0])
+    return earlier.cut.shape if earlier else None
+
+
 def backtest(
-    days: Days,
+    past: Past,
     *,
-    as_of: date,
-    lookback_days: int,
-    horizon_days: int,
-    kinds: dict[str, str],
-    groups: dict[str, pd.Series] | None = None,
-    budget: Budget | None = None,
+    earlier: Fit | None,
+    today: Fit | None = None,
+    groups: Mapping[str, pd.Series] | None = None,
+    labels: Mapping[str, str] | None = None,
     seed: int = 7,
 ) -> pd.DataFrame | None:
-    """Make segments as of one horizon ago, and judge them and their rivals on what came since.
+    """Judge segments of one horizon ago and their rivals on what customers did since.
 
-    Takes  days: the state; nothing at or after `as_of` is looked at
-    Gives  as `judge.compare`, with `label` and `verdict`; None where history is too short (lookback + 2 horizons)
+    Takes  past: what was known one and two horizons ago, and what came; earlier: the segments of `earlier_fit`
+    Gives  as `judge.compare`, with `label` and `verdict`; None where there are no earlier segments
 
     Parameters
     ----------
-    groups : further rivals: name -> group by customer_id (demographics, the segments used today); missing where unknown
+    today : today's fit; where it has another number of segments, those of then cut into as many are a rival
+    groups : further rivals: name -> group by customer_id (demographics, the segments used today, those of the run
+        before); missing where unknown
+    labels : words for rivals, beside the usual ones
     """
-    origin = as_of - timedelta(days=horizon_days)
-    windows = windows_at(days, as_of=origin, lookback_days=lookback_days, horizon_days=horizon_days, kinds=kinds)
-    if windows.then is None:
+    if earlier is None or past.last is None:
         return None
-    fit = fit_segments(windows, budget=budget, seed=seed)
-    came = customer_outcomes(days, start=origin, horizon_days=horizon_days, index=windows.now.features.index)
-    words = fit.model.space.words
-    truth = forward_truth(came, terms=judged_terms(windows.now, words=words), words=words)
-    labels = {"ours": fit.number, **rivals(windows.now, axes=fit.axes, count=len(fit.cut.centres), seed=seed)}
+    now, words = past.last.known, earlier.model.space.words
+    truth = forward_truth(past.last.came, terms=judged_terms(now, words=words), words=words)
+    found = {"ours": earlier.number}
+    if today is not None and today.cut.shape != earlier.cut.shape:
+        found["as_today"] = _cut_as(today, earlier)
+    found |= rivals(now, axes=earlier.axes, count=len(earlier.cut.centres), seed=seed)
     for name, group in (groups or {}).items():
-        codes = group.reindex(windows.now.features.index)
+        codes = group.reindex(now.features.index)
         if codes.notna().mean() >= KNOWN_SHARE:
-            labels[name] = codes.to_numpy(dtype=object)
-    table = compare(labels, truth, ours="ours", seed=seed)
-    table["label"] = [LABELS.get(name, name.replace("_", " ")) for name in table["rival"]]
+            found[name] = codes.to_numpy(dtype=object)
+    table = compare(found, truth, ours="ours", seed=seed)
+    words_of = LABELS | dict(labels or {})
+    table["label"] = [words_of.get(name, name.replace("_", " ")) for name in table["rival"]]
     table["verdict"] = [verdict(low, high) for low, high in zip(table["lead_low"], table["lead_high"], strict=True)]
     return table
+
+
+def _cut_as(today: Fit, earlier: Fit) -> np.ndarray:
+    """What was found one horizon ago, cut into as many segments as today; the number alone comes from later."""
+    points = earlier.axes.to_numpy()
+    family, segments = today.cut.shape
+    cut = make_cut(points[earlier.seen], earlier.bags, family=family, segments=segments)
+    return nearest(points, cut.centres)
 
 
 def rivals_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +114,8 @@ def proof_figures(compared: pd.DataFrame | None, *, reason: str) -> dict[str, ob
         return {f"forward.{m}_r2{part}": None for m in MEASURES for part in ("", ".low", ".high")} | {
             "forward.reason": reason
         }
-    figures: dict[str, object] = {"forward.reason": None}
+    count = compared.loc[compared["rival"] == "ours", "segments"].max()
+    figures: dict[str, object] = {"forward.reason": None, "forward.segments": count}
     for row in compared.to_dict("records"):
         name = (
             f"forward.{row['measure']}_r2" if row["rival"] == "ours" else f"forward.{row['rival']}.{row['measure']}_r2"

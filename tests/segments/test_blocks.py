@@ -18,6 +18,7 @@ from segkit.schema import check
 from segkit.segments.blocks import BlockProof, _ridge, block_figures, judge_blocks, needs_or_demographics, prove
 from segkit.segments.designs import Block, designs
 from segkit.segments.judge import MEASURES, Truth
+from segkit.segments.past import past_of
 
 AS_OF = date(2025, 3, 1)
 SPAN = {"lookback_days": 182, "horizon_days": 91}
@@ -38,7 +39,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Days, pd.
 @pytest.fixture(scope="module")
 def proof(made_up: tuple[Source, Days, pd.DataFrame]) -> BlockProof:
     source, days, people = made_up
-    found = judge_blocks(days, as_of=AS_OF, kinds=source.kinds, people=people, roles=source.roles, **SPAN)
+    found = judge_blocks(past_of(days, as_of=AS_OF, kinds=source.kinds, **SPAN), people=people, roles=source.roles)
     assert found is not None
     return found
 
@@ -155,21 +156,22 @@ def test_nothing_after_as_of_is_looked_at(made_up: tuple[Source, Days, pd.DataFr
     cut = replace(days, rows=days.rows.filter(days.rows.day < early))
     if days.categories is not None:
         cut = replace(cut, categories=days.categories.filter(days.categories.day < early))
-    given = {"as_of": early, "kinds": source.kinds, "people": people, "roles": source.roles, "draws": 20, **SPAN}
-    one, two = (judge_blocks(each, **given) for each in (days, cut))
+    pasts = [past_of(each, as_of=early, kinds=source.kinds, **SPAN) for each in (days, cut)]
+    one, two = (judge_blocks(past, people=people, roles=source.roles, draws=20) for past in pasts)
     pd.testing.assert_frame_equal(one.table, two.table)
 
 
 def test_without_categories_people_and_history(made_up: tuple[Source, Days, pd.DataFrame]) -> None:
     source, days, _ = made_up
-    bare = judge_blocks(replace(days, categories=None), as_of=AS_OF, kinds=source.kinds, draws=20, **SPAN)
+    given = {"as_of": AS_OF, "kinds": source.kinds}
+    bare = judge_blocks(past_of(replace(days, categories=None), **given, **SPAN), draws=20)
     assert "mix" not in set(bare.table["measure"])
     assert not {"needs", "demographic", "known"} & set(bare.table["block"])
     answer, reason = needs_or_demographics(bare, measure="spend")
     assert (answer, reason) == ("cannot tell", "needs are not known: the source has no categories")
-    alone = judge_blocks(days, as_of=AS_OF, kinds=source.kinds, draws=20, **SPAN)
+    alone = judge_blocks(past_of(days, **given, **SPAN), draws=20)
     assert needs_or_demographics(alone, measure="mix")[1].startswith("demographics are known of too few")
-    short = judge_blocks(days, as_of=AS_OF, kinds=source.kinds, lookback_days=900, horizon_days=91)
+    short = judge_blocks(past_of(days, **given, lookback_days=900, horizon_days=91))
     assert short is None and needs_or_demographics(short, measure="mix", reason="too short") == (
         "cannot tell",
         "too short",
@@ -188,7 +190,8 @@ def test_events_without_money_are_judged_on_active_days(make_events: Callable) -
     ]
     days = build_days(make_events(events).drop("amount", "category"), kinds={"visit": "customer"})
     span = {"lookback_days": 60, "horizon_days": 30}
-    found = judge_blocks(days, as_of=start + timedelta(days=120), kinds={"visit": "customer"}, draws=20, **span)
+    past = past_of(days, as_of=start + timedelta(days=120), kinds={"visit": "customer"}, **span)
+    found = judge_blocks(past, draws=20)
     assert found is not None and "mix" not in set(found.table["measure"])
     assert {"all", "rhythm"} <= set(found.table.query("measure == 'spend'")["block"])
 

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from segkit.segments.fit import Fit, Windows, fit_segments, last_horizon, space_for, windows_at
+from segkit.segments.fit import Fit, Windows, fit_segments, last_horizon, space_for
 from segkit.segments.judge import forward_r2
+from segkit.segments.past import windows_at
 from segkit.segments.place import place
 from segkit.segments.search import Budget
 

@@ -1,13 +1,30 @@
 """The rivals: what everyone could have had from the same data."""
 
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.segments.rivals import LABELS, MOST_GROUPS, _quantiles, known_groups, rivals
+from segkit.data.store import open_run
+from segkit.segments.fit import fit_segments
+from segkit.segments.place import model_arrays
+from segkit.segments.rivals import (
+    LABELS,
+    MOST_GROUPS,
+    RFM_NAMES,
+    _quantiles,
+    known_groups,
+    last_run,
+    last_run_label,
+    rfm_names,
+    rivals,
+)
+from segkit.segments.search import Budget
 
+DAY = date(2024, 4, 1)
 Plant = Callable[..., tuple]
 
 
@@ -46,7 +63,34 @@ def test_lately_and_often_are_the_highest_fifths(planted_windows: Plant) -> None
 def test_a_source_without_money_or_orders_has_recency_and_activity(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     now = type(windows.now)(windows.now.features[["active_days", "recency_days"]], None, ())
-    assert set(rivals(now, axes=now.features, count=3)) == {"rfm25", "kmeans", "kmeans_space"}
+    assert set(rivals(now, axes=now.features, count=3)) == {"rfm11", "rfm25", "kmeans", "kmeans_space"}
+
+
+def test_the_eleven_usual_names_follow_from_recency_and_frequency() -> None:
+    grid = pd.DataFrame([(-r, o) for r in range(5) for o in range(5)], columns=["recency_days", "orders"])
+    named = rfm_names(grid.assign(recency_days=grid["recency_days"] * 1.0))
+    assert named.reshape(5, 5).tolist() == [list(row) for row in RFM_NAMES]
+    assert len(set(named)) == 11
+    assert named[-1] == "Champions" and named[0] == "Lost" and named[20] == "New Customers"
+
+
+def test_names_need_no_money_and_equal_customers_get_the_same_one() -> None:
+    visits = pd.DataFrame({"recency_days": [3.0] * 6 + [90.0] * 6, "active_days": [9.0] * 6 + [1.0] * 6})
+    assert pd.Series(rfm_names(visits)).groupby([0] * 6 + [1] * 6).nunique().max() == 1
+    assert len(set(rfm_names(pd.DataFrame({"recency_days": [5.0] * 7, "active_days": [2.0] * 7})))) == 1
+
+
+def test_the_last_run_is_a_rival_and_says_what_it_saw(planted_windows: Plant, tmp_path: Path) -> None:
+    windows, _ = planted_windows()
+    fit = fit_segments(windows, budget=Budget(fewest=4, most=4), bags=2)
+    run = open_run(tmp_path / "run", as_of="2024-05-01", source_name="shop")
+    arrays, meta = model_arrays(fit.model)
+    run.save_model(arrays, meta=meta)
+    groups = last_run(run, windows.then)["last_run"]
+    assert groups.index.equals(windows.then.features.index) and set(groups) <= set(fit.model.segments)
+    assert last_run(None, windows.then) == {} and last_run(run, None) == {} and last_run_label(None, origin=DAY) == {}
+    assert last_run_label(run, origin=DAY) == {"last_run": "the run of 2024-05-01, which saw 30 of the days judged"}
+    assert last_run_label(run, origin=date(2024, 5, 1)) == {"last_run": "the run of 2024-05-01"}
 
 
 PEOPLE = pd.DataFrame(

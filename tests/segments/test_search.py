@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.errors import BudgetError
 from segkit.schema import check
 from segkit.segments.bags import Bags, find_bags
-from segkit.segments.cuts import FAMILIES, bag_cuts, macro_buckets, make_cut
+from segkit.segments.cuts import FAMILIES, bag_cuts, macro_buckets, make_cut, make_cuts
 from segkit.segments.place import nearest
 from segkit.segments.search import Budget, search, segment_figures
 
@@ -125,9 +125,17 @@ def test_each_family_cuts_as_asked_on_all_and_on_each_bag(blobs: tuple, blob_bag
     points, group = blobs
     cut = make_cut(points, blob_bags, family=family, segments=PLANTED)
     assert cut.centres.shape == (PLANTED, 4) and cut.family == family
-    own = list(bag_cuts(points, blob_bags, family=family, segments=PLANTED))
+    own = bag_cuts(points, blob_bags, family=family, counts=[PLANTED])
     assert len(own) == blob_bags.count
-    assert all(adjusted_rand_score(group, nearest(points, one.centres)) > 0.6 for one in own)
+    assert all(adjusted_rand_score(group, nearest(points, centres)) > 0.6 for (centres,) in own)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_cuts_at_once_are_those_made_one_by_one(blobs: tuple, blob_bags: Bags, family: str) -> None:
+    points, counts = blobs[0], [9, 4, 6]
+    several = make_cuts(points, blob_bags, family=family, counts=counts)
+    singly = [make_cut(points, blob_bags, family=family, segments=k) for k in counts]
+    assert [cut.centres.tobytes() for cut in several] == [cut.centres.tobytes() for cut in singly]
 
 
 def test_micro_segments_nest_in_at_most_six_buckets() -> None:

@@ -13,10 +13,11 @@ from segkit.customers.outcomes import customer_outcomes
 from segkit.data.sources import connect, open_source, read_events
 from segkit.data.synth import write_scenario
 from segkit.schema import check
-from segkit.segments.fit import fit_segments, windows_at
+from segkit.segments.fit import fit_segments
 from segkit.segments.judge import MEASURES, forward_r2
+from segkit.segments.past import past_of, windows_at
 from segkit.segments.search import Budget
-from segkit.segments.validate import backtest, history_reason, proof_figures, rivals_table
+from segkit.segments.validate import backtest, earlier_fit, history_reason, proof_figures, rivals_table
 
 AS_OF, HORIZON = date(2025, 3, 1), 91
 ORIGIN = AS_OF - timedelta(days=HORIZON)
@@ -71,13 +72,24 @@ def compared(world: dict[str, Days]) -> pd.DataFrame:
         "demographic": pd.Series(rng.choice(["old", "young"], len(customers)), index=customers).iloc[:200],
         "survey": pd.Series("yes", index=customers[:3]),
     }
-    found = backtest(world["shuffled"], as_of=AS_OF, kinds=KINDS, groups=groups, budget=BUDGET, **SPAN)
+    past = past_of(world["shuffled"], as_of=AS_OF, kinds=KINDS, **SPAN)
+    earlier, today = (earlier_fit(past, budget=Budget(k, k, smallest_share=0.0)) for k in (6, 7))
+    found = backtest(past, earlier=earlier, today=today, groups=groups, labels={"survey": "asked"})
     assert found is not None
     return found
 
 
 def test_backtest_judges_ours_and_rivals_in_a_period_they_never_saw(compared: pd.DataFrame) -> None:
-    assert set(compared["rival"]) == {"ours", "rfm25", "rfm125", "kmeans", "kmeans_space", "demographic"}
+    assert set(compared["rival"]) == {
+        "ours",
+        "as_today",
+        "rfm11",
+        "rfm25",
+        "rfm125",
+        "kmeans",
+        "kmeans_space",
+        "demographic",
+    }
     assert set(compared["measure"]) == set(MEASURES)
     assert compared["r2"].abs().max() < 0.12 and (compared["lead_low"] < 0.05).all()
     assert ((compared["low"] < compared["r2"]) & (compared["r2"] < compared["high"])).all()
@@ -88,7 +100,7 @@ def test_backtest_judges_ours_and_rivals_in_a_period_they_never_saw(compared: pd
 def test_table_of_rivals_has_a_row_each_and_a_sentence(compared: pd.DataFrame) -> None:
     table = rivals_table(compared)
     check(table, name="rivals")
-    assert len(table) == 6 and table["rival"].is_unique and table["verdict"].ne("").all()
+    assert len(table) == 8 and table["rival"].is_unique and table["verdict"].ne("").all()
     assert table.set_index("rival").loc["ours", "verdict"] == "these segments"
     words = set(" ".join(table.loc[table["rival"] != "ours", "verdict"]).replace(",", "").split())
     assert words <= {"ahead", "behind", "level", "on", *MEASURES}
@@ -124,4 +136,5 @@ def test_too_short_a_history_is_told_in_days(make_days: Callable, lookback: int,
     reason = history_reason(days, **given)
     assert (f"needs {days_needed} days" in reason and "there are 100" in reason) if days_needed else reason == ""
     if days_needed:
-        assert backtest(days, kinds={"purchase": "customer"}, **given) is None
+        past = past_of(days, kinds={"purchase": "customer"}, **given)
+        assert earlier_fit(past) is None and backtest(past, earlier=None) is None

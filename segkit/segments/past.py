@@ -1,0 +1,165 @@
+"""The past: what was known one and two horizons ago, and what came since; made once in a run, read by every later step.
+
+Segments learn from the last horizon; those of the proof learn from the one before and are judged on the last: the same
+customers at the same two dates. Of a large base a sample is kept, chosen by a hash of the ids.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import ibis
+import pandas as pd
+from scipy import sparse
+
+from segkit.customers.days import Days
+from segkit.customers.features import Signals, customer_signals
+from segkit.customers.outcomes import Outcomes, customer_outcomes
+from segkit.customers.sample import LEARNT_FROM, chosen
+from segkit.data.store import Run
+from segkit.segments.fit import Windows, reaches_back
+
+TABLES = ("past_features", "past_bought", "past_came", "past_came_bought")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One date in the past: `known` of the customers then, and what they did in the horizon that followed."""
+
+    known: Signals
+    came: Outcomes
+
+
+@dataclass(frozen=True)
+class Past:
+    """One horizon ago (`last`) and two (`before`); None where history does not reach so far."""
+
+    last: Moment | None
+    before: Moment | None
+
+    def windows(self, now: Signals) -> Windows:
+        """Today's customers, with the last horizon to learn from."""
+        return _windows(now, self.last)
+
+    def earlier(self) -> Windows | None:
+        """The windows one horizon ago, which the proof makes segments on; None where there is nothing to learn from."""
+        return _windows(self.last.known, self.before) if self.last and self.before else None
+
+
+def past_of(
+    days: Days,
+    *,
+    as_of: date,
+    lookback_days: int,
+    horizon_days: int,
+    kinds: dict[str, str],
+    most: int = LEARNT_FROM,
+) -> Past:
+    """Look back one and two horizons.
+
+    Takes  days: the state; rows at or after `as_of` are not looked at
+    Gives  Past
+
+    Parameters
+    ----------
+    most : customers at each date; of more, those whose ids have the smallest hashes
+    """
+    span = {"lookback_days": lookback_days, "horizon_days": horizon_days, "kinds": kinds, "most": most}
+    dates = [as_of - timedelta(days=n * horizon_days) for n in (1, 2)]
+    return Past(*(_moment(days, at=at, **span) for at in dates))
+
+
+def windows_at(days: Days, *, as_of: date, lookback_days: int, horizon_days: int, kinds: dict[str, str]) -> Windows:
+    """What is known of everyone at `as_of`, with the last horizon to learn from; for one date alone.
+
+    Takes  days: the state; rows at or after `as_of` are not looked at
+    Gives  Windows
+    """
+    now = customer_signals(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
+    span = {"lookback_days": lookback_days, "horizon_days": horizon_days, "kinds": kinds, "most": LEARNT_FROM}
+    return _windows(now, _moment(days, at=as_of - timedelta(days=horizon_days), **span))
+
+
+def write_past(run: Run, past: Past) -> None:
+    """Keep the past in a run, by moment (last, before): past_features, past_bought, past_came, past_came_bought."""
+    moments = {name: moment for name, moment in vars(past).items() if moment is not None}
+    if not moments:
+        return
+    parts = {
+        "past_features": {name: m.known.features for name, m in moments.items()},
+        "past_came": {name: m.came.totals for name, m in moments.items()},
+        "past_bought": {name: _long(m.known) for name, m in moments.items()},
+        "past_came_bought": {name: _long(m.came) for name, m in moments.items()},
+    }
+    for table, by_moment in parts.items():
+        found = {name: part for name, part in by_moment.items() if part is not None}
+        if found:
+            run.write(pd.concat(found, names=["moment"]).reset_index(), table)
+
+
+def read_past(run: Run) -> Past:
+    """The past that a run holds; nothing where its history was too short."""
+    if not run.has("past_features"):
+        return Past(last=None, before=None)
+    tables = {name: run.table(name) for name in TABLES if run.has(name)}
+    return Past(*(_read_moment(tables, name) for name in ("last", "before")))
+
+
+def _moment(
+    days: Days, *, at: date, lookback_days: int, horizon_days: int, kinds: dict[str, str], most: int
+) -> Moment | None:
+    start = at - timedelta(days=lookback_days)
+    if not reaches_back(days, start=start, span_days=lookback_days):
+        return None
+    few = _of_few(days, start=start, end=at, most=most)
+    known = customer_signals(few, as_of=at, lookback_days=lookback_days, kinds=kinds)
+    return Moment(known, customer_outcomes(few, start=at, horizon_days=horizon_days, index=known.features.index))
+
+
+def _of_few(days: Days, *, start: date, end: date, most: int) -> Days:
+    """The days of a sample of those with an event of their own in a window; of all where they are few."""
+    rows = days.rows
+    seen = rows.filter((rows.day >= ibis.literal(start)) & (rows.until < ibis.literal(end)) & (rows.own_events > 0))
+    ids = sorted(seen.select("customer_id").distinct().to_pandas()["customer_id"])
+    if len(ids) <= most:
+        return days
+    kept = ibis.memtable(pd.DataFrame({"customer_id": ids})[chosen(ids, most=most)])
+    parts = {name: table.semi_join(kept, "customer_id") for name, table in vars(days).items() if table is not None}
+    return Days(**{**vars(days), **parts})
+
+
+def _windows(now: Signals, moment: Moment | None) -> Windows:
+    if moment is None:
+        return Windows(now=now, then=None, came=None)
+    features = moment.known.features.reindex(columns=now.features.columns, fill_value=0.0)
+    then = Signals(features=features, weights=moment.known.weights, categories=moment.known.categories)
+    return Windows(now=now, then=then, came=moment.came)
+
+
+def _long(of: Signals | Outcomes) -> pd.DataFrame | None:
+    """What was bought as rows: customer_id, category, weight."""
+    if of.weights is None:
+        return None
+    index = (of.features if isinstance(of, Signals) else of.totals).index
+    held = of.weights.tocoo()
+    categories = pd.Categorical.from_codes(held.col, categories=list(of.categories))
+    columns = {"customer_id": index.to_numpy()[held.row], "category": categories.astype(object), "weight": held.data}
+    return pd.DataFrame(columns).set_index("customer_id")
+
+
+def _read_moment(tables: dict[str, pd.DataFrame], name: str) -> Moment | None:
+    own = {table: part[part["moment"] == name].drop(columns="moment") for table, part in tables.items()}
+    if own["past_features"].empty:
+        return None
+    features = own["past_features"].set_index("customer_id").dropna(axis=1, how="all")
+    totals = own["past_came"].set_index("customer_id")
+    bought = _wide(own.get("past_bought"), index=features.index)
+    came = _wide(own.get("past_came_bought"), index=totals.index)
+    return Moment(Signals(features, *bought), Outcomes(totals, *came))
+
+
+def _wide(table: pd.DataFrame | None, *, index: pd.Index) -> tuple[sparse.csr_array | None, tuple[str, ...]]:
+    if table is None:
+        return None, ()
+    names = sorted(table["category"].unique())
+    place = index.get_indexer(table["customer_id"]), pd.Index(names).get_indexer(table["category"])
+    return sparse.csr_array((table["weight"].to_numpy(), place), shape=(len(index), len(names))), tuple(names)

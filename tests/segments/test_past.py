@@ -1,0 +1,80 @@
+"""The past, made once: as it is read back it is as it was made, and a sample of it depends on nobody else."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segkit.customers.days import Days
+from segkit.customers.sample import chosen
+from segkit.data.store import open_run
+from segkit.segments.past import Past, past_of, read_past, windows_at, write_past
+
+KINDS = {"purchase": "customer"}
+AS_OF = date(2024, 6, 3)
+SPAN = {"lookback_days": 60, "horizon_days": 20, "kinds": KINDS}
+
+
+@pytest.fixture
+def days(make_days: Callable[..., Days]) -> Days:
+    """Thirty customers over half a year."""
+    rng = np.random.default_rng(3)
+    start = date(2024, 1, 1)
+    events = [
+        (f"c{i:02d}", str(start + timedelta(days=int(d))), "purchase", float(rng.integers(1, 9)), f"k{(i + d) % 4}")
+        for i in range(30)
+        for d in range(i % 5, 170, 4 + i % 9)
+    ]
+    return make_days(events, kinds=KINDS)
+
+
+def equal(one: Past, other: Past) -> bool:
+    """The same features, totals, amounts and names at both moments."""
+    for a, b in zip(vars(one).values(), vars(other).values(), strict=True):
+        pd.testing.assert_frame_equal(a.known.features, b.known.features)
+        pd.testing.assert_frame_equal(a.came.totals, b.came.totals)
+        for of, to in ((a.known, b.known), (a.came, b.came)):
+            assert of.categories == to.categories
+            np.testing.assert_array_equal(of.weights.toarray(), to.weights.toarray())
+    return True
+
+
+def test_what_is_read_back_is_what_was_made(days: Days, tmp_path: Path) -> None:
+    made = past_of(days, as_of=AS_OF, **SPAN)
+    run = open_run(tmp_path / "run", step="02_embed")
+    write_past(run, made)
+    assert equal(made, read_past(run))
+
+
+def test_each_moment_is_the_window_of_its_date(days: Days) -> None:
+    past = past_of(days, as_of=AS_OF, **SPAN)
+    now, earlier = (windows_at(days, as_of=AS_OF - timedelta(days=n), **SPAN) for n in (0, 20))
+    pd.testing.assert_frame_equal(past.windows(now.now).then.features, now.then.features)
+    pd.testing.assert_frame_equal(past.earlier().now.features, earlier.now.features)
+    pd.testing.assert_frame_equal(past.earlier().came.totals, earlier.came.totals)
+
+
+def test_where_history_is_short_there_is_no_past(days: Days, tmp_path: Path) -> None:
+    none = past_of(days, as_of=date(2024, 3, 1), **SPAN)
+    assert none == Past(None, None) and none.earlier() is None
+    one = past_of(days, as_of=date(2024, 3, 25), **SPAN)
+    assert one.last is not None and one.before is None and one.earlier() is None
+    run = open_run(tmp_path / "run", step="02_embed")
+    write_past(run, none)
+    assert read_past(run) == none
+
+
+def test_a_sample_keeps_whole_customers_and_does_not_depend_on_the_others(days: Days) -> None:
+    whole, few = (past_of(days, as_of=AS_OF, most=most, **SPAN) for most in (99, 12))
+    kept = few.last.known.features
+    assert len(kept) == 12
+    pd.testing.assert_frame_equal(kept, whole.last.known.features.loc[kept.index])
+    pd.testing.assert_frame_equal(few.last.came.totals, whole.last.came.totals.loc[kept.index])
+    ids = list(whole.last.known.features.index)
+    inside = [i for i, c in zip(ids, chosen(ids, most=12), strict=True) if c]
+    assert inside == list(kept.index)
+    fewer = [i for i in ids if i in inside or i > "c05"]
+    assert [i for i, c in zip(fewer, chosen(fewer, most=12), strict=True) if c] == inside
