@@ -10,7 +10,7 @@ from segkit.schema import check
 from segkit.segments.bags import Bags, find_bags
 from segkit.segments.cuts import FAMILIES, bag_cuts, macro_buckets, make_cut, make_cuts
 from segkit.segments.place import nearest
-from segkit.segments.search import Budget, search, segment_figures
+from segkit.segments.search import NOISE, Budget, search, segment_figures
 
 PLANTED = 6
 
@@ -77,8 +77,8 @@ def test_too_few_customers_are_told_which_limit_binds(blobs: tuple) -> None:
 
 
 def test_a_smallest_share_that_cannot_be_met_is_told(blobs: tuple, blob_bags: Bags) -> None:
-    with pytest.raises(BudgetError, match=r"above 15\.0% of 450 customers; the best \(\d+ segments\) has one of \d"):
-        unknown(blobs[0], blob_bags, Budget(fewest=8, most=9, smallest_share=0.15))
+    with pytest.raises(BudgetError, match=r"above 12\.0% of 450 customers; the best \(\d+ segments\) has one of \d"):
+        unknown(blobs[0], blob_bags, Budget(fewest=8, most=9, smallest_share=0.12))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -173,3 +173,32 @@ def test_a_refit_takes_what_its_bags_hold(blobs: tuple, blob_bags: Bags) -> None
     count = int(one_bag.sum()) + 5
     cut, _ = unknown(blobs[0], few, Budget(fewest=count, most=count, smallest_share=0.0, families=("joined",)))
     assert len(cut.centres) == one_bag.sum()
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(fewest=12, smallest_share=0.1), r"12 segments of at least 10\.0% are more than everyone.*to 8\.3% or"),
+        (Budget(fewest=9, most=5), r"from 9 to 5 cannot be met\. Give segments_min of at least 2, and segments_max"),
+        (Budget(fewest=1, most=5), r"from 1 to 5 cannot be met"),
+    ],
+)
+def test_a_budget_that_nobody_could_meet_says_which_limit_binds(
+    blobs: tuple, blob_bags: Bags, budget: Budget, words: str
+) -> None:
+    with pytest.raises(BudgetError, match=words):
+        unknown(blobs[0], blob_bags, budget)
+
+
+def test_a_preferred_cut_stays_within_noise_and_not_beyond_it(blobs: tuple, blob_bags: Bags) -> None:
+    free, frontier = unknown(blobs[0], blob_bags, Budget(fewest=3, most=9))
+    allowed = frontier[frontier["smallest_share"] * len(blobs[0]) >= 20]
+    kept = 0
+    for row in allowed.to_dict("records"):
+        budget = Budget(fewest=3, most=9, prefer=(row["family"], row["segments"]))
+        within = row["score"] >= allowed["score"].max() - NOISE
+        kept += within
+        cut, _ = unknown(blobs[0], blob_bags, budget)
+        assert cut.shape == (budget.prefer if within else free.shape)
+    assert 0 < kept < len(allowed)
+    assert unknown(blobs[0], blob_bags, Budget(fewest=3, most=9, prefer=("anchored", 30)))[0].shape == free.shape
