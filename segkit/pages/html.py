@@ -1,22 +1,19 @@
 """Pieces of a page as HTML: figures, tables and tiles. Everything that comes in is escaped."""
 
-import base64
-import io
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from numbers import Number
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
-from PIL import Image
 
 from segkit import numbers
 from segkit.errors import InputError
+from segkit.pages import drawing
 from segkit.pages.look import look
 
-DPI = 160  # sharp on a dense screen: a figure of 9.5 inches is 1,520 pixels wide
 PIXELS_PER_INCH = 96  # of the page
 FORMATS: dict[str, Callable[[Any], str]] = {
     "share": numbers.share,
@@ -35,6 +32,13 @@ SHAPES = {  # the matplotlib markers, drawn in a square of 12
 }
 
 
+class Cell(NamedTuple):
+    """What a cell of a table shows, and the number it is sorted by."""
+
+    shown: Any
+    value: float | None
+
+
 def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
     """A figure with a text for those who cannot see it; the same figure gives the same bytes.
 
@@ -45,10 +49,12 @@ def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
     if not alt.strip():
         raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
     width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    source = base64.b64encode(_png(figure)).decode("ascii")
     foot = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
-    form = '<figure class="sk-figure"><img alt="{}" width="{}" src="data:image/png;base64,{}">{}</figure>'
-    return Markup(form).format(alt, width, source, foot)
+    form = (
+        '<figure class="sk-figure"><div class="sk-drawing" role="img" tabindex="0" aria-label="{}" '
+        'style="max-width:{}px">{}</div>{}</figure>'
+    )
+    return Markup(form).format(alt, width, Markup(drawing.svg(figure)), foot)
 
 
 def table_html(
@@ -57,6 +63,7 @@ def table_html(
     caption: str = "",
     columns: Mapping[str, str] | None = None,
     formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+    sortable: bool = False,
 ) -> Markup:
     """A table with scope headers: numbers right and rounded, text escaped, unknown as a dash.
 
@@ -67,6 +74,7 @@ def table_html(
     ----------
     columns : column -> heading, in the order to show; units belong in the heading. None shows all
     formats : column -> "share", "number", "count", "score", or a function from a value to text
+    sortable : headings become buttons on the page; without a script the order stays as given
 
     Raises
     ------
@@ -84,16 +92,23 @@ def table_html(
         name: pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
         for name in headings
     }
+    keyed = {name for name in headings if sortable and right[name]}
     rows = (
-        {name: forms[name](value) for name, value in row.items()} for row in table[list(headings)].to_dict("records")
+        {n: Cell(forms[n](value), value) if n in keyed else forms[n](value) for n, value in row.items()}
+        for row in table[list(headings)].to_dict("records")
     )
-    return rows_html(rows, headings=headings, right=right, caption=caption)
+    return rows_html(rows, headings=headings, right=right, caption=caption, sortable=sortable)
 
 
 def rows_html(
-    rows: Iterable[Mapping[str, Any]], *, headings: Mapping[str, str], right: Mapping[str, bool], caption: str = ""
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    headings: Mapping[str, str],
+    right: Mapping[str, bool],
+    caption: str = "",
+    sortable: bool = False,
 ) -> Markup:
-    """A table of ready cells (text, or Markup that is kept as it is); the first column names the row."""
+    """A table of ready cells (text; Markup, kept as it is; or a Cell); the first column names the row."""
     head = Markup("").join(
         Markup('<th scope="col"{}>{}</th>').format(_class(right.get(name)), heading)
         for name, heading in headings.items()
@@ -101,9 +116,11 @@ def rows_html(
     body = Markup("\n").join(_row(row, headings=headings, right=right) for row in rows)
     title = Markup("<caption>{}</caption>").format(caption) if caption else ""
     form = (
-        '<div class="sk-scroll"><table class="sk-table">{}<thead><tr>{}</tr></thead><tbody>\n{}\n</tbody></table></div>'
+        '<div class="sk-scroll" tabindex="0" role="group" aria-label="{}"><table class="sk-table">{}'
+        "<thead><tr>{}</tr></thead><tbody>\n{}\n</tbody></table></div>"
     )
-    return Markup(form).format(title, head, body)
+    made = Markup(form).format(caption or "Table", title, head, body)
+    return Markup('<div class="sk-sort">{}</div>').format(made) if sortable else made
 
 
 def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
@@ -136,22 +153,16 @@ def bar(value: float | None, *, most: float) -> Markup:
     )
 
 
-def _png(figure: Figure) -> bytes:
-    """PNG without a date or software name, in at most 256 colours: a third of the weight, no difference to the eye."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
-    light = io.BytesIO()
-    image = Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(light, format="png", optimize=True)
-    return light.getvalue()
-
-
 def _row(row: Mapping[str, Any], *, headings: Mapping[str, str], right: Mapping[str, bool]) -> Markup:
     cells = []
     for position, (name, heading) in enumerate(headings.items()):
         tag = Markup('th scope="row"') if position == 0 else Markup("td")
-        form = Markup('<{}{} data-label="{}">{}</{}>')
-        cells.append(form.format(tag, _class(right.get(name)), heading, row[name], Markup(tag[:2])))
+        shown, key = row[name], Markup("")
+        if isinstance(shown, Cell):
+            value = "" if numbers.is_missing(shown.value) else f"{float(shown.value):.6g}"
+            shown, key = shown.shown, Markup(' data-value="{}"').format(value)
+        form = Markup('<{}{} data-label="{}"{}>{}</{}>')
+        cells.append(form.format(tag, _class(right.get(name)), heading, key, shown, Markup(tag[:2])))
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 ACCENT = "#1f5f8b"
@@ -22,10 +23,12 @@ QUIET = "#6b7785"
 SOFT = "#a9c6da"  # the accent, where it is not the point
 FAINT = "#d7dde3"
 WARN = "#c2571a"
-# petroff10 (Petroff 2021, arXiv:2107.02270): ten colours that stay apart under colour-vision deficiencies
-COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the colours repeat after ten, the shapes after seven: 70 pairs
-SEQUENTIAL = "viridis"
+# seven colours found by search to stay apart, on white and on dark paper, for people who confuse red and green too
+# (Machado et al. 2009; tests/pages/test_look.py measures it); beyond seven no set does, so shapes and names go on
+COLOURS = ("#12a2e3", "#b9710a", "#a21cfd", "#a6bc3a", "#a43e48", "#1dbca5", "#4a60a4")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with each round of the colours they move on by one: 49 pairs
+# viridis (van der Walt & Smith 2015) without its darkest third, which is lost on dark paper
+SEQUENTIAL = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 0.97, 256)), name="segkit")
 WIDTH = 9.5  # inches: the measure of a page
 
 
@@ -36,15 +39,13 @@ def look(segment: str) -> tuple[str, str]:
     Gives  (colour, marker): a hex colour, a matplotlib marker
 
     >>> look("S01")
-    ('#3f90da', 'o')
-    >>> look("S11")[0] == look("S01")[0], look("S11")[1] == look("S01")[1]
+    ('#12a2e3', 'o')
+    >>> look("S08")[0] == look("S01")[0], look("S08")[1] == look("S01")[1]
     (True, False)
     """
     digits = re.search(r"\d+", segment)
-    number = int(digits[0]) - 1 if digits else 0
-    return COLOURS[number % len(COLOURS)], MARKERS[
-        (number % len(COLOURS) + 3 * (number // len(COLOURS))) % len(MARKERS)
-    ]
+    turn, colour = divmod(max(int(digits[0]) - 1, 0) if digits else 0, len(COLOURS))
+    return COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)]
 
 
 @contextmanager
@@ -71,7 +72,8 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
-        "svg.hashsalt": "segkit",
+        "svg.hashsalt": "segkit",  # names inside a drawing come from what is drawn, not from chance
+        "svg.fonttype": "none",  # text stays text: it is searched, enlarged and recoloured as the page is
     }
     base = seaborn.axes_style("white") | seaborn.plotting_context("paper")
     with matplotlib.rc_context({**base, **settings}):
@@ -105,3 +107,19 @@ def many_panels(
 def stylesheet(name: str) -> str:
     """The CSS beside this file: "views" for what notebooks display, "page" for the page around it."""
     return (Path(__file__).parent / f"{name}.css").read_text(encoding="utf-8")
+
+
+@cache
+def script(name: str) -> str:
+    """The JavaScript beside this file: "sort" for tables, "map" for the map of customers."""
+    return (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8")
+
+
+@cache
+def bokeh_script() -> str:
+    """The core of BokehJS, as the installed package carries it: 1.3 MB, so only where a page holds a map."""
+    from bokeh.resources import Resources  # slow to import, and needed by few pages
+
+    return "\n".join(Resources(mode="inline", components=["bokeh"], minified=True).js_raw[:1]).replace(
+        "</script", "<\\/script"
+    )

@@ -16,7 +16,7 @@ from segkit.pages.look import COLOURS, FAINT, INK, QUIET, SEQUENTIAL, WIDTH, loo
 
 LABEL_WIDTH = 20  # characters before a name is broken
 ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
-GAP = 4.0  # pixels between two labels
+GAP = 6.0  # pixels between two labels
 LEADER = 14.0  # pixels a label may stray before a line leads back to its place
 KINDS = 7  # categories a small map tells apart; the rest is grey
 ROBUST = (0.02, 0.98)  # quantiles that end the colour scale, so that one outlier does not wash it out

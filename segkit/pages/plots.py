@@ -122,7 +122,9 @@ def segment_bars(segments: pd.DataFrame) -> Figure:
         place = np.arange(len(ordered))
         shares = ordered.melt("name", ["revenue_share", "customer_share"], var_name="of", value_name="share")
         colours = {"revenue_share": ACCENT, "customer_share": SOFT}
-        seaborn.barplot(shares, y="name", x="share", hue="of", palette=colours, errorbar=None, width=0.66, ax=axes)
+        seaborn.barplot(
+            shares, y="name", x="share", hue="of", palette=colours, errorbar=None, width=0.66, saturation=1, ax=axes
+        )
         for y, value in zip(place, ordered["revenue_share"], strict=True):
             axes.annotate(
                 share(value),

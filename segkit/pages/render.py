@@ -1,18 +1,27 @@
-"""Executed notebooks to pages: no code unless asked for, no script, nothing loaded from anywhere, one look."""
+"""Executed notebooks to pages: no code unless asked for, nothing loaded from anywhere, one look.
 
+A page reads whole without its script. Where it holds a table to sort or a map to touch, a small script is put into it,
+and for a map the library Bokeh too.
+"""
+
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from markupsafe import Markup
 from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
 from segkit import __version__
 from segkit.data.store import Run
-from segkit.pages.look import stylesheet
+from segkit.pages.look import bokeh_script, script, stylesheet
 from segkit.pages.steps import OVERVIEW, Step
 
+CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # of the template, filled in when the body is known
+LEAST_HEADINGS = 3  # of a page that gets a list of contents
+SCRIPT_MARKS = {"sort": 'class="sk-sort"', "map": 'class="sk-map"'}  # script -> what needs it
 HIDDEN_TAGS = ("parameters", "injected-parameters", "hide")  # cells that are for the machine
 
 
@@ -40,7 +49,7 @@ def render_notebook(
     """One page as a whole HTML document.
 
     Takes  an executed notebook, left as it is; the links of the navigation: href, label, current
-    Gives  HTML that stands alone: style inside, figures inside, no script
+    Gives  HTML that stands alone: style inside, figures inside, and a script only where something can be touched
 
     Parameters
     ----------
@@ -61,7 +70,27 @@ def render_notebook(
     )
     exporter.anchor_link_text = ""
     body, _ = exporter.from_notebook_node(notebook, resources={"segkit": page})
-    return body
+    return body.replace(CONTENTS, _contents(body), 1).replace(SCRIPTS, _scripts(body), 1)
+
+
+def _contents(body: str) -> Markup:
+    """The headings of a page as a list of links; nothing for a page with fewer than three."""
+    found = re.findall(r'<h2[^>]*? id="([^"]+)"[^>]*>(.*?)</h2>', body, flags=re.DOTALL)
+    if len(found) < LEAST_HEADINGS:
+        return Markup("")
+    links = [(name, Markup(re.sub(r"<[^>]+>", "", words)).unescape()) for name, words in found]
+    items = Markup("").join(Markup('<li><a href="#{}">{}</a></li>').format(name, words) for name, words in links)
+    return Markup('<nav class="sk-contents" aria-label="On this page"><p>On this page</p><ul>{}</ul></nav>').format(
+        items
+    )
+
+
+def _scripts(body: str) -> Markup:
+    """What the page needs to be touched: nothing, the small script, or Bokeh and the small script."""
+    needed = [name for name, mark in SCRIPT_MARKS.items() if mark in body]
+    texts = [bokeh_script()] if "map" in needed else []
+    texts += [script(name) for name in needed]
+    return Markup("\n").join(Markup("<script>\n{}\n</script>").format(Markup(text)) for text in texts)
 
 
 def _foot(parameters: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from segkit.pages import cards, html
+from segkit.pages.segment_table import segment_table_html
 
 
 def show(figure: Figure, *, alt: str, caption: str = "") -> None:
@@ -28,6 +29,7 @@ def table(
     caption: str = "",
     columns: Mapping[str, str] | None = None,
     formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+    sortable: bool = False,
 ) -> None:
     """Display a table: numbers right and rounded, text escaped, unknown as a dash; the index is not shown.
 
@@ -35,8 +37,9 @@ def table(
     ----------
     columns : column -> heading with unit, in the order to show; None shows all
     formats : column -> "share", "number", "count", "score", or a function from a value to text
+    sortable : on the page, a heading sorts by its column
     """
-    _display(html.table_html(table, caption=caption, columns=columns, formats=formats))
+    _display(html.table_html(table, caption=caption, columns=columns, formats=formats, sortable=sortable))
 
 
 def tiles(tiles: Iterable[tuple[Any, ...]]) -> None:
@@ -61,9 +64,17 @@ def bullets(items: Iterable[str], *, numbered: bool = False) -> None:
     _display(Markup('<{} class="sk-list">{}</{}>').format(tag, made, tag))
 
 
-def segment_table(segments: pd.DataFrame, *, caption: str = "") -> None:
-    """Display the table segments: need, size, revenue share as a bar, expected change, stability, next action."""
-    _display(cards.segment_table_html(segments, caption=caption))
+def segment_table(
+    segments: pd.DataFrame, *, caption: str = "", horizon_days: int | None = None, cards: str = ""
+) -> None:
+    """Display the table segments: need, size, revenue share as a bar, expected change, stability, next action.
+
+    Parameters
+    ----------
+    horizon_days : how far is looked ahead, for the heading
+    cards : the page that holds a card for each segment; a name links to its own
+    """
+    _display(segment_table_html(segments, caption=caption, horizon_days=horizon_days, cards=cards))
 
 
 def persona_cards(

@@ -13,6 +13,7 @@ import pytest
 
 from segkit.pages import cards, html, plots
 from segkit.pages.render import render_notebook
+from segkit.pages.segment_table import segment_table_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
@@ -40,7 +41,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page_file(segments: pd.DataFrame, assignments: pd.DataFrame, tmp_path: Path) -> Path:
     shown = [
-        cards.segment_table_html(segments, caption="Segments"),
+        segment_table_html(segments, caption="Segments"),
         cards.persona_cards_html(segments[["segment", "name", "need"]]),
         html.tiles_html([("Customers", 12, "active"), ("Revenue", "2.0 k")]),
         html.figure_html(plots.segment_map(assignments, segments), alt="A map"),

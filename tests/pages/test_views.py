@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from segkit import numbers
 from segkit.errors import InputError
 from segkit.pages import cards, html, views
+from segkit.pages.segment_table import segment_table_html
 
 
 def test_table_is_escaped_rounded_and_headed() -> None:
@@ -57,17 +58,20 @@ def test_figure_needs_words_for_those_who_cannot_see_it() -> None:
     with pytest.raises(InputError, match="alt text is empty"):
         html.figure_html(Figure(), alt=" ")
     made = html.figure_html(Figure(figsize=(1, 1)), alt='a "map"', caption="<see>")
-    assert 'alt="a &#34;map&#34;"' in made and "<figcaption>&lt;see&gt;</figcaption>" in made
+    assert (
+        'role="img" tabindex="0" aria-label="a &#34;map&#34;"' in made
+        and "<figcaption>&lt;see&gt;</figcaption>" in made
+    )
 
 
 def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments: pd.DataFrame) -> None:
-    made = cards.segment_table_html(segments)
+    made = segment_table_html(segments)
     assert re.findall(r"S\d\d", made) == ["S02", "S01", "S13"]
     assert "Margin" not in made and "Big &lt;b&gt;baskets&lt;/b&gt;" in made
     assert ("sk-up" in made, "sk-level" in made, "sk-down" in made) == (True, True, True)
-    assert "Margin" in cards.segment_table_html(segments.assign(margin=[1.0, np.nan, 2.0]))
+    assert "Margin" in segment_table_html(segments.assign(margin=[1.0, np.nan, 2.0]))
     silent = segments.assign(revenue=np.nan, revenue_share=np.nan, spend_next=np.nan, spend_now=np.nan)
-    assert "revenue" not in cards.segment_table_html(silent).lower()
+    assert "revenue" not in segment_table_html(silent).lower()
 
 
 def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFrame) -> None:
