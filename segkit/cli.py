@@ -40,6 +40,12 @@ def main() -> None:
 @click.option(
     "--proof", default=None, type=click.Choice(["quick", "full"]), help="How thoroughly the segments are proved."
 )
+@click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    help="Where days and features are computed: duckdb, local[2], spark://host:port, or an Ibis URL.",
+)
 @click.option("--seed", default=7, show_default=True, type=int, help="Of every random choice.")
 @click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
 @click.option(

@@ -215,7 +215,8 @@ def describe(name: str) -> Feature:
         return _BY_NAME[name]
     role, _, told = name.partition(": ")
     if told and role in BLOCKS:
-        return Feature(name, role, "share" if role == "needs" else "value", told.replace(" = ", ": "),
+        unit = "share" if role in ("needs", "missing") or " = " in told else "value"
+        return Feature(name, role, unit, told.replace(" = ", ": "),
                        f"not {told.replace(' = ', ': ')}", in_space=False)  # fmt: skip
     if name.startswith("channel_") and name.endswith("_share"):
         return channel_feature(name.removeprefix("channel_").removesuffix("_share"))

@@ -75,6 +75,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
         "out": None,
         "steps": "01-04",
         "previous": None,
+        "engine": "duckdb",
         "seed": 7,
         "show_code": False,
         "parameters": {"floor": 0.5, "on": True, "words": "a b", "proof": "quick"},
@@ -99,3 +100,20 @@ def test_missing_source_file_is_named() -> None:
     answer = _answer("run", "--source", "nowhere.yaml")
     assert answer.exit_code == 2 and "nowhere.yaml" in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("sparkle", "not an engine. Use duckdb, local[2]"),
+        ("spark://127.0.0.1:1", "no Spark master answers there"),
+        ("postgres://ann:secret@127.0.0.1:1/db", "no password belongs in it"),
+        ("postgres://ann@127.0.0.1:1/db", "no connection"),
+    ],
+)
+def test_an_engine_that_cannot_be_used_is_told_in_a_line(
+    small_source: Path, tmp_path: Path, engine: str, words: str
+) -> None:
+    answer = _answer("run", "--source", str(small_source), "--out", str(tmp_path / "run"), "--engine", engine)
+    assert answer.exit_code == 2 and words in answer.stderr and "secret" not in answer.stderr
+    assert answer.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from segkit.data.store import Run, load_run
 from segkit.pages.steps import HOME, find_steps
 from segkit.schema import check
 from segkit.segments.place import model_from, place_points
+from tests.customers.conftest import missing
 
 AS_OF = pd.Timestamp("2025-03-01")
 LOOKBACK_DAYS = 182
@@ -206,6 +208,20 @@ def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
     first, again = results(run.path), results(tmp_path / "run")
     assert [name for name in first if first[name] != again.get(name)] == [] and set(first) == set(again)
     assert load_run(tmp_path / "run").record()["source"]["fingerprint"] != run.record()["source"]["fingerprint"]
+
+
+@pytest.mark.slow
+def test_spark_gives_the_same_days_features_and_space(run: Run, made_up_company: Path, tmp_path: Path) -> None:
+    if find_spec("pyspark") is None or shutil.which("java") is None:
+        missing("pyspark and Java are not installed")
+    given = ["run", "--source", str(made_up_company), "--out", str(tmp_path / "run"), "--steps", "01-02"]
+    answer = CliRunner().invoke(main, [*given, "--engine", "local[2]"])
+    assert answer.exit_code == 0, answer.output
+    there = load_run(tmp_path / "run")
+    assert there.record()["parameters"]["engine"] == "local[2]"
+    assert not [path for path in there.path.glob("carried-*")]
+    for name in ("days", "day_categories", "day_orders", "features", "anticipation"):
+        pd.testing.assert_frame_equal(there.table(name), run.table(name), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

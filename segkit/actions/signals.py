@@ -7,9 +7,11 @@ from segkit.customers.features import Signals
 from segkit.customers.profile import Z95
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import are_free_text, most_common, term_weights
-from segkit.vocabulary import describe, is_skewed
+from segkit.vocabulary import block_of, describe, is_skewed
 
 FEWEST_BUYERS = 20  # of a segment; a need that fewer show is not told of it
+FEWEST_SHARING = 20  # members; what fewer share would tell of persons
+TRAITS = ("needs", "demographic", "geographic", "survey")  # blocks that describe, and of which no space is made
 TERMS = 300  # most common categories or words that a need may come from
 COLUMNS = ["segment", "feature", "words", "unit", "value", "others", "effect", "effect_low", "effect_high"]
 NEED_COLUMNS = ["segment", "term", "effect", "share", "others", "buyers"]
@@ -42,6 +44,43 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
         ["segment", "size", "feature"], ascending=[True, False, True]
     )
     return order.drop(columns="size").reset_index(drop=True).round(9)
+
+
+def segment_traits(features: pd.DataFrame, segment: pd.Series, *, most: int = 2) -> pd.DataFrame:
+    """What sets a segment apart beside its habits: needs (things bought together), and what is known of its members.
+
+    Takes  features, as a run keeps them; segment: id by customer_id, the same customers
+    Gives  block, and the columns of `segment_signals`: of each segment and block the traits that are surely above
+           everyone else (the interval leaves zero out) and that at least twenty members share, strongest first; what
+           the customer table says is compared among those of whom it is known
+
+    Parameters
+    ----------
+    most : traits told of each segment and block
+    """
+    parts = []
+    for known, columns in _traits(features):
+        table = segment_signals(features.loc[known, columns], segment[known])
+        sharing = (features.loc[known, columns] > 0).groupby(segment[known]).sum().stack()
+        table["sharing"] = sharing.reindex(pd.MultiIndex.from_frame(table[["segment", "feature"]])).to_numpy()
+        parts.append(table)
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=[*COLUMNS, "sharing"])
+    table.insert(0, "block", pd.Categorical(table["feature"].map(block_of), categories=TRAITS, ordered=True))
+    told = table[(table["effect_low"] > 0) & (table["sharing"] >= FEWEST_SHARING)].drop(columns="sharing")
+    told = told.sort_values(["segment", "block", "effect", "feature"], ascending=[True, True, False, True])
+    told = told.groupby(["segment", "block"], observed=True, sort=False).head(most)
+    return told.astype({"block": object}).reset_index(drop=True)
+
+
+def _traits(features: pd.DataFrame) -> list[tuple[np.ndarray, list[str]]]:
+    """Columns that belong together, and of whom they are known."""
+    held: dict[str, list[str]] = {}
+    for name in features.columns:
+        if block_of(name) in TRAITS:
+            of = "" if block_of(name) == "needs" else name.partition(": ")[2].partition(" = ")[0]
+            held.setdefault(f"missing: {of}", []).append(name)
+    everyone = pd.Series(0.0, index=features.index)
+    return [((features.get(missing, everyone) == 0).to_numpy(), columns) for missing, columns in held.items()]
 
 
 def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.DataFrame:

@@ -108,9 +108,14 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
             run.write(table, name)
 
 
-def load_days(run: Run) -> Days:
-    """The days that a run holds, to be queried where they lie."""
-    held = {part: run.scan(name) if run.has(name) or part == "rows" else None for part, name in TABLES.items()}
+def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
+    """The days that a run holds, to be queried where they lie.
+
+    Parameters
+    ----------
+    on : the engine that queries them, by default a DuckDB of this process
+    """
+    held = {part: run.scan(name, on=on) if run.has(name) or part == "rows" else None for part, name in TABLES.items()}
     return Days(**held)
 
 

@@ -7,6 +7,7 @@ features.
 from collections.abc import Mapping
 
 import ibis.expr.types as ir
+import pandas as pd
 
 FEATURE_ROLES = ("demographic", "geographic", "survey")
 MOST_VALUES = 20  # of a text column with a feature of their own, the most frequent first
@@ -34,18 +35,22 @@ def common_values(people: ir.Table, *, roles: Mapping[str, str]) -> dict[str, li
     return found
 
 
-def known_features(people: ir.Table, *, roles: Mapping[str, str], values: Mapping[str, list[str] | None]) -> ir.Table:
-    """The customer table as features.
+def known_features(people: ir.Table | None, *, roles: Mapping[str, str], index: pd.Index) -> pd.DataFrame:
+    """The customer table as features of the customers wanted.
 
-    Takes  people: customer_id and columns with roles; values: of `common_values`
-    Gives  customer_id; "<role>: <column> = <value>" (one or zero) for text, "<role>: <column>" for numbers (zero where
-           not known), and "missing: <column>" (one where not known); all float64
+    Takes  people: customer_id and columns with roles, or None
+    Gives  by `index`: "<role>: <column> = <value>" (one or zero) for text, "<role>: <column>" for numbers (zero where
+           not known), and "missing: <column>" (one where not known); no column where there is no table
 
     Parameters
     ----------
-    roles : column -> role
+    roles : column -> role; demographic, geographic and survey are read
+    index : customer ids, in the order wanted; those the table lacks are not known
     """
-    columns = {}
+    if people is None:
+        return pd.DataFrame(index=index)
+    values = common_values(people, roles=roles)
+    columns: dict[str, ir.Value] = {}
     for name, told_apart in values.items():
         column, role = people[name], roles[name]
         if told_apart is None:
@@ -54,4 +59,5 @@ def known_features(people: ir.Table, *, roles: Mapping[str, str], values: Mappin
             same = (column.cast("string") == value).fill_null(False)
             columns[f"{role}: {name} = {value}"] = same.ifelse(1, 0).cast("float64")
         columns[f"missing: {name}"] = column.isnull().ifelse(1, 0).cast("float64")
-    return people.select("customer_id", **columns)
+    found = people.select("customer_id", **columns).to_pandas().set_index("customer_id").reindex(index)
+    return found.fillna({name: float(name.startswith("missing: ")) for name in found})

@@ -4,20 +4,18 @@ The factors describe (personas, pages, exports); the anticipation space does not
 customer they are linear too: a category belongs to needs by fixed shares, a need is a weighted sum of what was bought.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 
-import ibis
-import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import non_negative_factorization
 
-from segkit.customers.days import Days
 from segkit.customers.features import Signals
-from segkit.customers.sums import Window, category_totals
+from segkit.customers.profile import mean, proportion
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.vocabulary import describe
 
 NEEDS = 8
 MOST_TERMS = 500  # that needs are learnt from, the most bought first
@@ -69,28 +67,50 @@ def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs
     )
 
 
-def need_shares(needs: Needs, signals: Signals) -> pd.DataFrame:
+def need_shares(needs: Needs | None, signals: Signals) -> pd.DataFrame:
     """How much of what each customer bought belongs to each need.
 
-    Takes  signals with weights, any date; categories unknown to the needs belong to none
-    Gives  by customer_id: "needs: <names of terms>", shares 0-1; zeros for customers who bought nothing
+    Takes  needs, of `learn_needs`; signals with weights, any date; categories unknown to the needs belong to none
+    Gives  by customer_id: "needs: <names of terms>", shares 0-1; zeros for customers who bought nothing; no column
+           where there are no needs
     """
+    if needs is None:
+        return pd.DataFrame(index=signals.features.index)
     shares = category_shares(needs, list(signals.categories))
     whole = np.asarray(signals.weights.sum(axis=1)).ravel()
     values = (signals.weights @ shares) / np.where(whole > 0, whole, 1.0)[:, None]
     return pd.DataFrame(values, index=signals.features.index, columns=list(needs.names)).round(DECIMALS)
 
 
-def need_expression(needs: Needs, days: Days, *, as_of: date, lookback_days: int) -> ir.Table:
-    """The same as an Ibis expression, for everyone who bought in the lookback: customer_id and needs, not rounded."""
-    totals = category_totals(days.categories, window=Window(as_of=as_of, lookback_days=lookback_days))
-    names = sorted(totals.select("category").distinct().to_pandas()["category"])
-    held = pd.DataFrame(category_shares(needs, names), columns=[f"need_{i}" for i in range(len(needs.names))])
-    loadings = ibis.memtable(held.assign(known=names))
-    joined = totals.left_join(loadings, totals.category == loadings.known)
-    weight = joined.weight.cast("float64")
-    sums = {name: (weight * joined[f"need_{i}"]).sum() / weight.sum() for i, name in enumerate(needs.names)}
-    return joined.group_by("customer_id").aggregate(**sums)
+def main_needs(shares: pd.DataFrame) -> pd.DataFrame:
+    """What customers need, told on one page.
+
+    Takes  shares: of `need_shares`
+    Gives  need (plain words), share (mean over customers who bought), share_low, share_high (95 %), main (share of
+           them whose need it is above all: the furthest above what is usual, in standard deviations), main_low,
+           main_high; largest first
+    """
+    buyers = shares[shares.sum(axis=1) > 0]
+    above = (buyers - buyers.mean()) / buyers.std().replace(0, np.nan)
+    largest = above.fillna(0.0).to_numpy().argmax(axis=1) if len(buyers.columns) else np.zeros(0, dtype=int)
+    rows = [
+        (describe(name).words, *mean(buyers[name]), *proportion(int((largest == i).sum()), len(buyers)))
+        for i, name in enumerate(buyers.columns)
+    ]
+    table = pd.DataFrame(rows, columns=["need", *_ranged("share"), *_ranged("main")])
+    return table.sort_values(["share", "need"], ascending=[False, True], ignore_index=True)
+
+
+def needs_arrays(needs: Needs) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Needs as a part of the model (arrays, meta): what `needs_from` reads back."""
+    return {"shares": needs.shares}, {"terms": list(needs.terms), "words": needs.words, "names": list(needs.names)}
+
+
+def needs_from(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> Needs:
+    """The needs that a run kept."""
+    return Needs(
+        terms=tuple(meta["terms"]), words=bool(meta["words"]), names=tuple(meta["names"]), shares=arrays["shares"]
+    )
 
 
 def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
@@ -108,6 +128,10 @@ def _factorised(logs: sparse.csr_matrix, *, count: int, seed: int) -> tuple[np.n
         logs, n_components=count, init="nndsvda", random_state=seed, max_iter=ROUNDS, tol=0.0
     )
     return loads, factors
+
+
+def _ranged(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
 
 
 def _names(part: np.ndarray, shares: np.ndarray, terms: list[str]) -> tuple[str, ...]:

@@ -25,6 +25,13 @@ OPTIONAL = {  # contract column -> what it would add
     "campaign": "response by campaign",
     "text": "what they say in their own words",
 }
+STAGES = {  # in the order of a life; "lately" is the last third of the lookback (customers.sums)
+    "new": "first seen lately",
+    "active": "came lately and before, and on time by their own habit",
+    "cooling": "came lately and before, and silent for more than twice their usual gap",
+    "lapsed": "came in the lookback, and not lately",
+    "returned": "known from before, back lately after a long silence",
+}
 DESCRIBING = ("demographic", "geographic", "survey", "current_segment", "consent")
 FEWEST_CUSTOMERS = 2 * 20
 FEW_CUSTOMERS = 12 * 20  # segments times the privacy floor
@@ -82,6 +89,19 @@ def retention(days: Days, *, as_of: date) -> pd.DataFrame:
     counts["share"] = counts["customers"] / counts["newcomers"]
     counts["cohort"] = counts["cohort"].dt.to_timestamp()
     return counts[["cohort", "newcomers", "months_since", "share"]]
+
+
+def lifecycle(features: pd.DataFrame) -> pd.DataFrame:
+    """Customers by stage of the lifecycle; everyone is in one.
+
+    Takes  features: of everyone active in the lookback
+    Gives  stage, meaning, customers, share with its 95 % interval; in the order of a life
+    """
+    rows = []
+    for stage, words in STAGES.items():
+        count = int(features[f"stage_{stage}"].sum()) if len(features) else 0
+        rows.append((stage, words, count, *proportion(count, len(features))))
+    return pd.DataFrame(rows, columns=["stage", "meaning", "customers", "share", "share_low", "share_high"])
 
 
 def kpis(days: Days, *, as_of: date, horizon_days: int) -> pd.DataFrame:

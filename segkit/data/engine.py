@@ -3,18 +3,25 @@
 import os
 import re
 import shutil
+import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 
 SPARK = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8s://\S+")
+HERE = ("", "duckdb")  # in this process
+PASSWORD = re.compile(r"//([^:/@\s]+):(?!\$)[^@\s]*@")
+ROWS_AT_ONCE = 1_000_000
+PATIENCE = 5.0  # seconds for a Spark master to answer
+EXTRAS = {"postgres": "segkit[postgres]", "postgresql": "segkit[postgres]"}
 LOCAL_PARTITIONS = 4  # of a shuffle on one machine; Spark's own 200 are for clusters
 SPARK_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
@@ -25,11 +32,30 @@ SPARK_SETTINGS = {
 }
 
 
+def check_engine(engine: str) -> None:
+    """Refuse an engine that cannot be used, before any work: Spark is looked for, not started.
+
+    Raises
+    ------
+    SourceError : as `open_engine`; or the URL holds a password, which run.json would keep
+    """
+    if PASSWORD.search(engine):
+        raise SourceError(
+            f"--engine {_without_password(engine)}: a run records its engine, so no password belongs in it. "
+            "Put it in an environment variable and write $NAME in its place, in quotes."
+        )
+    if SPARK.fullmatch(engine):
+        _refuse_spark(engine)
+        _refuse_silent(engine)
+    elif engine not in HERE:
+        open_engine(engine).disconnect()
+
+
 def open_engine(engine: str, *, settings: dict[str, str] | None = None) -> ibis.BaseBackend:
     """The Ibis connection an engine stands for.
 
     Takes  "duckdb" (in this process); "local[2]", "spark://host:port", "yarn" or "k8s://..." (Spark; the cluster is one
-           that exists); or an Ibis URL such as postgres://user@host/database
+           that exists); or an Ibis URL such as postgres://user@host/database, $NAME in it from the environment
     Gives  an Ibis connection in UTC
 
     Parameters
@@ -40,19 +66,24 @@ def open_engine(engine: str, *, settings: dict[str, str] | None = None) -> ibis.
     ------
     SourceError : Spark or its Java is not installed, the URL means nothing, or the server does not answer
     """
-    if engine in ("", "duckdb"):
+    if engine in HERE:
         return connect()
     if SPARK.fullmatch(engine):
+        _refuse_spark(engine)
         return _spark(engine, settings=settings or {})
     if "://" not in engine:
         raise SourceError(f"--engine {engine}: not an engine. Use duckdb, local[2], spark://host:port, or an Ibis URL.")
+    shown = _without_password(engine)
     try:
-        return ibis.connect(engine)
+        return ibis.connect(os.path.expandvars(engine))
+    except ImportError:
+        kind = engine.partition("://")[0]
+        extra = EXTRAS.get(kind, f"ibis-framework[{kind}]")
+        raise SourceError(f"--engine {shown}: {kind} is not installed. Run pip install '{extra}'.") from None
     except Exception as error:  # every backend has errors of its own
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = _without_password(_reason(error))
         raise SourceError(
-            f"--engine {_without_password(engine)}: no connection ({_without_password(reason[0])}). "
-            "Check the address, and that the extra for this database is installed."
+            f"--engine {shown}: no connection ({reason}). Check the address, and that it is up."
         ) from None
 
 
@@ -72,20 +103,55 @@ def carry(table: ir.Table, *, to: ibis.BaseBackend, folder: Path | str, name: st
         return table
     path = Path(folder).resolve() / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if home.name == "duckdb":
-        home.con.execute(f"copy ({ibis.to_sql(table, dialect='duckdb')}) to '{path}' (format parquet)").fetchall()
-    else:
-        pq.write_table(table.to_pyarrow(), path)
+    write_rows(table, path)
+    return read_rows(path, to=to, name=name)
+
+
+def write_rows(table: ir.Table, path: Path) -> None:
+    """Write the rows of an expression to a Parquet file, in slices."""
+    rows = _batches(table)
+    with pq.ParquetWriter(path, rows.schema, compression="zstd") as file:
+        for batch in rows:
+            file.write_batch(batch)
+
+
+def read_rows(path: Path, *, to: ibis.BaseBackend, name: str) -> ir.Table:
+    """A Parquet file as a table of an engine: read where it lies, or taken into the database for a while."""
     if to.name in ("duckdb", "pyspark"):
         return to.read_parquet(str(path))
     return to.create_table(name, pq.read_table(path), temp=True)
 
 
-def _spark(master: str, *, settings: dict[str, str]) -> ibis.BaseBackend:
+def _batches(table: ir.Table) -> pa.RecordBatchReader:
+    """The rows in slices (Ibis 12 asks DuckDB 2 for a method it no longer has, hence its own call)."""
+    home = table.get_backend()
+    if home.name == "duckdb":
+        return home.con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(ROWS_AT_ONCE)
+    return table.to_pyarrow_batches(chunk_size=ROWS_AT_ONCE)
+
+
+def _refuse_spark(master: str) -> None:
+    """Say what Spark lacks here, without starting it."""
     if find_spec("pyspark") is None:
         raise SourceError(f"--engine {master}: pyspark is not installed. Run pip install 'segkit[spark]'.")
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise SourceError(f"--engine {master}: no Java found. Install Java 17, or set JAVA_HOME.")
+
+
+def _refuse_silent(master: str) -> None:
+    """Ask a standalone master whether it is there: Spark itself would try for a minute."""
+    if not master.startswith("spark://"):
+        return
+    for host, port in re.findall(r"([^/,:\s]+):(\d+)", master.removeprefix("spark://")):
+        try:
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+            return
+        except (OSError, OverflowError):
+            continue
+    raise SourceError(f"--engine {master}: no Spark master answers there. Check spark://host:port, and that it is up.")
+
+
+def _spark(master: str, *, settings: dict[str, str]) -> ibis.BaseBackend:
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -102,12 +168,15 @@ def _spark(master: str, *, settings: dict[str, str]) -> ibis.BaseBackend:
     try:
         session = builder.getOrCreate()
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SourceError(
-            f"--engine {master}: Spark did not start ({reason[0]}). Check the address and Java."
+            f"--engine {master}: Spark did not start ({_reason(error)}). Check the address and Java."
         ) from None
     return ibis.pyspark.connect(session)
 
 
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _without_password(text: str) -> str:
-    return re.sub(r"//([^:/@\s]+):[^@\s]*@", r"//\1:...@", text)
+    return PASSWORD.sub(r"//\1:...@", text)

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import schema
+from segkit.data.engine import read_rows, write_rows
 from segkit.data.plain import npz_bytes, plain, read_json, write_bytes, write_json
 from segkit.errors import RunError
 
 FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-ROWS_AT_ONCE = 1_000_000  # a row group of a streamed table
-SORT_KEYS = ("customer_id", "day", "category")  # of tables that are streamed to their file
+# of tables that are streamed to their file: every key of a row, so that the order is one
+SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
 MAKERS = {  # table -> the notebook that writes it
     **dict.fromkeys(
         (
@@ -38,6 +39,7 @@ MAKERS = {  # table -> the notebook that writes it
             "features",
             "dormant",
             "people",
+            "lifecycle",
         ),
         "01_profile",
     ),
@@ -51,6 +53,7 @@ MAKERS = {  # table -> the notebook that writes it
     ),
     **dict.fromkeys(("personas", "facts"), "04_personas"),
 }
+MODEL_MAKERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that keeps it
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,16 @@ class Run:
             )
         return pq.read_table(self._table_path(name)).to_pandas()
 
-    def scan(self, name: str) -> ir.Table:
-        """A table of the run to be queried where it lies, by DuckDB, without reading it whole."""
+    def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
+        """A table of the run to be queried where it lies, without reading it whole.
+
+        Parameters
+        ----------
+        on : the engine that queries it, by default a DuckDB of this process; a cluster must see the run folder
+        """
         if not self.has(name):
             self.table(name)  # says which notebook makes it
-        return _engine().read_parquet(self._table_path(name))
+        return read_rows(self._table_path(name).resolve(), to=on or _engine(), name=name)
 
     def write(self, table: pd.DataFrame | ir.Table, name: str) -> None:
         """Check a table and keep it as tables/<name>.parquet; the same rows in the same order give the same bytes.
@@ -143,10 +151,16 @@ class Run:
         path = self.path / "summary.json"
         return read_json(path) if path.is_file() else {}
 
-    def save_model(self, arrays: Mapping[str, np.ndarray], *, meta: Mapping[str, Any] | None = None) -> None:
+    def save_model(
+        self, arrays: Mapping[str, np.ndarray], *, meta: Mapping[str, Any] | None = None, part: str = ""
+    ) -> None:
         """Keep what is needed to place a customer: model/arrays.npz and model/model.json; nothing executable.
 
         Takes  arrays of numbers, flags or fixed-width text by name; meta: what JSON can hold
+
+        Parameters
+        ----------
+        part : name of another part of the model, such as needs: model/needs.npz and model/needs.json
         """
         self._refuse_if_finished()
         objects = sorted(name for name, array in arrays.items() if np.asarray(array).dtype.hasobject)
@@ -154,16 +168,23 @@ class Run:
             raise RunError(
                 f"model: the arrays {objects} hold Python objects. Give them a number or fixed-width text type."
             )
-        write_bytes(self.path / "model" / "arrays.npz", npz_bytes(arrays))
-        write_json(self.path / "model" / "model.json", dict(meta or {}))
-
-    def load_model(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The arrays by name and the meta that save_model kept."""
         folder = self.path / "model"
-        if not (folder / "arrays.npz").is_file():
-            raise RunError(f"{self.path.name}: there is no model. Run 03_segments on this run folder first.")
-        with np.load(folder / "arrays.npz", allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}, read_json(folder / "model.json")
+        write_bytes(folder / f"{part or 'arrays'}.npz", npz_bytes(arrays))
+        write_json(folder / f"{part or 'model'}.json", dict(meta or {}))
+
+    def load_model(self, *, part: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays by name and the meta that save_model kept, of the model or of one of its further parts.
+
+        Raises
+        ------
+        RunError : the run has no such part
+        """
+        folder, maker = self.path / "model", MODEL_MAKERS[part]
+        if not (folder / f"{part or 'arrays'}.npz").is_file():
+            what = f"model of {part}" if part else "model"
+            raise RunError(f"{self.path.name}: there is no {what}. Run {maker} on this run folder first.")
+        with np.load(folder / f"{part or 'arrays'}.npz", allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}, read_json(folder / f"{part or 'model'}.json")
 
     def update(self, **fields: Any) -> None:
         """Replace top-level fields of run.json."""
@@ -179,10 +200,13 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         keys = [key for key in SORT_KEYS if key in table.columns]
-        rows = _batches(table.order_by(keys))
-        with pq.ParquetWriter(aside, rows.schema, compression="zstd") as file:
-            for batch in rows:
-                file.write_batch(batch)
+        if table.get_backend().name != "duckdb":  # engines sort text differently: here it is always by its bytes
+            there = path.with_name(f".{path.name}.unsorted.{os.getpid()}")
+            write_rows(table, there)
+            write_rows(_engine().read_parquet(there).order_by(keys), aside)
+            there.unlink()
+        else:
+            write_rows(table.order_by(keys), aside)
         os.replace(aside, path)
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
@@ -245,15 +269,9 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
 
 def _empty(path: Path) -> None:
     """Remove what this module writes into a run, and nothing else."""
-    for pattern in ("tables/*.parquet", "model/arrays.npz", "model/model.json", "summary.json"):
+    for pattern in ("tables/*.parquet", "model/*.npz", "model/*.json", "summary.json"):
         for file in path.glob(pattern):
             file.unlink()
-
-
-def _batches(table: ir.Table) -> pa.RecordBatchReader:
-    """The rows of an expression in slices (Ibis 12 asks DuckDB 2 for a method it no longer has, hence its own call)."""
-    con = table.get_backend().con
-    return con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(ROWS_AT_ONCE)
 
 
 @cache

@@ -10,13 +10,14 @@ from typing import Any
 
 from segkit import __version__
 from segkit.data.aside import build_aside, keep_failed, latest_good, swap_in
+from segkit.data.engine import check_engine
 from segkit.data.store import Run, load_run, open_run
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.pages.render import render_run
 from segkit.pages.report import missing_steps, resolve, source_path
 from segkit.pages.steps import HOME, OVERVIEW, Step, check_names, choose_steps, find_steps
 
-OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir")
+OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir", "engine")
 KEY_PACKAGES = (
     "duckdb",
     "hdbscan",
@@ -42,6 +43,7 @@ def run_chain(
     out: str | Path | None = None,
     steps: str | None = None,
     previous: str | None = None,
+    engine: str = "duckdb",
     parameters: Mapping[str, Any] | None = None,
     show_code: bool = False,
     notebooks_dir: Path | None = None,
@@ -56,6 +58,7 @@ def run_chain(
     out : the run folder; None is reports/<name of the source>/<as_of>
     steps : "01-04", "03" or "01,03": only these, and what they need that is missing; None is all
     previous : a finished run to compare with; None is the latest good one with an earlier as_of; "none" for none
+    engine : where days and features are computed; see segkit.data.engine.open_engine
     parameters : further ones, each declared by at least one notebook
     show_code : keep the code in the pages
 
@@ -67,11 +70,12 @@ def run_chain(
     every = find_steps(notebooks_dir=notebooks_dir)
     chosen = choose_steps(every, steps)
     extra = _typed(parameters or {}, steps=every)
+    check_engine(engine)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
     place = Path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
     before = _previous(previous, root=place.parent, as_of=wanted["as_of"])
-    made_with = {**wanted, "previous": before, **extra}
+    made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **extra}
     with build_aside(place) as building:
         run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from segkit.numbers import count, fine, interval, is_missing, number, score, share
+from segkit.vocabulary import BLOCKS
 
 LEDGER_HEADINGS = {
     "segment": "Segment",
@@ -163,6 +164,24 @@ def baseline_shown(kpis: pd.DataFrame) -> pd.DataFrame:
 def profile_shown(profile: pd.DataFrame) -> pd.DataFrame:
     """The profile with each value as text in the form of its unit."""
     return profile.assign(shown=[_form(r.unit)(r.value) for r in profile.itertuples()])
+
+
+def shares_shown(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Shares with their intervals as text: for each name the columns <name>, <name>_low and <name>_high in one."""
+    parts = {name: table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False) for name in names}
+    return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
+
+
+def traits_shown(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
+    """What sets segments apart beside their habits, with names, and each figure as text in the form of its unit."""
+    rows = traits.merge(segments[["segment", "name"]], on="segment")
+    forms = [_form(unit) for unit in rows["unit"]]
+    return rows.assign(
+        kind=rows["block"].map(BLOCKS),
+        value=[form(value) for form, value in zip(forms, rows["value"], strict=True)],
+        others=[form(value) for form, value in zip(forms, rows["others"], strict=True)],
+        effect=[interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()],
+    )
 
 
 def needs_or_demographics(summary: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.actions.signals import COLUMNS, FEWEST_BUYERS, segment_needs, segment_signals
+from segkit.actions.signals import COLUMNS, FEWEST_BUYERS, segment_needs, segment_signals, segment_traits
 from segkit.schema import check
 
 Plant = Callable[..., tuple]
@@ -89,3 +89,26 @@ def test_signals_are_not_changed_and_order_of_customers_does_not_matter(labelled
         segment_needs(now, segment), segment_needs(now.rows(order), segment.iloc[order]), check_exact=False
     )
     pd.testing.assert_frame_equal(now.features, before)
+
+
+def test_traits_are_what_is_surely_above_among_those_of_whom_it_is_known() -> None:
+    rows = 80
+    even = np.arange(rows) % 2 == 0
+    features = pd.DataFrame(
+        {
+            "orders": np.arange(rows) * 1.0,
+            "needs: tea": np.where(even, 0.5, 0.1) + 0.01 * (np.arange(rows) % 5),
+            "demographic: age = old": 1.0 * (np.arange(rows) % 4 < 2),  # half of each segment
+            "missing: age": np.r_[np.zeros(60), np.ones(20)],
+            "geographic: region = north": (np.arange(rows) < 20) * 1.0 * even,  # of ten members
+            "missing: region": 0.0,
+        },
+        index=pd.Index([f"c{i:02d}" for i in range(rows)], name="customer_id"),
+    )
+    segment = pd.Series(np.where(even, "S01", "S02"), index=features.index, name="segment")
+    table = segment_traits(features, segment)
+    assert table[["segment", "block", "feature"]].to_numpy().tolist() == [["S01", "needs", "needs: tea"]]
+    known = segment_traits(features.assign(**{"demographic: age = old": 1.0 * even}), segment)
+    row = known.set_index("feature").loc["demographic: age = old"]
+    assert (row["value"], row["others"], row["segment"]) == (1.0, 0.0, "S01")
+    assert segment_traits(features[["orders"]], segment).empty

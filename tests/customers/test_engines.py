@@ -13,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from segkit.customers.days import Days, build_days
+from segkit.customers.batch import describe_customers
+from segkit.customers.days import TABLES, Days, build_days
 from segkit.customers.features import customer_features, features_expression
-from segkit.data.engine import carry, open_engine
+from segkit.data import engine as engines
+from segkit.data.engine import carry, check_engine, open_engine
+from segkit.data.store import Run, open_run
 from segkit.errors import SourceError
 from tests import strategies as made
 from tests.engines import Spark, free_port
@@ -56,6 +59,19 @@ def test_postgres_gives_what_duckdb_gives(postgres: str, large: made.Events, tmp
     con.disconnect()
 
 
+def test_a_run_holds_the_same_days_and_features_from_postgres(
+    postgres: str, large: made.Events, tmp_path: Path
+) -> None:
+    read = open_engine("duckdb").create_table("events", large.arrow())
+    runs, features = [], []
+    for engine in ("duckdb", postgres):
+        runs.append(open_run(tmp_path / engine[:6], step="01_profile", source="x"))
+        features.append(describe_customers(read, run=runs[-1], engine=engine, **ASKED).features)
+    assert _tables(runs[1]) == _tables(runs[0]) and set(_tables(runs[0])) == set(TABLES.values())
+    pd.testing.assert_frame_equal(features[1], features[0], atol=WITHIN, rtol=WITHIN)
+    assert not [path for run in runs for path in run.path.glob("*") if path.name not in ("tables", "run.json")]
+
+
 def test_a_table_is_carried_to_another_engine_and_stays_where_it_is_on_its_own(tmp_path: Path) -> None:
     one, other = open_engine("duckdb"), open_engine("duckdb")
     table = one.create_table("t", pd.DataFrame({"name": ["l'œuf", None], "value": [1, 2]}))
@@ -74,6 +90,42 @@ def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
     with pytest.raises(SourceError, match="no connection") as told:
         open_engine(f"postgres://ann:secret@127.0.0.1:{free_port()}/db")
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("engine", "lacking", "words"),
+    [("local[2]", "find_spec", r"pip install 'segkit\[spark\]'"), ("local[2]", "which", "Install Java 17")],
+)
+def test_what_an_engine_lacks_is_told_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, engine: str, lacking: str, words: str
+) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    found = {"find_spec": lambda _: object(), "which": lambda _: "/usr/bin/java"} | {lacking: lambda _: None}
+    monkeypatch.setattr(engines, "find_spec", found["find_spec"])
+    monkeypatch.setattr(engines.shutil, "which", found["which"])
+    with pytest.raises(SourceError, match=words):
+        check_engine(engine)
+
+
+def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(_: str) -> None:
+        raise ModuleNotFoundError("psycopg")
+
+    monkeypatch.setattr(engines.ibis, "connect", connect)
+    with pytest.raises(SourceError, match=r"pip install 'segkit\[postgres\]'"):
+        check_engine("postgres://ann@host/db")
+
+
+def test_an_engine_takes_its_password_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEGKIT_FOLDER", str(tmp_path))
+    check_engine("duckdb://$SEGKIT_FOLDER/a.db")
+    assert (tmp_path / "a.db").is_file()
+    with pytest.raises(SourceError, match=r"write \$NAME in its place"):
+        check_engine("postgres://ann:secret@host/db")
+
+
+def _tables(run: Run) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in run.path.glob("tables/*.parquet")}
 
 
 def _once(events: made.Events) -> made.Events:

@@ -4,6 +4,7 @@ import ibis
 import pandas as pd
 
 from segkit.customers.known import common_values, known_features
+from segkit.vocabulary import describe
 
 ROLES = {
     "age": "demographic",
@@ -31,7 +32,7 @@ def test_frequent_values_become_flags_and_numbers_stay_numbers() -> None:
     table = ibis.memtable(people())
     values = common_values(table, roles=ROLES)
     assert values == {"age": ["old's", "young"], "income": None, "region": ["north"]}
-    found = known_features(table, roles=ROLES, values=values).to_pandas().set_index("customer_id").sort_index()
+    found = known_features(table, roles=ROLES, index=pd.Index(["c49", "c00", "not there"]))
     assert list(found.columns) == [
         "demographic: age = old's",
         "demographic: age = young",
@@ -43,12 +44,14 @@ def test_frequent_values_become_flags_and_numbers_stay_numbers() -> None:
     ]
     assert found.loc["c00"].tolist() == [0, 1, 0, 0, 1, 1, 0]
     assert found.loc["c49"].tolist() == [0, 0, 1, 10, 0, 0, 1]
+    assert found.loc["not there"].tolist() == [0, 0, 1, 0, 1, 0, 1]
+    assert {name: describe(name).unit for name in found.columns[-4:]} == {
+        "demographic: income": "value",
+        "missing: income": "share",
+        "geographic: region = north": "share",
+        "missing: region": "share",
+    }
 
 
-def test_values_learnt_on_one_table_apply_to_another() -> None:
-    values = common_values(ibis.memtable(people()), roles=ROLES)
-    other = ibis.memtable(people().head(1).assign(age="unseen"))
-    found = known_features(other, roles=ROLES, values=values).to_pandas()
-    assert found[["demographic: age = old's", "demographic: age = young", "missing: age"]].to_numpy().tolist() == [
-        [0, 0, 0]
-    ]
+def test_without_a_customer_table_nothing_is_known() -> None:
+    assert known_features(None, roles={}, index=pd.Index(["a", "b"])).shape == (2, 0)

@@ -1,6 +1,7 @@
-"""Needs: planted groups of things bought together are found, named, and equal inside a warehouse."""
+"""Needs: planted groups of things bought together are found, named, and kept."""
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ import pytest
 
 from segkit.customers.days import Days
 from segkit.customers.features import customer_signals
-from segkit.customers.needs import category_shares, learn_needs, need_expression, need_shares
+from segkit.customers.needs import category_shares, learn_needs, main_needs, need_shares, needs_arrays, needs_from
+from segkit.data.store import open_run
+from segkit.errors import RunError
 
 AS_OF, KINDS = date(2024, 6, 1), {"purchase": "customer"}
 GROUPS = {
@@ -36,15 +39,25 @@ def test_planted_needs_are_found_and_named_by_what_belongs_to_them(days: Days) -
     assert (needs.shares >= 0).all() and np.allclose(needs.shares.sum(axis=1), 1)
 
 
-def test_shares_sum_to_one_and_the_same_inside_a_warehouse(days: Days) -> None:
+def test_shares_sum_to_one_and_are_the_same_from_needs_that_a_run_kept(days: Days, tmp_path: Path) -> None:
     signals = customer_signals(days, as_of=AS_OF, lookback_days=60, kinds=KINDS)
     needs = learn_needs(signals, count=3)
     shares = need_shares(needs, signals)
     assert np.allclose(shares.sum(axis=1), 1) and (shares.max(axis=1) > 0.8).all()
-    inside = (
-        need_expression(needs, days, as_of=AS_OF, lookback_days=60).to_pandas().set_index("customer_id").sort_index()
-    )
-    pd.testing.assert_frame_equal(inside[shares.columns], shares, atol=1e-9, rtol=0, check_names=False)
+    run = open_run(tmp_path / "run", step="01_profile", source="x")
+    with pytest.raises(RunError, match="no model of needs. Run 01_profile"):
+        run.load_model(part="needs")
+    arrays, meta = needs_arrays(needs)
+    run.save_model(arrays, meta=meta, part="needs")
+    pd.testing.assert_frame_equal(need_shares(needs_from(*run.load_model(part="needs")), signals), shares)
+
+
+def test_main_needs_are_told_by_size_with_whom_they_are_above_all(days: Days) -> None:
+    signals = customer_signals(days, as_of=AS_OF, lookback_days=60, kinds=KINDS)
+    told = main_needs(need_shares(learn_needs(signals, count=3), signals))
+    assert told["share"].sum() == pytest.approx(1) and told["share"].is_monotonic_decreasing
+    assert told["main"].sum() == pytest.approx(1) and (told["main"].between(told["main_low"], told["main_high"])).all()
+    assert set(told["need"].str.split(", ").explode()) == set(sum(GROUPS.values(), []))
 
 
 def test_unknown_categories_belong_to_no_need(days: Days) -> None:
@@ -56,4 +69,5 @@ def test_without_categories_or_with_one_there_are_no_needs(make_days: object) ->
     one = make_days([(f"c{i}", "2024-05-01", "purchase", 1.0, "tea") for i in range(9)], kinds=KINDS)
     assert learn_needs(customer_signals(one, as_of=AS_OF, lookback_days=60, kinds=KINDS)) is None
     none = Days(rows=one.rows, categories=None)
-    assert learn_needs(customer_signals(none, as_of=AS_OF, lookback_days=60, kinds=KINDS)) is None
+    signals = customer_signals(none, as_of=AS_OF, lookback_days=60, kinds=KINDS)
+    assert learn_needs(signals) is None and need_shares(None, signals).shape == (9, 0)

@@ -170,3 +170,12 @@ def test_nothing_to_foresee_is_refused_with_the_count() -> None:
     table["value"] = [600.0, 600.0, 0.0]
     with pytest.raises(InputError, match="none of 600 customers was seen on more than one day"):
         refuse_hopeless(table)
+
+
+def test_everyone_is_counted_in_their_stage_of_life() -> None:
+    stages = ["new", "active", "active", "lapsed"]
+    features = pd.DataFrame({f"stage_{s}": [float(s == own) for own in stages] for s in profiling.STAGES})
+    table = profiling.lifecycle(features).set_index("stage")
+    assert table["customers"].to_dict() == {"new": 1, "active": 2, "cooling": 0, "lapsed": 1, "returned": 0}
+    assert table["share"].sum() == 1 and (table["share_low"] <= table["share"]).all()
+    assert profiling.lifecycle(features.head(0))["customers"].tolist() == [0] * 5
