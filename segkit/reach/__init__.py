@@ -1,0 +1,1 @@
+"""What reaches out: live segments, exports."""

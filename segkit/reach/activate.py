@@ -1,0 +1,188 @@
+"""Exports: the segments of a run into the tools of marketing. One writer; each target is a small YAML mapping."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from segkit.data.plain import write_bytes
+from segkit.data.store import Run, load_run
+from segkit.errors import InputError, RunError
+from segkit.reach.activate_files import place_of, write_files
+from segkit.reach.activate_people import Known, assigned, exportable, read_control, read_known
+from segkit.reach.activate_table import NAME, write_table
+from segkit.reach.activate_target import Target, read_target
+from segkit.reach.activate_values import harmless, masked
+
+FIRST_ROWS = 5  # that a dry run shows
+STATE = ".exported.parquet"  # ending of the file that remembers the last export: customers and digests, no addresses
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported, or would be.
+
+    Parameters
+    ----------
+    rows : header -> text, by customer_id
+    customers : in the run, of the segments asked for
+    left_out : reason -> customers
+    written : path, or table, and rows of each
+    """
+
+    target: Target
+    rows: pd.DataFrame
+    customers: int
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+    written: tuple[tuple[str, int], ...] = ()
+    dry: bool = False
+
+    def __str__(self) -> str:
+        """The report, in lines."""
+        lines = [f"{self.target.title or self.target.name}: {len(self.rows):,} rows from {self.customers:,} customers"]
+        lines += [f"  left out: {count:,} {reason}" for reason, count in self.left_out.items()]
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.dry:
+            return "\n".join([*lines, "  first rows, masked:", *self._shown(), "nothing was written (--dry-run)"])
+        return "\n".join([*lines, *(f"{place} ({count:,} rows)" for place, count in self.written)])
+
+    def _shown(self) -> list[str]:
+        table = [list(self.rows.columns)]
+        for row in self.rows.head(FIRST_ROWS).itertuples(index=False, name=None):
+            table.append([self._cell(header, cell) for header, cell in zip(self.rows.columns, row, strict=True)])
+        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+        return ["    " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
+
+    def _cell(self, header: str, value: str | None) -> str:
+        column = self.target.column(header)
+        if value is None:
+            return self.target.missing or "-"
+        return masked(value, forms=column.forms) if column.personal else " ".join(harmless(value).split())
+
+
+@dataclass(frozen=True)
+class Before:
+    """The last export: digest of each row by customer, and where it is known from."""
+
+    digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
+    origin: str = ""
+
+
+def export(
+    run_dir: str | Path,
+    *,
+    to: str,
+    out: str,
+    segments: tuple[str, ...] = (),
+    since: str = "",
+    pilots: tuple[str, ...] = (),
+    named: Mapping[str, str] | None = None,
+    country_code: str = "",
+    table: str = NAME,
+    source: str = "",
+    data_dir: str = "",
+    dry_run: bool = False,
+) -> Export:
+    """Export the segments of a run.
+
+    Takes  the folder of a run
+    Gives  Export; str() of it is a report
+
+    Parameters
+    ----------
+    to : name of a target, or the YAML file of one
+    out : a folder or a file; for a table the URL of a database
+    segments : only these, by id; all by default
+    since : an earlier run: a target of changed rows gets those that differ from it; by default from the last export
+    pilots : folders of pilots whose control groups are left out
+    named : field -> identifier column of the source, where their names do not tell
+    country_code : of phone numbers that name none, such as 49
+    table : name of the table, for a database
+    source, data_dir : where the source is now; by default as the run was made
+    dry_run : say what would be done, and write nothing
+
+    Raises
+    ------
+    InputError : the target cannot be filled from this source, or `out` cannot be written; nothing was changed
+    """
+    target, run = read_target(to), _finished(run_dir)
+    if country_code and not country_code.isdigit():
+        raise InputError(f"--country-code {country_code}: digits only, such as 49.")
+    known = read_known(run, source=source, data_dir=data_dir)
+    held_out = frozenset().union(*(read_control(pilot) for pilot in pilots))
+    given = {"target": target, "held_out": held_out, "named": named, "country_code": country_code}
+    everyone = assigned(run)
+    chosen = _of_segments(everyone, segments)
+    before = _before(target, known, out=out, since=since, given=given) if target.changed_only else Before()
+    left = before.digests.index.difference(everyone.index)
+    people = exportable(chosen, known, left=left, **given)
+    notes = list(people.notes)
+    rows, segment, unchanged = people.rows, people.segment, {}
+    if target.changed_only:
+        differs = _digests(rows, target=target) != before.digests.reindex(rows.index)
+        unchanged = {f"unchanged since {before.origin}": int((~differs).sum())} if before.origin else {}
+        notes += [] if before.origin else ["no earlier export is known here: every row counts as changed"]
+        rows, segment = rows[differs], segment[differs]
+    made = Export(target, rows, len(chosen), people.left_out | unchanged, tuple(notes), dry=dry_run)
+    if dry_run:
+        return made
+    written = _written(made, segment, out=out, table=table, as_of=run.parameters()["as_of"])
+    if target.changed_only:
+        _remember(people.rows[people.segment.notna()], target=target, out=out)
+    return Export(target, rows, made.customers, made.left_out, made.notes, written)
+
+
+def _finished(run_dir: str | Path) -> Run:
+    run = load_run(run_dir)
+    outcome = run.record().get("outcome")
+    if outcome not in ("done", "scratch"):
+        raise RunError(f"{run.path.name}: the run is {outcome or 'unfinished'}. Export a finished one.")
+    return run
+
+
+def _of_segments(table: pd.DataFrame, segments: tuple[str, ...]) -> pd.DataFrame:
+    known = sorted(table["segment"].unique())
+    strange = sorted(set(segments) - set(known))
+    if strange:
+        raise InputError(f"--segment {', '.join(strange)}: not in this run. It has {', '.join(known)}.")
+    return table[table["segment"].isin(segments)] if segments else table
+
+
+def _written(made: Export, segment: pd.Series, *, out: str, table: str, as_of: str) -> tuple[tuple[str, int], ...]:
+    if made.target.format != "table":
+        files = write_files(made.rows, segment, target=made.target, out=out)
+        return tuple((str(path), count) for path, count in files)
+    counts = write_table(made.rows, url=out, name=table, as_of=as_of)
+    return tuple((f"{table}: {what}", count) for what, count in counts.items())
+
+
+def _before(target: Target, known: Known, *, out: str, since: str, given: Mapping[str, object]) -> Before:
+    """What the target holds already: rows of an earlier run, or those that the last export to this place left."""
+    if since:
+        people = exportable(assigned(_finished(since)), known, **given)
+        return Before(_digests(people.rows, target=target), f"run {Path(since).name}")
+    path = _state(target, out=out)
+    if not path.is_file():
+        return Before()
+    return Before(pd.read_parquet(path).set_index("customer_id")["digest"], "the last export")
+
+
+def _remember(rows: pd.DataFrame, *, target: Target, out: str) -> None:
+    table = _digests(rows, target=target).rename_axis("customer_id").reset_index()
+    write_bytes(_state(target, out=out), table.to_parquet(index=False))
+
+
+def _state(target: Target, *, out: str) -> Path:
+    folder, name = place_of(out, target=target)
+    return folder / (Path(name).stem + STATE)
+
+
+def _digests(rows: pd.DataFrame, *, target: Target) -> pd.Series:
+    """A digest of each row without its date, which changes with every run."""
+    kept = [header for header in rows if target.column(header).field != "as_of"]
+    texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[kept].itertuples(index=False))
+    digests = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]
+    return pd.Series(digests, index=rows.index, name="digest", dtype=object)

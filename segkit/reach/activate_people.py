@@ -1,0 +1,245 @@
+"""Who may be exported, and why others may not: consent, control groups, addresses, duplicates, the privacy floor."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segkit.customers.consent import consent_columns, may_contact
+from segkit.data.sources import connect, open_source, read_customers
+from segkit.data.store import Run
+from segkit.errors import InputError, RunError
+from segkit.reach.activate_target import CONTACT, OF_RUN, Column, Target
+from segkit.reach.activate_values import FORMS, as_phone, as_text
+
+PRIVACY_FLOOR = 20  # customers; a smaller group is not exported
+NAMES = ("segment_name", "need", "action")  # of a segment, beside its id
+ADDRESSES = ("email", "phone")  # forms that make a value the address of a person
+NOT_THERE = "not in the run"  # known to the source; no reason that is counted
+
+
+@dataclass(frozen=True)
+class People:
+    """Who may be exported.
+
+    Parameters
+    ----------
+    rows : header -> text, by customer_id, sorted
+    segment : of each of the rows; null for those who left the run
+    left_out : reason -> customers
+    notes : what else was done
+    """
+
+    rows: pd.DataFrame
+    segment: pd.Series
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The customer table as far as an export needs it: identifiers and consent, by customer_id."""
+
+    table: pd.DataFrame | None
+    roles: Mapping[str, str]
+
+    def identifiers(self) -> list[str]:
+        return sorted(name for name, role in self.roles.items() if role == "identifier")
+
+
+def read_known(run: Run, *, source: str = "", data_dir: str = "") -> Known:
+    """Identifiers and consent, read from the source of the run at the time of the export; a run folder holds none.
+
+    Takes  run
+    Gives  Known
+
+    Parameters
+    ----------
+    source, data_dir : where the source is now; by default as the run was made
+    """
+    held = run.parameters()
+    opened = open_source(source or held["source"], data_dir=(data_dir or held.get("data_dir")) or None)
+    people = read_customers(opened, con=connect())
+    if people is None:
+        return Known(table=None, roles={})
+    roles = {name: role for name, role in opened.roles.items() if role in ("identifier", "consent")}
+    wanted = [name for name in people.columns if name == "customer_id" or name in roles]
+    table = people.select(*wanted).to_pandas()
+    return Known(table=table.set_index("customer_id", drop=False).sort_index(), roles=roles)
+
+
+def assigned(run: Run) -> pd.DataFrame:
+    """What an export may say of each customer: assignments and the words of their segment, by customer_id."""
+    assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
+    words = segments.rename(columns={"name": "segment_name"}).reindex(columns=list(NAMES))
+    table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"])
+    return table.set_index("customer_id", drop=False).sort_index()
+
+
+def exportable(
+    table: pd.DataFrame,
+    known: Known,
+    *,
+    target: Target,
+    left: Iterable[str] = (),
+    held_out: frozenset[str] = frozenset(),
+    named: Mapping[str, str] | None = None,
+    country_code: str = "",
+) -> People:
+    """The rows a target may have.
+
+    Takes  table: as `assigned` gives it; known: identifiers and consent
+    Gives  People
+
+    Parameters
+    ----------
+    left : customers of the last export; those who are not in the table get what the target keeps for them
+    held_out : customers of control groups
+    named : field of the target -> identifier column, where names do not tell
+    country_code : of phone numbers that name none
+    """
+    columns, notes = _available(target, known, named=named or {})
+    inside = table.index
+    everyone = inside if known.table is None else inside.union(known.table.index)
+    everyone = everyone.union(pd.Index([one for one in left if one not in inside]))
+    rows, invalid = _values(columns, table.reindex(everyone), known=known, code=country_code)
+    notes += [
+        f"{header}: {int(bad.sum()):,} values are not valid and are left blank"
+        for header, bad in invalid.items()
+        if bad.loc[inside].any() and not target.column(header).required
+    ]
+    segment = table["segment"].reindex(everyone)
+    going = everyone.isin(left) if any(column.left is not None for column in target.columns) else False
+    reasons = _barred(everyone, known=known, held_out=held_out)
+    reasons = _marked(
+        reasons, _shares_address(rows, columns, barred=reasons != ""), "shares an address with one of these"
+    )
+    reasons = _marked(reasons, segment.isna() & ~going, NOT_THERE)
+    reasons = _unfit(reasons, rows, invalid, target=target)
+    grouped = segment.where(reasons == "").dropna()
+    small = grouped[grouped.groupby(grouped).transform("size") < PRIVACY_FLOOR]
+    reasons = _marked(reasons, everyone.isin(small.index), f"in a group of fewer than {PRIVACY_FLOOR}")
+    kept, counts = reasons == "", reasons[everyone.isin(inside)].value_counts().sort_index()
+    if not consent_columns(known.roles):
+        notes.append("the source has no column of consent: none was checked")
+    return People(
+        rows=rows[kept],
+        segment=segment[kept],
+        left_out={str(reason): int(count) for reason, count in counts.items() if reason},
+        notes=tuple(notes),
+    )
+
+
+def read_control(pilot: str | Path) -> frozenset[str]:
+    """The customers a pilot holds out: customer_id of its control.csv.
+
+    Raises
+    ------
+    RunError : no such file, or no such column
+    """
+    path = Path(pilot) / "control.csv"
+    if not path.is_file():
+        raise RunError(f"{pilot}: no control.csv there, so it is not the folder of a pilot.")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if "customer_id" not in table:
+        raise RunError(f"{path}: no column customer_id, so nobody can be held out. Put back the file of the pilot.")
+    return frozenset(table["customer_id"])
+
+
+def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tuple[dict[Column, str], list[str]]:
+    """Each column of the target with the column it is read from; optional ones that the source lacks are dropped."""
+    found, notes = {}, []
+    for column in target.columns:
+        source = column.field if column.field in OF_RUN else _identifier(column.field, known, named=named)
+        if source is not None:
+            found[column] = source
+            continue
+        there = ", ".join(known.identifiers()) or "none"
+        if column.required or set(target.any_of) == {column.header}:
+            raise InputError(
+                f"{target.name} needs {column.field}, and the source has no such identifier (it has {there}). Give a "
+                f"column of its customers the role identifier, or name it with --identifier {column.field} COLUMN."
+            )
+        notes.append(f"{column.header} is left out: the source has no {column.field} (identifiers: {there})")
+    if target.any_of and not {c.header for c in found} & set(target.any_of):
+        there = ", ".join(known.identifiers()) or "none"
+        raise InputError(
+            f"{target.name} needs {' or '.join(target.any_of)}, and the source has neither (identifiers: {there}). "
+            "Give a column of its customers the role identifier."
+        )
+    return found, notes
+
+
+def _identifier(field: str, known: Known, *, named: Mapping[str, str]) -> str | None:
+    """The identifier column of a field: as it was named, by its own name, or by words in its name."""
+    names = known.identifiers()
+    if field in named:
+        if named[field] not in names:
+            there = ", ".join(names) or "none"
+            raise InputError(f"--identifier {field} {named[field]}: not an identifier of the source. It has {there}.")
+        return named[field]
+    words = CONTACT.get(field, ())
+    return next((name for name in names if name == field or any(word in name.lower() for word in words)), None)
+
+
+def _values(
+    columns: Mapping[Column, str], table: pd.DataFrame, *, known: Known, code: str
+) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """The values of each column in its form, and by header which of them were there and not valid."""
+    rows, invalid = {}, {}
+    for column, source in columns.items():
+        of_run = column.field in OF_RUN
+        raw = table[source] if of_run else known.table[source].reindex(table.index)
+        raw = raw.map(as_text)
+        if column.field == "customer_id":
+            raw = pd.Series(table.index, index=table.index, dtype=object)
+        elif of_run and column.field != "as_of" and column.left is not None:
+            raw = raw.where(table["segment"].notna(), column.left)
+        found = raw
+        for form in column.forms:
+            made = partial(as_phone, country_code=code) if form == "phone" else FORMS[form]
+            found = found.map(made, na_action="ignore")
+        rows[column.header] = found.astype(object).where(found.notna(), None)
+        invalid[column.header] = raw.notna() & found.isna()
+    return pd.DataFrame(rows, index=table.index), invalid
+
+
+def _barred(everyone: pd.Index, *, known: Known, held_out: frozenset[str]) -> pd.Series:
+    """Why a customer must not be reached, whoever asks; empty where nothing speaks against it."""
+    reasons = pd.Series("", index=everyone, dtype=object)
+    reasons = _marked(reasons, everyone.isin(held_out), "held out as control")
+    return _marked(reasons, ~may_contact(known.table, roles=known.roles, index=everyone), "no consent")
+
+
+def _unfit(reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Series], *, target: Target) -> pd.Series:
+    """Rows the target could not take: something it requires is missing or not valid, or comes twice."""
+    for column in target.columns:
+        if column.required:
+            reasons = _marked(reasons, invalid[column.header], f"{column.header} not valid")
+            reasons = _marked(reasons, rows[column.header].isna(), f"{column.header} missing")
+    if target.any_of:
+        held = [header for header in target.any_of if header in rows]
+        reasons = _marked(reasons, rows[held].isna().all(axis=1), f"no valid {' or '.join(target.any_of)}")
+    for header in target.unique:
+        if header in rows:
+            values = rows[header].where(reasons == "")
+            twice = values.notna() & values.duplicated(keep="first")
+            reasons = _marked(reasons, twice, f"{header} of another customer too")
+    return reasons
+
+
+def _shares_address(rows: pd.DataFrame, columns: Mapping[Column, str], *, barred: pd.Series) -> pd.Series:
+    """Customers with an address that belongs to a barred one too: writing to them would reach that one."""
+    shares = pd.Series(False, index=rows.index)
+    for column in columns:
+        if set(column.forms) & set(ADDRESSES):
+            shares |= rows[column.header].isin(rows[column.header][barred].dropna())
+    return shares & ~barred
+
+
+def _marked(reasons: pd.Series, where: Any, reason: str) -> pd.Series:
+    """The reasons, with one more for those who have none yet."""
+    return reasons.mask((reasons == "") & where, reason)
