@@ -19,7 +19,7 @@ from segkit.data.store import Run, load_run
 from segkit.pages.steps import HOME, find_steps
 from segkit.schema import check
 from segkit.segments.place import model_from, place_points
-from tests.customers.conftest import missing
+from tests.engines import missing
 
 AS_OF = pd.Timestamp("2025-03-01")
 LOOKBACK_DAYS = 182

@@ -54,8 +54,8 @@ def write_table(
         _roll_back(con)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"table {name}: {reason}. Nothing was written: the table is as it was. Check the connection, and the rights "
-            "of this user on the table and its schema, and export again."
+            f"table {name}: {reason}. Nothing was written: the table is as it was. Check the connection, and the "
+            "rights of this user on the table and its schema, and export again."
         ) from None
     finally:
         con.disconnect()
