@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -76,7 +77,8 @@ def style() -> Iterator[None]:
         "svg.fonttype": "none",  # text stays text: it is searched, enlarged and recoloured as the page is
     }
     base = seaborn.axes_style("white") | seaborn.plotting_context("paper")
-    with matplotlib.rc_context({**base, **settings}):
+    with matplotlib.rc_context({**base, **settings}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # an emoji in a name: the browser has it, a picture a box
         yield
 
 

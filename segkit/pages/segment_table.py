@@ -34,9 +34,7 @@ def segment_table_html(
     horizon_days : how far is looked ahead, for the heading
     cards : the page that holds a card for each segment; a name links to its own
     """
-    ordered = segments.sort_values(
-        ["revenue_share", "customers", "segment"], ascending=[False, False, True], na_position="last"
-    )
+    ordered = by_revenue(segments)
     most = float(segments["revenue_share"].max()) if segments["revenue_share"].notna().any() else 0.0
     rows = [_row(row, most=most, cards=cards) for row in ordered.to_dict("records")]
     known = {"margin": segments["margin"].notna().any(), "revenue_share": segments["revenue_share"].notna().any()}
@@ -46,6 +44,12 @@ def segment_table_html(
         headings["change"] = f"Spend of each, next {horizon_days} days"
     right = dict.fromkeys(("customers", "revenue_share", "margin", "change"), True)
     return rows_html(rows, headings=headings, right=right, caption=caption, sortable=True)
+
+
+def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
+    """The order of segments on every page: largest revenue first, or largest number of customers."""
+    columns = ["revenue_share", "customers", "segment"]
+    return segments.sort_values(columns, ascending=[False, False, True], na_position="last")
 
 
 def name_html(row: Mapping[str, Any], *, cards: str = "") -> Markup:

@@ -8,7 +8,10 @@ from IPython.display import HTML, display
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from segkit.pages import cards, html
+from segkit.pages import cards, html, overview_html
+from segkit.pages.lasso import map_profile
+from segkit.pages.map_html import map_html
+from segkit.pages.overview import FirstAction
 from segkit.pages.segment_table import segment_table_html
 
 
@@ -75,6 +78,48 @@ def segment_table(
     cards : the page that holds a card for each segment; a name links to its own
     """
     _display(segment_table_html(segments, caption=caption, horizon_days=horizon_days, cards=cards))
+
+
+def segment_map(
+    assignments: pd.DataFrame,
+    segments: pd.DataFrame,
+    *,
+    features: pd.DataFrame | None = None,
+    expected: pd.Series | None = None,
+    horizon_days: int | None = None,
+    alt: str,
+    caption: str = "",
+    cards: str = "",
+) -> None:
+    """Display the map of customers: on the page one to touch, in a notebook, in print and in mail a still picture.
+
+    Parameters
+    ----------
+    features : what circled customers are told by, as means of neighbourhoods of at least twenty
+    expected : what each is expected to spend, by customer_id; None is what their segment is expected to
+    cards : the page that holds a card for each segment
+    """
+    profile = None
+    if features is not None:
+        if expected is None:
+            expected = assignments.set_index("customer_id")["segment"].map(segments.set_index("segment")["spend_next"])
+        profile = map_profile(assignments, features, expected=expected, horizon_days=horizon_days)
+    _display(map_html(assignments, segments, profile=profile, alt=alt, caption=caption, cards=cards))
+
+
+def first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> None:
+    """Display what to do first, a numbered card each; cards is the page that a name links to."""
+    _display(overview_html.first_html(actions, cards=cards))
+
+
+def segment_minis(segments: pd.DataFrame, *, cards: str = "") -> None:
+    """Display each segment as a small card: name, size, need; cards is the page that a name links to."""
+    _display(overview_html.minis_html(segments, cards=cards))
+
+
+def links(links: Iterable[tuple[str, str, str]]) -> None:
+    """Display where to read on: (page, its name, what it answers) each."""
+    _display(overview_html.links_html(links))
 
 
 def persona_cards(
