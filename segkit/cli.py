@@ -102,6 +102,44 @@ def synth(debug: bool, **options: Any) -> None:
     click.echo(_guarded(work, debug=debug, **options))
 
 
+@main.command(name="export")
+@click.argument("run_dir", metavar="RUN")
+@click.option("--to", default="", help="csv, parquet, database, sql, klaviyo, hubspot, salesforce, braze, "
+              "google_customer_match, meta_custom_audience, or the YAML file of a target of your own.")  # fmt: skip
+@click.option("--target", default="", help="The YAML file of a target of your own; the same as --to FILE.yaml.")
+@click.option("--out", required=True, help="A folder or a file; for a database its URL.")
+@click.option("--segment", "segments", multiple=True, help="Only this segment; may be repeated.")
+@click.option("--since", default="", help="An earlier run: where only changed rows go, those that differ from it.")
+@click.option("--pilot", "pilots", multiple=True, help="Folder of a pilot whose control group is left out; repeatable.")
+@click.option("--identifier", "named", nargs=2, multiple=True, metavar="FIELD COLUMN",
+              help="Which identifier column of the source is the email, the phone, ...; may be repeated.")  # fmt: skip
+@click.option("--country-code", default="", help="Of phone numbers that name none, such as 49.")
+@click.option("--table", default="segkit_segments", show_default=True, help="Name of the table, for a database.")
+@click.option("--source", default="", help="The source's YAML file, if it is elsewhere than when the run was made.")
+@click.option("--data", "data_dir", default="", help="Folder of the source's files, likewise.")
+@click.option("--dialect", default="duckdb", show_default=True, help="Of --to sql: duckdb, postgres, spark (tested), "
+              "bigquery, snowflake (compiled, not tested).")  # fmt: skip
+@click.option("--confidence", is_flag=True, help="Of --to sql: also the share of bags that agree.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would go and what not, show the first rows masked, write nothing."
+)
+@DEBUG
+def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool, **options: Any) -> None:
+    """Export the segments of RUN into the tools that marketing uses, or its model as SQL."""
+
+    def work(run_dir: str, out: str, named: tuple[tuple[str, str], ...], **others: Any) -> Any:
+        from segkit.reach.activate import export
+        from segkit.reach.activate_sql import export_sql
+
+        if (to or target) == "sql":
+            return export_sql(run_dir, out=out, dialect=dialect, confidence=confidence)
+        return export(run_dir, to=to or target, out=out, named=dict(named), **others)
+
+    if bool(to) == bool(target):
+        raise click.UsageError("give one of --to and --target")
+    click.echo(_guarded(work, debug=debug, **options))
+
+
 def _guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
     """The result of some work; an error ends the command with one message and its status."""
     try:
