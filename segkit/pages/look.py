@@ -84,10 +84,21 @@ def style() -> Iterator[None]:
 
 def words_left(axes: Axes, *, place: np.ndarray, words: pd.Series) -> None:
     """Label bars by words at their left, without ticks or a left spine."""
-    axes.set_yticks(place, [textwrap.shorten(str(word), 44, placeholder=" …") for word in words])
+    axes.set_yticks(place, [shortened(word, most=44) for word in words])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.7, len(place) - 0.3)
+
+
+def shortened(words: object, *, most: int) -> str:
+    """A text of at most so many characters; one that is cut ends in an ellipsis.
+
+    >>> shortened("Frequent domestic wine", most=16), shortened("Donaudampfschiff", most=10)
+    ('Frequent …', 'Donaudamp…')
+    """
+    text = " ".join(str(words).split())
+    whole = textwrap.shorten(text, most, placeholder=" …")
+    return whole if whole.strip(" …") else f"{text[: most - 1]}…"
 
 
 def one_panel(*, height: float) -> tuple[Figure, Axes]:

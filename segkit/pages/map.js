@@ -196,5 +196,6 @@
     figure.dataset.ready = "true";
   };
 
+  Bokeh.logger.set_level("error");  // set_log_level would tell of itself
   document.querySelectorAll("figure.sk-map").forEach(start);
 })();

@@ -12,9 +12,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from segkit.errors import InputError
-from segkit.pages.look import COLOURS, FAINT, INK, QUIET, SEQUENTIAL, WIDTH, look, style
+from segkit.pages.look import COLOURS, FAINT, INK, QUIET, SEQUENTIAL, WIDTH, look, shortened, style
 
 LABEL_WIDTH = 20  # characters before a name is broken
+LABEL_LENGTH = 56  # characters before it is cut
 ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
 GAP = 6.0  # pixels between two labels
 LEADER = 14.0  # pixels a label may stray before a line leads back to its place
@@ -43,7 +44,9 @@ def segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figure:
         for segment, (x, y) in anchors.items():
             colour, marker = look(str(segment))
             axes.scatter([x], [y], s=70, c=colour, marker=marker, edgecolors="white", linewidths=1.4, zorder=4)
-        labels = [textwrap.fill(str(names.get(segment, segment)), LABEL_WIDTH) for segment in anchors]
+        labels = [
+            textwrap.fill(shortened(names.get(segment, segment), most=LABEL_LENGTH), LABEL_WIDTH) for segment in anchors
+        ]
         place_labels(axes, anchors=list(anchors.values()), labels=labels)
     return figure
 
@@ -160,7 +163,7 @@ def _colour_points(axes: Axes, assignments: pd.DataFrame, value: pd.Series) -> N
     for kind, colour in zip(kinds["kind"].head(KINDS), COLOURS, strict=False):
         axes.scatter(x[text == kind], y[text == kind], c=colour, s=size, linewidths=0)
         handles.append(
-            Line2D([], [], marker="o", linestyle="", color=colour, markersize=4.5, label=textwrap.shorten(kind, 24))
+            Line2D([], [], marker="o", linestyle="", color=colour, markersize=4.5, label=shortened(kind, most=24))
         )
     if len(kinds) > KINDS:
         handles.append(Line2D([], [], marker="o", linestyle="", color=FAINT, markersize=4.5, label="others"))

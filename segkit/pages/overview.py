@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segkit.data.store import Run
 from segkit.numbers import count, fine, is_missing, number, score, share
 from segkit.pages.story import figure
 
@@ -40,6 +41,11 @@ class FirstAction:
     size: str
     do: str
     proof: str
+
+
+def held(run: Run, name: str) -> pd.DataFrame | None:
+    """A table of a run that not every run has; None where it is missing."""
+    return run.table(name) if run.has(name) else None
 
 
 def overview_headline(segments: pd.DataFrame) -> str:
@@ -110,13 +116,13 @@ def first_actions(segments: pd.DataFrame, *, horizon_days: int | None = None, mo
 def changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame, as_of: str) -> list[str]:
     """What changed since the last run, a sentence each: of segments, of customers, and why.
 
-    Takes  the table segments; ledger and moves
+    Takes  the table segments; ledger and moves, or None where the run has none
 
     Parameters
     ----------
     as_of : date of this run; the one before is the last date in the ledger
     """
-    before = ledger.loc[ledger["as_of"] < as_of, "as_of"].max() if len(ledger) else None
+    before = ledger.loc[ledger["as_of"] < as_of, "as_of"].max() if ledger is not None else None
     if is_missing(before):
         return ["This is the first run of this source: the next one will say what changed."]
     rows = ledger[ledger["as_of"] == as_of]
@@ -127,7 +133,7 @@ def changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame
         if found:
             listed = _listed([f"{names[s]} ({s})" if s in names.index else s for s in found])
             told.append(f"{listed} {words[len(found) > 1]}.")
-    return [*told, *_moved(moves)]
+    return [*told, *(_moved(moves) if moves is not None else [])]
 
 
 def where_to_read(made: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -172,13 +178,15 @@ def _first(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:
     size = f"{count(row['customers'])} customers"
     if not is_missing(row["revenue_share"]):
         size += f", {share(row['revenue_share'])} of revenue"
-    held = f"comes back in refits: {score(row['stability'])} of 1" if not is_missing(row["stability"]) else "not tested"
+    firm = "The segment was not tested."
+    if not is_missing(row["stability"]):
+        firm = f"The segment is {row['verdict']} (comes back in refits: {score(row['stability'])} of 1)."
     return FirstAction(
         row=row,
         why=_trend(row),
         size=f"{size}. {_outlook(row, horizon_days=horizon_days)}".strip(),
         do=_sentence(row["action"]),
-        proof=f"The segment is {row['verdict']} ({held}). Whether this pays is not known: try it on part of them.",
+        proof=f"{firm} Whether this pays is not known: try it on part of them.",
     )
 
 

@@ -80,7 +80,10 @@ def dots_html(value: float | None, *, verdict: str) -> Markup:
     if numbers.is_missing(value):
         return escape(verdict)
     full = round(min(max(float(value), 0), 1) * DOTS)
-    form = '<span class="sk-dots" aria-hidden="true">{}<i>{}</i></span>&nbsp;{}<br><small>{}</small>'
+    form = (
+        '<span class="sk-firm"><span class="sk-dots" aria-hidden="true">{}<i>{}</i></span> {}</span>'
+        "<br><small>{}</small>"
+    )
     return Markup(form).format("●" * full, "○" * (DOTS - full), numbers.score(value), verdict)
 
 

@@ -11,13 +11,14 @@
     : String(one).localeCompare(String(other), "en", { numeric: true }));
 
   const order = (table, column, heading) => {
-    const falling = heading.getAttribute("aria-sort") === "descending"
-      || (heading.getAttribute("aria-sort") === null && !heading.classList.contains("sk-number"));
-    const sign = falling ? 1 : -1;
+    const numbers = [...table.tBodies[0].rows].some((row) => "value" in row.cells[column].dataset);
+    const before = heading.getAttribute("aria-sort");
+    const rising = before ? before === "descending" : !numbers;  // numbers begin with the largest, words with A
+    const sign = rising ? 1 : -1;
     const rows = [...table.tBodies[0].rows].map((row) => [value(row, column), row]);
     rows.sort(([one], [other]) => missing(one) - missing(other) || sign * compare(one, other));
     table.tHead.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", falling ? "ascending" : "descending");
+    heading.setAttribute("aria-sort", rising ? "ascending" : "descending");
     table.tBodies[0].append(...rows.map(([, row]) => row));
   };
 
