@@ -140,6 +140,65 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
     click.echo(_guarded(work, debug=debug, **options))
 
 
+@main.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--segment", "segments", multiple=True, required=True, help="A segment's id; may be repeated.")
+@click.option("--kpi", type=click.Choice(["spend", "orders", "active"]), default="spend", show_default=True)
+@click.option("--share-control", type=float, default=0.5, show_default=True, help="Share of customers held out.")
+@click.option("--weeks", type=int, default=None, help="How long the outcome is counted; default: the run's horizon.")
+@click.option("--start", default="", help="ISO date the treatment begins; default: the run's as_of.")
+@click.option("--seed", default=7, show_default=True, type=int, help="Another draws other customers.")
+@click.option("--exclude", multiple=True, help="A running pilot's folder, or a CSV of customer_id; may be repeated.")
+@click.option("--budget", type=float, default=None, help="Money for all contacts.")
+@click.option("--contact-cost", type=float, default=None, help="Money per contact.")
+@click.option(
+    "--margin", type=float, default=None, help="What a unit of the KPI earns; of spend a share, such as 0.25."
+)
+@click.option("--lift-from", default="", help="An earlier read-out: the only thing an expected return is stated from.")
+@click.option("--out", default=None, help="Folder; default: pilots/ beside the run.")
+@DEBUG
+def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
+    """Draw a pilot on RUN: who is treated, who is held out, and what it will be able to show."""
+
+    def work(**asked: Any) -> list[str]:
+        from segkit.actions.pilot import design_pilot
+        from segkit.actions.pilot_files import default_place, write_pilot
+        from segkit.data.store import load_run
+        from segkit.pages.measure_story import pilot_said
+
+        run = load_run(run_dir)
+        made = design_pilot(run, **asked)
+        place = out or default_place(run, segments=asked["segments"], kpi=asked["kpi"])
+        return [*pilot_said(made.facts), str(write_pilot(made, place))]
+
+    click.echo("\n".join(_guarded(work, debug=debug, **options)))
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN")
+@click.argument("outcomes")
+@click.option("--pilot", default="", help="The pilot's folder; default: the only one drawn from RUN.")
+@click.option("--data", "data_dir", default="", help="Folder of the files of a source.")
+@click.option("--contact-cost", type=float, default=None, help="Money per contact; default: as designed.")
+@click.option("--margin", type=float, default=None, help="What a unit of the KPI earns; default: as designed.")
+@click.option("--out", default=None, help="Folder; default: readout/ in the pilot's.")
+@DEBUG
+def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
+    """Read a pilot of RUN out: lift, return and a verdict for each segment.
+
+    RUN is the run it was drawn from, or the pilot's own folder. OUTCOMES is a source (complete_journey, a YAML file),
+    a table of events (customer_id, timestamp, ...), or a table with customer_id and the KPI of each customer.
+    """
+
+    def work(**asked: Any) -> list[str]:
+        from segkit.pages.readout_page import run_readout
+
+        page, said = run_readout(run_dir, outcomes, **asked)
+        return [*said, str(page)]
+
+    click.echo("\n".join(_guarded(work, debug=debug, **options)))
+
+
 def _guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
     """The result of some work; an error ends the command with one message and its status."""
     try:

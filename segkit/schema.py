@@ -175,6 +175,31 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         },
         strict=True,
     ),
+    "baseline": pa.DataFrameSchema(
+        {
+            "segment": _text(),
+            "kpi": _text(),
+            **_ranged("value"),
+            "unit": _text(),
+            "customers": _whole(NOT_NEGATIVE),
+            "start": _text(),
+            "end": _text(),
+        },
+        strict=True,
+        unique=["segment", "kpi"],
+    ),
+    "experiment": pa.DataFrameSchema(
+        {
+            "segment": _text(unique=True),
+            "kpi": _text(),
+            "treated": _whole(NOT_NEGATIVE),
+            "control": _whole(NOT_NEGATIVE),
+            **_ranged("lift"),
+            **_ranged("return_total"),
+            "verdict": _text(pa.Check.isin(["scale", "go on", "stop", "cannot tell", "not read yet"])),
+        },
+        strict=False,
+    ),
     "facts": pa.DataFrameSchema(
         {
             "fact": _text(unique=True),

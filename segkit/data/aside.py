@@ -12,18 +12,22 @@ from segkit.errors import RunError
 
 
 @contextmanager
-def build_aside(out: str | Path) -> Iterator[Path]:
+def build_aside(out: str | Path, *, mark: str = "run.json") -> Iterator[Path]:
     """Hold the place of a run and give an empty folder beside it to build in.
 
     Takes  the folder the run will have: missing, empty, or an earlier run
     Gives  the path of <out>.building-<process>; what is left of it at the end is removed
+
+    Parameters
+    ----------
+    mark : the file by which an earlier one is known that may be replaced
 
     Raises
     ------
     RunError : another run is being built for the same place, or the place holds something else
     """
     out = Path(out)
-    _refuse_other_content(out)
+    _refuse_other_content(out, mark=mark)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _locked(out):
         _tidy(out)
@@ -67,11 +71,11 @@ def latest_good(root: str | Path, *, before: str) -> Path | None:
     return max(found)[-1] if found else None
 
 
-def _refuse_other_content(out: Path) -> None:
+def _refuse_other_content(out: Path, *, mark: str) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / "run.json").is_file():
-        raise RunError(f"{out}: the folder holds files but no run.json, so it is not a run. Give another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / mark).is_file():
+        raise RunError(f"{out}: the folder holds files but no {mark}, so it is something else. Give another --out.")
 
 
 def _tidy(out: Path) -> None:

@@ -52,6 +52,7 @@ MAKERS = {  # table -> the notebook that writes it
         "03_segments",
     ),
     **dict.fromkeys(("personas", "facts"), "04_personas"),
+    **dict.fromkeys(("baseline", "key_results", "pilots", "association", "experiment"), "06_measure"),
 }
 MODEL_MAKERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that keeps it
 

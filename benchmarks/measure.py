@@ -1,0 +1,135 @@
+"""Simulated pilots with a known lift: do the intervals of all segments hold together, and how often is "scale" false?
+
+usage: python benchmarks/measure.py [--experiments 500] [--seed 7] [--only NAME]
+Customers, what they did before, and what they did in the horizon that followed are real (Complete Journey) or made up
+by `segkit synth`. For each experiment customers are drawn anew with replacement, split by the product's own draw, and
+those treated are given a lift: their spend times 1 + lift, orders by chance around theirs times 1 + lift, or a chance
+to come. The truth is the mean lift over all customers of the segment. A contact costs exactly what the true lift
+earns, so that every "scale" is false, by the narrowest margin there is.
+"""
+
+import argparse
+import tempfile
+import time
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from segkit.actions.holdout import TREATMENT, draw, strata_of
+from segkit.actions.kpi import COVARIATES, covariates, kpi_values
+from segkit.actions.lift import lifts_of
+from segkit.actions.verdict import Price, verdict_of
+from segkit.customers.days import Days, build_days
+from segkit.data import sources
+from segkit.data.synth import write_scenario
+from segkit.segments.fit import fit_segments, windows_at
+from segkit.segments.search import Budget
+
+LOOKBACK, HORIZON = 182, 91
+SETS = {"Complete Journey": date(2017, 10, 1), "synth retail": None}
+LIFTS = (0.0, 0.0, 0.1, 0.2)  # of the four segments of an experiment
+SHARES = (0.5, 0.3)  # held out, by turns
+
+
+def load(name: str, folder: str) -> tuple[Days, dict[str, str], date]:
+    text = "complete_journey" if name == "Complete Journey" else write_scenario("retail", customers=4000, out=folder)
+    opened = sources.open_source(text)
+    con = sources.connect()
+    built = build_days(sources.read_events(opened, con=con), kinds=opened.kinds)
+    kept = {part: con.create_table(f"kept_{part}", table) for part, table in vars(built).items() if table is not None}
+    as_of = SETS[name] or date.fromisoformat(sources.default_as_of(opened, con=con)) - timedelta(days=HORIZON)
+    return Days(**{**vars(built), **kept}), opened.kinds, as_of
+
+
+def population(days: Days, kinds: dict[str, str], as_of: date, *, kpi: str) -> pd.DataFrame:
+    windows = windows_at(days, as_of=as_of, kinds=kinds, lookback_days=LOOKBACK, horizon_days=HORIZON)
+    fit = fit_segments(windows, budget=Budget())
+    index = windows.now.features.index
+    span = {"as_of": as_of, "lookback_days": LOOKBACK, "window_days": HORIZON, "index": index}
+    past = covariates(days, kpi=kpi, **span)
+    came = kpi_values(days, kpi=kpi, start=as_of, window_days=HORIZON, index=index)
+    return past.assign(segment=[fit.model.segments[n] for n in fit.number], came=came)
+
+
+def truth_of(group: pd.DataFrame, *, kpi: str, lift: float) -> float:
+    """The mean effect of treatment over all customers of a segment."""
+    return lift * (1 - group["came"].mean() if kpi == "active" else group["came"].mean())
+
+
+def treat(came: np.ndarray, *, kpi: str, lift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if kpi == "spend":
+        return came * (1 + lift)
+    if kpi == "orders":
+        return rng.poisson(came * (1 + lift))
+    return np.maximum(came, rng.random(len(came)) < lift)
+
+
+def experiment(people: pd.DataFrame, *, kpi: str, number: int, seed: int) -> dict[str, float]:
+    """One pilot in four segments: whether all intervals hold, whether a scale was false, and how wide they are."""
+    rng = np.random.default_rng([seed, number])
+    names = rng.permutation(sorted(people["segment"].unique()))[: len(LIFTS)]
+    parts = [people[people["segment"] == name].sample(frac=1, replace=True, random_state=rng) for name in names]
+    units = pd.concat(parts)
+    units.index = pd.Index([f"c{i}" for i in range(len(units))], name="customer_id")
+    units["stratum"] = strata_of(units["segment"], units["steady" if kpi == "active" else "pre"])
+    share = SHARES[number % len(SHARES)]
+    units["arm"] = draw(units["stratum"], treated_share=dict.fromkeys(names, 1 - share), seed=number, salt=f"{seed}")
+    lift = dict(zip(names, LIFTS, strict=True))
+    true = {n: truth_of(people[people["segment"] == n], kpi=kpi, lift=lift[n]) for n in names}
+    treated = (units["arm"] == TREATMENT).to_numpy()
+    given = treat(units["came"].to_numpy(), kpi=kpi, lift=units["segment"].map(lift).to_numpy(), rng=rng)
+    values = pd.Series(np.where(treated, given, units["came"]), index=units.index)
+    lifts = lifts_of(units, values, columns=COVARIATES)
+    plain = lifts_of(units, values, columns=())
+    sizes = units["segment"].value_counts()
+    true["all"] = sum(true[n] * sizes[n] for n in names) / len(units)
+    # a contact costs exactly what the lift of its segment earns, so that any scale or stop would be false
+    even = [(one, verdict_of(one, price=Price(true[one.segment], 1.0))[0]) for one in lifts]
+    return {
+        "all hold": all(one.low <= true[one.segment] <= one.high for one in lifts),
+        "plain": all(one.low <= true[one.segment] <= one.high for one in plain),
+        "false scale": any(verdict == "scale" for _, verdict in even),
+        "false stop": any(verdict == "stop" for _, verdict in even),
+        "seen": np.mean([one.low > 0 for one in lifts if lift.get(one.segment, 0) == max(LIFTS)]),
+        "width": np.mean([a.se for a in lifts[:-1]]) / np.mean([b.se for b in plain[:-1]]),
+        "one by one": np.mean([one.low <= true[one.segment] <= one.high for one in lifts]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--experiments", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--only", default=None)
+    given = parser.parse_args()
+    heads = ["customers, KPI", "pilots", "all intervals hold", "[95 %]", "without the past", "false scale"]
+    heads += ["false stop", "20 % lift seen", "error, of plain", "CPU-s"]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SETS:
+            if given.only and given.only not in name:
+                continue
+            days, kinds, as_of = load(name, folder)
+            for kpi in ("spend", "orders", "active"):
+                started = time.process_time()
+                people = population(days, kinds, as_of, kpi=kpi)
+                table = pd.DataFrame(
+                    [experiment(people, kpi=kpi, number=n, seed=given.seed) for n in range(given.experiments)]
+                )
+                mean = table.mean()
+                held = int(table["all hold"].sum())
+                low, high = stats.binomtest(held, len(table)).proportion_ci(method="wilson")
+                print(
+                    f"| {name}, {kpi} | {len(table)} | {mean['all hold']:.3f} | {low:.3f}-{high:.3f} | "
+                    f"{mean['plain']:.3f} "
+                    f"| {mean['false scale']:.3f} | {mean['false stop']:.3f} | {mean['seen']:.2f} | "
+                    f"{mean['width']:.2f} "
+                    f"| {time.process_time() - started:.0f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Power: the smallest effect that a pilot can see, and how many customers and weeks a given effect would take.
+
+Seen means: found in 80 of 100 pilots at a chance of 5 % of finding what is not there, two-sided. The spread is the
+data's own: the KPI of the same customers over windows that are past, less what the time before foretold of it.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from segkit.actions.kpi import COVARIATES, KPIS, covariates, first_day, kpi_values
+from segkit.actions.lift import ALPHA, FEWEST_PER_COLUMN
+from segkit.customers.days import Days
+from segkit.errors import InputError
+
+POWER = 0.8
+WEEKS = (2, 4, 6, 8, 13, 26)  # tried in turn
+FLOOR = 20  # customers in an arm of a segment; fewer are persons, not a group
+CANDIDATES = (
+    "segment",
+    "customers",
+    "kpi",
+    "unit",
+    "mean",
+    "smallest_effect",
+    "smallest_share",
+    "reachable",
+    "size_needed",
+    "weeks_needed",
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One segment's KPI over a past window: customers, mean, standard deviation, and the same less what was
+    foretold.
+    """
+
+    segment: str
+    customers: int
+    mean: float
+    sd: float
+    left: float
+
+
+def spreads(
+    days: Days, *, kpi: str, segment: pd.Series, as_of: date, window_days: int, lookback_days: int
+) -> list[Spread]:
+    """The spread of a KPI in each segment, over the window before `as_of`, foretold from the lookback before it.
+
+    Takes  segment: by customer_id
+    Gives  Spreads by segment
+
+    Raises
+    ------
+    InputError : the history does not hold the window and as much again before it
+    """
+    start = as_of - timedelta(days=window_days)
+    held = (as_of - first_day(days, before=as_of)).days
+    if held < 2 * window_days:
+        raise InputError(
+            f"a window of {window_days} days needs {2 * window_days} days of history to be sized; there are {held}. "
+            f"Give fewer --weeks ({held // 14} at most)."
+        )
+    values = kpi_values(days, kpi=kpi, start=start, window_days=window_days, index=segment.index)
+    before = covariates(
+        days,
+        kpi=kpi,
+        as_of=start,
+        lookback_days=min(lookback_days, held - window_days),
+        window_days=window_days,
+        index=segment.index,
+    )
+    return [_spread(str(name), values[rows.index], before.loc[rows.index]) for name, rows in segment.groupby(segment)]
+
+
+def smallest_effect(spread: Spread, *, treated: int, control: int, compared: int = 1) -> float:
+    """The smallest lift per customer that a pilot of this size sees.
+
+    Parameters
+    ----------
+    compared : how many segments are read at once (Bonferroni); more need a larger effect
+    """
+    if min(treated, control) < 2:
+        return np.nan
+    df = treated + control - 2
+    reach = stats.t.ppf(1 - ALPHA / (2 * compared), df) + stats.t.ppf(POWER, df)
+    return float(reach * spread.left * np.sqrt(1 / treated + 1 / control))
+
+
+def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, compared: int = 1) -> int | None:
+    """Customers, treated and control together, that seeing an effect takes; None where there is no effect to see."""
+    if not effect > 0 or not np.isfinite(effect):
+        return None
+    reach = stats.norm.ppf(1 - ALPHA / (2 * compared)) + stats.norm.ppf(POWER)
+    each = (reach * spread.left / effect) ** 2
+    return int(np.ceil(each / (share_control * (1 - share_control))))
+
+
+def weeks_table(
+    days: Days, *, kpi: str, segment: pd.Series, as_of: date, lookback_days: int, share_control: float = 0.5
+) -> pd.DataFrame:
+    """The smallest relative effect that each segment can show, by weeks; windows that the history cannot size are left
+    out.
+
+    Gives  segment, weeks, mean, smallest_effect (per customer), smallest_share (of the mean; null where that is zero)
+    """
+    held = (as_of - first_day(days, before=as_of)).days
+    rows = []
+    for weeks in [w for w in WEEKS if 14 * w <= held]:
+        found = spreads(days, kpi=kpi, segment=segment, as_of=as_of, window_days=7 * weeks, lookback_days=lookback_days)
+        for one in found:
+            control = round(one.customers * share_control)
+            effect = smallest_effect(one, treated=one.customers - control, control=control)
+            rows.append((one.segment, weeks, one.mean, effect, effect / one.mean if one.mean > 0 else np.nan))
+    return pd.DataFrame(rows, columns=["segment", "weeks", "mean", "smallest_effect", "smallest_share"])
+
+
+def weeks_needed(table: pd.DataFrame, *, wanted: pd.Series) -> pd.Series:
+    """The fewest weeks at which a segment can show the relative effect wanted.
+
+    Takes  weeks_table; wanted: share of the mean by segment
+    Gives  weeks by segment; missing where none of the windows tried is enough
+    """
+    enough = table[table["smallest_share"] <= table["segment"].map(wanted)]
+    return enough.groupby("segment")["weeks"].min().reindex(wanted.index)
+
+
+def candidates(
+    days: Days,
+    *,
+    kpi: str,
+    segment: pd.Series,
+    reachable: pd.Series,
+    as_of: date,
+    horizon_days: int,
+    lookback_days: int,
+) -> pd.DataFrame:
+    """What a pilot of each segment alone could show, half of it held out.
+
+    Takes  segment: by customer_id; reachable: relative change by segment that the history shows
+    Gives  segment, customers, kpi, unit, mean, smallest_effect, smallest_share, reachable, size_needed (customers, to
+           show the reachable), weeks_needed (missing: none of the windows tried); nulls where the history cannot size a
+           window
+    """
+    table = segment.groupby(segment).size().rename("customers").rename_axis("segment").reset_index()
+    table["reachable"] = table["segment"].map(reachable).astype(float)
+    held = (as_of - first_day(days, before=as_of)).days
+    span = {"kpi": kpi, "segment": segment, "as_of": as_of, "lookback_days": lookback_days}
+    found = spreads(days, window_days=horizon_days, **span) if held >= 2 * horizon_days else []
+    by_segment = {one.segment: one for one in found if one.customers >= 2 * FLOOR}
+    rows = [
+        _candidate(by_segment.get(name), reachable=wanted) for name, wanted in table[["segment", "reachable"]].values
+    ]
+    table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)
+    weeks = weeks_needed(weeks_table(days, **span), wanted=table.set_index("segment")["reachable"])
+    weeks = weeks.where([name in by_segment for name in weeks.index])
+    table["weeks_needed"] = table["segment"].map(weeks).astype(float)
+    return table.assign(kpi=kpi, unit=KPIS[kpi].unit)[list(CANDIDATES)]
+
+
+def _candidate(spread: Spread | None, *, reachable: float) -> tuple[float, float, float, float]:
+    """Mean, smallest effect, the same as a share of the mean, and the customers that showing the reachable takes."""
+    if spread is None:
+        return (np.nan,) * 4
+    control = spread.customers // 2
+    effect = smallest_effect(spread, treated=spread.customers - control, control=control)
+    needed = size_needed(spread, effect=reachable * spread.mean)
+    share = effect / spread.mean if spread.mean > 0 else np.nan
+    return spread.mean, effect, share, np.nan if needed is None else float(needed)
+
+
+def _spread(name: str, values: pd.Series, before: pd.DataFrame) -> Spread:
+    y = values.to_numpy(dtype=float)
+    past = before[list(COVARIATES)].to_numpy(dtype=float)
+    past = past[:, past.std(axis=0) > 1e-12][:, : len(y) // FEWEST_PER_COLUMN]
+    design = np.column_stack([np.ones(len(y)), past])
+    slopes, *_ = np.linalg.lstsq(design, y, rcond=None)
+    free = len(y) - design.shape[1]
+    left = np.sqrt(np.sum((y - design @ slopes) ** 2) / free) if free > 0 else np.nan
+    return Spread(name, len(y), float(y.mean()), float(y.std(ddof=1)) if len(y) > 1 else np.nan, float(left))

@@ -1,0 +1,138 @@
+"""`segkit readout`: outcomes in, readout.json and a page out; the folder is written whole or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from segkit import __version__
+from segkit.actions.outcomes_in import read_outcomes
+from segkit.actions.pilot_files import as_plain, find_pilot, load_pilot
+from segkit.actions.readout import Readout, experiment_of, read_out, readout_json
+from segkit.data.aside import build_aside, swap_in
+from segkit.data.plain import write_bytes, write_json
+from segkit.pages import measure_plots, measure_story
+from segkit.pages.html import figure_html, table_html
+from segkit.pages.look import stylesheet
+
+DOCUMENT = Markup(
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+    'initial-scale=1"><title>{title}</title><style>{css}</style></head>\n<body><main '
+    'id="content"><h1>{title}</h1>\n{body}\n</main>'
+    '<footer class="sk-foot">{foot}</footer></body></html>\n'
+)
+LIMITS = (
+    "The intervals hold together: in 95 of 100 such pilots none of them misses. They are wider than one "
+    "interval would be alone.",
+    "Customers were drawn by lot and are read by the draw, whoever was reached in the end. What was announced "
+    "to all, or passed on "
+    "from treated to held out, is in both and does not show.",
+    "What customers did before the pilot was taken into account, so that chance plays a smaller part.",
+    "It is a finding about these customers in this window. Another season or another offer is another pilot.",
+)
+
+
+def run_readout(
+    run_dir: str,
+    outcomes: str,
+    *,
+    pilot: str = "",
+    data_dir: str = "",
+    contact_cost: float | None = None,
+    margin: float | None = None,
+    out: str | None = None,
+) -> tuple[Path, list[str]]:
+    """Read a pilot out and write readout.json and readout.html.
+
+    Takes  run_dir: the run the pilot was drawn from, or the pilot's own folder; outcomes: a source or a table
+    Gives  the path of the page, and what it says in sentences
+
+    Parameters
+    ----------
+    pilot : folder of the pilot; empty finds the only one that was drawn from the run
+    data_dir : folder of the source's files
+    contact_cost, margin : None is what the pilot was designed with
+    out : folder; None is readout/ in the pilot's
+
+    Raises
+    ------
+    InputError : the outcomes, the files of the pilot, a cost or a margin cannot be used; nothing was written
+    """
+    place = find_pilot(run_dir, pilot=pilot)
+    held = load_pilot(place)
+    values, about = read_outcomes(outcomes, facts=held.facts, index=held.units.index, data_dir=data_dir)
+    found = read_out(held, values, contact_cost=contact_cost, margin=margin)
+    content = as_plain(readout_json(found, about=about))
+    target = Path(out) if out else place / "readout"
+    with build_aside(target, mark="readout.json") as building:
+        write_json(building / "readout.json", content)
+        write_bytes(building / "readout.html", page_of(found, content=content).encode("utf-8"))
+        swap_in(building, target)
+    table = experiment_of(content)
+    said = [measure_story.readout_headline(table), *measure_story.what_next(table)]
+    return target / "readout.html", [*said, measure_story.qini_said(content["qini"], unit=content["unit"])]
+
+
+def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
+    """The page of a read-out, a whole HTML document: the answer, the picture, the table, what to do, whom to contact,
+    limits.
+    """
+    table, facts = found.experiment, found.facts
+    title = f"Read-out: {facts['kpi']}, {facts['start']} to {facts['end']}"
+    parts = [
+        Markup('<p class="sk-headline">{}</p>').format(measure_story.readout_headline(table)),
+        Markup("<h2>What contact added</h2>"),
+        figure_html(
+            measure_plots.lifts(table, break_even=found.price.break_even),
+            alt="A line for each segment: what treated customers did more or less than those held out, with its "
+            "interval",
+            caption="The point is the best estimate, the line all that the data allow. A line that crosses zero "
+            "is no finding.",
+        ),
+        table_html(
+            measure_story.experiment_shown(table),
+            caption="Treated and held out: means per customer, adjusted for what both did before. Lift: the one "
+            "less the other.",
+        ),
+        Markup("<p>{}</p>").format(_price(found)),
+        Markup("<h2>What to do</h2>"),
+        _list(measure_story.what_next(table)),
+        *_whom(content, unit=facts["unit"]),
+        Markup("<h2>How sure, and what it does not say</h2>"),
+        _list(LIMITS),
+    ]
+    run = facts["run"]
+    foot = f"Source {run['source_name']} · drawn as of {run['as_of']} · seed {facts['seed']} · segkit {__version__}"
+    css = Markup(stylesheet("views") + stylesheet("page"))
+    return str(DOCUMENT.format(title=title, css=css, body=Markup("\n").join(parts), foot=foot))
+
+
+def _price(found: Readout) -> str:
+    price = found.price
+    if not price.known:
+        return "No return is stated: it needs the cost of a contact and the margin (--contact-cost, --margin)."
+    if found.facts["kpi"] == "spend":
+        return (
+            f"Return: {price.margin:.0%} of the lift in spend is margin, less {price.contact_cost:g} for each contact."
+        )
+    each, cost = f"{price.margin:g}", f"{price.contact_cost:g}"
+    return f"Return: each further one of {found.facts['kpi']} earns {each}, less {cost} for each contact."
+
+
+def _whom(content: Mapping[str, Any], *, unit: str) -> list[Markup]:
+    """Whether to choose among customers: the Qini curve and its interval."""
+    parts = [Markup("<h2>Whom to contact</h2><p>{}</p>").format(measure_story.qini_said(content["qini"], unit=unit))]
+    if content["qini"] is not None:
+        figure = measure_plots.qini(pd.DataFrame(content["curve"]), unit=unit)
+        alt = "Gain by share of customers contacted: the most promising first, beside by lot"
+        note = "Customers were ordered by what contact added among customers like them, measured without themselves."
+        parts.append(figure_html(figure, alt=alt, caption=note))
+    return parts
+
+
+def _list(items: Any) -> Markup:
+    return Markup('<ul class="sk-list">{}</ul>').format(
+        Markup("").join(Markup("<li>{}</li>").format(one) for one in items)
+    )
