@@ -164,7 +164,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
         from segkit.actions.pilot import design_pilot
         from segkit.actions.pilot_files import default_place, write_pilot
         from segkit.data.store import load_run
-        from segkit.pages.measure_story import pilot_said
+        from segkit.pages.pilot_story import pilot_said
 
         run = load_run(run_dir)
         made = design_pilot(run, **asked)

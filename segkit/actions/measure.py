@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.kpi import first_day
+from segkit.actions.power import EVERYONE
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.profile import mean, proportion, ratio_of_sums
 from segkit.vocabulary import SERVICE_WORDS
 
-EVERYONE = "all"
 HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds the same weekdays
 FEWEST_WINDOWS = 4
 REACHED = 0.75  # quantile of the past windows that counts as reachable
@@ -107,8 +107,10 @@ def measure_figures(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experim
             name = f"measure.{kpi.replace(' ', '_')}"
             row = everyone.loc[kpi]
             figures |= {name: row["value"], f"{name}.low": row["value_low"], f"{name}.high": row["value_high"]}
-    figures["measure.pilots_ready"] = int(candidates["weeks_needed"].notna().sum())
-    figures["measure.smallest_share"] = candidates["smallest_share"].min()
+    alone = candidates[candidates["segment"] != EVERYONE]
+    figures["measure.pilots_ready"] = int(alone["weeks_needed"].notna().sum())
+    figures["measure.smallest_share"] = alone["smallest_share"].min()
+    figures["measure.smallest_share_all"] = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
     for verdict in ("scale", "go on", "stop", "cannot tell"):
         counted = experiment[(experiment["verdict"] == verdict) & (experiment["segment"] != EVERYONE)]
         figures[f"measure.verdict_{verdict.replace(' ', '_')}"] = len(counted)

@@ -18,6 +18,8 @@ from segkit.errors import InputError
 
 POWER = 0.8
 WEEKS = (2, 4, 6, 8, 13, 26)  # tried in turn
+SHOWN_WEEKS = (4, 8, 13)
+EVERYONE = "all"
 FLOOR = 20  # customers in an arm of a segment; fewer are persons, not a group
 CANDIDATES = (
     "segment",
@@ -27,6 +29,9 @@ CANDIDATES = (
     "mean",
     "smallest_effect",
     "smallest_share",
+    "share_4",
+    "share_8",
+    "share_13",
     "reachable",
     "size_needed",
     "weeks_needed",
@@ -47,12 +52,23 @@ class Spread:
 
 
 def spreads(
-    days: Days, *, kpi: str, segment: pd.Series, as_of: date, window_days: int, lookback_days: int
+    days: Days,
+    *,
+    kpi: str,
+    segment: pd.Series,
+    as_of: date,
+    window_days: int,
+    lookback_days: int,
+    together: bool = False,
 ) -> list[Spread]:
     """The spread of a KPI in each segment, over the window before `as_of`, foretold from the lookback before it.
 
     Takes  segment: by customer_id
     Gives  Spreads by segment
+
+    Parameters
+    ----------
+    together : adds one of all customers, called "all"
 
     Raises
     ------
@@ -74,7 +90,8 @@ def spreads(
         window_days=window_days,
         index=segment.index,
     )
-    return [_spread(str(name), values[rows.index], before.loc[rows.index]) for name, rows in segment.groupby(segment)]
+    found = [_spread(str(name), values[rows.index], before.loc[rows.index]) for name, rows in segment.groupby(segment)]
+    return [*found, _spread(EVERYONE, values, before)] if together else found
 
 
 def smallest_effect(spread: Spread, *, treated: int, control: int, compared: int = 1) -> float:
@@ -100,20 +117,18 @@ def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, co
     return int(np.ceil(each / (share_control * (1 - share_control))))
 
 
-def weeks_table(
-    days: Days, *, kpi: str, segment: pd.Series, as_of: date, lookback_days: int, share_control: float = 0.5
-) -> pd.DataFrame:
-    """The smallest relative effect that each segment can show, by weeks; windows that the history cannot size are left
-    out.
+def weeks_table(days: Days, *, kpi: str, segment: pd.Series, as_of: date, lookback_days: int) -> pd.DataFrame:
+    """The smallest relative effect that each segment, and all together, can show by weeks, half of it held out.
 
-    Gives  segment, weeks, mean, smallest_effect (per customer), smallest_share (of the mean; null where that is zero)
+    Gives  segment, weeks, mean, smallest_effect (per customer), smallest_share (of the mean; null where that is zero);
+           windows that the history cannot size are left out
     """
     held = (as_of - first_day(days, before=as_of)).days
+    span = {"kpi": kpi, "segment": segment, "as_of": as_of, "lookback_days": lookback_days, "together": True}
     rows = []
     for weeks in [w for w in WEEKS if 14 * w <= held]:
-        found = spreads(days, kpi=kpi, segment=segment, as_of=as_of, window_days=7 * weeks, lookback_days=lookback_days)
-        for one in found:
-            control = round(one.customers * share_control)
+        for one in spreads(days, window_days=7 * weeks, **span):
+            control = one.customers // 2
             effect = smallest_effect(one, treated=one.customers - control, control=control)
             rows.append((one.segment, weeks, one.mean, effect, effect / one.mean if one.mean > 0 else np.nan))
     return pd.DataFrame(rows, columns=["segment", "weeks", "mean", "smallest_effect", "smallest_share"])
@@ -139,26 +154,29 @@ def candidates(
     horizon_days: int,
     lookback_days: int,
 ) -> pd.DataFrame:
-    """What a pilot of each segment alone could show, half of it held out.
+    """What a pilot of each segment alone, and of all together, could show, half of it held out.
 
-    Takes  segment: by customer_id; reachable: relative change by segment that the history shows
-    Gives  segment, customers, kpi, unit, mean, smallest_effect, smallest_share, reachable, size_needed (customers, to
-           show the reachable), weeks_needed (missing: none of the windows tried); nulls where the history cannot size a
-           window
+    Takes  segment: by customer_id; reachable: relative change by segment that the history shows ("all" among them)
+    Gives  segment ("all" last), customers, kpi, unit, mean, smallest_effect, smallest_share, the same in 4, 8 and 13
+           weeks (share_4, ...), reachable, size_needed (customers, to show the reachable), weeks_needed (missing: none
+           of the windows tried); nulls where the history cannot size a window or an arm would be below the floor
     """
-    table = segment.groupby(segment).size().rename("customers").rename_axis("segment").reset_index()
-    table["reachable"] = table["segment"].map(reachable).astype(float)
     held = (as_of - first_day(days, before=as_of)).days
+    sizes = pd.concat([segment.value_counts().sort_index(), pd.Series({EVERYONE: len(segment)})])
+    table = sizes.rename("customers").rename_axis("segment").reset_index()
+    table = table.assign(reachable=lambda t: t["segment"].map(reachable).astype(float))
     span = {"kpi": kpi, "segment": segment, "as_of": as_of, "lookback_days": lookback_days}
-    found = spreads(days, window_days=horizon_days, **span) if held >= 2 * horizon_days else []
+    long = held >= 2 * horizon_days
+    found = spreads(days, window_days=horizon_days, together=True, **span) if long else []
     by_segment = {one.segment: one for one in found if one.customers >= 2 * FLOOR}
-    rows = [
-        _candidate(by_segment.get(name), reachable=wanted) for name, wanted in table[["segment", "reachable"]].values
-    ]
+    rows = [_candidate(by_segment.get(name), reachable=w) for name, w in table[["segment", "reachable"]].to_numpy()]
     table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)
-    weeks = weeks_needed(weeks_table(days, **span), wanted=table.set_index("segment")["reachable"])
-    weeks = weeks.where([name in by_segment for name in weeks.index])
-    table["weeks_needed"] = table["segment"].map(weeks).astype(float)
+    tried = weeks_table(days, **span)
+    tried = tried[tried["segment"].isin(by_segment)]
+    table["weeks_needed"] = weeks_needed(tried, wanted=table.set_index("segment")["reachable"]).to_numpy(dtype=float)
+    for weeks in SHOWN_WEEKS:
+        of = tried[tried["weeks"] == weeks].set_index("segment")["smallest_share"]
+        table[f"share_{weeks}"] = table["segment"].map(of).astype(float)
     return table.assign(kpi=kpi, unit=KPIS[kpi].unit)[list(CANDIDATES)]
 
 

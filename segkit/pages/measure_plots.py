@@ -34,8 +34,9 @@ def candidates(table: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
         axes.set_xlim(0, max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15)
         axes.set_xlabel("Change of the figure per customer")
-        words_left(axes, place=place, words=ordered["segment"] + "  " + ordered["name"])
-        axes.legend(loc="lower right", fontsize=8)
+        words = ordered["name"].where(ordered["segment"] == "all", ordered["segment"] + "  " + ordered["name"])
+        words_left(axes, place=place, words=words)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
     return figure
 
 

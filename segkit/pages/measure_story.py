@@ -9,20 +9,21 @@ import pandas as pd
 
 from segkit.actions.kpi import KPIS
 from segkit.actions.measure import EVERYONE, LEADING
-from segkit.numbers import count, interval, is_missing, number, score, share
+from segkit.actions.power import SHOWN_WEEKS
+from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
+from segkit.pages.pilot_story import form_of, readout_headline
 
 ASSOCIATION_CAPTION = (
     "Differences per customer over the horizon, with 95 % intervals, each by itself. Unlike before: the largest "
     "difference before "
     "the campaign, in standard deviations, as they are and matched."
 )
-KPI_NOTE = "The figure to move is {kpi}. Another: `-p kpi orders`. To draw a pilot: `segkit pilot RUN --segment ID`."
+KPI_NOTE = "The figure to move is {kpi}. Another: -p kpi orders. To draw a pilot: segkit pilot RUN --segment ID."
 NO_PILOT = (
     "No pilot was given, so nothing is known of what contact brings, and no return is stated anywhere in this "
     "report. Draw one with "
-    "`segkit pilot`; when its window is over, `segkit readout` reads it, and `-p pilot FOLDER` shows it here."
+    "segkit pilot; when its window is over, segkit readout reads it, and -p pilot FOLDER shows it here."
 )
-FORMS: dict[str, Callable[[Any], str]] = {"share": share, "money": number, "orders": number}
 BASELINE_HEADINGS = (
     "active rate",
     "orders per customer",
@@ -31,17 +32,6 @@ BASELINE_HEADINGS = (
     "margin",
     "came back",
 )
-WHAT_NEXT = {
-    "scale": "Scale step by step, and keep a small holdout.",
-    "go on": "Go on with more customers until the return is settled.",
-    "stop": "Stop contacting this segment this way.",
-    "cannot tell": "Claim nothing. Try a larger effect, more customers or more weeks.",
-}
-
-
-def form_of(unit: str) -> Callable[[Any], str]:
-    """How numbers of a unit are written."""
-    return FORMS.get(unit, number)
 
 
 def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, horizon_days: int) -> str:
@@ -49,36 +39,17 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
     read = experiment[~experiment["verdict"].isin(["not read yet"]) & (experiment["segment"] != EVERYONE)]
     if len(read):
         return readout_headline(read)
-    ready = int(candidates["weeks_needed"].notna().sum())
-    best = candidates.loc[candidates["smallest_share"].idxmin()] if candidates["smallest_share"].notna().any() else None
-    if best is None:
-        return "No segment can carry a pilot yet: the history is too short to size one."
-    able = f"{ready} of {len(candidates)} segments" if ready else f"None of the {len(candidates)} segments"
+    alone = candidates[candidates["segment"] != EVERYONE]
+    if alone["smallest_share"].isna().all():
+        return "No segment can carry a pilot yet: there are too few customers, or the history is too short to size one."
+    best = alone.loc[alone["smallest_share"].idxmin()]
+    together = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
+    rest = f"; one of all customers, {share(together)}" if not is_missing(together) else ""
     return (
-        f"Nothing has been tried yet. {able} could show, alone and within the weeks tried, the change that its "
-        f"own history shows as "
-        f"reachable. In {horizon_days} days the sharpest pilot, {best['name']} ({best['segment']}), shows a change of "
-        f"{share(best['smallest_share'])} or more."
+        f"Nothing has been tried yet, so nothing is known of what contact brings. In {horizon_days} days the "
+        f"sharpest pilot of one "
+        f"segment, {best['name']} ({best['segment']}), shows a change of {share(best['smallest_share'])} or more{rest}."
     )
-
-
-def readout_headline(experiment: pd.DataFrame) -> str:
-    """The verdicts of a read-out in a sentence."""
-    rows = experiment[experiment["segment"] != EVERYONE]
-    said = []
-    for verdict in ("scale", "go on", "stop"):
-        held = rows[rows["verdict"] == verdict]
-        if len(held):
-            said.append(f"{verdict} in {', '.join(f'{r.name_} ({r.segment})' for r in _named(held))}")
-    unknown = int((rows["verdict"] == "cannot tell").sum())
-    if not said and len(rows) == 1:
-        return "The pilot cannot tell: treated and held out differ by no more than chance."
-    if not said:
-        several = f"in none of the {len(rows)} segments"
-        return f"The pilot cannot tell: {several} do treated and held out differ by more than chance."
-    rest = f"; {unknown} {'segment' if unknown == 1 else 'segments'} cannot tell" if unknown else ""
-    sentence = "; ".join(said)
-    return f"{sentence[0].upper()}{sentence[1:]}{rest}."
 
 
 def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -166,99 +137,20 @@ def candidates_shown(table: pd.DataFrame) -> pd.DataFrame:
     form = form_of(ordered["unit"].iloc[0]) if len(ordered) else number
     return pd.DataFrame(
         {
-            "Segment": ordered["segment"] + " " + ordered["name"],
+            "Segment": [
+                _called(row["segment"], names={row["segment"]: row["name"]}) for row in ordered.to_dict("records")
+            ],
             "Customers": ordered["customers"].map(count),
             "Baseline": ordered["mean"].map(form),
             "Smallest effect seen": [
                 f"{form(e)} ({share(s)})"
                 for e, s in zip(ordered["smallest_effect"], ordered["smallest_share"], strict=True)
             ],
-            "Reached before": [f"+{share(value)}" for value in ordered["reachable"]],
-            "Customers that would take": ordered["size_needed"].map(count),
-            "Weeks needed": ["more than tried" if is_missing(w) else f"{int(w)}" for w in ordered["weeks_needed"]],
+            **{f"In {weeks} weeks": ordered[f"share_{weeks}"].map(share) for weeks in SHOWN_WEEKS},
+            "Reached before": [NOTHING if is_missing(value) else f"+{share(value)}" for value in ordered["reachable"]],
+            "Weeks to show that": [_weeks(row) for row in ordered.to_dict("records")],
         }
     )
-
-
-def experiment_shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A read-out as text, a row a segment."""
-    form = form_of(table["unit"].iloc[0]) if len(table) else number
-    rows = table.to_dict("records")
-    shown = pd.DataFrame(
-        {
-            "Segment": [r["name"] if r["segment"] == EVERYONE else f"{r['segment']} {r['name']}" for r in rows],
-            "Treated / held out": [f"{count(r['treated'])} / {count(r['control'])}" for r in rows],
-            "Treated": [form(r["treated_mean"]) for r in rows],
-            "Held out": [form(r["control_mean"]) for r in rows],
-            "Lift [95 %]": [interval(r["lift"], r["lift_low"], r["lift_high"], form=form) for r in rows],
-            "Return in all [95 %]": [
-                interval(r["return_total"], r["return_total_low"], r["return_total_high"], form=number) for r in rows
-            ],
-            "Return per unit spent [95 %]": [
-                interval(r["roi"], r["roi_low"], r["roi_high"], form=number) for r in rows
-            ],
-            "Verdict": [r["verdict"] for r in rows],
-        }
-    )
-    empty = [name for name in shown.columns if (shown[name] == "–").all()]
-    return shown.drop(columns=empty)
-
-
-def what_next(table: pd.DataFrame) -> list[str]:
-    """What to do in each segment, and why."""
-    rows = table[table["segment"] != EVERYONE].to_dict("records")
-    return [
-        f"{r['name']} ({r['segment']}): {r['verdict']}, as {r['reason']}. {WHAT_NEXT.get(r['verdict'], '')}".strip()
-        for r in rows
-    ]
-
-
-def qini_said(order: Mapping[str, Any] | None, *, unit: str) -> str:
-    """Whether choosing whom to contact pays."""
-    if order is None:
-        return "Whether some customers gain more than others cannot be known: there are too few in the strata."
-    shown = interval(order["value"], order["low"], order["high"], form=form_of(unit))
-    if order["low"] > 0:
-        return f"Contact the most promising first: the order gains more than contact by lot (Qini {shown})."
-    return (
-        f"Within the pilot no order of customers was better than by lot (Qini {shown}, which holds zero): "
-        f"decide by segment, not by "
-        f"customer."
-    )
-
-
-def pilot_said(facts: Mapping[str, Any]) -> list[str]:
-    """A design in sentences: who, how long, what it can show, what was left out, and what return can be stated."""
-    treated = sum(one["treatment"] for one in facts["power"])
-    control = sum(one["control"] for one in facts["power"])
-    said = [
-        f"{count(treated)} to treat, {count(control)} held out; {facts['kpi']} counted {facts['start']} to "
-        f"{facts['end']}."
-    ]
-    for one in facts["power"]:
-        effect = form_of(facts["unit"])(one["smallest_effect"])
-        said.append(
-            f"{one['segment']} {one['name']}: {one['treatment']} treated, {one['control']} held out; sees a "
-            f"change of {effect} per "
-            f"customer ({share(one['smallest_share'])}) or more, in 80 of 100 pilots."
-            + (f" A contact pays from {form_of(facts['unit'])(one['break_even'])}." if one["break_even"] else "")
-        )
-    said += [f"Left out: {count(n)} ({reason})." for reason, n in facts["left_out"].items() if n]
-    worst = facts["imbalance"]
-    said.append(
-        f"Largest difference before: {abs(worst['difference']):.2f} standard deviations ({worst['segment']}, "
-        f"{worst['column']}); chance "
-        f"alone stays below {worst['chance']:.2f} in 95 of 100 draws. The read-out adjusts for it."
-    )
-    expected = facts["expected"]
-    if expected["value"] is None:
-        said.append(f"Targets are ranked by value at stake; {expected['reason']}.")
-    else:
-        said.append(
-            f"Expected return {interval(expected['value'], expected['low'], expected['high'], form=number)}, "
-            f"{expected['reason']}."
-        )
-    return said
 
 
 def associations_shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -284,9 +176,12 @@ def _called(segment: str, *, names: Mapping[str, str]) -> str:
     return "All customers" if segment == EVERYONE else f"{segment} {names.get(segment, '')}".strip()
 
 
+def _weeks(row: Mapping[str, Any]) -> str:
+    """Weeks needed, or the customers it would take instead."""
+    if not is_missing(row["weeks_needed"]):
+        return f"{int(row['weeks_needed'])}"
+    return NOTHING if is_missing(row["size_needed"]) else f"needs {number(row['size_needed'])} customers"
+
+
 def _between(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
     return f"{form(row['value_low'])} to {form(row['value_high'])}"
-
-
-def _named(rows: pd.DataFrame) -> Any:
-    return rows.rename(columns={"name": "name_"}).itertuples(index=False)

@@ -13,7 +13,7 @@ from segkit.actions.pilot_files import as_plain, find_pilot, load_pilot
 from segkit.actions.readout import Readout, experiment_of, read_out, readout_json
 from segkit.data.aside import build_aside, swap_in
 from segkit.data.plain import write_bytes, write_json
-from segkit.pages import measure_plots, measure_story
+from segkit.pages import measure_plots, pilot_story
 from segkit.pages.html import figure_html, table_html
 from segkit.pages.look import stylesheet
 
@@ -71,8 +71,8 @@ def run_readout(
         write_bytes(building / "readout.html", page_of(found, content=content).encode("utf-8"))
         swap_in(building, target)
     table = experiment_of(content)
-    said = [measure_story.readout_headline(table), *measure_story.what_next(table)]
-    return target / "readout.html", [*said, measure_story.qini_said(content["qini"], unit=content["unit"])]
+    said = [pilot_story.readout_headline(table), *pilot_story.what_next(table)]
+    return target / "readout.html", [*said, pilot_story.qini_said(content["qini"], unit=content["unit"])]
 
 
 def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
@@ -82,7 +82,8 @@ def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
     table, facts = found.experiment, found.facts
     title = f"Read-out: {facts['kpi']}, {facts['start']} to {facts['end']}"
     parts = [
-        Markup('<p class="sk-headline">{}</p>').format(measure_story.readout_headline(table)),
+        Markup('<p class="sk-headline">{}</p>').format(pilot_story.readout_headline(table)),
+        Markup("<p>{}</p>").format(pilot_story.pilot_in_words(facts)),
         Markup("<h2>What contact added</h2>"),
         figure_html(
             measure_plots.lifts(table, break_even=found.price.break_even),
@@ -92,13 +93,13 @@ def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
             "is no finding.",
         ),
         table_html(
-            measure_story.experiment_shown(table),
+            pilot_story.experiment_shown(table),
             caption="Treated and held out: means per customer, adjusted for what both did before. Lift: the one "
             "less the other.",
         ),
         Markup("<p>{}</p>").format(_price(found)),
         Markup("<h2>What to do</h2>"),
-        _list(measure_story.what_next(table)),
+        _list(pilot_story.what_next(table)),
         *_whom(content, unit=facts["unit"]),
         Markup("<h2>How sure, and what it does not say</h2>"),
         _list(LIMITS),
@@ -123,7 +124,7 @@ def _price(found: Readout) -> str:
 
 def _whom(content: Mapping[str, Any], *, unit: str) -> list[Markup]:
     """Whether to choose among customers: the Qini curve and its interval."""
-    parts = [Markup("<h2>Whom to contact</h2><p>{}</p>").format(measure_story.qini_said(content["qini"], unit=unit))]
+    parts = [Markup("<h2>Whom to contact</h2><p>{}</p>").format(pilot_story.qini_said(content["qini"], unit=unit))]
     if content["qini"] is not None:
         figure = measure_plots.qini(pd.DataFrame(content["curve"]), unit=unit)
         alt = "Gain by share of customers contacted: the most promising first, beside by lot"
