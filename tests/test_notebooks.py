@@ -41,6 +41,7 @@ MAIN_TABLE = {
     "02_embed": "anticipation",
     "03_segments": "assignments",
     "04_personas": "personas",
+    "06_measure": "baseline",
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
