@@ -102,6 +102,37 @@ def synth(debug: bool, **options: Any) -> None:
     click.echo(_guarded(work, debug=debug, **options))
 
 
+@main.command()
+@click.argument("run_dir", metavar="RUN")
+@click.argument("events")
+@click.option("--out", required=True, help="A csv or parquet file; on Spark a folder that the cluster writes.")
+@click.option("--as-of", default="", help="ISO date, exclusive; default: that of the run.")
+@click.option("--data", "data_dir", default="", help="Folder of the source's files; default: beside the YAML.")
+@click.option("--engine", default="duckdb", show_default=True, help="Where it is computed: duckdb, local[2], ...")
+@DEBUG
+def place(debug: bool, **options: Any) -> None:
+    """Say which segment of RUN customers belong to whom it has not seen.
+
+    EVENTS is a source's YAML file, or a table (csv, parquet, xlsx) whose columns have the names of the contract.
+    """
+
+    def work(run_dir: str, events: str, out: str, **others: Any) -> Any:
+        from pathlib import Path
+        from tempfile import TemporaryDirectory
+
+        from segkit.reach.newcomers import newcomers, write_newcomers
+
+        Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=Path(out).absolute().parent, prefix="carried-") as folder:
+            placed = newcomers(run_dir, events, folder=folder, **others)
+            try:
+                return write_newcomers(placed, out=out)
+            finally:
+                placed.get_backend().disconnect()
+
+    click.echo(_guarded(work, debug=debug, **options))
+
+
 @main.command(name="export")
 @click.argument("run_dir", metavar="RUN")
 @click.option("--to", default="", help="csv, parquet, database, sql, klaviyo, hubspot, salesforce, braze, "

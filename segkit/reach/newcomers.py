@@ -1,0 +1,156 @@
+"""Newcomers: segments for customers a run has not seen, from their events, by the model of the run."""
+
+import io
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import yaml
+
+from segkit.customers.days import build_days
+from segkit.customers.features import features_expression
+from segkit.customers.sums import Window, category_totals
+from segkit.data.engine import HERE, carry, open_engine
+from segkit.data.expressions import quoted
+from segkit.data.files import open_file
+from segkit.data.plain import write_bytes
+from segkit.data.raw import columns_of
+from segkit.data.sources import connect, open_source, read_events, refuse_set_aside, rows_set_aside
+from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, nearest
+from segkit.data.store import load_run
+from segkit.data.yaml_source import parse_source
+from segkit.errors import InputError
+from segkit.reach.activate_values import harmless
+from segkit.segments.place import SegmentModel, model_from
+from segkit.segments.place_sql import place_in_engine
+from segkit.vocabulary import block_of
+
+CHANNEL = ("channel_", "_share")  # around the name of a channel, in the name of its feature
+
+
+def newcomers(
+    run_dir: str | Path,
+    events: str,
+    *,
+    folder: str | Path,
+    as_of: str = "",
+    data_dir: str = "",
+    engine: str = "duckdb",
+) -> ir.Table:
+    """Place everyone with an event of their own in the lookback before a date.
+
+    Takes  the folder of a run; events: a source's YAML file, or a table (csv, parquet, xlsx) with contract columns
+    Gives  customer_id, segment, segment_name, macro_segment, confidence: a table of the engine, which computes it when
+           it is read or written
+
+    Parameters
+    ----------
+    folder : where events are put for another engine to read; a cluster must see it under the same path
+    as_of : ISO date, exclusive; by default that of the run
+    data_dir : folder of the source's files
+    engine : duckdb, local[2], spark://host:port, or an Ibis URL: where days, features and segments are computed
+
+    Raises
+    ------
+    InputError : events that lack what the model is made of, or that hold kinds the run does not know
+    """
+    run = load_run(run_dir)
+    arrays, meta = run.load_model()
+    model = model_from(arrays, meta)
+    window = {"as_of": _day(as_of or run.parameters()["as_of"]), "lookback_days": meta["lookback_days"]}
+    source = _source(events, meta=meta, data_dir=data_dir)
+    strange = sorted(set(source.kinds) - set(meta["kinds"]))
+    if strange:
+        raise InputError(
+            f"{events}: the run knows no events of kind {', '.join(strange)}. Use the kinds of its source."
+        )
+    con = connect()
+    refuse_set_aside(rows_set_aside(source, con=con), source=source)
+    read = read_events(source, con=con)
+    read = read.filter(read.day < ibis.literal(window["as_of"]))
+    if engine not in HERE:
+        read = carry(read, to=open_engine(engine), folder=folder, name="segkit_events")
+    days = build_days(read, kinds=meta["kinds"], to_keep=False)
+    features = features_expression(days, kinds=meta["kinds"], channels=_channels(model), **window)
+    missing = sorted(set(model.space.features) - set(features.columns))
+    if missing or (model.space.terms and days.categories is None):
+        lacking = ", ".join(missing[:5]) or "categories"
+        raise InputError(f"{events}: the model is made of {lacking} too. Give the columns that the run's source gives.")
+    features = features.select("customer_id", *model.space.features)
+    weights = category_totals(days.categories, window=Window(**window)) if model.space.terms else None
+    placed = place_in_engine(model, features, weights=weights, confidence=True)
+    names = run.table("segments").set_index("segment")["name"].to_dict()
+    named = placed.segment.cases(*names.items(), else_=placed.segment)
+    return placed.select("customer_id", "segment", segment_name=named, **_rest(placed))
+
+
+def write_newcomers(placed: ir.Table, *, out: str | Path) -> Path:
+    """Write placed customers, sorted by id: csv or Parquet; on Spark the cluster writes a folder of Parquet files.
+
+    Takes  what `newcomers` gave
+    Gives  path of the file or folder
+
+    Raises
+    ------
+    InputError : `out` has another ending, or is a folder that is there already
+    """
+    path = Path(out)
+    if placed.get_backend().name == "pyspark":
+        if path.exists():
+            raise InputError(
+                f"--out {out}: it is there already, and a cluster writes a folder of its own. Give another."
+            )
+        placed.to_parquet(str(path), mode="errorifexists")
+        return path
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out}: end the name in .csv or .parquet.")
+    table = placed.to_pandas().sort_values("customer_id", ignore_index=True).round({"confidence": 6})
+    buffer = io.BytesIO()
+    if path.suffix == ".parquet":
+        table.to_parquet(buffer, index=False)
+    else:
+        text = table.select_dtypes(exclude="number").columns
+        table.assign(**{name: table[name].map(harmless) for name in text}).to_csv(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _rest(placed: ir.Table) -> dict[str, ir.Value]:
+    return {"macro_segment": placed.macro_segment, "confidence": placed.confidence}
+
+
+def _day(as_of: str) -> date:
+    try:
+        return date.fromisoformat(as_of)
+    except ValueError:
+        raise InputError(f"as_of {as_of!r} is not a date. Write it as YYYY-MM-DD.") from None
+
+
+def _channels(model: SegmentModel) -> tuple[str, ...]:
+    """The channels whose shares the model is made of."""
+    before, after = CHANNEL
+    of_channel = [name for name in model.space.features if block_of(name) == "channel" and name.startswith(before)]
+    return tuple(name.removeprefix(before).removesuffix(after) for name in of_channel)
+
+
+def _source(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Source:
+    """The source a YAML file states, or that of a table whose columns have the names of the contract."""
+    path = Path(events)
+    if path.suffix.lower() in (".yaml", ".yml") or "." not in path.name:
+        return open_source(events, data_dir=data_dir or None)
+    con = connect()
+    open_file(FileSpec(label=path.name, path=path.name), base=path.parent.resolve(), name="segkit_new", con=con)
+    held = list(columns_of("segkit_new", con=con))
+    missing = sorted(set(REQUIRED) - set(held))
+    if missing:
+        raise InputError(
+            f"{path.name}: there is no column {missing[0]!r}.{nearest(missing[0], held)} Name the columns by the "
+            "contract (README), or give a source's YAML file."
+        )
+    table = {"path": path.name, "columns": {name: quoted(name) for name in CONTRACT if name in held}}
+    said = {"name": path.stem, "timezone": meta["timezone"], "kinds": meta["kinds"], "needs": list(meta["needs"])}
+    text = yaml.safe_dump({**said, "events": [table]}, allow_unicode=True, sort_keys=False)
+    return parse_source(text, label=path.name, base=path.parent.resolve())
