@@ -120,8 +120,10 @@ def place(debug: bool, **options: Any) -> None:
         from pathlib import Path
         from tempfile import TemporaryDirectory
 
-        from segkit.reach.newcomers import newcomers, write_newcomers
+        from segkit.data.engine import SPARK
+        from segkit.reach.newcomers import newcomers, refuse_out, write_newcomers
 
+        refuse_out(out, on_spark=SPARK.fullmatch(others["engine"]) is not None)
         Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=Path(out).absolute().parent, prefix="carried-") as folder:
             placed = newcomers(run_dir, events, folder=folder, **others)

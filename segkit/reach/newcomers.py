@@ -97,16 +97,11 @@ def write_newcomers(placed: ir.Table, *, out: str | Path) -> Path:
     ------
     InputError : `out` has another ending, or is a folder that is there already
     """
-    path = Path(out)
-    if placed.get_backend().name == "pyspark":
-        if path.exists():
-            raise InputError(
-                f"--out {out}: it is there already, and a cluster writes a folder of its own. Give another."
-            )
+    path, on_spark = Path(out), placed.get_backend().name == "pyspark"
+    refuse_out(out, on_spark=on_spark)
+    if on_spark:
         placed.to_parquet(str(path), mode="errorifexists")
         return path
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--out {out}: end the name in .csv or .parquet.")
     table = placed.to_pandas().sort_values("customer_id", ignore_index=True).round({"confidence": 6})
     buffer = io.BytesIO()
     if path.suffix == ".parquet":
@@ -116,6 +111,19 @@ def write_newcomers(placed: ir.Table, *, out: str | Path) -> Path:
         table.assign(**{name: table[name].map(harmless) for name in text}).to_csv(buffer, index=False)
     write_bytes(path, buffer.getvalue())
     return path
+
+
+def refuse_out(out: str | Path, *, on_spark: bool) -> None:
+    """Stop where the result could not be written, before anything is computed.
+
+    Raises
+    ------
+    InputError : `out` has another ending, or a cluster would write over what is there
+    """
+    if on_spark and Path(out).exists():
+        raise InputError(f"--out {out}: it is there already, and a cluster writes a folder of its own. Give another.")
+    if not on_spark and Path(out).suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out}: end the name in .csv or .parquet.")
 
 
 def _rest(placed: ir.Table) -> dict[str, ir.Value]:

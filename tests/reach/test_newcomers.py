@@ -175,5 +175,5 @@ def test_spark_places_newcomers_and_the_cluster_writes_them(run: Path, tmp_path:
     found = pd.read_parquet(tmp_path / "placed").set_index("customer_id").sort_index()
     wanted = place(_model(run), _signals(events))
     pd.testing.assert_frame_equal(found[list(wanted.columns)].round(6), wanted, check_dtype=False)
-    again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert again.returncode == 2 and "it is there already" in again.stderr
+    again = CliRunner().invoke(main, asked)
+    assert again.exit_code == 2 and "it is there already" in again.stderr
