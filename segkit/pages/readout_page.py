@@ -19,8 +19,8 @@ from segkit.pages.look import stylesheet
 
 DOCUMENT = Markup(
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-    'initial-scale=1"><title>{title}</title><style>{css}</style></head>\n<body><main '
-    'id="content"><h1>{title}</h1>\n{body}\n</main>'
+    'initial-scale=1"><title>{title}</title><style>{css}</style></head>\n'
+    '<body><div class="sk-page"><main id="content"><h1>{title}</h1>\n{body}\n</main></div>'
     '<footer class="sk-foot">{foot}</footer></body></html>\n'
 )
 LIMITS = (
