@@ -232,6 +232,24 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
     click.echo("\n".join(_guarded(work, debug=debug, **options)))
 
 
+@main.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--state", default="", help="File of the state; default: <RUN>.live/state.sqlite.")
+@click.option("--page", default="", help="Folder of a page that is kept current.")
+@click.option("--sync", type=click.Choice(["full", "normal"]), default="full", show_default=True,
+              help="full: a power cut loses nothing; normal: kill -9 loses nothing, faster where events trickle.")  # fmt: skip
+@DEBUG
+def live(debug: bool, **options: Any) -> None:
+    """Events as JSON lines in, changes of segment as JSON lines out, until the input ends."""
+
+    def work(**others: Any) -> Any:
+        from segkit.reach.live_stream import run_live
+
+        return run_live(others.pop("run_dir"), source=sys.stdin.buffer, out=sys.stdout.buffer, **others)
+
+    click.echo(f"segkit: {_guarded(work, debug=debug, **options)}", err=True)
+
+
 def _guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
     """The result of some work; an error ends the command with one message and its status."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from segkit.customers.features import available
-from segkit.customers.orders import PURCHASE, RETURN, Measure, measures
+from segkit.customers.orders import PURCHASE, RETURN, Measure, count_column, measures
 from segkit.customers.sums import MONDAY, RECENT, RECENT_PART, WEEKS, WITHOUT_PURCHASES
 from segkit.vocabulary import DAY_PARTS, WEEKDAYS
 
@@ -43,6 +43,11 @@ class Recipe:
     parts: tuple[int, ...]  # hour -> position of its part of the day
     of_kind: Mapping[str, tuple[tuple[int, str | None, str | None], ...]]  # kind -> position, column, condition
     formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Each further kind of event -> position of the sum that counts it."""
+        return {kind: self.position[count_column(kind)] for kind in self.kinds if kind not in (PURCHASE, RETURN)}
 
     @property
     def recent_days(self) -> int:

@@ -1,7 +1,7 @@
 """One live customer: their days in memory, kept up to date event by event; the batch's formulas, in plain Python."""
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,62 @@ class Customer:
         self._last: dict[str, int] = {}  # kind -> last day of it
         self._seen: dict[Hashable, int] = {}  # event_id -> day
         self._bought, self._by_channel = Breadth(), Breadth()
+
+    @classmethod
+    def from_days(
+        cls,
+        recipe: Recipe,
+        *,
+        today: int,
+        first_ever: int,
+        rows: Mapping[int, list[int]],
+        bought: Iterable[tuple[int, str, int]] = (),
+        by_channel: Iterable[tuple[int, str, int]] = (),
+    ) -> "Customer":
+        """A customer known from stored days: what the events of those days would have made of them.
+
+        Takes  today: the clock; first_ever: the first day of their own, of all that is known; rows: day of the lookback
+               -> its sums; bought, by_channel: day of the lookback, name, weight, by day, in whole parts
+        """
+        one = cls(recipe)
+        one._today = one._swept = today
+        one._first_ever = first_ever
+        recent_start, occasions = today - recipe.recent_days + 1, recipe.position["occasions"]
+        one._days = days = sorted(rows)
+        one._rows = dict(rows)
+        sums = [sum(column) for column in zip(*rows.values(), strict=True)] or [0] * len(recipe.day_sums)
+        lately = [rows[day] for day in days if day >= recent_start]
+        one._sums = sums + [0] * (len(recipe.names) - len(sums))
+        for i, j in recipe.recent.items():
+            one._sums[j] = sum([row[i] for row in lately])
+        for day in days:
+            one._sums[recipe.monday + week_day(day)] += rows[day][occasions]
+        one._active = [day for day in days if rows[day][OWN] > 0]
+        one._recent_active, one._gaps = sum([row[OWN] > 0 for row in lately]), None
+        for kind, i in recipe.counts.items():
+            one._last[kind] = max((day for day in days if rows[day][i] > 0), default=0)
+        one._bought.fill(bought)
+        one._by_channel.fill(by_channel)
+        return one
+
+    @property
+    def today(self) -> int:
+        """The clock: number of the latest day seen."""
+        return self._today
+
+    def knows_order(self, order_id: Hashable) -> bool:
+        """Whether a line of the order was added, or it was opened."""
+        return order_id in self._orders
+
+    def open_order(self, order_id: Hashable, *, day: int, slot: int | None, amount: int) -> None:
+        """Remember an order of the stored days, so that a line that comes late goes to its first day."""
+        position = self._recipe.position.get("amount")
+        self._orders[order_id] = [slot, day, {} if position is None else {position: amount}]
+
+    @property
+    def bought(self) -> Breadth:
+        """What they bought in the lookback by category, in whole parts."""
+        return self._bought
 
     def add(self, event: Mapping[str, Any]) -> bool:
         """Take an event in; False where its event_id was seen before.

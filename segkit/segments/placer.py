@@ -70,7 +70,14 @@ class Placer:
         ------
         RunError : a feature of the space is missing
         """
-        at = self.axes(features, weights=weights)
+        return self.place_at(self.axes(features, weights=weights))
+
+    def nearest(self, at: np.ndarray) -> str:
+        """The segment alone, for a customer whose coordinates are known."""
+        return self._model.segments[int((_from(at, self._model.centres, self._sizes) <= 0).argmax())]
+
+    def place_at(self, at: np.ndarray) -> Placement:
+        """The same for a customer whose coordinates are known."""
         number = int((_from(at, self._model.centres, self._sizes) <= 0).argmax())
         agreed = self._agreed(at, self._codes[number]) if len(self._starts) else 0.0
         return Placement(self._model.segments[number], self._model.macro[number], round(agreed, 6))
@@ -98,11 +105,11 @@ class Placer:
         amounts: dict[int, float] = {}
         for category, weight in weights.items():
             if weight > 0:
-                for i in self._of(category):
+                for i in self.terms_of(category):
                     amounts[i] = amounts.get(i, 0.0) + float(weight)
         return amounts
 
-    def _of(self, category: str) -> tuple[int, ...]:
+    def terms_of(self, category: str) -> tuple[int, ...]:
         """Numbers of the terms of a category; remembered, as the same categories come again and again."""
         if category not in self._terms_of:
             names = words_of(category) if self._map.words else [category]

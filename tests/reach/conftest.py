@@ -1,13 +1,16 @@
-"""A run of 65 customers in three segments, whose source knows addresses and consent."""
+"""A run of 65 customers in three segments, whose source knows addresses and consent; and one that live events follow."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.data.store import open_run
+from segkit.data.store import Run, open_run
+from tests import strategies as made
+from tests.reach.live_runs import AS_OF, fixed_events, make_run
 
 SOURCE = """\
 name: shop
@@ -65,5 +68,25 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         words = {"verdict": "natural", "need": "bread", "action": "offer bread", "spend_now": np.nan, "customers": 30}
         run.write(SEGMENTS.assign(macro_segment="M1", **zero, **ranged, **words), "segments")
         return run.path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, made.Events]:
+    """A run of 30 customers, and the events from its `as_of` on, in order of time; to read only."""
+    events = fixed_events()
+    run = make_run(tmp_path_factory.mktemp("live") / "run", events)
+    after = events.only([row["day"] >= AS_OF for row in events.rows])
+    rows = sorted(after.rows, key=lambda row: (row["timestamp"], row["event_id"]))
+    return run, made.Events(rows=rows, columns=events.columns, timezone=events.timezone)
+
+
+@pytest.fixture
+def purchase() -> Callable[..., dict[str, Any]]:
+    """A function that makes an event of a customer."""
+
+    def make(event_id: str, who: str, day: str, amount: object = 12.5, **more: Any) -> dict[str, Any]:
+        return {"event_id": event_id, "customer_id": who, "timestamp": f"{day}T12:00:00Z", "amount": amount, **more}
 
     return make

@@ -1,0 +1,293 @@
+"""Live segments: events one by one, and what they change; the same placing as the batch at the same moment.
+
+    with Live("reports/my_shop/2024-06-01") as live:
+        for change in live.feed({"event_id": "e1", "customer_id": "7", "timestamp": "2024-06-01T18:00:00Z"}):
+            print(change["customer_id"], change["from"], change["to"], change["because"])
+        live.tick("2024-06-02T00:00:00Z")
+
+A customer's clock is the later of the last tick and of their own last event. A tick ages everyone, also the silent.
+"""
+
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segkit.customers.recipe import UNIT
+from segkit.customers.single import Customer
+from segkit.customers.sums import day_number
+from segkit.data.store import load_run
+from segkit.errors import InputError, RunError
+from segkit.reach.live_events import Event, read_event
+from segkit.reach.live_past import fingerprint, open_past, recipe_of
+from segkit.reach.live_place import LEVELS, Look, Places, Standing
+from segkit.reach.live_state import State
+from segkit.segments.place import model_from
+
+MOST_HOT = 4_000  # customers kept in memory, the latest seen; the others are read again when they come
+AHEAD_DAYS = 1  # after the clock; an event that claims to lie further ahead waits for its day
+
+
+class Live:
+    """The customers of a run from its `as_of` on, event by event; all of it durable."""
+
+    def __init__(
+        self, run_dir: str | Path, *, state: str | Path = "", commit_every: int = 1, sync: str = "full"
+    ) -> None:
+        """Go on from a run, or from where an earlier process left off.
+
+        Takes  a finished run
+
+        Parameters
+        ----------
+        state : the file to keep; empty for <run>.live/state.sqlite beside the run
+        commit_every : events; more are faster, and what is not committed at a crash has to be fed again
+        sync : full or normal, see `live_state.State`
+
+        Raises
+        ------
+        RunError : not a run with a model and days, or the state is of another run or in use
+        """
+        self.run = load_run(run_dir)
+        arrays, meta = self.run.load_model()
+        lacking = [t for t in ("days", "day_orders", "assignments", "anticipation") if not self.run.has(t)]
+        if lacking or "timezone" not in meta:
+            raise RunError(
+                f"{self.run.path}: no {', '.join(lacking) or 'timezone'} in it. Make it anew by `segkit run`."
+            )
+        model = model_from(arrays, meta)
+        self.recipe = recipe_of(self.run, meta, features=model.space.features)
+        self.segments, self._needs = tuple(dict.fromkeys(model.segments)), frozenset(meta["needs"])
+        self.path = Path(state) if state else self.run.path.with_name(f"{self.run.path.name}.live") / "state.sqlite"
+        unit = UNIT if "amount" in self.recipe.columns else 1
+        self._places = Places(model, lookback_days=self.recipe.lookback_days, unit=unit)
+        self._every, self._fed = commit_every, 0
+        of_run = fingerprint(self.run)
+        self.state = State(self.path, of_run=of_run, sync=sync)
+        try:
+            self._past = open_past(
+                self.run, self.path.with_name(f"{self.path.name}.past"), recipe=self.recipe, of_run=of_run
+            )
+            self._remember()
+        except BaseException:
+            self.state.close()
+            raise
+
+    def feed(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Take an event in, and say what it changed; a repeat of an event_id changes nothing.
+
+        Takes  an event by the contract; event_id and customer_id are required
+
+        Raises
+        ------
+        InputError : the event cannot be used; nothing of it counts
+        SegkitError : the state cannot be written
+        """
+        found = read_event(event, recipe=self.recipe, needs=self._needs)
+        changes = self._take(found)
+        self._fed += 1
+        if self._fed >= self._every:
+            self.flush()
+        return changes
+
+    def tick(self, time: str | float) -> list[dict[str, Any]]:
+        """Let time pass for everyone, and say what that changed; a moment before the last tick changes nothing.
+
+        Takes  a moment, as the timestamp of an event; events of the future whose day has come are taken in first
+        """
+        try:
+            day = self.recipe.moment(time)[0]
+        except (ValueError, TypeError, ArithmeticError, OSError, AttributeError):
+            raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
+        if day <= self.clock:
+            return []
+        old, self.clock = self.clock, day
+        self.state.tell("clock", day)
+        changes = []
+        for line in self.state.unpark(until=day):
+            event_id, who, of_day, values = json.loads(line)
+            changes += self._take(Event(event_id, who, of_day, values, json.dumps(values)))
+        for who in self.customers():
+            changes += self._age(who, old=old, time=time)
+        self.flush()
+        return changes
+
+    def segment(self, customer_id: str) -> str | None:
+        """Where a customer stands now; None for the unknown, and those silent for the whole lookback."""
+        return self._standing(customer_id)[0]
+
+    def look(self, customer_id: str) -> Look:
+        """What is seen of a customer: features, coordinates, segment; nothing is changed."""
+        return self._hot[customer_id][1] if customer_id in self._hot else self._load(customer_id, today=self.clock)[1]
+
+    def customers(self) -> list[str]:
+        """Everyone with a past in the run or an event since, sorted."""
+        return sorted({*self._past.customers, *self._with_events})
+
+    def table(self) -> pd.DataFrame:
+        """Everyone who is or was in a segment.
+
+        Gives  by customer_id: begun (segment in the run), now (None: in none), active (had an event since)
+        """
+        new = [who for who in self._now if who not in self._row]
+        index = pd.Index([*self._row, *new], name="customer_id")
+        begun = np.append(self._begun, np.full(len(new), None))
+        now = begun.copy()
+        for who, (segment, _, _) in self._now.items():
+            now[self._row[who] if who in self._row else index.get_loc(who)] = segment
+        return pd.DataFrame({"begun": begun, "now": now, "active": index.isin(self._with_events)}, index=index)
+
+    def crossed(self) -> Counter[tuple[str, str]]:
+        """How many customers' expectation of each outcome has halved or doubled since the run."""
+        found = Counter()
+        for segment, levels, _ in self._now.values():
+            for outcome, level in zip(self._places.outcomes, levels, strict=True):
+                if segment is not None and level:
+                    found[outcome, LEVELS[level]] += 1
+        return found
+
+    @property
+    def last_change(self) -> int:
+        """The number of the latest change in the log."""
+        return self._next - 1
+
+    def flush(self) -> None:
+        """Make what was fed durable."""
+        self.state.commit()
+        self._fed = 0
+
+    def close(self) -> None:
+        """Flush, and let the state go."""
+        try:
+            self.flush()
+        finally:
+            self.state.close()
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, InputError | KeyboardInterrupt):
+            self.close()
+        else:
+            self.state.close()
+
+    def _remember(self) -> None:
+        """What stands in the run, and in the state on top of it."""
+        self.as_of = day_number(date.fromisoformat(self.run.parameters()["as_of"]))
+        self.clock = self.state.told("clock", self.as_of - 1)
+        placed = self.run.table("assignments").set_index("customer_id")
+        foreseen = self.run.table("anticipation").set_index("customer_id").reindex(placed.index)
+        columns = [f"expected_log_{name}" for name in self._places.outcomes]
+        self._row = {who: i for i, who in enumerate(placed.index)}
+        self._begun, self._base = placed["segment"].to_numpy(dtype=object), foreseen[columns].to_numpy(dtype=float)
+        self._now: dict[str, Standing] = {}
+        for who, segment, levels, base in self.state.places():
+            self._now[who] = segment, levels, base
+        self._with_events = self.state.customers()
+        self._next, self._hot = self.state.last_change() + 1, OrderedDict()
+
+    def _take(self, event: Event) -> list[dict[str, Any]]:
+        if event.day < self.as_of:
+            raise InputError(
+                "timestamp: before the run's as_of, so it counts as in the run already; what came late comes in "
+                "with the next run"
+            )
+        if event.day > self.clock + (AHEAD_DAYS if self.clock >= self.as_of else self.recipe.lookback_days):
+            kept = [event.event_id, event.customer_id, event.day, event.values]
+            self.state.park(event.event_id, day=event.day, line=json.dumps(kept))
+            return []
+        who = event.customer_id
+        if not self.state.add_event(event.event_id, customer_id=who, line=event.line):
+            return []
+        customer, before = self._entry(who, but=event.event_id)
+        self._add(customer, who, event.values)
+        self._with_events.add(who)
+        undo = before.taste.follow(customer.bought)
+        now = self._places.look(customer, before.taste)
+        self._hot[who] = customer, now
+        told = {"when": event.values["timestamp"], "cause": "event", "event_id": event.event_id}
+        return self._compare(who, before, now, undo=undo, told=told)
+
+    def _age(self, who: str, *, old: int, time: str | float) -> list[dict[str, Any]]:
+        """Let time pass for one customer."""
+        before, undo = None, {}
+        if who in self._hot:
+            customer, before = self._hot[who]
+            customer.tick(time)
+            undo = before.taste.follow(customer.bought)
+            now = self._places.look(customer, before.taste)
+            self._hot[who] = customer, now
+        else:
+            now = self._load(who, today=self.clock)[1]
+        if not self._places.differ(self._standing(who), now):
+            return []
+        if before is None:
+            before = self._load(who, today=old)[1]
+        return self._compare(who, before, now, undo=undo, told={"when": time, "cause": "tick"})
+
+    def _entry(self, who: str, *, but: str) -> tuple[Customer, Look]:
+        """A customer in memory and how they were last seen; read from run and state where they are not there."""
+        if who in self._hot:
+            self._hot.move_to_end(who)
+            return self._hot[who]
+        if len(self._hot) >= MOST_HOT:
+            self._hot.popitem(last=False)
+        return self._load(who, today=self.clock, but=but)
+
+    def _load(self, who: str, *, today: int, but: str = "") -> tuple[Customer, Look]:
+        customer = self._past.customer(who, today=today)
+        if who in self._with_events:
+            for event_id, line in self.state.events_of(who):
+                if event_id != but:
+                    self._add(customer, who, json.loads(line))
+        taste = self._places.taste()
+        taste.follow(customer.bought)
+        return customer, self._places.look(customer, taste)
+
+    def _add(self, customer: Customer, who: str, values: Mapping[str, Any]) -> None:
+        order_id = values.get("order_id")
+        if order_id is not None and not customer.knows_order(order_id):
+            found = self._past.order(who, order_id)
+            if found is not None:
+                customer.open_order(order_id, day=found[0], slot=found[1], amount=found[2])
+        customer.add(values)
+
+    def _standing(self, who: str) -> Standing:
+        if who in self._now:
+            return self._now[who]
+        row = self._row.get(who)
+        if row is None:
+            return None, [0] * len(self._places.outcomes), None
+        return self._begun[row], [0] * len(self._places.outcomes), self._base[row].tolist()
+
+    def _compare(
+        self, who: str, before: Look, now: Look, *, undo: dict[int, int], told: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Log what changed since the customer was last compared."""
+        standing = self._standing(who)
+        if not self._places.differ(standing, now):
+            return []
+        before = replace(before, segment=standing[0], undo=undo)
+        changes, standing = self._places.changes(standing, before, now, known=who in self._row)
+        self._now[who] = standing
+        segment, levels, base = standing
+        self.state.put_place(who, segment, levels=levels, base=base)
+        return [self._log({"kind": change.pop("kind"), "customer_id": who, **change, **told}) for change in changes]
+
+    def _log(self, change: dict[str, Any]) -> dict[str, Any]:
+        change = {"id": self._next, **change}
+        self._next += 1
+        self.state.add_change(
+            change["id"], customer_id=change["customer_id"], line=json.dumps(change, ensure_ascii=False)
+        )
+        return change

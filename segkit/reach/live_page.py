@@ -1,0 +1,178 @@
+"""The live page: segments now against those of the run and what was expected of them, movers, alerts; counts only."""
+
+import math
+import os
+from datetime import date, timedelta
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment
+
+from segkit import numbers
+from segkit.errors import SegkitError
+from segkit.reach.live import Live
+
+FLOOR = 20  # customers; fewer are not shown, as they could be known
+Z95 = 1.959963984540054
+MOST_MOVES = 10
+NOTABLE = 0.05  # of a segment; a smaller net change is no alert, even where it is beyond chance
+FEW = f"fewer than {FLOOR}"
+RELOAD_SECONDS = 5
+
+
+def write_page(live: Live, folder: str | Path) -> Path:
+    """Write index.html whole or not at all; it loads nothing and reloads itself from any file server.
+
+    Raises
+    ------
+    SegkitError : the folder cannot be written
+    """
+    path = Path(folder) / "index.html"
+    text = _template().render(**page_facts(live), reload=RELOAD_SECONDS)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(aside, path)
+    except OSError as error:
+        raise SegkitError(f"{path}: the page cannot be written ({error.strerror}). The state is whole.") from None
+    return path
+
+
+def page_facts(live: Live) -> dict[str, Any]:
+    """All that the page shows, as text."""
+    table, segments = live.table(), live.run.table("segments").set_index("segment")
+    names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}
+    horizon = int(live.run.parameters()["horizon_days"])
+    rows = [_segment(s, table, segments, name=names[s]) for s in live.segments]
+    shown = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
+    moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
+    counts, before = live.state.counts(), date(1970, 1, 1)
+    return {
+        "source": live.run.parameters().get("source_name", ""),
+        "as_of": (before + timedelta(days=live.as_of)).isoformat(),
+        "clock": (before + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
+        "horizon": horizon,
+        "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
+        "answer": _answer(shown, moved=len(moved), customers=len(table)),
+        "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
+        "widest": max((max(row["at_run"], row["now"]) for row in shown), default=1),
+        "segments": shown,
+        "moves": _moves(moved, names=names),
+        "alerts": _alerts(shown, live=live, counts=counts),
+        "few": FEW,
+    }
+
+
+def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str) -> dict[str, Any]:
+    begun, now = table["begun"] == segment, table["now"] == segment
+    came, left = int((now & ~begun).sum()), int((begun & ~now).sum())
+    net, width = came - left, Z95 * math.sqrt(came + left)
+    told = segments.loc[segment] if segment in segments.index else pd.Series(dtype=object)
+    expected = [told.get(f"active_share_next{part}") for part in ("", "_low", "_high")]
+    seen = int((begun & table["active"]).sum())
+    return {
+        "name": name,
+        "at_run": int(begun.sum()),
+        "now": int(now.sum()),
+        "at_run_shown": _count(int(begun.sum())),
+        "now_shown": _count(int(now.sum())),
+        "came": _count(came),
+        "left": _count(left),
+        "change": _net(net, width) if came + left >= FLOOR else f"{FEW} moved",
+        "notable": came + left >= FLOOR and abs(net) > width and abs(net) >= NOTABLE * max(int(begun.sum()), 1),
+        "net": net,
+        "expected": numbers.interval(
+            *(None if numbers.is_missing(v) else float(v) for v in expected), form=numbers.share
+        ),
+        "so_far": _share_of(seen, int(begun.sum())),
+    }
+
+
+def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
+    if moved < FLOOR:
+        return f"The segments stand as the run left them: {FEW} customers have moved."
+    notable = sorted((row for row in rows if row["notable"]), key=lambda row: -abs(row["net"]))
+    text = f"{_count(moved)} of {_count(customers)} customers stand elsewhere than at the run."
+    if not notable:
+        return f"{text} No segment grew or shrank by more than chance."
+    first = notable[0]
+    verb = "grew" if first["net"] > 0 else "shrank"
+    return f"{text} {first['name']} {verb} most: {first['change']}."
+
+
+def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
+    return [
+        ("customers in a segment now", _count(int(table["now"].notna().sum()))),
+        ("stand elsewhere than at the run", _count(moved)),
+        ("new, or back from silence", _count(int((table["begun"].isna() & table["now"].notna()).sum()))),
+        ("gone silent for a whole lookback", _count(int((table["begun"].notna() & table["now"].isna()).sum()))),
+        ("events counted", numbers.count(events)),
+    ]
+
+
+def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The largest flows, and how many moved otherwise."""
+    pairs = moved.fillna({"begun": "", "now": ""}).groupby(["begun", "now"]).size().reset_index(name="customers")
+    pairs = pairs.sort_values(["customers", "begun", "now"], ascending=[False, True, True])
+    large = pairs[pairs["customers"] >= FLOOR].head(MOST_MOVES)
+    found = [
+        (names.get(b, "new or back"), names.get(n, "silent"), numbers.count(c))
+        for b, n, c in large.itertuples(index=False)
+    ]
+    rest = int(pairs["customers"].sum() - large["customers"].sum())
+    return [*found, ("all others", "", _count(rest))] if rest else found
+
+
+def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
+    found = [
+        f"{row['name']} {'grew' if row['net'] > 0 else 'shrank'} by more than chance: {row['change']} of "
+        f"{row['at_run_shown']}."
+        for row in rows
+        if row["notable"]
+    ]
+    for (outcome, level), number in sorted(live.crossed().items()):
+        if number >= FLOOR:
+            found.append(f"Expected {outcome.replace('_', ' ')} has {level} for {numbers.count(number)} customers.")
+    lines = counts["aside"]
+    if lines:
+        share = numbers.share(lines / max(lines + counts["events"], 1))
+        found.append(
+            f"{numbers.count(lines)} lines were set aside ({share} of all): see the side file for the reasons."
+        )
+    if counts["parked"]:
+        found.append(f"{numbers.count(counts['parked'])} events claim to lie in the future, and wait for their day.")
+    return found
+
+
+def _count(value: int) -> str:
+    return numbers.count(value) if value >= FLOOR or value == 0 else FEW
+
+
+def _net(net: int, width: float) -> str:
+    low, high = net - width, net + width
+    return f"{_signed(net)} [{_signed(low)}, {_signed(high)}]"
+
+
+def _signed(value: float) -> str:
+    text = numbers.count(round(value))
+    return f"+{text}" if round(value) > 0 else text
+
+
+def _share_of(part: int, whole: int) -> str:
+    """A share with its 95 % interval (Wilson 1927)."""
+    if whole < FLOOR:
+        return numbers.NOTHING
+    share, z = part / whole, Z95
+    middle = (share + z * z / (2 * whole)) / (1 + z * z / whole)
+    width = z * math.sqrt(share * (1 - share) / whole + z * z / (4 * whole * whole)) / (1 + z * z / whole)
+    return numbers.interval(share, max(0.0, middle - width), min(1.0, middle + width), form=numbers.share)
+
+
+@cache
+def _template() -> Any:
+    text = resources.files("segkit.reach").joinpath("live_page.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)

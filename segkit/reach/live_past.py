@@ -1,0 +1,253 @@
+"""What live customers bring along from the run: its days as memory-mapped arrays, read one customer at a time.
+
+The arrays are made once for a state and lie beside it; opening them reads next to nothing, however many customers.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+
+from segkit.customers.recipe import UNIT, Recipe, recipe
+from segkit.customers.single import Customer
+from segkit.customers.sums import day_number
+from segkit.data.store import Run
+
+NEVER = 10**7  # first day of a customer without an event of their own
+SQUARE_PART = 10**12  # the sum of squares is kept in two whole numbers: one could overflow
+CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are made
+FORMAT = 1
+SMALL = 1_000  # bytes
+OF_COLUMN = {  # a column of the days -> the column of the contract that it was made of
+    "amount": "amount",
+    "discount": "discount",
+    "cost": "cost",
+    "units": "quantity",
+    "private_amount": "private_label",
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one table of the run, sorted by customer and day, and where those of each customer begin."""
+
+    starts: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def of(self, number: int, *, since: int = -NEVER) -> dict[str, np.ndarray]:
+        """The rows of a customer from a day on."""
+        first, end = int(self.starts[number]), int(self.starts[number + 1])
+        first += int(np.searchsorted(self.columns["day"][first:end], since))
+        return {name: column[first:end] for name, column in self.columns.items()}
+
+
+class Past:
+    """The customers of a run, each as they stood on any day from its `as_of` on, had nothing happened since."""
+
+    def __init__(self, folder: Path, *, recipe: Recipe) -> None:
+        self._recipe, self._tables = recipe, {}
+        known = json.loads((folder / "known.json").read_text(encoding="utf-8"))
+        self.customers: list[str] = known["customers"]
+        self._names: dict[str, list[str]] = known["names"]
+        self._number = {who: i for i, who in enumerate(self.customers)}
+        self._first_ever = _open(folder, "first_ever")
+        for table, columns in known["tables"].items():
+            held = {name: _open(folder, f"{table}_{name}") for name in columns}
+            self._tables[table] = Rows(starts=_open(folder, f"{table}_starts"), columns=held)
+
+    def __contains__(self, customer_id: str) -> bool:
+        return customer_id in self._number
+
+    def customer(self, customer_id: str, *, today: int) -> Customer:
+        """A customer with the clock at a day; one without a past is given an empty one."""
+        number, recipe = self._number.get(customer_id), self._recipe
+        if number is None:
+            return Customer.from_days(recipe, today=today, first_ever=NEVER, rows={})
+        since = today - recipe.lookback_days + 1
+        held = self._tables["days"].of(number, since=since)
+        return Customer.from_days(
+            recipe,
+            today=today,
+            first_ever=int(self._first_ever[number]),
+            rows=dict(zip(held["day"].tolist(), _whole(held["sums"].tolist(), recipe=recipe), strict=True)),
+            bought=self._beside("day_categories", number, since=since),
+            by_channel=self._beside("day_channels", number, since=since),
+        )
+
+    def order(self, customer_id: str, order_id: str) -> tuple[int, int | None, int] | None:
+        """Day, slot and amount of an order of the run; None where it has none of that id."""
+        number = self._number.get(customer_id)
+        if number is None or "day_orders" not in self._tables:
+            return None
+        held = self._tables["day_orders"].of(number)
+        found = np.flatnonzero(held["order"] == _hashes([order_id])[0])
+        if not len(found):
+            return None
+        slot = int(held["slot"][found].min())
+        day, amount = int(held["day"][found].min()), int(held["amount"][found].sum())
+        return day, None if slot == NEVER * 24 else slot, amount
+
+    def _beside(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
+        if table not in self._tables:
+            return ()
+        held, names = self._tables[table].of(number, since=since), self._names[table]
+        return zip(
+            held["day"].tolist(), [names[i] for i in held["name"].tolist()], held["weight"].tolist(), strict=True
+        )
+
+
+def recipe_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -> Recipe:
+    """The recipe of a run's customers, read off its tables.
+
+    Takes  the run, the meta of its model; features: those that are worked out, the others are left out
+    """
+    held = set(run.scan("days").columns)
+    columns = [column for name, column in OF_COLUMN.items() if name in held]
+    columns += ["order_id"] if "order_id" in run.scan("day_orders").columns else []
+    columns += [name for name, table in (("category", "day_categories"), ("channel", "day_channels")) if run.has(table)]
+    ends = ("channel_", "_share")
+    channels = [f.removeprefix(ends[0]).removesuffix(ends[1]) for f in features
+                if f.startswith(ends[0]) and f.endswith(ends[1])]  # fmt: skip
+    span = {"timezone": meta["timezone"], "lookback_days": int(meta["lookback_days"])}
+    whole = recipe(tuple(columns), kinds=meta["kinds"], channels=tuple(channels), **span)
+    wanted = {*features, "active_days"}
+    return replace(whole, formulas=tuple(f for f in whole.formulas if f[0] in wanted))
+
+
+def fingerprint(run: Run) -> str:
+    """What tells this run from others: its parameters and its model."""
+    digest = sha256(json.dumps(run.parameters(), sort_keys=True).encode())
+    for name in ("model.json", "arrays.npz"):
+        digest.update((run.path / "model" / name).read_bytes())
+    return digest.hexdigest()
+
+
+def open_past(run: Run, folder: Path, *, recipe: Recipe, of_run: str) -> Past:
+    """The past of a run's customers, made first where it is not there yet.
+
+    Takes  the run, with days and day_orders; a folder of its own, beside the state
+    """
+    marker = folder / "made.json"
+    if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != [FORMAT, of_run]:
+        aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _make(run, aside, recipe=recipe)
+        (aside / "made.json").write_text(json.dumps([FORMAT, of_run]), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    return Past(folder, recipe=recipe)
+
+
+def _make(run: Run, folder: Path, *, recipe: Recipe) -> None:
+    as_of = day_number(date.fromisoformat(run.parameters()["as_of"]))
+    first = run.scan("days")
+    first = first.group_by("customer_id").aggregate(day=first.day.min(where=first.own_events > 0).epoch_days())
+    known = first.to_pandas().sort_values("customer_id", ignore_index=True)
+    who = pd.Index(known["customer_id"])
+    np.save(folder / "first_ever.npy", known["day"].fillna(NEVER).to_numpy(dtype=np.int64))
+    since = as_of - recipe.lookback_days
+    tables, names = {}, {}
+    parts = [_of_days(run, recipe=recipe, since=since, of=chunk) for chunk in _chunks(who)]
+    tables["days"] = _save(folder, "days", parts, who=who)
+    for table, name, weight in (("day_categories", "category", "amount"), ("day_channels", "channel", "own_events")):
+        if run.has(table):
+            parts = [_of_names(run, table, name=name, weight=weight, since=since, of=chunk) for chunk in _chunks(who)]
+            names[table] = sorted(set().union(*(part[name].cat.categories for part in parts)))
+            coded = [part.assign(name=pd.Index(names[table]).get_indexer(part[name].astype(object))) for part in parts]
+            tables[table] = _save(folder, table, [part.drop(columns=name) for part in coded], who=who)
+    if "order_id" in recipe.columns:
+        parts = [_of_orders(run, amount="amount" in recipe.columns, of=chunk) for chunk in _chunks(who)]
+        tables["day_orders"] = _save(folder, "day_orders", parts, who=who)
+    text = json.dumps({"customers": list(who), "names": names, "tables": tables})
+    (folder / "known.json").write_text(text, encoding="utf-8")
+
+
+def _of_days(run: Run, *, recipe: Recipe, since: int, of: tuple[str, str]) -> pd.DataFrame:
+    """The sums of each day in whole parts; squares in two columns."""
+    rows = _between(run, "days", of)
+    rows = rows.filter(rows.day.epoch_days() >= since)
+    *names, last = recipe.day_sums
+    names += [] if last == "amount_squared" else [last]
+    scale = dict(zip(recipe.names, recipe.scales, strict=True))
+    sums = {name: (rows[name].sum().cast("decimal(38, 4)") * scale[name]).cast("int64") for name in names}
+    if last == "amount_squared":
+        whole = rows[last].sum().cast("decimal(38, 8)")
+        sums["square_high"] = (whole * (UNIT**2) / SQUARE_PART).floor().cast("int64")
+        sums["square_low"] = ((whole * (UNIT**2)) % SQUARE_PART).cast("int64")
+    table = rows.group_by("customer_id", day=rows.day.epoch_days().cast("int64")).aggregate(**sums)
+    return table.to_pandas().sort_values(["customer_id", "day"], ignore_index=True)
+
+
+def _of_names(run: Run, table: str, *, name: str, weight: str, since: int, of: tuple[str, str]) -> pd.DataFrame:
+    rows = _between(run, table, of)
+    rows = rows.filter(rows.day.epoch_days() >= since)
+    column, unit = (rows[weight], UNIT if weight == "amount" else 1) if weight in rows.columns else (rows.lines, 1)
+    found = rows.select("customer_id", name, day=rows.day.epoch_days().cast("int64"), weight=column)
+    found = found.mutate(weight=(found.weight.cast("decimal(38, 4)") * unit).cast("int64")).to_pandas()
+    return found.sort_values(["customer_id", "day", name], ignore_index=True).astype({name: "category"})
+
+
+def _of_orders(run: Run, *, amount: bool, of: tuple[str, str]) -> pd.DataFrame:
+    rows = _between(run, "day_orders", of)
+    rows = rows.filter(rows.bought & rows.order_id.notnull())
+    paid = (rows.amount.cast("decimal(38, 4)") * UNIT).cast("int64") if amount else rows.lines * 0
+    slot = rows.slot.fill_null(NEVER * 24)
+    found = rows.select("customer_id", "order_id", day=rows.day.epoch_days().cast("int64"), slot=slot, amount=paid)
+    table = found.to_pandas().sort_values(["customer_id", "day", "order_id"], ignore_index=True)
+    return table.assign(order=_hashes(table["order_id"].tolist())).drop(columns="order_id")
+
+
+def _between(run: Run, table: str, of: tuple[str, str]) -> ir.Table:
+    rows = run.scan(table)
+    return rows.filter((rows.customer_id >= of[0]) & (rows.customer_id <= of[1]))
+
+
+def _save(folder: Path, table: str, parts: list[pd.DataFrame], *, who: pd.Index) -> list[str]:
+    """Write the rows of a table column by column; the sums of days as one matrix. Gives the names of the columns."""
+    number = [who.get_indexer(part["customer_id"]) for part in parts]
+    starts = np.searchsorted(np.concatenate(number), np.arange(len(who) + 1))
+    np.save(folder / f"{table}_starts.npy", starts.astype(np.int64))
+    columns = {name: np.concatenate([part[name].to_numpy() for part in parts]) for name in parts[0].columns
+               if name != "customer_id"}  # fmt: skip
+    if table == "days":
+        day = columns.pop("day")
+        columns = {"day": day, "sums": np.column_stack(list(columns.values()))}
+    for name, values in columns.items():
+        np.save(folder / f"{table}_{name}.npy", values)
+    return list(columns)
+
+
+def _open(folder: Path, name: str) -> np.ndarray:
+    path = folder / f"{name}.npy"
+    mapped = "r" if path.stat().st_size > SMALL else None  # an empty array cannot be mapped
+    return np.asarray(np.load(path, mmap_mode=mapped, allow_pickle=False))
+
+
+def _chunks(who: pd.Index) -> Iterator[tuple[str, str]]:
+    for start in range(0, len(who), CUSTOMERS_AT_ONCE):
+        part = who[start : start + CUSTOMERS_AT_ONCE]
+        yield part[0], part[-1]
+
+
+def _whole(rows: list[list[int]], *, recipe: Recipe) -> list[list[int]]:
+    """Rows of sums with the two parts of the square put together."""
+    if recipe.day_sums[-1] == "amount_squared":
+        for row in rows:
+            low = row.pop()
+            row[-1] = row[-1] * SQUARE_PART + low
+    return rows
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    """A number for each text, the same on every machine."""
+    return pd.util.hash_array(np.array(texts, dtype=object), categorize=False)

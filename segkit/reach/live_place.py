@@ -1,0 +1,257 @@
+"""Where one live customer stands: segment and expectations, what moved them from one to the other, in plain words."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import log, log1p, sqrt
+from typing import Any
+
+import numpy as np
+
+from segkit import numbers
+from segkit.customers.anticipate import CLIP
+from segkit.customers.breadth import Breadth
+from segkit.customers.single import Customer
+from segkit.segments.place import SegmentModel
+from segkit.segments.placer import Folded, Placer, fold
+from segkit.vocabulary import describe
+
+STEP = log(2.0)  # an expectation that halves or doubles crosses a threshold
+LEVELS = {-1: "halved", 0: "as before", 1: "doubled"}
+REASONS = 3  # named of what moved a customer
+FEW_DAYS = 2.0  # active days that are worth as much as what is not known of a newcomer
+FORMS = {"share": numbers.share, "flag": numbers.count}
+
+
+Standing = tuple[str | None, list[int], list[float] | None]  # segment, level of each expectation, that of the run
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a customer at one moment.
+
+    Parameters
+    ----------
+    features : as the batch has them; none where nothing of their own lies in the lookback
+    at : coordinates, and behind them the expected outcomes less their centre; None where there are no features
+    segment : None likewise
+    taste, undo : what was bought by term; and of the terms that changed since, what they were
+    """
+
+    features: Mapping[str, float]
+    at: np.ndarray | None
+    segment: str | None
+    taste: "Taste"
+    undo: Mapping[int, int]
+
+
+class Taste:
+    """What one customer bought by term, and its part of the coordinates, kept up to date change by change."""
+
+    def __init__(self, known: Folded, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
+        self._known, self._terms_of, self._unit = known, terms_of, unit
+        self._weight: dict[str, int] = {}  # by category, as last followed
+        self.amounts: dict[int, int] = {}  # by term, in whole parts
+        self._logs, self._roots = np.zeros(known.logs.shape[1]), np.zeros(known.logs.shape[1])
+        self._whole = 0
+
+    def follow(self, bought: Breadth) -> dict[int, int]:
+        """Take over what changed; gives what the changed terms were before."""
+        undo: dict[int, int] = {}
+        for category in bought.changed:
+            new = bought.weight.get(category, 0)
+            more = new - self._weight.get(category, 0)
+            self._weight[category] = new
+            for term in self._terms_of(category) if more else ():
+                undo.setdefault(term, self.amounts.get(term, 0))
+                self.amounts[term] = self.amounts.get(term, 0) + more
+                self._whole += more
+        bought.changed.clear()
+        if len(undo) == 1:
+            self._move(*undo.items())
+        elif undo:
+            self._move_all(undo)
+        return undo
+
+    def part(self) -> np.ndarray:
+        """Of the coordinates: log(1 + amount) and square-root shares, through their maps."""
+        return self._logs + self._roots / sqrt(self._whole) if self._whole > 0 else self._logs
+
+    def _move(self, changed: tuple[int, int]) -> None:
+        term, old = changed
+        old, new = old / self._unit, self.amounts[term] / self._unit
+        self._logs += (log1p(new) - log1p(old)) * self._known.logs[term]
+        self._roots += (sqrt(new) - sqrt(old)) * sqrt(self._unit) * self._known.shares[term]
+
+    def _move_all(self, undo: Mapping[int, int]) -> None:
+        terms = list(undo)
+        old = np.array(list(undo.values())) / self._unit
+        new = np.array([self.amounts[term] for term in terms]) / self._unit
+        self._logs += (np.log1p(new) - np.log1p(old)) @ self._known.logs[terms]
+        self._roots += (np.sqrt(new) - np.sqrt(old)) * sqrt(self._unit) @ self._known.shares[terms]
+
+
+class Places:
+    """Places customers under a standing model, and gives reasons for what changed."""
+
+    def __init__(self, model: SegmentModel, *, lookback_days: int, unit: int) -> None:
+        space = model.space
+        self.axes, self.outcomes = space.rotation.shape[1], tuple(space.outcome_names)
+        picks = np.eye(space.rotation.shape[0], len(self.outcomes))
+        wider = replace(model, space=replace(space, rotation=np.hstack([space.rotation, picks])))
+        self._placer, self._map = Placer(wider), fold(wider.space)
+        self._lookback_days, self._unit = lookback_days, unit
+        self._middle = space.centre[: len(self.outcomes)]
+        self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
+
+    def taste(self) -> Taste:
+        """The taste of a customer who bought nothing yet."""
+        return Taste(self._map, self._placer.terms_of, unit=self._unit)
+
+    def look(self, customer: Customer, taste: Taste) -> Look:
+        """See where a customer stands; their taste must have followed them."""
+        features = customer.features()
+        if not features:
+            return Look(features, None, None, taste, {})
+        known = self._map
+        at = scores(known, features) @ known.behaviour + known.constant + taste.part()
+        return Look(features, at, self._placer.nearest(at[: self.axes]), taste, {})
+
+    def confidence(self, look: Look, *, known: bool = True) -> float:
+        """Share of the bags that agree.
+
+        Parameters
+        ----------
+        known : to the run; a newcomer's is cut by how little is known: a third is left after one day
+        """
+        if look.at is None:
+            return 0.0
+        found = self._placer.place_at(look.at[: self.axes]).confidence
+        days = look.features["active_days"]
+        return found if known else round(found * days / (days + FEW_DAYS), 6)
+
+    def expected(self, look: Look) -> list[float]:
+        """Expected log(1 + amount) of each outcome in the next horizon."""
+        return [] if look.at is None else (look.at[self.axes :] + self._middle).round(9).tolist()
+
+    def levels(self, expected: list[float], base: list[float]) -> list[int]:
+        """Each expectation against that of the run: halved, as before, doubled."""
+        return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
+
+    def differ(self, standing: Standing, now: Look) -> bool:
+        """Whether there is anything new about a customer."""
+        segment, levels, base = standing
+        if segment != now.segment:
+            return True
+        return now.at is not None and base is not None and self.levels(self.expected(now), base) != levels
+
+    def changes(
+        self, standing: Standing, before: Look, now: Look, *, known: bool
+    ) -> tuple[list[dict[str, Any]], Standing]:
+        """What is new about a customer, with reasons.
+
+        Takes  where they stood when last compared; how they looked then (with that segment), and look now
+        Gives  a change of segment and those of expectations, as far as there are any; where they stand now
+        """
+        segment, levels, base = standing
+        found, after = [], levels
+        if segment != now.segment:
+            why = self.why_segment(before, now)
+            words = because(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
+            moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, known=known)}
+            found.append({"kind": "segment", **moved, "because": words, "why": why})
+        if now.segment is not None:
+            expected = self.expected(now)
+            base = expected if base is None else base
+            after = self.levels(expected, base)
+            for i, outcome in enumerate(self.outcomes):
+                if levels[i] != after[i]:
+                    why = self.why_expected(before, now, outcome=outcome, up=after[i] > levels[i])
+                    moved = {"outcome": outcome, "from": LEVELS[levels[i]], "to": LEVELS[after[i]]}
+                    moved |= {"expected_at_run": _amount(base[i]), "expected": _amount(expected[i])}
+                    found.append({"kind": "prediction", **moved, "because": because(why), "why": why})
+        return found, (now.segment, after, base)
+
+    def why_segment(self, before: Look, now: Look) -> list[dict[str, Any]]:
+        """What moved a customer to a segment: the terms of the difference of distances to the two centres.
+
+        Distances are squared, so that their difference is linear in the coordinates, and these are in z-scores and
+        tastes. A newcomer is held against the average customer and the middle of all centres.
+        """
+        if now.segment is None:
+            return []
+        middle = np.mean(list(self._centres.values()), axis=0)
+        start = middle if before.segment is None else self._centres[before.segment]
+        return self._why(before, now, np.append(self._centres[now.segment] - start, np.zeros(len(self.outcomes))))
+
+    def why_expected(self, before: Look, now: Look, *, outcome: str, up: bool) -> list[dict[str, Any]]:
+        """What moved an expectation."""
+        towards = np.zeros(self.axes + len(self.outcomes))
+        towards[self.axes + self.outcomes.index(outcome)] = 1.0 if up else -1.0
+        return self._why(before, now, towards)
+
+    def _why(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
+        pushes = [*self._of_features(before, now, towards), *self._of_terms(before, now, towards)]
+        pushes = sorted((p for p in pushes if p["push"] > 0), key=lambda p: (-p["push"], p["feature"]))
+        whole = sum(p["push"] for p in pushes)
+        return [{**p, "push": round(p["push"] / whole, 3)} for p in pushes[:REASONS]]
+
+    def _of_features(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
+        known = self._map
+        start = self._scores(before) if before.features else np.zeros(len(known.features))
+        push = (self._scores(now) - start) * (known.behaviour @ towards)
+        return [
+            {
+                "feature": name,
+                "words": describe(name).words,
+                "before": before.features.get(name),
+                "now": now.features[name],
+                "push": float(push[i]),
+            }
+            for i, name in enumerate(known.features)
+        ]
+
+    def _of_terms(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
+        known = self._map
+        amounts = [{**look.taste.amounts, **look.undo} if look.features else {} for look in (before, now)]
+        rows = sorted({i for amount in amounts for i, value in amount.items() if value})
+        if not rows:
+            return []
+        values = [np.array([a.get(i, 0) / self._unit for i in rows]) for a in amounts]
+        logs = np.log1p(values[1]) - np.log1p(values[0])
+        shares = [np.sqrt(v / (v.sum() or 1.0)) for v in values]
+        push = logs * (known.logs[rows] @ towards) + (shares[1] - shares[0]) * (known.shares[rows] @ towards)
+        named = zip(rows, *values, push, strict=True)
+        return [
+            {
+                "feature": f"bought: {known.terms[i]}",
+                "words": f"bought: {known.terms[i].lower()}",
+                "before": float(was) if before.features else None,
+                "now": float(is_),
+                "push": float(p),
+            }
+            for i, was, is_, p in named
+        ]
+
+    def _scores(self, look: Look) -> np.ndarray:
+        return scores(self._map, look.features)
+
+
+def scores(known: Folded, features: Mapping[str, float]) -> np.ndarray:
+    """Clipped z-scores of the features of a space."""
+    values = np.array([features[name] for name in known.features], dtype=float)
+    values = np.where(known.skewed, np.log1p(np.maximum(values, 0.0)), values)
+    return np.minimum(np.maximum((values - known.mean) / known.scale, -CLIP), CLIP)
+
+
+def _amount(log: float) -> float:
+    return round(float(np.expm1(log)), 2)
+
+
+def because(why: list[dict[str, Any]]) -> str:
+    """Reasons in one line: "days since they last came: 3 → 61; orders lately: 5 → 0"."""
+    parts = []
+    for one in why:
+        form = FORMS.get(describe(one["feature"]).unit, numbers.number)
+        before = "" if one["before"] is None else f"{form(one['before'])} → "
+        parts.append(f"{one['words']}: {before}{form(one['now'])}".replace(numbers.SPACE, " "))
+    return "; ".join(parts)
