@@ -100,6 +100,10 @@ class Run:
             )
         return pq.read_table(self._table_path(name)).to_pandas()
 
+    def columns(self, name: str) -> list[str]:
+        """The columns of a table, without reading it."""
+        return pq.read_schema(self._table_path(name)).names
+
     def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
         """A table of the run to be queried where it lies, without reading it whole.
 

@@ -100,7 +100,7 @@ class Live:
     def tick(self, time: str | float) -> list[dict[str, Any]]:
         """Let time pass for everyone, and say what that changed; a moment before the last tick changes nothing.
 
-        Takes  a moment, as the timestamp of an event; events of the future whose day has come are taken in first
+        Takes  a moment, as the timestamp of an event; events of the future whose day is near are taken in first
         """
         try:
             day = self.recipe.moment(time)[0]
@@ -108,12 +108,12 @@ class Live:
             raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
         if day <= self.clock:
             return []
-        old, self.clock = self.clock, day
-        self.state.tell("clock", day)
         changes = []
-        for line in self.state.unpark(until=day):
+        for line in self.state.unpark(until=day + AHEAD_DAYS):
             event_id, who, of_day, values = json.loads(line)
-            changes += self._take(Event(event_id, who, of_day, values, json.dumps(values)))
+            changes += self._count(Event(event_id, who, of_day, values, json.dumps(values)))
+        old, self.clock = self.clock, day  # only now: what waited is taken in as it would have been on its day
+        self.state.tell("clock", day)
         for who in self.customers():
             changes += self._age(who, old=old, time=time)
         self.flush()
@@ -204,8 +204,12 @@ class Live:
             )
         if event.day > self.clock + (AHEAD_DAYS if self.clock >= self.as_of else self.recipe.lookback_days):
             kept = [event.event_id, event.customer_id, event.day, event.values]
-            self.state.park(event.event_id, day=event.day, line=json.dumps(kept))
+            if not self.state.knows(event.event_id):
+                self.state.park(event.event_id, day=event.day, line=json.dumps(kept))
             return []
+        return self._count(event)
+
+    def _count(self, event: Event) -> list[dict[str, Any]]:
         who = event.customer_id
         if not self.state.add_event(event.event_id, customer_id=who, line=event.line):
             return []

@@ -110,9 +110,9 @@ def recipe_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -
 
     Takes  the run, the meta of its model; features: those that are worked out, the others are left out
     """
-    held = set(run.scan("days").columns)
+    held = set(run.columns("days"))
     columns = [column for name, column in OF_COLUMN.items() if name in held]
-    columns += ["order_id"] if "order_id" in run.scan("day_orders").columns else []
+    columns += ["order_id"] if "order_id" in run.columns("day_orders") else []
     columns += [name for name, table in (("category", "day_categories"), ("channel", "day_channels")) if run.has(table)]
     ends = ("channel_", "_share")
     channels = [f.removeprefix(ends[0]).removesuffix(ends[1]) for f in features

@@ -71,6 +71,11 @@ class State:
             row = (event_id, customer_id, line)
             return self._con.execute("insert or ignore into events values (?, ?, ?)", row).rowcount == 1
 
+    def knows(self, event_id: str) -> bool:
+        """Whether an event was counted."""
+        with _said(self.path):
+            return bool(self._con.execute("select 1 from events where event_id = ?", (event_id,)).fetchone())
+
     def events_of(self, customer_id: str) -> list[tuple[str, str]]:
         """Ids and lines of a customer's events."""
         with _said(self.path):

@@ -1,4 +1,4 @@
-"""A run of 65 customers in three segments, whose source knows addresses and consent; and one that live events follow."""
+"""A run of 65 customers in three segments, whose source knows addresses and consent; one that live events follow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 
 from segkit.data.store import Run, open_run
 from tests import strategies as made
-from tests.reach.live_runs import AS_OF, fixed_events, make_run
+from tests.reach.live_runs import AS_OF, fixed_events, make_live_run
 
 SOURCE = """\
 name: shop
@@ -76,7 +76,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, made.Events]:
     """A run of 30 customers, and the events from its `as_of` on, in order of time; to read only."""
     events = fixed_events()
-    run = make_run(tmp_path_factory.mktemp("live") / "run", events)
+    run = make_live_run(tmp_path_factory.mktemp("live") / "run", events)
     after = events.only([row["day"] >= AS_OF for row in events.rows])
     rows = sorted(after.rows, key=lambda row: (row["timestamp"], row["event_id"]))
     return run, made.Events(rows=rows, columns=events.columns, timezone=events.timezone)

@@ -21,7 +21,7 @@ AS_OF = date(2024, 3, 1)
 SEGMENTS, BAGS, AXES, MIX = 5, 3, 3, 2
 
 
-def make_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
+def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
     """A run of the events before `as_of`; segments are cells around random centres."""
     before = events.only([row["day"] < as_of for row in events.rows])
     told = {"source": "made", "source_name": "a <made> source", "as_of": as_of.isoformat(), "horizon_days": 30}

