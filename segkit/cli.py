@@ -237,7 +237,7 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
 @click.option("--state", default="", help="File of the state; default: <RUN>.live/state.sqlite.")
 @click.option("--page", default="", help="Folder of a page that is kept current.")
 @click.option("--sync", type=click.Choice(["full", "normal"]), default="full", show_default=True,
-              help="full: a power cut loses nothing; normal: kill -9 loses nothing, faster where events trickle.")  # fmt: skip
+              help="full: a power cut loses nothing; normal: only kill -9 loses nothing, and faster.")  # fmt: skip
 @DEBUG
 def live(debug: bool, **options: Any) -> None:
     """Events as JSON lines in, changes of segment as JSON lines out, until the input ends."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment
+from scipy.stats import norm
 
 from segkit import numbers
 from segkit.errors import SegkitError
@@ -18,8 +19,8 @@ from segkit.reach.live import Live
 FLOOR = 20  # customers; fewer are not shown, as they could be known
 Z95 = 1.959963984540054
 MOST_MOVES = 10
-NOTABLE = 0.05  # of a segment; a smaller net change is no alert, even where it is beyond chance
-FEW = f"fewer than {FLOOR}"
+ALL_ALERTS = 0.05  # chance that any segment is called changed where only chance is at work (Bonferroni)
+FEW = f"< {FLOOR}"
 RELOAD_SECONDS = 5
 
 
@@ -47,7 +48,8 @@ def page_facts(live: Live) -> dict[str, Any]:
     table, segments = live.table(), live.run.table("segments").set_index("segment")
     names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}
     horizon = int(live.run.parameters()["horizon_days"])
-    rows = [_segment(s, table, segments, name=names[s]) for s in live.segments]
+    beyond = float(norm.isf(ALL_ALERTS / 2 / len(live.segments)))  # so that all segments together stay at 5 %
+    rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
     shown = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
     counts, before = live.state.counts(), date(1970, 1, 1)
@@ -67,7 +69,7 @@ def page_facts(live: Live) -> dict[str, Any]:
     }
 
 
-def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str) -> dict[str, Any]:
+def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str, beyond: float) -> dict[str, Any]:
     begun, now = table["begun"] == segment, table["now"] == segment
     came, left = int((now & ~begun).sum()), int((begun & ~now).sum())
     net, width = came - left, Z95 * math.sqrt(came + left)
@@ -83,7 +85,7 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
         "came": _count(came),
         "left": _count(left),
         "change": _net(net, width) if came + left >= FLOOR else f"{FEW} moved",
-        "notable": came + left >= FLOOR and abs(net) > width and abs(net) >= NOTABLE * max(int(begun.sum()), 1),
+        "beyond": came + left >= FLOOR and abs(net) > beyond * math.sqrt(came + left),
         "net": net,
         "expected": numbers.interval(
             *(None if numbers.is_missing(v) else float(v) for v in expected), form=numbers.share
@@ -94,12 +96,12 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
 
 def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
     if moved < FLOOR:
-        return f"The segments stand as the run left them: {FEW} customers have moved."
-    notable = sorted((row for row in rows if row["notable"]), key=lambda row: -abs(row["net"]))
+        return f"The segments stand as the run left them: fewer than {FLOOR} customers have moved."
+    large = sorted((row for row in rows if row["beyond"]), key=lambda row: -abs(row["net"]))
     text = f"{_count(moved)} of {_count(customers)} customers stand elsewhere than at the run."
-    if not notable:
+    if not large:
         return f"{text} No segment grew or shrank by more than chance."
-    first = notable[0]
+    first = large[0]
     verb = "grew" if first["net"] > 0 else "shrank"
     return f"{text} {first['name']} {verb} most: {first['change']}."
 
@@ -132,7 +134,7 @@ def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -
         f"{row['name']} {'grew' if row['net'] > 0 else 'shrank'} by more than chance: {row['change']} of "
         f"{row['at_run_shown']}."
         for row in rows
-        if row["notable"]
+        if row["beyond"]
     ]
     for (outcome, level), number in sorted(live.crossed().items()):
         if number >= FLOOR:
