@@ -27,7 +27,7 @@ MEMORY = "set memory_limit = '1500MB'"  # of DuckDB; what does not fit goes to d
 STEPS = ("scan", "baskets", "ours", "kept", "pandas", "naive", "live")
 IMPORTS = {  # before the clock starts
     "ours": ("segkit.customers.features", "segkit.data.sources"),
-    "kept": ("segkit.customers.features", "segkit.data.sources"),
+    "kept": ("segkit.customers.features", "segkit.data.sources", "segkit.data.store"),
     "live": ("segkit.customers.single", "duckdb"),
     "pandas": ("pandas", "pyarrow.parquet"),
     "naive": ("pandas", "pyarrow.parquet"),
@@ -54,21 +54,20 @@ def baskets(path: str) -> int:
 
 
 def kept(path: str) -> int:
-    """Days with their categories and channels, kept as Parquet; then every feature of every customer from them."""
-    from segkit.customers.days import Days, build_days
+    """Days with their orders, categories and channels, kept as a run keeps them; then every feature from them."""
+    from segkit.customers.days import build_days, load_days, write_days
     from segkit.customers.features import customer_features
     from segkit.data.sources import connect
+    from segkit.data.store import open_run
 
     con = connect()
     con.raw_sql(MEMORY)
-    days = build_days(_events(con, path), kinds=KINDS)
     with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
-        held = {}
-        for part in ("rows", "categories", "channels"):
-            getattr(days, part).to_parquet(f"{folder}/{part}.parquet")
-            held[part] = con.read_parquet(f"{folder}/{part}.parquet")
-        features = customer_features(Days(**held), as_of=AS_OF, lookback_days=SPAN_DAYS, kinds=KINDS)
-    return len(features.columns)
+        run = open_run(Path(folder) / "run", step="01_profile", source=path)
+        write_days(run, build_days(_events(con, path), kinds=KINDS))
+        days = load_days(run)
+        days.rows.get_backend().raw_sql(MEMORY)
+        return len(customer_features(days, as_of=AS_OF, lookback_days=SPAN_DAYS, kinds=KINDS).columns)
 
 
 def ours(path: str) -> int:

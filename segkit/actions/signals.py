@@ -10,6 +10,7 @@ from segkit.customers.terms import are_free_text, most_common, term_weights
 from segkit.vocabulary import block_of, describe, is_skewed
 
 FEWEST_BUYERS = 20  # of a segment; a need that fewer show is not told of it
+SMALL = 0.2  # standard deviations (Cohen 1988); a trait that is told is at least a small effect
 FEWEST_SHARING = 20  # members; what fewer share would tell of persons
 TRAITS = ("needs", "demographic", "geographic", "survey")  # blocks that describe, and of which no space is made
 TERMS = 300  # most common categories or words that a need may come from
@@ -51,8 +52,8 @@ def segment_traits(features: pd.DataFrame, segment: pd.Series, *, most: int = 2)
 
     Takes  features, as a run keeps them; segment: id by customer_id, the same customers
     Gives  block, and the columns of `segment_signals`: of each segment and block the traits that are surely above
-           everyone else (the interval leaves zero out) and that at least twenty members share, strongest first; what
-           the customer table says is compared among those of whom it is known
+           everyone else (the interval leaves zero out), by a small effect or more, and that at least twenty members
+           share, strongest first; what the customer table says is compared among those of whom it is known
 
     Parameters
     ----------
@@ -66,7 +67,9 @@ def segment_traits(features: pd.DataFrame, segment: pd.Series, *, most: int = 2)
         parts.append(table)
     table = pd.concat(parts) if parts else pd.DataFrame(columns=[*COLUMNS, "sharing"])
     table.insert(0, "block", pd.Categorical(table["feature"].map(block_of), categories=TRAITS, ordered=True))
-    told = table[(table["effect_low"] > 0) & (table["sharing"] >= FEWEST_SHARING)].drop(columns="sharing")
+    told = table[(table["effect_low"] > 0) & (table["effect"] >= SMALL) & (table["sharing"] >= FEWEST_SHARING)].drop(
+        columns="sharing"
+    )
     told = told.sort_values(["segment", "block", "effect", "feature"], ascending=[True, True, False, True])
     told = told.groupby(["segment", "block"], observed=True, sort=False).head(most)
     return told.astype({"block": object}).reset_index(drop=True)

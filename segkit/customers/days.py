@@ -102,10 +102,14 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
     ----------
     orders : keep the pieces of orders too, so that later events can be merged in; false writes less
     """
-    for part, name in TABLES.items():
-        table = getattr(days, part)
-        if table is not None and (part != "orders" or orders):
-            run.write(table, name)
+    rows = days.rows
+    if orders and days.orders is not None:
+        run.write(days.orders, TABLES["orders"])
+        if rows.get_backend().name == "duckdb":  # from the pieces just kept: the events are not added up again
+            rows = _by_day(under_first_day(run.scan(TABLES["orders"])))
+    for part, table in (("rows", rows), ("categories", days.categories), ("channels", days.channels)):
+        if table is not None:
+            run.write(table, TABLES[part])
 
 
 def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
@@ -137,9 +141,8 @@ def _by_day(pieces: ir.Table, *, to_keep: bool = True) -> ir.Table:
     keys = {"day": pieces.first_day, "until": pieces.day}
     summed = [name for name in pieces.columns if name not in (*PIECE_KEYS, "slot", "first_day", "square")]
     if not to_keep:
-        counts = {name: flag.ifelse(1, 0).cast("int64") for name, flag in flags.items()}
         squared = {"amount_squared": pieces["square"]} if "square" in pieces.columns else {}
-        return pieces.select("customer_id", *summed, **keys, **counts, **squared)
+        return pieces.select("customer_id", *summed, **keys, **flags, **squared)
     sums = {name: exactly(pieces[name].sum()) for name in summed}
     sums |= {name: pieces.count(where=flag) for name, flag in flags.items()}
     if "square" in pieces.columns:
@@ -152,17 +155,21 @@ def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], to_keep: bool
     if name not in events.columns:
         return None
     own = [kind for kind, who in kinds.items() if who == "customer" and (name != "category" or kind != RETURN)]
-    rows = events.filter(events.event.isin(own) & events[name].notnull())
+    rows = events.filter(events[name].notnull())
+    rows = rows if set(own) == set(kinds) else rows.filter(rows.event.isin(own))
     count, money = "lines" if name == "category" else "own_events", name == "category" and "amount" in events.columns
     if not to_keep:
-        amount = {"amount": _weight(rows)} if money else {}
-        return rows.select("customer_id", "day", name, **{count: ibis.literal(1).cast("int64")}, **amount)
-    amount = {"amount": sum_of(_weight(rows))} if money else {}
+        amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
+        one = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
+        return rows.select("customer_id", "day", name, **{count: one}, **amount)
+    amount = {"amount": sum_of(_weight(rows, kinds=kinds))} if money else {}
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
 
 
-def _weight(rows: ir.Table) -> ir.DecimalColumn:
+def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
     """What an event weighs in its category: the amount of a purchase, and one for what is done without money."""
+    if set(kinds) <= {PURCHASE, RETURN}:  # returns show no needs
+        return rows.amount.cast(MONEY).fill_null(0)
     return (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY).fill_null(0), ibis.literal(1).cast(MONEY))
 
 

@@ -134,6 +134,6 @@ def _window(
     if channels is not None or days.channels is None:
         return window, channels or ()
     before = days.channels.filter(days.channels.day < ibis.literal(as_of))
-    used = before.group_by("channel").aggregate(uses=before.own_events.sum().cast("float64")).to_pandas()
+    used = before.group_by("channel").aggregate(uses=before.own_events.cast("int64").sum().cast("float64")).to_pandas()
     most = used.sort_values(["uses", "channel"], ascending=[False, True])["channel"].head(MOST_CHANNELS)
     return window, tuple(sorted(most))

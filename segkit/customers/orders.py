@@ -65,16 +65,22 @@ def pieces_of(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.
            since 1970 of the first event of their own); and orders of several days, a row for each day (or None)
     """
     sums, never = _sums(events, kinds=kinds)
-    bought = (events.event == PURCHASE).name("bought")
+    bought = events.event == PURCHASE
     if "order_id" not in events.columns:
-        return events.group_by(events.customer_id, bought, events.day).aggregate(**sums).mutate(**never), None
-    nameless = ~bought | events.order_id.isnull()
-    keys = {
-        "order_id": bought.ifelse(events.order_id, ibis.null(events.order_id.type())),
-        "own_day": nameless.ifelse(events.day, ibis.null("date")),
-    }
+        pieces = events.group_by(events.customer_id, bought.name("bought"), events.day)
+        return pieces.aggregate(**sums).mutate(**never), None
     span = {"day": events.day.min(), "last_day": events.day.max()}
-    whole = events.group_by(events.customer_id, bought, **keys).aggregate(**span, **sums).mutate(**never)
+    no_day = ibis.null("date")
+    if set(kinds) == {PURCHASE}:  # every key of a group-by of all events costs
+        keys = {"order_id": events.order_id, "own_day": events.order_id.isnull().ifelse(events.day, no_day)}
+        never = {"bought": ibis.literal(True), **never}
+    else:
+        keys = {
+            "bought": bought,
+            "order_id": bought.ifelse(events.order_id, ibis.null(events.order_id.type())),
+            "own_day": (~bought | events.order_id.isnull()).ifelse(events.day, no_day),
+        }
+    whole = events.group_by(events.customer_id, **keys).aggregate(**span, **sums).mutate(**never)
     longer = whole.filter(whole.day != whole.last_day).select("customer_id", "order_id")
     lines = events.filter((events.event == PURCHASE) & events.order_id.notnull()).semi_join(
         longer, ["customer_id", "order_id"]
@@ -130,25 +136,32 @@ def exactly(total: ir.NumericScalar) -> ir.NumericScalar:
 
 def _sums(events: ir.Table, *, kinds: dict[str, str]) -> tuple[dict[str, ir.Value], dict[str, ir.Value]]:
     """The sums of each measure, and zeros for those that no kind of event adds to."""
-    own = events.event.isin([kind for kind, who in kinds.items() if who == "customer"])
-    bought, returned = events.event == PURCHASE, events.event == RETURN
-    of = {"bought": bought, "returned": returned, "own": own, "other": own & ~bought & ~returned}
-    who = {"returned": {RETURN}, "other": {k for k, v in kinds.items() if v == "customer"} - {PURCHASE, RETURN}}
+    own = {kind for kind, who in kinds.items() if who == "customer"}
+    adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
     slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
-    sums, never = {"slot": slot.min(where=own)}, {}
+    sums, never = {"slot": slot.min(where=_is_of(events, own, kinds=kinds))}, {}
     for measure in measures(events.columns, kinds=kinds):
-        if measure.of in who and not kinds.keys() & who[measure.of]:
+        of = adds.get(measure.of, {measure.of})
+        if measure.of in ("returned", "other") and not kinds.keys() & of:
             never[measure.name] = ibis.literal(0).cast(MONEY)
             continue
-        condition = of[measure.of] if measure.of in of else events.event == measure.of
+        condition = _is_of(events, of, kinds=kinds)
         if measure.only:
             only = events[measure.only]
-            condition &= only.fill_null(False) if only.type().is_boolean() else (only > 0).fill_null(False)
+            only = (only if only.type().is_boolean() else only > 0).fill_null(False)
+            condition = only if condition is None else condition & only
         counted = measure.column is None
         sums[measure.name] = (
             events.count(where=condition) if counted else sum_of(events[measure.column], where=condition)
         )
     return sums, never
+
+
+def _is_of(events: ir.Table, of: set[str], *, kinds: dict[str, str]) -> ir.BooleanColumn | None:
+    """Whether an event is of some kinds; None where all are: a condition on every event costs."""
+    if kinds.keys() <= of:
+        return None
+    return events.event.isin(sorted(of)) if len(of) != 1 else events.event == next(iter(of))
 
 
 def _later_pieces(pieces: ir.Table) -> ir.Table:

@@ -146,6 +146,23 @@ def test_what_an_absent_column_would_carry_is_absent() -> None:
     assert "orders" not in found and "spend" not in found and found.loc["a", "visit_count"] == 1
 
 
+def test_one_event_and_zero_amounts_give_numbers() -> None:
+    row = {
+        "customer_id": "a",
+        "day": date(2024, 2, 29),
+        "hour": 9,
+        "event": "purchase",
+        "category": "x",
+        "channel": "y",
+    }
+    row |= {name: 0.0 for name in ("quantity", "amount", "discount", "cost")} | {"private_label": True}
+    table = ibis.memtable(pd.DataFrame([row]))
+    days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
+    found = customer_features(days, as_of=AS_OF, lookback_days=182, kinds={"purchase": "customer"}).loc["a"]
+    assert np.isfinite(found).all() and found["orders"] == 1 and found["spend"] == found["order_value"] == 0
+    assert found["recency_days"] == 93 and found["gap_days"] == 182  # the leap day counts
+
+
 def test_ten_thousand_categories_and_giant_amounts() -> None:
     rows = pd.DataFrame(
         {"customer_id": "a", "day": date(2024, 5, 1), "hour": 9, "event": "purchase"}, index=range(10_000)

@@ -504,6 +504,19 @@ def test_customers_come_with_their_roles(tmp_path):
     assert got["age"].tolist()[0] == 41 and read_customers(open_source(write(tmp_path)), con=connect()) is None
 
 
+def test_ids_that_are_numbers_in_one_table_and_text_in_another_are_one_customer(tmp_path):
+    pd.DataFrame({"who": [7, 8], "when": ["2024-03-01", "2024-03-02"], "sum": [1.0, 2.0]}).to_parquet(
+        tmp_path / "sales.parquet"
+    )
+    people = pd.DataFrame({"id": ["7", " 8 "], "age": [41, 50], "region": "North", "mail": "a@b.example"})
+    people.to_csv(tmp_path / "people.csv", index=False)
+    source = open_source(write(tmp_path, yaml=(YAML + PEOPLE).replace("sales.csv", "sales.parquet")))
+    con = connect()
+    known = read_customers(source, con=con).execute().set_index("customer_id")["age"].to_dict()
+    came = read_events(source, con=con).execute()["customer_id"].map(known).tolist()
+    assert sorted(came) == [41, 50]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
