@@ -153,6 +153,46 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "personas": pa.DataFrameSchema(
         {"segment": _text(SEGMENT_ID, unique=True), "name": _text(unique=True)}, strict=False
     ),
+    "rules": pa.DataFrameSchema(
+        {
+            "segment": _text(SEGMENT_ID),
+            "condition": _whole(NOT_NEGATIVE),
+            "item": _text(),
+            "words": _text(),
+            "unit": _text(),
+            "at_least": _number(nullable=True),
+            "below": _number(nullable=True),
+            "good": pa.Column(bool, coerce=True),
+            **_ranged("precision", SHARE),
+            **_ranged("recall", SHARE),
+        },
+        strict=True,
+        unique=["segment", "condition"],
+    ),
+    "points": pa.DataFrameSchema(
+        {"score": _text(), "words": _text(), "item": _text(), "at_least": _number(), "points": _whole()}, strict=True
+    ),
+    "copy": pa.DataFrameSchema(
+        {
+            "segment": _text(SEGMENT_ID),
+            "slot": _text(),
+            "tone": _text(),
+            "text": _text(),
+            "writer": _text(pa.Check.isin(["template", "model"])),
+            "why": _text(),
+            "forms": _text(),
+        },
+        strict=True,
+        unique=["segment", "slot"],
+    ),
+    "sides": pa.DataFrameSchema(
+        {"grouping": _text(), "reading": _text(), **_ranged("wrong", SHARE), "fewer_wrong": _number(nullable=True)},
+        strict=False,
+    ),
+    "gaps": pa.DataFrameSchema({"segment": _text(SEGMENT_ID), "term": _text(), **_ranged("gap")}, strict=False),
+    "topics": pa.DataFrameSchema(
+        {"segment": _text(SEGMENT_ID), "topic": _text(), "share": _number(SHARE)}, strict=False
+    ),
     "ledger": pa.DataFrameSchema(
         {
             "as_of": _text(),

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from segkit.actions.personas import looks_of, name_segments, next_action, segment_facts
+from segkit.actions.figures import Told, segment_facts
+from segkit.actions.names import looks_of, name_segments
+from segkit.actions.personas import next_action
 from segkit.segments.ledger import lasting_names
 from segkit.segments.stability import Stability
 from segkit.segments.structure import Structure, segment_verdict
@@ -23,6 +25,8 @@ def introduce(
     needs: pd.DataFrame,
     signals: pd.DataFrame | None = None,
     horizon_days: int,
+    labels: Mapping[str, str] | None = None,
+    people: str = "buyers",
 ) -> pd.DataFrame:
     """Put the segment table together.
 
@@ -35,15 +39,20 @@ def introduce(
     ids : segment of each centre that the refits were compared on, in their order
     signals : of `signals.segment_signals`: habits that name a segment of which no need is known
     names : names that stay, by segment: of earlier runs, or decided by a person
+    labels : categories in plain words, of the source
+    people : what those are called who are in a segment
     """
     table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
     table = table.merge(_held(stability, ids=ids), on="segment", how="left", validate="one_to_one")
     table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
     looks = looks_of(table, features=features, segment=segment)
-    named = name_segments(looks, needs, habits=signals)
+    named = name_segments(looks, needs, habits=signals, labels=labels, people=people)
     named["name"] = named.index.map(lasting_names(named["name"].to_dict(), names or {}))
     table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
-    facts = segment_facts(table, features=features, segment=segment, needs=needs, horizon_days=horizon_days)
+    told = Told(needs=needs)
+    facts = segment_facts(
+        table, features=features, segment=segment, told=told, horizon_days=horizon_days, labels=labels
+    )
     table["action"] = [next_action(looks[s], facts=facts, segment=s) for s in table["segment"]]
     return table
 

@@ -2,20 +2,24 @@
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from segkit.actions.labels import apart, phrase_weights
 from segkit.customers.features import Signals
 from segkit.customers.profile import Z95
 from segkit.customers.tastes import mix_shares
-from segkit.customers.terms import are_free_text, most_common, term_weights
+from segkit.customers.terms import are_free_text, most_common
 from segkit.vocabulary import block_of, describe, is_skewed
 
 FEWEST_BUYERS = 20  # of a segment; a need that fewer show is not told of it
 SMALL = 0.2  # standard deviations (Cohen 1988); a trait that is told is at least a small effect
 FEWEST_SHARING = 20  # members; what fewer share would tell of persons
 TRAITS = ("needs", "demographic", "geographic", "survey")  # blocks that describe, and of which no space is made
-TERMS = 300  # most common categories or words that a need may come from
+TERMS, PHRASES = 300, 800  # most common categories, or product words, that a need may come from
+WHOLE_NAME = 1.3  # how much stronger a lone word must be than a whole name to be told instead
+LEAST_EFFECT = 0.2  # standard deviations (Cohen 1988: small); less is no need that anyone would notice
 COLUMNS = ["segment", "feature", "words", "unit", "value", "others", "effect", "effect_low", "effect_high"]
-NEED_COLUMNS = ["segment", "term", "effect", "share", "others", "buyers"]
+NEED_COLUMNS = ["segment", "term", "effect", "effect_low", "effect_high", "share", "others", "buyers"]
 
 
 def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
@@ -23,8 +27,8 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
 
     Takes  features; segment: id by customer_id, the same customers
     Gives  one row per segment and feature: value and others (means, in the feature's unit), effect (difference of
-           means in
-           standard deviations, on a log scale where the feature is skewed) with its 95 % interval; strongest first
+           means in standard deviations, on a log scale where the feature is skewed) with its 95 % interval;
+           strongest first
     """
     read = features.apply(lambda column: np.log1p(column.clip(lower=0)) if is_skewed(column.name) else column)
     spread = read.std().replace(0, np.nan)
@@ -87,13 +91,12 @@ def _traits(features: pd.DataFrame) -> list[tuple[np.ndarray, list[str]]]:
 
 
 def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.DataFrame:
-    """What each segment over-buys: categories, or words of their names, by effect size.
+    """What each segment over-buys: categories, or product words where their names are free text, by effect size.
 
     Takes  signals with weights; segment: id by customer_id, in the order of the signals
-    Gives  segment, term, effect (difference of mean square-root shares, in standard deviations), share (mean share
-           of what
-           members bought), others, buyers (share of members who bought it); terms with at least twenty buyers,
-           strongest first
+    Gives  segment, term, effect (difference of mean square-root shares, in standard deviations) with its 95 % interval,
+           share (mean share of what members bought), others, buyers (share of members who bought it); terms with at
+           least twenty buyers and an effect that is not tiny, strongest first; product words that share no word
 
     Parameters
     ----------
@@ -101,9 +104,8 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
     """
     if signals.weights is None:
         return pd.DataFrame(columns=NEED_COLUMNS)
-    words = are_free_text(list(signals.categories))
-    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
-    terms = most_common(weights, names, most=TERMS, rarest=FEWEST_BUYERS)
+    weights, names, words = told_weights(signals)
+    terms = most_common(weights, names, most=PHRASES if words else TERMS, rarest=FEWEST_BUYERS)
     shares, bought = mix_shares(weights, names, terms=terms)
     spread = shares[bought].std(axis=0)
     labels = segment.to_numpy()
@@ -113,17 +115,31 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
         if not inside.any() or not outside.any():
             continue
         effect = (shares[inside].mean(axis=0) - shares[outside].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        table = pd.DataFrame(
-            {
-                "segment": name,
-                "term": terms,
-                "effect": effect,
-                "share": np.square(shares[inside]).mean(axis=0),
-                "others": np.square(shares[outside]).mean(axis=0),
-                "buyers": (shares[inside] > 0).mean(axis=0),
-                "counted": (shares[inside] > 0).sum(axis=0),
-            }
-        )
-        table = table[(table["counted"] >= FEWEST_BUYERS) & (table["effect"] > 0)]
-        tables.append(table.sort_values(["effect", "term"], ascending=[False, True]).head(most).drop(columns="counted"))
+        half = Z95 * np.sqrt(shares[inside].var(axis=0) / inside.sum() + shares[outside].var(axis=0) / outside.sum())
+        half = half / np.where(spread > 0, spread, 1.0)
+        bought_by = (shares[inside] > 0).sum(axis=0)
+        table = pd.DataFrame({"segment": name, "term": terms, "effect": effect, "buyers": bought_by / inside.sum()})
+        table["effect_low"], table["effect_high"] = effect - half, effect + half
+        table["share"] = np.square(shares[inside]).mean(axis=0)
+        table["others"] = np.square(shares[outside]).mean(axis=0)
+        table = table[(bought_by >= FEWEST_BUYERS) & (table["effect"] >= LEAST_EFFECT) & (effect > half)]
+        tables.append(_strongest(table, most=most, words=words)[NEED_COLUMNS])
     return pd.concat(tables, ignore_index=True).round(9) if tables else pd.DataFrame(columns=NEED_COLUMNS)
+
+
+def told_weights(signals: Signals) -> tuple[sparse.csr_array, list[str], bool]:
+    """What was bought by the terms a text may name: categories, or product words where names are free text."""
+    names = list(signals.categories)
+    if not are_free_text(names):
+        return signals.weights, names, False
+    return *phrase_weights(signals.weights, names), True
+
+
+def _strongest(table: pd.DataFrame, *, most: int, words: bool) -> pd.DataFrame:
+    """The strongest terms; of product words whole names go first, and no word is told twice."""
+    if not words:
+        return table.sort_values(["effect", "term"], ascending=[False, True]).head(most)
+    whole = table["term"].str.count(" ").clip(upper=2).map({0: 1.0, 1: WHOLE_NAME, 2: WHOLE_NAME + 0.05})
+    ranked = table.assign(rank=table["effect"] * whole).sort_values(["rank", "term"], ascending=[False, True])
+    kept = apart(list(ranked["term"]), most=most)
+    return ranked[ranked["term"].isin(kept)]

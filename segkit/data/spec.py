@@ -71,6 +71,8 @@ class Source:
     base: Path
     default_as_of: str | None = None
     needs: tuple[str, ...] = ("purchase",)  # kinds whose categories show what customers need
+    labels: dict[str, str] = field(default_factory=dict)  # category as it is in the data -> as people say it
+    currency: str = ""  # of all money, as ISO 4217 has it; "" where the YAML does not say
     allow_set_aside: float = ALLOW_SET_ASIDE
     text: str = field(default="", repr=False)
 

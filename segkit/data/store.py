@@ -51,8 +51,8 @@ MAKERS = {  # table -> the notebook that writes it
         ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves"),
         "03_segments",
     ),
-    **dict.fromkeys(("personas", "facts"), "04_personas"),
     **dict.fromkeys(("baseline", "key_results", "pilots", "association", "experiment"), "06_measure"),
+    **dict.fromkeys(("personas", "facts", "rules", "points", "copy", "sides", "topics", "gaps"), "04_personas"),
 }
 MODEL_MAKERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that keeps it
 

@@ -18,9 +18,21 @@ from segkit.data.spec import (
     Source,
     nearest,
 )
+from segkit.data.words import currency_of, labels_of
 from segkit.errors import SourceError
 
-SOURCE_KEYS = ("name", "timezone", "kinds", "events", "customers", "as_of", "allow_set_aside", "needs")
+SOURCE_KEYS = (
+    "name",
+    "timezone",
+    "kinds",
+    "events",
+    "customers",
+    "as_of",
+    "allow_set_aside",
+    "needs",
+    "labels",
+    "currency",
+)
 FILE_KEYS = ("path", "database", "table", "columns", "where", "encoding", "delimiter", "decimal", "sheet")
 TABLE_KEYS = (*FILE_KEYS, "timezone", "lookups")
 LOOKUP_KEYS = ("path", "database", "table", "on", "encoding", "delimiter", "decimal", "sheet")
@@ -88,6 +100,8 @@ def parse_source(text: str, *, label: str, base: Path) -> Source:
         base=base,
         default_as_of=_as_of(top.get("as_of"), where=label),
         needs=_needs(top.get("needs"), kinds=kinds, where=label),
+        labels=labels_of(top.get("labels"), where=label),
+        currency=currency_of(top.get("currency"), where=label),
         allow_set_aside=_share(top.get("allow_set_aside", ALLOW_SET_ASIDE), where=label),
         text=text,
     )

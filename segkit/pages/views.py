@@ -123,10 +123,14 @@ def links(links: Iterable[tuple[str, str, str]]) -> None:
 
 
 def persona_cards(
-    personas: pd.DataFrame, *, signals: pd.DataFrame | None = None, segments: pd.DataFrame | None = None
+    personas: pd.DataFrame,
+    *,
+    bars: pd.DataFrame | None = None,
+    facts: pd.DataFrame | None = None,
+    copy: pd.DataFrame | None = None,
 ) -> None:
-    """Display a card for each persona; the tables signals and segments add the bars and the size."""
-    _display(cards.persona_cards_html(personas, signals=signals, segments=segments))
+    """Display a card for each persona; bars draw the differences, facts say how figures were made, copy what to say."""
+    _display(cards.persona_cards_html(personas, bars=bars, facts=facts, copy=copy))
 
 
 def _display(markup: Markup) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segkit.actions.facts import Fact, FactError, fact_table, render
+from segkit.actions.facts import Fact, FactError, fact_table, facts_from, render, verify, with_forms
 from segkit.schema import check
 
 FACTS = [
@@ -82,3 +82,27 @@ def test_table_of_facts_is_sorted_and_named_by_segment() -> None:
     ]
     assert table.set_index("fact").loc["S01.first_need", "text"] == "7 up & {rum}"
     assert np.isnan(table.set_index("fact").loc["S01.first_need", "value"])
+
+
+def test_money_carries_the_currency_of_the_source() -> None:
+    shown = {unit: Fact("f", "S01", 47.3, unit, "").shown() for unit in ("USD", "GBP", "CHF", "money")}
+    assert shown == {"USD": "$47.3", "GBP": "£47.3", "CHF": "CHF\u00a047.3", "money": "47.3"}
+
+
+def test_facts_come_back_from_their_table() -> None:
+    again = facts_from(fact_table(FACTS))
+    assert {f"{f.segment}.{f.name}": f.shown() for f in again} == {f"{f.segment}.{f.name}": f.shown() for f in FACTS}
+
+
+def test_texts_are_derived_again_and_a_form_is_asked_of_each() -> None:
+    texts = with_forms([{"segment": "S01", "story": "{customers} of {share}"}], FACTS)
+    verify(texts, fact_table(FACTS))
+    with pytest.raises(
+        FactError, match=r"S01: 'story' says '1,235 of 41.%', its facts say '1,234 of 41.%'\. Run again"
+    ):
+        verify(texts.assign(story="1,235 of 41\u00a0%"), fact_table(FACTS))
+    with pytest.raises(FactError, match="S01: the text 'more' has no form"):
+        verify(texts.assign(more="12 of them"), fact_table(FACTS))
+    verify(texts.assign(more="by hand"), fact_table(FACTS), plain=["more"])
+    with pytest.raises(FactError, match=r"S01: no fact \['share'\]"):
+        verify(texts, fact_table([f for f in FACTS if f.name != "share"]))

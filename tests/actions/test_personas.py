@@ -1,131 +1,184 @@
-"""Personas: names that are unique, and cards written from facts alone."""
+"""Personas: cards written from facts alone, and every change of a figure found out."""
 
+import itertools
+import json
 import re
 
 import pandas as pd
 import pytest
 
-from segkit.actions.facts import fact_table
-from segkit.actions.personas import (
-    ACTIONS,
-    LOOKS,
-    NO_NEED_ACTIONS,
-    PRIVACY_FLOOR,
-    TOO_FEW,
-    name_segments,
-    next_action,
-    segment_facts,
-    segment_looks,
-    tidy,
-    write_personas,
-)
+from segkit.actions.facts import PLACEHOLDER, FactError, fact_table, facts_from, verify
+from segkit.actions.figures import Told, segment_facts
+from segkit.actions.names import LOOKS
+from segkit.actions.personas import PARTS, PRIVACY_FLOOR, is_told, next_action, write_personas
+from segkit.actions.signals import segment_signals
+from segkit.pages.cards import card_texts, persona_cards_html
 from segkit.schema import check
+from tests.actions.helpers import members_of, needs_of
 
-
-def needs_of(**terms: list[str]) -> pd.DataFrame:
-    """Needs of segments, strongest first."""
-    rows = [
-        {"segment": s, "term": t, "effect": 1.0 - i / 10, "share": 0.3, "others": 0.1, "buyers": 0.9 - i / 10}
-        for s, names in terms.items()
-        for i, t in enumerate(names)
-    ]
-    return pd.DataFrame(rows, columns=["segment", "term", "effect", "share", "others", "buyers"])
-
-
-def members(segments: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Features of the customers of the segments, and the segment of each."""
-    segment = segments["segment"].repeat(segments["customers"]).reset_index(drop=True)
-    segment.index = pd.Index([f"c{i:03d}" for i in range(len(segment))], name="customer_id")
-    features = {"orders": 4.0, "gap_days": 9.5, "order_value": 20.0, "lines_per_order": 3.0, "weekend_share": 0.4}
-    return pd.DataFrame(features | {"active_days": 4.0}, index=segment.index), segment
+NEEDS = needs_of(S01=["TEA", "GIN"], S02=["GIN", "RUM"])
+NUMBER = re.compile(r"[\u2212$]?\d[\d,.]*(?:\u00a0(?:%|k|M|bn))?")
 
 
 @pytest.fixture
 def large(segments: pd.DataFrame) -> pd.DataFrame:
-    """The three segments, above the privacy floor."""
-    return segments.assign(customers=[60, 40, 20])
+    """The three segments, above the privacy floor, with plain names."""
+    return segments.assign(customers=[60, 40, 20], name=["Tea regulars", "Gin buyers", "Fading buyers"])
 
 
-def cards_of(segments: pd.DataFrame, needs: pd.DataFrame, **looks: str) -> pd.DataFrame:
-    features, segment = members(segments)
-    facts = segment_facts(segments, features=features, segment=segment, needs=needs, horizon_days=91)
-    check(fact_table(facts), name="facts")
+def rules_of(segments: pd.DataFrame, *, good: bool = True) -> pd.DataFrame:
+    rows = [(s, 1, "orders", "orders", "orders", 4.0 + i, 9.0) for i, s in enumerate(segments["segment"])]
+    table = pd.DataFrame(rows, columns=["segment", "condition", "item", "words", "unit", "at_least", "below"])
+    rates = {"precision": 0.71, "precision_low": 0.61, "precision_high": 0.79}
+    return table.assign(good=good, **rates, recall=0.66, recall_low=0.57, recall_high=0.74)
+
+
+def cards_of(segments: pd.DataFrame, needs: pd.DataFrame, *, good: bool = True, **looks: str) -> tuple:
+    """The cards, and the table of facts."""
+    features, segment = members_of(segments)
+    rules, signals = rules_of(segments, good=good), segment_signals(features, segment)
+    told = Told(needs=needs, rules=rules)
+    facts = segment_facts(segments, features=features, segment=segment, told=told, horizon_days=91, currency="USD")
+    table = fact_table(facts)
+    check(table, name="facts")
     chosen = pd.Series(dict.fromkeys(segments["segment"], "often") | looks)
-    return write_personas(segments, looks=chosen, facts=facts)
-
-
-@pytest.mark.parametrize(
-    "needs",
-    [
-        needs_of(),
-        needs_of(S01=["TEA"], S02=["TEA"], S03=["TEA"], S04=["TEA"]),
-        needs_of(S01=["TEA", "RUM"], S02=["TEA", "RUM"], S03=["RUM", "TEA"], S04=["TEA/GREEN", "tea"]),
-    ],
-)
-def test_names_are_unique_whatever_the_needs(needs: pd.DataFrame) -> None:
-    looks = pd.Series("often", index=["S01", "S02", "S03", "S04", "S05"])
-    named = name_segments(looks, needs)
-    assert named["name"].is_unique and named.index.tolist() == looks.index.tolist()
-    assert (named["need"] != "").all() and not named["name"].str.contains("/").any()
-    pd.testing.assert_frame_equal(named, name_segments(looks, needs))
-
-
-def test_a_name_is_the_rhythm_and_as_few_needs_as_set_it_apart() -> None:
-    needs = needs_of(S01=["TEA", "RUM"], S02=["TEA", "GIN"], S03=["TEA"])
-    named = name_segments(pd.Series(["often", "often", "fading"], index=["S01", "S02", "S03"]), needs)
-    assert named["name"].tolist() == ["Frequent tea", "Frequent tea and gin", "Fading tea"]
-    assert named["need"].tolist() == ["tea and rum", "tea and gin", "tea"]
-
-
-def test_looks_are_ranks_of_how_often_and_fading_goes_first(large: pd.DataFrame) -> None:
-    often = pd.Series([9.0, 5.0, 1.0], index=large["segment"])
-    assert segment_looks(large, often=often).tolist() == ["often", "steady", "fading"]
-    unknown = large.assign(active_share_next=float("nan"))
-    assert segment_looks(unknown, often=often).tolist() == ["often", "steady", "seldom"]
-    alike = segment_looks(unknown, often=pd.Series(3.0, index=large["segment"]))
-    assert alike.nunique() == 1, "equal values get equal looks"
+    cards = write_personas(segments, looks=chosen, facts=facts, signals=signals, rules=rules)
+    verify(cards, table)
+    return cards.set_index("segment"), table
 
 
 def test_cards_tell_size_need_and_what_comes_next(large: pd.DataFrame) -> None:
-    cards = cards_of(large, needs_of(S01=["TEA"], S02=["GIN", "RUM"])).set_index("segment")
+    cards, _ = cards_of(large, NEEDS)
     check(cards.reset_index(), name="personas")
-    assert cards.loc["S02", "story"].startswith("40 customers (33\u00a0% of all, 60\u00a0% of revenue)")
+    assert cards.loc["S02", "story"].startswith(
+        "40 customers, 33\u00a0% of all, who bring 60\u00a0% of revenue: more than"
+    )
     assert "gin and rum" in cards.loc["S02", "story"] and "30\u00a0%" in cards.loc["S02", "story"]
-    assert cards.loc["S13", "story"] == "20 customers (17\u00a0% of all, 10\u00a0% of revenue)."
-    assert "90\u00a0% came back within 91 days" in cards.loc["S01", "next"]
-    assert "4 orders" in cards.loc["S01", "how_they_buy"]
-    assert not cards.apply(lambda column: column.str.contains("[{}]")).any().any()
+    assert "No single thing" in cards.loc["S13", "story"]
+    assert "90\u00a0% came back within 91 days (80\u00a0% to 100\u00a0%)" in cards.loc["S01", "next"]
+    assert "$20 for 3 things" in cards.loc["S01", "how_they_buy"]
+    assert cards.loc["S02", "rule"].startswith("orders from 5 to below 9. Of those it picks, 71\u00a0% belong here (61")
+    assert not cards.drop(columns="forms").apply(lambda column: column.str.contains("[{}]")).any().any()
+
+
+def test_without_a_good_rule_the_card_says_so(large: pd.DataFrame) -> None:
+    cards, _ = cards_of(large, NEEDS, good=False)
+    assert cards["rule"].str.startswith("No short rule describes it").all()
 
 
 def test_no_story_below_the_privacy_floor(large: pd.DataFrame) -> None:
     small = large.assign(customers=[PRIVACY_FLOOR - 1, PRIVACY_FLOOR, 60])
-    cards = cards_of(small, needs_of(S01=["TEA"], S02=["TEA"])).set_index("segment")
-    texts = cards.drop(columns=["name", "need"])
-    assert texts.loc["S01"].to_dict() == dict.fromkeys(texts.columns, "") | {"caution": TOO_FEW}
+    cards, _ = cards_of(small, needs_of(S01=["TEA"], S02=["TEA"]))
+    texts = cards.loc["S01"].drop(["name", "forms"])
+    assert texts.pop("caution").startswith("Too few customers") and set(texts) == {""}
     assert cards.loc["S02", "story"] != "" and cards.loc["S02", "caution"] == ""
+    assert is_told(small).tolist() == [False, True, True]
 
 
-def test_an_unstable_segment_carries_a_caution_with_its_stability(large: pd.DataFrame) -> None:
-    cards = cards_of(large.assign(verdict="unstable", stability=0.31), needs_of()).set_index("segment")
-    assert cards["caution"].str.contains("stability 0.31").all()
+def test_an_unstable_segment_says_so_and_tells_no_story(large: pd.DataFrame) -> None:
+    cards, _ = cards_of(large.assign(verdict=["unstable", "constructed", "natural"], stability=0.31), NEEDS)
+    assert "overlap 0.31" in cards.loc["S01", "caution"]
+    assert set(cards.loc["S01", list(PARTS)]) == {""} and cards.loc["S02", "story"] != ""
 
 
 def test_with_short_history_the_next_horizon_is_not_known(large: pd.DataFrame) -> None:
-    unknown = large.assign(active_share_next=float("nan"), spend_next=float("nan"), revenue_share=float("nan"))
-    cards = cards_of(unknown, needs_of())
-    assert cards["next"].str.startswith("Not known").all() and cards["story"].str.endswith("of all).").all()
-    assert not cards.apply(lambda column: column.str.contains("–|nan", flags=re.IGNORECASE)).any().any()
+    columns = [c for c in large if c.startswith(("active_share_next", "spend_next", "revenue_share"))]
+    cards, _ = cards_of(large.assign(**dict.fromkeys(columns, float("nan"))), needs_of())
+    assert cards["next"].str.startswith("Not known").all()
+    told = cards.drop(columns="forms")
+    assert not told.apply(lambda column: column.str.contains(r"–|\bnan\b", flags=re.IGNORECASE)).any().any()
 
 
-def test_every_look_has_its_actions_and_every_action_renders(large: pd.DataFrame) -> None:
-    features, segment = members(large)
-    assert set(ACTIONS) == set(NO_NEED_ACTIONS) == set(LOOKS)
-    for needs in (needs_of(), needs_of(S01=["TEA", "RUM"])):
-        facts = segment_facts(large, features=features, segment=segment, needs=needs, horizon_days=91)
-        told = [next_action(look, facts=facts, segment="S01") for look in LOOKS]
-        assert len(set(told)) == len(LOOKS) and all("tea" in t for t in told) is (len(needs) > 0)
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("uses", [True, False])
+@pytest.mark.parametrize("needs", [needs_of(), NEEDS, needs_of(S01=["TEA"])])
+def test_every_look_has_its_texts(look: str, uses: bool, needs: pd.DataFrame, large: pd.DataFrame) -> None:
+    features, segment = members_of(large)
+    told = Told(needs=needs)
+    facts = segment_facts(large, features=features, segment=segment, told=told, horizon_days=91)
+    action = next_action(look, facts=facts, segment="S01")
+    assert action and not action.endswith(".") and ("tea" in action) is (len(needs) > 0)
+    cards = write_personas(large, looks=pd.Series(look, index=large["segment"]), facts=facts, uses=uses)
+    assert (cards[["story", "how_they_buy", "next", "proposition", "offer", "kpi"]] != "").all().all()
 
 
-def test_names_of_categories_are_said_as_people_say_them() -> None:
-    assert tidy("FRZN  MEAT/MEAT DINNERS") == "frzn meat & meat dinners" and tidy("soft_drinks ") == "soft drinks"
-    assert tidy("/") == "/"
+def figures_in(text: str) -> list[tuple[int, int]]:
+    return [found.span() for found in NUMBER.finditer(text)]
+
+
+def read_back(cards: pd.DataFrame, html: str) -> pd.DataFrame:
+    """What a page says, with the forms that the run keeps."""
+    read = card_texts(html).merge(cards[["forms"]], left_on="segment", right_index=True)
+    return read
+
+
+def test_the_page_says_what_the_cards_say_and_any_changed_figure_is_found(large: pd.DataFrame) -> None:
+    cards, facts = cards_of(large, NEEDS, S13="fading")
+    html = str(persona_cards_html(cards.reset_index(), facts=facts))
+    page = read_back(cards, html)
+    verify(page, facts)
+    columns = [c for c in page if c not in ("segment", "forms")]
+    tried = 0
+    for row, column in itertools.product(range(len(page)), columns):
+        text = page.loc[row, column]
+        for start, end in figures_in(text):
+            at = next(i for i in range(start, end) if text[i].isdigit())
+            for other in ("1" if text[at] != "1" else "2", ""):
+                changed = page.copy()
+                changed.loc[row, column] = text[:at] + other + text[at + 1 :]
+                tried += 1
+                with pytest.raises(FactError):
+                    verify(changed, facts)
+    assert tried > 150
+
+
+def test_any_two_figures_exchanged_are_found(large: pd.DataFrame) -> None:
+    cards, facts = cards_of(large, NEEDS)
+    page = read_back(cards, str(persona_cards_html(cards.reset_index(), facts=facts)))
+    spots = [
+        (row, column, span)
+        for row, column in itertools.product(range(len(page)), [c for c in page if c not in ("segment", "forms")])
+        for span in figures_in(page.loc[row, column])
+    ]
+    shown = lambda spot: page.loc[spot[0], spot[1]][slice(*spot[2])]  # noqa: E731
+    pairs = [(a, b) for a, b in itertools.combinations(spots, 2) if shown(a) != shown(b)]
+    for first, second in pairs[:: max(1, len(pairs) // 250)]:
+        changed = page.copy()
+        for (row, column, (start, end)), figure in sorted(
+            ((first, shown(second)), (second, shown(first))), key=lambda each: each[0][2], reverse=True
+        ):
+            text = changed.loc[row, column]
+            changed.loc[row, column] = text[:start] + figure + text[end:]
+        with pytest.raises(FactError):
+            verify(changed, facts)
+
+
+def test_any_changed_or_missing_fact_that_is_shown_is_found(large: pd.DataFrame) -> None:
+    cards, facts = cards_of(large, NEEDS)
+    forms = {s: " ".join(json.loads(f).values()) for s, f in cards["forms"].items()}
+    used = {f"{s}.{name}" for s, text in forms.items() for name in PLACEHOLDER.findall(text)}
+    whole = cards.reset_index()
+    for row in facts[facts["fact"].isin(used)].itertuples():
+        with pytest.raises(FactError):
+            verify(whole, facts.drop(row.Index))
+        changed = facts.copy()
+        if isinstance(row.text, str):
+            changed.loc[row.Index, "text"] = "something else"
+        else:
+            changed.loc[row.Index, "value"] = 3 * row.value + 1
+        with pytest.raises(FactError):
+            verify(whole, changed)
+
+
+def test_a_figure_on_the_page_says_how_it_was_made(large: pd.DataFrame) -> None:
+    cards, facts = cards_of(large, NEEDS)
+    html = str(persona_cards_html(cards.reset_index(), facts=facts))
+    assert '<span class="sk-fact" title="customers: members of the segment">60</span>' in html
+    assert len(facts_from(facts)) == len(facts)
+
+
+def test_names_from_the_data_are_escaped_and_still_read_back(large: pd.DataFrame) -> None:
+    cards, facts = cards_of(large, needs_of(S01=["<b>TEA</b> & {gin} 7"]))
+    html = str(persona_cards_html(cards.reset_index(), facts=facts))
+    assert "<b" not in html and "&lt;b &amp; tea&lt;" in html
+    verify(read_back(cards, html), facts)

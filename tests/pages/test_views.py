@@ -76,11 +76,16 @@ def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments
 
 def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFrame) -> None:
     personas = segments[["segment", "name", "need"]].assign(story="They come <early>.", offer="", caution=None)
-    signals = pd.DataFrame({"segment": "S01", "words": ["Orders"], "value": [3.0], "others": [1.0], "effect": [0.8]})
-    made = cards.persona_cards_html(personas, signals=signals, segments=segments)
-    assert made.count("<article") == 3 and made.count("sk-diverge") == 1 and "3 against 1" in made
-    assert "They come &lt;early&gt;." in made and "50\u00a0% of customers" in made
-    assert "What to offer" not in made and "Careful" not in made
+    personas["bar_1"] = ["orders: 3 against 1", "", ""]
+    bars = pd.DataFrame({"segment": "S01", "bar": [1], "words": ["orders"], "effect": [0.8]})
+    copy = pd.DataFrame({"segment": "S01", "slot": ["push"], "text": ["Come <b>now"], "why": ["it shouts"]})
+    made = cards.persona_cards_html(personas, bars=bars, copy=copy)
+    assert made.count("<article") == 3 and made.count("sk-diverge") == 1 and "orders: 3 against 1" in made
+    assert "They come &lt;early&gt;." in made and "Come &lt;b&gt;now" in made and "(template: it shouts)" in made
+    assert "Next best action" not in made and "Careful" not in made
+    read = cards.card_texts(str(made)).set_index("segment")
+    assert read.loc["S01", "story"] == "They come <early>." and read.loc["S01", "copy_push"] == "Come <b>now"
+    assert read.loc["S02", "name"] == "Big <b>baskets</b>" and read.loc["S13", "story"] == "They come <early>."
 
 
 def test_each_view_displays_where_it_is_called(

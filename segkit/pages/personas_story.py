@@ -1,0 +1,136 @@
+"""What the personas page says of its run: sentences and tables, computed so that next week's run does not make them
+false.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from segkit.actions.labels import label
+from segkit.actions.personas import PRIVACY_FLOOR, is_told
+from segkit.actions.points import SHARE_OF, Score, is_share
+from segkit.numbers import count, interval, number, share
+
+SIDES = {
+    "label": "Read by",
+    "words": "What is read",
+    "groups": "Groups",
+    "told_apart": "Different readings",
+    "wrong": "Read wrong [95 %]",
+    "chance": "Everyone read alike",
+}
+RULES = {"name": "Segment", "rule": "Rule", "precision": "Precision [95 %]", "recall": "Recall [95 %]"}
+NEEDS = {
+    "name": "Segment",
+    "said": "Need",
+    "effect": "Effect (sd) [95 %]",
+    "share": "Of what they buy",
+    "others": "Elsewhere",
+    "buyers": "Members who buy it",
+}
+
+
+def answer(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
+    """How many segments have a story, and why the others have none."""
+    told = is_told(segments)
+    small = int((segments["customers"] < PRIVACY_FLOOR).sum())
+    unstable = int((~told).sum()) - small
+    first = f"{count(told.sum())} of {count(len(personas))} segments have a story"
+    why = [f"{count(small)} below the privacy floor"] if small else []
+    why += [f"{count(unstable)} too unstable to tell one of"] if unstable else []
+    rest = f" ({', '.join(why)})" if why else ""
+    return f"{first}{rest}; every figure in it is one of {count(len(facts))} facts, and was derived twice."
+
+
+def how_firm(segments: pd.DataFrame, *, rules: pd.DataFrame) -> list[str]:
+    """One sentence on stories, one on rules."""
+    told = segments[is_told(segments)]
+    part = told["customers"].sum() / max(segments["customers"].sum(), 1)
+    sentences = [f"The stories speak of {share(part)} of customers."]
+    if len(rules):
+        good = rules.drop_duplicates("segment").query("good")
+        sentences.append(
+            f"A short rule describes {count(len(good))} of {count(len(segments))} segments; in the middle, "
+            f"{share(good['precision'].median())} of those it picks belong, and it finds "
+            f"{share(good['recall'].median())} of those who do."
+        )
+    return sentences
+
+
+def read_wrong(sides: pd.DataFrame) -> list[str]:
+    """How often people are read wrong by who they are, and by their segment."""
+    if sides.empty:
+        return ["Too little is known of who customers are to read them by it."]
+    told = []
+    for words, rows in sides.groupby("words", sort=False):
+        ours, theirs = (rows[rows["grouping"] == g].iloc[0] for g in ("ours", "demographic"))
+        lead = interval(theirs["fewer_wrong"], theirs["fewer_low"], theirs["fewer_high"], form=share)
+        against = "no better than reading everyone alike" if theirs["wrong"] >= theirs["chance"] - 0.005 else (
+            f"against {share(theirs['chance'])} when everyone is read alike"
+        )  # fmt: skip
+        told.append(
+            f"By who they are, {share(theirs['wrong'])} of customers are read wrong in {words} ({against}); by their "
+            f"segment {share(ours['wrong'])}. The difference is {lead} of customers."
+        )
+    return told
+
+
+def sides_shown(sides: pd.DataFrame) -> pd.DataFrame:
+    """The table of readings with figures as text."""
+    wrong = [interval(r.wrong, r.wrong_low, r.wrong_high, form=share) for r in sides.itertuples()]
+    return sides.assign(wrong=wrong, chance=sides["chance"].map(share))
+
+
+def rules_shown(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
+    """A line for each segment with a story: its rule in words, and how it did."""
+    first = rules.drop_duplicates("segment").set_index("segment")
+    held = personas[personas["segment"].isin(first.index) & (personas["rule"] != "")]
+    rows = [first.loc[s] for s in held["segment"]]
+    said = [text.split(". ")[0] if row["good"] else "none" for text, row in zip(held["rule"], rows, strict=True)]
+    rates = {
+        rate: [interval(r[rate], r[f"{rate}_low"], r[f"{rate}_high"], form=share) for r in rows]
+        for rate in ("precision", "recall")
+    }
+    return pd.DataFrame({"name": held["name"].to_numpy(), "rule": said, **rates})
+
+
+def points_shown(scores: Sequence[Score], *, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The points cards: for each score and item its marks and points."""
+    rows = []
+    for score in scores:
+        for item, marks, points in score.items:
+            said = [share(m) if is_share(item) else number(m) for m in marks]
+            what = label(item.removeprefix(SHARE_OF), labels=labels) if item.startswith(SHARE_OF) else _plain(item)
+            rows.append((score.words, what, ", ".join(said), f"{points:+d}".replace("-", "\u2212")))
+    return pd.DataFrame(rows, columns=["Score", "Figure", "Marks (at least)", "Points each"])
+
+
+def needs_shown(
+    needs: pd.DataFrame, segments: pd.DataFrame, *, labels: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """The needs with names in plain words and figures as text."""
+    rows = needs.merge(segments[["segment", "name"]], on="segment")
+    shown = {name: rows[name].map(share) for name in ("share", "others", "buyers")}
+    effect = [interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()]
+    return rows.assign(said=[label(t, labels=labels) for t in rows["term"]], effect=effect, **shown)
+
+
+def figures_of(rules: pd.DataFrame, segments: pd.DataFrame, *, sides: pd.DataFrame) -> dict[str, object]:
+    """The headline numbers of the page, flat."""
+    told = is_told(segments)
+    figures: dict[str, object] = {"personas.told": int(told.sum()), "personas.not_told": int((~told).sum())}
+    one = rules.drop_duplicates("segment")
+    good = one[one["good"]]
+    figures |= {"rules.count": len(good), "rules.none": len(segments) - len(good)}
+    for rate in ("precision", "recall"):
+        figures[f"rules.{rate}"] = float(good[rate].median()) if len(good) else None
+        figures[f"rules.{rate}.low"] = float(good[f"{rate}_low"].median()) if len(good) else None
+        figures[f"rules.{rate}.high"] = float(good[f"{rate}_high"].median()) if len(good) else None
+    for row in sides.to_dict("records"):
+        name = f"sides.{row['grouping']}.{row['reading']}_wrong"
+        figures |= {name: row["wrong"], f"{name}.low": row["wrong_low"], f"{name}.high": row["wrong_high"]}
+    return figures
+
+
+def _plain(item: str) -> str:
+    return item.replace("_", " ")
