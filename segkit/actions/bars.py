@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.labels import label
+from segkit.actions.rules import WORDS
 from segkit.vocabulary import block_of
 
 BARS = 5  # on a card
@@ -64,4 +65,5 @@ def _habits(own: pd.DataFrame) -> pd.DataFrame:
     kept = clear[~clear["block"].isin(SAID_OTHERWISE) & ~clear["feature"].str.startswith("stage_")]
     kept = kept[~kept["feature"].isin(HARD_TO_READ)]
     order = kept.sort_values("effect", key=np.abs, ascending=False, kind="stable")
-    return order.drop_duplicates("family").reindex(columns=COLUMNS)
+    told = order.drop_duplicates("family")
+    return told.assign(words=told["feature"].map(WORDS).fillna(told["words"])).reindex(columns=COLUMNS)
