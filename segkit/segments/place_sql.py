@@ -50,7 +50,7 @@ def place_sql(
     dialect : one of `DIALECTS`
     features, weights : names of the two tables
     categories : names that are split into words, where the space is made of words; others belong to none
-    confidence : the share of bags that agree too; costs about ten times as much as the segment
+    confidence : the share of bags that agree too; costs about five times as much as the segment
 
     Raises
     ------
@@ -78,7 +78,7 @@ def place_in_engine(
     Parameters
     ----------
     weights : customer_id, category, weight (above zero), of the same engine; left out where the space knows no terms
-    confidence : the share of bags that agree too; costs about ten times as much as the segment
+    confidence : the share of bags that agree too; costs about five times as much as the segment
     """
     con = features.get_backend()
     dialect = next(name for name, backend in DIALECTS.items() if backend == con.name)
