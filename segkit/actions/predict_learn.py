@@ -1,0 +1,194 @@
+"""The forecast: what customers of one horizon ago did since, learnt from what was known of them then, said of others.
+
+Chance of any activity: penalised logistic regression, its penalty chosen and its chances calibrated out of fold. Orders
+and spend: boosted trees correct a customer's own rate; a mixture of that and of plain forecasts (last horizon again,
+their usual rate, BG/NBD) is made by least absolute deviations, out of fold, which gives medians; means follow by a
+Poisson regression on them, whose total is that of what came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.optimize import linprog
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
+
+from segkit.actions.predict_past import Lesson, Past
+from segkit.customers.anticipate import CLIP
+from segkit.customers.tastes import Basis, learn_basis, tastes
+from segkit.vocabulary import WEEKDAYS, is_in_space, is_skewed
+
+FOLDS = 5
+FEWEST = 100  # customers to learn from
+FEWEST_APART = 10  # of them that came, and that did not: with fewer all have one chance
+STRENGTHS = (0.001, 0.003, 0.01, 0.03)  # inverse penalties of the logistic regression
+EDGE = 1e-6  # chances are kept off zero and one before their logarithm is taken
+TREES = {"max_leaf_nodes": 5, "learning_rate": 0.1, "max_iter": 60, "min_samples_leaf": 30, "l2_regularization": 5.0}
+WEEKDAY_SHARES = tuple(f"{day}_share" for day in WEEKDAYS)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A forecast of two sets of customers: those learnt from, out of fold, and those it is for. Columns: chance, and
+    for each amount its median (`orders`, `spend`) and its mean (`orders_mean`, `spend_mean`).
+    """
+
+    learnt: pd.DataFrame
+    now: pd.DataFrame
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Design:
+    """Customers as numbers: behaviour, the last horizon and the classic forecasts as clipped z-scores; and tastes."""
+
+    names: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    basis: Basis
+
+    def behaviour(self, past: Past) -> np.ndarray:
+        return np.clip((_raw(past, names=self.names) - self.mean) / self.scale, -CLIP, CLIP)
+
+    def whole(self, past: Past) -> np.ndarray:
+        logs, _ = tastes(past.signals, terms=self.basis.terms, words=self.basis.words)
+        return np.hstack([self.behaviour(past), np.asarray(logs @ self.basis.logs)])
+
+
+def foretell(lesson: Lesson, now: Past, *, seed: int = 7) -> Told:
+    """Learn from a lesson and say what is expected of others.
+
+    Takes  lesson: at least a hundred customers; now: with the same features, any date
+    Gives  Told; `reason`: why all have one chance, "" where they are told apart
+
+    Parameters
+    ----------
+    seed : of the folds
+    """
+    design = learn_design(lesson.then, seed=seed)
+    fold = np.random.default_rng(seed).permutation(np.arange(len(lesson.then.index)) % FOLDS)
+    learnt, told = pd.DataFrame(index=lesson.then.index), pd.DataFrame(index=now.index)
+    came = lesson.came.active
+    fewest = min(came.sum(), (~came).sum())
+    reason = "" if fewest >= FEWEST_APART else _one_class(came)
+    if reason:
+        learnt["chance"] = told["chance"] = (came.sum() + 1) / (len(came) + 2)  # Laplace
+    else:
+        both = (design.whole(past) for past in (lesson.then, now))
+        learnt["chance"], told["chance"] = _chances(*both, came=came, fold=fold)
+    both = [design.behaviour(past) for past in (lesson.then, now)]
+    for name in lesson.amounts:
+        values = lesson.values(name)
+        plain = [plain_forecasts(past, name) for past in (lesson.then, now)]
+        learnt[name], told[name] = _medians(both, plain, values=values, fold=fold, seed=seed)
+        learnt[f"{name}_mean"], told[f"{name}_mean"] = means_of(learnt, told, name=name, values=values)
+    return Told(learnt=learnt.round(9), now=told.round(9), reason=reason)
+
+
+def learn_design(then: Past, *, seed: int = 7) -> Design:
+    """The scale of each column, and the directions of taste, on the customers learnt from."""
+    names = tuple(n for n in then.signals.features.columns if is_in_space(n) and n not in WEEKDAY_SHARES)
+    raw = _raw(then, names=names)
+    spread = raw.std(axis=0)
+    basis = learn_basis(then.signals, seed=seed)
+    return Design(names=names, mean=raw.mean(axis=0), scale=np.where(spread > 0, spread, 1.0), basis=basis)
+
+
+def plain_forecasts(past: Past, name: str) -> pd.DataFrame:
+    """Forecasts of an amount that need no learning: the last horizon again, the rate of the lookback, BG/NBD."""
+    last = past.last[name].clip(lower=0)
+    usual = past.signals.features[name].clip(lower=0) * past.rate
+    table = pd.DataFrame({"last": last, "usual": usual, "classic": past.classic[name]}, index=past.index)
+    return table.assign(classic=table["classic"].fillna(table["usual"]))
+
+
+def means_of(
+    learnt: pd.DataFrame, told: pd.DataFrame, *, name: str, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means from medians and chances, by Poisson regression (log link): its expectations add up to what came. It is
+    the pseudo-likelihood of any mean that is above zero (Gourieroux, Monfort & Trognon 1984).
+    """
+    unit = values.mean()
+    read = [_mean_columns(table, name=name, unit=unit) for table in (learnt, told)]
+    middle, spread = read[0].mean(axis=0), np.maximum(read[0].std(axis=0), EDGE)
+    first, second = ((columns - middle) / spread for columns in read)
+    fit = PoissonRegressor(alpha=1e-4, max_iter=500).fit(first, values / unit)
+    most = values.max() / unit  # nobody is expected to do more than anybody did
+    return tuple(np.minimum(fit.predict(np.clip(each, -CLIP, CLIP)), most) * unit for each in (first, second))
+
+
+def _raw(past: Past, *, names: Sequence[str]) -> np.ndarray:
+    """Features (log scale where skewed), log totals of the last horizon, and the classic forecasts."""
+    features = past.signals.features
+    columns = [np.log1p(features[n].clip(lower=0)) if is_skewed(n) else features[n] for n in names]
+    columns += [np.log1p(past.last[n].clip(lower=0)) for n in ("orders", "spend", "active_days") if n in past.last]
+    columns += [np.log1p(past.classic[n].fillna(0.0)) for n in ("orders", "spend")]
+    columns.append(_logit(past.classic["chance"].fillna(0.5).to_numpy()))
+    return np.column_stack(columns).astype(float)
+
+
+def _logit(chance: np.ndarray) -> np.ndarray:
+    kept = np.clip(chance, EDGE, 1 - EDGE)
+    return np.log(kept / (1 - kept))
+
+
+def _one_class(came: np.ndarray) -> str:
+    """Why customers cannot be told apart by whether they come."""
+    said = f"{came.sum():,} of {len(came):,} customers were active in the learning horizon"
+    return f"{said}: too few on one side, so everyone has the same chance"
+
+
+def _chances(then: np.ndarray, now: np.ndarray, *, came: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chances out of fold and now: the penalty by log-loss, then calibrated by one logistic curve (Platt 1999)."""
+    logits = np.zeros((len(STRENGTHS), len(came)))
+    for k in range(FOLDS):
+        train, test = fold != k, fold == k
+        for i, strength in enumerate(STRENGTHS):
+            fit = LogisticRegression(C=strength, max_iter=1000).fit(then[train], came[train])
+            logits[i, test] = fit.decision_function(then[test])
+    best = int(np.argmin(np.logaddexp(0, np.where(came, -logits, logits)).mean(axis=1)))
+    final = LogisticRegression(C=STRENGTHS[best], max_iter=1000).fit(then, came)
+    curve = LogisticRegression(C=1e6).fit(logits[best][:, None], came)
+    return tuple(curve.predict_proba(each[:, None])[:, 1] for each in (logits[best], final.decision_function(now)))
+
+
+def _medians(
+    designs: Sequence[np.ndarray], plain: Sequence[pd.DataFrame], *, values: np.ndarray, fold: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Medians out of fold and now: weights of the mixture are the least absolute deviations of the out-of-fold one."""
+    bases = [np.sqrt(table.mean(axis=1).to_numpy()) for table in plain]
+    target, trees = np.sqrt(values) - bases[0], np.zeros(len(values))
+
+    def corrected(train: np.ndarray, design: np.ndarray, base: np.ndarray) -> np.ndarray:
+        model = HistGradientBoostingRegressor(
+            loss="absolute_error", early_stopping=False, random_state=seed, **TREES
+        ).fit(designs[0][train], target[train])
+        return np.square(np.maximum(model.predict(design) + base, 0.0))
+
+    for k in range(FOLDS):
+        trees[fold == k] = corrected(fold != k, designs[0][fold == k], bases[0][fold == k])
+    first = np.column_stack([plain[0].to_numpy(), trees])
+    everyone = np.ones(len(values), dtype=bool)
+    second = np.column_stack([plain[1].to_numpy(), corrected(everyone, designs[1], bases[1])])
+    weights = least_absolute(first, values)
+    return first @ weights, second @ weights
+
+
+def least_absolute(members: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Weights of at least zero whose sum of the members misses the values least, in absolute terms (a linear program).
+
+    >>> least_absolute(np.array([[1.0, 5.0], [2.0, 1.0], [3.0, 9.0]]), np.array([2.0, 4.0, 6.0])).tolist()
+    [2.0, 0.0]
+    """
+    rows, columns = members.shape
+    cost = np.r_[np.zeros(columns), np.ones(2 * rows)]
+    balance = sparse.hstack([sparse.csr_array(members), sparse.eye_array(rows), -sparse.eye_array(rows)])
+    found = linprog(cost, A_eq=balance, b_eq=values, bounds=(0, None), method="highs")
+    return np.round(found.x[:columns], 9)
+
+
+def _mean_columns(table: pd.DataFrame, *, name: str, unit: float) -> np.ndarray:
+    return np.column_stack([np.log(table[name] / unit + 0.01), _logit(table["chance"].to_numpy())])
