@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
-from segkit.actions.predict_past import Lesson, Past
+from segkit.actions.predict_known import Known, Lesson
 from segkit.customers.anticipate import CLIP
 from segkit.customers.tastes import Basis, learn_basis, tastes
 from segkit.vocabulary import WEEKDAYS, is_in_space, is_skewed
@@ -50,15 +50,15 @@ class Design:
     scale: np.ndarray
     basis: Basis
 
-    def behaviour(self, past: Past) -> np.ndarray:
+    def behaviour(self, past: Known) -> np.ndarray:
         return np.clip((_raw(past, names=self.names) - self.mean) / self.scale, -CLIP, CLIP)
 
-    def whole(self, past: Past) -> np.ndarray:
+    def whole(self, past: Known) -> np.ndarray:
         logs, _ = tastes(past.signals, terms=self.basis.terms, words=self.basis.words)
         return np.hstack([self.behaviour(past), np.asarray(logs @ self.basis.logs)])
 
 
-def foretell(lesson: Lesson, now: Past, *, seed: int = 7) -> Told:
+def foretell(lesson: Lesson, now: Known, *, seed: int = 7) -> Told:
     """Learn from a lesson and say what is expected of others.
 
     Takes  lesson: at least a hundred customers; now: with the same features, any date
@@ -88,7 +88,7 @@ def foretell(lesson: Lesson, now: Past, *, seed: int = 7) -> Told:
     return Told(learnt=learnt.round(9), now=told.round(9), reason=reason)
 
 
-def learn_design(then: Past, *, seed: int = 7) -> Design:
+def learn_design(then: Known, *, seed: int = 7) -> Design:
     """The scale of each column, and the directions of taste, on the customers learnt from."""
     names = tuple(n for n in then.signals.features.columns if is_in_space(n) and n not in WEEKDAY_SHARES)
     raw = _raw(then, names=names)
@@ -97,7 +97,7 @@ def learn_design(then: Past, *, seed: int = 7) -> Design:
     return Design(names=names, mean=raw.mean(axis=0), scale=np.where(spread > 0, spread, 1.0), basis=basis)
 
 
-def plain_forecasts(past: Past, name: str) -> pd.DataFrame:
+def plain_forecasts(past: Known, name: str) -> pd.DataFrame:
     """Forecasts of an amount that need no learning: the last horizon again, the rate of the lookback, BG/NBD."""
     last = past.last[name].clip(lower=0)
     usual = past.signals.features[name].clip(lower=0) * past.rate
@@ -120,7 +120,7 @@ def means_of(
     return tuple(np.minimum(fit.predict(np.clip(each, -CLIP, CLIP)), most) * unit for each in (first, second))
 
 
-def _raw(past: Past, *, names: Sequence[str]) -> np.ndarray:
+def _raw(past: Known, *, names: Sequence[str]) -> np.ndarray:
     """Features (log scale where skewed), log totals of the last horizon, and the classic forecasts."""
     features = past.signals.features
     columns = [np.log1p(features[n].clip(lower=0)) if is_skewed(n) else features[n] for n in names]

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from segkit.actions.predict_known import Known, Lesson
 from segkit.actions.predict_learn import Told, plain_forecasts
-from segkit.actions.predict_past import Lesson, Past
 
 LABELS = {
     "model": "the forecast",
@@ -21,7 +21,7 @@ FEWEST_NEAR = 100  # of them at least
 ANCHORS = 40  # forecasts at which the band is computed; between them it is drawn
 
 
-def rivals_of(lesson: Lesson, now: Past) -> dict[str, Told]:
+def rivals_of(lesson: Lesson, now: Known) -> dict[str, Told]:
     """The rivals, learnt from the same lesson and told of the same customers.
 
     Takes  lesson; now: customers at the date of the forecast
@@ -54,7 +54,7 @@ def with_bands(told: Told, lesson: Lesson, *, level: float = LEVEL) -> pd.DataFr
     return table
 
 
-def _last_again(lesson: Lesson, now: Past) -> Told:
+def _last_again(lesson: Lesson, now: Known) -> Told:
     """Amounts of the last horizon again; the chance is the share that came of those as active in the one before."""
     steps = np.array(DAY_STEPS)
     then, today = (np.searchsorted(steps, past.last["active_days"], side="right") for past in (lesson.then, now))
@@ -63,7 +63,7 @@ def _last_again(lesson: Lesson, now: Past) -> Told:
     return _told(lesson, now, chance=chance, medians=amounts, means=amounts)
 
 
-def _rfm_table(lesson: Lesson, now: Past) -> Told:
+def _rfm_table(lesson: Lesson, now: Known) -> Told:
     """Share, median and mean of each cell of recency, frequency and money, cut into fifths at the earlier date."""
     then, today = _cells(lesson.then, now)
     chance = _by_group(then, today, values=lesson.came.active.astype(float))
@@ -74,7 +74,7 @@ def _rfm_table(lesson: Lesson, now: Past) -> Told:
     return _told(lesson, now, chance=chance, medians=medians, means=means)
 
 
-def _classic(lesson: Lesson, now: Past) -> Told:
+def _classic(lesson: Lesson, now: Known) -> Told:
     """BG/NBD and Gamma-Gamma as published: their expectation, for people and for sums."""
     pasts = (lesson.then, now)
     amounts = [{name: plain_forecasts(past, name)["classic"] for name in lesson.amounts} for past in pasts]
@@ -82,7 +82,7 @@ def _classic(lesson: Lesson, now: Past) -> Told:
     return _told(lesson, now, chance=chance, medians=amounts, means=amounts)
 
 
-def _told(lesson: Lesson, now: Past, *, chance: object, medians: object, means: object) -> Told:
+def _told(lesson: Lesson, now: Known, *, chance: object, medians: object, means: object) -> Told:
     tables = []
     for i, index in enumerate((lesson.then.index, now.index)):
         columns = {"chance": chance[i]} | {n: medians[i][n] for n in lesson.amounts}
@@ -91,7 +91,7 @@ def _told(lesson: Lesson, now: Past, *, chance: object, medians: object, means: 
     return Told(learnt=tables[0], now=tables[1])
 
 
-def _cells(then: Past, now: Past) -> tuple[np.ndarray, np.ndarray]:
+def _cells(then: Known, now: Known) -> tuple[np.ndarray, np.ndarray]:
     """The cell of each customer: fifths of recency, orders (or active days) and spend, where there is any."""
     found = [np.zeros(len(past.index), dtype=int) for past in (then, now)]
     first, second = then.signals.features, now.signals.features

@@ -1,5 +1,6 @@
 """What is known of customers at a date, for foretelling: their signals, their last horizon, and their whole history."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.predict_bgnbd import (
+    BgNbd,
     active_chance,
     expected_orders,
     expected_value,
@@ -15,18 +17,18 @@ from segkit.actions.predict_bgnbd import (
     fit_gamma_gamma,
 )
 from segkit.customers.days import Days
-from segkit.customers.features import Signals, customer_signals
+from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
 from segkit.errors import InputError
-from segkit.segments.fit import reaches_back
+from segkit.segments.past import Moment, Past, past_of
 
 YEAR = 365  # days
-MOST_LEARNT = 20_000  # customers that models are learnt on; more cost time and teach little
 AMOUNTS = ("orders", "spend")  # that can be foretold beside activity
+ORIGINS = 3  # of the back-test at most, a horizon apart
 
 
 @dataclass(frozen=True)
-class Past:
+class Known:
     """Customers at a date: signals; `last`: their totals in the last horizon; `classic`: what BG/NBD and Gamma-Gamma
     expect of them (chance, orders, spend, and how many horizons of the next are in a year); all in one order.
     """
@@ -40,79 +42,80 @@ class Past:
     def index(self) -> pd.Index:
         return self.signals.features.index
 
-    def rows(self, keep: np.ndarray) -> "Past":
-        """The same for some customers: a boolean mask or row numbers."""
-        return Past(self.signals.rows(keep), self.last.iloc[keep], self.classic.iloc[keep], self.rate)
-
 
 @dataclass(frozen=True)
 class Lesson:
     """What can be learnt as of a date: customers one horizon before it, and what came of them until then."""
 
-    then: Past
+    then: Known
     came: Outcomes
 
     @property
     def amounts(self) -> list[str]:
         """Of orders and spend those that the source carries and that anybody had."""
         features = self.then.signals.features
-        return [name for name in AMOUNTS if name in features and self.came.totals.get(name, pd.Series([0.0])).any()]
+        return [name for name in AMOUNTS if name in features and self.values(name).any()]
 
     def values(self, name: str) -> np.ndarray:
         """An outcome of each customer; net spend counts from zero up."""
+        if name not in self.came.totals:
+            return np.zeros(len(self.came.totals))
         return np.maximum(self.came.totals[name].to_numpy(dtype=float), 0.0)
 
-    def part(self, *, most: int = MOST_LEARNT, seed: int = 7) -> "Lesson":
-        """The lesson of at most so many customers, drawn at random."""
-        if len(self.then.index) <= most:
-            return self
-        kept = np.sort(np.random.default_rng(seed).permutation(len(self.then.index))[:most])
-        return Lesson(self.then.rows(kept), self.came.rows(kept))
+
+def known_at(days: Days, signals: Signals, *, as_of: date, lookback_days: int, horizon_days: int) -> Known:
+    """What is known of the customers of some signals.
+
+    Takes  days: the state; rows at or after `as_of` are not looked at; signals of that date
+    Gives  Known, in the order of the signals
+    """
+    index, start = signals.features.index, as_of - timedelta(days=horizon_days)
+    last = customer_outcomes(days, start=start, horizon_days=horizon_days, index=index).totals
+    classic = _classic(days, as_of=as_of, horizon_days=horizon_days, index=index)
+    return Known(signals=signals, last=last, classic=classic, rate=horizon_days / lookback_days)
 
 
-def past_at(
+def lessons_of(
     days: Days,
+    past: Past,
+    now: Signals,
     *,
     as_of: date,
     lookback_days: int,
     horizon_days: int,
     kinds: dict[str, str],
-    columns: pd.Index | None = None,
-) -> Past:
-    """What is known of everyone active in the lookback.
+    origins: int = ORIGINS,
+) -> list[Lesson]:
+    """One lesson for each horizon back that history holds: today learns from the first, back-tests from the others.
 
-    Takes  days: the state; rows at or after `as_of` are not looked at
-    Gives  Past
+    Takes  days; past: one and two horizons ago; now: signals at `as_of`, whose features all are given
+    Gives  lessons, the latest first: customers a horizon ago and what came of them since, two horizons ago, and so on;
+           none where history is too short
 
     Parameters
     ----------
-    columns : features in this order, zeros where there are none (a channel that nobody used yet); all by default
+    origins : back-tests wanted; each needs a lesson of its own, and a horizon more of history
     """
-    signals = customer_signals(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
-    if columns is not None:
-        told = signals.features.reindex(columns=columns, fill_value=0.0)
-        signals = Signals(features=told, weights=signals.weights, categories=signals.categories)
-    index, start = signals.features.index, as_of - timedelta(days=horizon_days)
-    last = customer_outcomes(days, start=start, horizon_days=horizon_days, index=index).totals
-    classic = _classic(days, as_of=as_of, horizon_days=horizon_days, index=index)
-    return Past(signals=signals, last=last, classic=classic, rate=horizon_days / lookback_days)
+    span = {"lookback_days": lookback_days, "horizon_days": horizon_days}
+    moments = [past.last, past.before]
+    if origins > 1 and past.before is not None:
+        further = past_of(days, as_of=as_of - timedelta(days=2 * horizon_days), kinds=kinds, **span)
+        moments += [further.last, further.before]
+    found = []
+    for number, moment in enumerate(moments[: origins + 1]):
+        if moment is None:
+            break
+        at = as_of - timedelta(days=(number + 1) * horizon_days)
+        told = _aligned(moment, columns=now.features.columns)
+        found.append(Lesson(then=known_at(days, told, as_of=at, **span), came=moment.came))
+    return found
 
 
-def came_of(past: Past, days: Days, *, start: date, horizon_days: int) -> Outcomes:
-    """What customers of a date did in the horizon that followed."""
-    return customer_outcomes(days, start=start, horizon_days=horizon_days, index=past.index)
-
-
-def learnable(days: Days, *, as_of: date, lookback_days: int, horizon_days: int) -> str:
-    """Why nothing can be learnt as of a date, or "" where it can: a lookback and a horizon of history are needed."""
-    start = as_of - timedelta(days=lookback_days + horizon_days)
-    if reaches_back(days, start=start, span_days=lookback_days):
-        return ""
-    held = (as_of - pd.Timestamp(days.rows.day.min().to_pandas()).date()).days
-    return (
-        f"learning needs {lookback_days + horizon_days} days of history (lookback and horizon); there are {held}. "
-        "Give a shorter horizon or lookback"
-    )
+def _aligned(moment: Moment, *, columns: Sequence[str]) -> Signals:
+    """Signals with the features of today: a channel that nobody used yet is zero."""
+    known = moment.known
+    features = known.features.reindex(columns=pd.Index(columns), fill_value=0.0)
+    return Signals(features=features, weights=known.weights, categories=known.categories)
 
 
 def _classic(days: Days, *, as_of: date, horizon_days: int, index: pd.Index) -> pd.DataFrame:
@@ -143,7 +146,7 @@ def _classic(days: Days, *, as_of: date, horizon_days: int, index: pd.Index) -> 
     return table.reindex(index).round(9)
 
 
-def _a_year(model: object, seen: tuple[np.ndarray, ...], *, horizon_days: int) -> np.ndarray:
+def _a_year(model: BgNbd, seen: tuple[np.ndarray, ...], *, horizon_days: int) -> np.ndarray:
     """Purchases of a year over those of the horizon: less than its number of horizons, as some drop out."""
     near, far = (expected_orders(model, *seen, horizon_days=d) for d in (horizon_days, YEAR))
     return np.divide(far, near, out=np.ones_like(far), where=near > 0)

@@ -1,0 +1,219 @@
+"""The back-test: what the forecast and its rivals would have said one horizon ago and earlier, against what came."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from segkit.actions.predict_known import Known, Lesson
+from segkit.actions.predict_learn import FEWEST, Told, foretell
+from segkit.actions.predict_rivals import LABELS, rivals_of, with_bands
+from segkit.customers.outcomes import Outcomes
+from segkit.customers.profile import mean, proportion
+from segkit.segments.judge import interval, verdict
+
+BINS = 10  # of equal number, in which promised and came are compared
+DRAWS = 400
+DECISIVE = {"active": "brier", "orders": "mae", "spend": "mae"}  # the error that decides who says a target
+COLUMNS = ["target", "measure", "forecaster", "label", "customers", "origins", "value", "low", "high"]
+LEADS = ["lead", "lead_low", "lead_high"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One origin: what each forecaster said of its customers, what came, and the lesson it was learnt from."""
+
+    told: dict[str, pd.DataFrame]
+    came: Outcomes
+    known: Known
+    lesson: Lesson
+
+    def values(self, name: str) -> np.ndarray:
+        return Lesson(self.known, self.came).values(name)
+
+
+def forecasts_of(lesson: Lesson, now: Known, *, seed: int = 7) -> dict[str, Told]:
+    """The forecast and its rivals, learnt from one lesson and told of the same customers."""
+    return {"model": foretell(lesson, now, seed=seed), **rivals_of(lesson, now)}
+
+
+def trials_of(lessons: Sequence[Lesson], *, seed: int = 7) -> list[Trial]:
+    """Rolling origins: learn from each lesson but the first, and say what came in the one after it.
+
+    Takes  lessons, the latest first, a horizon apart
+    Gives  a Trial for each origin; none where history holds one lesson only
+    """
+    found = []
+    for after, lesson in zip(lessons[:-1], lessons[1:], strict=True):
+        if min(len(lesson.then.index), len(after.then.index)) < FEWEST:
+            break
+        told = {name: with_bands(each, lesson) for name, each in forecasts_of(lesson, after.then, seed=seed).items()}
+        found.append(Trial(told=told, came=after.came, known=after.then, lesson=lesson))
+    return found
+
+
+def score_trials(trials: Sequence[Trial], *, draws: int = DRAWS, seed: int = 7) -> pd.DataFrame:
+    """Judge forecasters on all origins together.
+
+    Takes  trials, at least one
+    Gives  a row for each target (active, orders, spend), measure and forecaster: value, low, high (95 %, customers
+           resampled), and lead, lead_low, lead_high: by how much the forecast is better, in pairs (below zero: worse).
+           Measures: auc (0.5 is chance); ece (mean gap of promised and came in ten bins of equal number); brier (mean
+           squared error of the chance); mae (of the median); total (sum of means over what came, less one); coverage
+           (share inside the band)
+
+    Parameters
+    ----------
+    draws : resamplings of the customers
+    """
+    ids = np.concatenate([trial.known.index.to_numpy() for trial in trials])
+    codes, people = pd.factorize(ids)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
+    counts = np.vstack([np.ones(len(people)), drawn])[:, codes]
+    rows: list[dict[str, object]] = []
+    for target, measures in _measures(trials).items():
+        for measure, score in measures.items():
+            found = {name: score(name, counts) for name in trials[0].told if all(name in t.told for t in trials)}
+            for name, values in found.items():
+                head = {"target": target, "measure": measure, "forecaster": name, "label": LABELS[name]}
+                head |= {"customers": len(people), "origins": len(trials)}
+                rows.append(head | _ranged("value", values) | _lead(measure, ours=found["model"], theirs=values))
+    names = {"value_low": "low", "value_high": "high"}
+    return pd.DataFrame(rows).rename(columns=names)[[*COLUMNS, *LEADS]].round(9)
+
+
+def chosen(scores: pd.DataFrame) -> dict[str, str]:
+    """Who says each target: the forecast, unless a rival's error in the back-test is as small or smaller."""
+    found = {}
+    for target, measure in DECISIVE.items():
+        own = scores[(scores["target"] == target) & (scores["measure"] == measure)]
+        if len(own):
+            errors = own.set_index("forecaster")["value"].sort_values(kind="stable")
+            beaten = (errors.drop("model") <= errors["model"]).any()
+            found[target] = str(errors.drop("model").index[0]) if beaten else "model"
+    return found
+
+
+def leads_shown(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with `verdict`: the forecast against that rival, where the 95 % interval of its lead says."""
+    said = [verdict(low, high) for low, high in zip(scores["lead_low"], scores["lead_high"], strict=True)]
+    return scores.assign(verdict=np.where(scores["forecaster"] == "model", "", said))
+
+
+def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.DataFrame:
+    """Promised against came, in ten groups of equal number by what was promised.
+
+    Takes  trials; chosen: who says each target
+    Gives  target, group, customers, promised, came, low, high (95 %); of orders and spend, means of customers
+    """
+    rows = []
+    for target, name in chosen.items():
+        column = "chance" if target == "active" else f"{target}_mean"
+        said = np.concatenate([trial.told[name][column].to_numpy() for trial in trials])
+        came = np.concatenate([_came(trial, target) for trial in trials])
+        for group, inside in enumerate(_bins(said)):
+            part = came[inside]
+            at = proportion(part.sum(), len(part)) if target == "active" else mean(pd.Series(part))
+            rows.append((target, group + 1, len(part), said[inside].mean(), *at))
+    columns = ["target", "group", "customers", "promised", "came", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).round(9)
+
+
+def drift_figures(trials: Sequence[Trial]) -> dict[str, float]:
+    """How the base rate moved at the latest origin: what came in the horizon learnt from, and in the one judged."""
+    if not trials:
+        return {}
+    latest = trials[0]
+    before, after = latest.lesson.came.active, latest.came.active
+    figures = {}
+    for name, came in (("learnt", before), ("came", after)):
+        figures |= _flat(f"predict.drift.active_{name}", proportion(came.sum(), len(came)))
+    gap = after.mean() - before.mean()
+    half = 1.96 * np.sqrt(sum(came.mean() * (1 - came.mean()) / len(came) for came in (before, after)))
+    figures |= _flat("predict.drift.active", (gap, gap - half, gap + half))
+    for target in latest.lesson.amounts:
+        for name, values in (("learnt", latest.lesson.values(target)), ("came", latest.values(target))):
+            figures |= _flat(f"predict.drift.{target}_{name}", mean(pd.Series(values)))
+    return figures
+
+
+def _flat(name: str, at: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}.low", f"{name}.high"), map(float, at), strict=True))
+
+
+def _came(trial: Trial, target: str) -> np.ndarray:
+    return trial.came.active.astype(float) if target == "active" else trial.values(target)
+
+
+def _measures(trials: Sequence[Trial]) -> dict[str, dict[str, object]]:
+    """target -> measure -> function of a forecaster's name and the counts, which gives a score for each row of them."""
+
+    def said(name: str, column: str) -> np.ndarray:
+        return np.concatenate([trial.told[name][column].to_numpy() for trial in trials])
+
+    active = np.concatenate([trial.came.active for trial in trials]).astype(float)
+    found: dict[str, dict[str, object]] = {
+        "active": {
+            "auc": lambda name, counts: _auc(said(name, "chance"), active, counts),
+            "ece": lambda name, counts: _ece(said(name, "chance"), active, counts),
+            "brier": lambda name, counts: _mean(np.square(said(name, "chance") - active), counts),
+        }
+    }
+    for target in set.intersection(*(set(trial.lesson.amounts) for trial in trials)):
+        found[target] = _amount_measures(said, target, np.concatenate([trial.values(target) for trial in trials]))
+    return {target: found[target] for target in DECISIVE if target in found}
+
+
+def _amount_measures(said: object, target: str, came: np.ndarray) -> dict[str, object]:
+    def inside(name: str) -> np.ndarray:
+        return (said(name, f"{target}_low") <= came) & (came <= said(name, f"{target}_high"))
+
+    return {
+        "mae": lambda name, counts: _mean(np.abs(said(name, target) - came), counts),
+        "total": lambda name, counts: (counts @ said(name, f"{target}_mean")) / np.maximum(counts @ came, 1e-9) - 1,
+        "coverage": lambda name, counts: _mean(inside(name).astype(float), counts),
+    }
+
+
+def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return (counts @ values) / counts.sum(axis=1)
+
+
+def _bins(said: np.ndarray) -> list[np.ndarray]:
+    """Rows in groups of equal number by what was said, the lowest first; equal values stay together."""
+    edges = np.unique(np.quantile(said, np.arange(1, BINS) / BINS))
+    group = np.searchsorted(edges, said, side="right")
+    return [np.flatnonzero(group == g) for g in np.unique(group)]
+
+
+def _ece(said: np.ndarray, came: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Expected calibration error (Naeini, Cooper & Hauskrecht 2015), in bins of equal number."""
+    gaps = [np.abs(counts[:, rows] @ (said - came)[rows]) for rows in _bins(said)]
+    return np.sum(gaps, axis=0) / counts.sum(axis=1)
+
+
+def _auc(said: np.ndarray, came: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Chance that one who came was promised more than one who did not; equal promises count half."""
+    order = np.argsort(said, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(said[order]) > 0])
+    drawn = counts[:, order]
+    positive, negative = (np.add.reduceat(drawn * side[order], starts, axis=1) for side in (came, 1 - came))
+    below = np.cumsum(negative, axis=1) - negative / 2
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    return np.divide((positive * below).sum(axis=1), pairs, out=np.full(len(counts), np.nan), where=pairs > 0)
+
+
+def _ranged(name: str, values: np.ndarray) -> dict[str, float]:
+    low, high = interval(values[1:], at=values[0])
+    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
+
+
+def _lead(measure: str, *, ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """By how much we are better: more is better of the AUC, less of errors; sizes of totals; coverage has no better."""
+    if measure == "coverage" or ours is theirs:
+        return dict.fromkeys(LEADS, float("nan"))
+    if measure == "total":
+        ours, theirs = np.abs(ours), np.abs(theirs)
+    return _ranged("lead", ours - theirs if measure == "auc" else theirs - ours)
