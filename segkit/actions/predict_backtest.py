@@ -22,8 +22,11 @@ LEADS = ["lead", "lead_low", "lead_high"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One origin: what each forecaster said of its customers, what came, and the lesson it was learnt from."""
+    """One origin: what each forecaster said of its customers (`told`: with bands), what came, and the lesson that was
+    learnt from.
+    """
 
+    forecasts: dict[str, Told]
     told: dict[str, pd.DataFrame]
     came: Outcomes
     known: Known
@@ -48,8 +51,9 @@ def trials_of(lessons: Sequence[Lesson], *, seed: int = 7) -> list[Trial]:
     for after, lesson in zip(lessons[:-1], lessons[1:], strict=True):
         if min(len(lesson.then.index), len(after.then.index)) < FEWEST:
             break
-        told = {name: with_bands(each, lesson) for name, each in forecasts_of(lesson, after.then, seed=seed).items()}
-        found.append(Trial(told=told, came=after.came, known=after.then, lesson=lesson))
+        forecasts = forecasts_of(lesson, after.then, seed=seed)
+        told = {name: with_bands(each, lesson) for name, each in forecasts.items()}
+        found.append(Trial(forecasts, told, came=after.came, known=after.then, lesson=lesson))
     return found
 
 

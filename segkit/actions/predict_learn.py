@@ -1,9 +1,10 @@
 """The forecast: what customers of one horizon ago did since, learnt from what was known of them then, said of others.
 
-Chance of any activity: penalised logistic regression, its penalty chosen and its chances calibrated out of fold. Orders
-and spend: boosted trees correct a customer's own rate; a mixture of that and of plain forecasts (last horizon again,
-their usual rate, BG/NBD) is made by least absolute deviations, out of fold, which gives medians; means follow by a
-Poisson regression on them, whose total is that of what came.
+Chance of any activity: a penalised logistic regression on all that is known and small boosted trees on behaviour; out
+of fold the penalty is chosen, and the two are joined and calibrated by a second regression. Orders and spend: boosted
+trees correct a customer's own rate; a mixture of that and of plain forecasts (last horizon again, their usual rate,
+BG/NBD) is made by least absolute deviations, out of fold, which gives medians; means follow by a Poisson regression on
+them, whose total is that of what came.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.optimize import linprog
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 from segkit.actions.predict_known import Known, Lesson
@@ -27,6 +28,7 @@ FEWEST_APART = 10  # of them that came, and that did not: with fewer all have on
 STRENGTHS = (0.001, 0.003, 0.01, 0.03)  # inverse penalties of the logistic regression
 EDGE = 1e-6  # chances are kept off zero and one before their logarithm is taken
 TREES = {"max_leaf_nodes": 5, "learning_rate": 0.1, "max_iter": 60, "min_samples_leaf": 30, "l2_regularization": 5.0}
+STUMPS = {"max_leaf_nodes": 3, "learning_rate": 0.08, "max_iter": 80, "min_samples_leaf": 30, "l2_regularization": 5.0}
 WEEKDAY_SHARES = tuple(f"{day}_share" for day in WEEKDAYS)
 
 
@@ -43,19 +45,25 @@ class Told:
 
 @dataclass(frozen=True)
 class Design:
-    """Customers as numbers: behaviour, the last horizon and the classic forecasts as clipped z-scores; and tastes."""
+    """Customers as numbers: features, the last horizon and the classic forecasts as clipped z-scores; and tastes.
+    `narrow`: the columns of it that trees see, as more of them cost time and add noise.
+    """
 
     names: tuple[str, ...]
     mean: np.ndarray
     scale: np.ndarray
+    narrow: np.ndarray
     basis: Basis
 
     def behaviour(self, past: Known) -> np.ndarray:
-        return np.clip((_raw(past, names=self.names) - self.mean) / self.scale, -CLIP, CLIP)
+        return self._scores(past)[:, self.narrow]
 
     def whole(self, past: Known) -> np.ndarray:
         logs, _ = tastes(past.signals, terms=self.basis.terms, words=self.basis.words)
-        return np.hstack([self.behaviour(past), np.asarray(logs @ self.basis.logs)])
+        return np.hstack([self._scores(past), np.asarray(logs @ self.basis.logs)])
+
+    def _scores(self, past: Known) -> np.ndarray:
+        return np.clip((_raw(past, names=self.names) - self.mean) / self.scale, -CLIP, CLIP)
 
 
 def foretell(lesson: Lesson, now: Known, *, seed: int = 7) -> Told:
@@ -73,13 +81,13 @@ def foretell(lesson: Lesson, now: Known, *, seed: int = 7) -> Told:
     learnt, told = pd.DataFrame(index=lesson.then.index), pd.DataFrame(index=now.index)
     came = lesson.came.active
     fewest = min(came.sum(), (~came).sum())
+    both = [design.behaviour(past) for past in (lesson.then, now)]
     reason = "" if fewest >= FEWEST_APART else _one_class(came)
     if reason:
         learnt["chance"] = told["chance"] = (came.sum() + 1) / (len(came) + 2)  # Laplace
     else:
-        both = (design.whole(past) for past in (lesson.then, now))
-        learnt["chance"], told["chance"] = _chances(*both, came=came, fold=fold)
-    both = [design.behaviour(past) for past in (lesson.then, now)]
+        whole = [design.whole(past) for past in (lesson.then, now)]
+        learnt["chance"], told["chance"] = _chances(whole, both, came=came, fold=fold, seed=seed)
     for name in lesson.amounts:
         values = lesson.values(name)
         plain = [plain_forecasts(past, name) for past in (lesson.then, now)]
@@ -90,11 +98,13 @@ def foretell(lesson: Lesson, now: Known, *, seed: int = 7) -> Told:
 
 def learn_design(then: Known, *, seed: int = 7) -> Design:
     """The scale of each column, and the directions of taste, on the customers learnt from."""
-    names = tuple(n for n in then.signals.features.columns if is_in_space(n) and n not in WEEKDAY_SHARES)
+    names = tuple(then.signals.features.columns)
     raw = _raw(then, names=names)
     spread = raw.std(axis=0)
+    narrow = np.ones(raw.shape[1], dtype=bool)
+    narrow[: len(names)] = [is_in_space(name) and name not in WEEKDAY_SHARES for name in names]
     basis = learn_basis(then.signals, seed=seed)
-    return Design(names=names, mean=raw.mean(axis=0), scale=np.where(spread > 0, spread, 1.0), basis=basis)
+    return Design(names, raw.mean(axis=0), np.where(spread > 0, spread, 1.0), narrow=narrow, basis=basis)
 
 
 def plain_forecasts(past: Known, name: str) -> pd.DataFrame:
@@ -141,18 +151,33 @@ def _one_class(came: np.ndarray) -> str:
     return f"{said}: too few on one side, so everyone has the same chance"
 
 
-def _chances(then: np.ndarray, now: np.ndarray, *, came: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Chances out of fold and now: the penalty by log-loss, then calibrated by one logistic curve (Platt 1999)."""
-    logits = np.zeros((len(STRENGTHS), len(came)))
+def _chances(
+    whole: Sequence[np.ndarray], narrow: Sequence[np.ndarray], *, came: np.ndarray, fold: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chances out of fold and now: the penalty by log-loss; joined and calibrated by one logistic regression on both
+    scores (stacking, Wolpert 1992; Platt 1999).
+    """
+
+    def linear(strength: float, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        fit = LogisticRegression(C=strength, max_iter=1000).fit(whole[0][train], came[train])
+        return fit.decision_function(test)
+
+    def trees(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **STUMPS)
+        return model.fit(narrow[0][train], came[train]).decision_function(test)
+
+    logits, grown = np.zeros((len(STRENGTHS), len(came))), np.zeros(len(came))
     for k in range(FOLDS):
         train, test = fold != k, fold == k
+        grown[test] = trees(train, narrow[0][test])
         for i, strength in enumerate(STRENGTHS):
-            fit = LogisticRegression(C=strength, max_iter=1000).fit(then[train], came[train])
-            logits[i, test] = fit.decision_function(then[test])
+            logits[i, test] = linear(strength, train, whole[0][test])
     best = int(np.argmin(np.logaddexp(0, np.where(came, -logits, logits)).mean(axis=1)))
-    final = LogisticRegression(C=STRENGTHS[best], max_iter=1000).fit(then, came)
-    curve = LogisticRegression(C=1e6).fit(logits[best][:, None], came)
-    return tuple(curve.predict_proba(each[:, None])[:, 1] for each in (logits[best], final.decision_function(now)))
+    everyone = np.ones(len(came), dtype=bool)
+    now = np.column_stack([linear(STRENGTHS[best], everyone, whole[1]), trees(everyone, narrow[1])])
+    then = np.column_stack([logits[best], grown])
+    join = LogisticRegression(C=1e6, max_iter=1000).fit(then, came)
+    return tuple(join.predict_proba(each)[:, 1] for each in (then, now))
 
 
 def _medians(

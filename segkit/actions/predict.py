@@ -1,0 +1,233 @@
+"""What happens next if nothing is done: each customer and each segment over the horizon, with the proof of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from segkit.actions.predict_backtest import (
+    COLUMNS,
+    LEADS,
+    Trial,
+    calibration,
+    chosen,
+    drift_figures,
+    forecasts_of,
+    leads_shown,
+    score_trials,
+    trials_of,
+)
+from segkit.actions.predict_known import AMOUNTS, YEAR, Known, Lesson, known_at, lessons_of
+from segkit.actions.predict_learn import FEWEST, Told
+from segkit.actions.predict_next import category_hits, learn_categories, move_chances, next_categories
+from segkit.actions.predict_offers import DRIVERS, OFFERS, churn_drivers, next_offers
+from segkit.actions.predict_rivals import LABELS, with_bands
+from segkit.actions.predict_segments import TOTAL, segment_sums
+from segkit.customers.days import Days
+from segkit.customers.features import Signals
+from segkit.segments.past import Past
+from segkit.segments.place import SegmentModel, place
+
+PEOPLE = [
+    "active_chance",
+    *(f"{name}{part}" for name in AMOUNTS for part in ("", "_mean", "_low", "_high")),
+    "move_chance",
+    "value_12m",
+]
+CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "next_category_3", "new_category")
+              for part in ("", "_chance")]  # fmt: skip
+SUMS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
+CALIBRATION = ["target", "group", "customers", "promised", "came", "low", "high"]
+MEDIAN = {"spend": "spend_median"}  # of the table of customers, beside spend_mean
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The forecast: tables of customers, segments, back-test, calibration, drivers and offers; who said each target;
+    what could not be said, and why; headline numbers.
+    """
+
+    customers: pd.DataFrame
+    segments: pd.DataFrame
+    backtest: pd.DataFrame
+    calibration: pd.DataFrame
+    drivers: pd.DataFrame
+    offers: pd.DataFrame
+    chosen: dict[str, str]
+    reasons: tuple[str, ...]
+    figures: dict[str, object]
+
+
+def predict(
+    days: Days,
+    past: Past,
+    now: Signals,
+    *,
+    as_of: date,
+    lookback_days: int,
+    horizon_days: int,
+    kinds: dict[str, str],
+    model: SegmentModel,
+    segment: pd.Series,
+    seed: int = 7,
+) -> Prediction:
+    """Foretell the horizon after `as_of`.
+
+    Takes  days: the state; past: one and two horizons ago; now: signals at `as_of`; model, segment: the segments of the
+           run, and that of each customer
+    Gives  Prediction; where nothing can be learnt its tables are there and say nothing, and `reasons` says why
+
+    Parameters
+    ----------
+    as_of : exclusive; nothing at or after it is looked at
+    seed : of folds and resamplings
+    """
+    span = {"as_of": as_of, "lookback_days": lookback_days, "horizon_days": horizon_days}
+    lessons = lessons_of(days, past, now, kinds=kinds, **span)
+    segment = segment.reindex(now.features.index)
+    why = _hopeless(lessons, days, **span)
+    if why:
+        return _nothing(now, segment, why=why)
+    known, lesson = known_at(days, now, **span), lessons[0]
+    trials = trials_of(lessons, seed=seed)
+    scores = leads_shown(score_trials(trials, seed=seed)) if trials else _no_scores()
+    who = chosen(scores) if trials else dict.fromkeys(["active", *lesson.amounts], "model")
+    forecasts = forecasts_of(lesson, known, seed=seed)
+    stood = place(model, lesson.then.signals)["segment"]
+    people = _amounts(forecasts, lesson, who=who)
+    chance = forecasts[who["active"]].learnt["chance"].to_numpy()
+    buys = learn_categories(lesson, chance=chance, segment=stood.to_numpy(), seed=seed)
+    today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
+    people = people.join(next_categories(buys, now, **today))
+    people["move_chance"], moved = move_chances(model, lesson.then.signals, now, seed=seed)
+    people["value_12m"] = _a_year(people, known, horizon_days=horizon_days)
+    people = people.reindex(columns=[*PEOPLE, *CATEGORIES])
+    sums = segment_sums(people, segment, trials=trials, chosen=who, model=model)
+    ahead = {"lookback_days": lookback_days, "horizon_days": horizon_days}
+    return Prediction(
+        customers=people.rename(columns=MEDIAN),
+        segments=sums.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
+        backtest=scores.assign(
+            chosen=[who.get(t) == f for t, f in zip(scores["target"], scores["forecaster"], strict=True)]
+        ),
+        calibration=calibration(trials, chosen=who) if trials else pd.DataFrame(columns=CALIBRATION),
+        drivers=churn_drivers(lesson, stood),
+        offers=next_offers(lesson, stood, now=now, segment_now=segment, **ahead),
+        chosen=who,
+        reasons=_reasons(forecasts["model"], lesson, trials),
+        figures=_figures(sums, scores, who, trials) | moved | _hits(lessons, trials, who, model, seed=seed),
+    )
+
+
+def _hopeless(lessons: list[Lesson], days: Days, *, as_of: date, lookback_days: int, horizon_days: int) -> str:
+    """Why nothing can be foretold; "" where something can."""
+    if not lessons:
+        first = pd.Timestamp(days.rows.day.min().to_pandas()).date()
+        needed = lookback_days + horizon_days
+        return (
+            f"learning needs {needed} days of history (lookback and one horizon), and there are "
+            f"{(as_of - first).days}. Give a shorter horizon_days or lookback_days"
+        )
+    lesson = lessons[0]
+    if len(lesson.then.index) < FEWEST:
+        return f"{len(lesson.then.index)} customers one horizon ago are too few to learn from: {FEWEST} are needed"
+    if not lesson.came.active.any():
+        return "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
+    return ""
+
+
+def _nothing(now: Signals, segment: pd.Series, *, why: str) -> Prediction:
+    """The tables without a figure in them."""
+    index = now.features.index
+    people = pd.DataFrame(np.nan, index=index, columns=[*PEOPLE, *CATEGORIES])
+    people = people.astype({name: object for name in CATEGORIES if not name.endswith("_chance")})
+    sizes = pd.concat([pd.Series({TOTAL: len(segment)}), segment.value_counts().sort_index()])
+    sums = pd.DataFrame({"segment": sizes.index, "customers": sizes.to_numpy()})
+    return Prediction(
+        customers=people.rename(columns=MEDIAN),
+        segments=sums.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
+        backtest=_no_scores().assign(chosen=pd.Series(dtype=bool)),
+        calibration=pd.DataFrame(columns=CALIBRATION),
+        drivers=pd.DataFrame(columns=DRIVERS),
+        offers=pd.DataFrame(columns=OFFERS),
+        chosen={},
+        reasons=(f"Nothing is foretold: {why}.",),
+        figures={"predict.reason": why},
+    )
+
+
+def _no_scores() -> pd.DataFrame:
+    return pd.DataFrame(columns=[*COLUMNS, *LEADS, "verdict"])
+
+
+def _amounts(forecasts: Mapping[str, Told], lesson: Lesson, *, who: Mapping[str, str]) -> pd.DataFrame:
+    """By customer: each target as its chosen forecaster says it."""
+    told = {name: with_bands(forecasts[name], lesson) for name in sorted(set(who.values()))}
+    columns = {"active_chance": told[who["active"]]["chance"]}
+    for target in lesson.amounts:
+        for part in ("", "_mean", "_low", "_high"):
+            columns[f"{target}{part}"] = told[who[target]][f"{target}{part}"]
+    return pd.DataFrame(columns).reindex(columns=[c for c in PEOPLE if c not in ("move_chance", "value_12m")])
+
+
+def _a_year(people: pd.DataFrame, known: Known, *, horizon_days: int) -> pd.Series:
+    """Twelve months of spend, extrapolated: the horizon's, as many times over as BG/NBD expects of the customer, which
+    thins out as some drop away.
+    """
+    times = known.classic["horizons_a_year"].fillna(YEAR / horizon_days)
+    return (people["spend_mean"] * times).round(6)
+
+
+def _reasons(told: Told, lesson: Lesson, trials: list[Trial]) -> tuple[str, ...]:
+    """What could not be said, and why."""
+    found = [f"Chances: {told.reason}."] if told.reason else []
+    if "orders" not in lesson.amounts:
+        found.append("No orders are foretold: nothing the source holds was bought in the horizon that is learnt from.")
+    elif "spend" not in lesson.amounts:
+        found.append("No spend is foretold: the source carries no money.")
+    if lesson.then.signals.weights is None:
+        found.append("No next category is foretold: the source carries no categories.")
+    if not trials:
+        found.append(
+            "There is no back-test: it needs a lookback and two horizons of history. Intervals hold chance only, "
+            "and whether the forecast beats a plain one is not known."
+        )
+    return tuple(found)
+
+
+def _figures(
+    sums: pd.DataFrame, scores: pd.DataFrame, who: Mapping[str, str], trials: list[Trial]
+) -> dict[str, object]:
+    """The headline numbers: predict.active_share, predict.spend, ... with .low and .high; the back-test of who was
+    chosen (predict.active.auc, ...) and of each rival (predict.classic.active.auc, ...); drift.
+    """
+    figures: dict[str, object] = {"predict.reason": None, "predict.origins": len(trials)}
+    whole = sums.set_index("segment").loc[TOTAL]
+    for name in ("active_share", *AMOUNTS):
+        figures |= _flat(f"predict.{name}", *(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
+    figures["predict.value_12m"] = whole["value_12m"]
+    for target, name in who.items():
+        figures[f"predict.{target}.said_by"] = LABELS[name]
+    for row in scores.to_dict("records"):
+        own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
+        figures |= _flat(f"predict.{own}{row['target']}.{row['measure']}", row["value"], row["low"], row["high"])
+    return figures | drift_figures(trials)
+
+
+def _flat(name: str, at: float, low: float, high: float) -> dict[str, float]:
+    return {name: at, f"{name}.low": low, f"{name}.high": high}
+
+
+def _hits(
+    lessons: list[Lesson], trials: list[Trial], who: Mapping[str, str], model: SegmentModel, *, seed: int
+) -> dict[str, float]:
+    """The back-test of next categories, on the latest origin."""
+    if not trials:
+        return {}
+    earlier = lessons[1]
+    placed = [place(model, each.then.signals)["segment"].to_numpy() for each in (earlier, lessons[0])]
+    told = trials[0].forecasts[who["active"]]
+    learnt = learn_categories(earlier, chance=told.learnt["chance"].to_numpy(), segment=placed[0], seed=seed)
+    return category_hits(learnt, lessons[0], chance=told.now["chance"].to_numpy(), segment=placed[1])

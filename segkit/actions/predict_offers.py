@@ -1,0 +1,152 @@
+"""By segment: what goes with not coming back, and what its own members buy next (cross-sell and up-sell)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from segkit.actions.predict_known import Lesson
+from segkit.actions.predict_segments import TOTAL
+from segkit.customers.features import Signals
+from segkit.customers.outcomes import Outcomes
+from segkit.customers.profile import Z95, proportion
+from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.vocabulary import describe
+
+FEWEST_APART = 10  # customers who came, and who did not, before anything is said of churn
+FEWEST = 20  # customers that a share rests on
+TERMS = 200  # categories or words that an offer may be
+FALSE_SHARE = 0.05  # of what is told as a driver, expected to be chance (Benjamini & Hochberg 1995)
+SAME = 0.7  # rank correlation above which a second feature says the same
+TOLD = 3  # drivers, and offers of each kind, of a segment
+DRIVERS = [
+    "segment",
+    "feature",
+    "words",
+    "customers",
+    "lost_above",
+    "lost_below",
+    "effect",
+    "effect_low",
+    "effect_high",
+]
+OFFERS = ["segment", "kind", "term", "asked", "share", "share_low", "share_high", "others", "reach"]
+
+
+def churn_drivers(lesson: Lesson, segment: pd.Series) -> pd.DataFrame:
+    """Which habits went with not coming back in the horizon that was learnt from, within each segment.
+
+    Members are halved by each habit at the middle of their segment; the effect is the share lost above less the share
+    lost below. It goes with churn; nothing says that it makes it.
+
+    Takes  lesson; segment: of its customers one horizon ago
+    Gives  segment (and "all"), feature, words, customers, lost_above, lost_below (shares), effect, effect_low,
+           effect_high (95 %, Agresti & Caffo 2000); at most three of a segment, strongest first; only those that stand
+           out among all that were looked at, with at most one false in twenty
+    """
+    features, lost = lesson.then.signals.features, ~lesson.came.active
+    told = [name for name in features.columns if not name.startswith("stage_")]
+    rows = [row for name, inside in _groups(segment) for row in _halved(name, features[told], lost, inside)]
+    table = pd.DataFrame(rows, columns=[*DRIVERS, "p"])
+    if table.empty:
+        return table[DRIVERS]
+    found = table[table["p"] <= _limit(table["p"].to_numpy())].sort_values(["segment", "p", "feature"])
+    ranks = features[told].rank()
+    kept: list[pd.Series] = []
+    for _, row in found.iterrows():
+        own = [k["feature"] for k in kept if k["segment"] == row["segment"]]
+        if len(own) < TOLD and all(abs(ranks[row["feature"]].corr(ranks[other])) < SAME for other in own):
+            kept.append(row)
+    return pd.DataFrame(kept, columns=DRIVERS).reset_index(drop=True)
+
+
+def next_offers(
+    lesson: Lesson, segment: pd.Series, *, now: Signals, segment_now: pd.Series, lookback_days: int, horizon_days: int
+) -> pd.DataFrame:
+    """What members of a segment took next: what they had not bought yet, and what they bought more of.
+
+    Takes  lesson; segment: of its customers one horizon ago; now, segment_now: today's customers
+    Gives  segment, kind (cross-sell, up-sell), term, asked (members one horizon ago who had not, or had, bought it),
+           share of them who then bought it, or more of it a day than before, share_low, share_high (95 %, Wilson),
+           others (the same share elsewhere), reach (members today it could be offered to); the surest three of a kind
+           first, by the lower end of the interval
+    """
+    then, came = lesson.then.signals, lesson.came
+    if then.weights is None or came.weights is None:
+        return pd.DataFrame(columns=OFFERS)
+    terms = _terms(then)
+    before, after, today = (amounts_of(each, terms) for each in (then, came, now))
+    takes = {
+        "cross-sell": (before <= 0, after > 0, today <= 0),
+        "up-sell": (before > 0, after / horizon_days > before / lookback_days, today > 0),
+    }
+    labels, labels_now, rows = segment.to_numpy(), segment_now.to_numpy(), []
+    for name in sorted(set(labels_now)):
+        for kind, (asked, took, could) in takes.items():
+            rows += _surest(name, kind, terms, labels == name, asked, took, could[labels_now == name].sum(axis=0))
+    return pd.DataFrame(rows, columns=OFFERS).round(9)
+
+
+def amounts_of(of: Signals | Outcomes, terms: list[str]) -> np.ndarray:
+    """What each customer bought of the terms: categories, or words where the terms came from free text."""
+    weights, names = term_weights(of.weights, list(of.categories), words=not set(terms) <= set(of.categories))
+    return np.maximum(aligned(weights, names, to=terms).toarray(), 0.0)
+
+
+def _terms(signals: Signals) -> list[str]:
+    words = are_free_text(list(signals.categories))
+    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
+    return most_common(weights, names, most=TERMS, rarest=FEWEST)
+
+
+def _groups(segment: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
+    yield TOTAL, np.ones(len(segment), dtype=bool)
+    for name in sorted(set(segment)):
+        yield name, (segment == name).to_numpy()
+
+
+def _halved(name: str, features: pd.DataFrame, lost: np.ndarray, inside: np.ndarray) -> list[tuple[object, ...]]:
+    """A row for each feature of a group of which enough came and enough did not."""
+    gone = lost[inside]
+    if min(gone.sum(), (~gone).sum()) < FEWEST_APART:
+        return []
+    rows = []
+    for feature, values in features[inside].items():
+        above = (values > values.median()).to_numpy()
+        if min(above.sum(), (~above).sum()) < FEWEST:
+            continue
+        counts = [(gone[half].sum(), half.sum()) for half in (above, ~above)]
+        shares = [(lost_of + 1) / (of + 2) for lost_of, of in counts]
+        spread = np.sqrt(sum(s * (1 - s) / (of + 2) for s, (_, of) in zip(shares, counts, strict=True)))
+        middle = shares[0] - shares[1]
+        plain = [lost_of / of for lost_of, of in counts]
+        at = plain[0] - plain[1], middle - Z95 * spread, middle + Z95 * spread
+        p = 2 * norm.sf(abs(middle) / spread)
+        rows.append((name, feature, describe(feature).words, len(gone), *plain, *np.round(at, 9), p))
+    return rows
+
+
+def _limit(p: np.ndarray) -> float:
+    """The largest p-value that is told (Benjamini & Hochberg 1995); below zero where none is."""
+    ordered = np.sort(p)
+    holds = ordered <= FALSE_SHARE * np.arange(1, len(p) + 1) / len(p)
+    return float(ordered[holds].max()) if holds.any() else -1.0
+
+
+def _surest(
+    name: str,
+    kind: str,
+    terms: list[str],
+    members: np.ndarray,
+    asked: np.ndarray,
+    took: np.ndarray,
+    reach: np.ndarray,
+) -> list[tuple[object, ...]]:
+    inside, outside = (asked[who].sum(axis=0) for who in (members, ~members))
+    yes, no = ((asked & took)[who].sum(axis=0) for who in (members, ~members))
+    rows = []
+    for i in np.flatnonzero((inside >= FEWEST) & (reach >= 1)):
+        elsewhere = no[i] / outside[i] if outside[i] else np.nan
+        rows.append((name, kind, terms[i], int(inside[i]), *proportion(yes[i], inside[i]), elsewhere, int(reach[i])))
+    return sorted(rows, key=lambda row: (-row[5], row[2]))[:TOLD]

@@ -1,0 +1,117 @@
+"""The forecast of segments: sums of what is expected of their customers, with chance and season in the interval."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from segkit.actions.predict_backtest import Trial
+from segkit.customers.profile import Z95
+from segkit.segments.place import SegmentModel, place
+
+FEWEST = 20  # customers of a segment, before its miss in a back-test tells of the season
+TOTAL = "all"  # the row of everyone
+
+
+def segment_sums(
+    predictions: pd.DataFrame,
+    segment: pd.Series,
+    *,
+    trials: Sequence[Trial],
+    chosen: Mapping[str, str],
+    model: SegmentModel,
+) -> pd.DataFrame:
+    """What each segment, and everyone together, is expected to do in the horizon.
+
+    The interval has two parts. Chance: customers do as they like, each by themselves; their spread is read off the
+    back-test, or where there is none off the chances and bands. Season: by how much the sums of segments were missed,
+    beyond chance, in the back-test: as far off, in either direction, as it was then.
+
+    Takes  predictions: by customer_id; segment of each; trials: of the back-test, or none; model: places customers of
+           earlier dates
+    Gives  segment (and "all"), customers; active_share, orders, spend (sums) and value_12m (null where not known); each
+           with _low, _high (95 %) and _season, the part of the variance that season is (null without a back-test); of
+           value_12m no interval: a year ahead cannot be tested
+    """
+    groups = {TOTAL: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
+    missed = season_errors(trials, chosen=chosen, model=model)
+    rows = [
+        {"segment": name, "customers": len(members)} | _sums(predictions.loc[members], missed, trials, chosen)
+        for name, members in groups.items()
+    ]
+    return pd.DataFrame(rows).round(6)
+
+
+def season_errors(trials: Sequence[Trial], *, chosen: Mapping[str, str], model: SegmentModel) -> dict[str, float]:
+    """How far sums of segments were off in the back-test, beyond chance: the root mean square of came / promised - 1,
+    less what chance alone would do. Not there without a back-test.
+    """
+    found = {}
+    for target, name in chosen.items() if trials else ():
+        squares, weights = [], []
+        for trial in trials:
+            placed = place(model, trial.known.signals)["segment"].to_numpy()
+            promised, came = promised_of(trial, target, name), came_of(trial, target)
+            for group in [*np.unique(placed), None]:
+                inside = placed == group if group is not None else np.ones(len(placed), dtype=bool)
+                if inside.sum() < FEWEST or promised[inside].sum() <= 0:
+                    continue
+                off = came[inside].sum() / promised[inside].sum() - 1
+                chance = np.square(came - promised)[inside].sum() / promised[inside].sum() ** 2
+                squares.append(off**2 - chance)
+                weights.append(promised[inside].sum())
+        if weights:
+            found[target] = float(np.sqrt(max(np.average(squares, weights=weights), 0.0)))
+    return found
+
+
+def promised_of(trial: Trial, target: str, name: str) -> np.ndarray:
+    """What a forecaster expected of each customer, as adds up: the chance, or the mean."""
+    return trial.told[name]["chance" if target == "active" else f"{target}_mean"].to_numpy()
+
+
+def came_of(trial: Trial, target: str) -> np.ndarray:
+    """What each customer did: whether they came, or how much."""
+    return trial.came.active.astype(float) if target == "active" else trial.values(target)
+
+
+def _sums(
+    part: pd.DataFrame, missed: Mapping[str, float], trials: Sequence[Trial], chosen: Mapping[str, str]
+) -> dict[str, float]:
+    row: dict[str, float] = {}
+    chance = part["active_chance"]
+    row |= _ranged(
+        "active_share", chance.mean(), np.sqrt((chance * (1 - chance)).sum()) / len(part), missed.get("active")
+    )
+    for target in ("orders", "spend"):
+        expected = part[f"{target}_mean"].sum(min_count=1)
+        spread = _spread(part, target=target, trials=trials, chosen=chosen)
+        row |= _ranged(target, expected, spread, missed.get(target))
+    row["value_12m"] = part["value_12m"].sum(min_count=1)
+    return row
+
+
+def _spread(part: pd.DataFrame, *, target: str, trials: Sequence[Trial], chosen: Mapping[str, str]) -> float:
+    """Standard deviation, by chance, of a sum over customers: errors grow with the size of what is expected, so they
+    are taken from the back-test's customers of the most similar expectation; without one from the bands.
+    """
+    if not trials:
+        return float(np.sqrt(np.square((part[f"{target}_high"] - part[f"{target}_low"]) / (2 * Z95)).sum()))
+    promised = np.concatenate([promised_of(trial, target, chosen[target]) for trial in trials])
+    came = np.concatenate([came_of(trial, target) for trial in trials])
+    order = np.argsort(promised, kind="stable")
+    blocks = [rows for rows in np.array_split(order, 20) if len(rows)]
+    squares = [np.square((came - promised)[rows]).mean() for rows in blocks]
+    at = [promised[rows].mean() for rows in blocks]
+    return float(np.sqrt(np.interp(part[f"{target}_mean"], at, squares).sum()))
+
+
+def _ranged(name: str, at: float, spread: float, season: float | None) -> dict[str, float]:
+    """The figure, its interval, and the part of the half-width squared that is season; a share stays within 0 and 1."""
+    if not np.isfinite(at):
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_season"), np.nan)
+    beyond = at * (season or 0.0)
+    half = Z95 * np.hypot(spread, beyond)
+    high = min(at + half, 1.0) if name == "active_share" else at + half
+    part = np.nan if season is None else beyond**2 / max(spread**2 + beyond**2, 1e-12)
+    return {name: at, f"{name}_low": max(at - half, 0.0), f"{name}_high": high, f"{name}_season": part}
