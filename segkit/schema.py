@@ -251,6 +251,73 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         },
         strict=True,
     ),
+    "predictions": pa.DataFrameSchema(
+        {
+            "customer_id": _text(unique=True),
+            "active_chance": _number(SHARE, nullable=True),
+            **_ranged("orders", NOT_NEGATIVE),
+            "orders_mean": _number(NOT_NEGATIVE, nullable=True),
+            "spend_mean": _number(NOT_NEGATIVE, nullable=True),
+            "spend_median": _number(NOT_NEGATIVE, nullable=True),
+            "spend_low": _number(NOT_NEGATIVE, nullable=True),
+            "spend_high": _number(NOT_NEGATIVE, nullable=True),
+            "move_chance": _number(SHARE, nullable=True),
+            "value_12m": _number(NOT_NEGATIVE, nullable=True),
+            "next_category": _text(nullable=True),
+            "next_category_chance": _number(SHARE, nullable=True),
+        },
+        strict=False,
+    ),
+    "predicted_segments": pa.DataFrameSchema(
+        {
+            "segment": _text(unique=True),
+            "customers": _whole(NOT_NEGATIVE),
+            **_ranged("active_share", SHARE),
+            **_ranged("move_share", SHARE),
+            **_ranged("orders", NOT_NEGATIVE),
+            **_ranged("spend", NOT_NEGATIVE),
+            "value_12m": _number(NOT_NEGATIVE, nullable=True),
+        },
+        strict=False,
+    ),
+    "prediction_backtest": pa.DataFrameSchema(
+        {
+            "target": _text(pa.Check.isin(["active", "orders", "spend"])),
+            "measure": _text(pa.Check.isin(["auc", "ece", "brier", "mae", "total", "coverage"])),
+            "forecaster": _text(),
+            "label": _text(),
+            "customers": _whole(NOT_NEGATIVE),
+            **{name: _number(nullable=True) for name in ("value", "low", "high")},
+            **_ranged("lead"),
+        },
+        strict=False,
+        unique=["target", "measure", "forecaster"],
+    ),
+    "drivers": pa.DataFrameSchema(
+        {
+            "segment": _text(),
+            "feature": _text(),
+            "words": _text(),
+            "customers": _whole(NOT_NEGATIVE),
+            "lost_above": _number(SHARE),
+            "lost_below": _number(SHARE),
+            **_ranged("effect"),
+        },
+        strict=True,
+    ),
+    "offers": pa.DataFrameSchema(
+        {
+            "segment": _text(SEGMENT_ID),
+            "kind": _text(pa.Check.isin(["cross-sell", "up-sell"])),
+            "term": _text(),
+            "asked": _whole(NOT_NEGATIVE),
+            **_ranged("share", SHARE),
+            "others": _number(SHARE, nullable=True),
+            "reach": _whole(NOT_NEGATIVE),
+        },
+        strict=True,
+        unique=["segment", "kind", "term"],
+    ),
 }
 
 

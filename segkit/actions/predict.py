@@ -39,6 +39,7 @@ PEOPLE = [
 CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "next_category_3", "new_category")
               for part in ("", "_chance")]  # fmt: skip
 SUMS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
+SUMS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves were seen once
 CALIBRATION = ["target", "group", "customers", "promised", "came", "low", "high"]
 MEDIAN = {"spend": "spend_median"}  # of the table of customers, beside spend_mean
 

@@ -29,9 +29,9 @@ def segment_sums(
 
     Takes  predictions: by customer_id; segment of each; trials: of the back-test, or none; model: places customers of
            earlier dates
-    Gives  segment (and "all"), customers; active_share, orders, spend (sums) and value_12m (null where not known); each
-           with _low, _high (95 %) and _season, the part of the variance that season is (null without a back-test); of
-           value_12m no interval: a year ahead cannot be tested
+    Gives  segment (and "all"), customers; active_share, move_share, orders, spend (sums) and value_12m (null where not
+           known); each with _low, _high (95 %) and _season, the part of the variance that season is (null without a
+           back-test). Of moves the interval is chance only, of value_12m there is none: a year cannot be tested
     """
     groups = {TOTAL: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
     missed = season_errors(trials, chosen=chosen, model=model)
@@ -87,6 +87,8 @@ def _sums(
         expected = part[f"{target}_mean"].sum(min_count=1)
         spread = _spread(part, target=target, trials=trials, chosen=chosen)
         row |= _ranged(target, expected, spread, missed.get(target))
+    moves = part["move_chance"]
+    row |= _ranged("move_share", moves.mean(), np.sqrt((moves * (1 - moves)).sum()) / len(part), None)
     row["value_12m"] = part["value_12m"].sum(min_count=1)
     return row
 
@@ -112,6 +114,6 @@ def _ranged(name: str, at: float, spread: float, season: float | None) -> dict[s
         return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_season"), np.nan)
     beyond = at * (season or 0.0)
     half = Z95 * np.hypot(spread, beyond)
-    high = min(at + half, 1.0) if name == "active_share" else at + half
+    high = min(at + half, 1.0) if name.endswith("share") else at + half
     part = np.nan if season is None else beyond**2 / max(spread**2 + beyond**2, 1e-12)
     return {name: at, f"{name}_low": max(at - half, 0.0), f"{name}_high": high, f"{name}_season": part}

@@ -51,6 +51,10 @@ MAKERS = {  # table -> the notebook that writes it
         ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves"),
         "03_segments",
     ),
+    **dict.fromkeys(
+        ("predictions", "predicted_segments", "prediction_backtest", "calibration", "drivers", "offers"),
+        "05_predict",
+    ),
     **dict.fromkeys(("baseline", "key_results", "pilots", "association", "experiment"), "06_measure"),
     **dict.fromkeys(("personas", "facts", "rules", "points", "copy", "sides", "topics", "gaps"), "04_personas"),
 }

@@ -1,0 +1,208 @@
+"""What the page of the forecast says: sentences and tables, computed from the forecast."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segkit.actions.personas import tidy
+from segkit.actions.predict import Prediction
+from segkit.actions.predict_backtest import DECISIVE
+from segkit.actions.predict_segments import TOTAL
+from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
+
+TARGETS = {"active": "who comes", "orders": "orders", "spend": "spend"}
+AGAINST = {"ahead": "ahead of", "level": "level with", "behind": "behind", "cannot tell": "not compared with"}
+RICHEST = 0.1  # of customers, by value
+NEW_TOLD = 10  # categories
+OFFERS_TOLD = {"cross-sell": 2, "up-sell": 1}
+
+
+def headline(found: Prediction, *, horizon_days: int) -> str:
+    """What is expected of everyone, in a sentence."""
+    whole = _whole(found)
+    if is_missing(whole["active_share"]):
+        return found.reasons[0]
+    come = f"{_ranged(whole, 'active_share', share)} of {count(whole['customers'])} customers"
+    told = f"In the next {horizon_days} days, {come}"
+    if is_missing(whole["spend"]):
+        return f"{told} are expected to do something, if nothing is done."
+    return f"{told} are expected to come, and to spend {_ranged(whole, 'spend', number)}, if nothing is done."
+
+
+def tiles(found: Prediction, *, horizon_days: int) -> list[tuple[str, str, str]]:
+    """Who is expected back, orders, spend, and a year ahead."""
+    whole, ahead = _whole(found), f"next {horizon_days} days"
+    if is_missing(whole["active_share"]):
+        return [("Customers", count(whole["customers"]), "nothing is foretold of them")]
+    lost = [(1 - whole[f"active_share{p}"]) * whole["customers"] for p in ("", "_high", "_low")]
+    made = [
+        ("Not coming", count(lost[0]), f"{count(lost[1])} to {count(lost[2])} of {count(whole['customers'])}, {ahead}")
+    ]
+    for name, label in (("orders", "Orders"), ("spend", "Spend")):
+        if not is_missing(whole[name]):
+            note = f"{number(whole[f'{name}_low'])} to {number(whole[f'{name}_high'])}, {ahead}"
+            made.append((label, number(whole[name]), note))
+    if not is_missing(whole["value_12m"]):
+        made.append(
+            ("Spend in 12 months", number(whole["value_12m"]), "an extrapolation: no range, as it is not tested")
+        )
+    return made
+
+
+def trust(found: Prediction) -> list[str]:
+    """How the forecast did in the back-test, against its rivals, and how far the base rate moved."""
+    told = []
+    for target, name in found.chosen.items():
+        own = found.backtest[found.backtest["target"] == target]
+        if len(own):
+            told.append(_against(own, target=target, said_by=name))
+    return [*told, *_drift(found.figures), *found.reasons]
+
+
+def segments_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
+    """A row for everyone and for each segment, with ranges as text, the largest spend first."""
+    table = _named(found.segments, segments)
+    order = table["spend"].fillna(table["customers"]).where(table["segment"] != TOTAL, np.inf)
+    table = table.loc[order.sort_values(ascending=False, kind="stable").index]
+    forms = {"active_share": share, "orders": number, "spend": number, "move_share": share}
+    shown = {n: [_ranged(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()}
+    return table[["segment", "name", "customers", "value_12m"]].assign(**shown)
+
+
+def segments_drawn(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
+    """The same for the picture: spend of each customer, and what it was in the last horizon."""
+    table = _named(found.segments, segments).query("segment != @TOTAL")
+    each = {f"spend_each{p}": table[f"spend{p}"] / table["customers"] for p in ("", "_low", "_high")}
+    table = table.assign(**each, spend_now=table["segment"].map(segments.set_index("segment")["spend_now"]))
+    return table.sort_values(["spend_each", "active_share", "segment"], ascending=[False, False, True])
+
+
+def backtest_shown(found: Prediction) -> pd.DataFrame:
+    """A row for each target and forecaster: how it told people apart, how far off it was, and how we did against it."""
+    rows = []
+    for (target, _), part in found.backtest.groupby(["target", "forecaster"], sort=False):
+        by, first = part.set_index("measure"), part.iloc[0]
+        decisive = by.loc[DECISIVE[target]]
+        shown = {m: _scored(by, m, form) for m, form in (("auc", score), ("ece", share), ("mae", number))}
+        shown |= {"total": _scored(by, "total", share), "coverage": _scored(by, "coverage", share)}
+        said = "chosen" if first["chosen"] else ""
+        rows.append(
+            {"target": TARGETS[target], "label": first["label"], **shown, "verdict": decisive["verdict"], "said": said}
+        )
+    columns = ["target", "label", "auc", "ece", "mae", "total", "coverage", "verdict", "said"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def drivers_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
+    """What goes with not coming back, with names."""
+    table = _named(found.drivers, segments)
+    effects = [interval(r.effect, r.effect_low, r.effect_high, form=share) for r in table.itertuples()]
+    table = table.assign(difference=effects, everyone=table["segment"] != TOTAL)
+    return table.sort_values(["everyone", "segment"], kind="stable")
+
+
+def offers_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
+    """A row for each segment: what its members took next, surest first."""
+    rows = []
+    for name, part in found.offers.groupby("segment"):
+        row: dict[str, Any] = {"segment": name}
+        for kind, most in OFFERS_TOLD.items():
+            own = part[part["kind"] == kind].head(most)
+            row[kind.replace("-", "_")] = "; ".join(_offer(r) for r in own.to_dict("records")) or NOTHING
+        rows.append(row)
+    return _named(pd.DataFrame(rows, columns=["segment", "cross_sell", "up_sell"]), segments)
+
+
+def categories_shown(found: Prediction) -> pd.DataFrame:
+    """The likeliest category that customers have not bought yet: of how many, and how likely."""
+    known = found.customers.dropna(subset=["new_category"])
+    table = known.groupby("new_category")["new_category_chance"].agg(["size", "mean", "min", "max"]).reset_index()
+    table = table.sort_values(["size", "new_category"], ascending=[False, True]).head(NEW_TOLD)
+    words = [f"{share(r['mean'])} (from {share(r['min'])} to {share(r['max'])})" for r in table.to_dict("records")]
+    return table.assign(category=table["new_category"].map(tidy), chance=words)
+
+
+def value_said(found: Prediction) -> list[str]:
+    """How a year ahead is spread over customers, and what the figure is not."""
+    value = found.customers["value_12m"].dropna().sort_values(ascending=False)
+    if value.empty or value.sum() <= 0:
+        return ["A year ahead is not told: there is no spend to foretell."]
+    top = value.head(max(int(len(value) * RICHEST), 1)).sum() / value.sum()
+    return [
+        f"The tenth of customers expected to spend most in 12 months holds {share(top)} of it; half of all customers "
+        f"are expected to spend less than {number(value.median())} each.",
+        "It is the horizon's spend, as many times over as BG/NBD expects each customer to go on, which thins out as "
+        "some drop away. A year ahead cannot be tested on this history, so no range is given: use it to rank, not to "
+        "budget.",
+    ]
+
+
+def hits_said(found: Prediction) -> list[str]:
+    """How often next categories were right in the back-test."""
+    told = []
+    for name, words in (("next", "likeliest category"), ("new", "likeliest new category")):
+        ours, theirs = (found.figures.get(f"predict.{name}_category_hits{p}") for p in ("", ".rival"))
+        if ours is not None:
+            other = "what they had bought most of" if name == "next" else "the new one that most others had"
+            told.append(
+                f"In the back-test {share(ours)} of those who came bought their {words}; {other}: {share(theirs)}."
+            )
+    return told
+
+
+def _against(own: pd.DataFrame, *, target: str, said_by: str) -> str:
+    """One sentence: how good, and against whom ahead, level or behind."""
+    by = own[own["forecaster"] == said_by].set_index("measure")
+    value, label = by["value"], by["label"].iloc[0]
+    if target == "active":
+        pairs = f"tells apart {share(value['auc'])} of pairs (half is chance)"
+        good = f"{pairs}, and its chances are off by {share(value['ece'])}"
+    else:
+        good = f"misses a customer by {number(value['mae'])} on average; {share(value['coverage'])} lay in their range"
+    errors = own[(own["measure"] == DECISIVE[target]) & (own["forecaster"] != "model")]
+    against = ", ".join(f"{AGAINST[row.verdict]} {row.label}" for row in errors.itertuples())
+    replaced = "" if said_by == "model" else f" {label} says it here, as the forecast did not beat it."
+    return f"For {TARGETS[target]}, {label} {good}. By its errors the forecast was {against}.{replaced}"
+
+
+def _drift(figures: Mapping[str, Any]) -> list[str]:
+    if "predict.drift.active" not in figures:
+        return []
+    before, after, low, high = (
+        figures[f"predict.drift.{n}"] for n in ("active_learnt", "active_came", "active.low", "active.high")
+    )
+    moved = "moved" if low > 0 or high < 0 else "did not surely move"
+    told = (
+        f"The base rate {moved}: {share(before)} came in the horizon that the back-test learnt from, {share(after)} in "
+        f"the one after it (difference {interval(after - before, low, high, form=share)})"
+    )
+    if "predict.drift.spend_came" in figures:
+        spends = [number(figures[f"predict.drift.spend_{n}"]) for n in ("learnt", "came")]
+        told += f"; spend of a customer went from {spends[0]} to {spends[1]}"
+    return [f"{told}. A season is not foreseen; ranges of segments hold one as large as in that step, either way."]
+
+
+def _offer(row: Mapping[str, Any]) -> str:
+    at = interval(row["share"], row["share_low"], row["share_high"], form=share)
+    return f"{tidy(row['term'])} {at}, elsewhere {share(row['others'])} ({count(row['reach'])} could be asked)"
+
+
+def _scored(by: pd.DataFrame, measure: str, form: Any) -> str:
+    return interval(*by.loc[measure, ["value", "low", "high"]], form=form) if measure in by.index else NOTHING
+
+
+def _ranged(row: Mapping[str, Any], name: str, form: Any) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
+
+
+def _named(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
+    names = segments.set_index("segment")["name"]
+    return table.assign(
+        name=table["segment"].map(names).fillna("Everyone").where(table["segment"] != TOTAL, "Everyone")
+    )
+
+
+def _whole(found: Prediction) -> dict[str, Any]:
+    return found.segments[found.segments["segment"] == TOTAL].iloc[0].to_dict()
