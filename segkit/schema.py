@@ -254,17 +254,13 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "predictions": pa.DataFrameSchema(
         {
             "customer_id": _text(unique=True),
-            "active_chance": _number(SHARE, nullable=True),
+            **{
+                name: _number(SHARE, nullable=True) for name in ("active_chance", "move_chance", "next_category_chance")
+            },
             **_ranged("orders", NOT_NEGATIVE),
-            "orders_mean": _number(NOT_NEGATIVE, nullable=True),
-            "spend_mean": _number(NOT_NEGATIVE, nullable=True),
-            "spend_median": _number(NOT_NEGATIVE, nullable=True),
-            "spend_low": _number(NOT_NEGATIVE, nullable=True),
-            "spend_high": _number(NOT_NEGATIVE, nullable=True),
-            "move_chance": _number(SHARE, nullable=True),
+            **{f"spend_{of}": _number(NOT_NEGATIVE, nullable=True) for of in ("mean", "median", "low", "high")},
             "value_12m": _number(NOT_NEGATIVE, nullable=True),
             "next_category": _text(nullable=True),
-            "next_category_chance": _number(SHARE, nullable=True),
         },
         strict=False,
     ),
@@ -276,7 +272,6 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             **_ranged("move_share", SHARE),
             **_ranged("orders", NOT_NEGATIVE),
             **_ranged("spend", NOT_NEGATIVE),
-            "value_12m": _number(NOT_NEGATIVE, nullable=True),
         },
         strict=False,
     ),
@@ -285,8 +280,6 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "target": _text(pa.Check.isin(["active", "orders", "spend"])),
             "measure": _text(pa.Check.isin(["auc", "ece", "brier", "mae", "total", "coverage"])),
             "forecaster": _text(),
-            "label": _text(),
-            "customers": _whole(NOT_NEGATIVE),
             **{name: _number(nullable=True) for name in ("value", "low", "high")},
             **_ranged("lead"),
         },
@@ -294,28 +287,14 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         unique=["target", "measure", "forecaster"],
     ),
     "drivers": pa.DataFrameSchema(
-        {
-            "segment": _text(),
-            "feature": _text(),
-            "words": _text(),
-            "customers": _whole(NOT_NEGATIVE),
-            "lost_above": _number(SHARE),
-            "lost_below": _number(SHARE),
-            **_ranged("effect"),
-        },
-        strict=True,
+        {"segment": _text(), "feature": _text(), "lost_above": _number(SHARE), "lost_below": _number(SHARE)}
+        | _ranged("effect"),
+        strict=False,
     ),
     "offers": pa.DataFrameSchema(
-        {
-            "segment": _text(SEGMENT_ID),
-            "kind": _text(pa.Check.isin(["cross-sell", "up-sell"])),
-            "term": _text(),
-            "asked": _whole(NOT_NEGATIVE),
-            **_ranged("share", SHARE),
-            "others": _number(SHARE, nullable=True),
-            "reach": _whole(NOT_NEGATIVE),
-        },
-        strict=True,
+        {"segment": _text(SEGMENT_ID), "kind": _text(pa.Check.isin(["cross-sell", "up-sell"])), "term": _text()}
+        | _ranged("share", SHARE),
+        strict=False,
         unique=["segment", "kind", "term"],
     ),
 }

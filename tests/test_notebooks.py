@@ -41,6 +41,7 @@ MAIN_TABLE = {
     "02_embed": "anticipation",
     "03_segments": "assignments",
     "04_personas": "personas",
+    "05_predict": "predictions",
     "06_measure": "baseline",
 }
 

@@ -94,8 +94,10 @@ def predict(
     known, lesson = known_at(days, now, **span), lessons[0]
     trials = trials_of(lessons, seed=seed)
     scores = leads_shown(score_trials(trials, seed=seed)) if trials else _no_scores()
-    who = chosen(scores) if trials else dict.fromkeys(["active", *lesson.amounts], "model")
     forecasts = forecasts_of(lesson, known, seed=seed)
+    won = chosen(scores) if trials else {}
+    who = {target: won.get(target, "model") for target in ("active", *lesson.amounts)}
+    who = {target: name if name in forecasts else "model" for target, name in who.items()}
     stood = place(model, lesson.then.signals)["segment"]
     people = _amounts(forecasts, lesson, who=who)
     chance = forecasts[who["active"]].learnt["chance"].to_numpy()

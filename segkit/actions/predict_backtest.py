@@ -35,6 +35,20 @@ class Trial:
     def values(self, name: str) -> np.ndarray:
         return Lesson(self.known, self.came).values(name)
 
+    def outcome(self, target: str) -> np.ndarray:
+        """What each customer did: whether they came, or how much."""
+        return self.came.active.astype(float) if target == "active" else self.values(target)
+
+    def promised(self, target: str, name: str) -> np.ndarray:
+        """What a forecaster expected of each customer, as it adds up: the chance, or the mean."""
+        return self.told[name]["chance" if target == "active" else f"{target}_mean"].to_numpy()
+
+
+def testing(trials: Sequence[Trial], *, target: str, name: str) -> list[Trial]:
+    """The trials in which a forecaster said a target."""
+    column = "chance" if target == "active" else f"{target}_mean"
+    return [trial for trial in trials if column in trial.told.get(name, ())]
+
 
 def forecasts_of(lesson: Lesson, now: Known, *, seed: int = 7) -> dict[str, Told]:
     """The forecast and its rivals, learnt from one lesson and told of the same customers."""
@@ -114,9 +128,11 @@ def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.Dat
     """
     rows = []
     for target, name in chosen.items():
-        column = "chance" if target == "active" else f"{target}_mean"
-        said = np.concatenate([trial.told[name][column].to_numpy() for trial in trials])
-        came = np.concatenate([_came(trial, target) for trial in trials])
+        tested = testing(trials, target=target, name=name)
+        if not tested:
+            continue
+        said = np.concatenate([trial.promised(target, name) for trial in tested])
+        came = np.concatenate([trial.outcome(target) for trial in tested])
         for group, inside in enumerate(_bins(said)):
             part = came[inside]
             at = proportion(part.sum(), len(part)) if target == "active" else mean(pd.Series(part))
@@ -145,10 +161,6 @@ def drift_figures(trials: Sequence[Trial]) -> dict[str, float]:
 
 def _flat(name: str, at: tuple[float, float, float]) -> dict[str, float]:
     return dict(zip((name, f"{name}.low", f"{name}.high"), map(float, at), strict=True))
-
-
-def _came(trial: Trial, target: str) -> np.ndarray:
-    return trial.came.active.astype(float) if target == "active" else trial.values(target)
 
 
 def _measures(trials: Sequence[Trial]) -> dict[str, dict[str, object]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import gammaln, hyp2f1
+from scipy.special import expit, gammaln, hyp2f1
 
 from segkit.errors import InputError
 
@@ -76,8 +76,9 @@ def expected_orders(
 def alive(model: BgNbd, repeats: np.ndarray, last: np.ndarray, age: np.ndarray) -> np.ndarray:
     """Chance of not having dropped out yet; one for those who never came again, as the coin was not thrown."""
     x = np.maximum(repeats, 1)
-    odds = model.a / (model.b + x - 1) * ((model.alpha + age) / (model.alpha + last)) ** (model.r + repeats)
-    return np.where(repeats > 0, 1 / (1 + odds), 1.0)
+    odds = np.log(model.a / (model.b + x - 1))  # of having dropped out
+    odds = odds + (model.r + repeats) * np.log((model.alpha + age) / (model.alpha + last))
+    return np.where(repeats > 0, expit(-odds), 1.0)
 
 
 def active_chance(

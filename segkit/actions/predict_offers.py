@@ -69,8 +69,8 @@ def next_offers(
     Takes  lesson; segment: of its customers one horizon ago; now, segment_now: today's customers
     Gives  segment, kind (cross-sell, up-sell), term, asked (members one horizon ago who had not, or had, bought it),
            share of them who then bought it, or more of it a day than before, share_low, share_high (95 %, Wilson),
-           others (the same share elsewhere), reach (members today it could be offered to); the surest three of a kind
-           first, by the lower end of the interval
+           others (the same share elsewhere), reach (members today it could be offered to); of a kind at most three:
+           those surely taken more than elsewhere first, then by the lower end of the interval
     """
     then, came = lesson.then.signals, lesson.came
     if then.weights is None or came.weights is None:
@@ -149,4 +149,4 @@ def _surest(
     for i in np.flatnonzero((inside >= FEWEST) & (reach >= 1)):
         elsewhere = no[i] / outside[i] if outside[i] else np.nan
         rows.append((name, kind, terms[i], int(inside[i]), *proportion(yes[i], inside[i]), elsewhere, int(reach[i])))
-    return sorted(rows, key=lambda row: (-row[5], row[2]))[:TOLD]
+    return sorted(rows, key=lambda row: (not row[5] > row[7], -row[5], row[2]))[:TOLD]

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from segkit.actions.predict_backtest import Trial
+from segkit.actions.predict_backtest import Trial, testing
 from segkit.customers.profile import Z95
 from segkit.segments.place import SegmentModel, place
 
 FEWEST = 20  # customers of a segment, before its miss in a back-test tells of the season
+BLOCKS = 20  # of customers by what was promised, in each of which errors have one size beside it
 TOTAL = "all"  # the row of everyone
 
 
@@ -49,9 +50,9 @@ def season_errors(trials: Sequence[Trial], *, chosen: Mapping[str, str], model: 
     found = {}
     for target, name in chosen.items() if trials else ():
         squares, weights = [], []
-        for trial in trials:
+        for trial in testing(trials, target=target, name=name):
             placed = place(model, trial.known.signals)["segment"].to_numpy()
-            promised, came = promised_of(trial, target, name), came_of(trial, target)
+            promised, came = trial.promised(target, name), trial.outcome(target)
             for group in [*np.unique(placed), None]:
                 inside = placed == group if group is not None else np.ones(len(placed), dtype=bool)
                 if inside.sum() < FEWEST or promised[inside].sum() <= 0:
@@ -65,16 +66,6 @@ def season_errors(trials: Sequence[Trial], *, chosen: Mapping[str, str], model: 
     return found
 
 
-def promised_of(trial: Trial, target: str, name: str) -> np.ndarray:
-    """What a forecaster expected of each customer, as adds up: the chance, or the mean."""
-    return trial.told[name]["chance" if target == "active" else f"{target}_mean"].to_numpy()
-
-
-def came_of(trial: Trial, target: str) -> np.ndarray:
-    """What each customer did: whether they came, or how much."""
-    return trial.came.active.astype(float) if target == "active" else trial.values(target)
-
-
 def _sums(
     part: pd.DataFrame, missed: Mapping[str, float], trials: Sequence[Trial], chosen: Mapping[str, str]
 ) -> dict[str, float]:
@@ -83,7 +74,7 @@ def _sums(
     row |= _ranged(
         "active_share", chance.mean(), np.sqrt((chance * (1 - chance)).sum()) / len(part), missed.get("active")
     )
-    for target in ("orders", "spend"):
+    for target in (each for each in ("orders", "spend") if each in chosen):
         expected = part[f"{target}_mean"].sum(min_count=1)
         spread = _spread(part, target=target, trials=trials, chosen=chosen)
         row |= _ranged(target, expected, spread, missed.get(target))
@@ -97,15 +88,16 @@ def _spread(part: pd.DataFrame, *, target: str, trials: Sequence[Trial], chosen:
     """Standard deviation, by chance, of a sum over customers: errors grow with the size of what is expected, so they
     are taken from the back-test's customers of the most similar expectation; without one from the bands.
     """
+    trials = testing(trials, target=target, name=chosen[target])
     if not trials:
         return float(np.sqrt(np.square((part[f"{target}_high"] - part[f"{target}_low"]) / (2 * Z95)).sum()))
-    promised = np.concatenate([promised_of(trial, target, chosen[target]) for trial in trials])
-    came = np.concatenate([came_of(trial, target) for trial in trials])
-    order = np.argsort(promised, kind="stable")
-    blocks = [rows for rows in np.array_split(order, 20) if len(rows)]
-    squares = [np.square((came - promised)[rows]).mean() for rows in blocks]
-    at = [promised[rows].mean() for rows in blocks]
-    return float(np.sqrt(np.interp(part[f"{target}_mean"], at, squares).sum()))
+    promised = np.concatenate([trial.promised(target, chosen[target]) for trial in trials])
+    came = np.concatenate([trial.outcome(target) for trial in trials])
+    blocks = [rows for rows in np.array_split(np.argsort(promised, kind="stable"), BLOCKS) if promised[rows].any()]
+    at = np.array([promised[rows].mean() for rows in blocks])
+    off = np.array([np.sqrt(np.square((came - promised)[rows]).mean()) for rows in blocks]) / at
+    expected = part[f"{target}_mean"].to_numpy()
+    return float(np.sqrt(np.square(np.interp(expected, at, off) * expected).sum()))
 
 
 def _ranged(name: str, at: float, spread: float, season: float | None) -> dict[str, float]:

@@ -66,7 +66,9 @@ def overview_tiles(
     tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
     if segments["revenue"].notna().any():
         tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
-    if segments["spend_next"].notna().any():
+    if not is_missing(summary.get("predict.spend")):
+        tiles.append(_foretold(segments, summary=summary, horizon_days=horizon_days))
+    elif segments["spend_next"].notna().any():
         tiles.append(_expected(segments, horizon_days=horizon_days))
     elif "active rate" in known.index:
         tiles.append(("Active lately", share(known.loc["active rate", "value"]), "of all known, in the last horizon"))
@@ -172,6 +174,16 @@ def _expected(segments: pd.DataFrame, *, horizon_days: int | None) -> tuple[str,
     if segments["spend_now"].notna().all():
         note += f"; in the last {horizon_days or 'as many'} days it was {number((segments['spend_now'] * size).sum())}"
     return label, number(total), note
+
+
+def _foretold(segments: pd.DataFrame, *, summary: Mapping[str, Any], horizon_days: int | None) -> tuple[str, str, str]:
+    """Expected spend of all as the forecast has it, chance and season in its range."""
+    label = f"Expected, next {horizon_days} days" if horizon_days else "Expected next horizon"
+    note = f"{number(summary['predict.spend.low'])} to {number(summary['predict.spend.high'])}"
+    if segments["spend_now"].notna().all():
+        now = (segments["spend_now"] * segments["customers"]).sum()
+        note += f"; in the last {horizon_days or 'as many'} days it was {number(now)}"
+    return label, number(summary["predict.spend"]), note
 
 
 def _first(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:

@@ -109,8 +109,7 @@ def offers_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     for name, part in found.offers.groupby("segment"):
         row: dict[str, Any] = {"segment": name}
         for kind, most in OFFERS_TOLD.items():
-            own = part[part["kind"] == kind].head(most)
-            row[kind.replace("-", "_")] = "; ".join(_offer(r) for r in own.to_dict("records")) or NOTHING
+            row[kind.replace("-", "_")] = _told(part[part["kind"] == kind], most=most)
         rows.append(row)
     return _named(pd.DataFrame(rows, columns=["segment", "cross_sell", "up_sell"]), segments)
 
@@ -182,6 +181,16 @@ def _drift(figures: Mapping[str, Any]) -> list[str]:
         spends = [number(figures[f"predict.drift.spend_{n}"]) for n in ("learnt", "came")]
         told += f"; spend of a customer went from {spends[0]} to {spends[1]}"
     return [f"{told}. A season is not foreseen; ranges of segments hold one as large as in that step, either way."]
+
+
+def _told(offers: pd.DataFrame, *, most: int) -> str:
+    """The offers that members surely took more than others did; where there is none, the first with that said."""
+    if offers.empty:
+        return NOTHING
+    more = offers[offers["share_low"] > offers["others"]].head(most)
+    if len(more):
+        return "; ".join(_offer(row) for row in more.to_dict("records"))
+    return f"no more than elsewhere: {_offer(offers.iloc[0].to_dict())}"
 
 
 def _offer(row: Mapping[str, Any]) -> str:

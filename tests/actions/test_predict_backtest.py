@@ -1,0 +1,104 @@
+"""The back-test: scores as others compute them, rivals that win, and the base rate that moved."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from segkit.actions import predict_backtest
+from segkit.actions.predict_backtest import (
+    Trial,
+    _auc,
+    _ece,
+    calibration,
+    chosen,
+    drift_figures,
+    leads_shown,
+    score_trials,
+    trials_of,
+)
+from segkit.actions.predict_known import Known, Lesson
+from segkit.actions.predict_learn import Told
+from segkit.actions.predict_rivals import rivals_of
+from segkit.customers.outcomes import Outcomes
+from segkit.schema import check
+from tests.actions.predicting import lessons
+
+Plant = Callable[..., tuple]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forecast takes its time, and is tested elsewhere: here half of a rival stands for it."""
+
+    def stand_in(lesson: Lesson, now: Known, *, seed: int) -> dict[str, Told]:
+        found = rivals_of(lesson, now)
+        return {"model": Told(found["classic"].learnt * 0.9, found["classic"].now * 0.9), **found}
+
+    monkeypatch.setattr(predict_backtest, "forecasts_of", stand_in)
+
+
+@pytest.fixture
+def trials(planted_windows: Plant) -> list[Trial]:
+    return trials_of(lessons(planted_windows(300)[0]))
+
+
+def test_auc_is_that_of_everyone_with_ties_and_counts() -> None:
+    rng = np.random.default_rng(0)
+    said, came = rng.integers(0, 6, 80) / 6, rng.integers(0, 2, 80).astype(float)
+    counts = np.vstack([np.ones(80), rng.integers(0, 3, 80)])
+    told = _auc(said, came, counts)
+    assert told[0] == pytest.approx(roc_auc_score(came, said))
+    assert told[1] == pytest.approx(roc_auc_score(came, said, sample_weight=counts[1]))
+    assert np.isnan(_auc(said, np.ones(80), counts)).all(), "nobody to tell apart"
+
+
+def test_kept_promises_have_no_calibration_error() -> None:
+    came = np.array([1.0, 0.0] * 20)
+    assert _ece(came, came, np.ones((1, 40)))[0] == 0
+    assert _ece(np.full(40, 0.8), came, np.ones((1, 40)))[0] == pytest.approx(0.3)
+
+
+def test_every_target_and_forecaster_is_scored_and_the_table_fits_its_schema(trials: list[Trial]) -> None:
+    scores = leads_shown(score_trials(trials, draws=50))
+    check(scores, name="prediction_backtest")
+    assert set(scores["target"]) == {"active", "orders", "spend"}
+    assert set(scores["forecaster"]) == {"model", "last", "rfm", "classic"}
+    assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all()
+    assert scores.loc[scores["forecaster"] == "model", "lead"].isna().all()
+    pd.testing.assert_frame_equal(scores, leads_shown(score_trials(trials, draws=50)))
+
+
+def test_a_rival_that_is_not_beaten_says_the_target(trials: list[Trial]) -> None:
+    prophet = trials[0].told["last"].assign(spend=trials[0].values("spend"))
+    fixed = [replace(trials[0], told=trials[0].told | {"last": prophet})]
+    who = chosen(score_trials(fixed, draws=20))
+    assert who["spend"] == "last" and set(who) == {"active", "orders", "spend"}
+    level = [replace(trials[0], told={"model": prophet, "last": prophet})]
+    assert chosen(score_trials(level, draws=20))["spend"] == "last", "level is not beaten"
+
+
+def test_promises_are_compared_in_groups_that_are_everyone(trials: list[Trial]) -> None:
+    table = calibration(trials, chosen={"active": "model", "spend": "rfm"})
+    assert table.groupby("target")["customers"].sum().tolist() == [300, 300]
+    assert ((table["low"] <= table["came"]) & (table["came"] <= table["high"])).all()
+    assert table.groupby("target")["promised"].is_monotonic_increasing.all()
+
+
+def test_a_season_is_measured_and_none_is_not_found(planted_windows: Plant) -> None:
+    later, earlier = lessons(planted_windows(300)[0])
+    totals = later.came.totals.assign(active_days=0.0)
+    gone = replace(later, came=Outcomes(totals, later.came.weights, later.came.categories))
+    figures = drift_figures(trials_of([gone, earlier]))
+    assert figures["predict.drift.active_came"] == 0 and figures["predict.drift.active.high"] < 0
+    same = drift_figures(trials_of([earlier, earlier]))
+    assert same["predict.drift.active"] == 0 and drift_figures([]) == {}
+
+
+def test_one_lesson_is_no_back_test(planted_windows: Plant) -> None:
+    later, earlier = lessons(planted_windows(300)[0])
+    assert trials_of([later]) == [] and trials_of([]) == []
+    assert len(trials_of([later, earlier, earlier])) == 2

@@ -1,0 +1,125 @@
+"""Drivers, offers, next categories and moves: counted by hand where that is possible."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from segkit.actions.predict_known import Lesson
+from segkit.actions.predict_next import category_hits, learn_categories, move_chances, next_categories
+from segkit.actions.predict_offers import DRIVERS, OFFERS, churn_drivers, next_offers
+from segkit.customers.features import Signals
+from segkit.customers.outcomes import Outcomes
+from segkit.schema import check
+from tests.actions.predicting import known, lessons, two_segments
+
+Plant = Callable[..., tuple]
+WINDOWS = {"lookback_days": 182, "horizon_days": 91}
+
+
+def simple(*, before: np.ndarray, after: np.ndarray, names: tuple[str, ...]) -> Lesson:
+    """Customers who bought some categories before, and some after."""
+    index = pd.Index([f"c{i:03d}" for i in range(len(before))], name="customer_id")
+    columns = {name: np.arange(len(before)) % 7 + 1.0 for name in ("orders", "spend", "active_days", "recency_days")}
+    signals = Signals(pd.DataFrame(columns, index=index), sparse.csr_array(before.astype(float)), names)
+    active = after.any(axis=1).astype(float)
+    totals = pd.DataFrame({"orders": active, "spend": after.sum(axis=1), "active_days": active}, index=index)
+    return Lesson(known(signals), Outcomes(totals, sparse.csr_array(after.astype(float)), names))
+
+
+@pytest.fixture
+def shop() -> tuple[Lesson, pd.Series]:
+    """Sixty customers in two segments: tea is taken up by the first only; all buy more bread than before."""
+    before, after = np.zeros((60, 2)), np.zeros((60, 2))
+    before[:, 0], after[:, 0] = 1.0, 5.0
+    after[:24, 1] = 1.0
+    before[57:, 1] = 1.0
+    lesson = simple(before=before, after=after, names=("bread", "tea"))
+    lesson.then.signals.weights[59, 1] = 1.0
+    return lesson, pd.Series(["S01"] * 30 + ["S02"] * 30, index=lesson.then.index)
+
+
+def test_offers_are_shares_of_those_who_could_take_them(shop: tuple[Lesson, pd.Series]) -> None:
+    lesson, segment = shop
+    many = lesson.then.signals.weights.toarray()
+    many[30:50, 1] = 1.0
+    then = replace(lesson.then, signals=replace(lesson.then.signals, weights=sparse.csr_array(many)))
+    table = next_offers(
+        replace(lesson, then=then), segment, now=lesson.then.signals, segment_now=segment, **WINDOWS
+    ).set_index(["segment", "kind", "term"])
+    tea = table.loc[("S01", "cross-sell", "tea")]
+    assert (tea["asked"], tea["share"], tea["others"], tea["reach"]) == (30, 0.8, 0, 30)
+    assert tea["share_low"] < 0.8 < tea["share_high"]
+    assert table.loc[("S02", "up-sell", "bread"), "share"] == 1
+    assert ("S02", "cross-sell", "tea") not in table.index, "seven without it are too few to tell"
+    check(table.reset_index(), name="offers")
+
+
+def test_a_source_without_categories_has_no_offers(shop: tuple[Lesson, pd.Series]) -> None:
+    lesson, segment = shop
+    bare = replace(lesson.then.signals, weights=None, categories=())
+    none = replace(lesson, then=replace(lesson.then, signals=bare))
+    assert list(next_offers(none, segment, now=bare, segment_now=segment, **WINDOWS).columns) == OFFERS
+    assert learn_categories(none, chance=np.full(60, 0.5), segment=segment.to_numpy()) is None
+    told = next_categories(None, bare, chance=np.full(60, 0.5), segment=segment.to_numpy())
+    assert told.isna().all().all() and len(told) == 60
+
+
+def test_what_goes_with_churn_is_found_and_chance_is_not_told() -> None:
+    rng = np.random.default_rng(1)
+    lesson = simple(before=np.ones((400, 1)), after=np.ones((400, 1)), names=("bread",))
+    habit, noise = rng.random(400), rng.random((400, 3))
+    features = pd.DataFrame({"recency_days": habit, "orders": noise[:, 0], "spend": noise[:, 1]}, lesson.then.index)
+    days = (rng.random(400) < np.where(habit > 0.5, 0.5, 0.9)).astype(float)
+    totals = lesson.came.totals.assign(active_days=days)
+    told = replace(
+        lesson,
+        then=replace(lesson.then, signals=replace(lesson.then.signals, features=features)),
+        came=replace(lesson.came, totals=totals),
+    )
+    table = churn_drivers(told, pd.Series("S01", index=lesson.then.index))
+    check(table, name="drivers")
+    assert table["feature"].tolist() == ["recency_days"] * 2 and table["segment"].tolist() == ["S01", "all"]
+    assert (table["effect_low"] > 0).all()
+    assert (table["effect"] - (table["lost_above"] - table["lost_below"])).abs().max() < 1e-8
+
+
+def test_where_nobody_is_lost_there_are_no_drivers(shop: tuple[Lesson, pd.Series]) -> None:
+    table = churn_drivers(*shop)
+    assert table.empty and list(table.columns) == DRIVERS
+
+
+def test_next_categories_are_likely_and_new_ones_are_new(planted_windows: Plant) -> None:
+    windows, need = planted_windows(400)
+    lesson, _ = lessons(windows)
+    segment = np.where(need < 2, "S01", "S02")
+    model = learn_categories(lesson, chance=np.full(400, 0.8), segment=segment)
+    told = next_categories(model, windows.now, chance=np.full(400, 0.8), segment=segment)
+    chances = told.filter(like="_chance")
+    assert ((chances >= 0) & (chances <= 1) | chances.isna()).all().all()
+    assert (told["next_category_chance"] >= told["next_category_2_chance"]).all()
+    names = list(windows.now.categories)
+    bought = windows.now.weights.toarray() > 0
+    rows = told["new_category"].notna().to_numpy()
+    new = [names.index(name) for name in told["new_category"][rows]]
+    assert not bought[np.flatnonzero(rows), new].any()
+    own = told["next_category"].str.split().str[0].to_numpy()
+    assert (own == np.array(["bake", "grill", "clean", "dine"])[need]).mean() > 0.9, "their need is foretold"
+    hits = category_hits(model, lesson, chance=np.full(400, 0.8), segment=segment)
+    assert hits["predict.next_category_hits"] > 0.9
+
+
+def test_near_the_border_more_move(planted_windows: Plant) -> None:
+    windows, _ = planted_windows(400)
+    model, segment = two_segments(windows.now)
+    chance, figures = move_chances(model, windows.then, windows.now)
+    assert chance.between(0, 1).all() and 0 < figures["predict.moved_share"] < 1
+    assert chance.mean() == pytest.approx(figures["predict.moved_share"], abs=0.1)
+    assert 0.5 < figures["predict.moved_auc"] <= 1
+    still, figures = move_chances(model, windows.now, windows.now)
+    assert figures == {"predict.moved_share": 0.0} and (still == 0).all()
+    half = windows.now.rows(np.arange(200))
+    assert move_chances(model, windows.now, half)[1]["predict.moved_share"] >= 0.5, "who fell silent has moved"
