@@ -10,33 +10,16 @@ import pandas as pd
 import pandera.pandas as pa
 
 from segkit.errors import SchemaError
-
-SHARE = pa.Check.in_range(0, 1)
-NOT_NEGATIVE = pa.Check.ge(0)
-SEGMENT_ID = pa.Check.str_matches(r"^S\d{2,}$")
-
-
-def _text(*checks: pa.Check, nullable: bool = False, unique: bool = False) -> pa.Column:
-    return pa.Column(str, list(checks), nullable=nullable, unique=unique)
-
-
-def _number(*checks: pa.Check, nullable: bool = False) -> pa.Column:
-    return pa.Column(float, list(checks), nullable=nullable, coerce=True)
-
-
-def _whole(*checks: pa.Check) -> pa.Column:
-    return pa.Column("int64", list(checks), coerce=True)
-
-
-def _scores(*names: str) -> dict[str, pa.Column]:
-    return {f"{n}_{part}": _number(nullable=True) for n in names for part in ("r2", "low", "high")}
-
-
-def _ranged(name: str, *checks: pa.Check) -> dict[str, pa.Column]:
-    return {column: _number(*checks, nullable=True) for column in (name, f"{name}_low", f"{name}_high")}
-
+from segkit.schema_columns import NOT_NEGATIVE, SEGMENT_ID, SHARE
+from segkit.schema_columns import number as _number
+from segkit.schema_columns import ranged as _ranged
+from segkit.schema_columns import scores as _scores
+from segkit.schema_columns import text as _text
+from segkit.schema_columns import whole as _whole
+from segkit.schema_predict import FORECAST
 
 SCHEMAS: dict[str, pa.DataFrameSchema] = {
+    **FORECAST,
     "features": pa.DataFrameSchema({"customer_id": _text(unique=True)}, strict=False),
     "anticipation": pa.DataFrameSchema({"customer_id": _text(unique=True), "axis_1": _number()}, strict=False),
     "dormant": pa.DataFrameSchema(
@@ -250,52 +233,6 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
             "how": _text(),
         },
         strict=True,
-    ),
-    "predictions": pa.DataFrameSchema(
-        {
-            "customer_id": _text(unique=True),
-            **{
-                name: _number(SHARE, nullable=True) for name in ("active_chance", "move_chance", "next_category_chance")
-            },
-            **_ranged("orders", NOT_NEGATIVE),
-            **{f"spend_{of}": _number(NOT_NEGATIVE, nullable=True) for of in ("mean", "median", "low", "high")},
-            "value_12m": _number(NOT_NEGATIVE, nullable=True),
-            "next_category": _text(nullable=True),
-        },
-        strict=False,
-    ),
-    "predicted_segments": pa.DataFrameSchema(
-        {
-            "segment": _text(unique=True),
-            "customers": _whole(NOT_NEGATIVE),
-            **_ranged("active_share", SHARE),
-            **_ranged("move_share", SHARE),
-            **_ranged("orders", NOT_NEGATIVE),
-            **_ranged("spend", NOT_NEGATIVE),
-        },
-        strict=False,
-    ),
-    "prediction_backtest": pa.DataFrameSchema(
-        {
-            "target": _text(pa.Check.isin(["active", "orders", "spend"])),
-            "measure": _text(pa.Check.isin(["auc", "ece", "brier", "mae", "total", "coverage"])),
-            "forecaster": _text(),
-            **{name: _number(nullable=True) for name in ("value", "low", "high")},
-            **_ranged("lead"),
-        },
-        strict=False,
-        unique=["target", "measure", "forecaster"],
-    ),
-    "drivers": pa.DataFrameSchema(
-        {"segment": _text(), "feature": _text(), "lost_above": _number(SHARE), "lost_below": _number(SHARE)}
-        | _ranged("effect"),
-        strict=False,
-    ),
-    "offers": pa.DataFrameSchema(
-        {"segment": _text(SEGMENT_ID), "kind": _text(pa.Check.isin(["cross-sell", "up-sell"])), "term": _text()}
-        | _ranged("share", SHARE),
-        strict=False,
-        unique=["segment", "kind", "term"],
     ),
 }
 

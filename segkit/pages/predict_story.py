@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segkit.actions.personas import tidy
+from segkit.actions.labels import tidy
 from segkit.actions.predict import Prediction
 from segkit.actions.predict_backtest import DECISIVE
 from segkit.actions.predict_segments import TOTAL
