@@ -48,7 +48,7 @@ MAKERS = {  # table -> the notebook that writes it
         "02_embed",
     ),
     **dict.fromkeys(
-        ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves"),
+        ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves", "bags"),
         "03_segments",
     ),
     **dict.fromkeys(

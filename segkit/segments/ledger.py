@@ -106,7 +106,7 @@ def carry_over(
     """
     standing = standing_segments(old, now)
     shared = pd.crosstab(standing.to_numpy(), fit.number)
-    ids, matched = _lasting_ids(shared, count=len(fit.model.segments), used=used)
+    ids, matched = lasting_ids(shared, count=len(fit.model.segments), used=used)
     model = replace(fit.model, segments=tuple(ids))
     events = _events(shared, ids=ids, matched=matched, as_of=as_of)
     return replace(fit, model=model), standing, events
@@ -164,7 +164,7 @@ def lasting_names(names: Mapping[str, str], old: Mapping[str, str]) -> dict[str,
     return {s: f"{n} {s}" if s not in old and n in taken else n for s, n in kept.items()}
 
 
-def _lasting_ids(shared: pd.DataFrame, *, count: int, used: int) -> tuple[list[str], dict[int, str]]:
+def lasting_ids(shared: pd.DataFrame, *, count: int, used: int) -> tuple[list[str], dict[int, str]]:
     """Ids for the new segments: the best one-to-one match by Jaccard overlap, else a fresh number."""
     table = shared.reindex(columns=range(count), fill_value=0).to_numpy()
     overlap = table / (table.sum(axis=1)[:, None] + table.sum(axis=0)[None, :] - table)

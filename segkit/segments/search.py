@@ -20,7 +20,7 @@ from segkit.segments.judge import Truth, adjusted_r2, forward_truth
 from segkit.segments.place import nearest
 
 PRIVACY_FLOOR = 20  # customers
-NOISE = 0.02  # of the score: what is within it of the best is as good (benchmarks/README)
+NOISE = 0.02  # of the score: two cuts differ by as much from subsample to subsample (benchmarks/README)
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,9 @@ def _between_bags(trial: _Trial, cuts: list[Cut]) -> dict[tuple[str, int], float
 def _best(frontier: pd.DataFrame, fits: pd.Series, *, prefer: tuple[str, int] | None) -> int:
     """The row with the highest score; the preferred cut where it is within noise of that."""
     allowed = frontier["score"].where(fits, -1.0)
-    best = int(allowed.idxmax())
-    if prefer is None:
-        return best
-    same = (frontier["family"] == prefer[0]) & (frontier["segments"] == prefer[1]) & (allowed >= allowed[best] - NOISE)
-    return int(same.idxmax()) if same.any() else best
+    good = frontier[allowed >= allowed.max() - NOISE]
+    same = [shape == prefer for shape in zip(good["family"], good["segments"], strict=True)]
+    return int(good.index[same.index(True)] if any(same) else allowed.idxmax())
 
 
 def _unmet(frontier: pd.DataFrame, *, budget: Budget, floor: float, customers: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 from segkit.data.store import Run, open_run
 from segkit.errors import InputError, RunError
 from segkit.segments.fit import Fit, Windows, fit_segments
-from segkit.segments.ledger import _events, _lasting_ids, carry_over, customer_moves, highest_id, lasting, lasting_names
+from segkit.segments.ledger import _events, lasting_ids, carry_over, customer_moves, highest_id, lasting, lasting_names
 from segkit.segments.overrides import Overrides, apply_overrides, read_overrides
 from segkit.segments.place import model_arrays, place_points
 from segkit.segments.search import Budget
@@ -31,13 +31,13 @@ def _shared(rows: dict[str, list[int]]) -> pd.DataFrame:
 
 
 def test_a_segment_that_goes_on_keeps_its_id_and_a_new_one_gets_a_number_never_used() -> None:
-    ids, matched = _lasting_ids(_shared({"S01": [90, 5, 5], "S04": [2, 2, 96]}), count=3, used=9)
+    ids, matched = lasting_ids(_shared({"S01": [90, 5, 5], "S04": [2, 2, 96]}), count=3, used=9)
     assert ids == ["S01", "S10", "S04"] and matched == {0: "S01", 2: "S04"}
 
 
 def test_same_split_merged_and_died_are_told_apart() -> None:
     shared = _shared({"S01": [60, 40, 0], "S02": [0, 0, 50], "S03": [0, 0, 45], "S04": [4, 3, 3]})
-    ids, matched = _lasting_ids(shared, count=3, used=4)
+    ids, matched = lasting_ids(shared, count=3, used=4)
     events = _events(shared, ids=ids, matched=matched, as_of="2018-01-01").set_index("segment")
     assert events["event"].to_dict() == {"S01": "same", "S05": "split", "S02": "same", "S03": "merged", "S04": "died"}
     assert events.loc["S05", "other"] == "S01" and events.loc["S03", "other"] == "S02"

@@ -1,0 +1,57 @@
+"""Who keeps their segment from month to month on Complete Journey: under the first model as it stands, and after refits.
+
+usage: python benchmarks/months.py [--months 4] [--free]
+--free: each refit chooses its family and number of segments anew, rather than keeping them where that is as good.
+"""
+
+import argparse
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from segments import load
+
+from segkit.segments.fit import fit_segments
+from segkit.segments.ledger import carry_over, standing_segments
+from segkit.segments.past import windows_at
+from segkit.segments.search import Budget
+
+MONTHS = (date(2017, 10, 1), date(2017, 11, 1), date(2017, 12, 1), date(2018, 1, 1))
+SPAN = {"lookback_days": 182, "horizon_days": 91}
+
+
+def kept(before: pd.Series, after: pd.Series) -> str:
+    """Share of those there at both dates whose segment is the same."""
+    both = before.index.intersection(after.index)
+    return f"{(before[both] == after[both]).mean():.3f} of {len(both):,}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--months", type=int, default=len(MONTHS))
+    parser.add_argument("--free", action="store_true")
+    given = parser.parse_args()
+    days, opened, _ = load("complete_journey", None)
+    first, model, before, used, shape = None, None, None, 0, None
+    print("| as of | segments | under the first model, since then | under the last model | after the refit | ids kept |")
+    print("|---|---|---|---|---|---|")
+    for day in MONTHS[: given.months]:
+        windows = windows_at(days, as_of=day, kinds=opened.kinds, **SPAN)
+        fit = fit_segments(windows, budget=Budget(prefer=None if given.free else shape))
+        told = [""] * 4
+        if model is not None:
+            since = kept(first[1], standing_segments(first[0], windows.now))
+            old = set(model.segments)
+            fit, standing, _ = carry_over(fit, now=windows.now, old=model, used=used, as_of=day.isoformat())
+            now = pd.Series(np.array(fit.model.segments)[fit.number], index=fit.axes.index)
+            ids = f"{len(old & set(fit.model.segments))} of {len(old)}"
+            told = [since, kept(before, standing), kept(before, now), ids]
+        model, shape = fit.model, fit.cut.shape
+        used = max(used, *(int(s[1:]) for s in model.segments))
+        before = pd.Series(np.array(model.segments)[fit.number], index=fit.axes.index)
+        first = first or (model, before)
+        print(f"| {day} | {shape[1]} {shape[0]} | {' | '.join(told)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
