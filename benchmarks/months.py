@@ -1,4 +1,4 @@
-"""Who keeps their segment from month to month on Complete Journey: under the first model as it stands, and after refits.
+"""Who keeps their segment from month to month on Complete Journey: under a model as it stands, and after refits.
 
 usage: python benchmarks/months.py [--months 4] [--free]
 --free: each refit chooses its family and number of segments anew, rather than keeping them where that is as good.
@@ -33,7 +33,9 @@ def main() -> None:
     given = parser.parse_args()
     days, opened, _ = load("complete_journey", None)
     first, model, before, used, shape = None, None, None, 0, None
-    print("| as of | segments | under the first model, since then | under the last model | after the refit | ids kept |")
+    print(
+        "| as of | segments | under the first model, since then | under the last model | after the refit | ids kept |"
+    )
     print("|---|---|---|---|---|---|")
     for day in MONTHS[: given.months]:
         windows = windows_at(days, as_of=day, kinds=opened.kinds, **SPAN)

@@ -16,11 +16,13 @@ from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import learn_basis, mix_shares, tastes
 from segkit.customers.terms import most_common, term_weights
+from segkit.errors import SchemaError
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
 AXES_FEWEST, AXES_MOST = 3, 16
 FAINT = 0.4  # an axis with less variance than this, where the first axis of the mix alone has one, is left out
 VALUE_WEIGHT = 1.7  # of how much and how often against of what; larger buys spend, costs mix (benchmarks/README)
+LOWEST, FAR = 0.01, 2.5  # the lowest hundredth counts as at most so many standard deviations below the middle
 FEWEST_BUYERS = 80  # customers; fewer teach nothing about tastes
 MIX_TERMS = 200  # categories or words whose share is foreseen
 CLIP = 5.0  # standard deviations; one giant customer must not bend the map
@@ -140,8 +142,18 @@ def anticipate(space: Space, signals: Signals) -> Anticipation:
     Takes  space; signals with every feature of the space (columns beyond them are ignored), any date
     Gives  Anticipation, indexed as the features: coordinates (no unit), expected log amounts, expected square-root
            shares
+
+    Raises
+    ------
+    SchemaError : a feature of the space is missing, or not a number
     """
-    features = signals.features[list(space.features)]
+    missing = sorted(set(space.features) - set(signals.features.columns))
+    if missing:
+        raise SchemaError(
+            f"features: there is no {missing[:5]} ({len(missing)} missing), which the model was made of. "
+            f"Give signals of the same source."
+        )
+    features = _of_space(signals.features[list(space.features)])
     behaviour = _z_scores(features, mean=space.mean, scale=space.scale)
     logs, shares = tastes(signals, terms=space.terms, words=space.words)
     expected = behaviour @ space.behaviour_outcomes + logs @ space.log_outcomes + shares @ space.share_outcomes
@@ -194,9 +206,13 @@ def _by_part(value_map: np.ndarray, mix_map: np.ndarray, *, sizes: list[int]) ->
 
 
 def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -> np.ndarray:
-    """Values are standardised and share one weight; the mix is divided by its first singular value."""
+    """Values are standardised and share one weight; the mix is divided by its first singular value. Where the lapsed
+    stand far below all others, the distance to them is the measure: else it would outweigh all tastes.
+    """
     spread = expected.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
+    below = np.median(expected, axis=0) - np.quantile(expected, LOWEST, axis=0)
+    spread = np.maximum(spread, below / FAR)
     mix = expected[:, n_values:] - expected[:, n_values:].mean(axis=0)
     first = np.linalg.norm(mix, ord=2) / np.sqrt(len(mix)) if mix.shape[1] else 1.0
     value_part = value_weight / np.sqrt(n_values) / spread[:n_values]
@@ -215,8 +231,17 @@ def _principal(points: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray
 
 
 def _of_space(features: pd.DataFrame) -> pd.DataFrame:
-    """The features the space is made of; the others describe."""
-    return features[[name for name in features.columns if is_in_space(name)]]
+    """The features the space is made of, all of them numbers; the others describe."""
+    kept = features[[name for name in features.columns if is_in_space(name)]]
+    finite = np.isfinite(kept.to_numpy(dtype=float))
+    if not finite.all():
+        bad = sorted(kept.columns[~finite.all(axis=0)])
+        rows = int((~finite).any(axis=1).sum())
+        raise SchemaError(
+            f"features: values that are missing or not finite in {bad} ({rows:,} of {len(kept):,} rows). "
+            f"Check the amounts and quantities of the source."
+        )
+    return kept
 
 
 def _moments(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

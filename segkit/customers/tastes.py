@@ -72,6 +72,7 @@ def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str])
 def _directions(values: sparse.csr_array, *, weights: np.ndarray, seed: int) -> np.ndarray:
     kept = min(COMPONENTS, values.shape[1] - 1)
     weighted = sparse.csr_matrix(values.multiply(weights))
-    components = TruncatedSVD(kept, random_state=seed).fit(weighted).components_.T * weights[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):  # customers all alike have no variance to be explained
+        components = TruncatedSVD(kept, random_state=seed).fit(weighted).components_.T * weights[:, None]
     spread = (values @ components).std(axis=0).max()
     return components * (SPREAD / spread if spread > 0 else 1.0)

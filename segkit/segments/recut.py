@@ -1,7 +1,7 @@
 """Recut: another budget on a finished run, without fitting anything again.
 
-A run keeps in which cluster of which bag each customer was (`bags`), where everyone stands (`anticipation`), and what was
-known and came one horizon ago. That is all the search needs, so an analyst in JupyterLab can ask for fewer or more
+A run keeps in which cluster of which bag each customer was (`bags`), where everyone stands (`anticipation`), and what
+was known and came one horizon ago. That is all the search needs, so an analyst in JupyterLab can ask for fewer or more
 segments and has them at once. Nothing is written: to keep a cut, run again with its budget.
 """
 
@@ -24,8 +24,8 @@ from segkit.segments.search import Budget, search
 
 @dataclass(frozen=True)
 class Recut:
-    """`segments`: segment, macro_segment, customers, customer_share; `assignments`: segment by customer_id, with `before`
-    (in the run); `frontier`: what the cut was chosen from.
+    """`segments`: segment, macro_segment, customers, customer_share; `assignments`: segment by customer_id, and
+    `before`, that of the run; `frontier`: what the cut was chosen from.
     """
 
     segments: pd.DataFrame

@@ -11,9 +11,19 @@ import pytest
 from segkit.data.store import Run, open_run
 from segkit.errors import InputError, RunError
 from segkit.segments.fit import Fit, Windows, fit_segments
-from segkit.segments.ledger import _events, lasting_ids, carry_over, customer_moves, highest_id, lasting, lasting_names
+from segkit.segments.ledger import (
+    _events,
+    carry_over,
+    customer_moves,
+    highest_id,
+    lasting,
+    lasting_ids,
+    lasting_names,
+    previous_run,
+    standing_segments,
+)
 from segkit.segments.overrides import Overrides, apply_overrides, read_overrides
-from segkit.segments.place import model_arrays, place_points
+from segkit.segments.place import model_arrays, model_from, place_points
 from segkit.segments.search import Budget
 
 NOTHING = Overrides(rename={}, merge={}, pin=())
@@ -103,6 +113,36 @@ def test_a_previous_run_of_another_source_is_refused_by_name(planted_fit: tuple[
     old = replace(fit.model, space=replace(fit.model.space, features=("logins", *fit.model.space.features[1:])))
     with pytest.raises(RunError, match=r"previous run: its model needs \['logins'\].*--previous none"):
         carry_over(fit, now=windows.now, old=old, used=1, as_of="2018-01-01")
+
+
+def test_a_channel_that_fell_out_of_use_does_not_stop_the_next_run(planted_fit: tuple[Windows, Fit]) -> None:
+    windows, fit = planted_fit
+    space = fit.model.space
+    wider = replace(
+        space,
+        features=(*space.features, "channel_fax_share"),
+        mean=np.append(space.mean, 0.0),
+        scale=np.append(space.scale, 1.0),
+        behaviour_outcomes=np.vstack([space.behaviour_outcomes, np.ones(space.behaviour_outcomes.shape[1])]),
+    )
+    standing = standing_segments(replace(fit.model, space=wider), windows.now)
+    assert standing.tolist() == [fit.model.segments[i] for i in fit.number]
+
+
+def test_a_previous_run_is_of_the_same_source_or_refused(tmp_path: Path) -> None:
+    shop, club = (open_run(tmp_path / name, source_name=name) for name in ("shop", "club"))
+    assert previous_run("", of=shop) is None
+    assert previous_run(str(shop.path), of=shop).path == shop.path
+    words = r"previous run: club is of the source 'club', this one of 'shop'.*--previous none"
+    with pytest.raises(RunError, match=words):
+        previous_run(str(club.path), of=shop)
+
+
+def test_the_model_of_another_version_is_refused_by_what_it_lacks(planted_fit: tuple[Windows, Fit]) -> None:
+    arrays, meta = model_arrays(planted_fit[1].model)
+    old = {name: array for name, array in arrays.items() if name != "space_share_outcomes"}
+    with pytest.raises(RunError, match=r"no space_share_outcomes in it, so another version of segkit made it"):
+        model_from(old, meta)
 
 
 def test_a_pinned_segment_keeps_the_middle_of_those_it_had(planted_fit: tuple[Windows, Fit]) -> None:

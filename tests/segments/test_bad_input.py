@@ -1,0 +1,83 @@
+"""What may come in: customers all alike, features that say nothing, giants, copies; each is told or does no harm."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from segkit.errors import BudgetError, SchemaError
+from segkit.segments.fit import Fit, Windows, fit_segments
+from segkit.segments.search import Budget
+
+Plant = Callable[..., tuple[Windows, np.ndarray]]
+BUDGET = Budget(fewest=4, most=6, smallest_share=0.05)
+
+
+def fit(windows: Windows) -> Fit:
+    return fit_segments(windows, budget=BUDGET, bags=2)
+
+
+def with_features(windows: Windows, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Windows:
+    """The same windows with other features at both dates."""
+    now, then = (replace(each, features=change(each.features.copy())) for each in (windows.now, windows.then))
+    return replace(windows, now=now, then=then)
+
+
+def test_customers_all_alike_are_told_that_there_is_nothing_to_segment(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    alike = np.zeros(240, dtype=int)
+    same = Windows(*(part.rows(alike) for part in (windows.now, windows.then, windows.came)))
+    with pytest.raises(BudgetError, match=r"240 customers have only 1 different expectations.*nothing to segment"):
+        fit(same)
+
+
+def test_a_constant_feature_changes_nothing(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    constant = with_features(windows, lambda f: f.assign(lines=7.0))
+    assert (fit(constant).number == fit(windows).number).all()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_feature_that_is_no_number_is_told_by_name_and_rows(planted_windows: Plant, value: float) -> None:
+    windows, _ = planted_windows()
+    spoilt = with_features(windows, lambda f: f.assign(spend=f["spend"].where(f.index > "c0002", value)))
+    with pytest.raises(
+        SchemaError, match=r"missing or not finite in \['spend'\] \(3 of 240 rows\)\. Check the amounts"
+    ):
+        fit(spoilt)
+
+
+def test_a_feature_that_is_there_no_more_is_told_by_name(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    lacking = replace(windows.now, features=windows.now.features.drop(columns="spend"))
+    with pytest.raises(SchemaError, match=r"no \['spend'\] \(1 missing\), which the model was made of"):
+        fit(replace(windows, now=lacking))
+
+
+def test_one_giant_customer_leaves_the_others_where_they_were(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    giant = with_features(windows, lambda f: f.assign(spend=f["spend"].where(f.index > "c0000", 1e12)))
+    before, after = fit(windows), fit(giant)
+    assert np.isfinite(after.axes.to_numpy()).all() and np.bincount(after.number).min() >= 12
+    assert adjusted_rand_score(before.number[1:], after.number[1:]) > 0.7
+
+
+def test_a_thousand_copies_of_one_customer_share_a_segment(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    rows = np.concatenate([np.arange(240), np.zeros(1000, dtype=int)])
+    index = pd.Index([f"c{i:05d}" for i in range(len(rows))], name="customer_id")
+
+    def copied(part: object) -> object:
+        taken = part.rows(rows)
+        name = "totals" if hasattr(taken, "totals") else "features"
+        return replace(taken, **{name: getattr(taken, name).set_axis(index)})
+
+    found = fit_segments(
+        Windows(*(copied(part) for part in (windows.now, windows.then, windows.came))),
+        budget=Budget(fewest=2, most=6, smallest_share=0.01),
+        bags=2,
+    )
+    assert len(set(found.number[240:])) == 1 and np.bincount(found.number).min() >= 20
