@@ -11,7 +11,7 @@ from segkit.customers.features import Signals
 from segkit.customers.terms import most_common, term_weights
 from segkit.data.store import Run
 from segkit.segments.cuts import make_cut
-from segkit.segments.fit import Fit, fit_segments, reaches_back
+from segkit.segments.fit import Fit, first_day, fit_segments, reaches_back
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
 from segkit.segments.past import Past
 from segkit.segments.place import nearest
@@ -140,7 +140,7 @@ def history_reason(days: Days, *, as_of: date, lookback_days: int, horizon_days:
     start = as_of - timedelta(days=lookback_days + 2 * horizon_days)
     if reaches_back(days, start=start, span_days=lookback_days):
         return ""
-    first = pd.Timestamp(days.rows.day.min().to_pandas()).date()
+    first = first_day(days) or as_of
     needed, held = lookback_days + 2 * horizon_days, (as_of - first).days
     return f"the proof needs {needed} days of history (lookback and two horizons); there are {held}"
 

@@ -1,0 +1,90 @@
+"""Planted needs: are they found, and is nothing found in a shuffled copy of the same customers?
+
+usage: python benchmarks/planted.py [--customers 10000] [--seed 7] [--nulls 10]
+For each made-up world: adjusted Rand index of the segments with the planted needs, of all who are placed and of those
+seen in the last third of the lookback (the lapsed buy nothing next, whatever they needed). The shuffled copy hands
+every line's category and amount to a line of anyone: who comes how often stays, what they need goes.
+"""
+
+import argparse
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from segments import load
+from sklearn.metrics import adjusted_rand_score
+
+from segkit.data.synth import SCENARIOS, write_scenario
+from segkit.segments.fit import Fit, Windows, fit_segments
+from segkit.segments.past import windows_at
+from segkit.segments.stability import FITS, stability
+from segkit.segments.structure import segment_verdict, structure
+
+AS_OF, LATELY = date(2025, 3, 1), 61  # days: the last third of the lookback
+WHAT = ["item", "category", "amount", "quantity", "discount", "cost", "private_label", "channel"]
+
+
+def shuffled(folder: Path, out: Path, *, seed: int) -> None:
+    """The same company, what was bought in each line exchanged with another line of the same kind of event."""
+    out.mkdir()
+    events = pd.read_parquet(folder / "events.parquet")
+    rng = np.random.default_rng(seed)
+    for rows in events.groupby("event").indices.values():
+        columns = [name for name in WHAT if name in events]
+        events.loc[events.index[rows], columns] = events[columns].to_numpy()[rng.permutation(rows)]
+    events.to_parquet(out / "events.parquet", index=False)
+    for name in ("source.yaml", "customers.csv"):
+        (out / name).write_bytes((folder / name).read_bytes())
+
+
+def fitted(folder: Path) -> tuple[Windows, Fit]:
+    days, opened, _ = load(str(folder / "source.yaml"), None)
+    windows = windows_at(days, as_of=AS_OF, lookback_days=182, horizon_days=91, kinds=opened.kinds)
+    return windows, fit_segments(windows)
+
+
+def told(windows: Windows, fit: Fit, *, nulls: int) -> str:
+    """Stability, whether there is structure, and the verdicts."""
+    steady = stability(windows, fit, fits=FITS["quick"])
+    reference = structure(fit, nulls=nulls)
+    assert reference is not None
+    words = [segment_verdict(j, reference=reference, stability=steady) for j in steady.segments["stability"]]
+    counted = pd.Series(words).value_counts()
+    limit = reference.figures(steady)["structure.reference_ari"]
+    verdicts = ", ".join(f"{n} {word}" for word, n in counted.items())
+    return f"{steady.mean:.3f} | {limit:.3f} | {'yes' if reference.found(steady) else 'no'} | {verdicts}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--customers", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--nulls", type=int, default=10)
+    given = parser.parse_args()
+    print(
+        "| world | placed | segments | ARI, all | ARI, seen lately | stability | to beat | structure | verdicts | CPU s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for scenario in SCENARIOS:
+        with tempfile.TemporaryDirectory() as held:
+            folder = Path(held) / "as_is"
+            write_scenario(scenario, customers=given.customers, out=str(folder), seed=given.seed)
+            shuffled(folder, Path(held) / "shuffled", seed=given.seed)
+            truth = pd.read_parquet(folder / "truth.parquet").set_index("customer_id")["need"]
+            for name in ("as_is", "shuffled"):
+                start = time.process_time()
+                windows, fit = fitted(Path(held) / name)
+                need, lately = truth[fit.axes.index], (windows.now.features["recency_days"] <= LATELY).to_numpy()
+                ari = [adjusted_rand_score(need[rows], fit.number[rows]) for rows in (need == need, lately)]
+                shape = f"{fit.cut.shape[1]} {fit.cut.family}"
+                proof = told(windows, fit, nulls=given.nulls)
+                spent = time.process_time() - start
+                head = f"| {scenario}, {name} | {len(need):,} | {shape} | {ari[0]:.3f} | {ari[1]:.3f} |"
+                print(f"{head} {proof} | {spent:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
