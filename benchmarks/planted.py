@@ -64,9 +64,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--nulls", type=int, default=10)
     given = parser.parse_args()
-    print(
-        "| world | placed | segments | ARI, all | ARI, seen lately | stability | to beat | structure | verdicts | CPU s |"
-    )
+    print("| world | placed | cut | ARI, all | ARI, lately | stability | to beat | structure | verdicts | CPU |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for scenario in SCENARIOS:
         with tempfile.TemporaryDirectory() as held:

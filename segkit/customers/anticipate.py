@@ -22,7 +22,6 @@ from segkit.vocabulary import block_of, is_in_space, is_skewed
 AXES_FEWEST, AXES_MOST = 3, 16
 FAINT = 0.4  # an axis with less variance than this, where the first axis of the mix alone has one, is left out
 VALUE_WEIGHT = 1.7  # of how much and how often against of what; larger buys spend, costs mix (benchmarks/README)
-LOWEST, FAR = 0.01, 2.5  # the lowest hundredth counts as at most so many standard deviations below the middle
 FEWEST_BUYERS = 80  # customers; fewer teach nothing about tastes
 MIX_TERMS = 200  # categories or words whose share is foreseen
 CLIP = 5.0  # standard deviations; one giant customer must not bend the map
@@ -206,13 +205,9 @@ def _by_part(value_map: np.ndarray, mix_map: np.ndarray, *, sizes: list[int]) ->
 
 
 def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -> np.ndarray:
-    """Values are standardised and share one weight; the mix is divided by its first singular value. Where the lapsed
-    stand far below all others, the distance to them is the measure: else it would outweigh all tastes.
-    """
+    """Values are standardised and share one weight; the mix is divided by its first singular value."""
     spread = expected.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    below = np.median(expected, axis=0) - np.quantile(expected, LOWEST, axis=0)
-    spread = np.maximum(spread, below / FAR)
     mix = expected[:, n_values:] - expected[:, n_values:].mean(axis=0)
     first = np.linalg.norm(mix, ord=2) / np.sqrt(len(mix)) if mix.shape[1] else 1.0
     value_part = value_weight / np.sqrt(n_values) / spread[:n_values]
