@@ -1,12 +1,13 @@
 """Bars: the few differences from everyone else that a card draws, the largest first, no two of one kind."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from segkit.actions.labels import label
 from segkit.actions.rules import WORDS
+from segkit.numbers import share
 from segkit.vocabulary import block_of
 
 BARS = 5  # on a card
@@ -16,6 +17,8 @@ HARD_TO_READ = (
     "items_per_line",
     "active_days",
     "overdue",
+    "gap_days",
+    "recency_days",
     "category_entropy",
     "gap_variation",
     "order_variation",
@@ -52,9 +55,10 @@ def strongest(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def fine_share(here: pd.Series, there: pd.Series) -> np.ndarray:
-    """The unit of shares that are held against each other: one with more figures where either is tiny."""
-    return np.where(np.minimum(here, there) < TINY, "fine share", "share")
+def fine_share(here: Iterable[float], there: Iterable[float]) -> list[str]:
+    """The unit of shares held against each other: a finer one where either is tiny or both would look alike."""
+    pairs = zip(here, there, strict=True)
+    return ["fine share" if min(a, b) < TINY or share(a) == share(b) else "share" for a, b in pairs]
 
 
 def _habits(own: pd.DataFrame) -> pd.DataFrame:
@@ -66,4 +70,5 @@ def _habits(own: pd.DataFrame) -> pd.DataFrame:
     kept = kept[~kept["feature"].isin(HARD_TO_READ)]
     order = kept.sort_values("effect", key=np.abs, ascending=False, kind="stable")
     told = order.drop_duplicates("family")
-    return told.assign(words=told["feature"].map(WORDS).fillna(told["words"])).reindex(columns=COLUMNS)
+    words = told["feature"].map(WORDS).fillna(told["words"].str.removeprefix("number of: "))
+    return told.assign(words=words).reindex(columns=COLUMNS)

@@ -31,7 +31,7 @@ FORMS = {
     "ratio": numbers.score,
     "score": numbers.score,
 }
-TINY_BELOW = 0.01  # a share below is shown with more figures
+TINY_BELOW = 0.1  # a fine share below is shown with two figures that count
 COLUMNS = ["fact", "segment", "value", "text", "unit", "how"]
 FORMS_COLUMN = "forms"  # of a table of texts: JSON of column -> the text with its placeholders
 
@@ -61,7 +61,7 @@ class Fact:
 
 
 def _fine_share(value: float | None) -> str:
-    """A share that may be far below a hundredth, with two figures that count.
+    """A share of a tenth at most, with two figures that count.
 
     >>> _fine_share(0.00042), _fine_share(0.0), _fine_share(0.24)
     ('0.042\\xa0%', '0\\xa0%', '24\\xa0%')

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from segkit.actions.bars import TINY
+from segkit.actions.bars import fine_share
 from segkit.actions.facts import Fact
 from segkit.actions.labels import label
 from segkit.actions.names import TERMS_TOLD, joined, told_terms
@@ -146,7 +146,7 @@ def _of_needs(needs: pd.DataFrame, *, labels: Mapping[str, str] | None) -> list[
             facts.append(
                 Fact(f"need_{number}_cap", own, None, "name", at, text=row["said"][:1].upper() + row["said"][1:])
             )
-            unit = "fine share" if min(row["share"], row["others"]) < TINY else "share"
+            unit = fine_share([row["share"]], [row["others"]])[0]
             facts += [
                 Fact(f"need_{number}_share", own, row["share"], unit, "mean share of it in what members bought"),
                 Fact(f"need_{number}_others", own, row["others"], unit, "the same for everyone else"),

@@ -76,7 +76,7 @@ def _card(
     lines = []
     for name, heading in CARD_LINES.items():
         if name in texts:
-            lines.append(Markup('<dt>{}</dt><dd data-part="{}">{}</dd>').format(heading, name, texts[name]))
+            lines.append(Markup('<div><dt>{}</dt><dd data-part="{}">{}</dd></div>').format(heading, name, texts[name]))
         if name == COPY_AFTER and copy is not None:
             lines.append(_copy(copy))
     segment = row["segment"]
@@ -128,7 +128,7 @@ def _copy(copy: pd.DataFrame) -> Markup:
         why = Markup(" <small>(template: {})</small>").format(row["why"]) if row["why"] else ""
         form = '<li><small>{}</small> <q data-part="copy_{}">{}</q>{}</li>'
         rows.append(Markup(form).format(LABELS.get(row["slot"], row["slot"]), row["slot"], row["text"], why))
-    return Markup('<dt>What to say</dt><dd><ul class="sk-copy">{}</ul></dd>').format(Markup("").join(rows))
+    return Markup('<div><dt>What to say</dt><dd><ul class="sk-copy">{}</ul></dd></div>').format(Markup("").join(rows))
 
 
 def _is_text(value: Any) -> bool:

@@ -39,7 +39,7 @@ def answer(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFram
     why = [f"{count(small)} below the privacy floor"] if small else []
     why += [f"{count(unstable)} too unstable to tell one of"] if unstable else []
     rest = f" ({', '.join(why)})" if why else ""
-    return f"{first}{rest}; every figure in it is one of {count(len(facts))} facts, and was derived twice."
+    return f"{first}{rest}; every figure in it is one of {count(len(facts))} facts, and was derived again from them."
 
 
 def how_firm(segments: pd.DataFrame, *, rules: pd.DataFrame) -> list[str]:
