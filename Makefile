@@ -1,4 +1,5 @@
-# make report: set up and run the chain on Complete Journey.  make test: set up and pass the tests.  make lab: open JupyterLab.
+# make report: set up and run the chain on Complete Journey.  make test: set up and pass the tests.
+# make lab: open JupyterLab on a start page.
 # A stamp remembers each set-up: nothing is installed again, and no network is needed, until pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lab: $(VENV)/.core
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/start.ipynb
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 import papermill
 import psutil
+from IPython import get_ipython
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
@@ -18,6 +19,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from tqdm.notebook import tqdm as notebook_tqdm
 
 from segkit.data.store import Run
 from segkit.errors import InputError, SegkitError
@@ -27,6 +29,7 @@ START_TIMEOUT = 120  # seconds a kernel may take to start on a busy machine
 MEGABYTE = 2**20
 # matrices here are small: threads of the linear algebra wait for each other, ten times as long on a busy machine
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+IN_LAB = "JPY_SESSION_NAME"  # JupyterLab sets it for the kernels of its notebooks; papermill does not
 ENGINE = "segkit-warm"  # the name papermill knows the engine below by
 KERNEL_OPTIONS = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
 CLEAN = "get_ipython().reset(new_session=True)"  # what one notebook defines, the next does not see
@@ -147,11 +150,16 @@ def _clean(kernel: AsyncKernelManager) -> None:
 
 @contextmanager
 def _progress(steps: Sequence[Step]) -> Iterator[tqdm]:
-    """A bar on stderr that counts code cells; silent where stderr is not a terminal."""
+    """A bar that counts code cells: a widget in JupyterLab, else on stderr, silent where that is not a terminal."""
     notebooks = [nbformat.read(step.path, as_version=4) for step in steps]
     cells = sum(cell.cell_type == "code" for notebook in notebooks for cell in notebook.cells)
     form = "{desc:<14} {bar:30} {n_fmt}/{total_fmt} cells  {elapsed}"
-    with tqdm(total=cells + len(steps), disable=None, file=sys.stderr, bar_format=form) as bar:  # + the injected cells
+    total = cells + len(steps)  # papermill injects a cell of parameters into each
+    if IN_LAB in os.environ and get_ipython() is not None:
+        with notebook_tqdm(total=total) as bar:
+            yield bar
+        return
+    with tqdm(total=total, disable=None, file=sys.stderr, bar_format=form) as bar:
         yield bar
 
 

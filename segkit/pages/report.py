@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from segkit.data import sources
 from segkit.data.store import Run, load_run, open_run
 from segkit.errors import InputError, RunError
+from segkit.pages import lab
 from segkit.pages import steps as chain
 from segkit.pages.look import stylesheet
 from segkit.pages.steps import HOME, OVERVIEW, Step
@@ -54,6 +55,7 @@ def start(
         display(HTML("<style>" + stylesheet("views") + "</style>"))
         _catch_up(run, step=step, steps=steps)
     display(HTML(_header(step, steps=steps)))
+    lab.register()
     return run
 
 
