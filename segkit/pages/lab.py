@@ -56,7 +56,7 @@ def run_repr(run: Run) -> str:
     return str(html.table_html(grouped, caption=words))
 
 
-def runs(reports: str = "reports") -> None:
+def runs(*, reports: str = "reports") -> None:
     """Display the finished runs there are, the latest first.
 
     Takes  the folder of runs; a relative path starts at the repository
@@ -74,7 +74,7 @@ def runs(reports: str = "reports") -> None:
     views.table(table.sort_values(["as of", "source"], ascending=[False, True]), caption="Finished runs.")
 
 
-def open_lab(run_dir: str = "reports/lab") -> Run | None:
+def open_lab(*, run_dir: str = "reports/lab") -> Run | None:
     """Open a run to look at, finished or scratch, with tables that show themselves; None and a word if there is none.
 
     Takes  its folder; a relative path starts at the repository

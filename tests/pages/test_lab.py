@@ -75,8 +75,8 @@ def test_runs_that_are_not_there_are_said(
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr("segkit.pages.views.display", lambda made: shown.append(made.data))
-    lab.runs(str(tmp_path))
-    assert lab.open_lab(str(tmp_path / "none")) is None
+    lab.runs(reports=str(tmp_path))
+    assert lab.open_lab(run_dir=str(tmp_path / "none")) is None
     assert "no finished run yet" in shown[0] and "open 03_segments and run it" in shown[1]
 
 
