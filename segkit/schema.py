@@ -223,6 +223,15 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         },
         strict=False,
     ),
+    "decisions": pa.DataFrameSchema(
+        {
+            **{name: _text() for name in ("as_of", "since", "segment", "decision", "measure", "reason", "acted")},
+            "scope": _text(pa.Check.isin(["run", "segment", "campaign"])),
+            **{name: _number(nullable=True) for name in ("value", "low", "high", "limit")},
+        },
+        strict=True,
+        unique=["as_of", "scope", "segment", "decision"],
+    ),
     "facts": pa.DataFrameSchema(
         {
             "fact": _text(unique=True),

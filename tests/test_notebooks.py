@@ -43,6 +43,7 @@ MAIN_TABLE = {
     "04_personas": "personas",
     "05_predict": "predictions",
     "06_measure": "baseline",
+    "07_refresh": "decisions",
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery

@@ -57,6 +57,9 @@ MAKERS = {  # table -> the notebook that writes it
     ),
     **dict.fromkeys(("baseline", "key_results", "pilots", "association", "experiment"), "06_measure"),
     **dict.fromkeys(("personas", "facts", "rules", "points", "copy", "sides", "topics", "gaps"), "04_personas"),
+    **dict.fromkeys(
+        ("drift", "checks", "promises", "decision_tests", "flow", "persona_changes", "decisions"), "07_refresh"
+    ),
 }
 MODEL_MAKERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that keeps it
 

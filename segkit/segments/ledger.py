@@ -114,6 +114,26 @@ def carry_over(
 
 def standing_segments(old: SegmentModel, now: Signals) -> pd.Series:
     """Where the old model puts today's customers, by customer_id."""
+    return standing_places(old, now)["segment"]
+
+
+def standing_places(old: SegmentModel, now: Signals) -> pd.DataFrame:
+    """The same with macro bucket and confidence.
+
+    Raises
+    ------
+    RunError : the old model was made of features that these customers do not have
+    """
+    return place(old, known_to(old, now))
+
+
+def known_to(old: SegmentModel, now: Signals) -> Signals:
+    """Today's signals with all that the old model reads; a channel that is no longer used has no share.
+
+    Raises
+    ------
+    RunError : the old model was made of features that these customers do not have
+    """
     missing = sorted(set(old.space.features) - set(now.features.columns))
     unknown = [name for name in missing if block_of(name) != "channel"]  # one that is no longer used has no share
     if unknown:
@@ -122,7 +142,7 @@ def standing_segments(old: SegmentModel, now: Signals) -> pd.Series:
             f"Give a run of the same source with --previous, or --previous none."
         )
     filled = now.features.assign(**dict.fromkeys(missing, 0.0))
-    return place(old, replace(now, features=filled))["segment"]
+    return replace(now, features=filled)
 
 
 def customer_moves(before: pd.Series, standing: pd.Series, after: pd.Series) -> pd.DataFrame:

@@ -1,0 +1,123 @@
+"""Promises: what the last run expected of its segments, beside what came since; of the whole horizon or of its part.
+
+Expected is what the run's forecast says, or where it has none, what members of the segment did one horizon before it.
+Of a horizon that is not over, orders and spend are expected in proportion to its days, which supposes that it is even.
+Who comes at all cannot be divided so: who comes weekly comes in any part of it. That is read when it is over.
+"""
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from segkit.actions.kpi import KPIS, kpi_values
+from segkit.customers.days import Days
+from segkit.customers.profile import mean
+from segkit.data.store import Run
+
+EVERYONE = "all"
+FEWEST = 20  # customers; of fewer nothing is said
+SEEN_DAYS = 7  # fewest days that anything is read from
+SUMS = {"active": "active_share", "orders": "orders", "spend": "spend"}
+PROMISES = [
+    "segment",
+    "kpi",
+    "unit",
+    "customers",
+    "days",
+    "part",
+    *(f"{name}{part}" for name in ("expected", "came", "gap", "against_all") for part in ("", "_low", "_high")),
+    "verdict",
+]
+
+
+def promises(days: Days, *, previous: Run, as_of: date) -> pd.DataFrame:
+    """Hold what the last run expected against what its customers did between it and `as_of`.
+
+    Takes  days: the state of today; previous: a finished run with assignments and segments
+    Gives  segment ("all" first), kpi, unit, customers, days and part (of the horizon that has passed), expected, came
+           and gap (came less expected; per customer) with 95 % intervals, against_all (came over expected, less the
+           same of all customers: what is left when a season moves everyone), verdict (short, above, as expected);
+           empty where less than a week has passed, or nothing was expected
+    """
+    held = previous.parameters()
+    start, horizon_days = date.fromisoformat(held["as_of"]), int(held["horizon_days"])
+    passed = min((as_of - start).days, horizon_days)
+    expected = _expected(previous)
+    if passed < SEEN_DAYS or expected.empty:
+        return pd.DataFrame([], columns=PROMISES)
+    segment = previous.table("assignments").set_index("customer_id")["segment"].sort_index()
+    rows = []
+    for kpi in expected["kpi"].unique():
+        if (kpi == "spend" and "amount" not in days.rows.columns) or (kpi == "active" and passed < horizon_days):
+            continue
+        came = kpi_values(days, kpi=kpi, start=start, window_days=passed, index=segment.index)
+        told = expected[expected["kpi"] == kpi].set_index("segment")
+        rows += _of_kpi(came, segment, told, kpi=kpi, part=passed / horizon_days)
+    table = pd.DataFrame(rows)
+    return table.assign(days=passed, part=round(passed / horizon_days, 6)).reindex(columns=PROMISES)
+
+
+def _expected(previous: Run) -> pd.DataFrame:
+    """What was expected of a customer: segment ("all" among them), kpi, value, low, high."""
+    if previous.has("predicted_segments"):
+        table = previous.table("predicted_segments").set_index("segment")
+        parts = {kpi: _columns(table, name) for kpi, name in SUMS.items() if name in table}
+        for kpi in set(parts) - {"active"}:
+            parts[kpi] = parts[kpi].div(table["customers"], axis=0)
+        if parts and any(part["value"].notna().any() for part in parts.values()):
+            return _long(parts)
+    table = previous.table("segments").set_index("segment")
+    names = {"active": "active_share_next", "spend": "spend_next"}
+    parts = {kpi: _columns(table, name) for kpi, name in names.items() if name in table}
+    weights = table["customers"] / table["customers"].sum()
+    for kpi, part in parts.items():
+        whole = part.mul(weights, axis=0).sum(min_count=len(part)).to_frame(EVERYONE).T  # of one mind: no narrower
+        parts[kpi] = pd.concat([whole, part])
+    return _long(parts)
+
+
+def _columns(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    return pd.DataFrame({"value": table[name], "low": table[f"{name}_low"], "high": table[f"{name}_high"]})
+
+
+def _long(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    table = pd.concat({kpi: parts[kpi] for kpi in KPIS if kpi in parts}, names=["kpi", "segment"])
+    return table.reset_index().dropna(subset=["value"])
+
+
+def _of_kpi(came: pd.Series, segment: pd.Series, told: pd.DataFrame, *, kpi: str, part: float) -> list[dict]:
+    groups = {EVERYONE: came} | {name: values for name, values in came.groupby(segment)}
+    rows = []
+    for name, values in groups.items():
+        if name not in told.index or len(values) < FEWEST:
+            continue
+        expected = [told.loc[name, side] * part for side in ("value", "low", "high")]
+        at, low, high = mean(values)
+        spread = np.hypot((high - low) / 2, (expected[2] - expected[1]) / 2 if np.isfinite(expected[1]) else 0.0)
+        row = {"segment": name, "kpi": kpi, "unit": KPIS[kpi].unit, "customers": len(values)}
+        row |= _ranged("expected", *expected) | _ranged("came", at, max(low, min(at, 0.0)), high)
+        gap = at - expected[0]
+        row |= _ranged("gap", gap, gap - spread, gap + spread)
+        row["verdict"] = "short" if gap + spread < 0 else "above" if gap - spread > 0 else "as expected"
+        rows.append(row | {"_spread": spread})
+    return _against_all(rows)
+
+
+def _against_all(rows: list[dict]) -> list[dict]:
+    """Came over expected, less the same of all: what a season that moves everyone does not explain. The interval takes
+    a segment and all customers for independent, which makes it a little wide.
+    """
+    whole = next((row for row in rows if row["segment"] == EVERYONE), None)
+    for row in rows:
+        spread = row.pop("_spread")
+        row["_kept"] = (row["came"] / row["expected"], spread / row["expected"]) if row["expected"] > 0 else None
+    for row in rows:
+        if row is not whole and whole and row["_kept"] and whole["_kept"]:
+            lead, half = row["_kept"][0] - whole["_kept"][0], float(np.hypot(row["_kept"][1], whole["_kept"][1]))
+            row |= _ranged("against_all", lead, lead - half, lead + half)
+    return [{name: value for name, value in row.items() if name != "_kept"} for row in rows]
+
+
+def _ranged(name: str, at: float, low: float, high: float) -> dict[str, float]:
+    return {name: round(float(at), 6), f"{name}_low": round(float(low), 6), f"{name}_high": round(float(high), 6)}

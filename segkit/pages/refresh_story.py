@@ -1,0 +1,216 @@
+"""What the page of the refresh says: sentences and tables of moves, drift and decisions, computed from the run."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from segkit.actions.decide import points
+from segkit.actions.drift import EVERYONE
+from segkit.actions.refresh import Standing
+from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
+from segkit.pages.story import CAUSES
+
+FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
+DO = {
+    "keep": "Keep the segments: nothing says that they no longer fit. Plans made for them stand.",
+    "refit": "Refit the segments: `segkit run` does, and `segkit run --auto` does so by itself.",
+    "look": "Look at the data before you act on anything here: it does not arrive as it did.",
+}
+ACTED = {
+    "kept": "This run kept them, and placed everyone anew.",
+    "refitted": "This run has refitted them.",
+    "": "This run has refitted them, as every run without --auto does.",
+}
+FORMS: dict[str, Callable[[Any], str]] = {"share": share, "money": number, "orders": number}
+KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
+
+
+def headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> str:
+    """The decision and what moved, in a sentence."""
+    stayed, of = stayed_standing(moves)
+    far = int(((drift["what"] == "feature") & (drift["verdict"] == "large")).sum())
+    features = int((drift["what"] == "feature").sum())
+    what = {"keep": "Keep the segments", "refit": "Refit the segments", "look": "Look at the data first"}
+    return (
+        f"{what[found.decision]}: since {found.since} {share(stayed)} of {count(of)} customers stayed where they were, "
+        f"and {far} of {features} features drifted far."
+    )
+
+
+def stayed_standing(moves: pd.DataFrame) -> tuple[float, int]:
+    """Share of customers in both runs whom the standing definition puts where they were; how many they are."""
+    both = moves[~moves["cause"].isin(["joined", "left"])]
+    return (float((both["before"] == both["standing"]).mean()) if len(both) else float("nan")), len(both)
+
+
+def tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Decision, customers who moved, drift beyond chance, and what came of what was expected."""
+    both = moves[~moves["cause"].isin(["joined", "left"])]
+    changed = int(both["cause"].isin(["customer", "both"]).sum())
+    redefined = int(both["cause"].isin(["definition", "both"]).sum())
+    joined, left = (int((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
+    features = drift[drift["what"] == "feature"]
+    made = [
+        ("Decision", found.decision.capitalize(), f"since {found.since}"),
+        ("They changed", share(changed / max(len(both), 1)), f"{count(changed)} customers by the standing definition"),
+    ]
+    if redefined:
+        made.append(("The definition changed", share(redefined / max(len(both), 1)), f"{count(redefined)} customers"))
+    made.append(("Came and went", f"{count(joined)} / {count(left)}", "joined; no longer active"))
+    beyond = int(features["beyond"].sum())
+    made.append(("Drift beyond chance", f"{beyond} of {len(features)}", "features; most of it small is no alarm"))
+    return made
+
+
+def to_do(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
+    """What to do, the most important first, a sentence each."""
+    doing = ACTED.get(acted, "") if found.decision != "look" or acted else ""
+    said = [f"{DO[found.decision]} {doing}".strip()]
+    said += [f"{words}" for words in found.tests.loc[found.tests["says"] != "keep", "words"]]
+    campaigns = decisions[decisions["scope"] == "campaign"]
+    heads = {"start a pilot": "Start a pilot in", "fell short": "Ask why:", "stop": "Stop contacting"}
+    order = {"start a pilot": 0, "stop": 1, "fell short": 2}
+    for row in sorted(campaigns.to_dict("records"), key=lambda row: order.get(row["decision"], 3)):
+        head = heads.get(row["decision"], f"{row['decision'].capitalize()} in")
+        said.append(f"{head} {_called(row['segment'], names=names)}. {row['reason']}")
+    if campaigns.empty and found.decision != "look":
+        said.append(
+            "No pilot is decided: no segment surely fell short of what was expected, and in none could a pilot of "
+            "half a year show what its history reached."
+        )
+    for decision, head in (("look", "Look at"), ("refit", "No longer sure of")):
+        rows = decisions[(decisions["scope"] == "segment") & (decisions["decision"] == decision)]
+        if len(rows):
+            said.append(f"{head} {', '.join(_called(s, names=names) for s in rows['segment'])}: see the table below.")
+    return said
+
+
+def moves_said(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) -> list[str]:
+    """The moves in words: how many for which reason, and the largest streams."""
+    counts = moves["cause"].value_counts()
+    said = [", ".join(f"{count(counts[c])} {CAUSES[c]}" for c in CAUSES if c in counts) + "."]
+    moved = moves.dropna(subset=["before", "standing"])
+    moved = moved[moved["before"] != moved["standing"]]
+    for (source, into), size in _largest(moved, "before", "standing", most=most):
+        back = int(((moved["before"] == into) & (moved["standing"] == source)).sum())
+        said.append(
+            f"{count(size)} changed from {_called(source, names=names)} to {_called(into, names=names)}; "
+            f"{count(back)} the other way."
+        )
+    taken = moves.dropna(subset=["standing", "after"])
+    taken = taken[taken["standing"] != taken["after"]]
+    for (source, into), size in _largest(taken, "standing", "after", most=most):
+        said.append(
+            f"The new definition counts {count(size)} of {_called(source, names=names)} as "
+            f"{_called(into, names=names)}."
+        )
+    return said
+
+
+def tests_shown(tests: pd.DataFrame) -> pd.DataFrame:
+    """The tests of the run as text."""
+    return pd.DataFrame(
+        {
+            "Test": tests["words"],
+            "Found [95 %]": [_test_figure(row) for row in tests.to_dict("records")],
+            "Limit": [_test_value(row["limit"], of=row["measure"]) for row in tests.to_dict("records")],
+            "Says": tests["says"],
+        }
+    )
+
+
+def promises_shown(promises: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+    """What was expected and came, as text; per customer."""
+    rows = promises.to_dict("records")
+    return pd.DataFrame(
+        {
+            "Segment": [_called(r["segment"], names=names) for r in rows],
+            "Of": [KPI_WORDS[r["kpi"]] for r in rows],
+            "Expected [95 %]": [_range(r, "expected") for r in rows],
+            "Came [95 %]": [_range(r, "came") for r in rows],
+            "Part that came, against all [95 %]": [
+                NOTHING
+                if is_missing(r["against_all"])
+                else interval(r["against_all"], r["against_all_low"], r["against_all_high"], form=points)
+                for r in rows
+            ],
+            "Verdict": [r["verdict"] for r in rows],
+        }
+    )
+
+
+def promises_caption(promises: pd.DataFrame) -> str:
+    """Which part of the horizon is over."""
+    if promises.empty:
+        return ""
+    days, part = promises["days"].iloc[0], promises["part"].iloc[0]
+    over = "The whole horizon is over" if part >= 1 else f"{share(part)} of the horizon is over"
+    return f"{over} ({count(days)} days). Per customer; against all: points above or below what came of all."
+
+
+def segments_shown(decisions: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+    """The decision on each segment, those that ask for something first."""
+    rows = decisions[decisions["scope"] == "segment"]
+    rows = rows.assign(order=rows["decision"] == "keep").sort_values(["order", "segment"])
+    return pd.DataFrame(
+        {
+            "Segment": [_called(s, names=names) for s in rows["segment"]],
+            "Decision": rows["decision"],
+            "Reason": rows["reason"],
+        }
+    )
+
+
+def changes_shown(changes: pd.DataFrame) -> pd.DataFrame:
+    """What changed in each persona, as text."""
+    rows = changes.to_dict("records")
+    form = share if (changes["kpi"] == "active rate").any() else number
+    return pd.DataFrame(
+        {
+            "Segment": [f"{r['segment']} {r['name']}" for r in rows],
+            "Became": [r["became"] for r in rows],
+            "Customers": [f"{count(r['customers_before'])} → {count(r['customers_after'])}" for r in rows],
+            "Then [95 %]": [_side(r, "kpi_before", form=form) for r in rows],
+            "Now [95 %]": [_side(r, "kpi_after", form=form) for r in rows],
+            "What changed": [r["words"] for r in rows],
+        }
+    )
+
+
+def log_shown(decisions: pd.DataFrame) -> pd.DataFrame:
+    """The log, latest run first: its decisions on runs and campaigns."""
+    rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
+    return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
+        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason", "acted": "Done by itself"}
+    )
+
+
+def _side(row: Mapping[str, Any], name: str, *, form: Callable[[Any], str]) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
+
+
+def _range(row: Mapping[str, Any], name: str) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=FORMS[row["unit"]])
+
+
+def _test_figure(row: Mapping[str, Any]) -> str:
+    shown = _test_value(row["value"], of=row["measure"])
+    if is_missing(row["low"]):
+        return shown
+    return f"{shown} [{_test_value(row['low'], of=row['measure'])}, {_test_value(row['high'], of=row['measure'])}]"
+
+
+def _test_value(value: float, *, of: str) -> str:
+    if of.startswith(("share", "customers in")):
+        return share(value)
+    return score(value) if of.startswith("change") else count(value)
+
+
+def _largest(moves: pd.DataFrame, source: str, into: str, *, most: int) -> list[tuple[tuple[str, str], int]]:
+    sizes = moves.groupby([source, into]).size()
+    return sorted(sizes.items(), key=lambda one: (-one[1], one[0]))[:most]
+
+
+def _called(segment: str, *, names: Mapping[str, str]) -> str:
+    return "All customers" if segment == EVERYONE else f"{segment} {names.get(segment, '')}".strip()
