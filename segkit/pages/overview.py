@@ -31,12 +31,6 @@ EVENTS = {  # of the ledger -> words, of one and of several
     "died": ("is gone", "are gone"),
 }
 
-DECIDED = {
-    "keep": "the segments of the last run still fit; keep plans that were made for them.",
-    "refit": "the segments of the last run no longer fit well; use the new ones.",
-    "look": "the data looks broken; look at it before anything else (page Refresh).",
-}
-
 
 @dataclass(frozen=True)
 class FirstAction:
@@ -142,23 +136,6 @@ def changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame
             listed = _listed([f"{names[s]} ({s})" if s in names.index else s for s in found])
             told.append(f"{listed} {words[len(found) > 1]}.")
     return [*told, *(_moved(moves) if moves is not None else [])]
-
-
-def decided(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
-    """What the refresh decided of this run and of campaigns, a sentence each; nothing at a first run.
-
-    Takes  the table decisions, or None where the run has none
-    """
-    if decisions is None:
-        return []
-    rows = decisions[(decisions["as_of"] == as_of) & (decisions["scope"] != "segment")]
-    named = {row["decision"]: [] for row in rows.to_dict("records")}
-    for row in rows.to_dict("records"):
-        named[row["decision"]].append(row["segment"])
-    run = rows.loc[rows["scope"] == "run", "decision"]
-    told = [f"Decision: {DECIDED[one]}" for one in run if one in DECIDED]
-    others = {name: of for name, of in named.items() if name not in DECIDED}
-    return told + [f"{name.capitalize()}: {_listed(sorted(of))}." for name, of in sorted(others.items())]
 
 
 def where_to_read(made: Iterable[str]) -> list[tuple[str, str, str]]:

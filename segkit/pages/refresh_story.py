@@ -22,6 +22,11 @@ ACTED = {
     "refitted": "This run has refitted them.",
     "": "This run has refitted them, as every run without --auto does.",
 }
+DECIDED = {
+    "keep": "the segments of the last run still fit; keep plans that were made for them.",
+    "refit": "the segments of the last run no longer fit well; use the new ones.",
+    "look": "the data looks broken; look at it before anything else (page Refresh).",
+}
 FORMS: dict[str, Callable[[Any], str]] = {"share": share, "money": number, "orders": number}
 KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
 
@@ -36,6 +41,23 @@ def headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> str:
         f"{what[found.decision]}: since {found.since} {share(stayed)} of {count(of)} customers stayed where they were, "
         f"and {far} of {features} features drifted far."
     )
+
+
+def decided(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
+    """What the refresh decided of this run and of campaigns, a sentence each; nothing at a first run.
+
+    Takes  the table decisions, or None where the run has none
+    """
+    if decisions is None:
+        return []
+    rows = decisions[(decisions["as_of"] == as_of) & (decisions["scope"] != "segment")]
+    named = {row["decision"]: [] for row in rows.to_dict("records")}
+    for row in rows.to_dict("records"):
+        named[row["decision"]].append(row["segment"])
+    run = rows.loc[rows["scope"] == "run", "decision"]
+    told = [f"Decision: {DECIDED[one]}" for one in run if one in DECIDED]
+    others = {name: of for name, of in named.items() if name not in DECIDED}
+    return told + [f"{name.capitalize()}: {', '.join(sorted(of))}." for name, of in sorted(others.items())]
 
 
 def stayed_standing(moves: pd.DataFrame) -> tuple[float, int]:
