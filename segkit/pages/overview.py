@@ -48,6 +48,14 @@ def held(run: Run, name: str) -> pd.DataFrame | None:
     return run.table(name) if run.has(name) else None
 
 
+def expected_spend(run: Run) -> pd.Series | None:
+    """What each customer is expected to spend, by customer_id; None where the run holds no forecast."""
+    forecast = held(run, "predictions")
+    if forecast is None or "spend_mean" not in forecast:
+        return None
+    return forecast.set_index("customer_id")["spend_mean"]
+
+
 def overview_headline(segments: pd.DataFrame) -> str:
     """What was found, in one sentence."""
     total = f"{len(segments)} segments describe {count(segments['customers'].sum())} customers"

@@ -50,3 +50,18 @@ def test_sample_is_said(assignments: pd.DataFrame, segments: pd.DataFrame, monke
 def test_customers_on_one_spot_have_a_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> None:
     box = document(map_html(assignments.assign(x=1.0, y=2.0), segments, alt="A map"))["box"]
     assert box[0] < 1 < box[1] and box[2] < 2 < box[3]
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_customers_in_twenty_segments_fit_a_page(segments: pd.DataFrame) -> None:
+    rng, ids = np.random.default_rng(4), [f"S{number:02d}" for number in range(1, 21)]
+    of = rng.choice(ids, 200_000)
+    plane = rng.normal(size=(len(of), 2)) + np.array([divmod(int(one[1:]), 5) for one in of]) * 4
+    names = [f"customer {number}" for number in range(len(of))]
+    placed = pd.DataFrame({"customer_id": names, "segment": of, "core": True, "x": plane[:, 0], "y": plane[:, 1]})
+    table = pd.DataFrame([segments.iloc[0].to_dict()] * 20).assign(segment=ids, name=ids, spend_next=np.nan)
+    table = table.assign(customers=10_000, revenue_share=np.nan, spend_now=np.nan)
+    features = pd.DataFrame({"customer_id": names, "orders": 1.0})
+    made = map_html(placed, table, profile=map_profile(placed, features), alt="A map", caption="See.")
+    assert len(made) < 1.5 * 2**20 and "of 200,000 customers." in made  # Bokeh is 1.3 MB, the page has 3
+    assert len(document(made)["profile"]["means"]) <= 800

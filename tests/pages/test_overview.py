@@ -1,8 +1,11 @@
 """What the overview says: of any run, whatever is known of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from segkit.data.store import open_run
 from segkit.pages import overview
 
 SUMMARY = {
@@ -96,6 +99,16 @@ def test_changes_name_what_became_of_segments_and_customers(segments: pd.DataFra
     assert "Of 4 customers in both runs, 50\u00a0% stayed" in told[3] and told[4].startswith("1 customers joined")
     first = overview.changes(segments, ledger=ledger[:1], moves=pd.DataFrame({"cause": []}), as_of="2024-01-01")
     assert first == ["This is the first run of this source: the next one will say what changed."]
+
+
+def test_forecasts_are_taken_where_a_run_holds_them(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", step="05_predict")
+    assert overview.held(run, "forecast") is None and overview.expected_spend(run) is None
+    forecast = pd.DataFrame({"customer_id": ["a", "b"], "spend_mean": [1.0, 2.0]})
+    path = run.path / "tables" / "predictions.parquet"
+    path.parent.mkdir(exist_ok=True)
+    forecast.to_parquet(path)
+    assert overview.expected_spend(run).to_dict() == {"a": 1.0, "b": 2.0}
 
 
 def test_where_to_read_names_the_pages_that_are_there() -> None:
