@@ -17,7 +17,17 @@ from segkit.actions.predict_known import lessons_of
 from segkit.customers.features import customer_signals
 from segkit.segments.past import past_of
 
-SHOWN = ("label", "value", "low", "high", "lead", "lead_low", "lead_high", "verdict")
+COLUMNS = {  # target, measure -> heading; a lead is by how much the forecast is better, with its 95 % interval
+    ("active", "auc"): "AUC",
+    ("active", "ece"): "ECE",
+    ("active", "brier"): "Brier",
+    ("orders", "mae"): "MAE of orders",
+    ("spend", "mae"): "MAE of spend",
+    ("orders", "coverage"): "orders in range",
+    ("spend", "coverage"): "spend in range",
+    ("orders", "total"): "sum of orders off",
+    ("spend", "total"): "sum of spend off",
+}
 
 
 def main() -> None:
@@ -42,19 +52,36 @@ def main() -> None:
         learnt = time.process_time() - start
         scores = leads_shown(score_trials(trials))
         customers = int(scores["customers"].iloc[0])
-        print(f"\n{name}, as of {origin}, {lookback} / {horizon} days, {customers:,} customers, {learnt:.1f} CPU-s to learn")
-        for figure, value in drift_figures(trials).items():
-            print(f"{figure} {value:.3f}", end="; ")
-        for (target, measure), rows in scores.groupby(["target", "measure"], sort=False):
-            print(f"\n{target} {measure}\n{table(rows)}")
+        print(f"\n{name}, as of {origin}, {lookback} / {horizon} days, {customers:,} customers, {learnt:.1f} CPU-s\n")
+        print(markdown(scores))
+        moved = drift_figures(trials)
+        for figure in ("active", "active_learnt", "active_came", "spend_learnt", "spend_came"):
+            low, high = (moved[f"predict.drift.{figure}.{end}"] for end in ("low", "high"))
+            print(f"- drift, {figure}: {moved[f'predict.drift.{figure}']:.3f} [{low:.3f}, {high:.3f}]")
+
+
+def markdown(scores: pd.DataFrame) -> str:
+    """A row for each forecaster; where it is a rival, the lead over it below its score."""
+    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for label, rows in scores.groupby("label", sort=False):
+        by = rows.assign(measure_name=rows["measure"]).set_index(["target", "measure"])
+        cells = [cell(by.loc[key]) if key in by.index else "" for key in COLUMNS]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(row: pd.Series) -> str:
+    form = "{:.3f}" if abs(row["value"]) < 2 else "{:.2f}" if abs(row["value"]) < 20 else "{:.1f}"
+    if pd.isna(row["lead"]) or row["measure_name"] in ("total", "coverage"):
+        return form.format(row["value"])
+    lead = " ".join(
+        ["lead", form.format(row["lead"]), f"[{form.format(row['lead_low'])}, {form.format(row['lead_high'])}]"]
+    )
+    return f"{form.format(row['value'])}<br>{lead}"
 
 
 def span_of(span: dict[str, object]) -> dict[str, object]:
     return {name: span[name] for name in ("as_of", "lookback_days", "kinds")}
-
-
-def table(rows: pd.DataFrame) -> str:
-    return rows[list(SHOWN)].round(4).to_string(index=False)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ FORECAST: dict[str, pa.DataFrameSchema] = {
     ),
     "offers": pa.DataFrameSchema(
         {"segment": text(SEGMENT_ID), "kind": text(pa.Check.isin(["cross-sell", "up-sell"])), "term": text()}
-        | ranged("share", SHARE),
+        | ranged("share", SHARE)
+        | {"more": pa.Column(bool, coerce=True)},
         strict=False,
         unique=["segment", "kind", "term"],
     ),

@@ -172,7 +172,9 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("name", ["index.html", *(f"{step}.html" for step in STEPS if step != "00_overview")])
 def test_page_stands_alone_and_describes_its_images(run: Run, name: str) -> None:
     whole = (run.path / name).read_text(encoding="utf-8")
-    text = re.sub(r"(<script[^>]*>).*?</script>", r"\1</script>", whole, flags=re.DOTALL)  # a browser test watches these
+    text = re.sub(
+        r"(<script[^>]*>).*?</script>", r"\1</script>", whole, flags=re.DOTALL
+    )  # a browser test watches these
     page = Page(text)
     outside = [a for a in page.addresses if not a.startswith(("#", "data:"))]
     assert all((run.path / address.split("#")[0]).is_file() for address in outside), outside

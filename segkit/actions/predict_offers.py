@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import hypergeom, norm
 
 from segkit.actions.predict_known import Lesson
 from segkit.actions.predict_segments import TOTAL
@@ -31,7 +31,7 @@ DRIVERS = [
     "effect_low",
     "effect_high",
 ]
-OFFERS = ["segment", "kind", "term", "asked", "share", "share_low", "share_high", "others", "reach"]
+OFFERS = ["segment", "kind", "term", "asked", "share", "share_low", "share_high", "others", "more", "reach"]
 
 
 def churn_drivers(lesson: Lesson, segment: pd.Series) -> pd.DataFrame:
@@ -69,8 +69,9 @@ def next_offers(
     Takes  lesson; segment: of its customers one horizon ago; now, segment_now: today's customers
     Gives  segment, kind (cross-sell, up-sell), term, asked (members one horizon ago who had not, or had, bought it),
            share of them who then bought it, or more of it a day than before, share_low, share_high (95 %, Wilson),
-           others (the same share elsewhere), reach (members today it could be offered to); of a kind at most three:
-           those surely taken more than elsewhere first, then by the lower end of the interval
+           others (the same share elsewhere; null where it rests on fewer than twenty), more (surely more than that, all
+           terms being looked at), reach (members today it could be offered to); of a kind at most three: those with
+           `more` first, then by the lower end of the interval
     """
     then, came = lesson.then.signals, lesson.came
     if then.weights is None or came.weights is None:
@@ -145,8 +146,11 @@ def _surest(
 ) -> list[tuple[object, ...]]:
     inside, outside = (asked[who].sum(axis=0) for who in (members, ~members))
     yes, no = ((asked & took)[who].sum(axis=0) for who in (members, ~members))
+    # Fisher's exact test, by Bonferroni for all terms: some of many are high by chance
+    strict = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < 0.025 / len(terms)
     rows = []
     for i in np.flatnonzero((inside >= FEWEST) & (reach >= 1)):
-        elsewhere = no[i] / outside[i] if outside[i] else np.nan
-        rows.append((name, kind, terms[i], int(inside[i]), *proportion(yes[i], inside[i]), elsewhere, int(reach[i])))
-    return sorted(rows, key=lambda row: (not row[5] > row[7], -row[5], row[2]))[:TOLD]
+        elsewhere, more = (no[i] / outside[i], strict[i]) if outside[i] >= FEWEST else (np.nan, False)
+        at = proportion(yes[i], inside[i])
+        rows.append((name, kind, terms[i], int(inside[i]), *at, elsewhere, bool(more), int(reach[i])))
+    return sorted(rows, key=lambda row: (not row[8], -row[5], row[2]))[:TOLD]

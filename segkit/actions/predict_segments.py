@@ -10,7 +10,7 @@ from segkit.customers.profile import Z95
 from segkit.segments.place import SegmentModel, place
 
 FEWEST = 20  # customers of a segment, before its miss in a back-test tells of the season
-BLOCKS = 20  # of customers by what was promised, in each of which errors have one size beside it
+BLOCKS = 20  # of customers by what was promised, between which the size of errors is drawn
 TOTAL = "all"  # the row of everyone
 
 
@@ -93,11 +93,12 @@ def _spread(part: pd.DataFrame, *, target: str, trials: Sequence[Trial], chosen:
         return float(np.sqrt(np.square((part[f"{target}_high"] - part[f"{target}_low"]) / (2 * Z95)).sum()))
     promised = np.concatenate([trial.promised(target, chosen[target]) for trial in trials])
     came = np.concatenate([trial.outcome(target) for trial in trials])
-    blocks = [rows for rows in np.array_split(np.argsort(promised, kind="stable"), BLOCKS) if promised[rows].any()]
+    blocks = [rows for rows in np.array_split(np.argsort(promised, kind="stable"), BLOCKS) if len(rows)]
     at = np.array([promised[rows].mean() for rows in blocks])
-    off = np.array([np.sqrt(np.square((came - promised)[rows]).mean()) for rows in blocks]) / at
+    off = np.array([np.sqrt(np.square((came - promised)[rows]).mean()) for rows in blocks])
     expected = part[f"{target}_mean"].to_numpy()
-    return float(np.sqrt(np.square(np.interp(expected, at, off) * expected).sum()))
+    beyond = np.maximum(expected / max(at[-1], 1e-12), 1.0)  # above the last block errors grow with what is expected
+    return float(np.sqrt(np.square(np.interp(expected, at, off) * beyond).sum()))
 
 
 def _ranged(name: str, at: float, spread: float, season: float | None) -> dict[str, float]:

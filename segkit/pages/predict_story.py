@@ -162,7 +162,7 @@ def _against(own: pd.DataFrame, *, target: str, said_by: str) -> str:
         good = f"misses a customer by {number(value['mae'])} on average; {share(value['coverage'])} lay in their range"
     errors = own[(own["measure"] == DECISIVE[target]) & (own["forecaster"] != "model")]
     against = ", ".join(f"{AGAINST[row.verdict]} {row.label}" for row in errors.itertuples())
-    replaced = "" if said_by == "model" else f" {label} says it here, as the forecast did not beat it."
+    replaced = "" if said_by == "model" else f" It is said here by {label}, which the forecast did not beat."
     return f"For {TARGETS[target]}, {label} {good}. By its errors the forecast was {against}.{replaced}"
 
 
@@ -187,7 +187,7 @@ def _told(offers: pd.DataFrame, *, most: int) -> str:
     """The offers that members surely took more than others did; where there is none, the first with that said."""
     if offers.empty:
         return NOTHING
-    more = offers[offers["share_low"] > offers["others"]].head(most)
+    more = offers[offers["more"]].head(most)
     if len(more):
         return "; ".join(_offer(row) for row in more.to_dict("records"))
     return f"no more than elsewhere: {_offer(offers.iloc[0].to_dict())}"

@@ -51,11 +51,26 @@ def test_offers_are_shares_of_those_who_could_take_them(shop: tuple[Lesson, pd.S
         replace(lesson, then=then), segment, now=lesson.then.signals, segment_now=segment, **WINDOWS
     ).set_index(["segment", "kind", "term"])
     tea = table.loc[("S01", "cross-sell", "tea")]
-    assert (tea["asked"], tea["share"], tea["others"], tea["reach"]) == (30, 0.8, 0, 30)
-    assert tea["share_low"] < 0.8 < tea["share_high"]
+    assert (tea["asked"], tea["share"], tea["reach"]) == (30, 0.8, 30) and tea["share_low"] < 0.8 < tea["share_high"]
+    assert np.isnan(tea["others"]) and not tea["more"], "elsewhere ten could take it, too few to tell"
     assert table.loc[("S02", "up-sell", "bread"), "share"] == 1
     assert ("S02", "cross-sell", "tea") not in table.index, "seven without it are too few to tell"
     check(table.reset_index(), name="offers")
+
+
+def test_of_many_terms_those_high_by_chance_are_not_called_more() -> None:
+    rng = np.random.default_rng(5)
+    after = (rng.random((600, 80)) < 0.1).astype(float)
+    after[:100, 0] = rng.random(100) < 0.5
+    lesson = simple(before=np.eye(600, 80), after=after, names=tuple(f"t{i:02d}" for i in range(80)))
+    before = lesson.then.signals.weights.toarray()
+    before[300:325] = 1.0
+    signals = replace(lesson.then.signals, weights=sparse.csr_array(before))
+    lesson = replace(lesson, then=replace(lesson.then, signals=signals))
+    segment = pd.Series(np.repeat(["S01", "S02", "S03"], [100, 250, 250]), index=lesson.then.index)
+    table = next_offers(lesson, segment, now=signals, segment_now=segment, **WINDOWS)
+    more = table[table["more"]]
+    assert more[["segment", "term"]].to_numpy().tolist() == [["S01", "t00"]]
 
 
 def test_a_source_without_categories_has_no_offers(shop: tuple[Lesson, pd.Series]) -> None:

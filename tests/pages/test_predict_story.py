@@ -25,7 +25,7 @@ def found() -> Prediction:
     offers = {"asked": 30, "share": 0.5, "share_low": 0.4, "share_high": 0.6, "reach": 25}
     offers = pd.DataFrame(
         [
-            offers | {"segment": s, "kind": "cross-sell", "term": t, "others": o}
+            offers | {"segment": s, "kind": "cross-sell", "term": t, "others": o, "more": o < 0.2}
             for s, t, o in (("S01", "TEA", 0.1), ("S01", "RUM", 0.45), ("S02", "RUM", 0.45))
         ]  # fmt: skip
     )
@@ -59,7 +59,7 @@ def test_everyone_comes_first_and_every_figure_has_its_range(found: Prediction, 
 
 def test_a_rival_that_says_it_and_a_season_are_told(found: Prediction) -> None:
     told = predict_story.trust(found)
-    assert any("last period again says it here, as the forecast did not beat it" in text for text in told)
+    assert any("said here by last period again, which the forecast did not beat" in text for text in told)
     assert any("The base rate moved" in text and "70" in text for text in told) and told[-1] == "No one knows."
     still = found.figures | {"predict.drift.active.low": -0.3, "predict.drift.active.high": 0.1}
     calm = predict_story._drift(still)
