@@ -14,13 +14,13 @@ from segkit.pages.story import CAUSES
 FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
 DO = {
     "keep": "Keep the segments: nothing says that they no longer fit. Plans made for them stand.",
-    "refit": "Refit the segments: `segkit run` does, and `segkit run --auto` does so by itself.",
+    "refit": "Use the segments of this run, which were found anew: those of the last run no longer fit well.",
     "look": "Look at the data before you act on anything here: it does not arrive as it did.",
 }
 ACTED = {
     "kept": "This run kept them, and placed everyone anew.",
     "refitted": "This run has refitted them.",
-    "": "This run has refitted them, as every run without --auto does.",
+    "": "This run has looked for segments anew all the same: compare them before you change a plan.",
 }
 DECIDED = {
     "keep": "the segments of the last run still fit; keep plans that were made for them.",
@@ -87,7 +87,7 @@ def tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tup
 
 def to_do(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
     """What to do, the most important first, a sentence each."""
-    doing = ACTED.get(acted, "") if found.decision != "look" or acted else ""
+    doing = ACTED.get(acted, "") if acted or found.decision == "keep" else ""
     said = [f"{DO[found.decision]} {doing}".strip()]
     said += [f"{words}" for words in found.tests.loc[found.tests["says"] != "keep", "words"]]
     campaigns = decisions[decisions["scope"] == "campaign"]
@@ -203,8 +203,8 @@ def changes_shown(changes: pd.DataFrame) -> pd.DataFrame:
 def log_shown(decisions: pd.DataFrame) -> pd.DataFrame:
     """The log, latest run first: its decisions on runs and campaigns."""
     rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
-    return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
-        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason", "acted": "Done by itself"}
+    return rows[["as_of", "segment", "decision", "reason"]].rename(
+        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason"}
     )
 
 
