@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -55,13 +56,7 @@ class Recipe:
 
     def moment(self, timestamp: datetime | str | float) -> tuple[int, int]:
         """Local day number and hours since 1970 of a time: UTC where it has no zone; text is ISO, a number seconds."""
-        if isinstance(timestamp, int | float):
-            local = datetime.fromtimestamp(timestamp, self.timezone)
-        else:
-            read = datetime.fromisoformat(timestamp) if isinstance(timestamp, str) else timestamp
-            local = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(self.timezone)
-        day = local.toordinal() - EPOCH
-        return day, day * 24 + local.hour
+        return _moment(timestamp, self.timezone)
 
     def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
         """What an event adds to the sums of its day."""
@@ -150,6 +145,18 @@ def parts(value: Any) -> int:
     if not exact.is_finite() or exact < 0:
         raise ValueError(f"{value} is not an amount of zero or more")
     return int((exact * UNIT).to_integral_value(ROUND_HALF_UP))
+
+
+@lru_cache(maxsize=4096)
+def _moment(timestamp: datetime | str | float, timezone: ZoneInfo) -> tuple[int, int]:
+    """Remembered, as the lines of an order share their time."""
+    if isinstance(timestamp, int | float):
+        local = datetime.fromtimestamp(timestamp, timezone)
+    else:
+        read = datetime.fromisoformat(timestamp) if isinstance(timestamp, str) else timestamp
+        local = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(timezone)
+    day = local.toordinal() - EPOCH
+    return day, day * 24 + local.hour
 
 
 def week_day(day: int) -> int:

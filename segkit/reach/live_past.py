@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from segkit.data.store import Run
 NEVER = 10**7  # first day of a customer without an event of their own
 SQUARE_PART = 10**12  # the sum of squares is kept in two whole numbers: one could overflow
 CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are made
-FORMAT = 1
+FORMAT = 2
 SMALL = 1_000  # bytes
 OF_COLUMN = {  # a column of the days -> the column of the contract that it was made of
     "amount": "amount",
@@ -88,13 +88,15 @@ class Past:
         number = self._number.get(customer_id)
         if number is None or "day_orders" not in self._tables:
             return None
-        held = self._tables["day_orders"].of(number)
-        found = np.flatnonzero(held["order"] == _hashes([order_id])[0])
-        if not len(found):
+        rows = self._tables["day_orders"]
+        first, end = rows.starts[number : number + 2].tolist()
+        same = rows.columns["order"][first:end] == _hash(order_id)
+        if not same.any():
             return None
-        slot = int(held["slot"][found].min())
-        day, amount = int(held["day"][found].min()), int(held["amount"][found].sum())
-        return day, None if slot == NEVER * 24 else slot, amount
+        found = first + np.flatnonzero(same)
+        day, slot, amount = (rows.columns[name][found] for name in ("day", "slot", "amount"))
+        begun = int(slot.min())
+        return int(day.min()), None if begun == NEVER * 24 else begun, int(amount.sum())
 
     def _beside(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
         if table not in self._tables:
@@ -204,7 +206,9 @@ def _of_orders(run: Run, *, amount: bool, of: tuple[str, str]) -> pd.DataFrame:
     slot = rows.slot.fill_null(NEVER * 24)
     found = rows.select("customer_id", "order_id", day=rows.day.epoch_days().cast("int64"), slot=slot, amount=paid)
     table = found.to_pandas().sort_values(["customer_id", "day", "order_id"], ignore_index=True)
-    return table.assign(order=_hashes(table["order_id"].tolist())).drop(columns="order_id")
+    return table.assign(order=np.array([_hash(text) for text in table["order_id"]], dtype=np.int64)).drop(
+        columns="order_id"
+    )
 
 
 def _between(run: Run, table: str, of: tuple[str, str]) -> ir.Table:
@@ -248,6 +252,6 @@ def _whole(rows: list[list[int]], *, recipe: Recipe) -> list[list[int]]:
     return rows
 
 
-def _hashes(texts: list[str]) -> np.ndarray:
-    """A number for each text, the same on every machine."""
-    return pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+def _hash(text: str) -> int:
+    """A number for a text, the same on every machine."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
