@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeCV
 
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
@@ -176,6 +174,8 @@ def value_outcomes(outcomes: Outcomes) -> tuple[list[str], np.ndarray]:
 
 def _ridge(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients in the units of the values; the penalty is chosen on standardised ones."""
+    from sklearn.linear_model import RidgeCV  # slow to import, and not needed to place a customer
+
     spread = values.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     middle = values.mean(axis=0)
@@ -185,6 +185,8 @@ def _ridge(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Map to square-root shares of the most common terms, learnt on customers who bought any of them."""
+    from sklearn.linear_model import RidgeCV
+
     nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
     if outcomes.weights is None:
         return nothing
@@ -216,6 +218,8 @@ def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -
 
 def _principal(points: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray:
     """Loadings of the principal axes (columns x axes); each points to where its largest loading is positive."""
+    from sklearn.decomposition import PCA
+
     most = min(AXES_MOST, *points.shape)
     fit = PCA(most, svd_solver="full", random_state=seed).fit(points)
     strong = int((fit.explained_variance_ >= FAINT).sum())

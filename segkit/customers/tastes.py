@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
 
 from segkit.customers.features import Signals
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
@@ -70,6 +69,8 @@ def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str])
 
 
 def _directions(values: sparse.csr_array, *, weights: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.decomposition import TruncatedSVD  # slow to import, and not needed to place a customer
+
     kept = min(COMPONENTS, values.shape[1] - 1)
     weighted = sparse.csr_matrix(values.multiply(weights))
     with np.errstate(divide="ignore", invalid="ignore"):  # customers all alike have no variance to be explained

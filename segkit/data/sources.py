@@ -63,6 +63,7 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
     """
     con = ibis.duckdb.connect()
     con.con.execute("set timezone = 'UTC'").fetchall()
+    con.con.execute("set enable_progress_bar = false").fetchall()  # it would be drawn into what a command prints
     con.con.execute("set enable_progress_bar = false").fetchall()  # it would be printed among the answers
     if allow:
         folders = ", ".join("'" + str(Path(folder).resolve()).replace("'", "''") + "'" for folder in allow)

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segkit import schema
 from segkit.data.engine import read_rows, write_rows
 from segkit.data.plain import npz_bytes, plain, read_json, write_bytes, write_json
 from segkit.errors import RunError
@@ -133,6 +132,8 @@ class Run:
         SchemaError : the table is not as segkit.schema says
         RunError : the run is finished, and so read-only
         """
+        from segkit import schema  # pandera is slow to import, and readers do without
+
         self._refuse_if_finished()
         if isinstance(table, ir.Table):
             self._write_expression(table, name)
@@ -288,5 +289,7 @@ def _empty(path: Path) -> None:
 
 @cache
 def _engine() -> ibis.BaseBackend:
-    """The DuckDB connection that reads the tables of runs; it holds nothing."""
-    return ibis.duckdb.connect()
+    """The DuckDB connection that reads the tables of runs; it holds nothing, and draws no bar into what is printed."""
+    con = ibis.duckdb.connect()
+    con.con.execute("set enable_progress_bar = false").fetchall()
+    return con

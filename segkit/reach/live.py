@@ -9,7 +9,7 @@ A customer's clock is the later of the last tick and of their own last event. A 
 """
 
 import json
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from segkit.customers.recipe import UNIT
@@ -25,9 +24,10 @@ from segkit.customers.single import Customer
 from segkit.customers.sums import day_number
 from segkit.data.store import load_run
 from segkit.errors import InputError, RunError
+from segkit.reach.live_book import Book
 from segkit.reach.live_events import Event, read_event
 from segkit.reach.live_past import fingerprint, open_past, recipe_of
-from segkit.reach.live_place import LEVELS, Look, Places, Standing
+from segkit.reach.live_place import Look, Places
 from segkit.reach.live_state import State
 from segkit.segments.place import model_from
 
@@ -69,6 +69,8 @@ class Live:
         unit = UNIT if "amount" in self.recipe.columns else 1
         self._places = Places(model, lookback_days=self.recipe.lookback_days, unit=unit)
         self._every, self._fed = commit_every, 0
+        self._pending: list[tuple[str, Look, Look, dict[int, int], dict[str, Any]]] = []
+        self._told: list[dict[str, Any]] = []
         of_run = fingerprint(self.run)
         self.state = State(self.path, of_run=of_run, sync=sync)
         try:
@@ -81,9 +83,10 @@ class Live:
             raise
 
     def feed(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Take an event in, and say what it changed; a repeat of an event_id changes nothing.
+        """Take an event in; a repeat of an event_id changes nothing.
 
         Takes  an event by the contract; event_id and customer_id are required
+        Gives  what became durable with it: the changes since the last commit, none where it is not yet time for one
 
         Raises
         ------
@@ -91,11 +94,9 @@ class Live:
         SegkitError : the state cannot be written
         """
         found = read_event(event, recipe=self.recipe, needs=self._needs)
-        changes = self._take(found)
+        self._take(found)
         self._fed += 1
-        if self._fed >= self._every:
-            self.flush()
-        return changes
+        return self.flush() if self._fed >= self._every else []
 
     def tick(self, time: str | float) -> list[dict[str, Any]]:
         """Let time pass for everyone, and say what that changed; a moment before the last tick changes nothing.
@@ -108,23 +109,24 @@ class Live:
             raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
         if day <= self.clock:
             return []
-        changes = []
         for line in self.state.unpark(until=day + AHEAD_DAYS):
             event_id, who, of_day, values = json.loads(line)
-            changes += self._count(Event(event_id, who, of_day, values, json.dumps(values)))
+            self._count(Event(event_id, who, of_day, values, json.dumps(values)))
+        self._settle()
         old, self.clock = self.clock, day  # only now: what waited is taken in as it would have been on its day
         self.state.tell("clock", day)
         for who in self.customers():
-            changes += self._age(who, old=old, time=time)
-        self.flush()
-        return changes
+            self._age(who, old=old, time=time)
+        return self.flush()
 
     def segment(self, customer_id: str) -> str | None:
         """Where a customer stands now; None for the unknown, and those silent for the whole lookback."""
-        return self._standing(customer_id)[0]
+        self._settle()
+        return self.book.standing(customer_id)[0]
 
     def look(self, customer_id: str) -> Look:
         """What is seen of a customer: features, coordinates, segment; nothing is changed."""
+        self._settle()
         return self._hot[customer_id][1] if customer_id in self._hot else self._load(customer_id, today=self.clock)[1]
 
     def customers(self) -> list[str]:
@@ -132,36 +134,21 @@ class Live:
         return sorted({*self._past.customers, *self._with_events})
 
     def table(self) -> pd.DataFrame:
-        """Everyone who is or was in a segment.
-
-        Gives  by customer_id: begun (segment in the run), now (None: in none), active (had an event since)
-        """
-        new = [who for who in self._now if who not in self._row]
-        index = pd.Index([*self._row, *new], name="customer_id")
-        begun = np.append(self._begun, np.full(len(new), None))
-        now = begun.copy()
-        for who, (segment, _, _) in self._now.items():
-            now[self._row[who] if who in self._row else index.get_loc(who)] = segment
-        return pd.DataFrame({"begun": begun, "now": now, "active": index.isin(self._with_events)}, index=index)
-
-    def crossed(self) -> Counter[tuple[str, str]]:
-        """How many customers' expectation of each outcome has halved or doubled since the run."""
-        found = Counter()
-        for segment, levels, _ in self._now.values():
-            for outcome, level in zip(self._places.outcomes, levels, strict=True):
-                if segment is not None and level:
-                    found[outcome, LEVELS[level]] += 1
-        return found
+        """Everyone who is or was in a segment, see `live_book.Book.table`."""
+        self._settle()
+        return self.book.table(active=self._with_events)
 
     @property
     def last_change(self) -> int:
         """The number of the latest change in the log."""
         return self._next - 1
 
-    def flush(self) -> None:
-        """Make what was fed durable."""
+    def flush(self) -> list[dict[str, Any]]:
+        """Make what was fed durable; gives what changed since the last time."""
+        self._settle()
         self.state.commit()
-        self._fed = 0
+        self._fed, told, self._told = 0, self._told, []
+        return told
 
     def close(self) -> None:
         """Flush, and let the state go."""
@@ -185,18 +172,11 @@ class Live:
         """What stands in the run, and in the state on top of it."""
         self.as_of = day_number(date.fromisoformat(self.run.parameters()["as_of"]))
         self.clock = self.state.told("clock", self.as_of - 1)
-        placed = self.run.table("assignments").set_index("customer_id")
-        foreseen = self.run.table("anticipation").set_index("customer_id").reindex(placed.index)
-        columns = [f"expected_log_{name}" for name in self._places.outcomes]
-        self._row = {who: i for i, who in enumerate(placed.index)}
-        self._begun, self._base = placed["segment"].to_numpy(dtype=object), foreseen[columns].to_numpy(dtype=float)
-        self._now: dict[str, Standing] = {}
-        for who, segment, levels, base in self.state.places():
-            self._now[who] = segment, levels, base
+        self.book = Book(self.run, outcomes=self._places.outcomes, changed=self.state.places())
         self._with_events = self.state.customers()
         self._next, self._hot = self.state.last_change() + 1, OrderedDict()
 
-    def _take(self, event: Event) -> list[dict[str, Any]]:
+    def _take(self, event: Event) -> None:
         if event.day < self.as_of:
             raise InputError(
                 "timestamp: before the run's as_of, so it counts as in the run already; what came late comes in "
@@ -206,23 +186,35 @@ class Live:
             kept = [event.event_id, event.customer_id, event.day, event.values]
             if not self.state.knows(event.event_id):
                 self.state.park(event.event_id, day=event.day, line=json.dumps(kept))
-            return []
-        return self._count(event)
+            return
+        self._count(event)
 
-    def _count(self, event: Event) -> list[dict[str, Any]]:
+    def _count(self, event: Event) -> None:
+        """Let an event count; where the customer then stands is worked out for many at once."""
         who = event.customer_id
         if not self.state.add_event(event.event_id, customer_id=who, line=event.line):
-            return []
+            return
         customer, before = self._entry(who, but=event.event_id)
         self._add(customer, who, event.values)
         self._with_events.add(who)
         undo = before.taste.follow(customer.bought)
-        now = self._places.look(customer, before.taste)
+        now = self._places.see(customer, before.taste)
         self._hot[who] = customer, now
         told = {"when": event.values["timestamp"], "cause": "event", "event_id": event.event_id}
-        return self._compare(who, before, now, undo=undo, told=told)
+        self._pending.append((who, before, now, undo, told))
 
-    def _age(self, who: str, *, old: int, time: str | float) -> list[dict[str, Any]]:
+    def _settle(self) -> None:
+        """Place those who were seen since the last time, in the order of their events, and log what changed."""
+        pending, self._pending = self._pending, []
+        self._places.fill([now for _, _, now, _, _ in pending])
+        for i, (who, before, now, undo, told) in enumerate(pending):
+            if self._places.differ(self.book.standing(who), now):
+                later: dict[int, int] = {}  # what was bought since goes back to what it was
+                for other, _, _, more, _ in reversed(pending[i + 1 :]):
+                    later |= more if other == who else {}
+                self._compare(who, before, replace(now, undo=later), undo=later | undo, told=told)
+
+    def _age(self, who: str, *, old: int, time: str | float) -> None:
         """Let time pass for one customer."""
         before, undo = None, {}
         if who in self._hot:
@@ -233,11 +225,9 @@ class Live:
             self._hot[who] = customer, now
         else:
             now = self._load(who, today=self.clock)[1]
-        if not self._places.differ(self._standing(who), now):
-            return []
-        if before is None:
-            before = self._load(who, today=old)[1]
-        return self._compare(who, before, now, undo=undo, told={"when": time, "cause": "tick"})
+        if self._places.differ(self.book.standing(who), now):
+            before = before or self._load(who, today=old)[1]
+            self._compare(who, before, now, undo=undo, told={"when": time, "cause": "tick"})
 
     def _entry(self, who: str, *, but: str) -> tuple[Customer, Look]:
         """A customer in memory and how they were last seen; read from run and state where they are not there."""
@@ -266,32 +256,21 @@ class Live:
                 customer.open_order(order_id, day=found[0], slot=found[1], amount=found[2])
         customer.add(values)
 
-    def _standing(self, who: str) -> Standing:
-        if who in self._now:
-            return self._now[who]
-        row = self._row.get(who)
-        if row is None:
-            return None, [0] * len(self._places.outcomes), None
-        return self._begun[row], [0] * len(self._places.outcomes), self._base[row].tolist()
-
-    def _compare(
-        self, who: str, before: Look, now: Look, *, undo: dict[int, int], told: dict[str, Any]
-    ) -> list[dict[str, Any]]:
+    def _compare(self, who: str, before: Look, now: Look, *, undo: dict[int, int], told: dict[str, Any]) -> None:
         """Log what changed since the customer was last compared."""
-        standing = self._standing(who)
-        if not self._places.differ(standing, now):
-            return []
+        standing = self.book.standing(who)
         before = replace(before, segment=standing[0], undo=undo)
-        changes, standing = self._places.changes(standing, before, now, known=who in self._row)
-        self._now[who] = standing
+        changes, standing = self._places.changes(standing, before, now, known=who in self.book)
+        self.book.put(who, standing)
         segment, levels, base = standing
         self.state.put_place(who, segment, levels=levels, base=base)
-        return [self._log({"kind": change.pop("kind"), "customer_id": who, **change, **told}) for change in changes]
+        for change in changes:
+            self._log({"kind": change.pop("kind"), "customer_id": who, **change, **told})
 
-    def _log(self, change: dict[str, Any]) -> dict[str, Any]:
+    def _log(self, change: dict[str, Any]) -> None:
         change = {"id": self._next, **change}
         self._next += 1
         self.state.add_change(
             change["id"], customer_id=change["customer_id"], line=json.dumps(change, ensure_ascii=False)
         )
-        return change
+        self._told.append(change)

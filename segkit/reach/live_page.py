@@ -136,7 +136,7 @@ def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -
         for row in rows
         if row["beyond"]
     ]
-    for (outcome, level), number in sorted(live.crossed().items()):
+    for (outcome, level), number in sorted(live.book.crossed().items()):
         if number >= FLOOR:
             found.append(f"Expected {outcome.replace('_', ' ')} has {level} for {numbers.count(number)} customers.")
     lines = counts["aside"]

@@ -27,6 +27,7 @@ SQUARE_PART = 10**12  # the sum of squares is kept in two whole numbers: one cou
 CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are made
 FORMAT = 2
 SMALL = 1_000  # bytes
+MOST_REMEMBERED = 5_000  # customers whose orders are at hand
 OF_COLUMN = {  # a column of the days -> the column of the contract that it was made of
     "amount": "amount",
     "discount": "discount",
@@ -55,6 +56,7 @@ class Past:
 
     def __init__(self, folder: Path, *, recipe: Recipe) -> None:
         self._recipe, self._tables = recipe, {}
+        self._orders: dict[int, dict[int, list[int]]] = {}
         known = json.loads((folder / "known.json").read_text(encoding="utf-8"))
         self.customers: list[str] = known["customers"]
         self._names: dict[str, list[str]] = known["names"]
@@ -88,15 +90,24 @@ class Past:
         number = self._number.get(customer_id)
         if number is None or "day_orders" not in self._tables:
             return None
-        rows = self._tables["day_orders"]
-        first, end = rows.starts[number : number + 2].tolist()
-        same = rows.columns["order"][first:end] == _hash(order_id)
-        if not same.any():
+        found = self._orders_of(number).get(_hash(order_id))
+        if found is None:
             return None
-        found = first + np.flatnonzero(same)
-        day, slot, amount = (rows.columns[name][found] for name in ("day", "slot", "amount"))
+        day, slot, amount = (self._tables["day_orders"].columns[name][found] for name in ("day", "slot", "amount"))
         begun = int(slot.min())
         return int(day.min()), None if begun == NEVER * 24 else begun, int(amount.sum())
+
+    def _orders_of(self, number: int) -> dict[int, list[int]]:
+        """Rows of each order of a customer, by its hash; remembered for the customers seen last."""
+        if number not in self._orders:
+            if len(self._orders) >= MOST_REMEMBERED:
+                self._orders.clear()
+            rows, held = self._tables["day_orders"], {}
+            first, end = rows.starts[number : number + 2].tolist()
+            for row, order in enumerate(rows.columns["order"][first:end].tolist(), start=first):
+                held.setdefault(order, []).append(row)
+            self._orders[number] = held
+        return self._orders[number]
 
     def _beside(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
         if table not in self._tables:

@@ -1,8 +1,9 @@
 """Where one live customer stands: segment and expectations, what moved them from one to the other, in plain words."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log, log1p, sqrt
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from segkit import numbers
 from segkit.customers.anticipate import CLIP
 from segkit.customers.breadth import Breadth
 from segkit.customers.single import Customer
-from segkit.segments.place import SegmentModel
+from segkit.segments.place import TIE, SegmentModel
 from segkit.segments.placer import Folded, Placer, fold
 from segkit.vocabulary import describe
 
@@ -25,23 +26,27 @@ FORMS = {"share": numbers.share, "flag": numbers.count}
 Standing = tuple[str | None, list[int], list[float] | None]  # segment, level of each expectation, that of the run
 
 
-@dataclass(frozen=True)
+@dataclass
 class Look:
-    """What was seen of a customer at one moment.
+    """What was seen of a customer at one moment: features and tastes at once, the rest by `Places.fill`.
 
     Parameters
     ----------
     features : as the batch has them; none where nothing of their own lies in the lookback
-    at : coordinates, and behind them the expected outcomes less their centre; None where there are no features
-    segment : None likewise
+    part : of the coordinates, what tastes add
     taste, undo : what was bought by term; and of the terms that changed since, what they were
+    at : coordinates, and behind them the expected outcomes less their centre
+    segment : None where there are no features
+    expected : log(1 + amount) of each outcome in the next horizon
     """
 
     features: Mapping[str, float]
-    at: np.ndarray | None
-    segment: str | None
+    part: np.ndarray
     taste: "Taste"
-    undo: Mapping[int, int]
+    undo: Mapping[int, int] = field(default_factory=dict)
+    at: np.ndarray | None = None
+    segment: str | None = None
+    expected: list[float] = field(default_factory=list)
 
 
 class Taste:
@@ -100,6 +105,8 @@ class Places:
         wider = replace(model, space=replace(space, rotation=np.hstack([space.rotation, picks])))
         self._placer, self._map = Placer(wider), fold(wider.space)
         self._lookback_days, self._unit = lookback_days, unit
+        self._model, self._sizes = model, np.square(model.centres).sum(axis=1)
+        self._values = itemgetter(*space.features) if len(space.features) > 1 else _only(space.features)
         self._middle = space.centre[: len(self.outcomes)]
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
 
@@ -107,14 +114,30 @@ class Places:
         """The taste of a customer who bought nothing yet."""
         return Taste(self._map, self._placer.terms_of, unit=self._unit)
 
+    def see(self, customer: Customer, taste: Taste) -> Look:
+        """Look at a customer; their taste must have followed them. `fill` says where they stand."""
+        return Look(customer.features(), taste.part(), taste)
+
     def look(self, customer: Customer, taste: Taste) -> Look:
-        """See where a customer stands; their taste must have followed them."""
-        features = customer.features()
-        if not features:
-            return Look(features, None, None, taste, {})
-        known = self._map
-        at = scores(known, features) @ known.behaviour + known.constant + taste.part()
-        return Look(features, at, self._placer.nearest(at[: self.axes]), taste, {})
+        """Look at a customer, and say where they stand."""
+        look = self.see(customer, taste)
+        self.fill([look])
+        return look
+
+    def fill(self, looks: list[Look]) -> None:
+        """Say where customers stand, many at once; each by itself, so that the others do not matter."""
+        held = [look for look in looks if look.features]
+        if not held:
+            return
+        known, axes = self._map, self.axes
+        values = np.array([self._values(look.features) for look in held], dtype=float)
+        at = np.einsum("ij,jk->ik", scores(known, values), known.behaviour) + known.constant  # no BLAS: it would
+        at += np.array([look.part for look in held])  # round differently by how many there are
+        gaps = self._sizes - 2.0 * np.einsum("ij,kj->ik", at[:, :axes], self._model.centres)
+        number = (gaps <= gaps.min(axis=1, keepdims=True) + TIE).argmax(axis=1).tolist()
+        expected = (at[:, axes:] + self._middle).round(9).tolist()
+        for look, point, i, foreseen in zip(held, at, number, expected, strict=True):
+            look.at, look.segment, look.expected = point, self._model.segments[i], foreseen
 
     def confidence(self, look: Look, *, known: bool = True) -> float:
         """Share of the bags that agree.
@@ -129,10 +152,6 @@ class Places:
         days = look.features["active_days"]
         return found if known else round(found * days / (days + FEW_DAYS), 6)
 
-    def expected(self, look: Look) -> list[float]:
-        """Expected log(1 + amount) of each outcome in the next horizon."""
-        return [] if look.at is None else (look.at[self.axes :] + self._middle).round(9).tolist()
-
     def levels(self, expected: list[float], base: list[float]) -> list[int]:
         """Each expectation against that of the run: halved, as before, doubled."""
         return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
@@ -142,7 +161,7 @@ class Places:
         segment, levels, base = standing
         if segment != now.segment:
             return True
-        return now.at is not None and base is not None and self.levels(self.expected(now), base) != levels
+        return now.at is not None and base is not None and self.levels(now.expected, base) != levels
 
     def changes(
         self, standing: Standing, before: Look, now: Look, *, known: bool
@@ -160,7 +179,7 @@ class Places:
             moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, known=known)}
             found.append({"kind": "segment", **moved, "because": words, "why": why})
         if now.segment is not None:
-            expected = self.expected(now)
+            expected = now.expected
             base = expected if base is None else base
             after = self.levels(expected, base)
             for i, outcome in enumerate(self.outcomes):
@@ -233,14 +252,17 @@ class Places:
         ]
 
     def _scores(self, look: Look) -> np.ndarray:
-        return scores(self._map, look.features)
+        return scores(self._map, np.array([self._values(look.features)], dtype=float))[0]
 
 
-def scores(known: Folded, features: Mapping[str, float]) -> np.ndarray:
-    """Clipped z-scores of the features of a space."""
-    values = np.array([features[name] for name in known.features], dtype=float)
+def scores(known: Folded, values: np.ndarray) -> np.ndarray:
+    """Clipped z-scores of the features of a space, customers x features."""
     values = np.where(known.skewed, np.log1p(np.maximum(values, 0.0)), values)
     return np.minimum(np.maximum((values - known.mean) / known.scale, -CLIP), CLIP)
+
+
+def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
+    return lambda features: [features[name] for name in names]
 
 
 def _amount(log: float) -> float:

@@ -72,10 +72,6 @@ class Placer:
         """
         return self.place_at(self.axes(features, weights=weights))
 
-    def nearest(self, at: np.ndarray) -> str:
-        """The segment alone, for a customer whose coordinates are known."""
-        return self._model.segments[int((_from(at, self._model.centres, self._sizes) <= 0).argmax())]
-
     def place_at(self, at: np.ndarray) -> Placement:
         """The same for a customer whose coordinates are known."""
         number = int((_from(at, self._model.centres, self._sizes) <= 0).argmax())
