@@ -6,11 +6,11 @@ from datetime import date, timedelta
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment
-from scipy.stats import norm
 
 from segkit import numbers
 from segkit.errors import SegkitError
@@ -48,7 +48,7 @@ def page_facts(live: Live) -> dict[str, Any]:
     table, segments = live.table(), live.run.table("segments").set_index("segment")
     names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}
     horizon = int(live.run.parameters()["horizon_days"])
-    beyond = float(norm.isf(ALL_ALERTS / 2 / len(live.segments)))  # so that all segments together stay at 5 %
+    beyond = NormalDist().inv_cdf(1 - ALL_ALERTS / 2 / len(live.segments))  # so that all segments together stay at 5 %
     rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
     shown = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
