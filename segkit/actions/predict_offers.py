@@ -70,8 +70,8 @@ def next_offers(
     Gives  segment, kind (cross-sell, up-sell), term, asked (members one horizon ago who had not, or had, bought it),
            share of them who then bought it, or more of it a day than before, share_low, share_high (95 %, Wilson),
            others (the same share elsewhere; null where it rests on fewer than twenty), more (surely more than that, all
-           terms being looked at), reach (members today it could be offered to); of a kind at most three: those with
-           `more` first, then by the lower end of the interval
+           that was looked at being counted), reach (members today it could be offered to); of a kind at most three:
+           those with `more` first, then by the lower end of the interval
     """
     then, came = lesson.then.signals, lesson.came
     if then.weights is None or came.weights is None:
@@ -83,9 +83,12 @@ def next_offers(
         "up-sell": (before > 0, after / horizon_days > before / lookback_days, today > 0),
     }
     labels, labels_now, rows = segment.to_numpy(), segment_now.to_numpy(), []
-    for name in sorted(set(labels_now)):
+    names = sorted(set(labels_now))
+    limit = 0.05 / max(len(names) * len(takes) * len(terms), 1)  # Bonferroni: some of so many are high by chance
+    for name in names:
         for kind, (asked, took, could) in takes.items():
-            rows += _surest(name, kind, terms, labels == name, asked, took, could[labels_now == name].sum(axis=0))
+            own = _surest(labels == name, terms, asked, took, could[labels_now == name].sum(axis=0), limit=limit)
+            rows += [(name, kind, *row) for row in own]
     return pd.DataFrame(rows, columns=OFFERS).round(9)
 
 
@@ -136,21 +139,15 @@ def _limit(p: np.ndarray) -> float:
 
 
 def _surest(
-    name: str,
-    kind: str,
-    terms: list[str],
-    members: np.ndarray,
-    asked: np.ndarray,
-    took: np.ndarray,
-    reach: np.ndarray,
+    members: np.ndarray, terms: list[str], asked: np.ndarray, took: np.ndarray, reach: np.ndarray, *, limit: float
 ) -> list[tuple[object, ...]]:
+    """At most three terms of a segment; `more` by Fisher's exact test against everyone else."""
     inside, outside = (asked[who].sum(axis=0) for who in (members, ~members))
     yes, no = ((asked & took)[who].sum(axis=0) for who in (members, ~members))
-    # Fisher's exact test, by Bonferroni for all terms: some of many are high by chance
-    strict = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < 0.025 / len(terms)
+    stands_out = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < limit
     rows = []
     for i in np.flatnonzero((inside >= FEWEST) & (reach >= 1)):
-        elsewhere, more = (no[i] / outside[i], strict[i]) if outside[i] >= FEWEST else (np.nan, False)
+        elsewhere, more = (no[i] / outside[i], stands_out[i]) if outside[i] >= FEWEST else (np.nan, False)
         at = proportion(yes[i], inside[i])
-        rows.append((name, kind, terms[i], int(inside[i]), *at, elsewhere, bool(more), int(reach[i])))
-    return sorted(rows, key=lambda row: (not row[8], -row[5], row[2]))[:TOLD]
+        rows.append((terms[i], int(inside[i]), *at, elsewhere, bool(more), int(reach[i])))
+    return sorted(rows, key=lambda row: (not row[6], -row[3], row[0]))[:TOLD]
