@@ -98,25 +98,25 @@ def stream(
         return time.process_time() - cpu, time.perf_counter() - clock, np.array(each), live.last_change - told
 
 
-def sqlite_alone(lines: list[bytes], *, path: Path, sync: str) -> float:
+def sqlite_alone(lines: list[bytes], *, path: Path, sync: str, commit: int = MOST_EVENTS) -> float:
     con = sqlite3.connect(path, isolation_level=None)
     con.execute("pragma journal_mode = wal")
     con.execute(f"pragma synchronous = {sync}")
     con.execute("create table e (event_id text primary key, line text) without rowid")
     start = time.process_time()
-    for first in range(0, len(lines), MOST_EVENTS):
+    for first in range(0, len(lines), commit):
         con.execute("begin")
-        con.executemany("insert into e values (?, ?)", [(f"{first + i}", line) for i, line in enumerate(lines[first : first + MOST_EVENTS])])  # fmt: skip # noqa: E501
+        con.executemany("insert into e values (?, ?)", [(f"{first + i}", line) for i, line in enumerate(lines[first : first + commit])])  # fmt: skip # noqa: E501
         con.execute("commit")
     return time.process_time() - start
 
 
-def duckdb_alone(lines: list[bytes], *, path: Path) -> float:
+def duckdb_alone(lines: list[bytes], *, path: Path, commit: int = MOST_EVENTS) -> float:
     con = duckdb.connect(str(path), config={"threads": 1})
     con.execute("create table e (event_id text primary key, line text)").fetchall()
     start = time.process_time()
-    for first in range(0, len(lines), MOST_EVENTS):
-        part = lines[first : first + MOST_EVENTS]
+    for first in range(0, len(lines), commit):
+        part = lines[first : first + commit]
         ids = [f"{first + i}" for i in range(len(part))]
         rows = pa.table({"event_id": ids, "line": [line.decode() for line in part]})
         con.register("rows", rows)
@@ -169,10 +169,12 @@ def main() -> None:
         with Live(run, state=folder / f"live-{len(runs) - 1}") as live:
             cpu, clock = timed(lambda: live.tick("2024-07-02T12:00:00Z"))
         print(f"\nA tick that ages {given.customers:,} customers: {cpu:.1f} CPU-s, {clock:.1f} s by the clock.")
-        lines = events(given.events, customers=given.customers, seed=7)
-        lite, duck = sqlite_alone(lines, path=folder / "lite", sync="full"), duckdb_alone(lines, path=folder / "duck")
-        print(f"Bare inserts, {MOST_EVENTS} a commit: SQLite {1e6 * lite / len(lines):.1f} CPU-µs an event, "
-              f"DuckDB {1e6 * duck / len(lines):.1f}.")  # fmt: skip
+        print("\n| bare inserts, events in a commit | SQLite, CPU-µs an event | DuckDB |\n|---|---|---|")
+        for commit in (1, 20, MOST_EVENTS):
+            lines = events(min(given.events, 400 * commit), customers=given.customers, seed=commit)
+            lite = sqlite_alone(lines, path=folder / f"lite-{commit}", sync="full", commit=commit)
+            duck = duckdb_alone(lines, path=folder / f"duck-{commit}", commit=commit)
+            print(f"| {commit} | {1e6 * lite / len(lines):.1f} | {1e6 * duck / len(lines):.1f} |")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 In one transaction with each other stand: the events that count (their ids are what tells a repeat), the segments that
 changed, the log of changes, lines set aside, and the clock. What is not in the file is in the run, which is read-only.
-SQLite and not DuckDB: a commit of 500 events takes a fifth of the CPU (benchmarks/live.py).
+SQLite and not DuckDB: a commit of one event takes a tenth of the CPU, one of 500 half (benchmarks/live.py).
 """
 
 import fcntl
