@@ -150,7 +150,7 @@ def test_what_a_killed_run_left_is_cleared_and_the_good_run_brought_back(tmp_pat
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="no run.json, so it is not a run"), build_aside(tmp_path / "mine"):
+    with pytest.raises(RunError, match="no run.json, so it is something else"), build_aside(tmp_path / "mine"):
         pass
 
 
