@@ -61,6 +61,7 @@ def fits_the_schemas(found: Prediction) -> None:
         check(table, name=name)
 
 
+@pytest.mark.slow
 def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days: Make) -> None:
     past = events()
     later = [(f"c{i:03d}", "2024-12-02", "purchase", 900.0, "tea") for i in range(130)]

@@ -62,6 +62,7 @@ def test_event_by_event_gives_the_batch(events: made.Events) -> None:
     assert_same(one_by_one(events), batch(events))
 
 
+@pytest.mark.slow
 @FEW
 @given(made.events(columns=made.OPTIONAL), st.randoms(use_true_random=False))
 def test_the_order_in_which_events_arrive_does_not_matter(events: made.Events, random: object) -> None:
@@ -72,6 +73,7 @@ def test_the_order_in_which_events_arrive_does_not_matter(events: made.Events, r
     assert_same(one_by_one(shuffled), batch(events))
 
 
+@pytest.mark.slow
 @FEW
 @given(made.events())
 def test_inside_a_warehouse_the_same(events: made.Events) -> None:

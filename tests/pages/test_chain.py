@@ -128,6 +128,7 @@ def test_two_runs_at_once_on_one_place_are_refused(small_chain: Callable[..., Pa
         small_chain()
 
 
+@pytest.mark.slow
 def test_notebook_alone_catches_up_and_follows_its_parameters(
     small_chain: Callable[..., Path], small_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Days]:
     }
 
 
+@pytest.mark.slow
 def test_a_shuffled_future_leaves_the_segments_and_takes_the_foresight(world: dict[str, Days]) -> None:
     fits, r2 = {}, {}
     for name, days in world.items():
