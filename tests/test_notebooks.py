@@ -205,6 +205,7 @@ def with_a_future(company: Path, folder: Path) -> Path:
     return folder / company.name
 
 
+@pytest.mark.slow
 def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
     run: Run, made_up_company: Path, tmp_path: Path
 ) -> None:

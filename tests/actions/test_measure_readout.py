@@ -146,6 +146,7 @@ def test_a_pilot_not_read_yet_shows_its_design_and_no_pilot_an_empty_table(folde
         experiment_at(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_shares_of_customers_are_read_too(shop: Path, shop_run: Run, tmp_path: Path) -> None:
     made: dict[str, Any] = {}
     for kpi in ("active", "orders"):

@@ -105,6 +105,7 @@ def customer_signals_table(days: Days, **asked: object) -> pd.DataFrame:
     return features.join(bought.add_prefix("bought "))
 
 
+@pytest.mark.slow
 @FEW
 @given(made.events(least=2), st.lists(st.integers(0, 2), min_size=40, max_size=40), st.permutations([0, 1, 2]))
 def test_days_merge_in_any_split_and_any_order(events: made.Events, part_of: list[int], order: list[int]) -> None:

@@ -55,6 +55,7 @@ def test_any_one_figure_changed_on_the_page_is_found(page: tuple) -> None:
             verify(one, facts)
 
 
+@pytest.mark.slow
 def test_any_two_figures_exchanged_on_the_page_are_found(page: tuple) -> None:
     table, facts = page
     rng = np.random.default_rng(2)

@@ -93,6 +93,7 @@ def test_input_error_in_a_notebook_ends_with_its_message_alone(
     assert caught.value.status == 2 and load_run(tmp_path / "out").record()["outcome"] == "done"
 
 
+@pytest.mark.slow
 def test_chosen_steps_reuse_the_good_run_only_with_equal_parameters(
     small_chain: Callable[..., Path], tmp_path: Path
 ) -> None:
