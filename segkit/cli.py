@@ -1,17 +1,12 @@
 """The command `segkit`: status 0 done, 1 failed, 2 bad arguments or input; no traceback without --debug."""
 
-import ast
 import sys
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from segkit import __version__
-from segkit.errors import SegkitError
-
-DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+from segkit.command import DEBUG, guarded, literal
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,6 +42,7 @@ def main() -> None:
     help="Where days and features are computed: duckdb, local[2], spark://host:port, or an Ibis URL.",
 )
 @click.option("--seed", default=7, show_default=True, type=int, help="Of every random choice.")
+@click.option("--pseudonymise", is_flag=True, help="Show customers by keyed hashes in all tables (key: segkit.key).")
 @click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
 @click.option(
     "-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of a notebook; may be repeated."
@@ -56,10 +52,10 @@ def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **op
     """Run the chain of notebooks on a source and write its report; prints the path of index.html."""
     from segkit.pages.chain import run_chain  # slow imports wait until they are needed
 
-    parameters = {name: _literal(text) for name, text in given}
+    parameters = {name: literal(text) for name, text in given}
     if proof:
         parameters["proof"] = proof
-    click.echo(_guarded(run_chain, debug=debug, parameters=parameters, **options))
+    click.echo(guarded(run_chain, debug=debug, parameters=parameters, **options))
 
 
 @main.command()
@@ -80,7 +76,7 @@ def check(debug: bool, **options: Any) -> None:
 
         return check_source(source, **others)
 
-    found = _guarded(work, debug=debug, **options)
+    found = guarded(work, debug=debug, **options)
     click.echo(str(found))
     sys.exit(found.status)
 
@@ -99,7 +95,7 @@ def synth(debug: bool, **options: Any) -> None:
 
         return write_scenario(**others)
 
-    click.echo(_guarded(work, debug=debug, **options))
+    click.echo(guarded(work, debug=debug, **options))
 
 
 @main.command()
@@ -132,7 +128,7 @@ def place(debug: bool, **options: Any) -> None:
             finally:
                 placed.get_backend().disconnect()
 
-    click.echo(_guarded(work, debug=debug, **options))
+    click.echo(guarded(work, debug=debug, **options))
 
 
 @main.command(name="export")
@@ -170,7 +166,7 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
 
     if bool(to) == bool(target):
         raise click.UsageError("give one of --to and --target")
-    click.echo(_guarded(work, debug=debug, **options))
+    click.echo(guarded(work, debug=debug, **options))
 
 
 @main.command()
@@ -204,7 +200,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
         place = out or default_place(run, segments=asked["segments"], kpi=asked["kpi"])
         return [*pilot_said(made.facts), str(write_pilot(made, place))]
 
-    click.echo("\n".join(_guarded(work, debug=debug, **options)))
+    click.echo("\n".join(guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -229,7 +225,7 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
         page, said = run_readout(run_dir, outcomes, **asked)
         return [*said, str(page)]
 
-    click.echo("\n".join(_guarded(work, debug=debug, **options)))
+    click.echo("\n".join(guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -247,37 +243,22 @@ def live(debug: bool, **options: Any) -> None:
 
         return run_live(others.pop("run_dir"), source=sys.stdin.buffer, out=sys.stdout.buffer, **others)
 
-    click.echo(f"segkit: {_guarded(work, debug=debug, **options)}", err=True)
+    click.echo(f"segkit: {guarded(work, debug=debug, **options)}", err=True)
 
 
-def _guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
-    """The result of some work; an error ends the command with one message and its status."""
-    try:
-        return work(**options)
-    except SegkitError as error:
-        _end(str(error), status=error.status, debug=debug)
-    except KeyboardInterrupt:
-        _end("interrupted", status=1, debug=debug)
-    except Exception as error:  # the last door: whatever else is wrong is said in a line
-        first = str(error).strip().splitlines()
-        _end(
-            f"{type(error).__name__}: {first[0] if first else 'no message'} (--debug shows where)",
-            status=1,
-            debug=debug,
-        )
+@main.command()
+@click.argument("customers", nargs=-1, required=True, metavar="CUSTOMER...")
+@click.option("--reports", default="", help="Folder of the runs; default: reports/.")
+@DEBUG
+def forget(debug: bool, **options: Any) -> None:
+    """Remove CUSTOMERs from all runs, pilots and live states below a folder, and keep them out of later ones."""
 
+    def work(customers: tuple[str, ...], reports: str) -> list[str]:
+        from pathlib import Path
 
-def _end(message: str, *, status: int, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    click.echo(f"segkit: {message}", err=True)
-    sys.exit(status)
+        from segkit.pages.steps import HOME
+        from segkit.reach.forget import forget as forget_customers
 
+        return forget_customers(customers, reports=Path(reports) if reports else HOME / "reports")
 
-def _literal(text: str) -> Any:
-    """A value as a notebook's parameters cell would have it: whole number, fraction, True, False, else text."""
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return value if isinstance(value, bool | int | float) else text
+    click.echo("\n".join(guarded(work, debug=debug, **options)))

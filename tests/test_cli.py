@@ -77,6 +77,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
         "previous": None,
         "engine": "duckdb",
         "seed": 7,
+        "pseudonymise": False,
         "show_code": False,
         "parameters": {"floor": 0.5, "on": True, "words": "a b", "proof": "quick"},
     }

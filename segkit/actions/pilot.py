@@ -22,6 +22,7 @@ from segkit.actions.verdict import Price, price_of
 from segkit.customers.consent import may_contact
 from segkit.customers.days import Days, load_days
 from segkit.data import sources
+from segkit.data.run_source import refuse_pseudonyms
 from segkit.data.store import Run
 from segkit.errors import InputError
 
@@ -75,6 +76,7 @@ def design_pilot(
     ------
     InputError : a segment, KPI, share, date, cost or file that cannot be used, or too few customers
     """
+    refuse_pseudonyms(run, what="a pilot says whom to contact")
     price = price_of(contact_cost, margin, kpi=kpi)
     if budget is not None and not budget > 0:
         raise InputError(f"--budget {budget}: money for contacts, above zero.")

@@ -98,7 +98,11 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
     )
     if pilot and not (places[0] / "pilot.json").is_file():
         raise RunError(f"--pilot {pilot}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
-    mine = [place for place in places if read_json(place / "pilot.json")["run"]["assignments"] == drawn]
+    drawn = {
+        drawn,
+        *run.record().get("forgotten", {}).get("assignments", []),
+    }  # as they were before some were forgotten
+    mine = [place for place in places if read_json(place / "pilot.json")["run"]["assignments"] in drawn]
     if pilot and not mine:
         raise RunError(
             f"--pilot {pilot}: it was drawn from another run than {run_dir}. Give the run it was drawn from."

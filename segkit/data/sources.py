@@ -14,6 +14,7 @@ from segkit.data.expressions import quoted
 from segkit.data.files import CHUNK_BYTES, is_shut, paths_of, shut
 from segkit.data.raw import joined_view, open_raw, typed_view
 from segkit.data.spec import OPTIONAL, FileSpec, Source, nearest
+from segkit.data.veil import veiled
 from segkit.data.yaml_source import parse_source
 from segkit.errors import SourceError
 
@@ -85,13 +86,15 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
     SourceError : a file, column, type or text that does not fit, or no row that can be used
     """
     prefix = _register(source, con=con)
-    return con.table(f"{prefix}_events")
+    return con.table(veiled(f"{prefix}_events", veil=source.veil, con=con))
 
 
 def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
     """What is known of each customer: customer_id and the columns whose role is not ignore, text or number; or None."""
     prefix = _register(source, con=con)
-    return None if source.customers is None else con.table(f"{prefix}_customers")
+    if source.customers is None:
+        return None
+    return con.table(veiled(f"{prefix}_customers", veil=source.veil, con=con))
 
 
 def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segkit.data.veil import Veil
+
 REQUIRED = ("customer_id", "timestamp")
 ID_COLUMNS = ("event_id", "order_id", "item")
 TEXT_COLUMNS = ("category", "channel", "campaign", "text")
@@ -75,6 +77,7 @@ class Source:
     currency: str = ""  # of all money, as ISO 4217 has it; "" where the YAML does not say
     allow_set_aside: float = ALLOW_SET_ASIDE
     text: str = field(default="", repr=False)
+    veil: Veil = field(default_factory=Veil, repr=False)  # who is left out, and whether ids are shown
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

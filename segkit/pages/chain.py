@@ -12,6 +12,7 @@ from segkit import __version__
 from segkit.data.aside import build_aside, keep_failed, latest_good, swap_in
 from segkit.data.engine import check_engine
 from segkit.data.store import Run, load_run, open_run
+from segkit.data.veil import key_name, make_key
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.pages.render import render_run
 from segkit.pages.report import missing_steps, resolve, source_path
@@ -44,6 +45,7 @@ def run_chain(
     steps: str | None = None,
     previous: str | None = None,
     engine: str = "duckdb",
+    pseudonymise: bool = False,
     parameters: Mapping[str, Any] | None = None,
     show_code: bool = False,
     notebooks_dir: Path | None = None,
@@ -59,6 +61,7 @@ def run_chain(
     steps : "01-04", "03" or "01,03": only these, and what they need that is missing; None is all
     previous : a finished run to compare with; None is the latest good one with an earlier as_of; "none" for none
     engine : where days and features are computed; see segkit.data.engine.open_engine
+    pseudonymise : customers are shown by keyed hashes in all tables; the key is made beside the runs if there is none
     parameters : further ones, each declared by at least one notebook
     show_code : keep the code in the pages
 
@@ -75,7 +78,9 @@ def run_chain(
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
     place = Path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
     before = _previous(previous, root=place.parent, as_of=wanted["as_of"])
-    made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **extra}
+    hashed = {"pseudonyms": key_name(make_key(place.parent))} if pseudonymise else {}
+    _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
+    made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
     with build_aside(place) as building:
         run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
         try:
@@ -168,6 +173,15 @@ def _previous(previous: str | None, *, root: Path, as_of: str) -> str:
     if run.record().get("outcome") != "done":
         raise RunError(f"--previous {previous}: this run is not finished. Give a finished one, or none.")
     return str(run.path.resolve())
+
+
+def _refuse_other_ids(previous: str, *, pseudonyms: str) -> None:
+    """Customers are told again by their ids: a run cannot go on from one that shows them otherwise."""
+    if previous and load_run(previous).parameters().get("pseudonyms", "") != pseudonyms:
+        raise RunError(
+            f"{previous}: the run before shows customers by other ids (--pseudonymise, or another key), so nobody "
+            "could be told again. Run as it was made, or begin anew with --previous none in another --out."
+        )
 
 
 def _versions() -> dict[str, str]:

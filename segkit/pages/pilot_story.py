@@ -82,6 +82,18 @@ def what_next(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def forgotten_said(facts: Mapping[str, Any]) -> list[str]:
+    """How many customers were forgotten since the draw, where any were."""
+    many = facts.get("forgotten", 0)
+    if not many:
+        return []
+    who = "customer was" if many == 1 else "customers were"
+    return [
+        f"{count(many)} {who} forgotten since the draw, on request, and counted in no figure here. Everyone else is "
+        "read as they were drawn."
+    ]
+
+
 def qini_said(order: Mapping[str, Any] | None, *, unit: str) -> str:
     """Whether choosing whom to contact pays."""
     if order is None:

@@ -72,7 +72,8 @@ def run_readout(
         swap_in(building, target)
     table = experiment_of(content)
     said = [pilot_story.readout_headline(table), *pilot_story.what_next(table)]
-    return target / "readout.html", [*said, pilot_story.qini_said(content["qini"], unit=content["unit"])]
+    said.append(pilot_story.qini_said(content["qini"], unit=content["unit"]))
+    return target / "readout.html", said + pilot_story.forgotten_said(found.facts)
 
 
 def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
@@ -102,7 +103,7 @@ def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
         _list(pilot_story.what_next(table)),
         *_whom(content, unit=facts["unit"]),
         Markup("<h2>How sure, and what it does not say</h2>"),
-        _list(LIMITS),
+        _list([*pilot_story.forgotten_said(facts), *LIMITS]),
     ]
     run = facts["run"]
     foot = f"Source {run['source_name']} · drawn as of {run['as_of']} · seed {facts['seed']} · segkit {__version__}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from segkit.data.plain import write_bytes
+from segkit.data.run_source import veil_of
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError, RunError
 from segkit.reach.activate_files import place_of, write_files
@@ -114,10 +115,12 @@ def export(
     known = read_known(run, source=source, data_dir=data_dir)
     held_out = frozenset().union(*(read_control(pilot) for pilot in pilots))
     given = {"target": target, "held_out": held_out, "named": named, "country_code": country_code}
-    everyone = assigned(run)
+    place = {"source": source, "data_dir": data_dir}
+    everyone = assigned(run, **place)
     chosen = _of_segments(everyone, segments)
     before = _before(target, known, out=out, since=since, given=given) if target.changed_only else Before()
-    left = before.digests.index.difference(everyone.index)
+    left, veil = before.digests.index.difference(everyone.index), veil_of(run)
+    left = left[[not veil.hides(one) for one in left]]  # of the forgotten nothing goes out, not even that they left
     people = exportable(chosen, known, left=left, **given)
     notes = list(people.notes)
     rows, segment, unchanged = people.rows, people.segment, {}

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from segkit.customers.consent import consent_columns, may_contact
-from segkit.data.sources import connect, open_source, read_customers
+from segkit.data.run_source import real_ids, source_of, veil_of
+from segkit.data.sources import connect, read_customers
 from segkit.data.store import Run
 from segkit.errors import InputError, RunError
 from segkit.reach.activate_target import CONTACT, OF_RUN, Column, Target
@@ -60,8 +61,7 @@ def read_known(run: Run, *, source: str = "", data_dir: str = "") -> Known:
     ----------
     source, data_dir : where the source is now; by default as the run was made
     """
-    held = run.parameters()
-    opened = open_source(source or held["source"], data_dir=(data_dir or held.get("data_dir")) or None)
+    opened = source_of(run, source=source, data_dir=data_dir, as_they_are=True)
     people = read_customers(opened, con=connect())
     if people is None:
         return Known(table=None, roles={})
@@ -71,9 +71,23 @@ def read_known(run: Run, *, source: str = "", data_dir: str = "") -> Known:
     return Known(table=table.set_index("customer_id", drop=False).sort_index(), roles=roles)
 
 
-def assigned(run: Run) -> pd.DataFrame:
-    """What an export may say of each customer: assignments and the words of their segment, by customer_id."""
+def assigned(run: Run, *, source: str = "", data_dir: str = "") -> pd.DataFrame:
+    """What an export may say of each customer: assignments and the words of their segment, by customer_id.
+
+    Takes  a run; one whose ids are hashes is told by the ids of its source, which is read again for it
+    Gives  everyone but those who were forgotten, and those whom the source no longer holds
+
+    Parameters
+    ----------
+    source, data_dir : where the source is now; by default as the run was made
+    """
     assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
+    if run.parameters().get("pseudonyms"):
+        known = real_ids(run, source_of(run, source=source, data_dir=data_dir, as_they_are=True))
+        assignments = assignments.assign(customer_id=assignments["customer_id"].map(known)).dropna(subset="customer_id")
+    veil = veil_of(run)
+    if veil.lists:
+        assignments = assignments[[not veil.hides(one) for one in assignments["customer_id"]]]
     words = segments.rename(columns={"name": "segment_name"}).reindex(columns=list(NAMES))
     table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"])
     return table.set_index("customer_id", drop=False).sort_index()

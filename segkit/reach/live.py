@@ -22,6 +22,7 @@ import pandas as pd
 from segkit.customers.recipe import UNIT
 from segkit.customers.single import Customer
 from segkit.customers.sums import day_number
+from segkit.data.run_source import refuse_pseudonyms, veil_of
 from segkit.data.store import load_run
 from segkit.errors import InputError, RunError
 from segkit.reach.live_book import Book
@@ -56,6 +57,8 @@ class Live:
         RunError : not a run with a model and days, or the state is of another run or in use
         """
         self.run = load_run(run_dir)
+        refuse_pseudonyms(self.run, what="live events come with the ids of customers")
+        self._veil = veil_of(self.run)
         arrays, meta = self.run.load_model()
         lacking = [t for t in ("days", "day_orders", "assignments", "anticipation") if not self.run.has(t)]
         if lacking or "timezone" not in meta:
@@ -94,9 +97,15 @@ class Live:
         SegkitError : the state cannot be written
         """
         found = read_event(event, recipe=self.recipe, needs=self._needs)
+        if self.forgot(found.customer_id):
+            return []
         self._take(found)
         self._fed += 1
         return self.flush() if self._fed >= self._every else []
+
+    def forgot(self, customer_id: str) -> bool:
+        """Whether a customer was forgotten: nothing of theirs is kept or counted, whatever comes in."""
+        return bool(self._veil.lists) and self._veil.hides(customer_id)
 
     def tick(self, time: str | float) -> list[dict[str, Any]]:
         """Let time pass for everyone, and say what that changed; a moment before the last tick changes nothing.

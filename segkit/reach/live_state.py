@@ -52,7 +52,7 @@ class State:
         self.path = path
         with _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(path)
+            self._lock = locked(path)
             try:
                 self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
                 self._con.execute("pragma journal_mode = wal")
@@ -125,7 +125,8 @@ class State:
     def last_change(self) -> int:
         """The number of the latest change; 0 where there is none."""
         with _said(self.path):
-            return self._con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
+            held = self._con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
+            return max(held, self.told("numbered", 0))  # the last may have been of a customer who was forgotten
 
     def set_aside(self, line: str, *, reason: str) -> None:
         """Keep a line that cannot be used, once."""
@@ -178,7 +179,7 @@ class State:
             raise RunError(f"{self.path}: this state goes on from another run. Give another --state, or that run.")
 
 
-def _locked(path: Path) -> int:
+def locked(path: Path) -> int:
     """Hold a lock that the system frees when the process ends, however it ends."""
     handle = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     try:

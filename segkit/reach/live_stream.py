@@ -6,7 +6,7 @@ import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from segkit.errors import InputError, SegkitError
 from segkit.reach.live import Live
@@ -98,6 +98,7 @@ class Stream:
     def _one(self, line: bytes) -> None:
         if not line.strip():
             return
+        event: dict[str, Any] = {}
         try:
             event = read_line(line)
             if "tick" in event and "event_id" not in event:
@@ -105,6 +106,8 @@ class Stream:
             else:
                 self._live.feed(event)
         except InputError as error:
+            if self._live.forgot(str(event.get("customer_id", "")).strip()):
+                return  # a line set aside would keep what is to be forgotten
             self._live.state.set_aside(line.decode("utf-8", "replace"), reason=str(error))
 
     def _write(self, line: str) -> None:

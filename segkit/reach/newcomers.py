@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from segkit.data.expressions import quoted
 from segkit.data.files import open_file
 from segkit.data.plain import write_bytes
 from segkit.data.raw import columns_of
+from segkit.data.run_source import veil_of
 from segkit.data.sources import connect, open_source, read_events, refuse_set_aside, rows_set_aside
 from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, nearest
 from segkit.data.store import load_run
@@ -62,6 +64,7 @@ def newcomers(
     model = model_from(arrays, meta)
     window = {"as_of": _day(as_of or run.parameters()["as_of"]), "lookback_days": meta["lookback_days"]}
     source = _source(events, meta=meta, data_dir=data_dir)
+    source = replace(source, veil=replace(veil_of(run), key=""))  # ids as the events have them
     strange = sorted(set(source.kinds) - set(meta["kinds"]))
     if strange:
         raise InputError(

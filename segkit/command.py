@@ -1,0 +1,46 @@
+"""How a command of `segkit` ends: one message and a status; and how the text of an option is read."""
+
+import ast
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from segkit.errors import SegkitError
+
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+
+
+def guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
+    """The result of some work; an error ends the command with one message and its status."""
+    try:
+        return work(**options)
+    except SegkitError as error:
+        _end(str(error), status=error.status, debug=debug)
+    except KeyboardInterrupt:
+        _end("interrupted", status=1, debug=debug)
+    except Exception as error:  # the last door: whatever else is wrong is said in a line
+        first = str(error).strip().splitlines()
+        _end(
+            f"{type(error).__name__}: {first[0] if first else 'no message'} (--debug shows where)",
+            status=1,
+            debug=debug,
+        )
+
+
+def _end(message: str, *, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"segkit: {message}", err=True)
+    sys.exit(status)
+
+
+def literal(text: str) -> Any:
+    """A value as a notebook's parameters cell would have it: whole number, fraction, True, False, else text."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, bool | int | float) else text

@@ -1,0 +1,168 @@
+"""Who is left out of everything, and whose ids are shown as hashes: the list of the forgotten, and the key of both.
+
+`forgotten.json` holds a mark for each customer who was forgotten: a keyed hash, never the id. What reads a source for
+a run leaves out the customers that a list in the folder of the runs, or in one above it, names. The key lies beside the
+list (`segkit.key`, readable by its owner alone), or in the environment (SEGKIT_KEY). With the key anyone can try ids;
+without it the marks tell nothing.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ibis
+
+from segkit.data.plain import read_json, write_json
+from segkit.errors import InputError, RunError
+
+KEY_FILE, KEY_VARIABLE, LIST = "segkit.key", "SEGKIT_KEY", "forgotten.json"
+SHORTEST_KEY = 16  # characters of a key from the environment
+SIGN = "\x1f"  # between the parts that are hashed
+FORGOTTEN, PSEUDONYM, KEY_ID = "forgotten", "pseudonym", "key"  # what a hash is for: one tells nothing of another
+PSEUDONYM_LENGTH = 24  # hex digits: 96 bits, so that no two customers share one
+KEY_ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Veil:
+    """`lists`: the key and the marks of each list; `key`: of pseudonyms, empty where ids are shown as they are."""
+
+    lists: tuple[tuple[str, frozenset[str]], ...] = field(default=(), repr=False)
+    key: str = field(default="", repr=False)
+
+    def hides(self, customer_id: str) -> bool:
+        """Whether a customer was forgotten."""
+        return any(_hash(customer_id, key=key, use=FORGOTTEN) in marks for key, marks in self.lists)
+
+    def shown(self, customer_id: str) -> str:
+        """The id a customer has in the tables of a run."""
+        return _hash(customer_id, key=self.key, use=PSEUDONYM)[:PSEUDONYM_LENGTH] if self.key else customer_id
+
+    @property
+    def name(self) -> str:
+        """What tells this veil from others, without telling anything of it."""
+        text = json.dumps([[key, sorted(marks)] for key, marks in self.lists] + [self.key])
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def veil_at(folder: Path, *, pseudonyms: str = "") -> Veil:
+    """The veil over the runs of a folder: the lists in it and in all folders above it.
+
+    Parameters
+    ----------
+    pseudonyms : the id of the key that a run shows ids by; empty for ids as they are
+
+    Raises
+    ------
+    RunError : the key of a list, or that of the pseudonyms, is not there or is another one
+    """
+    folder = folder.resolve()
+    lists = []
+    for place in (folder, *folder.parents):
+        if (place / LIST).is_file():
+            held = read_json(place / LIST)
+            lists.append((_fitting(place, key_name=held.get("key", ""), what=str(place / LIST)), held["marks"]))
+    key = _fitting(folder, key_name=pseudonyms, what="--pseudonymise") if pseudonyms else ""
+    return Veil(lists=tuple((key, frozenset(marks)) for key, marks in lists), key=key)
+
+
+def find_key(folder: Path) -> str:
+    """The key in the environment, or else in a folder or the nearest above it; empty where there is none."""
+    given = os.environ.get(KEY_VARIABLE, "")
+    if given:
+        if len(given) < SHORTEST_KEY:
+            raise InputError(f"{KEY_VARIABLE}: at least {SHORTEST_KEY} characters, so that nobody can guess it.")
+        return given
+    for place in (folder.resolve(), *folder.resolve().parents):
+        if (place / KEY_FILE).is_file():
+            found = (place / KEY_FILE).read_text(encoding="ascii", errors="replace").strip()
+            if len(found) < SHORTEST_KEY:
+                raise RunError(f"{place / KEY_FILE}: this is no key. Put back the file as it was.")
+            return found
+    return ""
+
+
+def make_key(folder: Path) -> str:
+    """The key that holds in a folder; a new file in it, for its owner alone, where there is none."""
+    if not find_key(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".{KEY_FILE}.{os.getpid()}"
+        handle = os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        try:
+            os.link(aside, folder / KEY_FILE)  # never over a key that another process has just made
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    return find_key(folder)
+
+
+def key_name(key: str) -> str:
+    """What tells a key from another and does not give it away."""
+    return _hash("", key=key, use=KEY_ID)[:KEY_ID_LENGTH]
+
+
+def listed(folder: Path, ids: Collection[str]) -> set[str]:
+    """Those of the customers who are on the list of a folder, or on one above it."""
+    veil = veil_at(folder)
+    return {one for one in ids if veil.hides(one)}
+
+
+def put_on_list(folder: Path, ids: Collection[str]) -> None:
+    """Write customers on the list of a folder, as marks; the list is whole at any moment."""
+    path, key = folder / LIST, make_key(folder)
+    held = read_json(path)["marks"] if path.is_file() else []
+    marks = {_hash(one, key=key, use=FORGOTTEN) for one in ids}
+    write_json(path, {"key": key_name(key), "marks": sorted({*held, *marks})})
+
+
+def veiled(view: str, *, veil: Veil, con: ibis.BaseBackend) -> str:
+    """The name of a view of the same rows without the forgotten, and with ids as the veil shows them.
+
+    Takes  the name of a view with a customer_id
+    """
+    if not veil.lists and not veil.key:
+        return view
+    keys, made = f"{view}_keys_{veil.name}", f"{view}_{veil.name}"
+    # in tables, not in the text of the view: what DuckDB says of an error would show it
+    con.con.execute(f'create or replace table "{keys}" (number integer, key varchar, marks varchar[])').fetchall()
+    rows = [(number, key, sorted(marks)) for number, (key, marks) in enumerate(veil.lists)]
+    for row in [*rows, (len(rows), veil.key, [])]:
+        con.con.execute(f'insert into "{keys}" values (?, ?, ?)', list(row)).fetchall()
+    hidden = [
+        f'{_hash_sql(keys, number=n, use=FORGOTTEN)} in (select unnest(marks) from "{keys}" where number = {n})'
+        for n in range(len(rows))
+    ]
+    shown = f"{_hash_sql(keys, number=len(rows), use=PSEUDONYM)}[:{PSEUDONYM_LENGTH}] as customer_id"
+    chosen = f"* replace ({shown})" if veil.key else "*"
+    where = f" where not ({' or '.join(hidden)})" if hidden else ""
+    con.con.execute(f'create or replace view "{made}" as select {chosen} from "{view}"{where}').fetchall()
+    return made
+
+
+def _fitting(folder: Path, *, key_name: str, what: str) -> str:
+    """The key that holds in a folder, held against the name of the key that is needed."""
+    key = find_key(folder)
+    if not key or _hash("", key=key, use=KEY_ID)[:KEY_ID_LENGTH] != key_name:
+        found = "another key is there now" if key else "there is no key now"
+        raise RunError(
+            f"{what}: it was written by a key of its own, and {found}. Put back {KEY_FILE} ({folder} or above), or "
+            f"set {KEY_VARIABLE} as it was."
+        )
+    return key
+
+
+def _hash(customer_id: str, *, key: str, use: str) -> str:
+    return hashlib.sha256(SIGN.join((key, use, customer_id, key)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _hash_sql(keys: str, *, number: int, use: str) -> str:
+    """The same hash as SQL over customer_id."""
+    key = f'(select key from "{keys}" where number = {number})'
+    return f"sha256({key} || chr(31) || '{use}' || chr(31) || customer_id || chr(31) || {key})"
