@@ -1,6 +1,7 @@
 """Numbers for people: rounded to what a reader can use, with the unit beside them. 41 %, 1.2 M, 0.51 [0.48, 0.54]."""
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -75,6 +76,11 @@ def fine(value: float | None) -> str:
     '0.055'
     """
     return NOTHING if is_missing(value) else _fixed(float(value), 3)
+
+
+def by_unit(unit: str | None) -> Callable[[Any], str]:
+    """How figures of a unit are written: shares as percentages, flags counted in full, all others as numbers."""
+    return {"share": share, "flag": count}.get(unit or "", number)
 
 
 def interval(value: float | None, low: float | None, high: float | None, *, form: Any = score) -> str:

@@ -30,6 +30,7 @@ BLOCKS = {
     "survey": "survey answers",
     "missing": "what is not known",
 }
+EVERYONE = "all"  # the row of all customers, in a table by segment
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_PARTS = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}
 SERVICE_WORDS = ("support", "service", "ticket", "complaint", "call", "chat", "help")  # kinds that are contacts

@@ -23,6 +23,7 @@ FLOORS = {
     "reach": 5,
     "pages": 6,
     "cli": 7,
+    "__main__": 8,
 }  # all else: the ground
 SHARED = {"source", "as_of", "lookback_days", "horizon_days", "seed", "run_dir", "data_dir"}
 MOST_LINES = 300

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from segkit.actions.drift import EVERYONE
 from segkit.actions.power import FLOOR
 from segkit.numbers import count, interval, number, share
+from segkit.vocabulary import EVERYONE
 
 KEEP, REFIT, LOOK = "keep", "refit", "look"
 FEATURES_LARGE = 0.1  # share of features that drifted far, from which the definition no longer describes customers

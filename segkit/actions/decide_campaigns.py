@@ -5,15 +5,14 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from segkit.actions.drift import EVERYONE
 from segkit.actions.kpi import KPIS
 from segkit.actions.power import FLOOR
-from segkit.numbers import count, interval, number, share
+from segkit.numbers import by_unit, count, interval, number, share
+from segkit.vocabulary import EVERYONE
 
 FELL_SHORT, PILOT = "fell short", "start a pilot"
 READ = ("stop", "scale", "go on")  # verdicts of a read-out that ask for something
 COLUMNS = ["segment", "decision", "measure", "value", "low", "high", "limit", "reason"]
-FORMS = {"share": share, "money": number, "orders": number}
 
 
 def decide_campaigns(
@@ -60,7 +59,7 @@ def fallen(promises: pd.DataFrame, *, kpi: str) -> pd.DataFrame:
 
 
 def _fell(row: dict) -> tuple:
-    form = FORMS[row["unit"]]
+    form = by_unit(row["unit"])
     part = "the horizon" if row["part"] >= 1 else f"{share(row['part'])} of the horizon ({row['days']:.0f} days)"
     came = interval(row["came"], row["came_low"], row["came_high"], form=form)
     reason = (
@@ -104,7 +103,7 @@ def _running(log: pd.DataFrame, *, as_of: date, horizon_days: int) -> set[str]:
 
 
 def _read(row: dict) -> tuple:
-    form = FORMS.get(row.get("unit"), number)
+    form = by_unit(row.get("unit"))
     lift = interval(row["lift"], row["lift_low"], row["lift_high"], form=form)
     reason = f"Treated less held out: {lift} per customer. {str(row.get('reason') or '').strip()}".strip()
     return row["segment"], row["verdict"], "lift", row["lift"], row["lift_low"], row["lift_high"], 0.0, reason

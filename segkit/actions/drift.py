@@ -13,7 +13,7 @@ import pandas as pd
 
 from segkit.customers.profile import Z95
 from segkit.customers.sample import chosen
-from segkit.vocabulary import describe
+from segkit.vocabulary import EVERYONE, describe
 
 LOTS = 400  # swaps by lot
 LEVEL = 0.95
@@ -21,7 +21,6 @@ BINS = 10
 SMALL, LARGE = 0.1, 0.25  # of the stability index, as is usual (Siddiqi 2006, "Credit risk scorecards")
 SHARE_LARGE = 0.25  # of a segment's size
 CONFIDENCE_LARGE = 0.05  # in points of the share of bags that agree
-EVERYONE = "all"
 DRIFT = [
     "what",
     "item",

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.kpi import first_day
-from segkit.actions.power import EVERYONE
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.profile import mean, proportion, ratio_of_sums
-from segkit.vocabulary import SERVICE_WORDS
+from segkit.vocabulary import EVERYONE, SERVICE_WORDS
 
 HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds the same weekdays
 FEWEST_WINDOWS = 4

@@ -24,11 +24,12 @@ from segkit.actions.predict_learn import FEWEST, Told
 from segkit.actions.predict_next import category_hits, learn_categories, move_chances, next_categories
 from segkit.actions.predict_offers import DRIVERS, OFFERS, churn_drivers, next_offers
 from segkit.actions.predict_rivals import LABELS, with_bands
-from segkit.actions.predict_segments import TOTAL, segment_sums
+from segkit.actions.predict_segments import segment_sums
 from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.segments.past import Past
 from segkit.segments.place import SegmentModel, place
+from segkit.vocabulary import EVERYONE
 
 PEOPLE = [
     "active_chance",
@@ -146,7 +147,7 @@ def _nothing(now: Signals, segment: pd.Series, *, why: str) -> Prediction:
     index = now.features.index
     people = pd.DataFrame(np.nan, index=index, columns=[*PEOPLE, *CATEGORIES])
     people = people.astype({name: object for name in CATEGORIES if not name.endswith("_chance")})
-    sizes = pd.concat([pd.Series({TOTAL: len(segment)}), segment.value_counts().sort_index()])
+    sizes = pd.concat([pd.Series({EVERYONE: len(segment)}), segment.value_counts().sort_index()])
     sums = pd.DataFrame({"segment": sizes.index, "customers": sizes.to_numpy()})
     return Prediction(
         customers=people.rename(columns=MEDIAN),
@@ -207,7 +208,7 @@ def _figures(
     chosen (predict.active.auc, ...) and of each rival (predict.classic.active.auc, ...); drift.
     """
     figures: dict[str, object] = {"predict.reason": None, "predict.origins": len(trials)}
-    whole = sums.set_index("segment").loc[TOTAL]
+    whole = sums.set_index("segment").loc[EVERYONE]
     for name in ("active_share", *AMOUNTS):
         figures |= _flat(f"predict.{name}", *(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
     figures["predict.value_12m"] = whole["value_12m"]

@@ -10,7 +10,7 @@ from segkit.actions.predict_known import Known, Lesson
 from segkit.actions.predict_learn import FEWEST, Told, foretell
 from segkit.actions.predict_rivals import LABELS, rivals_of, with_bands
 from segkit.customers.outcomes import Outcomes
-from segkit.customers.profile import mean, proportion
+from segkit.customers.profile import Z95, mean, proportion
 from segkit.segments.judge import interval, verdict
 
 BINS = 10  # of equal number, in which promised and came are compared
@@ -151,7 +151,7 @@ def drift_figures(trials: Sequence[Trial]) -> dict[str, float]:
     for name, came in (("learnt", before), ("came", after)):
         figures |= _flat(f"predict.drift.active_{name}", proportion(came.sum(), len(came)))
     gap = after.mean() - before.mean()
-    half = 1.96 * np.sqrt(sum(came.mean() * (1 - came.mean()) / len(came) for came in (before, after)))
+    half = Z95 * np.sqrt(sum(came.mean() * (1 - came.mean()) / len(came) for came in (before, after)))
     figures |= _flat("predict.drift.active", (gap, gap - half, gap + half))
     for target in latest.lesson.amounts:
         for name, values in (("learnt", latest.lesson.values(target)), ("came", latest.values(target))):

@@ -1,6 +1,5 @@
 """What is known of customers at a date, for foretelling: their signals, their last horizon, and their whole history."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -20,7 +19,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
 from segkit.errors import InputError
-from segkit.segments.past import Moment, Past, past_of
+from segkit.segments.past import Past, past_of
 
 YEAR = 365  # days
 AMOUNTS = ("orders", "spend")  # that can be foretold beside activity
@@ -106,16 +105,8 @@ def lessons_of(
         if moment is None:
             break
         at = as_of - timedelta(days=(number + 1) * horizon_days)
-        told = _aligned(moment, columns=now.features.columns)
-        found.append(Lesson(then=known_at(days, told, as_of=at, **span), came=moment.came))
+        found.append(Lesson(then=known_at(days, moment.known_as(now), as_of=at, **span), came=moment.came))
     return found
-
-
-def _aligned(moment: Moment, *, columns: Sequence[str]) -> Signals:
-    """Signals with the features of today: a channel that nobody used yet is zero."""
-    known = moment.known
-    features = known.features.reindex(columns=pd.Index(columns), fill_value=0.0)
-    return Signals(features=features, weights=known.weights, categories=known.categories)
 
 
 def _classic(days: Days, *, as_of: date, horizon_days: int, index: pd.Index) -> pd.DataFrame:

@@ -7,12 +7,11 @@ import pandas as pd
 from scipy.stats import hypergeom, norm
 
 from segkit.actions.predict_known import Lesson
-from segkit.actions.predict_segments import TOTAL
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.profile import Z95, proportion
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
-from segkit.vocabulary import describe
+from segkit.vocabulary import EVERYONE, describe
 
 FEWEST_APART = 10  # customers who came, and who did not, before anything is said of churn
 FEWEST = 20  # customers that a share rests on
@@ -105,7 +104,7 @@ def _terms(signals: Signals) -> list[str]:
 
 
 def _groups(segment: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
-    yield TOTAL, np.ones(len(segment), dtype=bool)
+    yield EVERYONE, np.ones(len(segment), dtype=bool)
     for name in sorted(set(segment)):
         yield name, (segment == name).to_numpy()
 

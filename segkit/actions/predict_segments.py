@@ -8,10 +8,10 @@ import pandas as pd
 from segkit.actions.predict_backtest import Trial, testing
 from segkit.customers.profile import Z95
 from segkit.segments.place import SegmentModel, place
+from segkit.vocabulary import EVERYONE
 
 FEWEST = 20  # customers of a segment, before its miss in a back-test tells of the season
 BLOCKS = 20  # of customers by what was promised, between which the size of errors is drawn
-TOTAL = "all"  # the row of everyone
 
 
 def segment_sums(
@@ -34,7 +34,7 @@ def segment_sums(
            known); each with _low, _high (95 %) and _season, the part of the variance that season is (null without a
            back-test). Of moves the interval is chance only, of value_12m there is none: a year cannot be tested
     """
-    groups = {TOTAL: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
+    groups = {EVERYONE: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
     missed = season_errors(trials, chosen=chosen, model=model)
     rows = [
         {"segment": name, "customers": len(members)} | _sums(predictions.loc[members], missed, trials, chosen)

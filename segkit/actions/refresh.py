@@ -13,7 +13,7 @@ from segkit.actions.decide import (
     run_tests,
 )
 from segkit.actions.decide_campaigns import decide_campaigns
-from segkit.actions.drift import DRIFT, EVERYONE, confidence_drift, feature_drift, share_drift
+from segkit.actions.drift import DRIFT, confidence_drift, feature_drift, share_drift
 from segkit.actions.kpi import main_kpi
 from segkit.actions.refresh_data import CHECKS, broken, check_data
 from segkit.actions.refresh_promises import PROMISES, promises
@@ -23,6 +23,7 @@ from segkit.data.store import Run
 from segkit.errors import RunError
 from segkit.segments.ledger import MOVES, customer_moves, previous_run, standing_places
 from segkit.segments.place import model_from
+from segkit.vocabulary import EVERYONE
 
 NEEDED = ("assignments", "segments", "features", "ledger")  # tables of the last run that everything is held against
 FLOW = ["before", "standing", "after", "cause", "customers"]

@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 
 from segkit.data.store import Run
-from segkit.numbers import count, interval, number, share
+from segkit.numbers import by_unit, count, interval
 
 SIGNS = 4  # of the strongest that are compared; far ones change places by chance
 FIGURES = ("spend per customer", "active rate")  # of the baseline, the first that is known
-FORMS = {"money": number, "share": share}
 CHANGES = [
     "segment",
     "name",
@@ -100,7 +99,7 @@ def _moved(then: dict | None, now: dict | None) -> list[str]:
         return []
     if then["value_low"] <= now["value_high"] and now["value_low"] <= then["value_high"]:
         return []
-    form = FORMS.get(now["unit"], number)
+    form = by_unit(now["unit"])
     ranges = [interval(one["value"], one["value_low"], one["value_high"], form=form) for one in (now, then)]
     way = "up" if now["value"] > then["value"] else "down"
     return [f"{now['kpi'].capitalize()} went {way}: {ranges[0]}, was {ranges[1]}."]

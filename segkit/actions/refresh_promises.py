@@ -14,8 +14,8 @@ from segkit.actions.kpi import KPIS, kpi_values
 from segkit.customers.days import Days
 from segkit.customers.profile import mean
 from segkit.data.store import Run
+from segkit.vocabulary import EVERYONE
 
-EVERYONE = "all"
 FEWEST = 20  # customers; of fewer nothing is said
 SEEN_DAYS = 7  # fewest days that anything is read from
 SUMS = {"active": "active_share", "orders": "orders", "spend": "spend"}

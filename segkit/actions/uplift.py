@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.holdout import TREATMENT
+from segkit.customers.profile import Z95
 
 FOLDS = 5
 RESAMPLES = 300
@@ -66,7 +67,7 @@ def qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> Qini | N
         parts.append((y[order], treated[order], weight[order], ends))
     gain = _mean_curve(parts, rng=None)
     rng = np.random.default_rng(seed)
-    half = WIDER * 1.96 * float(np.std([_area(_mean_curve(parts, rng=rng)) for _ in range(RESAMPLES)]))
+    half = WIDER * Z95 * float(np.std([_area(_mean_curve(parts, rng=rng)) for _ in range(RESAMPLES)]))
     value = _area(gain)
     curve = pd.DataFrame({"share": GRID, "gain": gain, "by_lot": GRID * gain[-1]})
     return Qini(value=value, low=value - half, high=value + half, curve=curve)

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from segkit.actions.kpi import KPIS
-from segkit.actions.measure import EVERYONE, LEADING
+from segkit.actions.measure import LEADING
 from segkit.actions.power import SHOWN_WEEKS
-from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
-from segkit.pages.pilot_story import form_of, readout_headline
+from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, score, share
+from segkit.pages.pilot_story import readout_headline
+from segkit.vocabulary import EVERYONE
 
 ASSOCIATION_CAPTION = (
     "Differences per customer over the horizon, with 95 % intervals, each by itself. Unlike before: the largest "
@@ -58,7 +59,7 @@ def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
     tiles = []
     for kpi in LEADING.values():
         if kpi in everyone.index:
-            row, form = everyone.loc[kpi], form_of(everyone.loc[kpi, "unit"])
+            row, form = everyone.loc[kpi], by_unit(everyone.loc[kpi, "unit"])
             tiles.append((f"{kpi.capitalize()}, one horizon", form(row["value"]), _between(row, form=form)))
     return tiles
 
@@ -92,7 +93,7 @@ def baseline_wide(baseline: pd.DataFrame, *, names: Mapping[str, str]) -> pd.Dat
     """
     shown = baseline[baseline["kpi"].isin(BASELINE_HEADINGS)]
     cells = [
-        interval(r["value"], r["value_low"], r["value_high"], form=form_of(r["unit"])) for r in shown.to_dict("records")
+        interval(r["value"], r["value_low"], r["value_high"], form=by_unit(r["unit"])) for r in shown.to_dict("records")
     ]
     wide = shown.assign(shown=cells).pivot(index="segment", columns="kpi", values="shown")
     wide = wide.reindex(columns=[kpi for kpi in BASELINE_HEADINGS if kpi in wide.columns])
@@ -117,7 +118,7 @@ def key_results_shown(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str
     """Key results of one KPI as text: baseline, what the windows of the past ran between, reachable, target."""
     rows = table[table["kpi"] == kpi].copy()
     rows = rows.assign(order=rows["segment"] != EVERYONE).sort_values(["order", "segment"])
-    form = form_of(rows["unit"].iloc[0]) if len(rows) else number
+    form = by_unit(rows["unit"].iloc[0]) if len(rows) else number
     return pd.DataFrame(
         {
             "Segment": [_called(one, names=names) for one in rows["segment"]],
@@ -134,7 +135,7 @@ def key_results_shown(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str
 def candidates_shown(table: pd.DataFrame) -> pd.DataFrame:
     """Candidate pilots as text, the sharpest first."""
     ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
-    form = form_of(ordered["unit"].iloc[0]) if len(ordered) else number
+    form = by_unit(ordered["unit"].iloc[0]) if len(ordered) else number
     return pd.DataFrame(
         {
             "Segment": [
@@ -155,7 +156,7 @@ def candidates_shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def associations_shown(table: pd.DataFrame) -> pd.DataFrame:
     """Campaigns as association, as text."""
-    form = form_of(table["unit"].iloc[0]) if len(table) else number
+    form = by_unit(table["unit"].iloc[0]) if len(table) else number
     rows = table.to_dict("records")
     return pd.DataFrame(
         {

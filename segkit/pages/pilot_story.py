@@ -1,25 +1,19 @@
 """What is said of a pilot and of its read-out: sentences and tables, computed from the design and the outcome."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from segkit.actions.power import EVERYONE
-from segkit.numbers import count, interval, number, share
+from segkit.numbers import by_unit, count, interval, number, share
+from segkit.vocabulary import EVERYONE
 
-FORMS: dict[str, Callable[[Any], str]] = {"share": share, "money": number, "orders": number}
 WHAT_NEXT = {
     "scale": "Scale step by step, and keep a small holdout.",
     "go on": "Go on with more customers until the return is settled.",
     "stop": "Stop contacting this segment this way.",
     "cannot tell": "Claim nothing. Try a larger effect, more customers or more weeks.",
 }
-
-
-def form_of(unit: str) -> Callable[[Any], str]:
-    """How numbers of a unit are written."""
-    return FORMS.get(unit, number)
 
 
 def readout_headline(experiment: pd.DataFrame) -> str:
@@ -43,7 +37,7 @@ def readout_headline(experiment: pd.DataFrame) -> str:
 
 def experiment_shown(table: pd.DataFrame) -> pd.DataFrame:
     """A read-out as text, a row a segment."""
-    form = form_of(table["unit"].iloc[0]) if len(table) else number
+    form = by_unit(table["unit"].iloc[0]) if len(table) else number
     rows = table.to_dict("records")
     shown = pd.DataFrame(
         {
@@ -98,7 +92,7 @@ def qini_said(order: Mapping[str, Any] | None, *, unit: str) -> str:
     """Whether choosing whom to contact pays."""
     if order is None:
         return "Whether some customers gain more than others cannot be known: there are too few in the strata."
-    shown = interval(order["value"], order["low"], order["high"], form=form_of(unit))
+    shown = interval(order["value"], order["low"], order["high"], form=by_unit(unit))
     if order["low"] > 0:
         return f"Contact the most promising first: the order gains more than contact by lot (Qini {shown})."
     return (
@@ -117,12 +111,12 @@ def pilot_said(facts: Mapping[str, Any]) -> list[str]:
         f"{facts['end']}."
     ]
     for one in facts["power"]:
-        effect = form_of(facts["unit"])(one["smallest_effect"])
+        effect = by_unit(facts["unit"])(one["smallest_effect"])
         said.append(
             f"{one['segment']} {one['name']}: {one['treatment']} treated, {one['control']} held out; sees a "
             f"change of {effect} per "
             f"customer ({share(one['smallest_share'])}) or more, in 80 of 100 pilots."
-            + (f" A contact pays from {form_of(facts['unit'])(one['break_even'])}." if one["break_even"] else "")
+            + (f" A contact pays from {by_unit(facts['unit'])(one['break_even'])}." if one["break_even"] else "")
         )
     said += [f"Left out: {count(n)} ({reason})." for reason, n in facts["left_out"].items() if n]
     worst = facts["imbalance"]

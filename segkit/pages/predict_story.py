@@ -9,8 +9,8 @@ import pandas as pd
 from segkit.actions.labels import tidy
 from segkit.actions.predict import Prediction
 from segkit.actions.predict_backtest import DECISIVE
-from segkit.actions.predict_segments import TOTAL
 from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
+from segkit.vocabulary import EVERYONE
 
 TARGETS = {"active": "who comes", "orders": "orders", "spend": "spend"}
 AGAINST = {"ahead": "ahead of", "level": "level with", "behind": "behind", "cannot tell": "not compared with"}
@@ -64,7 +64,7 @@ def trust(found: Prediction) -> list[str]:
 def segments_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """A row for everyone and for each segment, with ranges as text, the largest spend first."""
     table = _named(found.segments, segments)
-    order = table["spend"].fillna(table["customers"]).where(table["segment"] != TOTAL, np.inf)
+    order = table["spend"].fillna(table["customers"]).where(table["segment"] != EVERYONE, np.inf)
     table = table.loc[order.sort_values(ascending=False, kind="stable").index]
     forms = {"active_share": share, "orders": number, "spend": number, "move_share": share}
     shown = {n: [_ranged(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()}
@@ -73,7 +73,7 @@ def segments_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 
 def segments_drawn(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """The same for the picture: spend of each customer, and what it was in the last horizon."""
-    table = _named(found.segments, segments).query("segment != @TOTAL")
+    table = _named(found.segments, segments).query("segment != @EVERYONE")
     each = {f"spend_each{p}": table[f"spend{p}"] / table["customers"] for p in ("", "_low", "_high")}
     table = table.assign(**each, spend_now=table["segment"].map(segments.set_index("segment")["spend_now"]))
     return table.sort_values(["spend_each", "active_share", "segment"], ascending=[False, False, True])
@@ -99,7 +99,7 @@ def drivers_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """What goes with not coming back, with names."""
     table = _named(found.drivers, segments)
     effects = [interval(r.effect, r.effect_low, r.effect_high, form=share) for r in table.itertuples()]
-    table = table.assign(difference=effects, everyone=table["segment"] != TOTAL)
+    table = table.assign(difference=effects, everyone=table["segment"] != EVERYONE)
     return table.sort_values(["everyone", "segment"], kind="stable")
 
 
@@ -209,9 +209,9 @@ def _ranged(row: Mapping[str, Any], name: str, form: Any) -> str:
 def _named(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     names = segments.set_index("segment")["name"]
     return table.assign(
-        name=table["segment"].map(names).fillna("Everyone").where(table["segment"] != TOTAL, "Everyone")
+        name=table["segment"].map(names).fillna("Everyone").where(table["segment"] != EVERYONE, "Everyone")
     )
 
 
 def _whole(found: Prediction) -> dict[str, Any]:
-    return found.segments[found.segments["segment"] == TOTAL].iloc[0].to_dict()
+    return found.segments[found.segments["segment"] == EVERYONE].iloc[0].to_dict()

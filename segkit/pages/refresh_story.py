@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from segkit.actions.decide import points
-from segkit.actions.drift import EVERYONE
 from segkit.actions.refresh import Standing
-from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
+from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, score, share
 from segkit.pages.story import CAUSES
+from segkit.vocabulary import EVERYONE
 
 FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
 DO = {
@@ -27,7 +27,6 @@ DECIDED = {
     "refit": "the segments of the last run no longer fit well; use the new ones.",
     "look": "the data looks broken; look at it before anything else (page Refresh).",
 }
-FORMS: dict[str, Callable[[Any], str]] = {"share": share, "money": number, "orders": number}
 KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
 
 
@@ -213,7 +212,7 @@ def _side(row: Mapping[str, Any], name: str, *, form: Callable[[Any], str]) -> s
 
 
 def _range(row: Mapping[str, Any], name: str) -> str:
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=FORMS[row["unit"]])
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=by_unit(row["unit"]))
 
 
 def _test_figure(row: Mapping[str, Any]) -> str:

@@ -13,11 +13,11 @@ import pandas as pd
 from jinja2 import Environment
 
 from segkit import numbers
+from segkit.customers.profile import Z95, proportion
 from segkit.errors import SegkitError
 from segkit.reach.live import Live
 
 FLOOR = 20  # customers; fewer are not shown, as they could be known
-Z95 = 1.959963984540054
 MOST_MOVES = 10
 ALL_ALERTS = 0.05  # chance that any segment is called changed where only chance is at work (Bonferroni)
 FEW = f"< {FLOOR}"
@@ -168,10 +168,7 @@ def _share_of(part: int, whole: int) -> str:
     """A share with its 95 % interval (Wilson 1927)."""
     if whole < FLOOR:
         return numbers.NOTHING
-    share, z = part / whole, Z95
-    middle = (share + z * z / (2 * whole)) / (1 + z * z / whole)
-    width = z * math.sqrt(share * (1 - share) / whole + z * z / (4 * whole * whole)) / (1 + z * z / whole)
-    return numbers.interval(share, max(0.0, middle - width), min(1.0, middle + width), form=numbers.share)
+    return numbers.interval(*proportion(part, whole), form=numbers.share)
 
 
 @cache

@@ -20,7 +20,6 @@ STEP = log(2.0)  # an expectation that halves or doubles crosses a threshold
 LEVELS = {-1: "halved", 0: "as before", 1: "doubled"}
 REASONS = 3  # named of what moved a customer
 FEW_DAYS = 2.0  # active days that are worth as much as what is not known of a newcomer
-FORMS = {"share": numbers.share, "flag": numbers.count}
 
 
 Standing = tuple[str | None, list[int], list[float] | None]  # segment, level of each expectation, that of the run
@@ -273,7 +272,7 @@ def because(why: list[dict[str, Any]]) -> str:
     """Reasons in one line: "days since they last came: 3 → 61; orders lately: 5 → 0"."""
     parts = []
     for one in why:
-        form = FORMS.get(describe(one["feature"]).unit, numbers.number)
+        form = numbers.by_unit(describe(one["feature"]).unit)
         before = "" if one["before"] is None else f"{form(one['before'])} → "
         parts.append(f"{one['words']}: {before}{form(one['now'])}".replace(numbers.SPACE, " "))
     return "; ".join(parts)

@@ -4,7 +4,7 @@ Segments learn from the last horizon; those of the proof learn from the one befo
 customers at the same two dates. Of a large base a sample is kept, chosen by a hash of the ids.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import ibis
@@ -27,6 +27,10 @@ class Moment:
 
     known: Signals
     came: Outcomes
+
+    def known_as(self, now: Signals) -> Signals:
+        """What was known with the features of today: a channel that nobody used yet is zero."""
+        return replace(self.known, features=self.known.features.reindex(columns=now.features.columns, fill_value=0.0))
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,7 @@ def _of_few(days: Days, *, start: date, end: date, most: int) -> Days:
 def _windows(now: Signals, moment: Moment | None) -> Windows:
     if moment is None:
         return Windows(now=now, then=None, came=None)
-    features = moment.known.features.reindex(columns=now.features.columns, fill_value=0.0)
-    then = Signals(features=features, weights=moment.known.weights, categories=moment.known.categories)
-    return Windows(now=now, then=then, came=moment.came)
+    return Windows(now=now, then=moment.known_as(now), came=moment.came)
 
 
 def _long(of: Signals | Outcomes) -> pd.DataFrame | None:

@@ -10,11 +10,12 @@ import pytest
 
 from segkit.actions import predict_learn
 from segkit.actions.predict import Prediction, predict
-from segkit.actions.predict_segments import TOTAL, segment_sums
+from segkit.actions.predict_segments import segment_sums
 from segkit.customers.days import Days
 from segkit.customers.features import customer_signals
 from segkit.schema import check
 from segkit.segments.past import past_of
+from segkit.vocabulary import EVERYONE
 from tests.actions.predicting import two_segments
 
 AS_OF = date(2024, 12, 1)
@@ -69,10 +70,10 @@ def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days
     fits_the_schemas(found)
     pd.testing.assert_frame_equal(found.customers, forecast(make_days(past + later, kinds=KINDS)).customers)
     sums = found.segments.set_index("segment")
-    parts = sums.drop(index=TOTAL)
+    parts = sums.drop(index=EVERYONE)
     for name in ("customers", "orders", "spend", "value_12m"):
-        assert parts[name].sum() == pytest.approx(sums.loc[TOTAL, name], abs=0.01)
-    assert sums.loc[TOTAL, "spend"] == pytest.approx(found.customers["spend_mean"].sum(), abs=0.01)
+        assert parts[name].sum() == pytest.approx(sums.loc[EVERYONE, name], abs=0.01)
+    assert sums.loc[EVERYONE, "spend"] == pytest.approx(found.customers["spend_mean"].sum(), abs=0.01)
     for name in ("active_share", "orders", "spend", "move_share"):
         assert ((sums[f"{name}_low"] <= sums[name]) & (sums[name] <= sums[f"{name}_high"])).all()
     times = (found.customers["value_12m"] / found.customers["spend_mean"]).dropna()
@@ -126,7 +127,7 @@ def test_without_a_back_test_sums_are_as_unsure_as_their_customers() -> None:
     who = {"active": "model", "orders": "model", "spend": "model"}
     segment = pd.Series(["S01", "S01", "S01", "S02"], index=people.index)
     table = segment_sums(people, segment, trials=[], chosen=who, model=None).set_index("segment")
-    assert table.loc[TOTAL, ["active_share", "orders", "spend", "value_12m"]].tolist() == [0.5, 8.0, 40.0, 160.0]
-    assert table.loc[TOTAL, "orders_high"] - 8 == pytest.approx(2 * 4**0.5), "errors of customers partly cancel"
+    assert table.loc[EVERYONE, ["active_share", "orders", "spend", "value_12m"]].tolist() == [0.5, 8.0, 40.0, 160.0]
+    assert table.loc[EVERYONE, "orders_high"] - 8 == pytest.approx(2 * 4**0.5), "errors of customers partly cancel"
     assert table.loc["S02", ["spend_low", "spend_high"]].tolist() == [10, 10]
     assert table.loc["S02", ["active_share_low", "active_share_high"]].tolist() == [0, 1]
