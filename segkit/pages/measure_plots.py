@@ -27,7 +27,8 @@ def candidates(table: pd.DataFrame) -> Figure:
         drawn = ordered["smallest_share"].clip(upper=MOST_SHARE).fillna(0)
         axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest effect a pilot of this segment can show")
         for y, end, value in zip(place, drawn, ordered["smallest_share"], strict=True):
-            axes.annotate(f"±{share(value)}", (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+            said = "too few customers" if pd.isna(value) else f"±{share(value)}"
+            axes.annotate(said, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         known = ordered["reachable"].notna()
         axes.plot(ordered.loc[known, "reachable"], place[known.to_numpy()], "D", color=ACCENT, markersize=5,
                   label="reached before, by itself (above its mean)")  # fmt: skip
