@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +11,15 @@ from segkit.data.plain import write_bytes
 from segkit.data.run_source import veil_of
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError, RunError
-from segkit.reach.activate_files import place_of, write_files
-from segkit.reach.activate_people import Known, assigned, exportable, read_control, read_known
+from segkit.reach.activate_files import files_of, place_of, write_files
+from segkit.reach.activate_people import Known, People, assigned, exportable, read_control, read_known
 from segkit.reach.activate_table import NAME, write_table
 from segkit.reach.activate_target import Target, read_target
 from segkit.reach.activate_values import harmless, masked
 
 FIRST_ROWS = 5  # that a dry run shows
+NOTHING_NEW = "nothing changed: no file was written, and those of an earlier export stay as they are"
+LESS = "nothing changed, but {:,} in the last file may not be reached any more: it was written again without them"
 STATE = ".exported.parquet"  # ending of the file that remembers the last export: customers and digests, no addresses
 
 
@@ -66,10 +68,11 @@ class Export:
 
 @dataclass(frozen=True)
 class Before:
-    """The last export: digest of each row by customer, and where it is known from."""
+    """What the target holds: digest of each row by customer, where it is known from, and who is in the last file."""
 
     digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
     origin: str = ""
+    last: frozenset[str] = frozenset()
 
 
 def export(
@@ -122,20 +125,38 @@ def export(
     left, veil = before.digests.index.difference(everyone.index), veil_of(run)
     left = left[[not veil.hides(one) for one in left]]  # of the forgotten nothing goes out, not even that they left
     people = exportable(chosen, known, left=left, **given)
-    notes = list(people.notes)
-    rows, segment, unchanged = people.rows, people.segment, {}
+    made = Export(target, people.rows, len(chosen), people.left_out, people.notes, dry=dry_run)
     if target.changed_only:
-        differs = _digests(rows, target=target) != before.digests.reindex(rows.index)
-        unchanged = {f"unchanged since {before.origin}": int((~differs).sum())} if before.origin else {}
-        notes += [] if before.origin else ["no earlier export is known here: every row counts as changed"]
-        rows, segment = rows[differs], segment[differs]
-    made = Export(target, rows, len(chosen), people.left_out | unchanged, tuple(notes), dry=dry_run)
+        return _export_changes(made, people, before=before, out=out)
     if dry_run:
         return made
-    written = _written(made, segment, out=out, table=table, as_of=run.parameters()["as_of"])
-    if target.changed_only:
-        _remember(people.rows[people.segment.notna()], target=target, out=out)
-    return Export(target, rows, made.customers, made.left_out, made.notes, written)
+    return replace(made, written=_written(made, people.segment, out=out, table=table, as_of=run.parameters()["as_of"]))
+
+
+def _export_changes(made: Export, people: People, *, before: Before, out: str) -> Export:
+    """Export the rows that differ from what the target holds; where none does, the last file stays.
+
+    A header alone in its place would lose rows that nobody has uploaded yet. Only people who may no longer be reached
+    are taken out of it.
+    """
+    target, digests = made.target, _digests(people.rows, target=made.target)
+    new = digests != before.digests.reindex(digests.index)
+    nothing_new = bool(before.origin) and not new.any()
+    held = pd.Series(digests.index.isin(before.last), index=digests.index)
+    barred = len(before.last) - int(held.sum()) if files_of(out, target=target) else 0
+    unchanged = {f"unchanged since {before.origin}": int((~new).sum())} if before.origin else {}
+    notes = () if before.origin else ("no earlier export is known here: every row counts as changed",)
+    if nothing_new:
+        notes = (LESS.format(barred) if barred else NOTHING_NEW,)
+    told = replace(made, rows=people.rows[new], left_out=made.left_out | unchanged, notes=(*made.notes, *notes))
+    if made.dry:
+        return told
+    last = held if nothing_new else new
+    written: list[tuple[Path, int]] = []
+    if barred or not nothing_new:
+        written = write_files(people.rows[last], people.segment[last], target=target, out=out)
+    _remember(digests, last=last, kept=last | people.segment.notna(), path=_state(target, out=out))
+    return replace(told, written=tuple((str(path), count) for path, count in written))
 
 
 def _finished(run_dir: str | Path) -> Run:
@@ -164,18 +185,19 @@ def _written(made: Export, segment: pd.Series, *, out: str, table: str, as_of: s
 
 def _before(target: Target, known: Known, *, out: str, since: str, given: Mapping[str, object]) -> Before:
     """What the target holds already: rows of an earlier run, or those that the last export to this place left."""
+    path = _state(target, out=out)
+    state = pd.read_parquet(path).set_index("customer_id") if path.is_file() else None
+    last = frozenset() if state is None else frozenset(state.index[state["last"]])
     if since:
         people = exportable(assigned(_finished(since)), known, **given)
-        return Before(_digests(people.rows, target=target), f"run {Path(since).name}")
-    path = _state(target, out=out)
-    if not path.is_file():
-        return Before()
-    return Before(pd.read_parquet(path).set_index("customer_id")["digest"], "the last export")
+        return Before(_digests(people.rows, target=target), f"run {Path(since).name}", last)
+    return Before() if state is None else Before(state["digest"], "the last export", last)
 
 
-def _remember(rows: pd.DataFrame, *, target: Target, out: str) -> None:
-    table = _digests(rows, target=target).rename_axis("customer_id").reset_index()
-    write_bytes(_state(target, out=out), table.to_parquet(index=False))
+def _remember(digests: pd.Series, *, last: pd.Series, kept: pd.Series, path: Path) -> None:
+    """Keep what the target holds from now on: who left the run, only as long as the last file tells it."""
+    table = pd.DataFrame({"digest": digests, "last": last})[kept].rename_axis("customer_id").reset_index()
+    write_bytes(path, table.to_parquet(index=False))
 
 
 def _state(target: Target, *, out: str) -> Path:

@@ -71,6 +71,11 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
     return [(path, count) for _, path, count in made]
 
 
+def files_of(out: str | Path, *, target: Target) -> set[Path]:
+    """The files that an earlier export to this place has left."""
+    return _of_before(*place_of(out, target=target))
+
+
 def _contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, int]]:
     """The bytes and rows of each file of a group; at least one, if only with the header."""
     if target.format == "parquet":

@@ -122,6 +122,8 @@ def _parsed(text: str, *, label: str) -> Target:
     form, line_end = held.get("format", "csv"), held.get("line_end", "lf")
     if form not in FORMATS or line_end not in LINE_ENDS:
         raise InputError(f"{label}: format is one of {', '.join(FORMATS)}, line_end one of {', '.join(LINE_ENDS)}.")
+    if form == "table" and held.get("changed_only"):
+        raise InputError(f"{label}: a table is brought up to date as a whole. Leave changed_only out.")
     parts = {k: v for k, v in held.items() if k not in ("columns", "line_end", "read", "unique", "any_of")}
     more = {key: tuple(held.get(key, ())) for key in ("unique", "any_of")}
     file = held.get("file", f"{held['name']}.{form}")

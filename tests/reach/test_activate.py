@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from segkit.errors import InputError, RunError
-from segkit.reach.activate import export
+from segkit.reach.activate import NOTHING_NEW, export
 from segkit.reach.activate_people import read_control
 from segkit.reach.activate_values import as_sha256
 from tests.reach.conftest import WITHOUT_ADDRESS, WITHOUT_CONSENT
@@ -120,6 +120,34 @@ def test_changed_rows_only_and_what_left_is_told(make_run: Make, people: pd.Data
     assert len(export(new, to="salesforce", out=out).rows) == 0
     since = export(new, to="salesforce", out=str(tmp_path / "other"), since=str(old), dry_run=True)
     pd.testing.assert_frame_equal(since.rows, then.rows)
+
+
+def test_where_nothing_changed_the_last_file_stays(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
+    old, new = make_run(people, name="old"), make_run(people, name="new", moved=3, less=8)
+    out, file = str(tmp_path / "crm"), tmp_path / "crm" / "braze.csv"
+    export(old, to="braze", out=out)
+    export(new, to="braze", out=out)
+    before = file.read_bytes()
+    assert [row["external_id"] for row in _rows(file)] == ["c00", "c01", "c02", "c57", "c58", "c59"]
+    for _ in range(2):
+        again = export(new, to="braze", out=out)
+        assert (len(again.rows), again.written, again.notes[-1]) == (0, (), NOTHING_NEW)
+        assert file.read_bytes() == before
+    export(make_run(people, name="later", moved=5, less=8), to="braze", out=out)
+    assert [row["external_id"] for row in _rows(file)] == ["c03", "c04"]
+
+
+def test_who_takes_back_consent_goes_from_the_last_file_too(
+    make_run: Make, people: pd.DataFrame, tmp_path: Path
+) -> None:
+    out, file = str(tmp_path / "crm"), tmp_path / "crm" / "hubspot.csv"
+    export(make_run(people), to="hubspot", out=out)
+    people.loc[1, "ok"] = "no"
+    then = export(make_run(people), to="hubspot", out=out)
+    assert len(then.rows) == 0 and then.written == ((str(file), 59),)
+    assert "1 in the last file may not be reached any more" in then.notes[-1]
+    assert len(_rows(file)) == 59 and "ann.01@" not in file.read_text()
+    assert export(make_run(people), to="hubspot", out=out).written == ()
 
 
 def test_a_dry_run_writes_nothing_and_shows_no_address(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_a_target_of_ones_own_is_a_few_lines(
         ("name: x\ncolumns: {A: {field: email, form: md5}}\n", "has the form md5. There are email, phone"),
         ("name: x\ncolumns: {A: segment}\nunique: [B]\n", "unique names B, which is not among its columns"),
         ("name: x\ncolumns: {A: segment}\nformat: xls\n", "format is one of csv, parquet, table"),
+        ("name: x\nformat: table\nchanged_only: true\ncolumns: {A: segment}\n", "up to date as a whole"),
         ("name: [\n", "not YAML"),
     ],
 )

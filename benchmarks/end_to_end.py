@@ -1,0 +1,117 @@
+"""The whole chain on very many customers beside the usual script on the same lines: CPU, clock, memory, each step.
+
+usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5] [--folder DIR] [--no-naive]
+
+The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py beside it; where they are
+not there, the script says so and ends. Memory is the peak of the sum over the command and all that it started.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+HOME = Path(__file__).resolve().parents[1]
+PEERS = HOME.parent / "shared" / "bench"
+SOURCE = """\
+name: many
+timezone: UTC
+kinds: {{purchase: customer}}
+events:
+  - path: {lines}
+    columns: {{customer_id: customer_id, timestamp: ts, category: category, channel: channel, quantity: quantity,
+              amount: amount, order_id: epoch(ts), event: "'purchase'"}}
+"""
+EVERY = 0.5  # seconds between two looks at memory
+
+
+def main() -> None:
+    """Make the lines, run both, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=float, default=5e6)
+    parser.add_argument("--customers", type=float, default=2e5)
+    parser.add_argument("--folder", type=Path, default=None, help="where lines and runs are kept; by default they go")
+    parser.add_argument("--no-naive", action="store_true", help="leave the peer out")
+    asked = parser.parse_args()
+    if not PEERS.is_dir():
+        print(f"skipped: {PEERS} is not there; it holds what makes the lines, and the peer.")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (asked.folder or Path(scratch)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = _lines(folder, rows=int(asked.rows), customers=int(asked.customers))
+        rows = [("segkit run --proof quick", *_segkit(folder, lines=lines))]
+        if not asked.no_naive:
+            rows.append(("naive_pipeline.py", *_naive(folder, lines=lines)))
+            rows.append(("ratio", *(ours / theirs for ours, theirs in zip(rows[0][1:], rows[1][1:], strict=True))))
+        print("| command | CPU-s | clock s | peak GB |\n|---|---|---|---|")
+        for name, cpu, clock, peak in rows:
+            print(f"| {name} | {cpu:.2f} | {clock:.2f} | {peak:.2f} |")
+        _print_steps(folder / "run")
+
+
+def _lines(folder: Path, *, rows: int, customers: int) -> Path:
+    path = folder / f"lines_{rows}_{customers}.parquet"
+    if not path.is_file():
+        make = [sys.executable, PEERS / "generate_transactions.py", str(rows), str(customers), path]
+        subprocess.run(list(map(str, make)), check=True, capture_output=True)
+    return path
+
+
+def _segkit(folder: Path, *, lines: Path) -> tuple[float, float, float]:
+    source = folder / "many.yaml"
+    source.write_text(SOURCE.format(lines=lines.name), encoding="utf-8")
+    options = ["--source", source, "--proof", "quick", "--previous", "none", "--out", folder / "run"]
+    return _measured([sys.executable, "-c", "from segkit.cli import main; main()", "run", *options])
+
+
+def _naive(folder: Path, *, lines: Path) -> tuple[float, float, float]:
+    given = ["--transactions", lines, "--out", folder / "naive"]
+    return _measured([sys.executable, PEERS / "naive_pipeline.py", *given])
+
+
+def _measured(command: list[str | Path]) -> tuple[float, float, float]:
+    """CPU-seconds and peak gigabytes of a command and all that it started, and seconds on the clock."""
+    before, start, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
+    with tempfile.TemporaryFile() as said:
+        running = subprocess.Popen(list(map(str, command)), cwd=HOME, stdout=said, stderr=said)
+        while running.poll() is None:
+            peak = max(peak, _resident(running.pid))
+            time.sleep(EVERY)
+        if running.returncode:
+            said.seek(0)
+            sys.exit(said.read().decode(errors="replace")[-3000:])
+    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock, peak / 2**30
+
+
+def _resident(pid: int) -> int:
+    """Bytes of a process and its descendants that are in memory; what they share counts for each."""
+    held = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            held += process.memory_info().rss
+    return held
+
+
+def _print_steps(run: Path) -> None:
+    """Each step as the run has recorded it."""
+    steps = json.loads((run / "run.json").read_text())["steps"]
+    print("\n| step | CPU-s | peak MB |\n|---|---|---|")
+    for name, step in steps.items():
+        print(f"| {name} | {step['cpu_seconds']:.1f} | {step['peak_memory_mb']:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
