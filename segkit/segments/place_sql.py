@@ -7,7 +7,7 @@ It rounds nothing: distances within `TIE` are equal, as in the batch, so that al
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from importlib.util import find_spec
-from operator import add
+from operator import add, and_
 
 import ibis
 import ibis.expr.types as ir
@@ -26,6 +26,8 @@ DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "big
 TESTED = ("duckdb", "postgres", "spark")  # run by the tests against the batch; the others are compiled, not run
 FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # names of the tables that the query reads
 LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # names of the values inside it
+LARGEST = float(np.finfo(float).max)  # what is not below it is infinite or not a number, in every engine
+TINY = 1e-100  # is added to values: PostgreSQL refuses a product that is too small for a number and not zero
 PLACED = "segkit_placed"  # view of an engine in which customers were placed
 
 
@@ -43,7 +45,8 @@ def place_sql(
     Takes  model
     Gives  SQL text: customer_id, segment, macro_segment, and confidence where asked for; it reads `features`
            (customer_id, and every feature of the space) and, where the space knows terms, `weights` (customer_id,
-           category, weight: amounts or lines above zero, as the days of the lookback add up to)
+           category, weight: amounts or lines above zero, as the days of the lookback add up to). A customer with a
+           feature that is null or not finite, whom the batch refuses, gets no segment
 
     Parameters
     ----------
@@ -116,8 +119,8 @@ def _placed(model: SegmentModel, folded: Folded, *, features: str, weights: str,
     found = _nearest(axes, model.centres, prefix="near")
     codes = [int(code) for code in np.unique(model.segments, return_inverse=True)[1]]
     columns = {
-        "segment": found.near.cases(*enumerate(model.segments)),
-        "macro_segment": found.near.cases(*enumerate(model.macro)),
+        "segment": ibis.cases((found.finite, found.near.cases(*enumerate(model.segments)))),
+        "macro_segment": ibis.cases((found.finite, found.near.cases(*enumerate(model.macro)))),
     }
     if not confidence:
         return found.select("customer_id", **columns)
@@ -128,11 +131,12 @@ def _placed(model: SegmentModel, folded: Folded, *, features: str, weights: str,
 def _behaviour(known: ir.Table, folded: Folded) -> ir.Table:
     """Axes from features: logs of the skewed ones, clipped, times loadings."""
     low, high = folded.mean - CLIP * folded.scale, folded.mean + CLIP * folded.scale
-    read = {}
+    read, finite = {}, []
     for i, name in enumerate(folded.features):
         value = known[name].cast("float64")
-        read[f"f{i}"] = (_number(1) + _positive(value)).ln() if folded.skewed[i] else value
-    read = known.select("customer_id", **read)
+        finite.append(value.abs() <= _number(LARGEST))
+        read[f"f{i}"] = (_number(1) + _positive(value)).ln() if folded.skewed[i] else value + _number(TINY)
+    read = known.select("customer_id", finite=reduce(and_, finite), **read)
     clipped = {
         f"f{i}": ibis.cases(
             (read[f"f{i}"] > _number(high[i]), _number(high[i])),
@@ -141,12 +145,12 @@ def _behaviour(known: ir.Table, folded: Folded) -> ir.Table:
         )
         for i in range(len(folded.features))
     }
-    kept = read.select("customer_id", **clipped)
+    kept = read.select("customer_id", "finite", **clipped)
     loadings = folded.behaviour / folded.scale[:, None]
     constant = folded.constant - folded.mean @ loadings
     names = [f"f{i}" for i in range(len(folded.features))]
     axes = {f"a{j}": _weighted(kept, names, loadings[:, j], constant=constant[j]) for j in range(len(constant))}
-    return kept.select("customer_id", **axes)
+    return kept.select("customer_id", "finite", **axes)
 
 
 def _with_tastes(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
@@ -174,7 +178,7 @@ def _with_tastes(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
     )
     both = axes.left_join(shared, "customer_id")
     return both.select(
-        "customer_id", **{f"a{j}": both[f"a{j}"] + both[f"t{j}"].coalesce(_number(0)) for j in range(width)}
+        "customer_id", "finite", **{f"a{j}": both[f"a{j}"] + both[f"t{j}"].coalesce(_number(0)) for j in range(width)}
     )
 
 
@@ -213,7 +217,8 @@ def _with_confidence(found: ir.Table, model: SegmentModel, *, codes: np.ndarray)
             *[c for c in found.columns if c != f"b{bag}"], **{f"agrees_{bag}": (went == found.code).ifelse(1, 0)}
         )
     agreed = reduce(add, (found[f"agrees_{bag}"] for bag in bags)).cast("float64")
-    return found.select(*shown, confidence=agreed / _number(len(bags)))
+    known = ibis.cases((found.segment.notnull(), agreed / _number(len(bags))))
+    return found.select(*shown, confidence=known)
 
 
 def _compiled(expression: ir.Table, *, dialect: str) -> sge.Query:

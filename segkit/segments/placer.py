@@ -68,7 +68,7 @@ class Placer:
 
         Raises
         ------
-        RunError : a feature of the space is missing
+        RunError : a feature of the space is missing or not finite
         """
         return self.place_at(self.axes(features, weights=weights))
 
@@ -87,6 +87,9 @@ class Placer:
             raise RunError(
                 f"features: no {error.args[0]!r}, which the model is made of. Give the run's source."
             ) from None
+        if not np.isfinite(values).all():
+            bad = sorted({name for name, value in zip(known.features, values, strict=True) if not np.isfinite(value)})
+            raise RunError(f"features: {bad[0]!r} is missing or not finite. Check the amounts and quantities.")
         values = np.where(known.skewed, np.log1p(np.maximum(values, 0.0)), values)
         scores = (values - known.mean) / known.scale
         at = np.minimum(np.maximum(scores, -CLIP), CLIP) @ known.behaviour + known.constant

@@ -14,7 +14,7 @@ from segkit.customers.anticipate import Space
 from segkit.customers.features import Signals
 from segkit.data.engine import open_engine
 from segkit.data.store import open_run
-from segkit.errors import InputError
+from segkit.errors import InputError, RunError, SchemaError
 from segkit.segments.place import SegmentModel, model_arrays, place
 from segkit.segments.place_sql import DIALECTS, place_in_engine, place_sql
 from segkit.segments.placer import Placer
@@ -22,6 +22,7 @@ from tests.engines import Spark
 
 CATEGORIES = ("l'eau \\ gaz", 'the "red" one', "汤 面", "bread", "never learnt")
 FEATURES = ("orders", "recency_days", "gap_variation", "activity_trend")  # two of them are read on a log scale
+EXTREME = (-0.0, -1e-300, 5e-324, 1e-9, -7.0, 1e12, 1e300, -1e300, np.finfo(float).max, -np.finfo(float).max)
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases": (Phase.generate,)}
 
 
@@ -60,7 +61,11 @@ def made_signals(draw: np.random.Generator, *, customers: int) -> Signals:
     index = pd.Index([f"c'{i:04d}" for i in range(customers)], name="customer_id")
     values = draw.integers(-4, 5, (customers, 4)) / 2.0
     values[:, :2] = np.where(draw.random((customers, 2)) < 0.5, 0.0, draw.lognormal(1, 1, (customers, 2)).round(2))
+    odd = draw.random((customers, 4)) < 0.05
+    values[odd] = draw.choice(EXTREME, odd.sum())
     weights = draw.integers(0, 3, (customers, len(CATEGORIES))) * 1.0
+    odd = draw.random(weights.shape) < 0.05
+    weights[odd] = draw.choice([1e-300, 1e-9, 1e12], odd.sum())
     weights[::3] = 0.0  # a third bought nothing
     return Signals(
         features=pd.DataFrame(values, index=index, columns=list(FEATURES)),
@@ -103,6 +108,23 @@ def test_batch_single_and_sql_agree_on_everyone(seed: int, words: bool) -> None:
             signals.features.loc[customer].to_dict(), weights=dict(zip(CATEGORIES, dense[i], strict=True))
         )
         assert (one.segment, one.macro_segment, one.confidence) == tuple(row)
+
+
+@settings(max_examples=4, **QUIET)
+@given(st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf, None]), st.sampled_from(FEATURES))
+def test_whom_the_batch_refuses_sql_gives_no_segment(seed: int, value: float | None, name: str) -> None:
+    draw = np.random.default_rng(seed)
+    model, signals = made_model(draw, words=False), made_signals(draw, customers=30)
+    wanted = place(model, signals)
+    signals.features.loc["c'0003", name] = value
+    with pytest.raises(SchemaError, match="missing or not finite"):
+        place(model, signals)
+    with pytest.raises(RunError, match=f"'{name}' is missing or not finite"):
+        Placer(model).place(signals.features.loc["c'0003"].to_dict())
+    found = in_engine(ibis.duckdb.connect(), model, signals)
+    assert found.loc["c'0003"].isna().all()
+    rest = wanted.index != "c'0003"
+    pd.testing.assert_frame_equal(found[rest], wanted[rest], check_dtype=False)
 
 
 def test_ties_are_frequent_in_what_is_compared() -> None:
