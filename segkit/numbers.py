@@ -33,6 +33,15 @@ def share(value: float | None) -> str:
     return f"{_fixed(percent, 1 if 0 < abs(percent) < 0.95 else 0)}{SPACE}%"
 
 
+def points(value: float | None) -> str:
+    """A difference of shares of 0-1 in points of a hundred, with one decimal.
+
+    >>> points(0.0123), points(-0.2), points(-0.00001)
+    ('1.2', '−20.0', '0.0')
+    """
+    return NOTHING if is_missing(value) else _fixed(100 * float(value), 1)
+
+
 def number(value: float | None) -> str:
     """A number with three figures that count, shortened from ten thousand on.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.power import FLOOR
-from segkit.numbers import count, interval, number, share
+from segkit.numbers import count, interval, points, share
 from segkit.vocabulary import EVERYONE
 
 KEEP, REFIT, LOOK = "keep", "refit", "look"
@@ -131,15 +131,6 @@ def _told(told: Mapping | None, *, name: str) -> str:
         f"{name.capitalize()} {share(told['before'])} then, {share(told['after'])} now: {change} points, {beside} the "
         f"{points(told['chance'])} that chance gives."
     )
-
-
-def points(value: float) -> str:
-    """A difference of shares in points of a hundred.
-
-    >>> points(0.0123), points(-0.2)
-    ('1.2', '−20')
-    """
-    return number(round(100 * float(value), 1))
 
 
 def decisions_table(

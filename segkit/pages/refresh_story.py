@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from segkit.actions.decide import points
 from segkit.actions.refresh import Standing
-from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, score, share
+from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, points, score, share
 from segkit.pages.story import CAUSES
 from segkit.vocabulary import EVERYONE
 
