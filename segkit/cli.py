@@ -41,6 +41,9 @@ def main() -> None:
     show_default=True,
     help="Where days and features are computed: duckdb, local[2], spark://host:port, or an Ibis URL.",
 )
+@click.option("--auto", "mode", flag_value="auto", default="", help="Keep the segments of the last run where they "
+              "still fit, say what changed, write the files of a decided pilot; else as without it.")  # fmt: skip
+@click.option("--dry-run", "mode", flag_value="dry-run", help="Only say what --auto would decide, with the reasons.")
 @click.option("--seed", default=7, show_default=True, type=int, help="Of every random choice.")
 @click.option("--pseudonymise", is_flag=True, help="Show customers by keyed hashes in all tables (key: segkit.key).")
 @click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
@@ -52,6 +55,8 @@ def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **op
     """Run the chain of notebooks on a source and write its report; prints the path of index.html."""
     from segkit.pages.chain import run_chain  # slow imports wait until they are needed
 
+    if options["mode"] and options["steps"]:
+        raise click.UsageError("--auto and --dry-run choose the steps themselves: leave --steps out")
     parameters = {name: literal(text) for name, text in given}
     if proof:
         parameters["proof"] = proof

@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def planted_windows() -> Callable[..., tuple[Windows, np.ndarray]]:
     """A function that plants needs in customers: their windows, and the number of the need of each.
 

@@ -76,6 +76,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
         "steps": "01-04",
         "previous": None,
         "engine": "duckdb",
+        "mode": "",
         "seed": 7,
         "pseudonymise": False,
         "show_code": False,

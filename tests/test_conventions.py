@@ -10,11 +10,11 @@ import papermill
 import pytest
 
 from segkit.data.store import MAKERS
-from segkit.pages.steps import find_steps
+from segkit.pages.steps import STANDING, find_steps
 
 HOME = Path(__file__).parents[1]
 MODULES = sorted((HOME / "segkit").rglob("*.py"))
-NOTEBOOKS = sorted((HOME / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((HOME / "notebooks").glob("**/[0-9][0-9]_*.ipynb"))
 FLOORS = {
     "data": 1,
     "customers": 2,
@@ -138,7 +138,10 @@ def test_notebook_parameters_are_plain_and_papermill_sees_each(path: Path) -> No
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
 def test_notebook_writes_the_tables_it_is_known_to_make(path: Path) -> None:
     step = next(one for one in find_steps(notebooks_dir=path.parent) if one.path == path)
-    wrong = {table: MAKERS.get(table) for table in step.writes if MAKERS.get(table) != step.name}
+    able = {step.name}
+    if path.parent.name == STANDING:  # it stands in for all before it
+        able |= {name for name in MAKERS.values() if name < step.name}
+    wrong = {table: MAKERS.get(table) for table in step.writes if MAKERS.get(table) not in able}
     assert not wrong, "segkit/data/store.py MAKERS names another notebook"
 
 

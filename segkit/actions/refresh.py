@@ -21,6 +21,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.data.store import Run
 from segkit.errors import RunError
+from segkit.segments.carried import fitted_as_of
 from segkit.segments.ledger import MOVES, customer_moves, previous_run, standing_places
 from segkit.segments.place import model_from
 from segkit.vocabulary import EVERYONE
@@ -181,11 +182,6 @@ def stand(
     decision, reason = decide_run(tests)
     kept = promises(days, previous=previous, as_of=as_of)
     return Standing(placed, drift, checks, kept, tests, decision, reason, since=held["as_of"])
-
-
-def fitted_as_of(run: Run) -> str:
-    """When the model of a run was learnt: at its own date, or earlier where it was carried on."""
-    return str(run.load_model()[1].get("fitted_as_of") or run.parameters()["as_of"])
 
 
 def decisions_of(

@@ -3,10 +3,12 @@
 from datetime import date
 from tempfile import TemporaryDirectory
 
+import ibis
 import ibis.expr.types as ir
 
-from segkit.customers.days import build_days, load_days, write_days
+from segkit.customers.days import build_days, load_days, merge_days, write_days
 from segkit.customers.features import Signals, customer_signals
+from segkit.customers.orders import count_column
 from segkit.data.engine import HERE, carry, open_engine
 from segkit.data.store import Run
 
@@ -39,3 +41,69 @@ def describe_customers(
         return customer_signals(load_days(run, on=there), **asked)
     finally:
         there.disconnect()
+
+
+def add_customers(
+    events: ir.Table,
+    *,
+    run: Run,
+    held: Run,
+    since: date,
+    kinds: dict[str, str],
+    as_of: date,
+    lookback_days: int,
+    engine: str = "duckdb",
+) -> tuple[Signals, str]:
+    """The same from the days that an earlier run holds, and the events since then merged into them.
+
+    Takes  events: contract columns, before `as_of`; held: the earlier run, whose days end before `since`
+    Gives  Signals at `as_of`, as `describe_customers` gives them of all events; and why all of history was put together
+           anew, "" where it was not
+
+    Parameters
+    ----------
+    as_of, lookback_days, kinds, engine : as `describe_customers`; any engine but DuckDB reads all of history
+    """
+    asked = {"as_of": as_of, "lookback_days": lookback_days, "kinds": kinds}
+    why = (
+        f"the engine is {engine}" if engine not in HERE else _other_history(events, held=held, since=since, kinds=kinds)
+    )
+    if why:
+        return describe_customers(events, run=run, engine=engine, **asked), why
+    new = events.filter(events.day >= ibis.literal(since))
+    if "event_id" in events.columns:  # one that was counted before does not count again
+        old = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
+        new = new.anti_join(old, new.event_id == old.known_id)
+    days = load_days(held)
+    with TemporaryDirectory(dir=run.path, prefix="carried-") as folder:  # they are read several times: once from afar
+        new = carry(new, to=days.rows.get_backend(), folder=folder, name="events")
+        write_days(run, merge_days(days, build_days(new, kinds=kinds)))
+    return customer_signals(load_days(run), **asked), ""
+
+
+def _other_history(events: ir.Table, *, held: Run, since: date, kinds: dict[str, str]) -> str:
+    """Why days that were kept cannot be built on; "" where the events before them are those they were made of, by
+    number and money of each kind.
+    """
+    if not held.has("day_orders"):
+        return "the last run kept no pieces of orders"
+    days = load_days(held).rows
+    columns = {kind: count_column(kind) for kind in kinds}
+    if not set(columns.values()) <= set(days.columns):
+        return "the last run knew other kinds of event"
+    if ("amount" in events.columns) != ("amount" in days.columns):
+        return "the last run knew other columns"
+    old = events.filter(events.day < ibis.literal(since))
+    found = {name: old.count(where=old.event == kind) for kind, name in columns.items()}
+    then = {name: days[name].sum() for name in columns.values()}
+    if "amount" in days.columns:
+        own = [kind for kind, who in kinds.items() if who == "customer"]
+        found["money"] = old.amount.sum(where=old.event.isin(own))
+        then["money"] = days.amount.sum() + days.other_amount.sum() + days.return_amount.sum()
+    sums = [
+        table.aggregate(**{name: sum_.cast("float64") for name, sum_ in of.items()}).to_pandas().iloc[0].fillna(0.0)
+        for table, of in ((old, found), (days, then))
+    ]
+    if (sums[0] - sums[1]).abs().max() > 1e-4:
+        return f"the source holds other events before {since} than the last run read"
+    return ""

@@ -15,6 +15,7 @@ from sklearn.decomposition import non_negative_factorization
 from segkit.customers.features import Signals
 from segkit.customers.profile import mean, proportion
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.data.store import Run
 from segkit.vocabulary import describe
 
 NEEDS = 8
@@ -111,6 +112,13 @@ def needs_from(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> 
     return Needs(
         terms=tuple(meta["terms"]), words=bool(meta["words"]), names=tuple(meta["names"]), shares=arrays["shares"]
     )
+
+
+def held_needs(run: Run) -> Needs | None:
+    """The needs of a run; None where it learnt none."""
+    if not (run.path / "model" / "needs.npz").is_file():
+        return None
+    return needs_from(*run.load_model(part="needs"))
 
 
 def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:

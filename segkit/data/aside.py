@@ -56,17 +56,22 @@ def keep_failed(building: Path, out: Path) -> Path:
     return failed
 
 
-def latest_good(root: str | Path, *, before: str) -> Path | None:
+def latest_good(root: str | Path, *, before: str, source: str = "") -> Path | None:
     """The finished run under a folder with the latest as_of that is strictly earlier than a date.
 
-    Takes  the folder that holds the runs of one source; before: ISO date
+    Takes  a folder of runs; before: ISO date
     Gives  the path of the run, or None when there is none
+
+    Parameters
+    ----------
+    source : name of the source that it must be of; empty for any
     """
     found = []
     for record in sorted(Path(root).glob("*/run.json")):
         run = load_run(record.parent)
         as_of = run.parameters().get("as_of", "")
-        if run.record().get("outcome") == "done" and as_of and as_of < before:
+        ours = not source or run.parameters().get("source_name") == source
+        if run.record().get("outcome") == "done" and ours and as_of and as_of < before:
             found.append((as_of, record.parent.name, record.parent))
     return max(found)[-1] if found else None
 

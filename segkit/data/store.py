@@ -275,16 +275,18 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
     run._refuse_if_finished()
     held = run.parameters()
     if any(held.get(name) != value for name, value in parameters.items()):
-        _empty(path)
-        run.update(parameters={**held, **parameters}, tables={}, steps={})
+        empty_run(run)
+        run.update(parameters={**held, **parameters})
     return run
 
 
-def _empty(path: Path) -> None:
-    """Remove what this module writes into a run, and nothing else."""
+def empty_run(run: Run) -> None:
+    """Remove what this module writes into an unfinished run, and nothing else."""
+    run._refuse_if_finished()
     for pattern in ("tables/*.parquet", "model/*.npz", "model/*.json", "summary.json"):
-        for file in path.glob(pattern):
+        for file in run.path.glob(pattern):
             file.unlink()
+    run.update(tables={}, steps={})
 
 
 @cache

@@ -12,8 +12,9 @@ from segkit import __version__
 from segkit.data.aside import build_aside, keep_failed, latest_good, swap_in
 from segkit.data.engine import check_engine
 from segkit.data.store import Run, load_run, open_run
-from segkit.data.veil import key_name, make_key
+from segkit.data.veil import find_key, key_name, make_key
 from segkit.errors import InputError, RunError, SegkitError
+from segkit.pages import auto
 from segkit.pages.render import render_run
 from segkit.pages.report import missing_steps, resolve, source_path
 from segkit.pages.steps import HOME, OVERVIEW, Step, check_names, choose_steps, find_steps
@@ -46,14 +47,16 @@ def run_chain(
     previous: str | None = None,
     engine: str = "duckdb",
     pseudonymise: bool = False,
+    mode: str = "",
     parameters: Mapping[str, Any] | None = None,
     show_code: bool = False,
     notebooks_dir: Path | None = None,
-) -> Path:
+) -> Path | str:
     """Run the notebooks on a source and render their pages; the last good run survives any failure.
 
     Takes  a source and windows, as segkit.pages.report.start does
-    Gives  the path of index.html, or of the last page when the overview was not among the steps
+    Gives  the path of index.html, or of the last page when the overview was not among the steps; with "dry-run" what
+           would be decided, as text
 
     Parameters
     ----------
@@ -62,12 +65,13 @@ def run_chain(
     previous : a finished run to compare with; None is the latest good one with an earlier as_of; "none" for none
     engine : where days and features are computed; see segkit.data.engine.open_engine
     pseudonymise : customers are shown by keyed hashes in all tables; the key is made beside the runs if there is none
+    mode : "auto" goes on with the segments of the last run where they still fit; "dry-run" only says so
     parameters : further ones, each declared by at least one notebook
     show_code : keep the code in the pages
 
     Raises
     ------
-    InputError : something given cannot be used; nothing was changed
+    InputError : something given cannot be used, or with "auto" the data looks broken; nothing was changed
     SegkitError : a notebook failed; its executed part is in <out>.failed
     """
     every = find_steps(notebooks_dir=notebooks_dir)
@@ -77,14 +81,26 @@ def run_chain(
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
     place = Path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
-    before = _previous(previous, root=place.parent, as_of=wanted["as_of"])
-    hashed = {"pseudonyms": key_name(make_key(place.parent))} if pseudonymise else {}
+    before = _previous(previous, root=place.parent, of=wanted)
+    key = (find_key if mode == auto.DRY_RUN else make_key)(place.parent) if pseudonymise else ""
+    hashed = {"pseudonyms": key_name(key)} if pseudonymise else {}
     _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
     made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
+    if mode == auto.DRY_RUN:
+        return auto.only_say(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
+    why = auto.cannot_stand(before, made_with=made_with) if mode else "it was not asked for"
     with build_aside(place) as building:
         run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
         try:
-            _make(run, chosen=chosen, every=every, show_code=show_code)
+            if not why:
+                auto.refresh(run, every=every, notebooks_dir=notebooks_dir)
+            else:
+                auto.tell_full(why, mode=mode)
+                _make(run, chosen=chosen, every=every)
+            if mode:
+                auto.write_pilots(run, place=place)
+            render_run(run, steps=every, show_code=show_code)
+            run.update(outcome="done")
         except (SegkitError, KeyboardInterrupt) as error:
             run.update(outcome="failed", failure=str(error) or "interrupted")
             failed = keep_failed(building, place)
@@ -96,12 +112,10 @@ def run_chain(
     return pages[0]
 
 
-def _make(run: Run, *, chosen: Sequence[Step], every: Sequence[Step], show_code: bool) -> None:
+def _make(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> None:
     from segkit.pages.kernel import run_notebooks  # papermill is slow to import: bad input is told before
 
     run_notebooks(_plan(run, chosen=chosen, every=every), run=run, parameters=run.parameters())
-    render_run(run, steps=every, show_code=show_code)
-    run.update(outcome="done")
 
 
 def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[Step]:
@@ -162,16 +176,27 @@ def _folder(data_dir: str) -> str:
     return str(Path(data_dir).resolve()) if data_dir else ""
 
 
-def _previous(previous: str | None, *, root: Path, as_of: str) -> str:
-    """The path of the run to compare with, or "" for none."""
+def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str:
+    """The path of the run to compare with, or "" for none: finished, of the same source, strictly earlier."""
     if previous == "none":
         return ""
     if previous is None:
-        found = latest_good(root, before=as_of)
+        found = latest_good(root, before=of["as_of"], source=of["source_name"])
         return str(found) if found else ""
     run = load_run(previous)
+    held = run.parameters()
     if run.record().get("outcome") != "done":
         raise RunError(f"--previous {previous}: this run is not finished. Give a finished one, or none.")
+    if held.get("source_name") != of["source_name"]:
+        raise RunError(
+            f"--previous {previous}: it is of the source '{held.get('source_name')}', this run of "
+            f"'{of['source_name']}'. Give a run of the same source, or none."
+        )
+    if held.get("as_of", "") >= of["as_of"]:
+        raise RunError(
+            f"--previous {previous}: it is as of {held.get('as_of')}, not before {of['as_of']}. Give an earlier one, "
+            f"or none."
+        )
     return str(run.path.resolve())
 
 

@@ -61,10 +61,20 @@ class WarmEngine(Engine):
 papermill_engines.register(ENGINE, WarmEngine)
 
 
-def run_notebooks(steps: Sequence[Step], *, run: Run, parameters: Mapping[str, Any]) -> None:
+def run_notebooks(
+    steps: Sequence[Step],
+    *,
+    run: Run,
+    parameters: Mapping[str, Any],
+    then: Callable[[], Sequence[Step]] | None = None,
+) -> None:
     """Execute notebooks in turn into a run folder: notebooks/<step>.ipynb, and their cost in run.json.
 
     Takes  steps in order; a run to write to; parameters, of which each notebook gets those it declares
+
+    Parameters
+    ----------
+    then : says, once they are done, which further steps to run
 
     Raises
     ------
@@ -73,15 +83,26 @@ def run_notebooks(steps: Sequence[Step], *, run: Run, parameters: Mapping[str, A
     """
     (run.path / "notebooks").mkdir(exist_ok=True)
     given = {**parameters, "run_dir": str(run.path)}
-    with _warm_kernel(cwd=steps[0].path.parent) as kernel, _progress(steps) as bar:
-        for step in steps:
-            bar.set_description(step.name)
-            before = _cost(kernel)
-            _execute(step, run=run, kernel=kernel, parameters=given, bar=bar)
-            spent = _spent(before, _cost(kernel))
-            run.update(steps={**run.record().get("steps", {}), step.name: spent})
-            if bar.disable:  # no terminal: a line a step instead of a bar
-                print(f"{step.name}  {spent['seconds']:.0f} s", file=sys.stderr, flush=True)
+    with _warm_kernel(cwd=steps[-1].path.parent) as kernel:
+        with _progress(steps) as bar:
+            _in_turn(steps, run=run, kernel=kernel, parameters=given, bar=bar)
+        more = then() if then else []
+        if more:
+            with _progress(more) as bar:
+                _in_turn(more, run=run, kernel=kernel, parameters=given, bar=bar)
+
+
+def _in_turn(
+    steps: Sequence[Step], *, run: Run, kernel: AsyncKernelManager, parameters: Mapping[str, Any], bar: tqdm
+) -> None:
+    for step in steps:
+        bar.set_description(step.name)
+        before = _cost(kernel)
+        _execute(step, run=run, kernel=kernel, parameters=parameters, bar=bar)
+        spent = _spent(before, _cost(kernel))
+        run.update(steps={**run.record().get("steps", {}), step.name: spent})
+        if bar.disable:  # no terminal: a line a step instead of a bar
+            print(f"{step.name}  {spent['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
 def input_error_names() -> set[str]:

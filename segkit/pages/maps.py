@@ -111,32 +111,37 @@ def _push_apart(
     for _ in range(ROUNDS):
         moved = False
         for one in range(len(centres)):
-            for other in range(one + 1, len(centres)):
-                step = _overlap(centres[one] - centres[other], half[one] + half[other] + GAP)
-                if step is not None:
-                    centres[one] += step / 2
-                    centres[other] -= step / 2
-                    moved = True
-            for point in points:
-                step = _overlap(centres[one] - point, half[one] + GAP + 2)
-                if step is not None:
-                    centres[one] += step
-                    moved = True
+            moved |= _leave(centres, one, others=one + 1, need=half[one] + half[one + 1 :] + GAP)
+            moved |= _leave(centres, one, points=points, need=half[one] + GAP + 2)
         centres = np.clip(centres, low + half, high - half)
         if not moved:
             break
     return centres
 
 
-def _overlap(apart: np.ndarray, need: np.ndarray) -> np.ndarray | None:
-    """The shortest step along one axis that ends an overlap, or None where there is none."""
-    depth = need - np.abs(apart)
-    if (depth <= 0).any():
-        return None
-    axis = int(np.argmin(depth))
-    step = np.zeros(2)
-    step[axis] = depth[axis] * (1 if apart[axis] >= 0 else -1) * 1.02
-    return step
+def _leave(
+    centres: np.ndarray, one: int, *, need: np.ndarray, others: int = 0, points: np.ndarray | None = None
+) -> bool:
+    """Move a box off what it overlaps, one after the other: fixed points, or the boxes from number `others` on, which
+    move as far the other way.
+    """
+    fixed = points is not None
+    things = points if fixed else centres[others:]  # a view: boxes that moved are seen where they are
+    start, moved = 0, False
+    while start < len(things):
+        apart = centres[one] - things[start:]
+        depth = (need if fixed else need[start:]) - np.abs(apart)
+        hits = np.flatnonzero((depth > 0).all(axis=1))
+        if not len(hits):
+            break
+        hit = int(hits[0])
+        axis = int(np.argmin(depth[hit]))
+        step = depth[hit, axis] * (1 if apart[hit, axis] >= 0 else -1) * 1.02
+        centres[one, axis] += step if fixed else step / 2
+        if not fixed:
+            things[start + hit, axis] -= step / 2
+        start, moved = start + hit + 1, True
+    return moved
 
 
 def _colour_points(axes: Axes, assignments: pd.DataFrame, value: pd.Series) -> None:

@@ -156,12 +156,10 @@ def where_to_read(made: Iterable[str]) -> list[tuple[str, str, str]]:
 
 def how_sure(summary: Mapping[str, Any]) -> list[str]:
     """One sentence each on foresight, rivals, stability and the map's noise."""
-    told = [
-        _foresight(summary),
-        *(_rival(summary, name=n, words=w) for n, w in RIVALS.items()),
-        _stability(summary),
-        _structure(summary),
-    ]
+    found = summary.get("segments.found_as_of")
+    told = [f"The proof is of {found}, when the segments were found: they were kept since." if found else ""]
+    told += [_foresight(summary), *(_rival(summary, name=n, words=w) for n, w in RIVALS.items())]
+    told += [_stability(summary), _structure(summary)]
     noise = summary.get("segments.noise_share")
     if noise is not None:
         told.append(

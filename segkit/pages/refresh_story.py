@@ -201,8 +201,8 @@ def changes_shown(changes: pd.DataFrame) -> pd.DataFrame:
 def log_shown(decisions: pd.DataFrame) -> pd.DataFrame:
     """The log, latest run first: its decisions on runs and campaigns."""
     rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
-    return rows[["as_of", "segment", "decision", "reason"]].rename(
-        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason"}
+    return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
+        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason", "acted": "Done by itself"}
     )
 
 

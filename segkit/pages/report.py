@@ -25,6 +25,7 @@ def start(
     horizon_days: int = 91,
     seed: int = 7,
     data_dir: str = "",
+    standing: bool = False,
 ) -> Run:
     """Open the run folder for a notebook, show its place in the chain, and run earlier notebooks when it needs them.
 
@@ -39,6 +40,7 @@ def start(
     lookback_days, horizon_days : days that features see; days that are foreseen
     seed : of every random choice
     data_dir : where the files of the source are; empty for beside its YAML
+    standing : the notebook is one that goes on with the segments of the last run
 
     Raises
     ------
@@ -47,7 +49,7 @@ def start(
     """
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = {"source": source_path(source), "data_dir": data_dir, "as_of": as_of, **windows}
-    steps = chain.find_steps()
+    steps = chain.standing_steps() if standing else chain.find_steps()
     run = _open_in_chain(HOME / run_dir, step=step, wanted=wanted)
     if run is None:
         wanted = resolve(**wanted)

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from segkit.errors import InputError, RunError
 
 OVERVIEW = "00_overview"  # runs last and is rendered as index.html
+STANDING = "standing"  # folder of notebooks that go on with the segments of the last run
+DECIDES = ("06_measure", "07_refresh")  # what the decision on the last run's segments reads, and the decision
 NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
 HOME = Path(__file__).resolve().parents[2]  # the repository: segkit is installed in place
 
@@ -64,6 +65,26 @@ def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
     return [_read_step(folder / f"{name}.ipynb") for name in ordered]
 
 
+def standing_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
+    """The notebooks that run where the segments of the last run stand, in their order.
+
+    Those of the folder standing/ come first, each in place of the one of its name and all before it; then what the
+    decision reads, and the decision; what is written only where the segments are kept comes after it.
+
+    Raises
+    ------
+    RunError : there are no such notebooks
+    """
+    every = find_steps(notebooks_dir=notebooks_dir)
+    folder = every[0].path.parent / STANDING
+    own = [_read_step(path) for path in sorted(folder.glob("*.ipynb")) if NOTEBOOK_NAME.fullmatch(path.stem)]
+    if not own:
+        raise RunError(f"{folder}: no notebooks there that go on with the last run. Run without --auto and --dry-run.")
+    after = [step for step in every if step.name > own[-1].name or step.name == OVERVIEW]
+    first = [step for step in after if step.name in DECIDES]
+    return own + first + [step for step in after if step not in first]
+
+
 def choose_steps(steps: Sequence[Step], chosen: str | None) -> list[Step]:
     """The steps a choice names: "03", "01-04", "01,03"; None is all of them.
 
@@ -108,16 +129,16 @@ def _default_folder() -> Path:
 
 @cache
 def _read_step(path: Path) -> Step:
-    notebook = nbformat.read(path, as_version=4)
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    calls = [node for node in ast.walk(_tree(code)) if isinstance(node, ast.Call)]
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = re.search(r"^# +(.+)$", text, flags=re.MULTILINE)
+    """A notebook as the JSON it is: every kernel reads all of them, and nbformat takes seconds to import."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = {kind: ["".join(c["source"]) for c in cells if c["cell_type"] == kind] for kind in ("code", "markdown")}
+    calls = [node for node in ast.walk(_tree("\n".join(texts["code"]))) if isinstance(node, ast.Call)]
+    heading = re.search(r"^# +(.+)$", "\n".join(texts["markdown"]), flags=re.MULTILINE)
     return Step(
         name=path.stem,
         path=path,
         title=heading[1].strip() if heading else path.stem,
-        parameters=_parameters(notebook),
+        parameters=_parameters(cells),
         reads=_named(calls, method="table"),
         writes=_named(calls, method="write"),
     )
@@ -141,11 +162,12 @@ def _named(calls: Sequence[ast.Call], *, method: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+def _parameters(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Name -> default of the cell tagged parameters: one literal per line (STYLE, Notebooks 2)."""
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            assignments = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            body = ast.parse("".join(cell["source"])).body
+            assignments = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign)]
             return {_target(node): ast.literal_eval(node.value) for node in assignments if node.value is not None}
     return {}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from segkit.numbers import count, fine, interval, number, score, share
+from segkit.numbers import NOTHING, count, fine, interval, number, score, share
 from segkit.vocabulary import BLOCKS
 
 LEDGER_HEADINGS = {
@@ -98,6 +98,24 @@ def moves_shown(moves: pd.DataFrame) -> pd.DataFrame:
     table["share"] = (table["customers"] / max(len(moves), 1)).map(share)
     table["cause"] = table["cause"].map(CAUSES)
     return table.rename(columns=str.capitalize)
+
+
+def carried_said(moves: pd.DataFrame, *, since: str, found: str, anew: str) -> list[str]:
+    """What a run under standing segments did, a sentence each.
+
+    Takes  moves of its customers; since: date of the last run; found: date on which the segments were found; anew: why
+           all of history was read again, or ""
+    """
+    both = moves[~moves["cause"].isin(("joined", "left"))]
+    stayed = share((both["cause"] == "stayed").mean()) if len(both) else NOTHING
+    read = f"Only events since {since} were added to what was kept."
+    if anew:
+        read = f"All of history was read anew: {anew}."
+    return [
+        f"The segments are those found as of {found}; everyone was placed anew.",
+        f"Of {count(len(both))} customers in both runs {stayed} stayed where they were.",
+        read,
+    ]
 
 
 def foresight_headline(table: pd.DataFrame) -> str:

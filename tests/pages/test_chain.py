@@ -124,6 +124,30 @@ def test_parameters_are_checked_before_anything_runs(small_chain: Callable[..., 
     assert [path.name for path in tmp_path.glob("out*")] == ["out"]
 
 
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"source_name": "another"}, "it is of the source 'another', this run of 'small'"),
+        ({"as_of": "2024-03-19"}, "it is as of 2024-03-19, not before 2024-03-19"),
+    ],
+)
+def test_a_previous_run_that_does_not_fit_is_refused_before_anything_runs(
+    small_chain: Callable[..., Path], tmp_path: Path, held: dict, words: str
+) -> None:
+    other = open_run(tmp_path / "other", **({"source_name": "small", "as_of": "2024-03-01"} | held))
+    other.update(outcome="done")
+    with pytest.raises(InputError, match=words):
+        small_chain(previous=str(other.path))
+
+
+def test_a_run_of_another_source_beside_is_not_taken_for_the_last_one(
+    small_chain: Callable[..., Path], tmp_path: Path
+) -> None:
+    open_run(tmp_path / "other", source_name="another", as_of="2024-03-01").update(outcome="done")
+    small_chain()
+    assert load_run(tmp_path / "out").record()["previous"] is None
+
+
 def test_two_runs_at_once_on_one_place_are_refused(small_chain: Callable[..., Path], tmp_path: Path) -> None:
     with build_aside(tmp_path / "out"), pytest.raises(RunError, match="another `segkit run` is building this run"):
         small_chain()

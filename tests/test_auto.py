@@ -1,0 +1,109 @@
+"""A run that acts by itself, on the real chain: keep, look, only say; and the last run's promises are held to."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from segkit.cli import main
+from segkit.data.store import Run, load_run
+from tests.test_notebooks import hashes
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of the notebook machinery
+THEN, NOW, SILENT = "2025-03-01", "2025-03-29", "2025-05-15"
+WEEKS_4 = pd.Timedelta(days=28)
+PAGES = ("03_segments", "04_personas", "05_predict", "06_measure", "07_refresh")
+
+
+@pytest.fixture(scope="module")
+def home(whole_run: Path, made_up_company: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of the made-up shop as of the first of March, and its source with four more weeks: those before again."""
+    home = tmp_path_factory.mktemp("auto")
+    shutil.copytree(whole_run, home / "reports" / THEN)
+    shutil.copytree(made_up_company.parent, home / "source")
+    events = pd.read_parquet(home / "source" / "events.parquet")
+    events = events[events["at"] < pd.Timestamp(THEN)]
+    more = events[events["at"] >= pd.Timestamp(THEN) - WEEKS_4]
+    renamed = {name: more[name] + "-again" for name in more.columns if name == "order"}
+    pd.concat([events, more.assign(at=more["at"] + WEEKS_4, **renamed)]).to_parquet(
+        home / "source" / "events.parquet", index=False
+    )
+    return home
+
+
+def _run(home: Path, as_of: str, *options: str) -> Result:
+    asked = ["--as-of", as_of, "--out", str(home / "reports" / as_of), *options]
+    return CliRunner().invoke(main, ["run", "--source", str(home / "source" / "source.yaml"), *asked])
+
+
+@pytest.fixture(scope="module")
+def said(home: Path) -> Result:
+    """What --dry-run said, before anything was made."""
+    before = hashes(home)
+    answer = _run(home, NOW, "--dry-run")
+    assert hashes(home) == before, "a dry run writes nothing"
+    return answer
+
+
+@pytest.fixture(scope="module")
+def auto(home: Path, said: Result) -> tuple[Run, Result]:
+    answer = _run(home, NOW, "--auto")
+    assert answer.exit_code == 0, answer.output
+    return load_run(home / "reports" / NOW), answer
+
+
+def test_a_dry_run_says_what_auto_then_decides(said: Result, auto: tuple[Run, Result]) -> None:
+    log = auto[0].table("decisions")
+    rows = log[log["as_of"] == NOW]
+    assert said.exit_code == 0 and "Nothing was written." in said.stdout
+    for row in rows.to_dict("records"):
+        assert f"{row['scope']} {row['segment']}: {row['decision']}. {row['reason']}" in said.stdout
+
+
+def test_what_is_kept_is_a_whole_run_under_the_standing_segments(home: Path, auto: tuple[Run, Result]) -> None:
+    run, answer = auto
+    before = load_run(home / "reports" / THEN)
+    assert f"keep the segments of {THEN}" in answer.stderr and answer.stdout.splitlines()[-1].endswith("index.html")
+    assert set(run.table("segments")["segment"]) == set(before.table("segments")["segment"])
+    assert run.load_model()[1]["fitted_as_of"] == THEN and run.record()["acted"] == "kept"
+    assert run.table("assignments")["customer_id"].tolist() == sorted(run.table("features")["customer_id"])
+    assert run.summary()["segments.found_as_of"] == THEN and run.summary()["forward.reason"] is None
+    pages = {path.name for path in run.path.glob("*.html")}
+    assert pages == {"index.html", *(f"{name}.html" for name in PAGES)}
+    assert "The segments are those found as of" in (run.path / "03_segments.html").read_text()
+    assert "Only events since" in (run.path / "03_segments.html").read_text(), "history was not put together again"
+
+
+def test_what_was_done_stands_in_the_log_and_pilots_are_written_once(home: Path, auto: tuple[Run, Result]) -> None:
+    log = auto[0].table("decisions")
+    new = log[log["as_of"] == NOW].set_index("scope")
+    assert new.loc[["run"], "acted"].tolist() == ["kept"]
+    pilots = new[new["decision"] == "start a pilot"]
+    for row in pilots.to_dict("records"):
+        assert row["acted"].startswith(("files written to pilots/", "no files: "))
+        if row["acted"].startswith("files"):
+            folder = home / "reports" / "pilots" / row["acted"].rpartition("/")[2]
+            assert (folder / "treatment.csv").is_file() and (folder / "pilot.json").is_file()
+
+
+def test_what_the_last_run_expected_of_segments_is_held_against_what_came(home: Path, auto: tuple[Run, Result]) -> None:
+    run, before = auto[0], load_run(home / "reports" / THEN)
+    table, expected = run.table("promises"), before.table("predicted_segments").set_index("segment")
+    assert set(table["kpi"]) == {"spend", "orders"} and (table["part"] == round(28 / 91, 6)).all()
+    row = table[(table["segment"] == "all") & (table["kpi"] == "spend")].iloc[0]
+    assert row["expected"] == pytest.approx(expected.loc["all", "spend"] / expected.loc["all", "customers"] * 28 / 91)
+    days = run.table("days")
+    days = days[(pd.to_datetime(days["day"]) >= THEN) & (pd.to_datetime(days["until"]) < NOW)]
+    known = days["customer_id"].isin(before.table("assignments")["customer_id"])
+    money = days[known][["amount", "other_amount"]].sum().sum() - days[known]["return_amount"].sum()
+    assert row["came"] == pytest.approx(float(money) / len(before.table("assignments")))
+
+
+def test_data_that_looks_broken_changes_nothing_and_says_so(home: Path, auto: tuple[Run, Result]) -> None:
+    before = hashes(home / "reports" / NOW)
+    answer = _run(home, SILENT, "--auto")
+    assert answer.exit_code == 2 and "the data looks broken, so nothing was changed" in answer.stderr
+    assert f"the report of {NOW} stays" in answer.stderr and "hold 0 events of customers" in answer.stderr
+    assert hashes(home / "reports" / NOW) == before and not (home / "reports" / SILENT).exists()
