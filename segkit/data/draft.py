@@ -1,12 +1,16 @@
 """A first YAML for a table that has none: every guess is marked, and a person has the last word."""
 
+import codecs
 import re
+import shlex
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import ibis
 
 from segkit.data.expressions import quoted
-from segkit.data.files import CSV_ENDINGS, EXCEL_ENDINGS, PARQUET_ENDINGS, open_file, paths_of
+from segkit.data.files import CHUNK_BYTES, CSV_ENDINGS, EXCEL_ENDINGS, PARQUET_ENDINGS, open_file, paths_of
 from segkit.data.raw import AS_WRITTEN, columns_of, sample_of, typed_view
 from segkit.data.sources import connect
 from segkit.data.spec import CONTRACT, FileSpec
@@ -15,80 +19,28 @@ from segkit.data.values import is_number
 from segkit.errors import SourceError
 
 DRAFTED_ENDINGS = (*CSV_ENDINGS, *EXCEL_ENDINGS, *PARQUET_ENDINGS)
+PLAIN_CSV = tuple(ending for ending in CSV_ENDINGS if not ending.endswith(".gz"))
 KINDS_MOST = 30  # different values up to which a column can be the kind of event
 NAMES = {  # words in the name of a raw column -> contract column, the surest first
     "customer_id": (
-        "customerid",
-        "customer",
-        "custno",
-        "cust",
-        "client",
-        "userid",
-        "user",
-        "member",
-        "account",
-        "household",
-        "shopper",
-        "buyer",
-        "kunde",
-        "contact",
-        "subscriber",
-        "visitor",
-        "person",
-        "email",
-        "mail",
+        "customerid customer custno cust client userid user member account household shopper buyer kunde "
+        "contact subscriber visitor person email mail"
     ),
-    "timestamp": ("timestamp", "datetime", "date", "time", "created", "ordered", "when", "datum", "day", "at"),
-    "order_id": (
-        "orderid",
-        "invoice",
-        "basket",
-        "order",
-        "receipt",
-        "transaction",
-        "ticket",
-        "session",
-        "bestell",
-        "beleg",
-        "bon",
-    ),
-    "event": ("eventtype", "eventname", "event", "action", "activity", "type"),
-    "amount": (
-        "amount",
-        "total",
-        "revenue",
-        "sales",
-        "spend",
-        "value",
-        "paid",
-        "betrag",
-        "umsatz",
-        "montant",
-        "gross",
-        "net",
-        "sum",
-    ),
-    "price": ("unitprice", "price", "preis", "prix"),
-    "quantity": ("quantity", "qty", "units", "count", "menge", "pieces"),
-    "discount": ("discount", "rebate", "rabatt"),
-    "cost": ("cost", "cogs"),
+    "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
+    "order_id": "orderid invoice basket order receipt transaction ticket session bestell beleg bon",
+    "event": "eventtype eventname event action activity type",
+    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum",
+    "price": "unitprice price preis prix",
+    "quantity": "quantity qty units count menge pieces",
+    "discount": "discount rebate rabatt",
+    "cost": "cost cogs",
     "category": (
-        "category",
-        "department",
-        "productgroup",
-        "warengruppe",
-        "kategorie",
-        "description",
-        "productname",
-        "group",
-        "feature",
-        "page",
-        "product",
+        "category department productgroup warengruppe kategorie description productname group feature page product"
     ),
-    "item": ("item", "sku", "stockcode", "productid", "article", "artikel", "ean", "upc"),
-    "channel": ("channel", "device", "platform", "store"),
-    "campaign": ("campaign", "utm", "promotion"),
-    "text": ("comment", "review", "feedback", "message", "text", "note"),
+    "item": "item sku stockcode productid article artikel ean upc",
+    "channel": "channel kanal device platform store",
+    "campaign": "campaign utm promotion",
+    "text": "comment review feedback message text note",
 }
 NUMBERS = ("amount", "price", "quantity", "discount", "cost")
 
@@ -110,6 +62,7 @@ def draft_source(path: str) -> tuple[str, Path]:
     con = connect()
     file = FileSpec(label=table.name, path=table.name)
     paths_of(file, base=table.parent.resolve())
+    file = replace(file, encoding=_encoding(table))
     is_text = open_file(file, base=table.parent.resolve(), name="draft", con=con)
     view = typed_view("draft", text={"draft": file} if is_text else {}, con=con)
     kinds = {name: kind for name, kind in columns_of(view, con=con).items() if not name.endswith(AS_WRITTEN)}
@@ -117,7 +70,7 @@ def draft_source(path: str) -> tuple[str, Path]:
         {name: f"cast({quoted(name)} as varchar)" for name in kinds}, view=view, where="", label=table.name, con=con
     )
     text = _yaml(
-        table, kinds=kinds, samples=samples, found=_guess(kinds, samples=samples, label=table.name), view=view, con=con
+        file, kinds=kinds, samples=samples, found=_guess(kinds, samples=samples, label=table.name), view=view, con=con
     )
     target.write_text(text, encoding="utf-8")
     return text, target
@@ -126,7 +79,8 @@ def draft_source(path: str) -> tuple[str, Path]:
 def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) -> dict[str, str]:
     """Contract column (and price) -> raw column, by name and by what the values look like."""
     found: dict[str, str] = {}
-    for contract, words in NAMES.items():
+    for contract, named in NAMES.items():
+        words = tuple(named.split())
         fitting = [
             name for name in kinds if name not in found.values() and _fits(contract, name, kinds=kinds, samples=samples)
         ]
@@ -162,6 +116,8 @@ def _fits(contract: str, name: str, *, kinds: dict[str, str], samples: dict[str,
         return not is_number(kinds[name]) and len(set(values)) <= KINDS_MOST
     if contract in ("category", "channel", "campaign", "text"):
         return kinds[name] == "VARCHAR" and not reads_as_time(values)
+    if kinds[name] == "VARCHAR" and reads_as_time(values):
+        return False
     return kinds[name] != "DOUBLE" or all(value.endswith(".0") for value in values)
 
 
@@ -169,8 +125,27 @@ def _repeats(values: list[str]) -> bool:
     return 1 < len(set(values)) < len(values)
 
 
+def _encoding(table: Path) -> str | None:
+    """The encoding to name for a CSV: that of Windows where the file is not UTF-8; None where it shows itself."""
+    if not table.name.lower().endswith(PLAIN_CSV):
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with table.open("rb") as stream:
+        start = stream.read(len(codecs.BOM_UTF8))
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return None
+        stream.seek(0)
+        try:
+            while chunk := stream.read(CHUNK_BYTES):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"
+    return None
+
+
 def _yaml(
-    table: Path,
+    file: FileSpec,
     *,
     kinds: dict[str, str],
     samples: dict[str, list[str]],
@@ -187,16 +162,19 @@ def _yaml(
     empty = con.con.execute(
         f"select count(*) filter (where {quoted(found['customer_id'])} is null), count(*) from {quoted(view)}"
     ).fetchall()[0]
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", table.name.split(".")[0]).strip("_") or "source"
+    table = Path(file.label)
+    ascii_name = unicodedata.normalize("NFKD", table.name.split(".")[0]).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_name).strip("_") or "source"
     lines = [
         f"# A draft for {table.name}. Look at each line marked 'guess'; then: segkit check "
-        f"{table.with_suffix('.yaml').name}",
+        f"{shlex.quote(table.with_suffix('.yaml').name)}",
         f"name: {name}",
         "timezone: UTC  # guess: the zone of the times in the file, e.g. Europe/London",
         "kinds:  # guess: who does each: customer or company",
         *(f"  {_scalar(event)}: customer" for event in events),
         "events:",
         f"  - path: {_scalar(table.name)}",
+        *([f"    encoding: {file.encoding}  # guess: the file is not UTF-8"] if file.encoding else []),
         "    columns:",
     ]
     lines += [

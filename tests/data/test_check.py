@@ -134,6 +134,21 @@ def test_a_draft_marks_its_guesses(tmp_path):
         assert words in got
 
 
+def test_a_draft_reads_a_german_export(tmp_path):
+    rows = [f"K{n % 7};{n % 28 + 1:02d}.06.2024 12:30;B{n};Reifen;1;12,50" for n in range(60)]
+    table = tmp_path / "Umsätze 2024.csv"
+    table.write_bytes("\n".join(["Kunden-Nr;Bestellt am;Beleg;Warengruppe;Menge;Preis €", *rows]).encode("cp1252"))
+    got = str(check_source(str(table)))
+    for words in (
+        "name: Umsatze_2024",
+        "encoding: cp1252  # guess: the file is not UTF-8",
+        "timestamp: '\"Bestellt am\"'  # guess",
+        "order_id: Beleg  # guess",
+        "2024-06-01 to 2024-06-28",
+    ):
+        assert words in got
+
+
 def test_a_draft_lists_the_kinds_of_event_it_found(tmp_path):
     got = draft(tmp_path, "user_id,action,ts\n" + "u1,login,1709283600\nu1,export,1709283700\nu2,login,1709283800\n")
     assert (
