@@ -38,10 +38,12 @@ NAMES = {  # words in the name of a raw column -> contract column, the surest fi
         "category department productgroup warengruppe kategorie description productname group feature page product"
     ),
     "item": "item sku stockcode productid article artikel ean upc",
-    "channel": "channel kanal device platform store",
+    "channel": "channel kanal device platform store os",
     "campaign": "campaign utm promotion",
     "text": "comment review feedback message text note",
 }
+BY_THE_COMPANY = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
+KINDS_FEWEST = 5  # of events done by customers, before what they do is taken for what they need
 NUMBERS = ("amount", "price", "quantity", "discount", "cost")
 
 
@@ -159,6 +161,7 @@ def _yaml(
             f"select distinct trim({quoted(found['event'])}) from {quoted(view)} order by 1 limit {KINDS_MOST}"
         ).fetchall()
         events = [row[0] for row in rows if row[0]]
+    told = [event for event in events if set(re.findall(r"[a-z]+", event.lower())) & set(BY_THE_COMPANY)]
     empty = con.con.execute(
         f"select count(*) filter (where {quoted(found['customer_id'])} is null), count(*) from {quoted(view)}"
     ).fetchall()[0]
@@ -171,7 +174,8 @@ def _yaml(
         f"name: {name}",
         "timezone: UTC  # guess: the zone of the times in the file, e.g. Europe/London",
         "kinds:  # guess: who does each: customer or company",
-        *(f"  {_scalar(event)}: customer" for event in events),
+        *(f"  {_scalar(event)}: {'company' if event in told else 'customer'}" for event in events),
+        *_needs(events, told=told, columns=columns, notes=notes, event=found.get("event")),
         "events:",
         f"  - path: {_scalar(table.name)}",
         *([f"    encoding: {file.encoding}  # guess: the file is not UTF-8"] if file.encoding else []),
@@ -190,6 +194,24 @@ def _yaml(
     used = set(found.values())
     left = [column for column in kinds if column not in used]
     return "\n".join([*lines, *([f"# not used: {', '.join(left)}"] if left else []), ""])
+
+
+def _needs(
+    events: list[str], *, told: list[str], columns: dict[str, str], notes: dict[str, str], event: str | None
+) -> list[str]:
+    """The kinds whose categories are needs, where there are no purchases; with no categories, what they do is what they
+    need, if they do enough kinds of things.
+    """
+    own = [kind for kind in events if kind not in told]
+    if event is None or not own:
+        return []
+    if "category" in columns and "purchase" in own:
+        return []
+    if "category" not in columns:
+        if len(own) < KINDS_FEWEST:
+            return []
+        columns["category"], notes["category"] = columns["event"], ": what they do says what they need"
+    return [f"needs: [{', '.join(_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
 
 
 def _columns(

@@ -66,8 +66,8 @@ def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
     """
     if kind in ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"):
         return TimeSql(naive=sql, instant="null")
-    if kind in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
-        return TimeSql(naive="null", instant=f"timezone('UTC', {sql})")
+    if kind == "TIMESTAMP WITH TIME ZONE" or kind.startswith("TIMESTAMPTZ"):  # the latter of whatever unit
+        return TimeSql(naive="null", instant=f"timezone('UTC', cast({sql} as timestamptz))")
     if is_number(kind):
         return _from_number(sql)
     if kind != "VARCHAR":

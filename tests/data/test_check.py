@@ -149,6 +149,21 @@ def test_a_draft_reads_a_german_export(tmp_path):
         assert words in got
 
 
+def test_a_draft_of_product_use_takes_what_users_do_for_what_they_need(tmp_path):
+    kinds = ["comment", "export", "invite", "login", "upload", "email_sent"]
+    when = pd.to_datetime("2024-03-01", utc=True) + pd.to_timedelta(range(60), unit="h")  # parquet of pandas: in UTC
+    rows = pd.DataFrame({"userId": [n % 7 for n in range(60)], "eventTime": when, "eventName": kinds * 10})
+    rows.to_parquet(tmp_path / "use.parquet")
+    got = str(check_source(str(tmp_path / "use.parquet")))
+    for words in (
+        "email_sent: company",
+        "needs: [comment, export, invite, login, upload]  # guess",
+        "category: eventName  # guess",
+        "60 events of 7 customers, 2024-03-01 to 2024-03-03",
+    ):
+        assert words in got
+
+
 def test_a_draft_lists_the_kinds_of_event_it_found(tmp_path):
     got = draft(tmp_path, "user_id,action,ts\n" + "u1,login,1709283600\nu1,export,1709283700\nu2,login,1709283800\n")
     assert (
