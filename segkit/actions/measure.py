@@ -124,7 +124,7 @@ def _totals(days: Days, *, start: date, horizon_days: int, index: pd.Index) -> p
 def _counts(days: Days, *, start: date, end: date, kinds: dict[str, str], index: pd.Index) -> pd.DataFrame:
     """Events of each kind by customer in a window."""
     rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows.day < ibis.literal(end)))
-    sums = {f"n_{kind}": rows[f"n_{kind}"].sum() for kind in sorted(kinds)}
+    sums = {f"n_{kind}": rows[f"n_{kind}"].sum().cast("float64") for kind in sorted(kinds)}
     return rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id").reindex(index).fillna(0)
 
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import cross_val_predict
 
 from segkit.actions.predict_known import Lesson
 from segkit.actions.predict_offers import FEWEST, amounts_of
-from segkit.customers.anticipate import anticipate
+from segkit.customers.anticipate import coordinates
 from segkit.customers.features import Signals
 from segkit.customers.terms import are_free_text, most_common, term_weights
 from segkit.segments.place import SegmentModel, place_points
@@ -138,7 +138,7 @@ def move_chances(
     Takes  model; then, now: signals one horizon ago and today
     Gives  chance by customer_id of `now`; figures: share that moved, and the AUC of the chances out of fold
     """
-    axes = [anticipate(model.space, signals).axes for signals in (then, now)]
+    axes = [coordinates(model.space, signals) for signals in (then, now)]
     stood, stand = (place_points(model, each)["segment"] for each in axes)
     moved = (stood.ne(stand.reindex(stood.index))).to_numpy()
     share = moved.mean()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.stats import hypergeom, norm
 
 from segkit.actions.predict_known import Lesson
@@ -76,25 +77,32 @@ def next_offers(
     if then.weights is None or came.weights is None:
         return pd.DataFrame(columns=OFFERS)
     terms = _terms(then)
-    before, after, today = (amounts_of(each, terms) for each in (then, came, now))
+    before, after = (amounts_of(each, terms) for each in (then, came))
     takes = {
-        "cross-sell": (before <= 0, after > 0, today <= 0),
-        "up-sell": (before > 0, after / horizon_days > before / lookback_days, today > 0),
+        "cross-sell": (before <= 0, after > 0),
+        "up-sell": (before > 0, after / horizon_days > before / lookback_days),
     }
     labels, labels_now, rows = segment.to_numpy(), segment_now.to_numpy(), []
-    names = sorted(set(labels_now))
+    names, buy = sorted(set(labels_now)), _terms_of(now, terms) > 0
     limit = 0.05 / max(len(names) * len(takes) * len(terms), 1)  # Bonferroni: some of so many are high by chance
     for name in names:
-        for kind, (asked, took, could) in takes.items():
-            own = _surest(labels == name, terms, asked, took, could[labels_now == name].sum(axis=0), limit=limit)
+        members = labels_now == name
+        buyers = np.asarray(buy[members].sum(axis=0)).ravel()
+        reach = {"cross-sell": members.sum() - buyers, "up-sell": buyers}
+        for kind, (asked, took) in takes.items():
+            own = _surest(labels == name, terms, asked, took, reach[kind], limit=limit)
             rows += [(name, kind, *row) for row in own]
     return pd.DataFrame(rows, columns=OFFERS).round(9)
 
 
 def amounts_of(of: Signals | Outcomes, terms: list[str]) -> np.ndarray:
     """What each customer bought of the terms: categories, or words where the terms came from free text."""
+    return np.maximum(_terms_of(of, terms).toarray(), 0.0)
+
+
+def _terms_of(of: Signals | Outcomes, terms: list[str]) -> sparse.csr_array:
     weights, names = term_weights(of.weights, list(of.categories), words=not set(terms) <= set(of.categories))
-    return np.maximum(aligned(weights, names, to=terms).toarray(), 0.0)
+    return aligned(weights, names, to=terms)
 
 
 def _terms(signals: Signals) -> list[str]:

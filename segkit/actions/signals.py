@@ -30,20 +30,20 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
            means in standard deviations, on a log scale where the feature is skewed) with its 95 % interval;
            strongest first
     """
-    read = features.apply(lambda column: np.log1p(column.clip(lower=0)) if is_skewed(column.name) else column)
-    spread = read.std().replace(0, np.nan)
-    scaled = ((read - read.mean()) / spread).fillna(0.0)
+    own = segment.reindex(features.index).to_numpy()
+    members = {name: own == name for name in sorted(set(segment))}
     rows = []
-    for name, members in segment.groupby(segment):
-        inside = features.index.isin(members.index)
-        effect = scaled[inside].mean() - scaled[~inside].mean()
-        half = Z95 * np.sqrt(scaled[inside].var() / inside.sum() + scaled[~inside].var() / max((~inside).sum(), 1))
-        for feature in features.columns:
-            known = describe(feature)
-            values = features[feature]
-            at = effect[feature], effect[feature] - half[feature], effect[feature] + half[feature]
-            words = known.words if effect[feature] >= 0 else known.low
-            rows.append((name, feature, words, known.unit, values[inside].mean(), values[~inside].mean(), *at))
+    for feature in features.columns:  # one by one: of millions of customers a copy of all is too much
+        known, values = describe(feature), features[feature]
+        read = np.log1p(values.clip(lower=0)) if is_skewed(feature) else values
+        scaled = ((read - read.mean()) / (read.std() or np.nan)).fillna(0.0)
+        for name, inside in members.items():
+            here, there = scaled[inside], scaled[~inside]
+            effect = here.mean() - there.mean()
+            half = Z95 * np.sqrt(here.var() / inside.sum() + there.var() / max((~inside).sum(), 1))
+            words = known.words if effect >= 0 else known.low
+            means = values[inside].mean(), values[~inside].mean()
+            rows.append((name, feature, words, known.unit, *means, effect, effect - half, effect + half))
     table = pd.DataFrame(rows, columns=COLUMNS)
     order = table.assign(size=table["effect"].abs()).sort_values(
         ["segment", "size", "feature"], ascending=[True, False, True]

@@ -25,6 +25,7 @@ MIX_TERMS = 200  # categories or words whose share is foreseen
 CLIP = 5.0  # standard deviations; one giant customer must not bend the map
 PENALTIES = np.logspace(0, 5, 16)
 ROUND = 9
+ROWS_AT_ONCE = 200_000  # customers
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,15 @@ def anticipate(space: Space, signals: Signals) -> Anticipation:
         outcomes=pd.DataFrame(expected[:, :cut], index=index, columns=list(space.outcome_names)).round(ROUND),
         mix=pd.DataFrame(expected[:, cut:end], index=index, columns=list(space.mix_terms)).round(ROUND),
     )
+
+
+def coordinates(space: Space, signals: Signals) -> pd.DataFrame:
+    """The axes of `anticipate` alone, some customers at a time: of millions, the mix would fill the memory."""
+    many = range(0, len(signals.features), ROWS_AT_ONCE)
+    if len(many) < 2:
+        return anticipate(space, signals).axes
+    rows = np.arange(len(signals.features))
+    return pd.concat([anticipate(space, signals.rows(rows[at : at + ROWS_AT_ONCE])).axes for at in many])
 
 
 def value_outcomes(outcomes: Outcomes) -> tuple[list[str], np.ndarray]:

@@ -118,11 +118,12 @@ def dormant_customers(days: Days, *, as_of: date, lookback_days: int) -> pd.Data
     silent["bought_most"] = pd.Series([None] * len(silent), dtype=object)
     if days.categories is not None and len(silent):
         ever = Window(as_of=as_of, lookback_days=(as_of - date(1970, 1, 1)).days)
-        totals = category_totals(days.categories, window=ever)
-        totals = totals.filter(totals.customer_id.isin(silent["customer_id"].tolist())).to_pandas()
-        totals = totals.sort_values(["customer_id", "weight", "category"], ascending=[True, False, True])
-        most = totals.drop_duplicates("customer_id").set_index("customer_id")["category"]
-        silent["bought_most"] = silent["customer_id"].map(most)
+        theirs = days.categories.semi_join(ibis.memtable(silent[["customer_id"]]), "customer_id")
+        totals = category_totals(theirs, window=ever)
+        order = [ibis.desc(totals.weight), totals.category]
+        ranked = totals.mutate(place=ibis.row_number().over(group_by=totals.customer_id, order_by=order))
+        most = ranked.filter(ranked.place == 0).select("customer_id", "category").to_pandas()
+        silent["bought_most"] = silent["customer_id"].map(most.set_index("customer_id")["category"])
     return silent
 
 

@@ -52,6 +52,7 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
         sums["spend"] = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()
     if "cost" in rows.columns and "amount" in rows.columns:
         sums |= {"amount": rows.amount.sum(), "cost": rows.cost.sum()}
+    sums = {name: total.cast("float64") for name, total in sums.items()}  # decimals of Python are slow
     totals = rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id")
     totals = totals.reindex(index).astype(float).fillna(0.0)
     if days.categories is None:

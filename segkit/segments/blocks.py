@@ -44,7 +44,9 @@ class BlockProof:
 
 @dataclass(frozen=True)
 class _Trial:
-    """One measure: who is learnt from and what they did, who is judged and what they did, and resamplings of those."""
+    """One measure: who is learnt from and what they did, who is judged and what they did, and how often each of those
+    counts: once, and as in each resampling.
+    """
 
     blocks: Mapping[str, Block]
     learners: np.ndarray
@@ -106,7 +108,8 @@ def prove(
     leads: list[dict[str, object]] = []
     for measure in (m for m in MEASURES if m in learnt.values and m in judged.values):
         judges, came = judged.values[measure]
-        counts = rng.multinomial(len(came), np.full(len(came), 1 / len(came)), size=draws).astype(float)
+        counts = np.ones((1 + draws, len(came)))
+        counts[1:] = rng.multinomial(len(came), np.full(len(came), 1 / len(came)), size=draws)
         trial = _Trial(blocks, *learnt.values[measure], judges, came, counts)
         rows += [{"measure": measure} | row for row in _measured(trial)]
         leads += [{"measure": measure} | row for row in _needs_lead(trial)]
@@ -240,7 +243,7 @@ def _scores(trial: _Trial, expected: Sequence[np.ndarray], *, among: np.ndarray)
     """R2 of each expectation on some of those judged, and in each resampling (expectations x draws)."""
     came = trial.came[among]
     errors = np.column_stack([_apart(came - each[among]) for each in [*expected, np.zeros_like(trial.came)]])
-    counted = np.vstack([np.ones(len(came)), trial.counts[:, among]]) @ errors
+    counted = (trial.counts if among.all() else np.ascontiguousarray(trial.counts[:, among])) @ errors
     total = counted[:, -1:]
     r2 = 1 - np.divide(counted[:, :-1], total, out=np.ones_like(counted[:, :-1]), where=total > 0)
     return r2[0], r2[1:].T

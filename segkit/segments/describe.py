@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from segkit.customers.anticipate import anticipate
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.profile import mean, proportion
 from segkit.segments.fit import Windows
-from segkit.segments.place import SegmentModel, place_points
+from segkit.segments.place import SegmentModel, place
 
 FEWEST_SEEN = 20  # customers; with fewer in the learning window nothing is said of a segment's future
 
@@ -63,7 +62,7 @@ def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
     empty = pd.DataFrame(np.nan, index=pd.Index(sorted(set(model.segments)), name="segment"), columns=names)
     if windows.then is None or windows.came is None:
         return empty
-    stood = place_points(model, anticipate(model.space, windows.then).axes)["segment"]
+    stood = place(model, windows.then)["segment"]
     totals = windows.came.totals
     for segment, members in stood.groupby(stood):
         if len(members) < FEWEST_SEEN:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from segkit.customers.anticipate import Space, anticipate, balanced_space, learn_space
+from segkit.customers.anticipate import Space, balanced_space, coordinates, learn_space
 from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
@@ -103,10 +103,10 @@ def fit_segments(
     seen = chosen(everyone) if keep is None else everyone.isin(keep)
     learnt = windows if keep is None else only_customers(windows, keep)
     space = space or space_for(learnt, seed=seed)
-    axes = anticipate(space, windows.now).axes
+    axes = coordinates(space, windows.now)
     points = axes.to_numpy()
     found = find_bags(points[seen], bags=bags, seed=seed)
-    learning = anticipate(space, learnt.then).axes.to_numpy() if learnt.then is not None else None
+    learning = coordinates(space, learnt.then).to_numpy() if learnt.then is not None else None
     asked = (points, seen) if keep is None else (points[seen], None)  # those left out have no say
     cut, frontier = search(asked[0], found, seen=asked[1], learning=learning, outcomes=learnt.came, budget=budget)
     number = nearest(points, cut.centres)

@@ -1,6 +1,7 @@
 """How good a segmentation is: adjusted R2 on what customers did afterwards, with intervals and paired differences."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -132,10 +133,13 @@ def interval(draws: np.ndarray, *, at: float) -> tuple[float, float]:
     return float(at + low), float(at + high)
 
 
+@lru_cache(maxsize=1)
 def _counts(customers: int, *, draws: int, seed: int) -> np.ndarray:
     """How often each customer is drawn in each resampling; the same for the same number of customers."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(customers, np.full(customers, 1 / customers), size=draws).astype(float)
+    counts = rng.multinomial(customers, np.full(customers, 1 / customers), size=draws).astype(float)
+    counts.flags.writeable = False  # it is kept: most rivals are known for the same customers
+    return counts
 
 
 def _compared(

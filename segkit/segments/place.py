@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segkit.customers.anticipate import Signals, Space, anticipate
+from segkit.customers.anticipate import Signals, Space, coordinates
 from segkit.errors import RunError
 
 ROWS_AT_ONCE = 200_000  # distances are computed in slices of this many customers
@@ -42,7 +42,7 @@ def place(model: SegmentModel, signals: Signals) -> pd.DataFrame:
     Gives  one row per customer, indexed by customer_id: segment, macro_segment, confidence (0-1: share of bags that
            agree)
     """
-    return place_points(model, anticipate(model.space, signals).axes)
+    return place_points(model, coordinates(model.space, signals))
 
 
 def place_points(model: SegmentModel, axes: pd.DataFrame) -> pd.DataFrame:

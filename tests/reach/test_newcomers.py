@@ -1,5 +1,6 @@
 """Customers a run has not seen get the segments the batch would give them, from events in any form that is taken."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -169,11 +170,40 @@ def test_spark_places_newcomers_and_the_cluster_writes_them(run: Path, tmp_path:
         "--out",
         str(tmp_path / "placed"),
     ]
-    script = f"from segkit.cli import main; main({asked!r})"
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr[-2000:]
+    _segkit(*asked)
     found = pd.read_parquet(tmp_path / "placed").set_index("customer_id").sort_index()
     wanted = place(_model(run), _signals(events))
     pd.testing.assert_frame_equal(found[list(wanted.columns)].round(6), wanted, check_dtype=False)
     again = CliRunner().invoke(main, asked)
     assert again.exit_code == 2 and "it is there already" in again.stderr
+
+
+@pytest.mark.slow
+def test_spark_from_events_to_a_folder_of_segments_gives_what_duckdb_gives(
+    made_up_company: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    if shutil.which("java") is None or find_spec("pyspark") is None:
+        missing("Spark needs pyspark and Java")
+    there = tmp_path / "run"
+    spark = ["--engine", "local[2]"]
+    _segkit("run", "--source", made_up_company, "--steps", "01-03", "--previous", "none", "--out", there, *spark)
+    assert json.loads((there / "run.json").read_text())["parameters"]["engine"] == "local[2]"
+    for name in ("days", "day_categories", "day_channels", "assignments", "segments"):
+        here, found = (pd.read_parquet(run / "tables" / f"{name}.parquet") for run in (whole_run, there))
+        pd.testing.assert_frame_equal(found, here, atol=1e-9, rtol=1e-9)
+    _segkit("place", there, made_up_company, "--out", tmp_path / "cluster", *spark)
+    _segkit("place", whole_run, made_up_company, "--out", tmp_path / "here.parquet")
+    here, found = (
+        pd.read_parquet(tmp_path / name).sort_values("customer_id", ignore_index=True)
+        for name in ("here.parquet", "cluster")
+    )
+    pd.testing.assert_frame_equal(found.round(6), here)
+    held = pd.read_parquet(there / "tables" / "assignments.parquet").set_index("customer_id")
+    assert len(found) == len(held) and (found.set_index("customer_id")["segment"] == held["segment"]).all()
+
+
+def _segkit(*asked: object) -> None:
+    """The command in a process of its own: each has a Spark of its own."""
+    script = f"from segkit.cli import main; main({[str(one) for one in asked]!r})"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-3000:]
