@@ -1,6 +1,6 @@
 """The whole chain on very many customers beside the usual script on the same lines: CPU, clock, memory, each step.
 
-usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5] [--folder DIR] [--no-naive]
+usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5] [--folder DIR] [--no-naive | --at-once]
 
 The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py beside it; where they are
 not there, the script says so and ends. Memory is the peak of the sum over the command and all that it started.
@@ -8,7 +8,7 @@ not there, the script says so and ends. Memory is the peak of the sum over the c
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--customers", type=float, default=2e5)
     parser.add_argument("--folder", type=Path, default=None, help="where lines and runs are kept; by default they go")
     parser.add_argument("--no-naive", action="store_true", help="leave the peer out")
+    parser.add_argument("--at-once", action="store_true", help="both at the same time: others' load is then the same")
     asked = parser.parse_args()
     if not PEERS.is_dir():
         print(f"skipped: {PEERS} is not there; it holds what makes the lines, and the peer.")
@@ -47,9 +48,13 @@ def main() -> None:
         folder = (asked.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         lines = _lines(folder, rows=int(asked.rows), customers=int(asked.customers))
-        rows = [("segkit run --proof quick", *_segkit(folder, lines=lines))]
+        commands = {"segkit run --proof quick": _segkit(folder, lines=lines)}
         if not asked.no_naive:
-            rows.append(("naive_pipeline.py", *_naive(folder, lines=lines)))
+            commands["naive_pipeline.py"] = _naive(folder, lines=lines)
+        each = [commands] if asked.at_once else [{name: command} for name, command in commands.items()]
+        rows = [(name, *took) for part in each for name, took in _measured(part, folder=folder).items()]
+        rows.sort(reverse=True)
+        if len(rows) == 2:
             rows.append(("ratio", *(ours / theirs for ours, theirs in zip(rows[0][1:], rows[1][1:], strict=True))))
         print("| command | CPU-s | clock s | peak GB |\n|---|---|---|---|")
         for name, cpu, clock, peak in rows:
@@ -65,31 +70,36 @@ def _lines(folder: Path, *, rows: int, customers: int) -> Path:
     return path
 
 
-def _segkit(folder: Path, *, lines: Path) -> tuple[float, float, float]:
+def _segkit(folder: Path, *, lines: Path) -> list[str | Path]:
     source = folder / "many.yaml"
     source.write_text(SOURCE.format(lines=lines.name), encoding="utf-8")
     options = ["--source", source, "--proof", "quick", "--previous", "none", "--out", folder / "run"]
-    return _measured([sys.executable, "-c", "from segkit.cli import main; main()", "run", *options])
+    return [sys.executable, "-c", "from segkit.cli import main; main()", "run", *options]
 
 
-def _naive(folder: Path, *, lines: Path) -> tuple[float, float, float]:
-    given = ["--transactions", lines, "--out", folder / "naive"]
-    return _measured([sys.executable, PEERS / "naive_pipeline.py", *given])
+def _naive(folder: Path, *, lines: Path) -> list[str | Path]:
+    return [sys.executable, PEERS / "naive_pipeline.py", "--transactions", lines, "--out", folder / "naive"]
 
 
-def _measured(command: list[str | Path]) -> tuple[float, float, float]:
-    """CPU-seconds and peak gigabytes of a command and all that it started, and seconds on the clock."""
-    before, start, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
-    with tempfile.TemporaryFile() as said:
-        running = subprocess.Popen(list(map(str, command)), cwd=HOME, stdout=said, stderr=said)
-        while running.poll() is None:
-            peak = max(peak, _resident(running.pid))
-            time.sleep(EVERY)
-        if running.returncode:
-            said.seek(0)
-            sys.exit(said.read().decode(errors="replace")[-3000:])
-    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock, peak / 2**30
+def _measured(commands: dict[str, list[str | Path]], *, folder: Path) -> dict[str, tuple[float, float, float]]:
+    """CPU-seconds of commands and all that they started, seconds on the clock, and peak gigabytes; all at once."""
+    start, running, peaks, found = time.perf_counter(), {}, dict.fromkeys(commands, 0), {}
+    for number, (name, command) in enumerate(commands.items()):
+        with (folder / f"said_{number}.log").open("wb") as said:
+            running[name] = subprocess.Popen(list(map(str, command)), cwd=HOME, stdout=said, stderr=said)
+    while len(found) < len(running):
+        time.sleep(EVERY)
+        for name, process in running.items():
+            if name in found:
+                continue
+            peaks[name] = max(peaks[name], _resident(process.pid))
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                found[name] = used.ru_utime + used.ru_stime, time.perf_counter() - start, peaks[name] / 2**30
+                if status:
+                    sys.exit(f"{name} failed: {folder}")
+    return found
 
 
 def _resident(pid: int) -> int:
