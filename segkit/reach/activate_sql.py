@@ -44,9 +44,10 @@ def _header(run: Run, *, dialect: str) -> str:
     lines = [
         f"Segments of {held.get('source_name', held['source'])} as of {held['as_of']}, by the model of that run.",
         f"Dialect {dialect}: {tested}.",
-        f"Reads {FEATURES}: customer_id text and these features, double precision, none of them null:",
+        f"Reads {FEATURES}: customer_id text and these features, double precision:",
         *(f"  {name}" for name in space.features),
         f"each over the {held['lookback_days']} days before the day of placing, by the formulas of the run.",
+        "A customer of whom one is null, infinite or not a number gets no segment.",
     ]
     if space.terms:
         lines += [
