@@ -48,14 +48,8 @@ def kpi_values(days: Days, *, kpi: str, start: date, window_days: int, index: pd
     ------
     InputError : an unknown KPI, or one that these events do not carry
     """
-    if kpi not in KPIS:
-        raise InputError(f"--kpi {kpi}: there is no such KPI. There are {', '.join(KPIS)}.")
     totals = customer_outcomes(_rows_only(days), start=start, horizon_days=window_days, index=index).totals
-    column = KPIS[kpi].column
-    if column not in totals:
-        raise InputError(f"--kpi {kpi}: the events carry no amount, so there is no spend. Use --kpi orders or active.")
-    values = totals[column]
-    return ((values > 0).astype(float) if kpi == "active" else values).rename(kpi)
+    return _read_off(totals, kpi=kpi)
 
 
 def covariates(
@@ -71,10 +65,10 @@ def covariates(
     InputError : as kpi_values
     """
     lookback = as_of - timedelta(days=lookback_days)
-    pre = kpi_values(days, kpi=kpi, start=lookback, window_days=lookback_days, index=index)
     recent_days = min(window_days, lookback_days)
     recent = kpi_values(days, kpi=kpi, start=as_of - timedelta(days=recent_days), window_days=recent_days, index=index)
     totals = customer_outcomes(_rows_only(days), start=lookback, horizon_days=lookback_days, index=index).totals
+    pre = _read_off(totals, kpi=kpi)
     return pd.DataFrame({"pre": pre, "recent": recent, "steady": np.log1p(totals["active_days"])}, index=index)
 
 
@@ -94,3 +88,13 @@ def first_day(days: Days, *, before: date) -> date:
 def _rows_only(days: Days) -> Days:
     """Days without what was bought: totals need none of it."""
     return Days(rows=days.rows, categories=None)
+
+
+def _read_off(totals: pd.DataFrame, *, kpi: str) -> pd.Series:
+    if kpi not in KPIS:
+        raise InputError(f"--kpi {kpi}: there is no such KPI. There are {', '.join(KPIS)}.")
+    column = KPIS[kpi].column
+    if column not in totals:
+        raise InputError(f"--kpi {kpi}: the events carry no amount, so there is no spend. Use --kpi orders or active.")
+    values = totals[column]
+    return ((values > 0).astype(float) if kpi == "active" else values).rename(kpi)

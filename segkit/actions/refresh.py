@@ -66,31 +66,21 @@ def refresh(
     run: Run,
     previous: Run | None,
     days: Days,
-    now: Signals,
+    found: Standing,
     *,
-    features: pd.DataFrame,
     assignments: pd.DataFrame,
     as_of: date,
-    lookback_days: int,
     horizon_days: int,
-    kinds: dict[str, str],
-    seed: int = 7,
 ) -> Refresh:
     """Hold a run against the one before it.
 
-    Takes  run: with its segments made; previous: of `last_run`; days, now, features, assignments: of this run
+    Takes  run: with its segments made; previous: of `last_run`; days, assignments: of this run; found: of `stand`
     Gives  Refresh; of a first run its tables have no row
-
-    Raises
-    ------
-    RunError : the standing model needs features that this source does not carry
     """
     if previous is None:
         nothing = pd.DataFrame([], columns=MOVES)
         log = empty_decisions()
-        return Refresh(no_standing(), nothing, flow(nothing), log, log, False, "", {"refresh.decision": None})
-    span = {"as_of": as_of, "lookback_days": lookback_days, "kinds": kinds}
-    found = stand(days, now, features, previous=previous, **span, seed=seed)
+        return Refresh(found, nothing, flow(nothing), log, log, False, "", {"refresh.decision": None})
     before = previous.table("assignments").set_index("customer_id")["segment"]
     after = assignments.set_index("customer_id")["segment"]
     moves = customer_moves(before, found.placed["segment"], after)
@@ -141,7 +131,7 @@ def stand(
     now: Signals,
     features: pd.DataFrame,
     *,
-    previous: Run,
+    previous: Run | None,
     as_of: date,
     lookback_days: int,
     kinds: dict[str, str],
@@ -151,14 +141,15 @@ def stand(
 
     Takes  days: the state of today; now: signals; features: as a run keeps them, by customer_id; previous: of
            `last_run`
-    Gives  Standing
+    Gives  Standing; of a first run its tables have no row
 
     Raises
     ------
     RunError : the standing model needs features that this source does not carry
     """
-    arrays, meta = previous.load_model()
-    model = model_from(arrays, meta)
+    if previous is None:
+        return no_standing()
+    model = model_from(*previous.load_model())
     placed = standing_places(model, now)
     own = [name for name in model.space.features if name in features]
     before = previous.table("assignments").set_index("customer_id")[["segment", "confidence"]]

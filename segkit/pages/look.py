@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
@@ -76,6 +75,8 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "segkit",  # names inside a drawing come from what is drawn, not from chance
         "svg.fonttype": "none",  # text stays text: it is searched, enlarged and recoloured as the page is
     }
+    import seaborn  # the machinery that only needs a colour does without: it takes seconds
+
     base = seaborn.axes_style("white") | seaborn.plotting_context("paper")
     with matplotlib.rc_context({**base, **settings}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # an emoji in a name: the browser has it, a picture a box

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.actions.refresh import Refresh, fitted_as_of, flow, last_run, names_of, refresh
+from segkit.actions.refresh import Refresh, fitted_as_of, flow, last_run, names_of, refresh, stand
 from segkit.actions.refresh_changes import persona_changes
 from segkit.customers.days import load_days
 from segkit.customers.features import Signals, customer_signals
@@ -64,8 +64,9 @@ def _refreshed(run: Run, previous: Run | None) -> Refresh:
     signals = _signals(run, NOW)
     standing = previous.load_model() if previous else None
     after = run.table("assignments") if standing is None else _placed_as(previous, signals)
-    given = {"features": signals.features, "assignments": after, "as_of": NOW, "kinds": KINDS}
-    return refresh(run, previous, load_days(run), signals, **given, lookback_days=182, horizon_days=91)
+    days, span = load_days(run), {"lookback_days": 182, "kinds": KINDS}
+    found = stand(days, signals, signals.features, previous=previous, as_of=NOW, **span)
+    return refresh(run, previous, days, found, assignments=after, as_of=NOW, horizon_days=91)
 
 
 def _placed_as(previous: Run, signals: Signals) -> pd.DataFrame:
@@ -101,9 +102,10 @@ def test_a_first_run_has_tables_without_rows_and_says_so(shop_run: Run) -> None:
 
 def test_events_that_stopped_decide_to_look_and_no_pilot_is_decided(shop_run: Run, earlier: Run) -> None:
     later, signals = NOW + timedelta(days=110), _signals(shop_run, NOW)  # the shop's year ends on its last day
-    given = {"features": signals.features, "assignments": _placed_as(earlier, signals), "kinds": KINDS}
-    found = refresh(shop_run, earlier, load_days(shop_run), signals, as_of=later, **given, lookback_days=182,
-                    horizon_days=91)  # fmt: skip
+    days, span = load_days(shop_run), {"lookback_days": 182, "kinds": KINDS}
+    standing = stand(days, signals, signals.features, previous=earlier, as_of=later, **span)
+    after = _placed_as(earlier, signals)
+    found = refresh(shop_run, earlier, days, standing, assignments=after, as_of=later, horizon_days=91)
     assert found.standing.decision == "look" and "hold 0 events of customers" in found.standing.reason
     assert not (found.added["scope"] == "campaign").any()
 
