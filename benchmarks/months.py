@@ -1,5 +1,7 @@
 """Who keeps their segment from month to month on Complete Journey: under a model as it stands, and after refits.
 
+Under the last model twice: placed at the nearest centre alone, and as the product does, where who is at a border stays.
+
 usage: python benchmarks/months.py [--months 4] [--free]
 --free: each refit chooses its family and number of segments anew, rather than keeping them where that is as good.
 """
@@ -34,20 +36,23 @@ def main() -> None:
     days, opened, _ = load("complete_journey", None)
     first, model, before, used, shape = None, None, None, 0, None
     print(
-        "| as of | segments | under the first model, since then | under the last model | after the refit | ids kept |"
+        "| as of | cut | under the first model, since then | under the last model, nearest | as placed "
+        "| after the refit | ids kept |"
     )
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|")
     for day in MONTHS[: given.months]:
         windows = windows_at(days, as_of=day, kinds=opened.kinds, **SPAN)
         fit = fit_segments(windows, budget=Budget(prefer=None if given.free else shape))
-        told = [""] * 4
+        told = [""] * 5
         if model is not None:
             since = kept(first[1], standing_segments(first[0], windows.now))
             old = set(model.segments)
-            fit, standing, _ = carry_over(fit, now=windows.now, old=model, used=used, as_of=day.isoformat())
+            nearest = kept(before, standing_segments(model, windows.now))
+            about = {"now": windows.now, "old": model, "home": before, "used": used, "as_of": day.isoformat()}
+            fit, standing, _ = carry_over(fit, **about)
             now = pd.Series(np.array(fit.model.segments)[fit.number], index=fit.axes.index)
             ids = f"{len(old & set(fit.model.segments))} of {len(old)}"
-            told = [since, kept(before, standing), kept(before, now), ids]
+            told = [since, nearest, kept(before, standing), kept(before, now), ids]
         model, shape = fit.model, fit.cut.shape
         used = max(used, *(int(s[1:]) for s in model.segments))
         before = pd.Series(np.array(model.segments)[fit.number], index=fit.axes.index)

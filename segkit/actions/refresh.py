@@ -150,9 +150,9 @@ def stand(
     if previous is None:
         return no_standing()
     model = model_from(*previous.load_model())
-    placed = standing_places(model, now)
     own = [name for name in model.space.features if name in features]
     before = previous.table("assignments").set_index("customer_id")[["segment", "confidence"]]
+    placed = standing_places(model, now, home=before["segment"])
     drift = pd.concat(
         [
             feature_drift(previous.table("features").set_index("customer_id"), features[own], seed=seed),

@@ -207,7 +207,7 @@ class Live:
         self._add(customer, who, event.values)
         self._with_events.add(who)
         undo = before.taste.follow(customer.bought)
-        now = self._places.see(customer, before.taste)
+        now = self._places.see(customer, before.taste, home=self.book.begun(who))
         self._hot[who] = customer, now
         told = {"when": event.values["timestamp"], "cause": "event", "event_id": event.event_id}
         self._pending.append((who, before, now, undo, told))
@@ -230,7 +230,7 @@ class Live:
             customer, before = self._hot[who]
             customer.tick(time)
             undo = before.taste.follow(customer.bought)
-            now = self._places.look(customer, before.taste)
+            now = self._places.look(customer, before.taste, home=self.book.begun(who))
             self._hot[who] = customer, now
         else:
             now = self._load(who, today=self.clock)[1]
@@ -255,7 +255,7 @@ class Live:
                     self._add(customer, who, json.loads(line))
         taste = self._places.taste()
         taste.follow(customer.bought)
-        return customer, self._places.look(customer, taste)
+        return customer, self._places.look(customer, taste, home=self.book.begun(who))
 
     def _add(self, customer: Customer, who: str, values: Mapping[str, Any]) -> None:
         order_id = values.get("order_id")

@@ -40,6 +40,11 @@ class Book:
             return None, [0] * len(self._outcomes), None
         return self._begun[row], [0] * len(self._outcomes), self._base[row].tolist()
 
+    def begun(self, customer_id: str) -> str | None:
+        """The segment of a customer in the run; None for one it does not hold."""
+        row = self._row.get(customer_id)
+        return None if row is None else self._begun[row]
+
     def put(self, customer_id: str, standing: Standing) -> None:
         """Write down where a customer stands now."""
         self._now[customer_id] = standing

@@ -12,7 +12,7 @@ from segkit import numbers
 from segkit.customers.anticipate import CLIP
 from segkit.customers.breadth import Breadth
 from segkit.customers.single import Customer
-from segkit.segments.place import TIE, SegmentModel
+from segkit.segments.place import TIE, SegmentModel, staying
 from segkit.segments.placer import Folded, Placer, fold
 from segkit.vocabulary import describe
 
@@ -34,6 +34,7 @@ class Look:
     features : as the batch has them; none where nothing of their own lies in the lookback
     part : of the coordinates, what tastes add
     taste, undo : what was bought by term; and of the terms that changed since, what they were
+    home : code of their segment in the run, which they keep at a border; -1 for none
     at : coordinates, and behind them the expected outcomes less their centre
     segment : None where there are no features
     expected : log(1 + amount) of each outcome in the next horizon
@@ -43,6 +44,7 @@ class Look:
     part: np.ndarray
     taste: "Taste"
     undo: Mapping[int, int] = field(default_factory=dict)
+    home: int = -1
     at: np.ndarray | None = None
     segment: str | None = None
     expected: list[float] = field(default_factory=list)
@@ -107,19 +109,26 @@ class Places:
         self._model, self._sizes = model, np.square(model.centres).sum(axis=1)
         self._values = itemgetter(*space.features) if len(space.features) > 1 else _only(space.features)
         self._middle = space.centre[: len(self.outcomes)]
+        names, self._codes = np.unique(model.segments, return_inverse=True)  # merged segments share an id
+        self._code = {name: code for code, name in enumerate(names.tolist())}
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
 
     def taste(self) -> Taste:
         """The taste of a customer who bought nothing yet."""
         return Taste(self._map, self._placer.terms_of, unit=self._unit)
 
-    def see(self, customer: Customer, taste: Taste) -> Look:
-        """Look at a customer; their taste must have followed them. `fill` says where they stand."""
-        return Look(customer.features(), taste.part(), taste)
+    def see(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
+        """Look at a customer; their taste must have followed them. `fill` says where they stand.
 
-    def look(self, customer: Customer, taste: Taste) -> Look:
+        Parameters
+        ----------
+        home : their segment in the run
+        """
+        return Look(customer.features(), taste.part(), taste, home=self._code.get(home, -1))
+
+    def look(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
         """Look at a customer, and say where they stand."""
-        look = self.see(customer, taste)
+        look = self.see(customer, taste, home=home)
         self.fill([look])
         return look
 
@@ -133,7 +142,9 @@ class Places:
         at = np.einsum("ij,jk->ik", scores(known, values), known.behaviour) + known.constant  # no BLAS: it would
         at += np.array([look.part for look in held])  # round differently by how many there are
         gaps = self._sizes - 2.0 * np.einsum("ij,kj->ik", at[:, :axes], self._model.centres)
-        number = (gaps <= gaps.min(axis=1, keepdims=True) + TIE).argmax(axis=1).tolist()
+        number = (gaps <= gaps.min(axis=1, keepdims=True) + TIE).argmax(axis=1)
+        squares = np.maximum(gaps + np.square(at[:, :axes]).sum(axis=1, keepdims=True), 0.0)
+        number = staying(squares, number, codes=self._codes, home=np.array([look.home for look in held])).tolist()
         expected = (at[:, axes:] + self._middle).round(9).tolist()
         for look, point, i, foreseen in zip(held, at, number, expected, strict=True):
             look.at, look.segment, look.expected = point, self._model.segments[i], foreseen
@@ -147,7 +158,7 @@ class Places:
         """
         if look.at is None:
             return 0.0
-        found = self._placer.place_at(look.at[: self.axes]).confidence
+        found = self._placer.agreed(look.at[: self.axes], segment=look.segment)
         days = look.features["active_days"]
         return found if known else round(found * days / (days + FEW_DAYS), 6)
 

@@ -59,9 +59,10 @@ def carry_on(previous: Run, now: Signals, *, overrides: Overrides, as_of: str) -
     ledger = previous.table("ledger")
     model = decided(model_from(*previous.load_model()), overrides, known=set(ledger["segment"]))
     expected = anticipate(model.space, known_to(model, now))
-    placed = place_points(model, expected.axes)
-    coords, core = _where_they_stood(previous, expected.axes)
     before = previous.table("assignments").set_index("customer_id")["segment"]
+    before = before.replace(overrides.merge)
+    placed = place_points(model, expected.axes, home=before)
+    coords, core = _where_they_stood(previous, expected.axes)
     sizes = placed["segment"].value_counts()
     rows = [(as_of, s, "same", s, 1.0, int(sizes.get(s, 0)), int(sizes.get(s, 0))) for s in sorted(set(model.segments))]
     entries = pd.DataFrame(rows, columns=LEDGER)

@@ -73,10 +73,11 @@ def lasting(fit: Fit, *, now: Signals, previous: Run | None, overrides: Override
         return Lasting(fit=decided, ledger=first_entries(fit, as_of=as_of), moves=None, names=dict(overrides.rename))
     old = model_from(*previous.load_model())
     ledger = previous.table("ledger")
-    refit, standing, events = carry_over(fit, now=now, old=old, used=highest_id(ledger), as_of=as_of)
+    before = previous.table("assignments").set_index("customer_id")["segment"]
+    used = highest_id(ledger)
+    refit, standing, events = carry_over(fit, now=now, old=old, used=used, as_of=as_of, home=before)
     decided = apply_overrides(refit, overrides, standing=standing)
     after = pd.Series(np.array(decided.model.segments, dtype=object)[decided.number], index=now.features.index)
-    before = previous.table("assignments").set_index("customer_id")["segment"]
     names = previous.table("segments").set_index("segment")["name"].to_dict()
     return Lasting(
         fit=decided,
@@ -87,7 +88,7 @@ def lasting(fit: Fit, *, now: Signals, previous: Run | None, overrides: Override
 
 
 def carry_over(
-    fit: Fit, *, now: Signals, old: SegmentModel, used: int, as_of: str
+    fit: Fit, *, now: Signals, old: SegmentModel, used: int, as_of: str, home: pd.Series | None = None
 ) -> tuple[Fit, pd.Series, pd.DataFrame]:
     """Give the segments of a refit the ids of the old segments that they carry on.
 
@@ -99,12 +100,13 @@ def carry_over(
     ----------
     used : highest number of an id ever given; a segment that is born gets a higher one
     as_of : date of the refit, for the ledger
+    home : segment of each customer in the previous run, which they keep at a border of the old model
 
     Raises
     ------
     RunError : the old model was made of features that these customers do not have
     """
-    standing = standing_segments(old, now)
+    standing = standing_segments(old, now, home=home)
     shared = pd.crosstab(standing.to_numpy(), fit.number)
     ids, matched = lasting_ids(shared, count=len(fit.model.segments), used=used)
     model = replace(fit.model, segments=tuple(ids))
@@ -112,19 +114,23 @@ def carry_over(
     return replace(fit, model=model), standing, events
 
 
-def standing_segments(old: SegmentModel, now: Signals) -> pd.Series:
+def standing_segments(old: SegmentModel, now: Signals, *, home: pd.Series | None = None) -> pd.Series:
     """Where the old model puts today's customers, by customer_id."""
-    return standing_places(old, now)["segment"]
+    return standing_places(old, now, home=home)["segment"]
 
 
-def standing_places(old: SegmentModel, now: Signals) -> pd.DataFrame:
+def standing_places(old: SegmentModel, now: Signals, *, home: pd.Series | None = None) -> pd.DataFrame:
     """The same with macro bucket and confidence.
+
+    Parameters
+    ----------
+    home : segment of each customer in the run before, which they keep at a border
 
     Raises
     ------
     RunError : the old model was made of features that these customers do not have
     """
-    return place(old, known_to(old, now))
+    return place(old, known_to(old, now), home=home)
 
 
 def known_to(old: SegmentModel, now: Signals) -> Signals:

@@ -1,4 +1,8 @@
-"""Place anyone: the segment of a customer is that of the nearest centre in the anticipation space."""
+"""Place anyone: the segment of a customer is that of the nearest centre in the anticipation space.
+
+Who has a segment already keeps it while its centre is hardly farther than the nearest: customers near a border would
+else go to and fro. What they had is that of a run, so that a batch and live events, which both read it there, agree.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +15,7 @@ from segkit.customers.anticipate import Signals, Space, coordinates
 from segkit.errors import RunError
 
 ROWS_AT_ONCE = 200_000  # distances are computed in slices of this many customers
+STAYS = 0.2  # of the distance to the nearest centre, by how much that of the old segment may be longer
 TIE = 1e-6  # squared distances closer than this are equal: far above what runtimes differ by, far below what matters
 
 
@@ -35,21 +40,29 @@ class SegmentModel:
     bag_segment: np.ndarray
 
 
-def place(model: SegmentModel, signals: Signals) -> pd.DataFrame:
+def place(model: SegmentModel, signals: Signals, *, home: pd.Series | None = None) -> pd.DataFrame:
     """Assign a segment to everyone, also to customers that the fit has not seen.
 
     Takes  model; signals of any date with the features of the model's space
     Gives  one row per customer, indexed by customer_id: segment, macro_segment, confidence (0-1: share of bags that
            agree)
+
+    Parameters
+    ----------
+    home : segment by customer_id that they have in the run before, and keep at a border
     """
-    return place_points(model, coordinates(model.space, signals))
+    return place_points(model, coordinates(model.space, signals), home=home)
 
 
-def place_points(model: SegmentModel, axes: pd.DataFrame) -> pd.DataFrame:
+def place_points(model: SegmentModel, axes: pd.DataFrame, *, home: pd.Series | None = None) -> pd.DataFrame:
     """The same for customers whose coordinates are known."""
     points = axes.to_numpy(dtype=float)
     number = nearest(points, model.centres)
-    codes = np.unique(model.segments, return_inverse=True)[1]  # merged segments share an id
+    names, codes = np.unique(model.segments, return_inverse=True)  # merged segments share an id
+    if home is not None:
+        number = _at_home(
+            points, number, model=model, codes=codes, home=pd.Index(names).get_indexer(home.reindex(axes.index))
+        )
     confidence = agreement(
         points,
         codes[number],
@@ -79,6 +92,31 @@ def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
         part = points[start : start + ROWS_AT_ONCE]
         gaps = sizes - 2.0 * (part @ centres.T)  # the square of the point is the same for every centre
         found[start : start + ROWS_AT_ONCE] = (gaps <= gaps.min(axis=1, keepdims=True) + TIE).argmax(axis=1)
+    return found
+
+
+def staying(squares: np.ndarray, number: np.ndarray, *, codes: np.ndarray, home: np.ndarray) -> np.ndarray:
+    """Number of the centre where those who are at a border keep the segment they had.
+
+    Takes  squares: squared distances, customers x centres; number: of the nearest; codes: segment of each centre; home:
+           code of the segment that each customer had, -1 for none
+    """
+    own = np.where(codes == home[:, None], squares, np.inf)
+    near = squares[np.arange(len(number)), number]
+    stays = own.min(axis=1) <= (1 + STAYS) ** 2 * near + TIE
+    return np.where(stays & (codes[number] != home), own.argmin(axis=1), number)
+
+
+def _at_home(
+    points: np.ndarray, number: np.ndarray, *, model: SegmentModel, codes: np.ndarray, home: np.ndarray
+) -> np.ndarray:
+    """The same for those who would move, in slices."""
+    found, sizes = number.copy(), np.square(model.centres).sum(axis=1)
+    moving = np.flatnonzero((home >= 0) & (codes[number] != home))
+    for start in range(0, len(moving), ROWS_AT_ONCE):
+        rows = moving[start : start + ROWS_AT_ONCE]
+        squares = np.square(points[rows]).sum(axis=1)[:, None] + sizes - 2.0 * (points[rows] @ model.centres.T)
+        found[rows] = staying(np.maximum(squares, 0.0), number[rows], codes=codes, home=home[rows])
     return found
 
 

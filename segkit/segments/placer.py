@@ -78,6 +78,11 @@ class Placer:
         agreed = self._agreed(at, self._codes[number]) if len(self._starts) else 0.0
         return Placement(self._model.segments[number], self._model.macro[number], round(agreed, 6))
 
+    def agreed(self, at: np.ndarray, *, segment: str) -> float:
+        """Share of the bags whose own nearest centre went to a segment."""
+        code = self._codes[self._model.segments.index(segment)]
+        return round(self._agreed(at, code), 6) if len(self._starts) else 0.0
+
     def axes(self, features: Mapping[str, float], *, weights: Mapping[str, float] | None = None) -> np.ndarray:
         """Coordinates of one customer in the anticipation space."""
         known = self._map

@@ -73,7 +73,8 @@ def _placed_as(previous: Run, signals: Signals) -> pd.DataFrame:
     from segkit.segments.ledger import standing_places
     from segkit.segments.place import model_from
 
-    return standing_places(model_from(*previous.load_model()), signals).reset_index()
+    home = previous.table("assignments").set_index("customer_id")["segment"]
+    return standing_places(model_from(*previous.load_model()), signals, home=home).reset_index()
 
 
 def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) -> None:

@@ -87,7 +87,8 @@ def batch_segments(run: Run, events: made.Events, *, as_of: date) -> dict[str, s
     """Where the batch puts everyone of all the events at a date."""
     days = build_days(events.table(), kinds=made.KINDS)
     signals = customer_signals(days, as_of=as_of, lookback_days=made.LOOKBACK_DAYS, kinds=made.KINDS)
-    return place(model_from(*run.load_model()), signals)["segment"].to_dict()
+    home = run.table("assignments").set_index("customer_id")["segment"]
+    return place(model_from(*run.load_model()), signals, home=home)["segment"].to_dict()
 
 
 def as_sent(row: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def test_customers_of_another_date_are_placed_by_the_same_model(previous: Run, w
     assert windows.then is not None
     some = windows.then.rows(np.arange(100))
     kept = carry_on(previous, some, overrides=NONE, as_of=NOW)
-    pd.testing.assert_frame_equal(kept.placed, place(model_from(*previous.load_model()), some))
+    home = previous.table("assignments").set_index("customer_id")["segment"]
+    pd.testing.assert_frame_equal(kept.placed, place(model_from(*previous.load_model()), some, home=home))
     assert kept.coords.index.equals(some.features.index) and kept.coords.notna().all().all()
     assert (kept.moves["cause"] == "left").sum() == len(windows.now.features) - 100
 

@@ -10,7 +10,17 @@ import pytest
 from segkit.customers.anticipate import learn_space
 from segkit.data.store import load_run, open_run
 from segkit.segments import place as placing
-from segkit.segments.place import TIE, SegmentModel, agreement, model_arrays, model_from, nearest, place, place_points
+from segkit.segments.place import (
+    TIE,
+    SegmentModel,
+    agreement,
+    model_arrays,
+    model_from,
+    nearest,
+    place,
+    place_points,
+    staying,
+)
 
 
 @pytest.fixture
@@ -91,3 +101,28 @@ def test_one_customer_is_placed_as_among_many(model: SegmentModel, planted_windo
     together = place(model, windows.now)
     alone = pd.concat([place(model, windows.now.rows(np.array([i]))) for i in range(5)])
     pd.testing.assert_frame_equal(alone, together.iloc[:5])
+
+
+@pytest.mark.parametrize(("at", "kept"), [(5.4, True), (5.46, False)])
+def test_who_is_at_a_border_keeps_the_segment_they_had(at: float, kept: bool) -> None:
+    squares = np.array([[at**2, (10 - at) ** 2, 400.0]])  # a fifth farther than the nearest: 5.4545 of 10
+    number = squares.argmin(axis=1)
+    codes = np.array([0, 1, 0])  # the third centre was merged into the first segment
+    assert staying(squares, number, codes=codes, home=np.array([0])).tolist() == [0 if kept else 1]
+    assert staying(squares, number, codes=codes, home=np.array([-1])).tolist() == [1], "a newcomer has none to keep"
+    assert staying(squares, number, codes=codes, home=np.array([1])).tolist() == [1]
+
+
+def test_only_customers_with_a_segment_of_before_stay_and_slices_are_the_same(
+    model: SegmentModel, planted_windows: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = planted_windows()[0].now
+    plain = place(model, now)
+    home = pd.Series(np.roll(plain["segment"].to_numpy(), 1), index=plain.index)
+    found = place(model, now, home=home)
+    stayed = found["segment"] != plain["segment"]
+    assert (found["segment"][stayed] == home[stayed]).all()
+    monkeypatch.setattr(placing, "ROWS_AT_ONCE", 7)
+    pd.testing.assert_frame_equal(place(model, now, home=home), found)
+    nobody = pd.Series(["S99"], index=["not there"])
+    pd.testing.assert_frame_equal(place(model, now, home=nobody), plain)
