@@ -225,7 +225,7 @@ def segments() -> pd.DataFrame:
             "segment": ["S01", "S02", "S13"],
             "name": ["Fresh & early", "Big <b>baskets</b>", "Fading"],
             "macro_segment": ["Families", "Families", "Others"],
-            "customers": [6, 4, 2],
+            "customers": [60, 40, 20],
             "customer_share": [0.5, 1 / 3, 1 / 6],
             "revenue": [600.0, 1200.0, 200.0],
             "revenue_share": [0.3, 0.6, 0.1],
@@ -250,8 +250,8 @@ def segments() -> pd.DataFrame:
 
 @pytest.fixture
 def assignments(segments: pd.DataFrame) -> pd.DataFrame:
-    """Twelve customers in three segments on a plane."""
-    of = np.repeat(segments["segment"].to_numpy(), segments["customers"])
+    """Twelve customers in three segments on a plane: a tenth of them."""
+    of = np.repeat(segments["segment"].to_numpy(), segments["customers"] // 10)
     rng = np.random.default_rng(1)
     return pd.DataFrame(
         {

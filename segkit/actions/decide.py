@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from segkit.actions.power import FLOOR
 from segkit.numbers import count, interval, points, share
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import EVERYONE
 
 KEEP, REFIT, LOOK = "keep", "refit", "look"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.kpi import KPIS
-from segkit.actions.power import FLOOR
 from segkit.numbers import by_unit, count, interval, number, share
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import EVERYONE
 
 FELL_SHORT, PILOT = "fell short", "start a pilot"

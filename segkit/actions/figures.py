@@ -10,9 +10,9 @@ from segkit.actions.facts import Fact
 from segkit.actions.labels import label
 from segkit.actions.names import TERMS_TOLD, joined, told_terms
 from segkit.customers.known import FEATURE_ROLES
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import describe
 
-FLOOR = 20  # customers; of whom fewer are known, nothing is told of who they are
 LEAST_TRAIT = 0.3  # standard deviations; a smaller trait describes nobody
 CLEARLY_MORE = 1.25  # times elsewhere; a need behind what is bought has to be so much larger
 STILL_FEW = 0.6  # of the members; what more of them buy already is no idea for an offer

@@ -10,8 +10,8 @@ import yaml
 
 from segkit.actions.bars import BARS
 from segkit.actions.facts import PLACEHOLDER, Fact, render, with_forms
+from segkit.small_groups import FLOOR
 
-PRIVACY_FLOOR = 20  # customers; a smaller segment gets no story
 CLEAR = 0.35  # standard deviations; a habit that is closer to everyone else's is not worth a sentence
 SOME = 0.01  # of the members; a stage with fewer is not told
 STAGES = ("stage_active", "stage_cooling", "stage_lapsed", "stage_new")
@@ -78,14 +78,14 @@ def next_action(look: str, *, facts: Sequence[Fact], segment: str) -> str:
 
 def is_told(segments: pd.DataFrame) -> pd.Series:
     """Whether a segment gets a story: it is above the privacy floor and not unstable."""
-    return (segments["customers"] >= PRIVACY_FLOOR) & (segments["verdict"] != "unstable")
+    return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")
 
 
 def _card(row: Mapping[str, Any], have: set[str], marks: set[str], *, rule: pd.DataFrame | None) -> dict[str, str]:
     """The parts of one card, with placeholders."""
     bars = {f"bar_{n}": f"{{bar_{n}}}: {{bar_{n}_value}} against {{bar_{n}_others}}" for n in range(1, BARS + 1)}
     empty = dict.fromkeys((*PARTS, "rule", *bars), "")
-    if row["customers"] < PRIVACY_FLOOR:
+    if row["customers"] < FLOOR:
         return empty | {"need": "", "caution": _texts()["few"]}
     if row["verdict"] == "unstable":
         return empty | {"caution": _texts()["unstable"]}

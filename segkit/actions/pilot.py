@@ -9,7 +9,7 @@ import pandas as pd
 
 from segkit.actions.holdout import CONTROL, TREATMENT, draw, imbalance, strata_of
 from segkit.actions.kpi import COVARIATES, KPIS, covariates
-from segkit.actions.power import FLOOR, Spread, size_needed, smallest_effect, spreads
+from segkit.actions.power import Spread, size_needed, smallest_effect, spreads
 from segkit.actions.targets import (
     Measured,
     excluded_ids,
@@ -25,6 +25,7 @@ from segkit.data import sources
 from segkit.data.run_source import refuse_pseudonyms
 from segkit.data.store import Run
 from segkit.errors import InputError
+from segkit.small_groups import FLOOR
 
 FORM = 1  # of pilot.json
 

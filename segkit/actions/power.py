@@ -15,12 +15,12 @@ from segkit.actions.kpi import COVARIATES, KPIS, covariates, first_day, kpi_valu
 from segkit.actions.lift import ALPHA, FEWEST_PER_COLUMN
 from segkit.customers.days import Days
 from segkit.errors import InputError
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import EVERYONE
 
 POWER = 0.8
 WEEKS = (2, 4, 6, 8, 13, 26)  # tried in turn
 SHOWN_WEEKS = (4, 8, 13)
-FLOOR = 20  # customers in an arm of a segment; fewer are persons, not a group
 CANDIDATES = (
     "segment",
     "customers",

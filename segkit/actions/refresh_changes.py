@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from segkit.data.store import Run
-from segkit.numbers import by_unit, count, interval
+from segkit.numbers import by_unit, interval
+from segkit.small_groups import shown
 
 SIGNS = 4  # of the strongest that are compared; far ones change places by chance
 FIGURES = ("spend per customer", "active rate")  # of the baseline, the first that is known
@@ -76,9 +77,9 @@ def _signs(run: Run) -> dict[str, list[str]]:
 
 def _words(then: dict | None, now: dict | None, told: list[dict | None], signs: list[list[str]]) -> str:
     if now is None:
-        return f"It is gone; it held {count(then['customers'])} customers."
+        return f"It is gone; it held {shown(then['customers'])} customers."
     if then is None:
-        return f"It is new, with {count(now['customers'])} customers."
+        return f"It is new, with {shown(now['customers'])} customers."
     said = []
     if then["name"] != now["name"]:
         said.append(f"It was called {then['name']}.")

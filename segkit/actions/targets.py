@@ -11,10 +11,10 @@ import pandas as pd
 from scipy import stats
 
 from segkit.actions.lift import ALPHA
-from segkit.actions.power import FLOOR
 from segkit.actions.verdict import Price
 from segkit.data.plain import read_json
 from segkit.errors import InputError
+from segkit.small_groups import FLOOR
 
 PILOT_FILES = ("treatment.csv", "control.csv")
 

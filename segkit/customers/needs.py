@@ -16,6 +16,7 @@ from segkit.customers.features import Signals
 from segkit.customers.profile import mean, proportion
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
 from segkit.data.store import Run
+from segkit.small_groups import FLOOR, hidden
 from segkit.vocabulary import describe
 
 NEEDS = 8
@@ -50,7 +51,7 @@ def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs
         return None
     words = are_free_text(list(signals.categories))
     weights, names = term_weights(signals.weights, list(signals.categories), words=words)
-    terms = most_common(weights, names, most=MOST_TERMS)
+    terms = most_common(weights, names, most=MOST_TERMS, rarest=FLOOR)
     count = min(count, len(terms) - 1, weights.shape[0] - 1)
     if count < 1:
         return None
@@ -89,13 +90,15 @@ def main_needs(shares: pd.DataFrame) -> pd.DataFrame:
     Takes  shares: of `need_shares`
     Gives  need (plain words), share (mean over customers who bought), share_low, share_high (95 %), main (share of
            them whose need it is above all: the furthest above what is usual, in standard deviations), main_low,
-           main_high; largest first
+           main_high (null where so few are of it that they could be known); largest first
     """
     buyers = shares[shares.sum(axis=1) > 0]
     above = (buyers - buyers.mean()) / buyers.std().replace(0, np.nan)
     largest = above.fillna(0.0).to_numpy().argmax(axis=1) if len(buyers.columns) else np.zeros(0, dtype=int)
+    sizes = np.bincount(largest, minlength=len(buyers.columns))
+    hides = hidden(sizes)
     rows = [
-        (describe(name).words, *mean(buyers[name]), *proportion(int((largest == i).sum()), len(buyers)))
+        (describe(name).words, *mean(buyers[name]), *((np.nan,) * 3 if hides[i] else proportion(sizes[i], len(buyers))))
         for i, name in enumerate(buyers.columns)
     ]
     table = pd.DataFrame(rows, columns=["need", *_ranged("share"), *_ranged("main")])

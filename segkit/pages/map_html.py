@@ -15,7 +15,8 @@ from segkit.pages.html import chip
 from segkit.pages.lasso import Profile, plain_rows, sample_of
 from segkit.pages.look import look
 from segkit.pages.maps import segment_map
-from segkit.pages.segment_table import by_revenue, change_html, name_html
+from segkit.pages.segment_table import by_revenue, change_html, name_html, without_figures
+from segkit.small_groups import shown
 
 BOKEH_MARKERS = {  # of the matplotlib markers of `look`
     "o": "circle",
@@ -97,16 +98,17 @@ def _key(row: Mapping[str, Any]) -> Markup:
 
 def _card(row: Mapping[str, Any], *, cards: str) -> Markup:
     """One segment as it is read beside the map; what is not known is left out."""
-    size = f"{numbers.count(row['customers'])} customers, {numbers.share(row['customer_share'])} of all"
+    row = without_figures(row)
+    size = f"{shown(row['customers'])} customers, {numbers.share(row['customer_share'])} of all"
     if not numbers.is_missing(row["revenue_share"]):
         size += f", {numbers.share(row['revenue_share'])} of revenue"
     lines = [("Need", Markup('<span dir="auto">{}</span>').format(row["need"]))]
     if not numbers.is_missing(row["spend_next"]):
         lines.append(("Spend of each, next", change_html(row)))
     lines += [("How firm", row["verdict"]), ("Do", Markup('<span dir="auto">{}</span>').format(row["action"]))]
-    shown = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in lines)
+    told = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in lines)
     form = '<div class="sk-map-card" data-segment="{}" hidden><p>{}</p><p class="sk-id">{}</p><dl>{}</dl></div>'
-    return Markup(form).format(row["segment"], name_html(row, cards=cards), size, shown)
+    return Markup(form).format(row["segment"], name_html(row, cards=cards), size, told)
 
 
 def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from segkit.actions.measure import LEADING
 from segkit.actions.power import SHOWN_WEEKS
 from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, score, share
 from segkit.pages.pilot_story import readout_headline
+from segkit.small_groups import FLOOR, is_few
 from segkit.vocabulary import EVERYONE
 
 ASSOCIATION_CAPTION = (
@@ -91,7 +92,7 @@ def baseline_wide(baseline: pd.DataFrame, *, names: Mapping[str, str]) -> pd.Dat
     """The baseline with a row a segment and a column a KPI, each with its interval; the share of responses is told
     apart.
     """
-    shown = baseline[baseline["kpi"].isin(BASELINE_HEADINGS)]
+    shown = baseline[baseline["kpi"].isin(BASELINE_HEADINGS) & ~baseline["customers"].map(is_few)]
     cells = [
         interval(r["value"], r["value_low"], r["value_high"], form=by_unit(r["unit"])) for r in shown.to_dict("records")
     ]
@@ -106,6 +107,7 @@ def baseline_wide(baseline: pd.DataFrame, *, names: Mapping[str, str]) -> pd.Dat
 def responses_said(baseline: pd.DataFrame) -> list[str]:
     """A sentence for each response of all customers."""
     rows = baseline[(baseline["segment"] == EVERYONE) & baseline["kpi"].str.startswith("response")]
+    rows = rows[rows["customers"] >= FLOOR]
     return [
         f"{r['kpi'].removeprefix('response: ').capitalize()}: "
         f"{interval(r['value'], r['value_low'], r['value_high'], form=share)} of the {count(r['customers'])} "

@@ -10,6 +10,7 @@ import pandas as pd
 from segkit.data.store import Run
 from segkit.numbers import count, fine, is_missing, number, score, share
 from segkit.pages.story import figure
+from segkit.small_groups import FEW_WORDS, hidden, is_few, shown
 
 MANY = 3  # segments named in a headline
 FIRST = 3  # actions
@@ -111,7 +112,7 @@ def first_actions(segments: pd.DataFrame, *, horizon_days: int | None = None, mo
 
     Takes  the table segments; unstable segments are left out; no kind of action comes twice while others are left
     """
-    table = segments[segments["verdict"] != "unstable"]
+    table = segments[(segments["verdict"] != "unstable") & ~segments["customers"].map(is_few)]
     loss = ((table["spend_now"] - table["spend_next"]) * table["customers"]).where(
         table["spend_next_high"] < table["spend_now"], 0.0
     )
@@ -236,8 +237,10 @@ def _moved(moves: pd.DataFrame) -> list[str]:
     both = moves[~moves["cause"].isin(("joined", "left"))]
     if both.empty:
         return []
-    part = {cause: share((both["cause"] == cause).mean()) for cause in ("stayed", "customer", "definition", "both")}
-    joined, left = (count((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
+    counts = both["cause"].value_counts().reindex(["stayed", "customer", "definition", "both"], fill_value=0)
+    few = zip(counts.items(), hidden(counts), strict=True)
+    part = {cause: FEW_WORDS if hide else share(size / len(both)) for (cause, size), hide in few}
+    joined, left = (shown((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
     return [
         f"Of {count(len(both))} customers in both runs, {part['stayed']} stayed where they were, {part['customer']} "
         f"moved because they changed, {part['definition']} because the definition did, {part['both']} because of both.",

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from segkit.actions.labels import label
-from segkit.actions.personas import PRIVACY_FLOOR, is_told
+from segkit.actions.personas import is_told
 from segkit.actions.points import SHARE_OF, Score, is_share
 from segkit.numbers import count, interval, number, share
+from segkit.small_groups import FLOOR
 
 SIDES = {
     "label": "Read by",
@@ -33,7 +34,7 @@ NEEDS = {
 def answer(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
     """How many segments have a story, and why the others have none."""
     told = is_told(segments)
-    small = int((segments["customers"] < PRIVACY_FLOOR).sum())
+    small = int((segments["customers"] < FLOOR).sum())
     unstable = int((~told).sum()) - small
     first = f"{count(told.sum())} of {count(len(personas))} segments have a story"
     why = [f"{count(small)} below the privacy floor"] if small else []

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from segkit.numbers import by_unit, count, interval, number, share
+from segkit.small_groups import shown as shown_count
 from segkit.vocabulary import EVERYONE
 
 WHAT_NEXT = {
@@ -118,7 +119,7 @@ def pilot_said(facts: Mapping[str, Any]) -> list[str]:
             f"customer ({share(one['smallest_share'])}) or more, in 80 of 100 pilots."
             + (f" A contact pays from {by_unit(facts['unit'])(one['break_even'])}." if one["break_even"] else "")
         )
-    said += [f"Left out: {count(n)} ({reason})." for reason, n in facts["left_out"].items() if n]
+    said += [f"Left out: {shown_count(n)} ({reason})." for reason, n in facts["left_out"].items() if n]
     worst = facts["imbalance"]
     said.append(
         f"Largest difference before: {abs(worst['difference']):.2f} standard deviations ({worst['segment']}, "

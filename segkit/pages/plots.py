@@ -11,6 +11,7 @@ from segkit.numbers import number, share
 from segkit.pages.look import ACCENT, INK, QUIET, SOFT, WARN, many_panels, one_panel, style, words_left
 from segkit.pages.maps import segment_map, small_maps
 from segkit.pages.proof_plots import blocks, frontier, rivals, stability
+from segkit.small_groups import is_few
 
 __all__ = [
     "blocks",
@@ -39,7 +40,7 @@ def timeline(activity: pd.DataFrame) -> Figure:
     with style():
         figure, panels = many_panels(rows=len(kinds), columns=2, height=0.5 + 1.15 * len(kinds), sharex=True)
         for row, kind in zip(panels, kinds, strict=True):
-            rows = activity[activity["event"] == kind]
+            rows = activity[(activity["event"] == kind) & ~activity["customers"].map(is_few)]
             for axes, column, colour in zip(row, ("events", "customers"), (SOFT, ACCENT), strict=True):
                 axes.bar(pd.to_datetime(rows["month"]), rows[column], width=24, color=colour)
                 axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))

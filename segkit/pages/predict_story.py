@@ -10,6 +10,7 @@ from segkit.actions.labels import tidy
 from segkit.actions.predict import Prediction
 from segkit.actions.predict_backtest import DECISIVE
 from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
+from segkit.small_groups import FLOOR, is_few, shown
 from segkit.vocabulary import EVERYONE
 
 TARGETS = {"active": "who comes", "orders": "orders", "spend": "spend"}
@@ -67,13 +68,16 @@ def segments_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     order = table["spend"].fillna(table["customers"]).where(table["segment"] != EVERYONE, np.inf)
     table = table.loc[order.sort_values(ascending=False, kind="stable").index]
     forms = {"active_share": share, "orders": number, "spend": number, "move_share": share}
-    shown = {n: [_ranged(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()}
-    return table[["segment", "name", "customers", "value_12m"]].assign(**shown)
+    few = table["customers"].map(is_few)
+    told = {n: [_ranged(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()}
+    told = {n: pd.Series(words, index=table.index).mask(few, NOTHING) for n, words in told.items()}
+    sizes = {"customers": table["customers"].map(shown), "value_12m": table["value_12m"].mask(few)}
+    return table[["segment", "name"]].assign(**sizes, **told)
 
 
 def segments_drawn(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """The same for the picture: spend of each customer, and what it was in the last horizon."""
-    table = _named(found.segments, segments).query("segment != @EVERYONE")
+    table = _named(found.segments, segments).query("segment != @EVERYONE and customers >= @FLOOR")
     each = {f"spend_each{p}": table[f"spend{p}"] / table["customers"] for p in ("", "_low", "_high")}
     table = table.assign(**each, spend_now=table["segment"].map(segments.set_index("segment")["spend_now"]))
     return table.sort_values(["spend_each", "active_share", "segment"], ascending=[False, False, True])
@@ -117,9 +121,13 @@ def offers_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 def categories_shown(found: Prediction) -> pd.DataFrame:
     """The likeliest category that customers have not bought yet: of how many, and how likely."""
     known = found.customers.dropna(subset=["new_category"])
-    table = known.groupby("new_category")["new_category_chance"].agg(["size", "mean", "min", "max"]).reset_index()
+    chances = known.groupby("new_category")["new_category_chance"]
+    table = chances.agg(["size", "mean"]).assign(low=chances.quantile(0.05), high=chances.quantile(0.95)).reset_index()
+    table = table[table["size"] >= FLOOR]  # the ends of a range of few would be single customers
     table = table.sort_values(["size", "new_category"], ascending=[False, True]).head(NEW_TOLD)
-    words = [f"{share(r['mean'])} (from {share(r['min'])} to {share(r['max'])})" for r in table.to_dict("records")]
+    words = [
+        f"{share(r['mean'])} (nine in ten: {share(r['low'])} to {share(r['high'])})" for r in table.to_dict("records")
+    ]
     return table.assign(category=table["new_category"].map(tidy), chance=words)
 
 
@@ -195,7 +203,7 @@ def _told(offers: pd.DataFrame, *, most: int) -> str:
 
 def _offer(row: Mapping[str, Any]) -> str:
     at = interval(row["share"], row["share_low"], row["share_high"], form=share)
-    return f"{tidy(row['term'])} {at}, elsewhere {share(row['others'])} ({count(row['reach'])} could be asked)"
+    return f"{tidy(row['term'])} {at}, elsewhere {share(row['others'])} ({shown(row['reach'])} could be asked)"
 
 
 def _scored(by: pd.DataFrame, measure: str, form: Any) -> str:

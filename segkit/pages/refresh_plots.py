@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter
 
 from segkit.numbers import share
 from segkit.pages.look import ACCENT, FAINT, INK, QUIET, SOFT, WARN, look, one_panel, shortened, style, words_left
+from segkit.small_groups import is_few
 
 STAGES = ("before", "standing", "after")
 GONE = "–"  # not in that run
@@ -116,11 +117,13 @@ def _streams(axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: l
         heights = size * scales[0], size * scales[1]
         upper = left[source] + (right[into] - left[source]) * BEND
         lower = upper - heights[0] + (heights[0] - heights[1]) * BEND
+        left[source], right[into] = left[source] - heights[0], right[into] - heights[1]
+        if is_few(size):
+            continue  # a stream of a few customers would tell of persons; its place stays empty
         moved = source != into
         colour = FAINT if not moved or GONE in (source, into) else look(source)[0]
         axes.fill_between(x + BAR + STEPS * (1 - 2 * BAR), lower, upper, color=colour, alpha=0.55 if moved else 0.5,
                           linewidth=0, zorder=2 if moved else 1)  # fmt: skip
-        left[source], right[into] = left[source] - heights[0], right[into] - heights[1]
 
 
 def _scale(place: dict[str, tuple[float, float]], sizes: pd.Series) -> float:

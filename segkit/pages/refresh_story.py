@@ -8,6 +8,7 @@ import pandas as pd
 from segkit.actions.refresh import Standing
 from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, points, score, share
 from segkit.pages.story import CAUSES
+from segkit.small_groups import FLOOR, is_few, shown, shown_counts
 from segkit.vocabulary import EVERYONE
 
 FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
@@ -73,11 +74,16 @@ def tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tup
     features = drift[drift["what"] == "feature"]
     made = [
         ("Decision", found.decision.capitalize(), f"since {found.since}"),
-        ("They changed", share(changed / max(len(both), 1)), f"{count(changed)} customers by the standing definition"),
+        (
+            "They changed",
+            NOTHING if is_few(changed) else share(changed / max(len(both), 1)),
+            f"{shown(changed)} customers by the standing definition",
+        ),
     ]
     if redefined:
-        made.append(("The definition changed", share(redefined / max(len(both), 1)), f"{count(redefined)} customers"))
-    made.append(("Came and went", f"{count(joined)} / {count(left)}", "joined; no longer active"))
+        part = NOTHING if is_few(redefined) else share(redefined / max(len(both), 1))
+        made.append(("The definition changed", part, f"{shown(redefined)} customers"))
+    made.append(("Came and went", f"{shown(joined)} / {shown(left)}", "joined; no longer active"))
     beyond = int(features["beyond"].sum())
     made.append(("Drift beyond chance", f"{beyond} of {len(features)}", "features; most of it small is no alarm"))
     return made
@@ -109,14 +115,16 @@ def to_do(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str],
 def moves_said(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) -> list[str]:
     """The moves in words: how many for which reason, and the largest streams."""
     counts = moves["cause"].value_counts()
-    said = [", ".join(f"{count(counts[c])} {CAUSES[c]}" for c in CAUSES if c in counts) + "."]
+    counts = counts[[cause for cause in CAUSES if cause in counts]]
+    told = zip(shown_counts(counts), counts.index, strict=True)
+    said = [", ".join(f"{size} {CAUSES[cause]}" for size, cause in told) + "."]
     moved = moves.dropna(subset=["before", "standing"])
     moved = moved[moved["before"] != moved["standing"]]
     for (source, into), size in _largest(moved, "before", "standing", most=most):
         back = int(((moved["before"] == into) & (moved["standing"] == source)).sum())
         said.append(
             f"{count(size)} changed from {_called(source, names=names)} to {_called(into, names=names)}; "
-            f"{count(back)} the other way."
+            f"{shown(back)} the other way."
         )
     taken = moves.dropna(subset=["standing", "after"])
     taken = taken[taken["standing"] != taken["after"]]
@@ -190,7 +198,7 @@ def changes_shown(changes: pd.DataFrame) -> pd.DataFrame:
         {
             "Segment": [f"{r['segment']} {r['name']}" for r in rows],
             "Became": [r["became"] for r in rows],
-            "Customers": [f"{count(r['customers_before'])} → {count(r['customers_after'])}" for r in rows],
+            "Customers": [f"{shown(r['customers_before'])} → {shown(r['customers_after'])}" for r in rows],
             "Then [95 %]": [_side(r, "kpi_before", form=form) for r in rows],
             "Now [95 %]": [_side(r, "kpi_after", form=form) for r in rows],
             "What changed": [r["words"] for r in rows],
@@ -229,7 +237,7 @@ def _test_value(value: float, *, of: str) -> str:
 
 def _largest(moves: pd.DataFrame, source: str, into: str, *, most: int) -> list[tuple[tuple[str, str], int]]:
     sizes = moves.groupby([source, into]).size()
-    return sorted(sizes.items(), key=lambda one: (-one[1], one[0]))[:most]
+    return sorted(sizes[sizes >= FLOOR].items(), key=lambda one: (-one[1], one[0]))[:most]
 
 
 def _called(segment: str, *, names: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from segkit import numbers
 from segkit.pages.html import Cell, bar, chip, rows_html
+from segkit.small_groups import is_few, shown
 
 DOTS = 5  # of the stability scale
 HEADINGS = {
@@ -19,6 +20,14 @@ HEADINGS = {
     "stability": "How firm",
     "action": "Next action",
 }
+FIGURES = (
+    "customer_share",
+    "revenue",
+    "margin",
+    "orders",
+    "spend_",
+    "active_share_",
+)  # what columns of them begin with
 NUMBERS = ("customers", "revenue_share", "margin", "change", "stability")
 
 
@@ -50,6 +59,12 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
     """The order of segments on every page: largest revenue first, or largest number of customers."""
     columns = ["revenue_share", "customers", "segment"]
     return segments.sort_values(columns, ascending=[False, False, True], na_position="last")
+
+
+def without_figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A segment as it may be shown: one below the privacy floor without its money and its future."""
+    hides = FIGURES if is_few(row["customers"]) else ()
+    return {name: None if name.startswith(hides) and hides else value for name, value in row.items()}
 
 
 def name_html(row: Mapping[str, Any], *, cards: str = "") -> Markup:
@@ -88,15 +103,16 @@ def dots_html(value: float | None, *, verdict: str) -> Markup:
 
 
 def _row(row: Mapping[str, Any], *, most: float, cards: str) -> dict[str, Any]:
+    row = without_figures(row)
     need = Markup('<br><span class="sk-need" dir="auto">{}</span>').format(row["need"])
-    shown = {
-        "customers": numbers.count(row["customers"]),
+    texts = {
+        "customers": shown(row["customers"]),
         "revenue_share": bar(row["revenue_share"], most=most),
         "margin": numbers.number(row["margin"]),
         "change": change_html(row),
         "stability": dots_html(row["stability"], verdict=row["verdict"]),
     }
     values = {**row, "change": row["spend_next"]}
-    cells = {name: Cell(shown[name], values[name]) for name in NUMBERS}
+    cells = {name: Cell(texts[name], values[name]) for name in NUMBERS}
     action = Markup('<span dir="auto">{}</span>').format(row["action"])
     return {"name": name_html(row, cards=cards) + need, **cells, "action": action}

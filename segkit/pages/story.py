@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from segkit.numbers import NOTHING, count, fine, interval, number, score, share
+from segkit.small_groups import hidden, shown, shown_counts
 from segkit.vocabulary import BLOCKS
 
 LEDGER_HEADINGS = {
@@ -55,6 +56,13 @@ def shares_shown(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
 
 
+def lifecycle_shown(lifecycle: pd.DataFrame) -> pd.DataFrame:
+    """Customers by stage, counts and shares as text; small groups are hidden."""
+    hides = hidden(lifecycle["customers"])
+    table = shares_shown(lifecycle, "share")
+    return table.assign(customers=shown_counts(lifecycle["customers"]), share=table["share"].mask(hides, NOTHING))
+
+
 def traits_shown(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """What sets segments apart beside their habits, with names, and each figure as text in the form of its unit."""
     rows = traits.merge(segments[["segment", "name"]], on="segment")
@@ -86,7 +94,9 @@ def ledger_shown(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) ->
     """The ledger's rows of one run, with the names of the segments that are there."""
     rows = ledger[ledger["as_of"] == as_of].sort_values("segment", ignore_index=True)
     rows = rows.assign(
-        name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""), overlap=rows["overlap"].map(score)
+        name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""),
+        overlap=rows["overlap"].map(score),
+        customers_after=rows["customers_after"].map(shown),
     )
     return rows[list(LEDGER_HEADINGS)].rename(columns=LEDGER_HEADINGS)
 
@@ -95,7 +105,9 @@ def moves_shown(moves: pd.DataFrame) -> pd.DataFrame:
     """How many customers stayed, moved because they changed, or because the definition did."""
     counts = moves["cause"].value_counts().reindex(CAUSES, fill_value=0)
     table = counts.rename_axis("cause").rename("customers").reset_index()
-    table["share"] = (table["customers"] / max(len(moves), 1)).map(share)
+    parts = (table["customers"] / max(len(moves), 1)).map(share)
+    table["share"] = parts.mask(hidden(counts), NOTHING)
+    table["customers"] = shown_counts(counts)
     table["cause"] = table["cause"].map(CAUSES)
     return table.rename(columns=str.capitalize)
 

@@ -15,8 +15,8 @@ from segkit.data.store import Run
 from segkit.errors import InputError, RunError
 from segkit.reach.activate_target import CONTACT, OF_RUN, Column, Target
 from segkit.reach.activate_values import FORMS, as_phone, as_text
+from segkit.small_groups import FLOOR
 
-PRIVACY_FLOOR = 20  # customers; a smaller group is not exported
 NAMES = ("segment_name", "need", "action")  # of a segment, beside its id
 ADDRESSES = ("email", "phone")  # forms that make a value the address of a person
 NOT_THERE = "not in the run"  # known to the source; no reason that is counted
@@ -134,8 +134,8 @@ def exportable(
     reasons = _marked(reasons, segment.isna() & ~going, NOT_THERE)
     reasons = _unfit(reasons, rows, invalid, target=target)
     grouped = segment.where(reasons == "").dropna()
-    small = grouped[grouped.groupby(grouped).transform("size") < PRIVACY_FLOOR]
-    reasons = _marked(reasons, everyone.isin(small.index), f"in a group of fewer than {PRIVACY_FLOOR}")
+    small = grouped[grouped.groupby(grouped).transform("size") < FLOOR]
+    reasons = _marked(reasons, everyone.isin(small.index), f"in a group of fewer than {FLOOR}")
     kept, counts = reasons == "", reasons[everyone.isin(inside)].value_counts().sort_index()
     if not consent_columns(known.roles):
         notes.append("the source has no column of consent: none was checked")

@@ -16,11 +16,11 @@ from segkit import numbers
 from segkit.customers.profile import Z95, proportion
 from segkit.errors import SegkitError
 from segkit.reach.live import Live
+from segkit.small_groups import FLOOR, hidden, is_few, shown, shown_counts
 
-FLOOR = 20  # customers; fewer are not shown, as they could be known
 MOST_MOVES = 10
 ALL_ALERTS = 0.05  # chance that any segment is called changed where only chance is at work (Bonferroni)
-FEW = f"< {FLOOR}"
+FEW, HIDDEN = f"<{FLOOR}", "hidden"
 RELOAD_SECONDS = 5
 
 
@@ -50,7 +50,8 @@ def page_facts(live: Live) -> dict[str, Any]:
     horizon = int(live.run.parameters()["horizon_days"])
     beyond = NormalDist().inv_cdf(1 - ALL_ALERTS / 2 / len(live.segments))  # so that all segments together stay at 5 %
     rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
-    shown = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
+    _write_counts(rows)
+    told = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
     counts, before = live.state.counts(), date(1970, 1, 1)
     return {
@@ -59,12 +60,12 @@ def page_facts(live: Live) -> dict[str, Any]:
         "clock": (before + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
         "horizon": horizon,
         "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
-        "answer": _answer(shown, moved=len(moved), customers=len(table)),
+        "answer": _answer(told, moved=len(moved), customers=len(table)),
         "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
-        "widest": max((max(row["at_run"], row["now"]) for row in shown), default=1),
-        "segments": shown,
+        "widest": max((max(row["at_run"], row["now"]) for row in told), default=1),
+        "segments": told,
         "moves": _moves(moved, names=names),
-        "alerts": _alerts(shown, live=live, counts=counts),
+        "alerts": _alerts(told, live=live, counts=counts),
         "few": FEW,
     }
 
@@ -80,10 +81,8 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
         "name": name,
         "at_run": int(begun.sum()),
         "now": int(now.sum()),
-        "at_run_shown": _count(int(begun.sum())),
-        "now_shown": _count(int(now.sum())),
-        "came": _count(came),
-        "left": _count(left),
+        "came": shown(came) if not is_few(left) or is_few(came) else HIDDEN,  # the one would tell the other
+        "left": shown(left) if not is_few(came) or is_few(left) else HIDDEN,
         "change": _net(net, width) if came + left >= FLOOR else f"{FEW} moved",
         "beyond": came + left >= FLOOR and abs(net) > beyond * math.sqrt(came + left),
         "net": net,
@@ -94,11 +93,19 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
     }
 
 
+def _write_counts(rows: list[dict[str, Any]]) -> None:
+    """The sizes of segments as text and as bars: the total of them is shown, so no hidden one may follow from it."""
+    for side in ("at_run", "now"):
+        sizes = [row[side] for row in rows]
+        for row, text, hide in zip(rows, shown_counts(sizes), hidden(sizes), strict=True):
+            row |= {f"{side}_shown": text, f"{side}_bar": 0 if hide else row[side]}
+
+
 def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
     if moved < FLOOR:
         return f"The segments stand as the run left them: fewer than {FLOOR} customers have moved."
     large = sorted((row for row in rows if row["beyond"]), key=lambda row: -abs(row["net"]))
-    text = f"{_count(moved)} of {_count(customers)} customers stand elsewhere than at the run."
+    text = f"{shown(moved)} of {shown(customers)} customers stand elsewhere than at the run."
     if not large:
         return f"{text} No segment grew or shrank by more than chance."
     first = large[0]
@@ -108,10 +115,10 @@ def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
 
 def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
     return [
-        ("customers in a segment now", _count(int(table["now"].notna().sum()))),
-        ("stand elsewhere than at the run", _count(moved)),
-        ("new, or back from silence", _count(int((table["begun"].isna() & table["now"].notna()).sum()))),
-        ("gone silent for a whole lookback", _count(int((table["begun"].notna() & table["now"].isna()).sum()))),
+        ("customers in a segment now", shown(int(table["now"].notna().sum()))),
+        ("stand elsewhere than at the run", shown(moved)),
+        ("new, or back from silence", shown(int((table["begun"].isna() & table["now"].notna()).sum()))),
+        ("gone silent for a whole lookback", shown(int((table["begun"].notna() & table["now"].isna()).sum()))),
         ("events counted", numbers.count(events)),
     ]
 
@@ -121,12 +128,14 @@ def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str
     pairs = moved.fillna({"begun": "", "now": ""}).groupby(["begun", "now"]).size().reset_index(name="customers")
     pairs = pairs.sort_values(["customers", "begun", "now"], ascending=[False, True, True])
     large = pairs[pairs["customers"] >= FLOOR].head(MOST_MOVES)
+    while is_few(pairs["customers"].sum() - large["customers"].sum()) and len(large):
+        large = large.iloc[:-1]  # the total is known: the rest has to be large enough too
     found = [
         (names.get(b, "new or back"), names.get(n, "silent"), numbers.count(c))
         for b, n, c in large.itertuples(index=False)
     ]
     rest = int(pairs["customers"].sum() - large["customers"].sum())
-    return [*found, ("all others", "", _count(rest))] if rest else found
+    return [*found, ("all others", "", shown(rest))] if rest else found
 
 
 def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
@@ -148,10 +157,6 @@ def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -
     if counts["parked"]:
         found.append(f"{numbers.count(counts['parked'])} events claim to lie in the future, and wait for their day.")
     return found
-
-
-def _count(value: int) -> str:
-    return numbers.count(value) if value >= FLOOR or value == 0 else FEW
 
 
 def _net(net: int, width: float) -> str:

@@ -18,8 +18,8 @@ from segkit.segments.bags import Bags
 from segkit.segments.cuts import FAMILIES, Cut, bag_cuts, make_cuts, without_crumbs
 from segkit.segments.judge import Truth, adjusted_r2, forward_truth
 from segkit.segments.place import nearest
+from segkit.small_groups import FLOOR
 
-PRIVACY_FLOOR = 20  # customers
 NOISE = 0.02  # of the score: two cuts differ by as much from subsample to subsample (benchmarks/README)
 
 
@@ -72,7 +72,7 @@ def search(
     BudgetError : no count within the budget keeps every segment large enough; says which limit binds
     """
     _refuse_budget(budget, customers=len(points))
-    floor = max(PRIVACY_FLOOR / len(points), budget.smallest_share) if budget.smallest_share > 0 else 0.0
+    floor = max(FLOOR / len(points), budget.smallest_share) if budget.smallest_share > 0 else 0.0
     truth = forward_truth(outcomes) if learning is not None and outcomes is not None else None
     own = points if seen is None else points[seen]
     trial = _Trial(points=points, own=own, bags=bags, learning=learning, truth=truth)
@@ -133,11 +133,11 @@ def _refuse_budget(budget: Budget, *, customers: int) -> None:
             f"segments: {budget.fewest} segments of at least {budget.smallest_share:.1%} are more than everyone. "
             f"Lower smallest_share to {1 / budget.fewest:.1%} or less, or ask for fewer segments (segments_min)."
         )
-    needed = budget.fewest * PRIVACY_FLOOR
+    needed = budget.fewest * FLOOR
     if customers < needed and budget.smallest_share > 0:
         raise BudgetError(
             f"segments: {customers:,} customers are too few; "
-            f"{budget.fewest} segments of {PRIVACY_FLOOR} need {needed}. "
+            f"{budget.fewest} segments of {FLOOR} need {needed}. "
             f"Ask for fewer segments (segments_min), or give a longer lookback."
         )
 

@@ -10,10 +10,11 @@ import pytest
 from segkit.actions.facts import PLACEHOLDER, FactError, fact_table, facts_from, verify
 from segkit.actions.figures import Told, segment_facts
 from segkit.actions.names import LOOKS
-from segkit.actions.personas import PARTS, PRIVACY_FLOOR, is_told, next_action, write_personas
+from segkit.actions.personas import PARTS, is_told, next_action, write_personas
 from segkit.actions.signals import segment_signals
 from segkit.pages.cards import card_texts, persona_cards_html
 from segkit.schema import check
+from segkit.small_groups import FLOOR
 from tests.actions.helpers import members_of, needs_of
 
 NEEDS = needs_of(S01=["TEA", "GIN"], S02=["GIN", "RUM"])
@@ -67,7 +68,7 @@ def test_without_a_good_rule_the_card_says_so(large: pd.DataFrame) -> None:
 
 
 def test_no_story_below_the_privacy_floor(large: pd.DataFrame) -> None:
-    small = large.assign(customers=[PRIVACY_FLOOR - 1, PRIVACY_FLOOR, 60])
+    small = large.assign(customers=[FLOOR - 1, FLOOR, 60])
     cards, _ = cards_of(small, needs_of(S01=["TEA"], S02=["TEA"]))
     texts = cards.loc["S01"].drop(["name", "forms"])
     assert texts.pop("caution").startswith("Too few customers") and set(texts) == {""}

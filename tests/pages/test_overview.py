@@ -31,7 +31,7 @@ SUMMARY = {
 
 def test_headline_counts_segments_customers_and_moves(segments: pd.DataFrame) -> None:
     text = overview.overview_headline(segments)
-    assert "3 segments" in text and "12 customers" in text and "100\u00a0% of revenue" in text
+    assert "3 segments" in text and "120 customers" in text and "100\u00a0% of revenue" in text
     assert "1 is cooling" in text and "growing" not in text  # small spenders drift up by chance alone
 
 
@@ -61,8 +61,8 @@ def test_first_comes_what_surely_cools_and_never_an_unstable_segment(segments: p
     told = overview.first_actions(segments, horizon_days=91)
     assert [one.row["segment"] for one in told] == ["S13", "S02", "S01"]
     assert (told[0].why, told[0].do) == ("Cooling", "Ask why.")
-    assert "60\u00a0% less than lately: 40 each in 91 days (30 to 50) instead of 100; 120 less in all" in told[0].size
-    assert told[2].why == "Steady" and "about as lately: 600 in all" in told[2].size
+    assert "60\u00a0% less than lately: 40 each in 91 days (30 to 50) instead of 100; 1,200 less in all" in told[0].size
+    assert told[2].why == "Steady" and "about as lately: 6,000 in all" in told[2].size
     steady = overview.first_actions(segments.assign(verdict=["reproducible", "constructed", "unstable"]))
     assert [one.row["segment"] for one in steady] == ["S02", "S01"]
     assert len(overview.first_actions(segments, most=1)) == 1
@@ -78,7 +78,7 @@ def test_first_actions_without_a_known_future_go_by_size(segments: pd.DataFrame)
         revenue_share=np.nan, spend_now=np.nan, spend_next=np.nan, spend_next_low=np.nan, spend_next_high=np.nan
     )
     told = overview.first_actions(unknown)
-    assert (told[0].why, told[0].size, told[0].do) == ("Large", "6 customers.", "Offer the fresh box.")
+    assert (told[0].why, told[0].size, told[0].do) == ("Large", "60 customers.", "Offer the fresh box.")
 
 
 def test_trust_is_one_sentence_or_the_reason() -> None:
@@ -93,10 +93,10 @@ def test_changes_name_what_became_of_segments_and_customers(segments: pd.DataFra
     rows = [("2024-01-01", "S01", "born"), ("2024-02-01", "S01", "same"), ("2024-02-01", "S13", "born")]
     rows += [("2024-02-01", "S09", "died"), ("2024-02-01", "S02", "same")]
     ledger = pd.DataFrame(rows, columns=["as_of", "segment", "event"])
-    causes = ["stayed", "stayed", "customer", "definition", "joined"]
+    causes = ["stayed"] * 40 + ["customer"] * 20 + ["definition"] * 20 + ["joined"]
     told = overview.changes(segments, ledger=ledger, moves=pd.DataFrame({"cause": causes}), as_of="2024-02-01")
     assert told[:3] == ["2 segments carry on from 2024-01-01.", "Fading (S13) is new.", "S09 is gone."]
-    assert "Of 4 customers in both runs, 50\u00a0% stayed" in told[3] and told[4].startswith("1 customers joined")
+    assert "Of 80 customers in both runs, 50\u00a0% stayed" in told[3] and told[4].startswith("<20 customers joined")
     first = overview.changes(segments, ledger=ledger[:1], moves=pd.DataFrame({"cause": []}), as_of="2024-01-01")
     assert first == ["This is the first run of this source: the next one will say what changed."]
 

@@ -34,7 +34,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
             {"spend": np.arange(12.0), "need": ["a"] * 11 + [None]}, index=assignments["customer_id"]
         ),
         "activity": pd.DataFrame(
-            {"month": months, "event": ["buy", "buy", "mail", "mail"], "events": 3, "customers": 2}
+            {"month": months, "event": ["buy", "buy", "mail", "mail"], "events": 30, "customers": 20}
         ),
         "foresight": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01], "ceiling": [0.6, np.nan]}),
         "frontier": pd.DataFrame(

@@ -14,7 +14,7 @@ NO_TABLE = pd.DataFrame()
 @pytest.fixture
 def found() -> Prediction:
     """A forecast of three segments, told by BG/NBD for spend."""
-    sums = pd.DataFrame({"segment": ["all", "S01", "S02", "S13"], "customers": [12, 6, 4, 2]})
+    sums = pd.DataFrame({"segment": ["all", "S01", "S02", "S13"], "customers": [120, 60, 40, 20]})
     sums = sums.reindex(columns=["segment", "customers", *SUMS, "value_12m"])
     sums = sums.fillna({name: 0.5 for name in SUMS}).assign(spend=[400.0, 100, 250, 50], value_12m=900.0)
     scored = [("active", m, f) for m in ("auc", "ece", "brier") for f in ("model", "last")]
@@ -54,7 +54,7 @@ def test_everyone_comes_first_and_every_figure_has_its_range(found: Prediction, 
     assert table["name"].tolist()[:2] == ["Everyone", "Big <b>baskets</b>"], "the largest spend follows"
     assert table[["active_share", "orders", "spend", "move_share"]].map(lambda text: "[" in text).all().all()
     answer = predict_story.headline(found, horizon_days=91)
-    assert "50" in answer and "of 12 customers" in answer and "400" in answer
+    assert "50" in answer and "of 120 customers" in answer and "400" in answer
 
 
 def test_a_rival_that_says_it_and_a_season_are_told(found: Prediction) -> None:
@@ -101,4 +101,4 @@ def test_pictures_are_drawn_from_unchanged_tables(found: Prediction, segments: p
     pd.testing.assert_frame_equal(table, before)
     rows = predict_story.segments_drawn(found, segments)
     assert len(predict_plots.expected_segments(rows).axes) == 2
-    assert rows["spend_each"].tolist() == [62.5, 25.0, 100 / 6]
+    assert rows["spend_each"].tolist() == [6.25, 2.5, 100 / 60]
