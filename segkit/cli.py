@@ -46,6 +46,8 @@ def main() -> None:
 @click.option("--dry-run", "mode", flag_value="dry-run", help="Only say what --auto would decide, with the reasons.")
 @click.option("--seed", default=7, show_default=True, type=int, help="Of every random choice.")
 @click.option("--pseudonymise", is_flag=True, help="Show customers by keyed hashes in all tables (key: segkit.key).")
+@click.option("--keep", type=click.IntRange(min=1), default=None, help="Finished runs of the source that stay in the "
+              "folder, the newest; older ones are removed.")  # fmt: skip
 @click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
 @click.option(
     "-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of a notebook; may be repeated."

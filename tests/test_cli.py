@@ -79,6 +79,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
         "mode": "",
         "seed": 7,
         "pseudonymise": False,
+        "keep": None,
         "show_code": False,
         "parameters": {"floor": 0.5, "on": True, "words": "a b", "proof": "quick"},
     }

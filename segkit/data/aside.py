@@ -10,6 +10,9 @@ from pathlib import Path
 from segkit.data.store import load_run
 from segkit.errors import RunError
 
+PRUNED = ".pruned"  # ending of a folder that is being removed
+ASIDE = (".failed", ".replaced", PRUNED)  # endings of folders that are no runs to count
+
 
 @contextmanager
 def build_aside(out: str | Path, *, mark: str = "run.json") -> Iterator[Path]:
@@ -74,6 +77,55 @@ def latest_good(root: str | Path, *, before: str, source: str = "") -> Path | No
         if run.record().get("outcome") == "done" and ours and as_of and as_of < before:
             found.append((as_of, record.parent.name, record.parent))
     return max(found)[-1] if found else None
+
+
+def prune(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
+    """Remove older runs of the same source beside a new one.
+
+    A run goes with the state of live segments that went on from it (<run>.live). What stays: runs that failed or are
+    being made, runs of other sources, folders that are no run, pilots, and a run whose live state is in use.
+
+    Takes  a run that has just been finished
+    Gives  the names of the runs that were removed, and of those that are in use and were not
+
+    Parameters
+    ----------
+    keep : how many runs stay, the newest by as_of; the new one is always among them
+    """
+    source = load_run(newest).parameters().get("source_name")
+    others = []
+    for left in newest.parent.glob(f".*{PRUNED}"):  # of a process that was killed while it removed one
+        shutil.rmtree(left, ignore_errors=True)
+    for record in sorted(newest.parent.glob("*/run.json")):
+        run, folder = load_run(record.parent), record.parent
+        ours = run.parameters().get("source_name") == source and run.record().get("outcome") == "done"
+        if ours and not folder.is_symlink() and folder.name != newest.name and not folder.name.endswith(ASIDE):
+            others.append((run.parameters().get("as_of", ""), folder))
+    gone, busy = [], []
+    for _, folder in sorted(others)[: max(len(others) - keep + 1, 0)]:
+        (gone if _removed(folder) else busy).append(folder.name)
+    return gone, busy
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a run with its live state, unless a process is at work on either: whole and at once for who looks."""
+    live = folder.with_name(f"{folder.name}.live")
+    locks = [folder.with_name(f".{folder.name}.lock"), *sorted(live.glob("*.lock"))]
+    handles = [os.open(path, os.O_RDWR) for path in locks if path.is_file()]
+    try:
+        for handle in handles:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for place in (live, folder):
+            if place.exists():
+                leaving = place.with_name(f".{place.name}{PRUNED}")
+                place.rename(leaving)
+                shutil.rmtree(leaving, ignore_errors=True)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def _refuse_other_content(out: Path, *, mark: str) -> None:

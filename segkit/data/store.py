@@ -40,6 +40,7 @@ MAKERS = {  # table -> the notebook that writes it
             "dormant",
             "people",
             "lifecycle",
+            "datasheet",
         ),
         "01_profile",
     ),

@@ -9,7 +9,7 @@ from platform import python_version
 from typing import Any
 
 from segkit import __version__
-from segkit.data.aside import build_aside, keep_failed, latest_good, swap_in
+from segkit.data.aside import build_aside, keep_failed, latest_good, prune, swap_in
 from segkit.data.engine import check_engine
 from segkit.data.store import Run, load_run, open_run
 from segkit.data.veil import find_key, key_name, make_key
@@ -48,6 +48,7 @@ def run_chain(
     engine: str = "duckdb",
     pseudonymise: bool = False,
     mode: str = "",
+    keep: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     show_code: bool = False,
     notebooks_dir: Path | None = None,
@@ -66,6 +67,7 @@ def run_chain(
     engine : where days and features are computed; see segkit.data.engine.open_engine
     pseudonymise : customers are shown by keyed hashes in all tables; the key is made beside the runs if there is none
     mode : "auto" goes on with the segments of the last run where they still fit; "dry-run" only says so
+    keep : of the finished runs of the source in this folder only so many stay, the newest; None is all
     parameters : further ones, each declared by at least one notebook
     show_code : keep the code in the pages
 
@@ -108,8 +110,23 @@ def run_chain(
                 raise SegkitError(f"{error}. The notebook as far as it came: {failed / 'notebooks'}") from error
             raise
         swap_in(building, place)
+    if keep:
+        _prune(place, keep=keep)
     pages = [place / step.page for step in [*every[-1:], *reversed(every)] if (place / step.page).is_file()]
     return pages[0]
+
+
+def _prune(place: Path, *, keep: int) -> None:
+    """Remove older runs; what goes wrong there takes nothing from the run that has just been made."""
+    try:
+        gone, busy = prune(place, keep=keep)
+    except (OSError, RunError) as error:
+        auto.tell(f"--keep {keep}: older runs could not be removed ({error}). The new run is whole.")
+        return
+    if gone:
+        auto.tell(f"--keep {keep}: removed {', '.join(gone)}.")
+    if busy:
+        auto.tell(f"--keep {keep}: {', '.join(busy)} stayed, as a process is at work there.")
 
 
 def _make(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> None:

@@ -1,0 +1,70 @@
+"""Older runs are removed, and nothing but older runs."""
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from segkit.data.aside import prune
+from segkit.data.store import Run, load_run, open_run
+from segkit.pages import chain
+
+
+def _run(folder: Path, as_of: str, *, source: str = "shop", outcome: str = "done") -> Path:
+    run = open_run(folder, outcome="building", as_of=as_of, source_name=source)
+    (folder / "tables").mkdir(exist_ok=True)
+    run.update(outcome=outcome)
+    return folder
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Four months of a shop, and much that is no older run of it."""
+    for month in ("01", "02", "03", "04"):
+        _run(tmp_path / f"2024-{month}-01", f"2024-{month}-01")
+    _run(tmp_path / "2023-01-01.failed", "2023-01-01", outcome="failed")
+    _run(tmp_path / "2023-05-01.failed", "2023-05-01")
+    _run(tmp_path / "lab", "2023-01-01", outcome="scratch")
+    _run(tmp_path / "other", "2023-01-01", source="another")
+    for name in ("pilots/one", "notes", "2024-01-01.live"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "kept.txt").write_text("x")
+    (tmp_path / "2024-01-01.live" / "state.sqlite.lock").touch()
+    return tmp_path
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_newest_stay_and_live_states_go_with_their_run(shop: Path) -> None:
+    before = _names(shop)
+    assert prune(shop / "2024-04-01", keep=2) == (["2024-01-01", "2024-02-01"], [])
+    assert _names(shop) == before - {"2024-01-01", "2024-02-01", "2024-01-01.live"}
+    assert prune(shop / "2024-04-01", keep=2) == ([], [])
+    assert not list(shop.glob(".*.pruned"))
+
+
+def test_new_run_stays_even_where_it_is_the_oldest(shop: Path) -> None:
+    assert prune(shop / "2024-01-01", keep=1) == (["2024-02-01", "2024-03-01", "2024-04-01"], [])
+    assert (shop / "2024-01-01").is_dir() and (shop / "2024-01-01.live").is_dir()
+
+
+def test_run_whose_live_state_is_in_use_stays(shop: Path) -> None:
+    with (shop / "2024-01-01.live" / "state.sqlite.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert prune(shop / "2024-04-01", keep=1) == (["2024-02-01", "2024-03-01"], ["2024-01-01"])
+    assert (shop / "2024-01-01" / "run.json").is_file() and (shop / "2024-01-01.live" / "kept.txt").is_file()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(shop: Path) -> None:
+    (shop / "2024-01-01").rename(shop / ".2024-01-01.pruned")
+    assert prune(shop / "2024-04-01", keep=4) == ([], [])
+    assert not (shop / ".2024-01-01.pruned").exists() and (shop / "2024-02-01").is_dir()
+
+
+def test_broken_neighbour_takes_nothing_from_the_new_run(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / "2024-02-01" / "run.json").write_text("{")
+    chain._prune(shop / "2024-04-01", keep=1)
+    assert "could not be removed" in capsys.readouterr().err and len(_names(shop)) == 11
+    assert load_run(shop / "2024-04-01").record()["outcome"] == "done" and isinstance(load_run(shop / "lab"), Run)
