@@ -1,0 +1,116 @@
+"""A hundred refreshes in a row with --keep: does memory grow, does the disk?
+
+    python benchmarks/long_life.py                 # a made-up shop of 400 customers, 100 days, a refresh a day
+    python benchmarks/long_life.py --runs 20
+
+The first run is the whole chain. A refresh is what `segkit run --auto` does up to the decision, in this one process:
+new events merged into kept days, everyone placed under the standing segments, what follows from that written into a run
+that is built aside and swapped in, older runs pruned. Drawing and rendering are left out: they end with their kernel.
+"""
+
+import argparse
+import gc
+import json
+import os
+import tempfile
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from segkit.customers.batch import add_customers
+from segkit.customers.days import load_days
+from segkit.customers.needs import held_needs, need_shares, needs_arrays
+from segkit.data import sources
+from segkit.data.aside import build_aside, prune, swap_in
+from segkit.data.run_source import source_of
+from segkit.data.store import Run, load_run, open_run
+from segkit.data.synth import write_scenario
+from segkit.pages.chain import run_chain
+from segkit.segments import carried
+from segkit.segments.overrides import read_overrides
+from segkit.segments.past import past_of, write_past
+
+MEGABYTE = 1024**2
+CARRIED = ("segments", "frontier", "bags", "needs", "signals")  # tables that a refresh takes over or makes alike
+
+
+def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
+    """A run of `as_of` that goes on from another, in its place; older ones are gone."""
+    held = before.parameters()
+    span = {"as_of": as_of, "lookback_days": held["lookback_days"]}
+    with build_aside(place) as building:
+        asked = held | {"as_of": as_of.isoformat(), "previous": str(before.path)}
+        run = open_run(building, step="03_segments", outcome="building", **asked)
+        opened = source_of(run)
+        events = sources.read_events(opened, con=sources.connect())
+        events = events.filter(events.day < as_of)
+        since = date.fromisoformat(held["as_of"])
+        now, _ = add_customers(events, run=run, held=before, since=since, kinds=opened.kinds, **span)
+        past = past_of(load_days(run), horizon_days=held["horizon_days"], kinds=opened.kinds, **span)
+        kept = carried.carry_on(before, now, overrides=read_overrides(""), as_of=as_of.isoformat())
+        bought = held_needs(before)
+        run.write(now.features.join(need_shares(bought, now)), "features")
+        write_past(run, past)
+        run.write(kept.expected.axes.join(kept.expected.outcomes.add_prefix("expected_log_")), "anticipation")
+        run.write(kept.coords, "map")
+        assignments = kept.placed.assign(core=kept.core).join(kept.coords)
+        run.write(assignments[["segment", "macro_segment", "confidence", "core", "x", "y"]], "assignments")
+        for name in CARRIED:
+            run.write(before.table(name), name)
+        run.write(kept.ledger, "ledger")
+        run.write(kept.moves, "moves")
+        if bought is not None:
+            arrays, meta = needs_arrays(bought)
+            run.save_model(arrays, meta=meta, part="needs")
+        arrays, meta = carried.model_kept(kept, before)
+        run.save_model(arrays, meta=meta)
+        run.update(outcome="done")
+        swap_in(building, place)
+    prune(place, keep=keep)
+    return load_run(place)
+
+
+def live_long(first: Run, *, runs: int, keep: int, root: Path) -> pd.DataFrame:
+    """So many refreshes, a day apart: run, resident memory and disk in MB, CPU seconds, run folders on the disk."""
+    process, run, rows = psutil.Process(os.getpid()), first, []
+    for number in range(1, runs + 1):
+        began = time.process_time()
+        as_of = date.fromisoformat(run.parameters()["as_of"]) + timedelta(days=1)
+        run = refresh_once(run, root / as_of.isoformat(), as_of=as_of, keep=keep)
+        gc.collect()
+        size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        folders = len(list(root.glob("*/run.json")))
+        memory = process.memory_info().rss / MEGABYTE
+        rows.append((number, memory, size / MEGABYTE, time.process_time() - began, folders))
+    return pd.DataFrame(rows, columns=["run", "memory_mb", "disk_mb", "cpu_seconds", "folders"])
+
+
+def make_first(folder: Path, *, customers: int, days: int) -> Run:
+    """A made-up shop, and its first run, so many days before the shop's events end."""
+    source = write_scenario("retail", customers=customers, out=str(folder / "shop"))
+    opened = sources.open_source(source)
+    last = date.fromisoformat(sources.default_as_of(opened, con=sources.connect()))
+    as_of = (last - timedelta(days=days)).isoformat()
+    run_chain(source=source, as_of=as_of, out=folder / "reports" / as_of)
+    return load_run(folder / "reports" / as_of)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--customers", type=int, default=400)
+    parser.add_argument("--keep", type=int, default=3)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        first = make_first(Path(folder), customers=asked.customers, days=asked.runs)
+        table = live_long(first, runs=asked.runs, keep=asked.keep, root=Path(folder) / "reports")
+    shown = table[table["run"].isin({1, 5, 10, 20, 40, 60, 80, 100, asked.runs})]
+    print(shown.round(2).to_string(index=False))
+    print(json.dumps({"cpu_seconds_a_refresh": round(float(table["cpu_seconds"].mean()), 2)}))
+
+
+if __name__ == "__main__":
+    main()
