@@ -42,7 +42,7 @@ def shop(tmp_path: Path) -> Path:
 def hashed(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of it whose ids are hashes, with two segments."""
     monkeypatch.setenv(KEY_VARIABLE, KEY)
-    asked = {"source": str(shop), "as_of": "2024-06-01", "pseudonyms": key_name(KEY)}
+    asked = {"source": str(shop), "source_name": "shop", "as_of": "2024-06-01", "pseudonyms": key_name(KEY)}
     run = open_run(tmp_path / "runs" / "one", step="03_segments", **asked)
     people = read_events(source_of(run), con=connect()).to_pandas()[["customer_id"]]
     fixed = {"macro_segment": "M1", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
