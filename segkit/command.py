@@ -3,6 +3,7 @@
 import ast
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from segkit.errors import SegkitError
 
+MOST_SAID = 4_000  # characters of a message
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 
@@ -33,8 +35,14 @@ def guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
 def _end(message: str, *, status: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"segkit: {message}", err=True)
+    click.echo(f"segkit: {harmless(message)}", err=True)
     sys.exit(status)
+
+
+def harmless(text: str, *, most: int = MOST_SAID) -> str:
+    """A text for a terminal: what a name in the data may hold to steer it is shown as a mark, and no name goes on."""
+    clean = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
+    return clean if len(clean) <= most else clean[:most] + " ..."
 
 
 def literal(text: str) -> Any:

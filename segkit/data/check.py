@@ -108,8 +108,8 @@ def _facts(events: ibis.Table, *, as_of: str, lookback_days: int) -> pd.Series:
     recent = past.filter(past.day >= end - timedelta(days=lookback_days))
     days = recent.group_by("customer_id").agg(first=recent.day.min(), last=recent.day.max())
     wide = past.agg(rows=past.count(), customers=past.customer_id.nunique(), first=past.day.min(), last=past.day.max())
-    near = days.agg(active=days.count(), repeat=(days.first < days.last).ifelse(1, 0).sum())
-    return pd.concat([wide.execute().iloc[0], near.execute().iloc[0].fillna(0)])
+    near = days.agg(active=days.count(), repeat=(days.first < days.last).ifelse(1, 0).sum().fill_null(0))
+    return pd.concat([wide.execute().iloc[0], near.execute().iloc[0]])
 
 
 def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, as_of: str) -> list[str]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import duckdb
 import ibis
 
+from segkit.data.csv_files import csv_error, first_line
 from segkit.data.expressions import bare_column, checked, columns_used, literal, quoted
-from segkit.data.files import csv_error, first_line
 from segkit.data.raw import AS_WRITTEN, columns_of, sample_of
 from segkit.data.spec import FLAG_COLUMNS, ID_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, EventTable, Source
 from segkit.data.times import time_sql
@@ -102,7 +102,8 @@ def run(sql: str, *, label: str, con: ibis.BaseBackend) -> list[tuple]:
     try:
         return con.con.execute(sql).fetchall()
     except duckdb.Error as error:
-        if "CSV Error" in str(error) or "UTF-8" in str(error) or "unicode" in str(error):
+        of_file = ("CSV Error", "UTF-8", "unicode", "IO Error", "Parquet", "Out of Memory")
+        if any(word in str(error) for word in of_file):
             raise csv_error(label, error) from None
         raise SourceError(f"{label}: {first_line(error)}. Mend the expressions of this table.") from None
 

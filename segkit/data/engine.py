@@ -13,12 +13,12 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segkit.data.secrets import PASSWORD, filled_in, hidden
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 
 SPARK = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8s://\S+")
 HERE = ("", "duckdb")  # in this process
-PASSWORD = re.compile(r"//([^:/@\s]+):(?!\$)[^@\s]*@")
 ROWS_AT_ONCE = 1_000_000
 PATIENCE = 5.0  # seconds for a Spark master to answer
 EXTRAS = {"postgres": "segkit[postgres]", "postgresql": "segkit[postgres]"}
@@ -41,7 +41,7 @@ def check_engine(engine: str) -> None:
     """
     if PASSWORD.search(engine):
         raise SourceError(
-            f"--engine {_without_password(engine)}: a run records its engine, so no password belongs in it. "
+            f"--engine {hidden(engine)}: a run records its engine, so no password belongs in it. "
             "Put it in an environment variable and write $NAME in its place, in quotes."
         )
     if SPARK.fullmatch(engine):
@@ -73,15 +73,15 @@ def open_engine(engine: str, *, settings: dict[str, str] | None = None) -> ibis.
         return _spark(engine, settings=settings or {})
     if "://" not in engine:
         raise SourceError(f"--engine {engine}: not an engine. Use duckdb, local[2], spark://host:port, or an Ibis URL.")
-    shown = _without_password(engine)
+    shown = hidden(engine)
     try:
-        return ibis.connect(os.path.expandvars(engine))
+        return ibis.connect(filled_in(engine))
     except ImportError:
         kind = engine.partition("://")[0]
         extra = EXTRAS.get(kind, f"ibis-framework[{kind}]")
         raise SourceError(f"--engine {shown}: {kind} is not installed. Run pip install '{extra}'.") from None
     except Exception as error:  # every backend has errors of its own
-        reason = _without_password(_reason(error))
+        reason = hidden(_reason(error), url=engine)
         raise SourceError(
             f"--engine {shown}: no connection ({reason}). Check the address, and that it is up."
         ) from None
@@ -176,7 +176,3 @@ def _spark(master: str, *, settings: dict[str, str]) -> ibis.BaseBackend:
 
 def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _without_password(text: str) -> str:
-    return PASSWORD.sub(r"//\1:...@", text)

@@ -31,6 +31,7 @@ UNSTEADY = {
     "nextval",
     "currval",
 }
+TEXT_SHOWN = 200  # characters of an expression in a message
 PRIVATE = {
     "current_setting",
     "getvariable",
@@ -84,7 +85,7 @@ def columns_used(text: str, *, columns: list[str]) -> list[str]:
         return [bare]
     try:
         names = _names(sqlglot.parse_one(text, read="duckdb"))
-    except sqlglot.errors.SqlglotError:
+    except (sqlglot.errors.SqlglotError, RecursionError):
         return []
     return [column for column in columns if column.lower() in {name.lower() for name in names}]
 
@@ -102,7 +103,7 @@ def literal(text: str) -> str:
 def _parsed(text: str, *, columns: list[str], where: str) -> exp.Expression:
     try:
         trees = sqlglot.parse(text, read="duckdb")
-    except sqlglot.errors.SqlglotError:
+    except (sqlglot.errors.SqlglotError, RecursionError):
         trees = []
     if len(trees) != 1 or trees[0] is None or isinstance(trees[0], exp.Command):
         word = next(
@@ -113,24 +114,32 @@ def _parsed(text: str, *, columns: list[str], where: str) -> exp.Expression:
             if word
             else nearest(text, columns)
         )
-        raise SourceError(f"{where}: {text!r} is neither a column of the file nor an SQL expression.{hint}")
+        raise SourceError(f"{where}: {_shown(text)} is neither a column of the file nor an SQL expression.{hint}")
     return trees[0]
 
 
 def _refuse(node: exp.Expression, *, text: str, where: str) -> None:
     if isinstance(node, (exp.Query, exp.DDL, exp.DML, exp.Command, exp.Table, exp.Placeholder, exp.Alias)):
         raise SourceError(
-            f"{where}: {text!r} is a query; an expression gives one value for one row. To bring in another table use "
-            "lookups."
+            f"{where}: {_shown(text)} is a query; an expression gives one value for one row. To bring in another "
+            "table use lookups."
         )
     if isinstance(node, (exp.AggFunc, exp.Window, exp.Star)):
-        raise SourceError(f"{where}: {text!r} looks at more than one row; an expression gives one value for one row.")
+        raise SourceError(
+            f"{where}: {_shown(text)} looks at more than one row; an expression gives one value for one row."
+        )
     if isinstance(node, exp.Func):
         name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
         if name.replace("_", "") in {word.replace("_", "") for word in UNSTEADY}:
-            raise SourceError(f"{where}: {text!r} changes from run to run ({name}). Use the columns of the file only.")
+            raise SourceError(
+                f"{where}: {_shown(text)} changes from run to run ({name}). Use the columns of the file only."
+            )
         if name in PRIVATE or name.startswith(("read_", "duckdb_", "pragma_")):
-            raise SourceError(f"{where}: {text!r} calls {name}, which is not allowed in a source.")
+            raise SourceError(f"{where}: {_shown(text)} calls {name}, which is not allowed in a source.")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " ...")
 
 
 def _names(tree: exp.Expression) -> list[str]:

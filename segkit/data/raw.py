@@ -3,8 +3,9 @@
 import duckdb
 import ibis
 
+from segkit.data.csv_files import csv_error
 from segkit.data.expressions import quoted
-from segkit.data.files import csv_error, open_file
+from segkit.data.files import open_file
 from segkit.data.spec import CustomerTable, EventTable, FileSpec, Source, nearest
 from segkit.data.values import NO_VALUE, column_type, id_sql, number_style, plain_sql
 from segkit.errors import SourceError

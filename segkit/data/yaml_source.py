@@ -4,8 +4,7 @@ from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import yaml
-
+from segkit.data.safe_yaml import load_yaml
 from segkit.data.spec import (
     ALLOW_SET_ASIDE,
     CONTRACT,
@@ -37,28 +36,6 @@ FILE_KEYS = ("path", "database", "table", "columns", "where", "encoding", "delim
 TABLE_KEYS = (*FILE_KEYS, "timezone", "lookups")
 LOOKUP_KEYS = ("path", "database", "table", "on", "encoding", "delimiter", "decimal", "sheet")
 CUSTOMER_KEYS = (*FILE_KEYS, "roles")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `on`, `yes` and `no` are words and a key stands once."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _mapping_once(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [key.value for key, _ in node.value]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        line = node.start_mark.line + 1
-        raise SourceError(f"the mapping that starts on line {line} holds {twice[0]!r} twice. Keep one of them.")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_once)
 
 
 def parse_source(text: str, *, label: str, base: Path) -> Source:
@@ -115,17 +92,7 @@ def known_keys(mapping: dict, known: tuple[str, ...], *, where: str) -> None:
 
 
 def _load(text: str, *, label: str) -> dict:
-    try:
-        top = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except SourceError as error:
-        raise SourceError(f"{label}: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise SourceError(
-            f"{label}: not valid YAML{place} ({problem}). Quote texts that hold ': ', '#' or brackets."
-        ) from None
+    top = load_yaml(text, label=label)
     if not isinstance(top, dict):
         raise SourceError(
             f"{label}: a source is a YAML mapping with name, timezone and events; found "
@@ -173,7 +140,10 @@ def _customer_table(entry: dict | None, *, where: str) -> tuple[CustomerTable | 
     file, columns = _file(entry, where=where), _columns(entry, where=where)
     if "customer_id" not in columns:
         raise SourceError(f"{where} ({file.label}): columns must say where customer_id comes from.")
-    roles = {str(name): str(role) for name, role in (entry.get("roles") or {}).items()}
+    given = entry.get("roles") or {}
+    if not isinstance(given, dict):
+        raise SourceError(f"{where}: roles map columns to one of: {', '.join(ROLES)}; found {type(given).__name__}.")
+    roles = {str(name): str(role) for name, role in given.items()}
     for name in columns:
         if name != "customer_id" and name not in roles:
             raise SourceError(
@@ -202,6 +172,8 @@ def _file(entry: dict, *, where: str) -> FileSpec:
     settings = {
         key: str(entry[key]) for key in ("encoding", "delimiter", "decimal", "sheet") if entry.get(key) is not None
     }
+    if len(settings.get("delimiter", ",")) != 1 or settings.get("delimiter", ",") in '"\r\n':
+        raise SourceError(f"{where}: delimiter must be one sign such as ';', found {settings['delimiter']!r}.")
     if settings.get("decimal", ".") not in (",", "."):
         raise SourceError(f"{where}: decimal must be ',' or '.', found {settings['decimal']!r}.")
     label = Path(str(path)).name if path is not None else str(table)
@@ -288,7 +260,7 @@ def _as_of(value: object, *, where: str) -> str | None:
         found = value if isinstance(value, date) else datetime.strptime(str(value), "%Y-%m-%d")
     except ValueError:
         raise SourceError(f"{where}: as_of {value!r} is not a date. Write it as YYYY-MM-DD.") from None
-    return found.strftime("%Y-%m-%d")
+    return found.isoformat()[:10]  # strftime writes the year 1 without its zeros
 
 
 def _share(value: object, *, where: str) -> float:

@@ -6,8 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from segkit.data.safe_yaml import load_yaml
 from segkit.data.spec import nearest
 from segkit.errors import InputError
 from segkit.reach.activate_values import FORMS
@@ -96,7 +95,10 @@ def read_target(name: str) -> Target:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{name}: no such file. A target is a YAML file as those in segkit/reach/targets.")
-        return _parsed(path.read_text(encoding="utf-8"), label=path.name)
+        try:
+            return _parsed(path.read_text(encoding="utf-8"), label=path.name)
+        except UnicodeDecodeError:
+            raise InputError(f"{path.name}: not a text in UTF-8. Save it as UTF-8.") from None
     if name not in known_targets():
         raise InputError(
             f"--to {name}: no such target.{nearest(name, known_targets())} Or give a YAML file of your own."
@@ -106,10 +108,7 @@ def read_target(name: str) -> Target:
 
 
 def _parsed(text: str, *, label: str) -> Target:
-    try:
-        held = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{label}: not YAML ({str(error).splitlines()[0]}).") from None
+    held = load_yaml(text, label=label)
     if not isinstance(held, dict) or not isinstance(held.get("columns"), dict) or not held.get("name"):
         raise InputError(f"{label}: a target has a name, and columns: header -> field.")
     _refuse_unknown(held, KEYS, label=label)
@@ -127,9 +126,24 @@ def _parsed(text: str, *, label: str) -> Target:
     parts = {k: v for k, v in held.items() if k not in ("columns", "line_end", "read", "unique", "any_of")}
     more = {key: tuple(held.get(key, ())) for key in ("unique", "any_of")}
     file = held.get("file", f"{held['name']}.{form}")
+    _refuse_values({**held, "file": file}, label=label)
     return Target(
         **{**parts, "file": file}, columns=columns, line_end=LINE_ENDS[line_end], read=str(held.get("read", "")), **more
     )
+
+
+def _refuse_values(held: Mapping[str, Any], *, label: str) -> None:
+    """A file of a target stays in the folder of the export, and its limits are numbers."""
+    file = held["file"]
+    if not isinstance(file, str) or Path(file).name != file or "\\" in file or "\0" in file:
+        raise InputError(f"{label}: file {str(file)!r} must be a plain file name; the folder is that of --out.")
+    for key in ("max_rows", "max_megabytes"):
+        value = held.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise InputError(f"{label}: {key} must be a number of zero or more, found {value!r}.")
+    for key in ("name", "encoding", "missing", "title", "statement"):
+        if not isinstance(held.get(key, ""), str):
+            raise InputError(f"{label}: {key} must be a text, found {held[key]!r}.")
 
 
 def _column(header: Any, told: Any, *, label: str) -> Column:
@@ -150,6 +164,6 @@ def _column(header: Any, told: Any, *, label: str) -> Column:
 
 
 def _refuse_unknown(held: Mapping[str, Any], known: set[str], *, label: str) -> None:
-    strange = sorted(set(held) - known)
+    strange = sorted(map(str, set(held) - known))
     if strange:
         raise InputError(f"{label}: {strange[0]!r} means nothing here.{nearest(strange[0], known)}")

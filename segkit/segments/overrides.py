@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from segkit.data.safe_yaml import load_yaml
 from segkit.errors import InputError
 from segkit.segments.fit import Fit
 from segkit.segments.place import nearest
@@ -47,10 +47,10 @@ def read_overrides(path: str | Path) -> Overrides:
     if not str(path) or not file.is_file():
         return Overrides(rename={}, merge={}, pin=())
     try:
-        held = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{file.name}: not YAML ({str(error).splitlines()[0]}). Mend it, or remove it.") from None
-    unknown = sorted(set(held) - set(KEYS)) if isinstance(held, dict) else ["no mapping"]
+        held = load_yaml(file.read_text(encoding="utf-8"), label=file.name) or {}
+    except UnicodeDecodeError:
+        raise InputError(f"{file.name}: not a text in UTF-8. Save it as UTF-8, or remove it.") from None
+    unknown = sorted(map(str, set(held) - set(KEYS))) if isinstance(held, dict) else ["no mapping"]
     if unknown:
         raise InputError(f"{file.name}: {unknown} is none of {', '.join(KEYS)}. Mend it, or remove it.")
     rename, merge, pin = held.get("rename") or {}, held.get("merge") or {}, held.get("pin") or []

@@ -86,7 +86,7 @@ def test_a_target_of_ones_own_is_a_few_lines(
         ("name: x\ncolumns: {A: segment}\nunique: [B]\n", "unique names B, which is not among its columns"),
         ("name: x\ncolumns: {A: segment}\nformat: xls\n", "format is one of csv, parquet, table"),
         ("name: x\nformat: table\nchanged_only: true\ncolumns: {A: segment}\n", "up to date as a whole"),
-        ("name: [\n", "not YAML"),
+        ("name: [\n", "not valid YAML"),
     ],
 )
 def test_a_mapping_that_means_nothing_is_refused(tmp_path: Path, text: str, words: str) -> None:
