@@ -110,7 +110,7 @@ def carry(table: ir.Table, *, to: ibis.BaseBackend, folder: Path | str, name: st
 def write_rows(table: ir.Table, path: Path) -> None:
     """Write the rows of an expression to a Parquet file, in slices."""
     rows = _batches(table)
-    with pq.ParquetWriter(path, rows.schema, compression="zstd") as file:
+    with pq.ParquetWriter(path, rows.schema, compression="zstd", write_page_checksum=True) as file:
         for batch in rows:
             file.write_batch(batch)
 

@@ -29,8 +29,10 @@ UNSTEADY = {
     "localtimestamp",
     "localtime",
     "nextval",
+    "txid_current",
     "currval",
 }
+PRIVATE_KINDS = ("read_", "duckdb_", "pragma_")
 TEXT_SHOWN = 200  # characters of an expression in a message
 PRIVATE = {
     "current_setting",
@@ -40,6 +42,8 @@ PRIVATE = {
     "current_database",
     "current_schema",
     "version",
+    "current_version",
+    "current_schemas",
     "query",
     "query_table",
 }
@@ -124,7 +128,7 @@ def _refuse(node: exp.Expression, *, text: str, where: str) -> None:
             f"{where}: {_shown(text)} is a query; an expression gives one value for one row. To bring in another "
             "table use lookups."
         )
-    if isinstance(node, (exp.AggFunc, exp.Window, exp.Star)):
+    if isinstance(node, (exp.AggFunc, exp.Window, exp.Star, exp.Columns)):
         raise SourceError(
             f"{where}: {_shown(text)} looks at more than one row; an expression gives one value for one row."
         )
@@ -134,7 +138,7 @@ def _refuse(node: exp.Expression, *, text: str, where: str) -> None:
             raise SourceError(
                 f"{where}: {_shown(text)} changes from run to run ({name}). Use the columns of the file only."
             )
-        if name in PRIVATE or name.startswith(("read_", "duckdb_", "pragma_")):
+        if name in PRIVATE or name.startswith(PRIVATE_KINDS):
             raise SourceError(f"{where}: {_shown(text)} calls {name}, which is not allowed in a source.")
 
 

@@ -99,6 +99,7 @@ def shut(con: ibis.BaseBackend, paths: Iterable[Path]) -> None:
     """Let SQL on this connection read the given files and no others, and write nowhere (temporary space aside)."""
     con.con.execute(f"set allowed_paths = {_list(paths)}").fetchall()
     con.con.execute("set enable_external_access = false").fetchall()
+    con.con.execute("set lock_configuration = true").fetchall()
 
 
 def is_shut(con: ibis.BaseBackend) -> bool:

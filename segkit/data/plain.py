@@ -5,6 +5,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from segkit.errors import RunError
 
 DECIMALS = 6  # of floats in JSON
+TESTED_BYTES = 1 << 26  # of a table that is read where it lies; testing more would cost more than reading
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same arrays give the same bytes
 
 
@@ -46,11 +50,78 @@ def plain(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; a broken one is a RunError."""
+    """The content of a JSON file, a mapping; a broken one is a RunError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read as JSON ({error}). The run is broken: make a new one.") from error
+    if not isinstance(found, dict):
+        raise RunError(
+            f"{path}: holds {type(found).__name__}, not names and values. The run is broken: make a new one."
+        )
+    return found
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name, never a Python object; a broken one is a RunError."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise RunError(
+            f"{path}: cannot be read as arrays ({_reason(error)}). The run is broken: make a new one."
+        ) from None
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The bytes of a Parquet file, with a check sum for each page."""
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """The rows of a Parquet file, its check sums tested; a broken one is a RunError."""
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be read as Parquet ({_reason(error)}). Make it anew, or give another."
+        ) from None
+
+
+def refuse_broken(path: Path, *, whole: bool = True) -> None:
+    """Stop at a Parquet file that is cut off, or holds a page whose check sum is another.
+
+    Parameters
+    ----------
+    whole : test every page, unless the file is huge, not the footer alone
+
+    Raises
+    ------
+    RunError : it cannot be read
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for _ in file.iter_batches() if whole and path.stat().st_size <= TESTED_BYTES else ():
+                pass
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be read as Parquet ({_reason(error)}). The run is broken: make it anew."
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

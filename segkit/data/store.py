@@ -1,6 +1,5 @@
 """Run folders: the only place that writes them, so that a run is read-only once done, and byte-equal when repeated."""
 
-import io
 import os
 import re
 from collections.abc import Mapping
@@ -17,31 +16,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.data.engine import read_rows, write_rows
-from segkit.data.plain import npz_bytes, plain, read_json, write_bytes, write_json
+from segkit.data.plain import (
+    npz_bytes,
+    parquet_bytes,
+    plain,
+    read_json,
+    read_npz,
+    read_parquet,
+    refuse_broken,
+    write_bytes,
+    write_json,
+)
 from segkit.data.sources import connect
 from segkit.errors import RunError
 
+FORMAT = 1  # of a run folder; another is one that this version cannot read
 FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # of tables that are streamed to their file: every key of a row, so that the order is one
 SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
 MAKERS = {  # table -> the notebook that writes it
     **dict.fromkeys(
-        (
-            "days",
-            "day_categories",
-            "day_channels",
-            "day_orders",
-            "profile",
-            "kpis",
-            "activity",
-            "retention",
-            "features",
-            "dormant",
-            "people",
-            "lifecycle",
-            "datasheet",
-        ),
+        "days day_categories day_channels day_orders profile kpis activity retention features dormant people "
+        "lifecycle datasheet".split(),
         "01_profile",
     ),
     **dict.fromkeys(
@@ -106,10 +103,11 @@ class Run:
             raise RunError(
                 f"{self.path.name}: there is no table '{name}' (it holds {', '.join(held) or 'none'}). {step}."
             )
-        return pq.read_table(self._table_path(name)).to_pandas()
+        return read_parquet(self._table_path(name)).to_pandas()
 
     def columns(self, name: str) -> list[str]:
         """The columns of a table, without reading it."""
+        refuse_broken(self._table_path(name), whole=False)
         return pq.read_schema(self._table_path(name)).names
 
     def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
@@ -121,6 +119,8 @@ class Run:
         """
         if not self.has(name):
             self.table(name)  # says which notebook makes it
+        if self.record().get("outcome") == "done":
+            refuse_broken(self._table_path(name))
         return read_rows(self._table_path(name).resolve(), to=on or _engine(), name=name)
 
     def write(self, table: pd.DataFrame | ir.Table, name: str) -> None:
@@ -143,10 +143,7 @@ class Run:
         named = [level for level in table.index.names if level is not None]
         plain = table.reset_index() if named else table.reset_index(drop=True)
         schema.check(plain, name=name)
-        arrow = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
-        buffer = io.BytesIO()
-        pq.write_table(arrow, buffer, compression="zstd")
-        write_bytes(self._table_path(name), buffer.getvalue())
+        write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(plain, preserve_index=False)))
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
     def note(self, figures: Mapping[str, Any]) -> None:
@@ -198,8 +195,7 @@ class Run:
         if not (folder / f"{part or 'arrays'}.npz").is_file():
             what = f"model of {part}" if part else "model"
             raise RunError(f"{self.path.name}: there is no {what}. Run {maker} on this run folder first.")
-        with np.load(folder / f"{part or 'arrays'}.npz", allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}, read_json(folder / f"{part or 'model'}.json")
+        return read_npz(folder / f"{part or 'arrays'}.npz"), read_json(folder / f"{part or 'model'}.json")
 
     def update(self, **fields: Any) -> None:
         """Replace top-level fields of run.json."""
@@ -248,8 +244,14 @@ def load_run(run_dir: str | Path) -> Run:
     if not (path / "run.json").is_file():
         raise RunError(f"{path}: not a run folder (no run.json). Make one with `segkit run`.")
     run = Run(path)
-    if not isinstance(run.record().get("parameters"), dict):
+    record = run.record()
+    if not isinstance(record.get("parameters"), dict):
         raise RunError(f"{path / 'run.json'}: no parameters in it, so it was not made by segkit. Make a new run.")
+    if record.get("format", FORMAT) != FORMAT:
+        raise RunError(
+            f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it. Make "
+            "that run again, or read it with its own version (--previous none does without)."
+        )
     return run
 
 
@@ -272,7 +274,8 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
     if not (path / "run.json").is_file():
         if path.is_dir() and any(path.iterdir()):
             raise RunError(f"{path}: the folder holds files but no run.json, so it is not a run. Give another folder.")
-        write_json(path / "run.json", {"parameters": parameters, "tables": {}, "steps": {}, "outcome": outcome})
+        begun = {"format": FORMAT, "parameters": parameters, "tables": {}, "steps": {}, "outcome": outcome}
+        write_json(path / "run.json", begun)
     run = Run(path, step)
     run._refuse_if_finished()
     held = run.parameters()
