@@ -1,14 +1,11 @@
 """The notebook chain end to end on a made-up shop: what a run holds, that it repeats, and what it refuses."""
 
-import hashlib
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -20,10 +17,8 @@ from segkit.pages.steps import HOME, find_steps
 from segkit.schema import check
 from segkit.segments.place import model_from, place_points
 from tests.engines import missing
+from tests.promises.kept import hashes
 
-AS_OF = pd.Timestamp("2025-03-01")
-LOOKBACK_DAYS = 182
-OWN = ("purchase", "feedback")
 FIGURES = (
     "segments.noise_share",
     "segments.hdbscan_ari",
@@ -54,48 +49,10 @@ def run(whole_run: Path) -> Run:
     return load_run(whole_run)
 
 
-@pytest.fixture(scope="module")
-def own_events(made_up_company: Path) -> pd.DataFrame:
-    """What customers themselves did before `as_of`."""
-    events = pd.read_parquet(made_up_company.parent / "events.parquet")
-    return events[events["event"].isin(OWN) & (events["at"] < AS_OF)]
-
-
 @pytest.fixture
 def report(whole_run: Path, tmp_path: Path) -> Path:
     """A copy of the good run, to run into again."""
     return Path(shutil.copytree(whole_run, tmp_path / "reports" / "run"))
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Every file below a folder, and what it holds."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def results(folder: Path) -> dict[str, str]:
-    """The files of a run that must repeat: tables, headline numbers, model and pages."""
-    kept = ("tables/", "model/", "summary.json")
-    return {name: found for name, found in hashes(folder).items() if name.startswith(kept) or name.endswith(".html")}
-
-
-def test_everyone_active_in_the_lookback_is_assigned_exactly_once(run: Run, own_events: pd.DataFrame) -> None:
-    recent = own_events[own_events["at"] >= AS_OF - pd.Timedelta(days=LOOKBACK_DAYS)]
-    assignments = run.table("assignments")
-    assert assignments["customer_id"].is_unique
-    assert set(assignments["customer_id"]) == set(recent["customer"])
-    assert set(run.table("dormant")["customer_id"]) == set(own_events["customer"]) - set(recent["customer"])
-
-
-def test_segments_add_up_to_everyone_and_all_revenue(run: Run) -> None:
-    segments, assignments = run.table("segments"), run.table("assignments")
-    assert segments["customer_share"].sum() == pytest.approx(1) and segments["revenue_share"].sum() == pytest.approx(1)
-    counted = assignments["segment"].value_counts().sort_index()
-    assert segments.set_index("segment")["customers"].sort_index().to_dict() == counted.to_dict()
-    spend = run.table("features").set_index("customer_id")["spend"]
-    assert segments["revenue"].sum() == pytest.approx(spend.sum(), abs=1)
-    macro = assignments.groupby("segment")["macro_segment"].nunique()
-    assert (macro == 1).all(), "micro nests in macro"
 
 
 def test_budget_is_kept(run: Run) -> None:
@@ -145,76 +102,6 @@ def test_model_places_the_customers_as_the_run_did(run: Run) -> None:
     columns = ["segment", "macro_segment", "confidence"]
     pd.testing.assert_frame_equal(placed[columns], assignments.loc[placed.index, columns])
     assert not [path for path in run.path.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
-
-
-def test_every_figure_of_a_card_is_a_fact_and_no_segment_lacks_one(run: Run) -> None:
-    personas, segments = run.table("personas"), run.table("segments")
-    assert personas["segment"].tolist() == segments["segment"].tolist() and personas["name"].is_unique
-    assert set(run.table("facts")["segment"]) == set(segments["segment"])
-    assert (personas[["next", "offer", "kpi"]] != "").all().all()
-
-
-class Page(HTMLParser):
-    """What a page links to, and its images."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        self.addresses += [named[name] or "" for name in ("href", "src", "srcset", "action", "data") if name in named]
-        self.images += [named] if tag == "img" else []
-
-
-@pytest.mark.parametrize("name", ["index.html", *(f"{step}.html" for step in STEPS if step != "00_overview")])
-def test_page_stands_alone_and_describes_its_images(run: Run, name: str) -> None:
-    whole = (run.path / name).read_text(encoding="utf-8")
-    text = re.sub(
-        r"(<script[^>]*>).*?</script>", r"\1</script>", whole, flags=re.DOTALL
-    )  # a browser test watches these
-    page = Page(text)
-    outside = [a for a in page.addresses if not a.startswith(("#", "data:"))]
-    assert all((run.path / address.split("#")[0]).is_file() for address in outside), outside
-    assert set(outside) >= {"index.html", *(f"{s}.html" for s in STEPS if s != "00_overview")} - {name}
-    urls = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r'"data:[^"]*"', "", text))
-    assert not [url for url in urls if "www.w3.org" not in url]
-    assert all((image.get("alt") or "").strip() for image in page.images)
-    assert '<html lang="en"' in text and "<title>" in text and not re.search(r"<script[^>]*\ssrc", text)
-
-
-def test_no_page_notebook_or_summary_holds_a_customer(run: Run) -> None:
-    shown = [path for path in run.path.rglob("*") if path.suffix in (".html", ".ipynb", ".json")]
-    assert len(shown) > 10 and not [path.name for path in shown if "kestrel" in path.read_text(encoding="utf-8")]
-
-
-def with_a_future(company: Path, folder: Path) -> Path:
-    """The same shop, its lines in another order, with events at and after `as_of` added."""
-    shutil.copytree(company.parent, folder)
-    events = pd.read_parquet(folder / "events.parquet")
-    known = events[events["event"] == "purchase"].iloc[:300].copy()
-    known["at"] = AS_OF + pd.to_timedelta(np.arange(300) // 2, unit="h")  # from its first moment on
-    known["order"] = [f"later-{i}" for i in range(300)]
-    known[["amount", "category"]] = 99_999.0, "a category of tomorrow"
-    continued = events[events["event"] == "purchase"].iloc[-200:].assign(at=AS_OF, category=None)  # of old orders
-    new = known.iloc[:50].assign(customer=[f"kestrel-new-{i}" for i in range(50)])
-    more = pd.concat([events, known, continued, new, known.assign(event="feedback", order=None)], ignore_index=True)
-    more.sample(frac=1, random_state=1).to_parquet(folder / "events.parquet", index=False)
-    return folder / company.name
-
-
-@pytest.mark.slow
-def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
-    run: Run, made_up_company: Path, tmp_path: Path
-) -> None:
-    source = with_a_future(made_up_company, tmp_path / "company")
-    answer = CliRunner().invoke(main, ["run", "--source", str(source), "--out", str(tmp_path / "run")])
-    assert answer.exit_code == 0, answer.output
-    first, again = results(run.path), results(tmp_path / "run")
-    assert [name for name in first if first[name] != again.get(name)] == [] and set(first) == set(again)
-    assert load_run(tmp_path / "run").record()["source"]["fingerprint"] != run.record()["source"]["fingerprint"]
 
 
 @pytest.mark.slow

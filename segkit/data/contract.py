@@ -13,6 +13,7 @@ from segkit.data.times import time_sql
 from segkit.data.values import NO_VALUE, flag_sql, id_sql, is_number, number_sql, text_sql
 from segkit.errors import SourceError
 
+NESTED = ("STRUCT", "MAP", "UNION", "VARIANT")  # kinds of column that hold more than one value in a row
 KIND_LENGTH = 40  # characters of an unknown kind of event that a reason shows
 
 
@@ -133,6 +134,11 @@ def _map(
     kinds = {}
     for column, sql in sqls.items():
         found = run(f"describe select {sql} as v from {quoted(view)}", label=f"{label}: column {column}", con=con)[0][1]
+        if found.endswith("]") or found.startswith(NESTED):
+            raise SourceError(
+                f"{label}: column {column}: expected one value in each row, found {found[:KIND_LENGTH]}. Take a "
+                "part of it in the expression, or unnest it in the export."
+            )
         kinds[column] = "VARCHAR" if found.strip('"') == "NULL" or found.startswith("ENUM") else found
         sqls[column] = f"cast({sql} as varchar)" if kinds[column] != found else sql
     run(f"select 1 from {quoted(view)}{condition} limit 1", label=label, con=con)

@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name, never a Python object; a broken one is a RunError."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
     except (
         OSError,

@@ -51,7 +51,8 @@ def id_sql(sql: str, *, kind: str) -> str:
             f"case when {sql} is null or not isfinite({sql}) then null when abs({sql}) < 1e18 and {sql} = trunc({sql}) "
             f"then {whole} else cast({sql} as varchar) end"
         )
-    text = f"trim(cast({sql} as varchar))"
+    word = f"cast({sql} as varchar)"
+    text = f"case when contains({word}, chr(9)) then trim(trim({word}), chr(9) || ' ') else trim({word}) end"
     return (
         f"case when {text} = '' or lower({text}) in {_words(NO_VALUE)} then null when regexp_full_match({text}, "
         "'[0-9]+[.]0+') "
@@ -100,7 +101,8 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
 def plain_sql(sql: str, *, style: str) -> str:
     """SQL that writes a number as SQL expects it; style is 'plain', or the decimal sign."""
     if style == "plain":
-        return f"trim({sql})"  # DuckDB 2.0 turns a bare try_cast over read_csv into a cast that fails
+        # 1_0 is ten to DuckDB and to nobody else; and its 2.0 turns a bare try_cast over read_csv into a cast that fails
+        return f"replace(trim({sql}), '_', '?')"
     bare = f"regexp_replace({sql}, {literal(SIGNS)}, '', 'g')"
     return f"replace(replace({bare}, '.', ''), ',', '.')" if style == "," else f"replace({bare}, ',', '')"
 

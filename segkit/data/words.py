@@ -19,6 +19,9 @@ def labels_of(value: object, *, where: str) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         raise SourceError(f"{where}: labels maps categories to plain words, e.g. {{FRZN PIZZA: frozen pizza}}.")
+    nested = [category for category, label in value.items() if isinstance(label, dict | list)]
+    if nested:
+        raise SourceError(f"{where}: the label of {str(nested[0])!r} is no text. Write it as one.")
     found = {str(category): " ".join(str(label or "").split()) for category, label in value.items()}
     wrong = sorted(category for category, label in found.items() if not 0 < len(label) <= LONGEST)
     if wrong:

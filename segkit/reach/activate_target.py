@@ -135,7 +135,7 @@ def _parsed(text: str, *, label: str) -> Target:
 def _refuse_values(held: Mapping[str, Any], *, label: str) -> None:
     """A file of a target stays in the folder of the export, and its limits are numbers."""
     file = held["file"]
-    if not isinstance(file, str) or Path(file).name != file or "\\" in file or "\0" in file:
+    if not isinstance(file, str) or Path(file).name != file or file in ("", ".", "..") or "\\" in file or "\0" in file:
         raise InputError(f"{label}: file {str(file)!r} must be a plain file name; the folder is that of --out.")
     for key in ("max_rows", "max_megabytes"):
         value = held.get(key, 0)
