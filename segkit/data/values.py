@@ -101,7 +101,7 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
 def plain_sql(sql: str, *, style: str) -> str:
     """SQL that writes a number as SQL expects it; style is 'plain', or the decimal sign."""
     if style == "plain":
-        # 1_0 is ten to DuckDB and to nobody else; and its 2.0 turns a bare try_cast over read_csv into a cast that fails
+        # 1_0 is ten to DuckDB alone; and its 2.0 turns a bare try_cast over read_csv into a cast that fails
         return f"replace(trim({sql}), '_', '?')"
     bare = f"regexp_replace({sql}, {literal(SIGNS)}, '', 'g')"
     return f"replace(replace({bare}, '.', ''), ',', '.')" if style == "," else f"replace({bare}, ',', '')"
