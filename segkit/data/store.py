@@ -42,8 +42,7 @@ MAKERS = {  # table -> the notebook that writes it
         "01_profile",
     ),
     **dict.fromkeys(
-        ("anticipation", "foresight", "map", "past_features", "past_bought", "past_came", "past_came_bought"),
-        "02_embed",
+        "anticipation foresight map past_features past_bought past_came past_came_bought".split(), "02_embed"
     ),
     **dict.fromkeys(
         ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves", "bags"),
@@ -249,8 +248,8 @@ def load_run(run_dir: str | Path) -> Run:
         raise RunError(f"{path / 'run.json'}: no parameters in it, so it was not made by segkit. Make a new run.")
     if record.get("format", FORMAT) != FORMAT:
         raise RunError(
-            f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it. Make "
-            "that run again, or read it with its own version (--previous none does without)."
+            f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it. "
+            "Make it again (--previous none does without)."
         )
     return run
 
@@ -274,8 +273,8 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
     if not (path / "run.json").is_file():
         if path.is_dir() and any(path.iterdir()):
             raise RunError(f"{path}: the folder holds files but no run.json, so it is not a run. Give another folder.")
-        begun = {"format": FORMAT, "parameters": parameters, "tables": {}, "steps": {}, "outcome": outcome}
-        write_json(path / "run.json", begun)
+        empty = {"parameters": parameters, "tables": {}, "steps": {}}
+        write_json(path / "run.json", {**empty, "format": FORMAT, "outcome": outcome})
     run = Run(path, step)
     run._refuse_if_finished()
     held = run.parameters()
