@@ -1,7 +1,8 @@
 """A run that acts by itself: keep the standing segments and go on with them, find them anew, or stop and have a look.
 
 The refresh comes first, as it is cheap: everyone is placed under the segments of the last run, and the decision is made
-(`07_refresh`). What it says is done, and written into the column `acted` of the log.
+(`07_refresh`). What it says is done, and written into the column `acted` of the log. What only such runs need is
+imported where it is needed: it is slow, and every run passes here.
 """
 
 import sys
@@ -11,12 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from segkit.actions.decide import KEEP, LOOK
-from segkit.actions.decide_campaigns import PILOT
 from segkit.data.store import Run, empty_run, load_run, open_run
 from segkit.errors import InputError
 from segkit.pages.steps import DECIDES, Step, standing_steps
-from segkit.segments.carried import NEEDED
 
 DRY_RUN = "dry-run"
 MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
@@ -30,6 +28,8 @@ def cannot_stand(previous: str, *, made_with: Mapping[str, Any]) -> str:
     """
     if not previous:
         return "there is no earlier run of this source"
+    from segkit.segments.carried import NEEDED
+
     held = load_run(previous)
     before = held.parameters()
     others = sorted(
@@ -55,6 +55,8 @@ def then_what(run: Run, *, standing: Sequence[Step], every: Sequence[Step]) -> l
     ------
     InputError : the data looks broken
     """
+    from segkit.actions.decide import KEEP, LOOK
+
     row = decision_of(run)
     since, reason = row["since"], row["reason"]
     if row["decision"] == LOOK:
@@ -97,7 +99,7 @@ def refresh(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = Non
     ------
     InputError : the data looks broken
     """
-    from segkit.pages.kernel import run_notebooks  # papermill is slow to import
+    from segkit.pages.kernel import run_notebooks
 
     standing = standing_steps(notebooks_dir=notebooks_dir)
     run.update(acted=KEPT)
@@ -114,7 +116,8 @@ def only_say(made_with: Mapping[str, Any], *, previous: str, root: Path, noteboo
     why = cannot_stand(previous, made_with=made_with)
     if why:
         return f"A full run would be made: {why}."
-    from segkit.pages.kernel import run_notebooks  # papermill is slow to import
+    from segkit.actions.decide import KEEP, LOOK
+    from segkit.pages.kernel import run_notebooks
 
     steps = first_steps(standing_steps(notebooks_dir=notebooks_dir))
     beside = root if root.is_dir() else Path(previous).parent  # where the list of the forgotten and overrides.yaml are
@@ -133,6 +136,7 @@ def write_pilots(run: Run, *, place: Path) -> None:
 
     Takes  an unfinished run that is whole but for this; the folder it will have
     """
+    from segkit.actions.decide_campaigns import PILOT
     from segkit.actions.kpi import main_kpi
     from segkit.actions.pilot import design_pilot
     from segkit.actions.pilot_files import write_pilot

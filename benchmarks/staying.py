@@ -1,0 +1,77 @@
+"""What it costs that customers at a border keep their segment: who stays, and what is foreseen, by margin.
+
+usage: python benchmarks/staying.py [--data DIR]
+Segments found at one date; everyone placed a month later under them, with several margins (the product's is
+`segkit.segments.place.STAYS`), and judged on what they did from then to the end of the data. A cost is in adjusted R2,
+against placing at the nearest centre alone, with its 95 % interval (customers resampled in pairs). DIR holds
+online_retail.parquet (../shared/data by default); without it that set is left out, and said so.
+"""
+
+import argparse
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from segments import HOME, SETS, load
+
+from segkit.customers.features import customer_signals
+from segkit.customers.outcomes import customer_outcomes
+from segkit.segments import place as placing
+from segkit.segments.fit import fit_segments
+from segkit.segments.judge import compare, forward_truth
+from segkit.segments.ledger import known_to
+from segkit.segments.past import windows_at
+from segkit.segments.place import place, place_points
+from segkit.segments.validate import judged_terms
+
+MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+CASES = (  # source, found, placed, lookback and horizon that are learnt with, days judged
+    ("complete_journey", date(2017, 10, 1), date(2017, 11, 1), 182, 91, 61),
+    ("online_retail", date(2011, 9, 1), date(2011, 10, 1), 190, 70, 69),
+)
+
+
+def main() -> None:
+    """Print a row for each margin and data set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=HOME.parent / "shared" / "data")
+    given = parser.parse_args()
+    print("| data | margin | kept | cost in spend [95 %] | cost in mix [95 %] |\n|---|---|---|---|---|")
+    for name, *case in CASES:
+        data = None if name == "complete_journey" else str(given.data)
+        if data and not (given.data / f"{name}.parquet").is_file():
+            print(f"{name}: left out, no {name}.parquet in {data}")
+            continue
+        _print_case(name, *case, data=data)
+
+
+def _print_case(
+    name: str, found: date, placed: date, lookback: int, horizon: int, judged: int, *, data: str | None
+) -> None:
+    days, opened, _ = load(SETS[name][0], data)
+    windows = windows_at(days, as_of=found, lookback_days=lookback, horizon_days=horizon, kinds=opened.kinds)
+    fit = fit_segments(windows)
+    home = place_points(fit.model, fit.axes)["segment"]
+    now = known_to(fit.model, customer_signals(days, as_of=placed, lookback_days=lookback, kinds=opened.kinds))
+    labels = {}
+    for margin in MARGINS:
+        placing.STAYS = margin
+        labels[f"{margin:.2f}"] = place(fit.model, now, home=home)["segment"].to_numpy()
+    came = customer_outcomes(days, start=placed, horizon_days=judged, index=now.features.index)
+    words = fit.model.space.words
+    truth = forward_truth(came, terms=judged_terms(now, words=words), words=words)
+    table = compare(labels, truth, ours="0.00").set_index(["rival", "measure"])
+    both = now.features.index.isin(home.index)
+    before = home.reindex(now.features.index).to_numpy()
+    for margin, label in labels.items():
+        kept = np.mean(label[both] == before[both])
+        costs = [_cost(table.loc[(margin, measure)]) for measure in ("spend", "mix")]
+        print(f"| {name}, {both.sum():,} customers | {margin} | {kept:.3f} | {' | '.join(costs)} |", flush=True)
+
+
+def _cost(row: object) -> str:
+    return f"{row['lead']:.4f} [{row['lead_low']:.4f}, {row['lead_high']:.4f}]"
+
+
+if __name__ == "__main__":
+    main()
