@@ -17,6 +17,7 @@ HEADINGS = {
     "revenue_share": "Share of revenue",
     "margin": "Margin",
     "change": "Spend of each, next",
+    "active": "Come back, next",
     "stability": "How firm",
     "action": "Next action",
 }
@@ -28,7 +29,7 @@ FIGURES = (
     "spend_",
     "active_share_",
 )  # what columns of them begin with
-NUMBERS = ("customers", "revenue_share", "margin", "change", "stability")
+NUMBERS = ("customers", "revenue_share", "margin", "change", "active", "stability")
 
 
 def segment_table_html(
@@ -36,7 +37,8 @@ def segment_table_html(
 ) -> Markup:
     """The segments, largest revenue first; on the page each heading sorts.
 
-    Takes  the table segments; columns that are unknown throughout (margin without cost) are left out
+    Takes  the table segments; columns that are unknown throughout (margin without cost) are left out; who comes back
+           stands in for spend where there is no money
 
     Parameters
     ----------
@@ -48,10 +50,11 @@ def segment_table_html(
     rows = [_row(row, most=most, cards=cards) for row in ordered.to_dict("records")]
     known = {"margin": segments["margin"].notna().any(), "revenue_share": segments["revenue_share"].notna().any()}
     known["change"] = segments["spend_next"].notna().any()
+    known["active"] = not known["change"] and segments["active_share_next"].notna().any()
     headings = {name: heading for name, heading in HEADINGS.items() if known.get(name, True)}
-    if horizon_days and "change" in headings:
-        headings["change"] = f"Spend of each, next {horizon_days} days"
-    right = dict.fromkeys(("customers", "revenue_share", "margin", "change"), True)
+    for name in {"change", "active"} & set(headings) if horizon_days else ():
+        headings[name] += f" {horizon_days} days"
+    right = dict.fromkeys(("customers", "revenue_share", "margin", "change", "active"), True)
     return rows_html(rows, headings=headings, right=right, caption=caption, sortable=True)
 
 
@@ -90,6 +93,12 @@ def change_html(row: Mapping[str, Any]) -> Markup:
     return Markup(form).format(word, arrow, word, text, numbers.number(low), numbers.number(high), before)
 
 
+def active_html(row: Mapping[str, Any]) -> Markup:
+    """The share of customers who are expected to come back, with its range."""
+    low, high = (numbers.share(row[f"active_share_next_{side}"]) for side in ("low", "high"))
+    return Markup("{}<br><small>{} to {}</small>").format(numbers.share(row["active_share_next"]), low, high)
+
+
 def dots_html(value: float | None, *, verdict: str) -> Markup:
     """A score of 0-1 as filled dots of five, with the number and the verdict in words."""
     if numbers.is_missing(value):
@@ -110,9 +119,10 @@ def _row(row: Mapping[str, Any], *, most: float, cards: str) -> dict[str, Any]:
         "revenue_share": bar(row["revenue_share"], most=most),
         "margin": numbers.number(row["margin"]),
         "change": change_html(row),
+        "active": active_html(row),
         "stability": dots_html(row["stability"], verdict=row["verdict"]),
     }
-    values = {**row, "change": row["spend_next"]}
+    values = {**row, "change": row["spend_next"], "active": row["active_share_next"]}
     cells = {name: Cell(texts[name], values[name]) for name in NUMBERS}
     action = Markup('<span dir="auto">{}</span>').format(row["action"])
     return {"name": name_html(row, cards=cards) + need, **cells, "action": action}

@@ -72,6 +72,8 @@ def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments
     assert "Margin" in segment_table_html(segments.assign(margin=[1.0, np.nan, 2.0]))
     silent = segments.assign(revenue=np.nan, revenue_share=np.nan, spend_next=np.nan, spend_now=np.nan)
     assert "revenue" not in segment_table_html(silent).lower()
+    assert "Come back, next 91 days" in segment_table_html(silent, horizon_days=91)  # stands in for spend
+    assert "Come back" not in made
 
 
 def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFrame) -> None:
