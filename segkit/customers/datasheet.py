@@ -77,15 +77,18 @@ def _events(table: EventTable) -> list[Line]:
     words = f"only where {table.where}" if table.where else "all rows"
     beside = ", ".join(lookup.file.label for lookup in table.lookups)
     words += f"; beside it {beside}" if beside else ""
-    return [("events", table.file.label, ", ".join(f"{name} ({sql})" for name, sql in table.columns.items()), words)]
+    return [
+        (
+            "events",
+            table.file.label,
+            ", ".join(n if n == sql else f"{n} ({sql})" for n, sql in table.columns.items()),
+            words,
+        )
+    ]
 
 
 def _customers(table: CustomerTable, *, roles: dict[str, str]) -> list[Line]:
-    return [
-        ("customers", f"{table.file.label}: {name}", roles[name], ROLE_USE[roles[name]])
-        for name in sorted(table.columns)
-        if name in roles
-    ]
+    return [("customers", name, roles[name], ROLE_USE[roles[name]]) for name in sorted(table.columns) if name in roles]
 
 
 def _left_out(source: Source, *, set_aside: pd.DataFrame) -> list[Line]:

@@ -38,7 +38,7 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     assert said["events", "lines.csv"] == "customer_id (who), timestamp (when), amount (paid)"
     assert said["left out", "lines.csv: no customer"] == "1,234 rows"
     assert said["consent", "columns"] == "ok" and said["ids", "customers are told by"] == "the ids of the source"
-    assert said["customers", "people.csv: mail"] == "identifier"
+    assert said["customers", "mail"] == "identifier"
     assert said["guess", "timezone: Europe/Berlin"] == "of the draft"
     assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
     veil = Veil(lists=(("key", frozenset({"mark"})),))
