@@ -8,7 +8,6 @@ HOME = Path(__file__).parents[2]
 ROW = re.compile(r"^\| (?P<promise>[^|]+) \| `tests/promises/(?P<file>test_\w+\.py)` \|$", re.MULTILINE)
 LONGEST = 120  # characters of a promise: one plain sentence
 TO_COME = {
-    "test_small_groups.py",
     "test_whole_or_not_there.py",
     "test_last_good_survives.py",
     "test_text_stays_text.py",
