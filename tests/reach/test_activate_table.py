@@ -1,5 +1,8 @@
 """A table of a database is brought up to date in one transaction: what interrupts it leaves the old rows."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +70,23 @@ def test_a_lost_connection_leaves_the_old_rows(postgres: str, held: Callable) ->
         write_table(_rows({"a": "S09", "z": "S09"}), url=postgres, as_of="2024-07-01", before_commit=cut)
     assert held(f"select * from {NAME} order by 1") == before
     assert held("select 1 from pg_tables where tablename like 'segkit_stage%'") == []
+    assert write_table(_rows({"a": "S09"}), url=postgres, as_of="2024-07-01")["updated"] == 1
+
+
+@pytest.mark.slow
+def test_an_export_that_is_killed_leaves_the_old_rows(postgres: str, held: Callable) -> None:
+    write_table(_rows({"a": "S01", "b": "S02"}), url=postgres, as_of="2024-06-01")
+    before = held(f"select * from {NAME} order by 1")
+    script = f"""
+import os, signal, pandas as pd
+from segkit.reach.activate_table import write_table
+rows = pd.DataFrame({{"customer_id": ["a", "z"], "segment": "S09", "confidence": "0.5", "as_of": "2024-07-01"}})
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+write_table(rows, url={postgres!r}, as_of="2024-07-01", before_commit=kill)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
+    assert held(f"select * from {NAME} order by 1") == before
     assert write_table(_rows({"a": "S09"}), url=postgres, as_of="2024-07-01")["updated"] == 1
 
 
