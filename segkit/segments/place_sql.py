@@ -229,9 +229,13 @@ def _compiled(expression: ir.Table, *, dialect: str) -> sge.Query:
         ibis.pyspark.name  # noqa: B018  loading it registers options that its compiler reads
     fused, ibis.options.sql.fuse_selects = ibis.options.sql.fuse_selects, False
     try:
-        return getattr(compilers, DIALECTS[dialect]).compiler.to_sqlglot(expression)
+        query = getattr(compilers, DIALECTS[dialect]).compiler.to_sqlglot(expression)
     finally:
         ibis.options.sql.fuse_selects = fused
+    if dialect == "postgres":  # which merges steps of its own accord, unless they have an offset
+        for step in query.find_all(sge.Subquery):
+            step.this.set("offset", sge.Offset(expression=sge.Literal.number(0)))
+    return query
 
 
 def _values(folded: Folded, *, categories: Iterable[str]) -> list[tuple[str, list[str], list[str], list[tuple]]]:
