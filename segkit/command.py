@@ -1,6 +1,8 @@
 """How a command of `segkit` ends: one message and a status; and how the text of an option is read."""
 
 import ast
+import errno
+import os
 import sys
 import traceback
 import unicodedata
@@ -11,6 +13,7 @@ import click
 
 from segkit.errors import SegkitError
 
+FULL = os.strerror(errno.ENOSPC)
 MOST_SAID = 4_000  # characters of a message
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
@@ -23,6 +26,8 @@ def guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
         _end(str(error), status=error.status, debug=debug)
     except KeyboardInterrupt:
         _end("interrupted", status=1, debug=debug)
+    except OSError as error:
+        _end(_of_system(error), status=1, debug=debug)
     except Exception as error:  # the last door: whatever else is wrong is said in a line
         first = str(error).strip().splitlines()
         _end(
@@ -30,6 +35,14 @@ def guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
             status=1,
             debug=debug,
         )
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, and what was left as it was."""
+    if FULL in str(error):  # copying a folder lists what happened to each file
+        return "the disk is full. What was there before stands as it was: free space, and run it again"
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first} (--debug shows where)"
 
 
 def _end(message: str, *, status: int, debug: bool) -> None:

@@ -31,7 +31,10 @@ def build_aside(out: str | Path, *, mark: str = "run.json") -> Iterator[Path]:
     """
     out = Path(out)
     _refuse_other_content(out, mark=mark)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out}: its folder cannot be made ({error.strerror}). Give another --out.") from None
     with _locked(out):
         _tidy(out)
         building = out.with_name(f"{out.name}.building-{os.getpid()}")
@@ -43,11 +46,14 @@ def build_aside(out: str | Path, *, mark: str = "run.json") -> Iterator[Path]:
 
 
 def swap_in(building: Path, out: Path) -> None:
-    """Put a whole run in its place; the one that was there goes once the new one stands."""
+    """Put a whole run in its place; the one that was there goes once the new one stands, and is on the disk."""
+    for path in [*building.rglob("*"), building]:
+        _settle(path)
     replaced = out.with_name(f"{out.name}.replaced")
     if out.exists():
         out.rename(replaced)
     building.rename(out)
+    _settle(out.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -128,6 +134,15 @@ def _removed(folder: Path) -> bool:
             os.close(handle)
 
 
+def _settle(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where a power cut does not reach it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _refuse_other_content(out: Path, *, mark: str) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
@@ -148,7 +163,10 @@ def _tidy(out: Path) -> None:
 def _locked(out: Path) -> Iterator[None]:
     """Hold a lock that the system frees when the process ends, however it ends."""
     path = out.with_name(f".{out.name}.lock")
-    handle = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise RunError(f"{out}: it cannot be written ({error.strerror}). Give another --out.") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
