@@ -16,6 +16,7 @@ from segkit.actions.pilot import FORM, Pilot
 from segkit.actions.targets import read_ids
 from segkit.data.aside import build_aside, swap_in
 from segkit.data.plain import plain, read_json, write_bytes, write_json
+from segkit.data.spreadsheet import as_given, harmless
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError, RunError
 
@@ -65,9 +66,9 @@ def load_pilot(folder: str | Path) -> Pilot:
         raise RunError(f"{folder / UNITS}: it was changed after the draw. A design that was changed proves nothing.")
     units = pd.read_parquet(io.BytesIO(content)).set_index("customer_id")
     refuse_altered(folder, units=units)
-    targets = (
-        pd.read_csv(folder / "targets.csv", dtype={"customer_id": str}) if (folder / "targets.csv").is_file() else None
-    )
+    targets = None
+    if (folder / "targets.csv").is_file():
+        targets = pd.read_csv(folder / "targets.csv", converters={"customer_id": as_given})
     return Pilot(facts=facts, units=units, targets=pd.DataFrame() if targets is None else targets)
 
 
@@ -179,9 +180,15 @@ def _files(pilot: Pilot) -> dict[str, bytes]:
     files = {}
     for arm in (TREATMENT, CONTROL):
         rows = units.loc[units["arm"] == arm, ["customer_id", "segment"]]
-        files[f"{arm}.csv"] = rows.to_csv(index=False, lineterminator="\n").encode("utf-8")
-    files["targets.csv"] = pilot.targets.to_csv(index=False, lineterminator="\n").encode("utf-8")
+        files[f"{arm}.csv"] = _csv(rows)
+    files["targets.csv"] = _csv(pilot.targets)
     buffer = io.BytesIO()
     units.to_parquet(buffer, index=False, compression="zstd")
     files[UNITS] = buffer.getvalue()
     return files
+
+
+def _csv(rows: pd.DataFrame) -> bytes:
+    """A table that people open in a spreadsheet."""
+    words = rows.assign(customer_id=rows["customer_id"].map(harmless)) if "customer_id" in rows else rows
+    return words.to_csv(index=False, lineterminator="\n").encode("utf-8")

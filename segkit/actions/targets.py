@@ -13,6 +13,7 @@ from scipy import stats
 from segkit.actions.lift import ALPHA
 from segkit.actions.verdict import Price
 from segkit.data.plain import read_json
+from segkit.data.spreadsheet import as_given
 from segkit.errors import InputError
 from segkit.small_groups import FLOOR
 
@@ -64,7 +65,7 @@ def read_ids(path: Path) -> pd.DataFrame:
         raise InputError(f"{path.name}: it cannot be read as CSV ({str(error).splitlines()[0]}).") from None
     if "customer_id" not in table:
         raise InputError(f"{path.name}: there is no column customer_id. It has {', '.join(map(str, table.columns))}.")
-    return table
+    return table.assign(customer_id=table["customer_id"].map(as_given))
 
 
 def measured_by(readout: str | Path, *, kpi: str) -> Measured:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segkit.data.plain import write_bytes
+from segkit.data.spreadsheet import as_given
 from segkit.data.store import Run
 
 WHO = "customer_id"
@@ -29,7 +30,7 @@ def customers_in(path: Path, ids: Collection[str]) -> set[str]:
             found |= set(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
         return found
     table = _csv(path)
-    return set(table[WHO]) & set(ids) if WHO in table else set()
+    return set(table[WHO].map(as_given)) & set(ids) if WHO in table else set()
 
 
 def without(path: Path, ids: Collection[str]) -> bytes:
@@ -43,7 +44,7 @@ def without(path: Path, ids: Collection[str]) -> bytes:
                 out.write_table(rows.filter(pc.invert(theirs)))
         return buffer.getvalue()
     table = _csv(path)
-    return table[~table[WHO].isin(ids)].to_csv(index=False, lineterminator="\n").encode("utf-8")
+    return table[~table[WHO].map(as_given).isin(ids)].to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 
 def purge_run(run: Run, ids: Collection[str]) -> int:

@@ -9,13 +9,14 @@ import pandas as pd
 
 from segkit.data.plain import write_bytes
 from segkit.data.run_source import veil_of
+from segkit.data.spreadsheet import harmless
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError, RunError
 from segkit.reach.activate_files import files_of, place_of, write_files
 from segkit.reach.activate_people import Known, People, assigned, exportable, read_control, read_known
 from segkit.reach.activate_table import NAME, write_table
 from segkit.reach.activate_target import Target, read_target
-from segkit.reach.activate_values import harmless, masked
+from segkit.reach.activate_values import masked
 
 FIRST_ROWS = 5  # that a dry run shows
 NOTHING_NEW = "nothing changed: no file was written, and those of an earlier export stay as they are"

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segkit.data.spreadsheet import harmless
 from segkit.errors import InputError
 from segkit.reach.activate_target import Target
-from segkit.reach.activate_values import harmless
 
 MEGABYTE = 1_000_000
 KINDS = {"confidence": "float64"}  # of a field in Parquet; the others are text

@@ -11,6 +11,7 @@ import pandas as pd
 from segkit.customers.consent import consent_columns, may_contact
 from segkit.data.run_source import real_ids, source_of, veil_of
 from segkit.data.sources import connect, read_customers
+from segkit.data.spreadsheet import as_given
 from segkit.data.store import Run
 from segkit.errors import InputError, RunError
 from segkit.reach.activate_target import CONTACT, OF_RUN, Column, Target
@@ -160,7 +161,7 @@ def read_control(pilot: str | Path) -> frozenset[str]:
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if "customer_id" not in table:
         raise RunError(f"{path}: no column customer_id, so nobody can be held out. Put back the file of the pilot.")
-    return frozenset(table["customer_id"])
+    return frozenset(table["customer_id"].map(as_given))
 
 
 def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tuple[dict[Column, str], list[str]]:

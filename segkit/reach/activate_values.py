@@ -10,8 +10,6 @@ EMAIL = re.compile(r"[^@\s,;<>\"']+@[^@\s.,;<>\"']+(\.[^@\s.,;<>\"']+)*\.[^@\s.,
 LONGEST_EMAIL = 254  # RFC 5321
 E164 = re.compile(r"\+[1-9]\d{7,14}")
 NOT_DIALLED = re.compile(r"[\s().\-/\u00a0\u2010-\u2015]|\(0\)")
-FORMULA = re.compile(r"[=+\-@\t\r\n]")  # what a cell begins with that a spreadsheet would run, or hide
-PLAIN_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")  # begins like a formula and is none: a phone, a negative amount
 NORTH_AMERICA, NORTH_AMERICAN_DIGITS = "1", 11  # numbers there are written with the country's 1 and no plus
 
 
@@ -71,15 +69,6 @@ FORMS: dict[str, Callable[[str], str | None]] = {
     "lower": str.lower,
     "sha256": as_sha256,
 }
-
-
-def harmless(value: str) -> str:
-    """Text that a spreadsheet shows and does not run: what would begin a formula gets an apostrophe before it.
-
-    >>> harmless("=1+1"), harmless("-12.5"), harmless("+4915112345678"), harmless("it's =fine")
-    ("'=1+1", '-12.5', '+4915112345678', "it's =fine")
-    """
-    return f"'{value}" if FORMULA.match(value) and not PLAIN_NUMBER.fullmatch(value) else value
 
 
 def masked(value: str, *, forms: tuple[str, ...]) -> str:

@@ -22,10 +22,10 @@ from segkit.data.raw import columns_of
 from segkit.data.run_source import veil_of
 from segkit.data.sources import connect, open_source, read_events, refuse_set_aside, rows_set_aside
 from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, nearest
+from segkit.data.spreadsheet import harmless
 from segkit.data.store import load_run
 from segkit.data.yaml_source import parse_source
 from segkit.errors import InputError
-from segkit.reach.activate_values import harmless
 from segkit.segments.place import SegmentModel, model_from
 from segkit.segments.place_sql import place_in_engine
 from segkit.vocabulary import block_of
