@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,8 +40,9 @@ def kernel_of(process: subprocess.Popen) -> psutil.Process:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True):
-            if "ipykernel" in " ".join(child.cmdline()):
-                return child
+            with suppress(psutil.Error):  # one that has just ended
+                if "ipykernel" in " ".join(child.cmdline()):
+                    return child
         time.sleep(0.05)
     raise AssertionError(f"no kernel: {process.communicate()}")
 
