@@ -13,9 +13,9 @@ from scipy.spatial import KDTree
 from segkit.customers.anticipate import Anticipation, anticipate
 from segkit.customers.features import Signals
 from segkit.data.store import Run
-from segkit.errors import InputError
+from segkit.errors import InputError, RunError
 from segkit.segments.fit import Windows
-from segkit.segments.ledger import LEDGER, customer_moves, known_to
+from segkit.segments.ledger import LEDGER, customer_moves, known_to, previous_run
 from segkit.segments.overrides import Overrides
 from segkit.segments.place import SegmentModel, model_arrays, model_from, place_points
 
@@ -41,6 +41,25 @@ class Carried:
     moves: pd.DataFrame
     names: dict[str, str]
     found: str
+
+
+def standing_run(path: str, *, of: Run) -> Run:
+    """The run whose segments stand.
+
+    Raises
+    ------
+    RunError : none is named, or it is not a run, of another source, or does not hold what is needed
+    """
+    found = previous_run(path, of=of)
+    if found is None:
+        raise RunError("previous: no run is named. Give the one whose segments stand; `segkit run --auto` finds it.")
+    missing = [name for name in NEEDED if not found.has(name)]
+    if missing:
+        raise RunError(
+            f"previous run: {found.path.name} holds no {', '.join(missing)}, so its segments cannot stand. "
+            f"Give a run of all steps, or run without --auto."
+        )
+    return found
 
 
 def carry_on(previous: Run, now: Signals, *, overrides: Overrides, as_of: str) -> Carried:

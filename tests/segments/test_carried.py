@@ -9,8 +9,8 @@ import pytest
 
 from segkit.customers.anticipate import anticipate
 from segkit.data.store import Run, open_run
-from segkit.errors import InputError
-from segkit.segments.carried import Carried, carry_on, fitted_as_of, model_kept, proved, with_proof
+from segkit.errors import InputError, RunError
+from segkit.segments.carried import Carried, carry_on, fitted_as_of, model_kept, proved, standing_run, with_proof
 from segkit.segments.fit import Windows, fit_segments
 from segkit.segments.ledger import first_entries
 from segkit.segments.overrides import Overrides
@@ -97,3 +97,11 @@ def test_what_a_person_merged_or_renamed_since_holds(previous: Run, windows: Win
 def test_nobody_in_the_lookback_is_said(previous: Run, windows: Windows, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nobody did anything in the lookback"):
         carry_on(previous, windows.now.rows(np.zeros(0, dtype=int)), overrides=NONE, as_of=NOW)
+
+
+def test_the_run_whose_segments_stand_must_be_named_and_whole(previous: Run, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "now", as_of=NOW, source_name="made")
+    with pytest.raises(RunError, match="no run is named"):
+        standing_run("", of=run)
+    with pytest.raises(RunError, match="holds no features, map, days, frontier, bags, so its segments cannot stand"):
+        standing_run(str(previous.path), of=run)
