@@ -1,6 +1,6 @@
 """A hundred refreshes in a row with --keep: does memory grow, does the disk?
 
-    python benchmarks/long_life.py                 # a made-up shop of 260 customers, 100 days, a refresh a day
+    python benchmarks/long_life.py                 # a made-up shop of 400 customers, 100 days, a refresh a day
     python benchmarks/long_life.py --runs 20
 
 The first run is the chain as far as the segments. A refresh is what `segkit run --auto` does up to the decision, in
@@ -104,7 +104,7 @@ def make_first(folder: Path, *, customers: int, days: int) -> Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--customers", type=int, default=260)
+    parser.add_argument("--customers", type=int, default=400)
     parser.add_argument("--keep", type=int, default=3)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
