@@ -58,5 +58,8 @@ def _header(run: Run, *, dialect: str) -> str:
         lines += [
             "Names of categories are read word by word. Only names known to the run are: export again after each."
         ]
+    if dialect == "spark":
+        rules = "spark.sql.optimizer.excludedRules = org.apache.spark.sql.catalyst.optimizer.CollapseProject"
+        lines += [f"First set {rules}:", "merged steps repeat each other's arithmetic, and take all memory to compile."]
     lines += ["Gives customer_id, segment, macro_segment. Names are quoted: lower case matters."]
     return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)
