@@ -23,7 +23,7 @@ HEAVY = (
     "packed_last_line_of_40_megabytes",
     "utf_32",
 )
-EVERYDAY = 6  # of the kinds, one of so many runs each day; the others where slow tests do
+EVERYDAY = 15  # of the kinds, one of so many runs each day; the others where slow tests do
 THROUGH_RUN = (
     "file_is_a_picture",
     "parquet_overwritten",

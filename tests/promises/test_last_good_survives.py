@@ -18,7 +18,7 @@ from segkit.pages.steps import find_steps
 from tests.promises.kept import hashes
 
 STEPS = [step.name for step in find_steps()]
-PATIENCE = 60  # seconds for a kernel to start on a busy machine, and to end once its parent is gone
+PATIENCE = 300  # seconds for a kernel to start on a busy machine, and to end once its parent is gone
 GIGABYTE = 2**30
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from segkit.actions.targets import read_ids
 from segkit.cli import main
 from segkit.data.spreadsheet import PLAIN_NUMBER, as_given, harmless
+from segkit.data.store import load_run
 
 START = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMULAS = (
@@ -39,14 +40,15 @@ def test_a_text_is_shown_and_comes_back_as_it_was(value: str) -> None:
 
 @pytest.mark.slow
 def test_no_csv_of_a_pilot_or_an_export_begins_a_formula(tmp_path: Path) -> None:
-    ids = {f"C{n:06d}": f"{FORMULAS[n % len(FORMULAS)]}{n}" for n in range(400)}
-    CliRunner().invoke(main, ["synth", "--customers", "400", "--out", str(tmp_path / "company")])
+    ids = {f"C{n:06d}": f"{FORMULAS[n % len(FORMULAS)]}{n}" for n in range(800)}
+    CliRunner().invoke(main, ["synth", "--customers", "800", "--out", str(tmp_path / "company")])
     events = pd.read_parquet(tmp_path / "company" / "events.parquet")
     events["customer"] = events["customer"].replace(ids)
     events.to_parquet(tmp_path / "company" / "events.parquet", index=False)
     run, source = tmp_path / "run", tmp_path / "company" / "source.yaml"
     said = CliRunner().invoke(main, ["run", "--source", str(source), "--out", str(run), "--steps", "01-03"])
     assert said.exit_code == 0, said.stderr
+    large = load_run(run).table("segments").nlargest(1, "customers")["segment"].iloc[0]
     for command in (
         [
             "pilot",

@@ -95,6 +95,7 @@ def untaken(page: Any, *, wait: int = 300) -> bool:
     return True
 
 
+@pytest.mark.slow  # test_browser looks at a few such names each day
 def test_names_and_needs_of_every_kind_stay_text(
     open_page: Callable[..., Any],
     page_file: Callable[..., Path],
@@ -111,6 +112,7 @@ def test_names_and_needs_of_every_kind_stay_text(
     assert untaken(page)
 
 
+@pytest.mark.slow
 def test_the_live_page_says_it_as_text(open_page: Callable[..., Any], tmp_path: Path) -> None:
     run = make_live_run(tmp_path / "run", fixed_events())
     segments = run.table("segments")
