@@ -16,7 +16,7 @@ from segkit.actions.pilot import FORM, Pilot
 from segkit.actions.targets import read_ids
 from segkit.data.aside import build_aside, swap_in
 from segkit.data.plain import plain, read_json, write_bytes, write_json
-from segkit.data.spreadsheet import as_given, harmless
+from segkit.data.spreadsheet import as_given, harmless, quoting_of
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError, RunError
 
@@ -191,4 +191,4 @@ def _files(pilot: Pilot) -> dict[str, bytes]:
 def _csv(rows: pd.DataFrame) -> bytes:
     """A table that people open in a spreadsheet."""
     words = rows.assign(customer_id=rows["customer_id"].map(harmless)) if "customer_id" in rows else rows
-    return words.to_csv(index=False, lineterminator="\n").encode("utf-8")
+    return words.to_csv(index=False, lineterminator="\n", quoting=quoting_of(words)).encode("utf-8")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segkit.data.plain import write_bytes
-from segkit.data.spreadsheet import as_given
+from segkit.data.spreadsheet import as_given, quoting_of
 from segkit.data.store import Run
 
 WHO = "customer_id"
@@ -44,7 +44,8 @@ def without(path: Path, ids: Collection[str]) -> bytes:
                 out.write_table(rows.filter(pc.invert(theirs)))
         return buffer.getvalue()
     table = _csv(path)
-    return table[~table[WHO].map(as_given).isin(ids)].to_csv(index=False, lineterminator="\n").encode("utf-8")
+    rows = table[~table[WHO].map(as_given).isin(ids)]
+    return rows.to_csv(index=False, lineterminator="\n", quoting=quoting_of(rows)).encode("utf-8")
 
 
 def purge_run(run: Run, ids: Collection[str]) -> int:

@@ -14,6 +14,7 @@ from segkit.data.spreadsheet import harmless
 from segkit.errors import InputError
 from segkit.reach.activate_target import Target
 
+BOTH = "\r\n"  # the writer quotes a text for the signs of its own line end only
 MEGABYTE = 1_000_000
 KINDS = {"confidence": "float64"}  # of a field in Parquet; the others are text
 ENDINGS = (".csv", ".parquet")
@@ -101,8 +102,8 @@ def _contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, in
 
 def _line(cells: pd.Index | list[str], *, target: Target) -> bytes:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator=target.line_end).writerow([harmless(str(cell)) for cell in cells])
-    return buffer.getvalue().encode(target.encoding)
+    csv.writer(buffer, lineterminator=BOTH).writerow([harmless(str(cell)) for cell in cells])
+    return (buffer.getvalue().removesuffix(BOTH) + target.line_end).encode(target.encoding)
 
 
 def _numbered(path: Path, number: int) -> Path:

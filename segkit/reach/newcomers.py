@@ -22,7 +22,7 @@ from segkit.data.raw import columns_of
 from segkit.data.run_source import veil_of
 from segkit.data.sources import connect, open_source, read_events, refuse_set_aside, rows_set_aside
 from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, nearest
-from segkit.data.spreadsheet import harmless
+from segkit.data.spreadsheet import harmless, quoting_of
 from segkit.data.store import load_run
 from segkit.data.yaml_source import parse_source
 from segkit.errors import InputError
@@ -111,7 +111,8 @@ def write_newcomers(placed: ir.Table, *, out: str | Path) -> Path:
         table.to_parquet(buffer, index=False)
     else:
         text = table.select_dtypes(exclude="number").columns
-        table.assign(**{name: table[name].map(harmless) for name in text}).to_csv(buffer, index=False)
+        shown = table.assign(**{name: table[name].map(harmless) for name in text})
+        shown.to_csv(buffer, index=False, quoting=quoting_of(shown))
     write_bytes(path, buffer.getvalue())
     return path
 

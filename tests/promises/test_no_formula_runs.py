@@ -50,18 +50,7 @@ def test_no_csv_of_a_pilot_or_an_export_begins_a_formula(tmp_path: Path) -> None
     assert said.exit_code == 0, said.stderr
     large = load_run(run).table("segments").nlargest(1, "customers")["segment"].iloc[0]
     for command in (
-        [
-            "pilot",
-            str(run),
-            "--segment",
-            "S01",
-            "--segment",
-            "S02",
-            "--segment",
-            "S03",
-            "--out",
-            str(tmp_path / "pilot"),
-        ],
+        ["pilot", str(run), "--segment", large, "--out", str(tmp_path / "pilot")],
         ["export", str(run), "--to", "csv", "--out", str(tmp_path / "out")],
         ["place", str(run), str(source), "--out", str(tmp_path / "placed.csv")],
     ):
