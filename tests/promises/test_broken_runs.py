@@ -107,6 +107,9 @@ def test_a_spoilt_previous_run_ends_the_chain_and_the_report_stays(
     before, good = tmp_path / "before", hashes(copy)
     shutil.copytree(copy, before)
     (before / "model" / "arrays.npz").write_bytes(b"PK")
+    record = read_json(before / "run.json")
+    earlier = {**record["parameters"], "as_of": "2025-02-01"}
+    write_json(before / "run.json", {**record, "parameters": earlier})
     given = ["run", "--source", str(made_up_company), "--out", str(copy), "--previous", str(before), "--steps", "03"]
     said = CliRunner().invoke(main, given)
     assert said.exit_code == 2 and "arrays.npz" in said.stderr.splitlines()[-1], said.output
