@@ -82,8 +82,10 @@ def newcomers(
     if missing or (model.space.terms and days.categories is None):
         lacking = ", ".join(missing[:5]) or "categories"
         raise InputError(f"{events}: the model is made of {lacking} too. Give the columns that the run's source gives.")
-    features = features.select("customer_id", *model.space.features)
+    features = _settled(features.select("customer_id", *model.space.features), folder=folder, name="features")
     weights = category_totals(days.categories, window=Window(**window)) if model.space.terms else None
+    if weights is not None:
+        weights = _settled(weights, folder=folder, name="weights")
     placed = place_in_engine(model, features, weights=weights, confidence=True)
     names = run.table("segments").set_index("segment")["name"].to_dict()
     named = placed.segment.cases(*names.items(), else_=placed.segment)
@@ -128,6 +130,16 @@ def refuse_out(out: str | Path, *, on_spark: bool) -> None:
         raise InputError(f"--out {out}: it is there already, and a cluster writes a folder of its own. Give another.")
     if not on_spark and Path(out).suffix not in (".csv", ".parquet"):
         raise InputError(f"--out {out}: end the name in .csv or .parquet.")
+
+
+def _settled(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
+    """On Spark a table that the cluster has written: features and places in one plan take all memory to compile."""
+    engine = table.get_backend()
+    if engine.name != "pyspark":
+        return table
+    path = str(Path(folder).absolute() / name)
+    table.to_parquet(path, mode="errorifexists")
+    return engine.read_parquet(path)
 
 
 def _rest(placed: ir.Table) -> dict[str, ir.Value]:

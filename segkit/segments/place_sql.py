@@ -94,6 +94,8 @@ def place_in_engine(
         if model.space.words:
             categories = weights.select("category").distinct().to_pandas()["category"].dropna()
     text = place_sql(model, dialect=dialect, categories=categories, confidence=confidence, **names)
+    if dialect == "spark":  # all steps compiled as one program take minutes and gigabytes, each by itself seconds
+        con.raw_sql("set spark.sql.codegen.wholeStage = false")
     return _view(con, text, name=PLACED)
 
 
