@@ -48,6 +48,7 @@ def test_events_added_to_kept_days_give_the_same_as_all_at_once(tmp_path: Path) 
         pd.testing.assert_frame_equal(added.table(name), whole.table(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "late",
     [
@@ -65,6 +66,7 @@ def test_history_that_changed_since_is_read_again(late: tuple, tmp_path: Path) -
     pd.testing.assert_frame_equal(signals.features, describe_customers(_events(rows), run=whole, **SPAN).features)
 
 
+@pytest.mark.slow
 def test_kept_days_without_orders_or_of_other_kinds_are_not_built_on(tmp_path: Path) -> None:
     held = _before(ROWS, tmp_path)
     run = open_run(tmp_path / "now", as_of=NOW.isoformat())

@@ -97,6 +97,7 @@ def _draw_pilot(reports: Path) -> Path:
     return next((reports / "shop" / "pilots").iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_holds_the_customer_and_the_others_stay_as_they_were(reports: Path, gone: list[str]) -> None:
     run = load_run(reports / "shop" / "run")
     before = {path.stem: pd.read_parquet(path) for path in purge.tables_of(run)}

@@ -25,6 +25,7 @@ def test_the_budget_of_the_run_gives_the_cuts_it_was_chosen_from(run: Run) -> No
         assert (found.assignments["segment"] == found.assignments["before"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6, 13])
 def test_another_budget_places_everyone_in_under_a_second(run: Run, count: int) -> None:
     start = time.process_time()
