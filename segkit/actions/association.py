@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression
 
 from segkit.actions.kpi import COVARIATES, covariates, first_day, kpi_values
 from segkit.customers.days import Days
+from segkit.small_groups import FLOOR
 
 STRATA = 10
 FEWEST = 2  # customers of each group in a stratum
-FEWEST_SENT = 20  # the privacy floor
 UNLIKE = 0.1  # standardised difference above which groups are not alike (Austin 2009)
 COLUMNS = [
     "campaign", "sent", "others", "kpi", "unit", "difference", "difference_low", "difference_high",
@@ -72,7 +72,7 @@ def associations(
     rows, balances = [], []
     for campaign, group in sent.groupby("campaign", sort=True):
         reached = index.isin(group["customer_id"])
-        if min(reached.sum(), (~reached).sum()) < FEWEST_SENT:
+        if min(reached.sum(), (~reached).sum()) < FLOOR:
             continue
         weight, used = _matched(past, reached)
         before = _differences(past, reached, weight=np.ones(len(index)))

@@ -10,10 +10,11 @@ from segkit.actions.signals import FEWEST_BUYERS, PHRASES, TERMS, told_weights
 from segkit.customers.features import Signals
 from segkit.customers.profile import Z95
 from segkit.customers.terms import most_common
+from segkit.small_groups import FLOOR
 
 PEERS = 10  # nearest customers of other segments that a member is held against
 MOST_OTHERS = 20_000  # of whom the peers are looked for; more cost time and change little
-FEWEST_MEMBERS = 2 * 20  # half of them choose, half of them measure
+FEWEST_MEMBERS = 2 * FLOOR  # half of them choose, half of them measure
 LEAST_GAP = 0.03  # share of buyers; a smaller gap is no reason to act
 COLUMNS = ["segment", "term", "buyers", "peers", "gap", "gap_low", "gap_high", "members"]
 

@@ -14,9 +14,9 @@ from segkit.actions.kpi import KPIS, kpi_values
 from segkit.customers.days import Days
 from segkit.customers.profile import mean
 from segkit.data.store import Run
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import EVERYONE
 
-FEWEST = 20  # customers; of fewer nothing is said
 SEEN_DAYS = 7  # fewest days that anything is read from
 SUMS = {"active": "active_share", "orders": "orders", "spend": "spend"}
 PROMISES = [
@@ -90,7 +90,7 @@ def _of_kpi(came: pd.Series, segment: pd.Series, told: pd.DataFrame, *, kpi: str
     groups = {EVERYONE: came} | {name: values for name, values in came.groupby(segment)}
     rows = []
     for name, values in groups.items():
-        if name not in told.index or len(values) < FEWEST:
+        if name not in told.index or len(values) < FLOOR:
             continue
         expected = [told.loc[name, side] * part for side in ("value", "low", "high")]
         at, low, high = mean(values)

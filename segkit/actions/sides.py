@@ -10,9 +10,10 @@ from segkit.customers.features import Signals
 from segkit.customers.profile import Z95, proportion
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import most_common
+from segkit.small_groups import FLOOR
 
 LABELS = {"ours": "micro-segment", "demographic": "who they are"}
-FEWEST = 2 * 20  # customers who are known; half of them teach, half of them are read
+FEWEST = 2 * FLOOR  # customers who are known; half of them teach, half of them are read
 TERMS = 100  # most common things; each customer's need is the one they over-buy most
 PARTS = 3  # of spend: low, middle, high
 READINGS = {"need": "what they over-buy most", "spend": "spend: low, middle or high"}

@@ -9,11 +9,11 @@ from segkit.customers.features import Signals
 from segkit.customers.profile import Z95
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import are_free_text, most_common
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import block_of, describe, is_skewed
 
-FEWEST_BUYERS = 20  # of a segment; a need that fewer show is not told of it
+FEWEST_BUYERS = FLOOR  # of a segment; a need that fewer show is not told of it
 SMALL = 0.2  # standard deviations (Cohen 1988); a trait that is told is at least a small effect
-FEWEST_SHARING = 20  # members; what fewer share would tell of persons
 TRAITS = ("needs", "demographic", "geographic", "survey")  # blocks that describe, and of which no space is made
 TERMS, PHRASES = 300, 800  # most common categories, or product words, that a need may come from
 WHOLE_NAME = 1.3  # how much stronger a lone word must be than a whole name to be told instead
@@ -71,7 +71,7 @@ def segment_traits(features: pd.DataFrame, segment: pd.Series, *, most: int = 2)
         parts.append(table)
     table = pd.concat(parts) if parts else pd.DataFrame(columns=[*COLUMNS, "sharing"])
     table.insert(0, "block", pd.Categorical(table["feature"].map(block_of), categories=TRAITS, ordered=True))
-    told = table[(table["effect_low"] > 0) & (table["effect"] >= SMALL) & (table["sharing"] >= FEWEST_SHARING)].drop(
+    told = table[(table["effect_low"] > 0) & (table["effect"] >= SMALL) & (table["sharing"] >= FLOOR)].drop(
         columns="sharing"
     )
     told = told.sort_values(["segment", "block", "effect", "feature"], ascending=[True, True, False, True])

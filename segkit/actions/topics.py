@@ -11,9 +11,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from segkit.customers.profile import Z95
 from segkit.customers.sums import Window
+from segkit.small_groups import FLOOR
 
 TOPICS = 12
-FEWEST_WRITERS = 20  # of a segment; what fewer say is not told, and a word that fewer texts hold is no topic
+FEWEST_WRITERS = FLOOR  # of a segment; what fewer say is not told, and a word that fewer texts hold is no topic
 FEWEST_TEXTS = 100
 ROUNDS = 200  # of the factorisation
 NAMED_BY = 3  # words that name a topic

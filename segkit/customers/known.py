@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import ibis.expr.types as ir
 import pandas as pd
 
+from segkit.small_groups import FLOOR
+
 FEATURE_ROLES = ("demographic", "geographic", "survey")
 MOST_VALUES = 20  # of a text column with a feature of their own, the most frequent first
-RAREST = 20  # customers; a value that fewer have tells of persons, not of groups
 
 
 def common_values(people: ir.Table, *, roles: Mapping[str, str]) -> dict[str, list[str] | None]:
@@ -30,7 +31,7 @@ def common_values(people: ir.Table, *, roles: Mapping[str, str]) -> dict[str, li
         column = people.select(value=people[name].cast("string")).filter(lambda t: t.value.notnull())
         counts = column.group_by("value").aggregate(customers=column.count())
         table = counts.to_pandas()
-        table = table[table["customers"] >= RAREST].sort_values(["customers", "value"], ascending=[False, True])
+        table = table[table["customers"] >= FLOOR].sort_values(["customers", "value"], ascending=[False, True])
         found[name] = sorted(table["value"].head(MOST_VALUES))
     return found
 
