@@ -11,6 +11,7 @@ import pandas as pd
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.errors import InputError
+from segkit.small_groups import FLOOR
 
 OPTIONAL = {  # contract column -> what it would add
     "order_id": "orders told apart within a day",
@@ -33,8 +34,8 @@ STAGES = {  # in the order of a life; "lately" is the last third of the lookback
     "returned": "known from before, back lately after a long silence",
 }
 DESCRIBING = ("demographic", "geographic", "survey", "current_segment", "consent")
-FEWEST_CUSTOMERS = 2 * 20
-FEW_CUSTOMERS = 12 * 20  # segments times the privacy floor
+FEWEST_CUSTOMERS = 2 * FLOOR
+FEW_CUSTOMERS = 12 * FLOOR  # segments times the privacy floor
 LOW_REPEAT = 0.2  # share of customers with more than one active day
 CONCENTRATED = 0.5  # share of revenue with the top hundredth of customers
 CONCENTRATION = "revenue with the top hundredth"

@@ -19,9 +19,9 @@ from segkit.data.sources import (
 )
 from segkit.data.spec import Source
 from segkit.errors import SourceError
+from segkit.small_groups import FLOOR
 
 SEGMENTS_MIN = 12  # fewest segments of a report
-FLOOR_CUSTOMERS = 20  # fewest customers of a segment
 REPEAT_LOW = 0.2  # below this share of customers with a second day, most of the future is unseen
 MATCH_LOW = 0.5  # below this share of known customers with an event, the ids of the two tables may differ
 WOULD_ADD = {
@@ -205,12 +205,12 @@ def _would_add(source: Source) -> list[str]:
 def _verdict(facts: pd.Series, *, as_of: str, lookback_days: int, horizon_days: int) -> tuple[list[str], list[str]]:
     """Reasons against a segmentation, and limits to it."""
     stops, limits = [], []
-    least = SEGMENTS_MIN * FLOOR_CUSTOMERS
+    least = SEGMENTS_MIN * FLOOR
     if facts["active"] < least:
         stops.append(
             f"{int(facts['active']):,} customers have an event in the {lookback_days} days before {as_of}; "
             f"{SEGMENTS_MIN} segments of "
-            f"{FLOOR_CUSTOMERS} need {least}. Use a longer lookback, or more customers."
+            f"{FLOOR} need {least}. Use a longer lookback, or more customers."
         )
     history = (date.fromisoformat(as_of) - date.fromisoformat(_day(facts["first"]))).days
     if _day(facts["first"]) == _day(facts["last"]):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segkit.small_groups import FLOOR
 from segkit.vocabulary import describe
 
-LEAST = 20  # customers of a neighbourhood
 MOST_NEIGHBOURHOODS = 800  # on a page: more would weigh more and say no more
 MOST_POINTS = 20_000  # drawn; beyond that a sample
 LEAST_OF_A_SEGMENT = 60  # points of it in a sample, where it has so many
@@ -64,9 +64,9 @@ def map_profile(
     plane = assignments[["x", "y"]].to_numpy(dtype=float)
     keyed = features.set_index("customer_id") if "customer_id" in features.columns else features
     values, columns = _told(keyed.reindex(index), expected, horizon_days=horizon_days)
-    if len(index) < LEAST:
+    if len(index) < FLOOR:
         values, columns = values.iloc[:, :0], ()
-    least = max(LEAST, -(-len(index) // MOST_NEIGHBOURHOODS))
+    least = max(FLOOR, -(-len(index) // MOST_NEIGHBOURHOODS))
     number = neighbourhoods(plane, least=least)
     return Profile(
         columns=columns,
@@ -76,7 +76,7 @@ def map_profile(
     )
 
 
-def neighbourhoods(plane: np.ndarray, *, least: int = LEAST) -> np.ndarray:
+def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
     """The number of the neighbourhood of each point: halves of halves, cut at the middle of the longer side.
 
     It is the partition of a k-d tree (Bentley 1975).

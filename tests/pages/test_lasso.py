@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segkit.pages.lasso import LEAST, map_profile, neighbourhoods, sample_of
+from segkit.pages.lasso import map_profile, neighbourhoods, sample_of
+from segkit.small_groups import FLOOR
 
 PLANE = np.random.default_rng(3).normal(size=(400, 2))
 
@@ -40,11 +41,11 @@ def test_profile_holds_means_of_neighbourhoods() -> None:
     spend = pd.Series(np.arange(100.0), index=customers["customer_id"])
     expected = spend.groupby(profile.neighbourhood).mean()
     assert profile.means[:, 0] == pytest.approx(expected, rel=1e-3) and profile.everyone == pytest.approx([49.5, 0.25])
-    assert profile.neighbourhood.value_counts().min() >= LEAST
+    assert profile.neighbourhood.value_counts().min() >= FLOOR
 
 
 def test_too_few_customers_are_not_told_of() -> None:
-    customers = placed(LEAST - 1)
+    customers = placed(FLOOR - 1)
     profile = map_profile(customers, pd.DataFrame({"spend": 1.0}, index=customers["customer_id"]))
     assert profile.columns == () and profile.means.size == 0
 
