@@ -157,7 +157,8 @@ def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple
     with pytest.raises(InputError, match=r"overrides: \['S99'\] are no segments"):
         apply_overrides(fit, Overrides(rename={"S99": "x"}, merge={}, pin=()), standing=None)
     assert read_overrides(tmp_path / "none.yaml") == NOTHING
-    for text, words in (("rename: [a", "not valid YAML"), ("renam: {S01: x}", "'renam'"), ("pin: S01", "pin lists ids")):
+    broken = (("rename: [a", "not valid YAML"), ("renam: {S01: x}", "'renam'"), ("pin: S01", "pin lists ids"))
+    for text, words in broken:
         (tmp_path / "overrides.yaml").write_text(text)
         with pytest.raises(InputError, match=words):
             read_overrides(tmp_path / "overrides.yaml")
