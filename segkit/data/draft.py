@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ibis
 
+from segkit.data.csv_files import encoding_of
 from segkit.data.expressions import quoted
 from segkit.data.files import CHUNK_BYTES, CSV_ENDINGS, EXCEL_ENDINGS, PARQUET_ENDINGS, open_file, paths_of
 from segkit.data.raw import AS_WRITTEN, columns_of, sample_of, typed_view
@@ -129,20 +130,17 @@ def _repeats(values: list[str]) -> bool:
 
 def _encoding(table: Path) -> str | None:
     """The encoding to name for a CSV: that of Windows where the file is not UTF-8; None where it shows itself."""
-    if not table.name.lower().endswith(PLAIN_CSV):
+    file = FileSpec(label=table.name, path=table.name)
+    if not table.name.lower().endswith(PLAIN_CSV) or encoding_of(file, table) is not None:
         return None
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with table.open("rb") as stream:
-        start = stream.read(len(codecs.BOM_UTF8))
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return None
-        stream.seek(0)
-        try:
+    try:
+        with table.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp1252"
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252"
     return None
 
 
