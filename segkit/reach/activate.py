@@ -122,7 +122,7 @@ def export(
     place = {"source": source, "data_dir": data_dir}
     everyone = assigned(run, **place)
     chosen = _of_segments(everyone, segments)
-    before = _before(target, known, out=out, since=since, given=given) if target.changed_only else Before()
+    before = _before(target, known, out=out, since=since, place=place, given=given) if target.changed_only else Before()
     left, veil = before.digests.index.difference(everyone.index), veil_of(run)
     left = left[[not veil.hides(one) for one in left]]  # of the forgotten nothing goes out, not even that they left
     people = exportable(chosen, known, left=left, **given)
@@ -184,13 +184,15 @@ def _written(made: Export, segment: pd.Series, *, out: str, table: str, as_of: s
     return tuple((f"{table}: {what}", count) for what, count in counts.items())
 
 
-def _before(target: Target, known: Known, *, out: str, since: str, given: Mapping[str, object]) -> Before:
+def _before(
+    target: Target, known: Known, *, out: str, since: str, place: Mapping[str, str], given: Mapping[str, object]
+) -> Before:
     """What the target holds already: rows of an earlier run, or those that the last export to this place left."""
     path = _state(target, out=out)
     state = pd.read_parquet(path).set_index("customer_id") if path.is_file() else None
     last = frozenset() if state is None else frozenset(state.index[state["last"]])
     if since:
-        people = exportable(assigned(_finished(since)), known, **given)
+        people = exportable(assigned(_finished(since), **place), known, **given)
         return Before(_digests(people.rows, target=target), f"run {Path(since).name}", last)
     return Before() if state is None else Before(state["digest"], "the last export", last)
 
