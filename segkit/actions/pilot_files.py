@@ -20,7 +20,7 @@ from segkit.data.spreadsheet import as_given, harmless, quoting_of
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError, RunError
 
-UNITS = "units.parquet"
+UNITS, TARGETS = "units.parquet", "targets.csv"
 
 
 def write_pilot(pilot: Pilot, out: str | Path) -> Path:
@@ -67,8 +67,8 @@ def load_pilot(folder: str | Path) -> Pilot:
     units = pd.read_parquet(io.BytesIO(content)).set_index("customer_id")
     refuse_altered(folder, units=units)
     targets = None
-    if (folder / "targets.csv").is_file():
-        targets = pd.read_csv(folder / "targets.csv", converters={"customer_id": as_given})
+    if (folder / TARGETS).is_file():
+        targets = pd.read_csv(folder / TARGETS, converters={"customer_id": as_given})
     return Pilot(facts=facts, units=units, targets=pd.DataFrame() if targets is None else targets)
 
 
@@ -181,7 +181,7 @@ def _files(pilot: Pilot) -> dict[str, bytes]:
     for arm in (TREATMENT, CONTROL):
         rows = units.loc[units["arm"] == arm, ["customer_id", "segment"]]
         files[f"{arm}.csv"] = _csv(rows)
-    files["targets.csv"] = _csv(pilot.targets)
+    files[TARGETS] = _csv(pilot.targets)
     buffer = io.BytesIO()
     units.to_parquet(buffer, index=False, compression="zstd")
     files[UNITS] = buffer.getvalue()

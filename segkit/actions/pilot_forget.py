@@ -4,12 +4,12 @@ from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 
-from segkit.actions.holdout import CONTROL, TREATMENT
+from segkit.actions.pilot_files import TARGETS, UNITS
+from segkit.actions.targets import PILOT_FILES
 from segkit.data.plain import read_json, write_bytes, write_json
 from segkit.data.purge import customers_in, without
 
-UNITS, TARGETS = "units.parquet", "targets.csv"
-FILES = (f"{TREATMENT}.csv", f"{CONTROL}.csv", TARGETS, UNITS)
+FILES = (*PILOT_FILES, TARGETS, UNITS)
 
 
 def in_pilot(folder: Path, ids: Collection[str]) -> set[str]:

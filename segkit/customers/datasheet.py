@@ -8,6 +8,7 @@ from datetime import date, timedelta
 import ibis
 import pandas as pd
 
+from segkit.customers.consent import consent_columns
 from segkit.customers.days import Days
 from segkit.customers.known import FEATURE_ROLES
 from segkit.data.spec import CustomerTable, EventTable, Source
@@ -103,6 +104,6 @@ def _left_out(source: Source, *, set_aside: pd.DataFrame) -> list[Line]:
 
 
 def _consent(roles: dict[str, str]) -> list[Line]:
-    asked = sorted(name for name, role in roles.items() if role == "consent")
+    asked = consent_columns(roles)
     words = "without a clear yes nobody is contacted; segments are made of all" if asked else "the source asks for none"
     return [("consent", "columns", ", ".join(asked) or "none", words)]

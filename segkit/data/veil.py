@@ -65,8 +65,8 @@ def veil_at(folder: Path, *, pseudonyms: str = "") -> Veil:
     for place in (folder, *folder.parents):
         if (place / LIST).is_file():
             held = read_json(place / LIST)
-            lists.append((_fitting(place, key_name=held.get("key", ""), what=str(place / LIST)), held["marks"]))
-    key = _fitting(folder, key_name=pseudonyms, what="--pseudonymise") if pseudonyms else ""
+            lists.append((_fitting(place, named=held.get("key", ""), what=str(place / LIST)), held["marks"]))
+    key = _fitting(folder, named=pseudonyms, what="--pseudonymise") if pseudonyms else ""
     return Veil(lists=tuple((key, frozenset(marks)) for key, marks in lists), key=key)
 
 
@@ -146,10 +146,10 @@ def veiled(view: str, *, veil: Veil, con: ibis.BaseBackend) -> str:
     return made
 
 
-def _fitting(folder: Path, *, key_name: str, what: str) -> str:
+def _fitting(folder: Path, *, named: str, what: str) -> str:
     """The key that holds in a folder, held against the name of the key that is needed."""
     key = find_key(folder)
-    if not key or _hash("", key=key, use=KEY_ID)[:KEY_ID_LENGTH] != key_name:
+    if not key or key_name(key) != named:
         found = "another key is there now" if key else "there is no key now"
         raise RunError(
             f"{what}: it was written by a key of its own, and {found}. Put back {KEY_FILE} ({folder} or above), or "

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.actions.pilot_forget import in_pilot, purge_pilot
+from segkit.actions.pilot_forget import FILES, in_pilot, purge_pilot
 from segkit.data.purge import customers_in, purge_run, stray, tables_of
 from segkit.data.run_source import veil_of
 from segkit.data.store import Run, load_run
@@ -15,9 +15,7 @@ from segkit.errors import InputError, RunError
 from segkit.reach.live_forget import in_state, is_state, names_any, purge_state
 
 TOLD = 20  # files that may still hold an id, by name
-SHORTEST_WORD = (
-    5  # of an id that is looked for in texts: a shorter one, or a bare number, stands there for other things
-)
+SHORTEST_WORD = 5  # of an id looked for in texts: a shorter one, or a bare number, stands there for other things
 TEXTS = {".csv", ".html", ".ipynb", ".json", ".jsonl", ".md", ".tsv", ".txt", ".yaml", ".yml"}
 TABLES = {".csv", ".parquet"}
 NOT_REACHED = (
@@ -83,10 +81,8 @@ def _places(root: Path) -> Places:
     inside = [run.path / part for run in runs for part in ("tables", "model")]
     files = [path for path in stray(root, ours=inside) if path.is_file() and not path.is_symlink()]
     states = tuple(path for path in files if is_state(path))
-    ours = {folder / name for folder in pilots for name in ("treatment.csv", "control.csv", "targets.csv")}
-    ours |= {folder / "units.parquet" for folder in pilots} | {
-        path.with_name(f"{path.name}.aside.jsonl") for path in states
-    }
+    ours = {folder / name for folder in pilots for name in FILES}
+    ours |= {path.with_name(f"{path.name}.aside.jsonl") for path in states}
     past = {path.with_name(f"{path.name}.past") for path in states}
     others = [path for path in files if path not in ours and not past & set(path.parents) and path.name != KEY_FILE]
     return Places(runs=runs, pilots=pilots, states=states, others=tuple(others))
