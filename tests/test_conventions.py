@@ -22,8 +22,9 @@ FLOORS = {
     "actions": 4,
     "reach": 5,
     "pages": 6,
-    "cli": 7,
-    "__main__": 8,
+    "command": 7,
+    "cli": 8,
+    "__main__": 9,
 }  # all else: the ground
 SHARED = {"source", "as_of", "lookback_days", "horizon_days", "seed", "run_dir", "data_dir"}
 MOST_LINES = 300

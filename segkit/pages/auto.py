@@ -12,12 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
+
 from segkit.data.store import Run, empty_run, load_run, open_run
 from segkit.errors import InputError
 from segkit.pages.steps import DECIDES, Step, standing_steps
 
 DRY_RUN = "dry-run"
 MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
+NOT_GIVEN = object()  # a parameter that may also be None
 KEPT, REFITTED = "kept", "refitted"
 
 
@@ -32,12 +35,8 @@ def cannot_stand(previous: str, *, made_with: Mapping[str, Any]) -> str:
 
     held = load_run(previous)
     before = held.parameters()
-    others = sorted(
-        name
-        for name in {*before, *made_with} - set(MAY_DIFFER)
-        if name in before and name in made_with and before[name] != made_with[name]
-    )
-    others += sorted(name for name in set(before) ^ set(made_with) if name not in MAY_DIFFER)
+    names = {*before, *made_with} - set(MAY_DIFFER)
+    others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
     if others:
         return f"the last run had another {', '.join(others)}"
     missing = [name for name in NEEDED if not held.has(name)]
@@ -84,7 +83,7 @@ def decision_of(run: Run) -> dict[str, Any]:
     return rows[rows["scope"] == "run"].iloc[0].to_dict()
 
 
-def new_decisions(run: Run) -> Any:
+def new_decisions(run: Run) -> pd.DataFrame:
     """The rows that a run added to the log."""
     log = run.table("decisions")
     return log[log["as_of"] == run.parameters()["as_of"]]
@@ -142,11 +141,12 @@ def write_pilots(run: Run, *, place: Path) -> None:
     from segkit.actions.pilot_files import write_pilot
     from segkit.customers.days import load_days
 
-    log = run.table("decisions")
-    asked = log[(log["as_of"] == run.parameters()["as_of"]) & (log["decision"] == PILOT)]
-    for row in asked.to_dict("index").items():
-        number, segment = row[0], row[1]["segment"]
-        kpi = main_kpi(load_days(run))
+    log, asked = run.table("decisions"), new_decisions(run)
+    asked = asked[asked["decision"] == PILOT]
+    if asked.empty:
+        return
+    kpi = main_kpi(load_days(run))
+    for number, segment in asked["segment"].items():
         folder = place.parent / "pilots" / "-".join([place.name, segment, kpi])
         try:
             write_pilot(design_pilot(run, segments=(segment,), kpi=kpi), folder)
@@ -155,14 +155,7 @@ def write_pilots(run: Run, *, place: Path) -> None:
             acted = f"no files: {error}"
         log.loc[number, "acted"] = acted
         tell(f"pilot in {segment}: {acted}")
-    if len(asked):
-        Run(run.path, DECIDES[-1]).write(log, "decisions")
-
-
-def tell_full(why: str, *, mode: str) -> None:
-    """Why a run that could have gone on with the last one is made in full; nothing where it was not asked to."""
-    if mode:
-        tell(f"a full run: {why}.")
+    Run(run.path, DECIDES[-1]).write(log, "decisions")
 
 
 def tell(words: str) -> None:

@@ -90,14 +90,15 @@ def run_chain(
     made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
     if mode == auto.DRY_RUN:
         return auto.only_say(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
-    why = auto.cannot_stand(before, made_with=made_with) if mode else "it was not asked for"
+    why = auto.cannot_stand(before, made_with=made_with) if mode else ""
     with build_aside(place) as building:
         run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
         try:
-            if not why:
+            if mode and not why:
                 auto.refresh(run, every=every, notebooks_dir=notebooks_dir)
             else:
-                auto.tell_full(why, mode=mode)
+                if mode:
+                    auto.tell(f"a full run: {why}.")
                 _make(run, chosen=chosen, every=every)
             if mode:
                 auto.write_pilots(run, place=place)

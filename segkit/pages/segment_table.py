@@ -28,7 +28,7 @@ FIGURES = (
     "orders",
     "spend_",
     "active_share_",
-)  # what columns of them begin with
+)  # of their columns, the beginning
 NUMBERS = ("customers", "revenue_share", "margin", "change", "active", "stability")
 
 
@@ -54,7 +54,7 @@ def segment_table_html(
     headings = {name: heading for name, heading in HEADINGS.items() if known.get(name, True)}
     for name in {"change", "active"} & set(headings) if horizon_days else ():
         headings[name] += f" {horizon_days} days"
-    right = dict.fromkeys(("customers", "revenue_share", "margin", "change", "active"), True)
+    right = dict.fromkeys(set(NUMBERS) - {"stability"}, True)
     return rows_html(rows, headings=headings, right=right, caption=caption, sortable=True)
 
 
@@ -67,7 +67,7 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
 def without_figures(row: Mapping[str, Any]) -> dict[str, Any]:
     """A segment as it may be shown: one below the privacy floor without its money and its future."""
     hides = FIGURES if is_few(row["customers"]) else ()
-    return {name: None if name.startswith(hides) and hides else value for name, value in row.items()}
+    return {name: None if name.startswith(hides) else value for name, value in row.items()}
 
 
 def name_html(row: Mapping[str, Any], *, cards: str = "") -> Markup:
