@@ -29,8 +29,6 @@ SPARK_SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.ansi.enabled": "true",  # a sum that does not fit is an error, never null
-    # merged steps repeat each other's arithmetic: placing by a whole model then takes all memory to compile
-    "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.CollapseProject",
 }
 
 

@@ -6,7 +6,7 @@ from segkit.data.plain import write_bytes
 from segkit.data.store import Run, load_run
 from segkit.errors import InputError
 from segkit.segments.place import model_from
-from segkit.segments.place_sql import FEATURES, TESTED, WEIGHTS, place_sql
+from segkit.segments.place_sql import FEATURES, SPARK_SETTINGS, TESTED, WEIGHTS, place_sql
 
 ENDING = ".sql"
 
@@ -59,7 +59,7 @@ def _header(run: Run, *, dialect: str) -> str:
             "Names of categories are read word by word. Only names known to the run are: export again after each."
         ]
     if dialect == "spark":
-        rules = "spark.sql.optimizer.excludedRules = org.apache.spark.sql.catalyst.optimizer.CollapseProject"
-        lines += [f"First set {rules}:", "merged steps repeat each other's arithmetic, and take all memory to compile."]
+        lines += ["First set these, or Spark takes all memory to compile it:"]
+        lines += [f"  set {name} = {value};" for name, value in SPARK_SETTINGS.items()]
     lines += ["Gives customer_id, segment, macro_segment. Names are quoted: lower case matters."]
     return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)

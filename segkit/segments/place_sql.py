@@ -28,6 +28,10 @@ FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # names of the tables t
 LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # names of the values inside it
 LARGEST = float(np.finfo(float).max)  # what is not below it is infinite or not a number, in every engine
 TINY = 1e-100  # is added to values: PostgreSQL refuses a product that is too small for a number and not zero
+SPARK_SETTINGS = {  # merged steps repeat each other's arithmetic, and a whole model in one program fills the memory
+    "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.CollapseProject",
+    "spark.sql.codegen.wholeStage": "false",
+}
 PLACED = "segkit_placed"  # view of an engine in which customers were placed
 
 
@@ -94,8 +98,8 @@ def place_in_engine(
         if model.space.words:
             categories = weights.select("category").distinct().to_pandas()["category"].dropna()
     text = place_sql(model, dialect=dialect, categories=categories, confidence=confidence, **names)
-    if dialect == "spark":  # all steps compiled as one program take minutes and gigabytes, each by itself seconds
-        con.raw_sql("set spark.sql.codegen.wholeStage = false")
+    for name, value in SPARK_SETTINGS.items() if dialect == "spark" else ():
+        con.raw_sql(f"set {name} = {value}")
     return _view(con, text, name=PLACED)
 
 
