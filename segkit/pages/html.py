@@ -1,5 +1,6 @@
 """Pieces of a page as HTML: figures, tables and tiles. Everything that comes in is escaped."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from numbers import Number
@@ -15,6 +16,8 @@ from segkit.pages import drawing
 from segkit.pages.look import look
 
 PIXELS_PER_INCH = 96  # of the page
+LONGEST_WORD = 20  # characters that a table keeps together
+LONG_PART = re.compile(rf"[^_./:-]{{1,{LONGEST_WORD}}}[_./:-]*|[_./:-]{{1,{LONGEST_WORD}}}")
 FORMATS: dict[str, Callable[[Any], str]] = {
     "share": numbers.share,
     "number": numbers.number,
@@ -162,8 +165,19 @@ def _row(row: Mapping[str, Any], *, headings: Mapping[str, str], right: Mapping[
             value = "" if numbers.is_missing(shown.value) else f"{float(shown.value):.6g}"
             shown, key = shown.shown, Markup(' data-value="{}"').format(value)
         form = Markup('<{}{} data-label="{}"{}>{}</{}>')
-        cells.append(form.format(tag, _class(right.get(name)), heading, key, shown, Markup(tag[:2])))
+        text = shown if isinstance(shown, Markup) else breakable(str(shown))
+        cells.append(form.format(tag, _class(right.get(name)), heading, key, text, Markup(tag[:2])))
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+
+
+def breakable(text: str) -> Markup:
+    """Text in which only very long words may break, best behind a sign: names of files, of columns, of products.
+
+    >>> breakable("campaign_descriptions.parquet is short")
+    Markup('campaign_<wbr>descriptions.<wbr>parquet is short')
+    """
+    words = [LONG_PART.findall(word) if len(word) > LONGEST_WORD else [word] for word in text.split(" ")]
+    return Markup(" ").join(Markup("<wbr>").join(word) for word in words)
 
 
 def _class(right: bool | None) -> Markup:
