@@ -76,6 +76,8 @@ def key_results(
     now = baseline.set_index(["segment", "kpi"])
     rows = []
     for (name, kpi), group in history.groupby(["segment", "kpi"], sort=True):
+        if (name, kpi) not in now.index:  # no order in the last horizon: there is nothing to start from
+            continue
         middle, fixed = group["value"].mean(), now.loc[(name, kpi)]
         shares = group["value"] / middle if middle > 0 else pd.Series([np.nan])
         reachable = max(0.0, float(shares.quantile(REACHED)) - 1) if middle > 0 else np.nan

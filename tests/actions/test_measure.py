@@ -124,3 +124,17 @@ def test_each_campaign_of_the_window_is_compared_and_balanced(
     few = association.associations(days, sent=sent.head(5), kpi="spend", **span)[0]
     none = association.sent_campaigns(make_events(lines), kinds={"purchase": "customer"}, **window)
     assert few.empty and none.empty and association.associations(days, sent=none, kpi="spend", **span)[0].empty
+
+
+def test_a_segment_without_an_order_in_the_last_horizon_has_no_key_result_of_orders(
+    make_days: Callable[..., Days],
+) -> None:
+    rows = [("ann", f"2024-0{month}-0{day}", "purchase", 10.0, None) for month in (3, 4, 5, 6) for day in (1, 8)]
+    rows += [("bob", f"2024-0{month}-02", "purchase", 10.0, None) for month in (3, 4)]
+    span = {"as_of": AS_OF, "horizon_days": 35}
+    days = make_days(rows, kinds=KINDS)
+    segment = pd.Series({"ann": "S01", "bob": "S02"}).rename_axis("customer_id")
+    start = measure.baseline(days, segment=segment, kinds=KINDS, **span)
+    results = measure.key_results(days, segment=segment, baseline=start, as_of=AS_OF, lookback_days=112)
+    assert "orders per customer" in set(results.loc[results["segment"] == "S01", "kpi"])
+    assert "orders per customer" not in set(results.loc[results["segment"] == "S02", "kpi"])
