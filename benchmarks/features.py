@@ -21,6 +21,7 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parents[1]
 GENERATOR = HOME.parent / "shared" / "bench" / "generate_transactions.py"
 AS_OF, SPAN_DAYS = date(2025, 6, 24), 540  # the day after the last, and all days there are
+DAYS = {"lookback_days": SPAN_DAYS, "horizon_days": 1}
 KINDS = {"purchase": "customer"}
 PANDAS_MOST, NAIVE_MOST = 10_000_000, 1_000_000  # rows; beyond these it takes too much memory, or too long
 MEMORY = "set memory_limit = '1500MB'"  # of DuckDB; what does not fit goes to disk, so that any laptop can do it
@@ -59,6 +60,7 @@ def kept(path: str) -> int:
     from segkit.customers.features import customer_features
     from segkit.data.sources import connect
     from segkit.data.store import open_run
+    from segkit.period import Period
 
     con = connect()
     con.raw_sql(MEMORY)
@@ -67,7 +69,7 @@ def kept(path: str) -> int:
         write_days(run, build_days(_events(con, path), kinds=KINDS))
         days = load_days(run)
         days.rows.get_backend().raw_sql(MEMORY)
-        return len(customer_features(days, as_of=AS_OF, lookback_days=SPAN_DAYS, kinds=KINDS).columns)
+        return len(customer_features(days, period=Period(AS_OF, **DAYS), kinds=KINDS).columns)
 
 
 def ours(path: str) -> int:
@@ -75,11 +77,12 @@ def ours(path: str) -> int:
     from segkit.customers.days import build_days
     from segkit.customers.features import customer_features
     from segkit.data.sources import connect
+    from segkit.period import Period
 
     con = connect()
     con.raw_sql(MEMORY)
     days = build_days(_events(con, path), kinds=KINDS, to_keep=False)
-    return len(customer_features(days, as_of=AS_OF, lookback_days=SPAN_DAYS, kinds=KINDS).columns)
+    return len(customer_features(days, period=Period(AS_OF, **DAYS), kinds=KINDS).columns)
 
 
 def _events(con: object, path: str) -> object:

@@ -25,8 +25,8 @@ import pandas as pd
 import pyarrow as pa
 
 from segkit.customers.anticipate import anticipate, balanced_space
-from segkit.customers.days import build_days, load_days, write_days
-from segkit.customers.features import customer_signals
+from segkit.customers.days import build_days, write_days
+from segkit.customers.features import load_customers
 from segkit.data.store import open_run
 from segkit.reach.live import Live
 from segkit.reach.live_stream import MOST_EVENTS, Stream
@@ -51,7 +51,7 @@ def make_run(folder: Path, *, customers: int, seed: int = 7) -> Path:
     )
     run = open_run(folder / "run", source="made", as_of=AS_OF.isoformat(), horizon_days=91, lookback_days=LOOKBACK)
     write_days(run, build_days(table, kinds=KINDS))
-    signals = customer_signals(load_days(run), as_of=AS_OF, lookback_days=LOOKBACK, kinds=KINDS)
+    signals = load_customers(run, kinds=KINDS).signals
     space = balanced_space(signals.rows(np.arange(min(5_000, len(signals.features)))))
     axes = anticipate(space, signals).axes
     drawn = axes.to_numpy()[rng.integers(0, len(axes), SEGMENTS * (BAGS + 1))]

@@ -21,7 +21,6 @@ import pandas as pd
 import psutil
 
 from segkit.customers.batch import add_customers
-from segkit.customers.days import load_days
 from segkit.customers.needs import held_needs, need_shares, needs_arrays
 from segkit.data import sources
 from segkit.data.aside import build_aside, prune, swap_in
@@ -41,16 +40,15 @@ CARRIED = ("segments", "frontier", "bags", "needs", "signals")  # tables that a 
 def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
     """A run of `as_of` that goes on from another, in its place; older ones are gone."""
     held = before.parameters()
-    span = {"as_of": as_of, "lookback_days": held["lookback_days"]}
     with build_aside(place) as building:
         asked = held | {"as_of": as_of.isoformat(), "previous": str(before.path)}
         run = open_run(building, step="03_segments", outcome="building", **asked)
         opened = source_of(run)
         events = sources.read_events(opened, con=sources.connect())
         events = events.filter(events.day < as_of)
-        since = date.fromisoformat(held["as_of"])
-        now, _ = add_customers(events, run=run, held=before, since=since, kinds=opened.kinds, **span)
-        past = past_of(load_days(run), horizon_days=held["horizon_days"], kinds=opened.kinds, **span)
+        customers, _ = add_customers(events, run=run, held=before, kinds=opened.kinds)
+        now = customers.signals
+        past = past_of(customers.days, period=run.period, kinds=opened.kinds)
         kept = carried.carry_on(before, now, overrides=read_overrides(""), as_of=as_of.isoformat())
         bought = held_needs(before)
         run.write(now.features.join(need_shares(bought, now)), "features")
@@ -79,7 +77,7 @@ def live_long(first: Run, *, runs: int, keep: int, root: Path, shown: bool = Fal
     process, run, rows = psutil.Process(os.getpid()), first, []
     for number in range(1, runs + 1):
         began = time.process_time()
-        as_of = date.fromisoformat(run.parameters()["as_of"]) + timedelta(days=1)
+        as_of = run.period.as_of + timedelta(days=1)
         run = refresh_once(run, root / as_of.isoformat(), as_of=as_of, keep=keep)
         gc.collect()
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

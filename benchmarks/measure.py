@@ -24,7 +24,9 @@ from segkit.actions.verdict import Price, verdict_of
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
 from segkit.data.synth import write_scenario
-from segkit.segments.fit import fit_segments, windows_at
+from segkit.period import Period
+from segkit.segments.fit import fit_segments
+from segkit.segments.past import windows_at
 from segkit.segments.search import Budget
 
 LOOKBACK, HORIZON = 182, 91
@@ -44,11 +46,11 @@ def load(name: str, folder: str) -> tuple[Days, dict[str, str], date]:
 
 
 def population(days: Days, kinds: dict[str, str], as_of: date, *, kpi: str) -> pd.DataFrame:
-    windows = windows_at(days, as_of=as_of, kinds=kinds, lookback_days=LOOKBACK, horizon_days=HORIZON)
+    period = Period(as_of, lookback_days=LOOKBACK, horizon_days=HORIZON)
+    windows = windows_at(days, period=period, kinds=kinds)
     fit = fit_segments(windows, budget=Budget())
     index = windows.now.features.index
-    span = {"as_of": as_of, "lookback_days": LOOKBACK, "window_days": HORIZON, "index": index}
-    past = covariates(days, kpi=kpi, **span)
+    past = covariates(days, kpi=kpi, period=period, index=index)
     came = kpi_values(days, kpi=kpi, start=as_of, window_days=HORIZON, index=index)
     return past.assign(segment=[fit.model.segments[n] for n in fit.number], came=came)
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from segments import load
 
+from segkit.period import Period
 from segkit.segments.fit import fit_segments
 from segkit.segments.ledger import carry_over, standing_segments
 from segkit.segments.past import windows_at
 from segkit.segments.search import Budget
 
 MONTHS = (date(2017, 10, 1), date(2017, 11, 1), date(2017, 12, 1), date(2018, 1, 1))
-SPAN = {"lookback_days": 182, "horizon_days": 91}
+DAYS = {"lookback_days": 182, "horizon_days": 91}
 
 
 def kept(before: pd.Series, after: pd.Series) -> str:
@@ -41,7 +42,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for day in MONTHS[: given.months]:
-        windows = windows_at(days, as_of=day, kinds=opened.kinds, **SPAN)
+        windows = windows_at(days, period=Period(day, **DAYS), kinds=opened.kinds)
         fit = fit_segments(windows, budget=Budget(prefer=None if given.free else shape))
         told = [""] * 5
         if model is not None:

@@ -18,12 +18,14 @@ from segments import load
 from sklearn.metrics import adjusted_rand_score
 
 from segkit.data.synth import SCENARIOS, write_scenario
+from segkit.period import Period
 from segkit.segments.fit import Fit, Windows, fit_segments
 from segkit.segments.past import windows_at
 from segkit.segments.stability import FITS, stability
 from segkit.segments.structure import segment_verdict, structure
 
-AS_OF, LATELY = date(2025, 3, 1), 61  # days: the last third of the lookback
+PERIOD = Period(date(2025, 3, 1), lookback_days=182, horizon_days=91)
+LATELY = 61  # days: the last third of the lookback
 WHAT = ["item", "category", "amount", "quantity", "discount", "cost", "private_label", "channel"]
 
 
@@ -42,7 +44,7 @@ def shuffled(folder: Path, out: Path, *, seed: int) -> None:
 
 def fitted(folder: Path) -> tuple[Windows, Fit]:
     days, opened, _ = load(str(folder / "source.yaml"), None)
-    windows = windows_at(days, as_of=AS_OF, lookback_days=182, horizon_days=91, kinds=opened.kinds)
+    windows = windows_at(days, period=PERIOD, kinds=opened.kinds)
     return windows, fit_segments(windows)
 
 

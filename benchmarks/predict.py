@@ -14,7 +14,8 @@ from segments import HOME, SETS, load
 
 from segkit.actions.predict_backtest import drift_figures, leads_shown, score_trials, trials_of
 from segkit.actions.predict_known import lessons_of
-from segkit.customers.features import customer_signals
+from segkit.customers.features import customers_at
+from segkit.period import Period
 from segkit.segments.past import past_of
 
 COLUMNS = {  # target, measure -> heading; a lead is by how much the forecast is better, with its 95 % interval
@@ -44,9 +45,8 @@ def main() -> None:
             continue
         days, opened, _ = load(source, data)
         as_of = origin + timedelta(days=horizon)  # what came is judged: the forecast is of one horizon before
-        span = {"as_of": as_of, "lookback_days": lookback, "horizon_days": horizon, "kinds": opened.kinds}
-        now, past = customer_signals(days, **span_of(span)), past_of(days, **span)
-        lessons = lessons_of(days, past, now, **span, origins=1)
+        asked = {"period": Period(as_of, lookback_days=lookback, horizon_days=horizon), "kinds": opened.kinds}
+        lessons = lessons_of(customers_at(days, **asked), past_of(days, **asked), origins=1)
         start = time.process_time()
         trials = trials_of(lessons)
         learnt = time.process_time() - start
@@ -78,10 +78,6 @@ def cell(row: pd.Series) -> str:
         ["lead", form.format(row["lead"]), f"[{form.format(row['lead_low'])}, {form.format(row['lead_high'])}]"]
     )
     return f"{form.format(row['value'])}<br>{lead}"
-
-
-def span_of(span: dict[str, object]) -> dict[str, object]:
-    return {name: span[name] for name in ("as_of", "lookback_days", "kinds")}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.customers.anticipate import anticipate
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
+from segkit.period import Period
 from segkit.segments.fit import Windows, fit_segments, only_customers, space_for
 from segkit.segments.past import past_of
 from segkit.segments.place import nearest
@@ -72,10 +73,10 @@ def main() -> None:
             print(f"{name}: left out, no {name}.parquet in {data}")
             continue
         days, opened, people = load(source, data)
-        span = {"lookback_days": lookback, "horizon_days": horizon, "kinds": opened.kinds}
+        period = Period(as_of + timedelta(horizon), lookback_days=lookback, horizon_days=horizon)
         start = time.process_time()
         groups = known_groups(people, roles=opened.roles)
-        past = past_of(days, as_of=as_of + timedelta(horizon), **span)
+        past = past_of(days, period=period, kinds=opened.kinds)
         windows = past.earlier()
         fit = fit_segments(windows, budget=budget)
         table = rivals_table(backtest(past, earlier=fit, groups=groups))

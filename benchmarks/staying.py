@@ -8,6 +8,7 @@ online_retail.parquet (../shared/data by default); without it that set is left o
 """
 
 import argparse
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from segments import HOME, SETS, load
 
 from segkit.customers.features import customer_signals
 from segkit.customers.outcomes import customer_outcomes
+from segkit.period import Period
 from segkit.segments import place as placing
 from segkit.segments.fit import fit_segments
 from segkit.segments.judge import compare, forward_truth
@@ -49,10 +51,11 @@ def _print_case(
     name: str, found: date, placed: date, lookback: int, horizon: int, judged: int, *, data: str | None
 ) -> None:
     days, opened, _ = load(SETS[name][0], data)
-    windows = windows_at(days, as_of=found, lookback_days=lookback, horizon_days=horizon, kinds=opened.kinds)
+    period = Period(found, lookback_days=lookback, horizon_days=horizon)
+    windows = windows_at(days, period=period, kinds=opened.kinds)
     fit = fit_segments(windows)
     home = place_points(fit.model, fit.axes)["segment"]
-    now = known_to(fit.model, customer_signals(days, as_of=placed, lookback_days=lookback, kinds=opened.kinds))
+    now = known_to(fit.model, customer_signals(days, period=replace(period, as_of=placed), kinds=opened.kinds))
     labels = {}
     for margin in MARGINS:
         placing.STAYS = margin

@@ -5,7 +5,7 @@ been chosen, by what they did before, are compared (strata of the propensity sco
 as those who were sent it. What the score does not know stays in the difference.
 """
 
-from datetime import date, timedelta
+from dataclasses import replace
 
 import ibis.expr.types as ir
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from segkit.actions.kpi import COVARIATES, covariates, first_day, kpi_values
 from segkit.customers.days import Days
+from segkit.period import Period
 from segkit.small_groups import FLOOR
 
 STRATA = 10
@@ -27,11 +28,13 @@ COLUMNS = [
 BALANCE = ["campaign", "column", "before", "after"]
 
 
-def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], start: date, end: date) -> pd.DataFrame:
-    """Who was sent what in a window: customer_id, campaign (kind, and type where the source names it), each once.
+def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -> pd.DataFrame:
+    """Who was sent what in the last horizon: customer_id, campaign (kind, and type where the source names it), each
+    once.
 
-    Takes  events by the contract; kinds: each kind of event -> 'customer' or 'company'; end: exclusive
+    Takes  events by the contract; kinds: each kind of event -> 'customer' or 'company'
     """
+    start, end = period.last_horizon_start, period.as_of
     by_company = sorted(kind for kind, by in kinds.items() if by == "company")
     rows = events.filter(events.event.isin(by_company) & (events.day >= start) & (events.day < end))
     held = ["customer_id", "event"] + (["campaign"] if "campaign" in events.columns else [])
@@ -46,7 +49,7 @@ def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], start: date, end:
 
 
 def associations(
-    days: Days, *, sent: pd.DataFrame, kpi: str, index: pd.Index, as_of: date, horizon_days: int, lookback_days: int
+    days: Days, *, sent: pd.DataFrame, kpi: str, index: pd.Index, period: Period
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Each campaign of the last horizon: those it was sent to beside the others, as they are and matched on the time
     before.
@@ -60,13 +63,13 @@ def associations(
     ----------
     kpi : spend, orders or active
     """
-    start = as_of - timedelta(days=horizon_days)
-    held = (start - first_day(days, before=as_of)).days
+    before = period.one_horizon_back()
+    held = (before.as_of - first_day(days, before=period.as_of)).days
     if sent.empty or held < 1:
         return pd.DataFrame([], columns=COLUMNS), pd.DataFrame([], columns=BALANCE)
-    values = kpi_values(days, kpi=kpi, start=start, window_days=horizon_days, index=index).to_numpy()
-    span = {"lookback_days": min(lookback_days, held), "window_days": min(horizon_days, held)}
-    past = covariates(days, kpi=kpi, as_of=start, index=index, **span)
+    values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=before.horizon_days, index=index).to_numpy()
+    before = replace(before, lookback_days=min(before.lookback_days, held), horizon_days=min(before.horizon_days, held))
+    past = covariates(days, kpi=kpi, period=before, index=index)
     past = past.assign(**{f"log {name}": np.log1p(past[name].clip(lower=0)) for name in ("pre", "recent")})
     unit = {"spend": "money", "orders": "orders", "active": "share"}[kpi]
     rows, balances = [], []

@@ -1,12 +1,11 @@
 """Decisions on campaigns, from measured figures alone: who fell short, where to try something, what to stop."""
 
-from datetime import date, timedelta
-
 import numpy as np
 import pandas as pd
 
 from segkit.actions.kpi import KPIS
 from segkit.numbers import by_unit, count, interval, number, share
+from segkit.period import Period
 from segkit.small_groups import FLOOR
 from segkit.vocabulary import EVERYONE
 
@@ -22,8 +21,7 @@ def decide_campaigns(
     experiment: pd.DataFrame,
     log: pd.DataFrame,
     kpi: str,
-    as_of: date,
-    horizon_days: int,
+    period: Period,
     reachable: bool = True,
 ) -> pd.DataFrame:
     """What the figures say of campaigns.
@@ -35,12 +33,12 @@ def decide_campaigns(
     Parameters
     ----------
     kpi : what a pilot would move
-    as_of, horizon_days : a segment in which a pilot was decided less than a horizon ago gets no second one
+    period : a segment in which a pilot was decided less than a horizon ago gets no second one
     reachable : whether a pilot may be decided on what a segment's history reached, where none fell short
     """
     fell = fallen(promises, kpi=kpi)
     rows = [_fell(row) for row in fell.to_dict("records")]
-    running = _running(log, as_of=as_of, horizon_days=horizon_days) | set(experiment["segment"])
+    running = _running(log, period=period) | set(experiment["segment"])
     free = pilots[~pilots["segment"].isin({EVERYONE, *running}) & (pilots["customers"] >= 2 * FLOOR)]
     rows += _pilot(fell, free, reachable=reachable)
     rows += [_read(row) for row in experiment.to_dict("records") if row["verdict"] in READ]
@@ -96,9 +94,9 @@ def _pilot(fell: pd.DataFrame, free: pd.DataFrame, *, reachable: bool) -> list[t
     return [(best["segment"], PILOT, "share reachable", *figures, reason)]
 
 
-def _running(log: pd.DataFrame, *, as_of: date, horizon_days: int) -> set[str]:
+def _running(log: pd.DataFrame, *, period: Period) -> set[str]:
     """Segments in which a pilot was decided less than a horizon ago."""
-    since = (as_of - timedelta(days=horizon_days)).isoformat()
+    since = period.last_horizon_start.isoformat()
     return set(log.loc[(log["decision"] == PILOT) & (log["as_of"] > since), "segment"])
 
 

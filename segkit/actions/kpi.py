@@ -14,6 +14,7 @@ import pandas as pd
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.errors import InputError
+from segkit.period import Period
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,21 @@ def kpi_values(days: Days, *, kpi: str, start: date, window_days: int, index: pd
     return _read_off(totals, kpi=kpi)
 
 
-def covariates(
-    days: Days, *, kpi: str, as_of: date, lookback_days: int, window_days: int, index: pd.Index
-) -> pd.DataFrame:
+def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.DataFrame:
     """What is known of each customer before `as_of` and foretells the KPI.
 
-    Gives  by customer_id: pre (the KPI over the lookback), recent (over the last window), steady (log of 1 + active
+    Gives  by customer_id: pre (the KPI over the lookback), recent (over the last horizon), steady (log of 1 + active
            days)
 
     Raises
     ------
     InputError : as kpi_values
     """
-    lookback = as_of - timedelta(days=lookback_days)
-    recent_days = min(window_days, lookback_days)
-    recent = kpi_values(days, kpi=kpi, start=as_of - timedelta(days=recent_days), window_days=recent_days, index=index)
-    totals = customer_outcomes(_rows_only(days), start=lookback, horizon_days=lookback_days, index=index).totals
+    start, length = period.lookback_start, period.lookback_days
+    recent_days = min(period.horizon_days, length)
+    recent_start = period.as_of - timedelta(days=recent_days)
+    recent = kpi_values(days, kpi=kpi, start=recent_start, window_days=recent_days, index=index)
+    totals = customer_outcomes(_rows_only(days), start=start, horizon_days=length, index=index).totals
     pre = _read_off(totals, kpi=kpi)
     return pd.DataFrame({"pre": pre, "recent": recent, "steady": np.log1p(totals["active_days"])}, index=index)
 

@@ -12,6 +12,7 @@ from segkit.actions.kpi import first_day
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.customers.profile import mean, proportion, ratio_of_sums
+from segkit.period import Period
 from segkit.vocabulary import EVERYONE, SERVICE_WORDS
 
 HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds the same weekdays
@@ -27,7 +28,7 @@ LEADING = {  # KPIs with a key result, by the figure that a pilot moves
 OTHERS_OF_CUSTOMER = ("purchase", "return")
 
 
-def baseline(days: Days, *, segment: pd.Series, as_of: date, horizon_days: int, kinds: dict[str, str]) -> pd.DataFrame:
+def baseline(days: Days, *, segment: pd.Series, period: Period, kinds: dict[str, str]) -> pd.DataFrame:
     """The KPIs of each segment over the last horizon before `as_of`, with 95 % intervals.
 
     Takes  days: the state; segment: by customer_id
@@ -39,22 +40,21 @@ def baseline(days: Days, *, segment: pd.Series, as_of: date, horizon_days: int, 
     ----------
     kinds : each kind of event -> 'customer' or 'company'
     """
-    start = as_of - timedelta(days=horizon_days)
+    start, horizon_days = period.last_horizon_start, period.horizon_days
+    start_before = period.one_horizon_back().last_horizon_start
     table = _totals(days, start=start, horizon_days=horizon_days, index=segment.index)
-    before = _totals(days, start=start - timedelta(days=horizon_days), horizon_days=horizon_days, index=segment.index)
-    whole = first_day(days, before=as_of) <= start - timedelta(days=horizon_days)
+    before = _totals(days, start=start_before, horizon_days=horizon_days, index=segment.index)
+    whole = first_day(days, before=period.as_of) <= start_before
     table["came_before"] = (before["active_days"] > 0) if whole else False
-    table = table.join(_counts(days, start=start, end=as_of, kinds=kinds, index=segment.index))
+    table = table.join(_counts(days, start=start, end=period.as_of, kinds=kinds, index=segment.index))
     rows = []
     for name, group in [(EVERYONE, table), *table.groupby(segment, sort=True)]:
         rows += [(str(name), *line) for line in _figures(group, kinds=kinds)]
     found = pd.DataFrame(rows, columns=BASELINE[:7])
-    return found.assign(start=start.isoformat(), end=(as_of - timedelta(days=1)).isoformat())[BASELINE]
+    return found.assign(start=start.isoformat(), end=period.last_day.isoformat())[BASELINE]
 
 
-def key_results(
-    days: Days, *, segment: pd.Series, as_of: date, lookback_days: int, baseline: pd.DataFrame
-) -> pd.DataFrame:
+def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.DataFrame) -> pd.DataFrame:
     """What the history of each KPI shows as reachable, and the target that follows.
 
     The rule: the lookback is cut into windows of four weeks; reachable is the level that a quarter of them were at or
@@ -65,7 +65,8 @@ def key_results(
     Gives  segment, kpi, unit, baseline, windows, lowest and highest (of them, as shares of their mean, 1 is the mean),
            reachable (share above the mean), target; empty where the lookback holds too few windows
     """
-    held = min(lookback_days, (as_of - first_day(days, before=as_of)).days)
+    as_of = period.as_of
+    held = min(period.lookback_days, (as_of - first_day(days, before=as_of)).days)
     count = held // HISTORY_DAYS
     if count < FEWEST_WINDOWS:
         return pd.DataFrame([], columns=KEY_RESULTS).astype({"windows": "int64"})

@@ -1,6 +1,6 @@
 """A pilot: segments, a KPI, a window, and the draw of who is treated and who is held out, frozen before it starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from hashlib import sha256
 from typing import Any
@@ -116,8 +116,8 @@ def design_pilot(
 
 def _window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any]:
     """When the outcome is counted, and the baseline before it."""
-    held = run.parameters()
-    as_of = date.fromisoformat(held["as_of"])
+    period = run.period
+    as_of = period.as_of
     try:
         first = date.fromisoformat(start) if start else as_of
     except ValueError:
@@ -126,13 +126,13 @@ def _window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any]:
         raise InputError(f"--start {start}: before the as_of of the run, {as_of}: outcomes would be known already.")
     if weeks is not None and weeks < 1:
         raise InputError(f"--weeks {weeks}: at least one.")
-    window_days = 7 * weeks if weeks else int(held["horizon_days"])
+    window_days = 7 * weeks if weeks else period.horizon_days
     return {
         "start": first,
         "end": first + timedelta(days=window_days - 1),
         "window_days": window_days,
-        "baseline_start": as_of - timedelta(days=int(held["lookback_days"])),
-        "baseline_end": as_of - timedelta(days=1),
+        "baseline_start": period.lookback_start,
+        "baseline_end": period.last_day,
     }
 
 
@@ -187,9 +187,7 @@ def _units(
     past = covariates(
         days,
         kpi=kpi,
-        as_of=date.fromisoformat(run.parameters()["as_of"]),
-        lookback_days=int(run.parameters()["lookback_days"]),
-        window_days=window["window_days"],
+        period=replace(run.period, horizon_days=window["window_days"]),
         index=eligible.index,
     ).round(6)
     stratum = strata_of(eligible, past["steady"] if kpi == "active" else past["pre"])
@@ -220,15 +218,8 @@ def _said(
     """What is known of the pilot before it starts: counts, power, balance, and the expected return or why there is
     none.
     """
-    held = run.parameters()
-    found = spreads(
-        days,
-        kpi=kpi,
-        segment=units["segment"],
-        as_of=date.fromisoformat(held["as_of"]),
-        window_days=window["window_days"],
-        lookback_days=int(held["lookback_days"]),
-    )
+    period = replace(run.period, horizon_days=window["window_days"])
+    found = spreads(days, kpi=kpi, segment=units["segment"], period=period)
     counts = units.groupby(["segment", "arm"]).size().unstack(fill_value=0)
     names = run.table("segments").set_index("segment")["name"].to_dict()
     compared = len(found) + (len(found) > 1)

@@ -4,8 +4,7 @@ Seen means: found in 80 of 100 pilots at a chance of 5 % of finding what is not 
 data's own: the KPI of the same customers over windows that are past, less what the time before foretold of it.
 """
 
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from segkit.actions.kpi import COVARIATES, KPIS, covariates, first_day, kpi_valu
 from segkit.actions.lift import ALPHA, FEWEST_PER_COLUMN
 from segkit.customers.days import Days
 from segkit.errors import InputError
+from segkit.period import Period
 from segkit.small_groups import FLOOR
 from segkit.vocabulary import EVERYONE
 
@@ -51,47 +51,33 @@ class Spread:
     left: float
 
 
-def spreads(
-    days: Days,
-    *,
-    kpi: str,
-    segment: pd.Series,
-    as_of: date,
-    window_days: int,
-    lookback_days: int,
-    together: bool = False,
-) -> list[Spread]:
-    """The spread of a KPI in each segment, over the window before `as_of`, foretold from the lookback before it.
+def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, together: bool = False) -> list[Spread]:
+    """The spread of a KPI in each segment, over the last horizon before `as_of`, foretold from the lookback before it.
 
     Takes  segment: by customer_id
     Gives  Spreads by segment
 
     Parameters
     ----------
+    period : its horizon is as long as the pilot
     together : adds one of all customers, called "all"
 
     Raises
     ------
-    InputError : the history does not hold the window and as much again before it
+    InputError : the history does not hold the horizon and as much again before it
     """
-    start = as_of - timedelta(days=window_days)
-    held = (as_of - first_day(days, before=as_of)).days
+    window_days, before = period.horizon_days, period.one_horizon_back()
+    held = (period.as_of - first_day(days, before=period.as_of)).days
     if held < 2 * window_days:
         raise InputError(
             f"a window of {window_days} days needs {2 * window_days} days of history to be sized; there are {held}. "
             f"Give fewer --weeks ({held // 14} at most)."
         )
-    values = kpi_values(days, kpi=kpi, start=start, window_days=window_days, index=segment.index)
-    before = covariates(
-        days,
-        kpi=kpi,
-        as_of=start,
-        lookback_days=min(lookback_days, held - window_days),
-        window_days=window_days,
-        index=segment.index,
-    )
-    found = [_spread(str(name), values[rows.index], before.loc[rows.index]) for name, rows in segment.groupby(segment)]
-    return [*found, _spread(EVERYONE, values, before)] if together else found
+    values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=window_days, index=segment.index)
+    before = replace(before, lookback_days=min(period.lookback_days, held - window_days))
+    past = covariates(days, kpi=kpi, period=before, index=segment.index)
+    found = [_spread(str(name), values[rows.index], past.loc[rows.index]) for name, rows in segment.groupby(segment)]
+    return [*found, _spread(EVERYONE, values, past)] if together else found
 
 
 def smallest_effect(spread: Spread, *, treated: int, control: int, compared: int = 1) -> float:
@@ -117,17 +103,17 @@ def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, co
     return int(np.ceil(each / (share_control * (1 - share_control))))
 
 
-def weeks_table(days: Days, *, kpi: str, segment: pd.Series, as_of: date, lookback_days: int) -> pd.DataFrame:
+def weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> pd.DataFrame:
     """The smallest relative effect that each segment, and all together, can show by weeks, half of it held out.
 
     Gives  segment, weeks, mean, smallest_effect (per customer), smallest_share (of the mean; null where that is zero);
            windows that the history cannot size are left out
     """
-    held = (as_of - first_day(days, before=as_of)).days
-    span = {"kpi": kpi, "segment": segment, "as_of": as_of, "lookback_days": lookback_days, "together": True}
+    held = (period.as_of - first_day(days, before=period.as_of)).days
     rows = []
     for weeks in [w for w in WEEKS if 14 * w <= held]:
-        for one in spreads(days, window_days=7 * weeks, **span):
+        long = replace(period, horizon_days=7 * weeks)
+        for one in spreads(days, kpi=kpi, segment=segment, period=long, together=True):
             control = one.customers // 2
             effect = smallest_effect(one, treated=one.customers - control, control=control)
             rows.append((one.segment, weeks, one.mean, effect, effect / one.mean if one.mean > 0 else np.nan))
@@ -150,9 +136,7 @@ def candidates(
     kpi: str,
     segment: pd.Series,
     reachable: pd.Series,
-    as_of: date,
-    horizon_days: int,
-    lookback_days: int,
+    period: Period,
 ) -> pd.DataFrame:
     """What a pilot of each segment alone, and of all together, could show, half of it held out.
 
@@ -161,17 +145,16 @@ def candidates(
            weeks (share_4, ...), reachable, size_needed (customers, to show the reachable), weeks_needed (missing: none
            of the windows tried); nulls where the history cannot size a window or an arm would be below the floor
     """
-    held = (as_of - first_day(days, before=as_of)).days
+    held = (period.as_of - first_day(days, before=period.as_of)).days
     sizes = pd.concat([segment.value_counts().sort_index(), pd.Series({EVERYONE: len(segment)})])
     table = sizes.rename("customers").rename_axis("segment").reset_index()
     table = table.assign(reachable=lambda t: t["segment"].map(reachable).astype(float))
-    span = {"kpi": kpi, "segment": segment, "as_of": as_of, "lookback_days": lookback_days}
-    long = held >= 2 * horizon_days
-    found = spreads(days, window_days=horizon_days, together=True, **span) if long else []
+    asked = {"kpi": kpi, "segment": segment, "period": period}
+    found = spreads(days, together=True, **asked) if held >= 2 * period.horizon_days else []
     by_segment = {one.segment: one for one in found if one.customers >= 2 * FLOOR}
     rows = [_candidate(by_segment.get(name), reachable=w) for name, w in table[["segment", "reachable"]].to_numpy()]
     table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)
-    tried = weeks_table(days, **span)
+    tried = weeks_table(days, **asked)
     tried = tried[tried["segment"].isin(by_segment)]
     table["weeks_needed"] = weeks_needed(tried, wanted=table.set_index("segment")["reachable"]).to_numpy(dtype=float)
     for weeks in SHOWN_WEEKS:

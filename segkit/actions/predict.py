@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -19,14 +18,13 @@ from segkit.actions.predict_backtest import (
     score_trials,
     trials_of,
 )
-from segkit.actions.predict_known import AMOUNTS, YEAR, Known, Lesson, known_at, lessons_of
+from segkit.actions.predict_known import AMOUNTS, YEAR, Known, Lesson, known_of, lessons_of
 from segkit.actions.predict_learn import FEWEST, Told
 from segkit.actions.predict_next import category_hits, learn_categories, move_chances, next_categories
 from segkit.actions.predict_offers import DRIVERS, OFFERS, churn_drivers, next_offers
 from segkit.actions.predict_rivals import LABELS, with_bands
 from segkit.actions.predict_segments import segment_sums
-from segkit.customers.days import Days
-from segkit.customers.features import Signals
+from segkit.customers.features import Customers, Signals
 from segkit.segments.past import Past
 from segkit.segments.place import SegmentModel, place
 from segkit.vocabulary import EVERYONE
@@ -63,36 +61,29 @@ class Prediction:
 
 
 def predict(
-    days: Days,
+    customers: Customers,
     past: Past,
-    now: Signals,
     *,
-    as_of: date,
-    lookback_days: int,
-    horizon_days: int,
-    kinds: dict[str, str],
     model: SegmentModel,
     segment: pd.Series,
     seed: int = 7,
 ) -> Prediction:
     """Foretell the horizon after `as_of`.
 
-    Takes  days: the state; past: one and two horizons ago; now: signals at `as_of`; model, segment: the segments of the
-           run, and that of each customer
+    Takes  customers: of today, nothing on or after `as_of` is looked at; past: one and two horizons ago; model,
+           segment: the segments of the run, and that of each customer
     Gives  Prediction; where nothing can be learnt its tables are there and say nothing, and `reasons` says why
 
     Parameters
     ----------
-    as_of : exclusive; nothing at or after it is looked at
     seed : of folds and resamplings
     """
-    span = {"as_of": as_of, "lookback_days": lookback_days, "horizon_days": horizon_days}
-    lessons = lessons_of(days, past, now, kinds=kinds, **span)
+    now, lessons = customers.signals, lessons_of(customers, past)
     segment = segment.reindex(now.features.index)
-    why = _hopeless(lessons, days, **span)
+    why = _hopeless(lessons, customers)
     if why:
         return _nothing(now, segment, why=why)
-    known, lesson = known_at(days, now, **span), lessons[0]
+    known, lesson = known_of(customers), lessons[0]
     trials = trials_of(lessons, seed=seed)
     scores = leads_shown(score_trials(trials, seed=seed)) if trials else _no_scores()
     forecasts = forecasts_of(lesson, known, seed=seed)
@@ -106,10 +97,9 @@ def predict(
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
     people = people.join(next_categories(buys, now, **today))
     people["move_chance"], moved = move_chances(model, lesson.then.signals, now, seed=seed)
-    people["value_12m"] = _a_year(people, known, horizon_days=horizon_days)
+    people["value_12m"] = _a_year(people, known, horizon_days=customers.period.horizon_days)
     people = people.reindex(columns=[*PEOPLE, *CATEGORIES])
     sums = segment_sums(people, segment, trials=trials, chosen=who, model=model)
-    ahead = {"lookback_days": lookback_days, "horizon_days": horizon_days}
     return Prediction(
         customers=people.rename(columns=MEDIAN),
         segments=sums.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
@@ -118,21 +108,21 @@ def predict(
         ),
         calibration=calibration(trials, chosen=who) if trials else pd.DataFrame(columns=CALIBRATION),
         drivers=churn_drivers(lesson, stood),
-        offers=next_offers(lesson, stood, now=now, segment_now=segment, **ahead),
+        offers=next_offers(lesson, stood, now=now, segment_now=segment, period=customers.period),
         chosen=who,
         reasons=_reasons(forecasts["model"], lesson, trials),
         figures=_figures(sums, scores, who, trials) | moved | _hits(lessons, trials, who, model, seed=seed),
     )
 
 
-def _hopeless(lessons: list[Lesson], days: Days, *, as_of: date, lookback_days: int, horizon_days: int) -> str:
+def _hopeless(lessons: list[Lesson], customers: Customers) -> str:
     """Why nothing can be foretold; "" where something can."""
     if not lessons:
-        first = pd.Timestamp(days.rows.day.min().to_pandas()).date()
-        needed = lookback_days + horizon_days
+        first = pd.Timestamp(customers.days.rows.day.min().to_pandas()).date()
+        period = customers.period
         return (
-            f"learning needs {needed} days of history (lookback and one horizon), and there are "
-            f"{(as_of - first).days}. Give a shorter horizon_days or lookback_days"
+            f"learning needs {period.lookback_days + period.horizon_days} days of history (lookback and one horizon), "
+            f"and there are {(period.as_of - first).days}. Give a shorter horizon_days or lookback_days"
         )
     lesson = lessons[0]
     if len(lesson.then.index) < FEWEST:

@@ -1,7 +1,7 @@
 """What is known of customers at a date, for foretelling: their signals, their last horizon, and their whole history."""
 
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date
 
 import ibis
 import numpy as np
@@ -16,9 +16,10 @@ from segkit.actions.predict_bgnbd import (
     fit_gamma_gamma,
 )
 from segkit.customers.days import Days
-from segkit.customers.features import Signals
-from segkit.customers.outcomes import Outcomes, customer_outcomes
+from segkit.customers.features import Customers, Signals
+from segkit.customers.outcomes import Outcomes
 from segkit.errors import InputError
+from segkit.segments.fit import last_horizon
 from segkit.segments.past import Past, past_of
 
 YEAR = 365  # days
@@ -62,32 +63,21 @@ class Lesson:
         return np.maximum(self.came.totals[name].to_numpy(dtype=float), 0.0)
 
 
-def known_at(days: Days, signals: Signals, *, as_of: date, lookback_days: int, horizon_days: int) -> Known:
-    """What is known of the customers of some signals.
+def known_of(customers: Customers) -> Known:
+    """What is known of customers at the date of their period; days on or after it are not looked at.
 
-    Takes  days: the state; rows at or after `as_of` are not looked at; signals of that date
-    Gives  Known, in the order of the signals
+    Gives  Known, in the order of the customers
     """
-    index, start = signals.features.index, as_of - timedelta(days=horizon_days)
-    last = customer_outcomes(days, start=start, horizon_days=horizon_days, index=index).totals
-    classic = _classic(days, as_of=as_of, horizon_days=horizon_days, index=index)
-    return Known(signals=signals, last=last, classic=classic, rate=horizon_days / lookback_days)
+    period, index = customers.period, customers.index
+    classic = _classic(customers.days, as_of=period.as_of, horizon_days=period.horizon_days, index=index)
+    rate = period.horizon_days / period.lookback_days
+    return Known(signals=customers.signals, last=last_horizon(customers).totals, classic=classic, rate=rate)
 
 
-def lessons_of(
-    days: Days,
-    past: Past,
-    now: Signals,
-    *,
-    as_of: date,
-    lookback_days: int,
-    horizon_days: int,
-    kinds: dict[str, str],
-    origins: int = ORIGINS,
-) -> list[Lesson]:
+def lessons_of(customers: Customers, past: Past, *, origins: int = ORIGINS) -> list[Lesson]:
     """One lesson for each horizon back that history holds: today learns from the first, back-tests from the others.
 
-    Takes  days; past: one and two horizons ago; now: signals at `as_of`, whose features all are given
+    Takes  customers: of today, whose features all are given; past: one and two horizons ago
     Gives  lessons, the latest first: customers a horizon ago and what came of them since, two horizons ago, and so on;
            none where history is too short
 
@@ -95,17 +85,17 @@ def lessons_of(
     ----------
     origins : back-tests wanted; each needs a lesson of its own, and a horizon more of history
     """
-    span = {"lookback_days": lookback_days, "horizon_days": horizon_days}
-    moments = [past.last, past.before]
+    moments, period = [past.last, past.before], customers.period
     if origins > 1 and past.before is not None:
-        further = past_of(days, as_of=as_of - timedelta(days=2 * horizon_days), kinds=kinds, **span)
+        further = past_of(customers.days, period=period.one_horizon_back().one_horizon_back(), kinds=customers.kinds)
         moments += [further.last, further.before]
     found = []
-    for number, moment in enumerate(moments[: origins + 1]):
+    for moment in moments[: origins + 1]:
         if moment is None:
             break
-        at = as_of - timedelta(days=(number + 1) * horizon_days)
-        found.append(Lesson(then=known_at(days, moment.known_as(now), as_of=at, **span), came=moment.came))
+        period = period.one_horizon_back()
+        then = replace(customers, period=period, signals=moment.known_as(customers.signals))
+        found.append(Lesson(then=known_of(then), came=moment.came))
     return found
 
 

@@ -12,6 +12,7 @@ from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.profile import Z95, proportion
 from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.period import Period
 from segkit.vocabulary import EVERYONE, describe
 
 FEWEST_APART = 10  # customers who came, and who did not, before anything is said of churn
@@ -62,7 +63,7 @@ def churn_drivers(lesson: Lesson, segment: pd.Series) -> pd.DataFrame:
 
 
 def next_offers(
-    lesson: Lesson, segment: pd.Series, *, now: Signals, segment_now: pd.Series, lookback_days: int, horizon_days: int
+    lesson: Lesson, segment: pd.Series, *, now: Signals, segment_now: pd.Series, period: Period
 ) -> pd.DataFrame:
     """What members of a segment took next: what they had not bought yet, and what they bought more of.
 
@@ -80,7 +81,7 @@ def next_offers(
     before, after = (amounts_of(each, terms) for each in (then, came))
     takes = {
         "cross-sell": (before <= 0, after > 0),
-        "up-sell": (before > 0, after / horizon_days > before / lookback_days),
+        "up-sell": (before > 0, after / period.horizon_days > before / period.lookback_days),
     }
     labels, labels_now, rows = segment.to_numpy(), segment_now.to_numpy(), []
     names, buy = sorted(set(labels_now)), _terms_of(now, terms) > 0

@@ -18,7 +18,7 @@ from segkit.actions.kpi import main_kpi
 from segkit.actions.refresh_data import CHECKS, broken, check_data
 from segkit.actions.refresh_promises import PROMISES, promises
 from segkit.customers.days import Days
-from segkit.customers.features import Signals
+from segkit.customers.features import Customers
 from segkit.data.store import Run
 from segkit.errors import RunError
 from segkit.segments.carried import fitted_as_of
@@ -69,8 +69,6 @@ def refresh(
     found: Standing,
     *,
     assignments: pd.DataFrame,
-    as_of: date,
-    horizon_days: int,
 ) -> Refresh:
     """Hold a run against the one before it.
 
@@ -85,7 +83,7 @@ def refresh(
     after = assignments.set_index("customer_id")["segment"]
     moves = customer_moves(before, found.placed["segment"], after)
     acted = str(run.record().get("acted") or "")
-    added = decisions_of(found, days, run=run, previous=previous, as_of=as_of, horizon_days=horizon_days)
+    added = decisions_of(found, days, run=run, previous=previous)
     added = added.assign(acted=[acted if scope == "run" else "" for scope in added["scope"]])
     log = pd.concat([part for part in (earlier_decisions(previous), added) if len(part)], ignore_index=True)
     figures = refresh_figures(found, moves, added)
@@ -126,21 +124,10 @@ def last_run(path: str, *, of: Run) -> Run | None:
     return found
 
 
-def stand(
-    days: Days,
-    now: Signals,
-    features: pd.DataFrame,
-    *,
-    previous: Run | None,
-    as_of: date,
-    lookback_days: int,
-    kinds: dict[str, str],
-    seed: int = 7,
-) -> Standing:
+def stand(customers: Customers, features: pd.DataFrame, *, previous: Run | None, seed: int = 7) -> Standing:
     """Place everyone under the standing model, and test whether it still stands.
 
-    Takes  days: the state of today; now: signals; features: as a run keeps them, by customer_id; previous: of
-           `last_run`
+    Takes  customers: of today; features: as a run keeps them, by customer_id; previous: of `last_run`
     Gives  Standing; of a first run its tables have no row
 
     Raises
@@ -152,7 +139,7 @@ def stand(
     model = model_from(*previous.load_model())
     own = [name for name in model.space.features if name in features]
     before = previous.table("assignments").set_index("customer_id")[["segment", "confidence"]]
-    placed = standing_places(model, now, home=before["segment"])
+    placed = standing_places(model, customers.signals, home=before["segment"])
     drift = pd.concat(
         [
             feature_drift(previous.table("features").set_index("customer_id"), features[own], seed=seed),
@@ -161,23 +148,21 @@ def stand(
         ],
         ignore_index=True,
     )
-    checks = check_data(days, as_of=as_of, kinds=kinds, lookback_days=lookback_days)
-    held = previous.parameters()
+    period, then = customers.period, previous.period
+    checks = check_data(customers.days, period=period, kinds=customers.kinds)
     tests = run_tests(
         drift,
         broken=broken(checks),
         sizes=placed["segment"].value_counts(),
-        age_days=(as_of - date.fromisoformat(fitted_as_of(previous))).days,
-        horizon_days=int(held["horizon_days"]),
+        age_days=(period.as_of - date.fromisoformat(fitted_as_of(previous))).days,
+        horizon_days=then.horizon_days,
     )
     decision, reason = decide_run(tests)
-    kept = promises(days, previous=previous, as_of=as_of)
-    return Standing(placed, drift, checks, kept, tests, decision, reason, since=held["as_of"])
+    kept = promises(customers.days, previous=previous, as_of=period.as_of)
+    return Standing(placed, drift, checks, kept, tests, decision, reason, since=then.as_of.isoformat())
 
 
-def decisions_of(
-    found: Standing, days: Days, *, run: Run, previous: Run, as_of: date, horizon_days: int
-) -> pd.DataFrame:
+def decisions_of(found: Standing, days: Days, *, run: Run, previous: Run) -> pd.DataFrame:
     """What a run decides: of itself, of each standing segment, and of campaigns.
 
     Takes  found: of `stand`; days; run: with pilots and experiment where they were measured; previous
@@ -193,11 +178,10 @@ def decisions_of(
         experiment=experiment,
         log=earlier_decisions(previous),
         kpi=main_kpi(days),
-        as_of=as_of,
-        horizon_days=horizon_days,
+        period=run.period,
         reachable=found.decision != "look",
     )
-    about = {"as_of": as_of.isoformat(), "since": found.since}
+    about = {"as_of": run.period.as_of.isoformat(), "since": found.since}
     return decisions_table((found.decision, found.reason), found.tests, segments, campaigns, **about)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.days import Days
+from segkit.period import Period
 
 WINDOW_DAYS = 14  # whole weeks, so that each window holds the same weekdays
 FEWEST_WINDOWS = 4  # to know what is usual
@@ -22,7 +23,7 @@ NEW_CUSTOMERS, NEW_CATEGORIES = "customers never seen before", "lines in categor
 CHECKS = ["check", "item", "last", "least", "most", "windows", "broken", "words"]
 
 
-def check_data(days: Days, *, as_of: date, kinds: dict[str, str], lookback_days: int) -> pd.DataFrame:
+def check_data(days: Days, *, period: Period, kinds: dict[str, str]) -> pd.DataFrame:
     """Hold the last two weeks before `as_of` against the lookback before them.
 
     Takes  days: the state; rows at or after `as_of` are not looked at
@@ -33,8 +34,9 @@ def check_data(days: Days, *, as_of: date, kinds: dict[str, str], lookback_days:
     ----------
     kinds : each kind of event -> 'customer' or 'company'
     """
+    as_of = period.as_of
     held = _history_days(days, as_of=as_of)
-    count = min(lookback_days, held) // WINDOW_DAYS
+    count = min(period.lookback_days, held) // WINDOW_DAYS
     if count < FEWEST_WINDOWS + 1:
         return pd.DataFrame([], columns=CHECKS)
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.until < ibis.literal(as_of)))

@@ -40,8 +40,7 @@ def promises(days: Days, *, previous: Run, as_of: date) -> pd.DataFrame:
            same of all customers: what is left when a season moves everyone), verdict (short, above, as expected);
            empty where less than a week has passed, or nothing was expected
     """
-    held = previous.parameters()
-    start, horizon_days = date.fromisoformat(held["as_of"]), int(held["horizon_days"])
+    start, horizon_days = previous.period.as_of, previous.period.horizon_days
     passed = min((as_of - start).days, horizon_days)
     expected = _expected(previous)
     if passed < SEEN_DAYS or expected.empty:

@@ -10,7 +10,7 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from segkit.customers.profile import Z95
-from segkit.customers.sums import Window
+from segkit.period import Period
 from segkit.small_groups import FLOOR
 
 TOPICS = 12
@@ -37,12 +37,12 @@ class Spoken:
     words: tuple[tuple[str, ...], ...]
 
 
-def said_by(events: ir.Table, *, window: Window) -> pd.DataFrame:
-    """What customers wrote in the window: customer_id and text, sorted; empty where events carry no text."""
+def said_by(events: ir.Table, *, period: Period) -> pd.DataFrame:
+    """What customers wrote in the lookback: customer_id and text, sorted; empty where events carry no text."""
     if "text" not in events.columns:
         return pd.DataFrame(columns=["customer_id", "text"])
-    inside = events.filter(events.text.notnull() & events.day.between(window.start, window.as_of))
-    inside = inside.filter(inside.day < window.as_of)
+    inside = (events.day >= period.lookback_start) & (events.day < period.as_of)
+    inside = events.filter(events.text.notnull() & inside)
     table = inside.select("customer_id", "text").to_pandas()
     return table.sort_values(["customer_id", "text"], ignore_index=True)
 

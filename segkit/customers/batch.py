@@ -7,38 +7,37 @@ import ibis
 import ibis.expr.types as ir
 
 from segkit.customers.days import build_days, load_days, merge_days, write_days
-from segkit.customers.features import Signals, customer_signals
+from segkit.customers.features import Customers, customer_signals, load_customers
 from segkit.customers.orders import count_column
 from segkit.data.engine import HERE, carry, open_engine
 from segkit.data.store import Run
 
 
-def describe_customers(
-    events: ir.Table, *, run: Run, kinds: dict[str, str], as_of: date, lookback_days: int, engine: str = "duckdb"
-) -> Signals:
-    """Keep days in a run, and say what is known of each customer.
+def describe_customers(events: ir.Table, *, run: Run, kinds: dict[str, str], engine: str = "duckdb") -> Customers:
+    """Keep days in a run, and describe each customer at its date.
 
     Takes  events: contract columns, before `as_of`
-    Gives  Signals at `as_of`; the run holds days, day_categories and day_channels, the same from every engine
+    Gives  Customers at the date of the run, which then holds days, day_categories and day_channels, the same from
+           every engine
 
     Parameters
     ----------
-    as_of, lookback_days, kinds : as `customer_features`
+    kinds : each kind of event -> 'customer' or 'company'
     engine : as `segkit.data.engine.open_engine`; a cluster must see the run folder under the same path
 
     Raises
     ------
     SourceError : the engine cannot be used
     """
-    asked = {"as_of": as_of, "lookback_days": lookback_days, "kinds": kinds}
     if engine in HERE:
         write_days(run, build_days(events, kinds=kinds))
-        return customer_signals(load_days(run), **asked)
+        return load_customers(run, kinds=kinds)
     there = open_engine(engine)
     try:
         with TemporaryDirectory(dir=run.path, prefix="carried-") as folder:
             write_days(run, build_days(carry(events, to=there, folder=folder, name="events"), kinds=kinds))
-        return customer_signals(load_days(run, on=there), **asked)
+        signals = customer_signals(load_days(run, on=there), period=run.period, kinds=kinds)
+        return Customers(load_days(run), period=run.period, kinds=kinds, signals=signals)
     finally:
         there.disconnect()
 
@@ -48,28 +47,25 @@ def add_customers(
     *,
     run: Run,
     held: Run,
-    since: date,
     kinds: dict[str, str],
-    as_of: date,
-    lookback_days: int,
     engine: str = "duckdb",
-) -> tuple[Signals, str]:
-    """The same from the days that an earlier run holds, and the events since then merged into them.
+) -> tuple[Customers, str]:
+    """The same from the days that an earlier run holds, and the events since its `as_of` merged into them.
 
-    Takes  events: contract columns, before `as_of`; held: the earlier run, whose days end before `since`
-    Gives  Signals at `as_of`, as `describe_customers` gives them of all events; and why all of history was put together
+    Takes  events: contract columns, before `as_of`; held: the earlier run
+    Gives  Customers, as `describe_customers` gives them of all events; and why all of history was put together
            anew, "" where it was not
 
     Parameters
     ----------
-    as_of, lookback_days, kinds, engine : as `describe_customers`; any engine but DuckDB reads all of history
+    kinds, engine : as `describe_customers`; any engine but DuckDB reads all of history
     """
-    asked = {"as_of": as_of, "lookback_days": lookback_days, "kinds": kinds}
+    since = held.period.as_of
     why = (
         f"the engine is {engine}" if engine not in HERE else _other_history(events, held=held, since=since, kinds=kinds)
     )
     if why:
-        return describe_customers(events, run=run, engine=engine, **asked), why
+        return describe_customers(events, run=run, kinds=kinds, engine=engine), why
     new = events.filter(events.day >= ibis.literal(since))
     if "event_id" in events.columns:  # one that was counted before does not count again
         old = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
@@ -78,7 +74,7 @@ def add_customers(
     with TemporaryDirectory(dir=run.path, prefix="carried-") as folder:  # they are read several times: once from afar
         new = carry(new, to=days.rows.get_backend(), folder=folder, name="events")
         write_days(run, merge_days(days, build_days(new, kinds=kinds)))
-    return customer_signals(load_days(run), **asked), ""
+    return load_customers(run, kinds=kinds), ""
 
 
 def _other_history(events: ir.Table, *, held: Run, since: date, kinds: dict[str, str]) -> str:

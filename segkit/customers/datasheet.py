@@ -3,8 +3,6 @@
 After "Datasheets for Datasets" (Gebru et al. 2021), as far as a run can answer by itself.
 """
 
-from datetime import date, timedelta
-
 import ibis
 import pandas as pd
 
@@ -12,6 +10,7 @@ from segkit.customers.consent import consent_columns
 from segkit.customers.days import Days
 from segkit.customers.known import FEATURE_ROLES
 from segkit.data.spec import CustomerTable, EventTable, Source
+from segkit.period import Period
 from segkit.small_groups import shown
 
 GUESS = "# guess"  # how a drafted source marks a line nobody has confirmed
@@ -33,7 +32,7 @@ Line = tuple[str, str, str, str]
 
 
 def datasheet(
-    source: Source, days: Days, *, set_aside: pd.DataFrame, as_of: date, lookback_days: int, pseudonyms: bool = False
+    source: Source, days: Days, *, set_aside: pd.DataFrame, period: Period, pseudonyms: bool = False
 ) -> pd.DataFrame:
     """What a run was made of.
 
@@ -42,10 +41,10 @@ def datasheet(
 
     Parameters
     ----------
-    as_of, lookback_days : of the run
+    period : of the run
     pseudonyms : whether ids are shown as hashes
     """
-    lines = _period(days, source=source, as_of=as_of, lookback_days=lookback_days)
+    lines = _period(days, source=source, period=period)
     for table in source.tables:
         lines += _events(table)
     lines += _customers(source.customers, roles=source.roles) if source.customers else []
@@ -58,18 +57,17 @@ def datasheet(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _period(days: Days, *, source: Source, as_of: date, lookback_days: int) -> list[Line]:
-    rows = days.rows.filter(days.rows.day < ibis.literal(as_of))
+def _period(days: Days, *, source: Source, period: Period) -> list[Line]:
+    rows = days.rows.filter(days.rows.day < ibis.literal(period.as_of))
     sums = {f"n_{kind}": rows[f"n_{kind}"].sum() for kind in sorted(source.kinds)}
     found = rows.aggregate(**sums, first=rows.day.min(), last=rows.day.max()).to_pandas().iloc[0]
-    begin = as_of - timedelta(days=lookback_days)
     span = f"{pd.Timestamp(found['first']).date()} to {pd.Timestamp(found['last']).date()}"
     events = ", ".join(
         f"{int(found[f'n_{kind}'] or 0):,} {kind} (by the {who})" for kind, who in sorted(source.kinds.items())
     )
     return [
-        ("period", "days used", span, f"local to {source.timezone}; nothing on or after {as_of}"),
-        ("period", "what describes a customer", f"{begin} to {as_of - timedelta(days=1)}", "the lookback"),
+        ("period", "days used", span, f"local to {source.timezone}; nothing on or after {period.as_of}"),
+        ("period", "what describes a customer", f"{period.lookback_start} to {period.last_day}", "the lookback"),
         ("events", "used", events, "after those set aside"),
     ]
 

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from segkit.customers.days import Days
+from segkit.customers.days import Days, load_days
 from segkit.customers.maths import IbisMath, NumpyMath
-from segkit.customers.sums import Window, category_totals, customer_sums
+from segkit.customers.sums import category_totals, customer_sums
+from segkit.data.store import Run
+from segkit.period import Period
 from segkit.vocabulary import FEATURES, Feature, channel_feature, kind_features
 
 MOST_CHANNELS = 12  # with a share of their own; the most used first
@@ -34,17 +36,54 @@ class Signals:
         return Signals(features=self.features.iloc[keep], weights=weights, categories=self.categories)
 
 
-def customer_signals(days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str]) -> Signals:
+@dataclass(frozen=True)
+class Customers:
+    """The customers of a source at the date of a period, and what everything else is made from.
+
+    Parameters
+    ----------
+    days
+        The state of all customers, which may reach beyond ``period.as_of``; what lies beyond it is not looked at.
+    period
+        The day they are described at, the lookback before it and the horizon after it.
+    kinds
+        Each kind of event -> 'customer' or 'company' (who does it).
+    signals
+        Features and amounts by category of everyone active in the lookback, one row per customer.
+    """
+
+    days: Days
+    period: Period
+    kinds: dict[str, str]
+    signals: Signals
+
+    @property
+    def index(self) -> pd.Index:
+        """The ids of the customers who were active in the lookback, sorted."""
+        return self.signals.features.index
+
+
+def customers_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Customers:
+    """Describe the customers at the date of a period."""
+    return Customers(days, period=period, kinds=kinds, signals=customer_signals(days, period=period, kinds=kinds))
+
+
+def load_customers(run: Run, *, kinds: dict[str, str]) -> Customers:
+    """The customers of a run, at its date, from the days that it holds."""
+    return customers_at(load_days(run), period=run.period, kinds=kinds)
+
+
+def customer_signals(days: Days, *, period: Period, kinds: dict[str, str]) -> Signals:
     """Features, and amounts by category, of everyone active in the lookback; see `customer_features`."""
-    features = customer_features(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
+    features = customer_features(days, period=period, kinds=kinds)
     if days.categories is None:
         return Signals(features=features, weights=None, categories=())
-    weights, names = category_weights(days, as_of=as_of, lookback_days=lookback_days, index=features.index)
+    weights, names = category_weights(days, start=period.lookback_start, end=period.as_of, index=features.index)
     return Signals(features=features, weights=weights, categories=tuple(names))
 
 
 def customer_features(
-    days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str], channels: tuple[str, ...] | None = None
+    days: Days, *, period: Period, kinds: dict[str, str], channels: tuple[str, ...] | None = None
 ) -> pd.DataFrame:
     """Describe everyone with an event of their own in the lookback.
 
@@ -54,28 +93,27 @@ def customer_features(
 
     Parameters
     ----------
-    as_of : exclusive end of the lookback, a local date
-    lookback_days : a longer lookback sees rarer habits and reacts later
+    period : whose lookback features see
     kinds : each kind of event -> 'customer' or 'company'
     channels : those with a share of their own; by default the most used before `as_of`
     """
-    window, channels = _window(days, as_of=as_of, lookback_days=lookback_days, channels=channels)
-    sums = customer_sums(days, window=window, channels=channels).to_pandas().set_index("customer_id").sort_index()
+    channels = _most_used(days, as_of=period.as_of) if channels is None else channels
+    sums = customer_sums(days, period=period, channels=channels).to_pandas().set_index("customer_id").sort_index()
     asked = available(sums.columns, kinds=kinds, channels=channels)
     columns = {feature.name: np.asarray(feature.formula(sums, NumpyMath), dtype=float) for feature in asked}
     return pd.DataFrame(columns, index=sums.index).round(DECIMALS) + 0.0
 
 
 def features_expression(
-    days: Days, *, as_of: date, lookback_days: int, kinds: dict[str, str], channels: tuple[str, ...] | None = None
+    days: Days, *, period: Period, kinds: dict[str, str], channels: tuple[str, ...] | None = None
 ) -> ir.Table:
     """The same features as one Ibis expression, to be computed and kept where the days are (a warehouse, a cluster).
 
     Takes  as `customer_features`
     Gives  customer_id and the features (float64, not rounded), unsorted
     """
-    window, channels = _window(days, as_of=as_of, lookback_days=lookback_days, channels=channels)
-    sums = customer_sums(days, window=window, channels=channels)
+    channels = _most_used(days, as_of=period.as_of) if channels is None else channels
+    sums = customer_sums(days, period=period, channels=channels)
     asked = available(sums.columns, kinds=kinds, channels=channels)
     return sums.select("customer_id", **{f.name: f.formula(sums, IbisMath).cast("float64") for f in asked})
 
@@ -88,15 +126,13 @@ def available(
     return [feature for feature in asked if set(feature.needs) <= set(columns)]
 
 
-def category_weights(
-    days: Days, *, as_of: date, lookback_days: int, index: pd.Index
-) -> tuple[sparse.csr_array, list[str]]:
-    """What each customer bought by category in the lookback.
+def category_weights(days: Days, *, start: date, end: date, index: pd.Index) -> tuple[sparse.csr_array, list[str]]:
+    """What each customer bought by category from `start` to the day before `end`.
 
     Takes  days with categories; index: the customers wanted, in order
     Gives  matrix (customers x categories) of net amounts, or of lines without money; the sorted category names
     """
-    totals = category_totals(days.categories, window=Window(as_of=as_of, lookback_days=lookback_days))
+    totals = category_totals(days.categories, start=start, end=end)
     table = totals.mutate(weight=totals.weight.cast("float64")).to_pandas()
     row = index.get_indexer(table["customer_id"])
     table, row = table[row >= 0], row[row >= 0]
@@ -105,21 +141,20 @@ def category_weights(
     return sparse.csr_array((table["weight"].to_numpy(), (row, column)), shape=(len(index), len(names))), names
 
 
-def dormant_customers(days: Days, *, as_of: date, lookback_days: int) -> pd.DataFrame:
+def dormant_customers(days: Days, *, period: Period) -> pd.DataFrame:
     """Those known before, and silent for the whole lookback.
 
     Gives  customer_id, last_day, silent_days, bought_most (the category they spent most on, where known), sorted
     """
-    rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.own_events > 0))
+    rows = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
     last = rows.group_by("customer_id").aggregate(last_day=rows.day.max()).to_pandas()
     last["last_day"] = pd.to_datetime(last["last_day"])
-    last["silent_days"] = (pd.Timestamp(as_of) - last["last_day"]).dt.days
-    silent = last[last["silent_days"] > lookback_days].sort_values("customer_id", ignore_index=True)
+    last["silent_days"] = (pd.Timestamp(period.as_of) - last["last_day"]).dt.days
+    silent = last[last["silent_days"] > period.lookback_days].sort_values("customer_id", ignore_index=True)
     silent["bought_most"] = pd.Series([None] * len(silent), dtype=object)
     if days.categories is not None and len(silent):
-        ever = Window(as_of=as_of, lookback_days=(as_of - date(1970, 1, 1)).days)
         theirs = days.categories.semi_join(ibis.memtable(silent[["customer_id"]]), "customer_id")
-        totals = category_totals(theirs, window=ever)
+        totals = category_totals(theirs, start=date(1970, 1, 1), end=period.as_of)
         order = [ibis.desc(totals.weight), totals.category]
         ranked = totals.mutate(place=ibis.row_number().over(group_by=totals.customer_id, order_by=order))
         most = ranked.filter(ranked.place == 0).select("customer_id", "category").to_pandas()
@@ -127,14 +162,11 @@ def dormant_customers(days: Days, *, as_of: date, lookback_days: int) -> pd.Data
     return silent
 
 
-def _window(
-    days: Days, *, as_of: date, lookback_days: int, channels: tuple[str, ...] | None
-) -> tuple[Window, tuple[str, ...]]:
-    """The window, and the channels to count by: those given, or the most used before `as_of`."""
-    window = Window(as_of=as_of, lookback_days=lookback_days)
-    if channels is not None or days.channels is None:
-        return window, channels or ()
+def _most_used(days: Days, *, as_of: date) -> tuple[str, ...]:
+    """The channels used most before `as_of`, sorted."""
+    if days.channels is None:
+        return ()
     before = days.channels.filter(days.channels.day < ibis.literal(as_of))
     used = before.group_by("channel").aggregate(uses=before.own_events.cast("int64").sum().cast("float64")).to_pandas()
     most = used.sort_values(["uses", "channel"], ascending=[False, True])["channel"].head(MOST_CHANNELS)
-    return window, tuple(sorted(most))
+    return tuple(sorted(most))

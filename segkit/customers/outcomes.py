@@ -57,5 +57,5 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
     totals = totals.reindex(index).astype(float).fillna(0.0)
     if days.categories is None:
         return Outcomes(totals=totals, weights=None, categories=())
-    weights, names = category_weights(days, as_of=end, lookback_days=horizon_days, index=index)
+    weights, names = category_weights(days, start=start, end=end, index=index)
     return Outcomes(totals=totals, weights=weights, categories=tuple(names))

@@ -1,7 +1,7 @@
 """The profile: can this data carry a segmentation? What is in it, what is missing, and the KPI baseline on day one."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import ibis
 import ibis.expr.types as ir
@@ -11,6 +11,7 @@ import pandas as pd
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.errors import InputError
+from segkit.period import Period
 from segkit.small_groups import FLOOR
 
 OPTIONAL = {  # contract column -> what it would add
@@ -26,7 +27,7 @@ OPTIONAL = {  # contract column -> what it would add
     "campaign": "response by campaign",
     "text": "what they say in their own words",
 }
-STAGES = {  # in the order of a life; "lately" is the last third of the lookback (customers.sums)
+STAGES = {  # in the order of a life; "lately" is the last third of the lookback (`Period.recent_days`)
     "new": "first seen lately",
     "active": "came lately and before, and on time by their own habit",
     "cooling": "came lately and before, and silent for more than twice their usual gap",
@@ -106,17 +107,17 @@ def lifecycle(features: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "meaning", "customers", "share", "share_low", "share_high"])
 
 
-def kpis(days: Days, *, as_of: date, horizon_days: int) -> pd.DataFrame:
+def kpis(days: Days, *, period: Period) -> pd.DataFrame:
     """The baseline: what the last horizon before `as_of` looked like, dated, with 95 % intervals where it is a mean.
 
     Gives  kpi, value, value_low, value_high, unit, start, end (last day): one row a KPI
     """
-    start = as_of - timedelta(days=horizon_days)
-    known = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.own_events > 0))
+    start = period.last_horizon_start
+    known = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
     index = pd.Index(
         known.select("customer_id").distinct().to_pandas()["customer_id"].sort_values(), name="customer_id"
     )
-    totals = customer_outcomes(days, start=start, horizon_days=horizon_days, index=index).totals
+    totals = customer_outcomes(days, start=start, horizon_days=period.horizon_days, index=index).totals
     active = totals[totals["active_days"] > 0]
     rows = [
         ("customers known", len(index), np.nan, np.nan, "customers"),
@@ -133,26 +134,24 @@ def kpis(days: Days, *, as_of: date, horizon_days: int) -> pd.DataFrame:
             ("value of an order", *ratio_of_sums(buyers["spend"], buyers["orders"]), "money"),
         ]
     table = pd.DataFrame(rows, columns=["kpi", "value", "value_low", "value_high", "unit"])
-    return table.assign(start=start.isoformat(), end=(as_of - timedelta(days=1)).isoformat())
+    return table.assign(start=start.isoformat(), end=period.last_day.isoformat())
 
 
-def profile(
-    days: Days, *, events: ir.Table, set_aside: pd.DataFrame, as_of: date, lookback_days: int, horizon_days: int
-) -> pd.DataFrame:
+def profile(days: Days, *, events: ir.Table, set_aside: pd.DataFrame, period: Period) -> pd.DataFrame:
     """What the data holds, in numbers.
 
     Takes  days: the state; events: the contract columns the source carries; set_aside: rows refused, by reason
     Gives  section, item, value, unit, words
     """
-    rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.own_events > 0))
+    rows = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
     own = rows.group_by("customer_id").aggregate(active_days=rows.count(), first=rows.day.min(), last=rows.day.max())
-    lines = _history(own.to_pandas(), as_of=as_of, lookback_days=lookback_days, horizon_days=horizon_days)
+    lines = _history(own.to_pandas(), period=period)
     if "amount" in days.rows.columns:
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
         ordered = spent.fillna(0).sort_values(ascending=False)
         top = ordered.head(max(1, len(ordered) // 100)).sum() / ordered.sum() if ordered.sum() > 0 else 0.0
         lines.append(("customers", CONCENTRATION, float(top), "share", "a few giants can bend averages"))
-    lines += _coverage(events.filter(events.day < ibis.literal(as_of)))
+    lines += _coverage(events.filter(events.day < ibis.literal(period.as_of)))
     lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in set_aside.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
 
@@ -250,11 +249,12 @@ def ratio_of_sums(above: pd.Series, below: pd.Series) -> tuple[float, float, flo
     return float(ratio), float(ratio - half), float(ratio + half)
 
 
-def _history(own: pd.DataFrame, *, as_of: date, lookback_days: int, horizon_days: int) -> list[Line]:
+def _history(own: pd.DataFrame, *, period: Period) -> list[Line]:
     """How long, how many, how alive; from active_days, first and last of each customer."""
     first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
-    recent = (pd.Timestamp(as_of) - pd.to_datetime(own["last"])).dt.days <= lookback_days
-    history, asked = (pd.Timestamp(as_of) - first).days, lookback_days + 2 * horizon_days
+    recent = (pd.Timestamp(period.as_of) - pd.to_datetime(own["last"])).dt.days <= period.lookback_days
+    history = (pd.Timestamp(period.as_of) - first).days
+    asked = period.lookback_days + 2 * period.horizon_days
     span = f"from {first.date()} to {last.date()}"
     repeat = float((own["active_days"] > 1).mean())
     return [

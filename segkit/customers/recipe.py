@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from segkit.customers.features import available
 from segkit.customers.orders import PURCHASE, RETURN, Measure, count_column, measures
-from segkit.customers.sums import MONDAY, RECENT, RECENT_PART, WEEKS, WITHOUT_PURCHASES
+from segkit.customers.sums import MONDAY, RECENT, WEEKS, WITHOUT_PURCHASES
+from segkit.period import RECENT_PART
 from segkit.vocabulary import DAY_PARTS, WEEKDAYS
 
 UNIT = 10_000  # parts of a currency unit in which money is counted, so that adding and taking away are exact

@@ -1,16 +1,15 @@
 """Sums: what the formulas of features are written on, one row per customer, as an Ibis expression over their days."""
 
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 
 from segkit.customers.days import DAY_KEYS, Days
 from segkit.customers.orders import PURCHASE, RETURN
+from segkit.period import Period
 from segkit.vocabulary import WEEKDAYS
 
-RECENT_PART = 3  # "lately" is the last third of the lookback
 RECENT = ("orders", "amount")  # sums that are also kept of lately
 WITHOUT_PURCHASES = ("orders", "recent_orders", "lines")  # mean nothing where no event is a purchase
 MONDAY = 4  # days from the first Monday of 1970 back to its first Thursday
@@ -20,30 +19,10 @@ WEIGHT_UNIT = 10_000  # a weight is counted in ten-thousandths of the currency, 
 LOG_EXACT = "decimal(38, 10)"  # logarithms are rounded before they are added: the order of threads must not matter
 
 
-@dataclass(frozen=True)
-class Window:
-    """Half-open span of local days: the lookback ends the day before `as_of`."""
-
-    as_of: date
-    lookback_days: int
-
-    @property
-    def start(self) -> date:
-        return self.as_of - timedelta(days=self.lookback_days)
-
-    @property
-    def recent_days(self) -> int:
-        return max(1, self.lookback_days // RECENT_PART)
-
-    @property
-    def recent_start(self) -> date:
-        return self.as_of - timedelta(days=self.recent_days)
-
-
-def customer_sums(days: Days, *, window: Window, channels: tuple[str, ...] = ()) -> ir.Table:
+def customer_sums(days: Days, *, period: Period, channels: tuple[str, ...] = ()) -> ir.Table:
     """Add up the lookback of everyone with an event of their own in it.
 
-    Takes  days: the state, any span; rows at or after the end of the window are not looked at
+    Takes  days: the state, any span; rows on or after `as_of` are not looked at
     Gives  customer_id and one float64 column per sum, no nulls: every measure of the days; active_days, first_day,
            last_day, first_ever (days since 1970), gap_squared, longest_gap; recent_*; occasions by weekday;
            last_<kind>; of categories their number, weight, sum of w ln w and largest; channel_<name>; spend; as_of_day,
@@ -54,15 +33,15 @@ def customer_sums(days: Days, *, window: Window, channels: tuple[str, ...] = ())
     channels : those to count by
     """
     rows = days.rows.filter(
-        (days.rows.day < ibis.literal(window.as_of)) & (days.rows.until < ibis.literal(window.as_of))
+        (days.rows.day < ibis.literal(period.as_of)) & (days.rows.until < ibis.literal(period.as_of))
     )
-    inside = rows.filter(rows.day >= ibis.literal(window.start))
+    inside = rows.filter(rows.day >= ibis.literal(period.lookback_start))
     parts = [_first_ever(rows)]
     if days.categories is not None:
-        parts.append(_breadth(days.categories, window=window))
+        parts.append(_breadth(days.categories, period=period))
     if days.channels is not None and channels:
-        parts.append(_by_channel(days.channels, window=window, channels=channels))
-    rhythm, totals = _rhythm(inside, window=window), _totals(inside, window=window)
+        parts.append(_by_channel(days.channels, period=period, channels=channels))
+    rhythm, totals = _rhythm(inside, period=period), _totals(inside, period=period)
     table = rhythm.inner_join(totals, "customer_id")
     names = [name for name in table.columns if name != "customer_id"]
     for number, part in enumerate(parts):
@@ -71,14 +50,16 @@ def customer_sums(days: Days, *, window: Window, channels: tuple[str, ...] = ())
     if f"n_{PURCHASE}" not in days.rows.columns:
         names = [name for name in names if name not in WITHOUT_PURCHASES]
     numbers = {name: table[name].cast("float64").fill_null(0) for name in names}
-    constants = {"as_of_day": day_number(window.as_of), "lookback_days": window.lookback_days}
-    constants["recent_days"] = window.recent_days
+    constants = {"as_of_day": day_number(period.as_of), "lookback_days": period.lookback_days}
+    constants["recent_days"] = period.recent_days
     return table.select("customer_id", **numbers, **{n: ibis.literal(v).cast("float64") for n, v in constants.items()})
 
 
-def category_totals(categories: ir.Table, *, window: Window) -> ir.Table:
-    """What each customer bought by category in the window: customer_id, category, weight (amount, or lines) above 0."""
-    inside = _inside(categories, window=window)
+def category_totals(categories: ir.Table, *, start: date, end: date) -> ir.Table:
+    """What each customer bought by category from `start` to the day before `end`: customer_id, category, weight
+    (amount, or lines) above 0.
+    """
+    inside = _inside(categories, start=start, end=end)
     weight = inside.amount if "amount" in inside.columns else inside.lines
     totals = inside.group_by("customer_id", "category").aggregate(weight=weight.sum().cast(ADDED_UP))
     return totals.filter(totals.weight > 0)
@@ -98,8 +79,8 @@ def weekday(number: ir.IntegerValue) -> ir.IntegerValue:
     return (number + (WEEKS + MONDAY - 1)) % 7
 
 
-def _totals(rows: ir.Table, *, window: Window) -> ir.Table:
-    recent = rows.day >= ibis.literal(window.recent_start)
+def _totals(rows: ir.Table, *, period: Period) -> ir.Table:
+    recent = rows.day >= ibis.literal(period.recent_start)
     of_week = weekday(rows.day.epoch_days().cast("int64"))
     sums = {name: _sum(rows, name).cast("decimal(38, 8)" if name == "amount_squared" else ADDED_UP)
             for name in rows.columns if name not in DAY_KEYS}  # fmt: skip
@@ -119,7 +100,7 @@ def _first_ever(rows: ir.Table) -> ir.Table:
     return rows.filter(rows.own_events > 0).group_by("customer_id").aggregate(first_ever=rows.day.min().epoch_days())
 
 
-def _rhythm(rows: ir.Table, *, window: Window) -> ir.Table:
+def _rhythm(rows: ir.Table, *, period: Period) -> ir.Table:
     """Of those with any: days with events of their own; of the gaps between them the sum of squares and the longest.
 
     A day may have several rows: all but its first have a gap of zero, which adds nothing.
@@ -131,7 +112,7 @@ def _rhythm(rows: ir.Table, *, window: Window) -> ir.Table:
     first = gaps.gap.isnull() | (gaps.gap > 0)
     return gaps.group_by("customer_id").aggregate(
         active_days=gaps.count(where=first),
-        recent_active_days=gaps.count(where=first & (gaps.number >= day_number(window.recent_start))),
+        recent_active_days=gaps.count(where=first & (gaps.number >= day_number(period.recent_start))),
         first_day=gaps.number.min(),
         last_day=gaps.number.max(),
         gap_squared=(gaps.gap * gaps.gap).sum(),
@@ -139,9 +120,9 @@ def _rhythm(rows: ir.Table, *, window: Window) -> ir.Table:
     )
 
 
-def _breadth(categories: ir.Table, *, window: Window) -> ir.Table:
+def _breadth(categories: ir.Table, *, period: Period) -> ir.Table:
     """Number of categories, and of their weights the sum, the sum of w ln w, and the largest."""
-    totals = category_totals(categories, window=window)
+    totals = category_totals(categories, start=period.lookback_start, end=period.as_of)
     unit = WEIGHT_UNIT if "amount" in categories.columns else 1
     weights = totals.mutate(weight=(totals.weight.cast("float64") * unit).round().cast("float64"))
     log = (weights.weight * weights.weight.ln()).cast(LOG_EXACT)
@@ -153,8 +134,8 @@ def _breadth(categories: ir.Table, *, window: Window) -> ir.Table:
     )
 
 
-def _by_channel(table: ir.Table, *, window: Window, channels: tuple[str, ...]) -> ir.Table:
-    inside = _inside(table, window=window)
+def _by_channel(table: ir.Table, *, period: Period, channels: tuple[str, ...]) -> ir.Table:
+    inside = _inside(table, start=period.lookback_start, end=period.as_of)
     sums = {f"channel_{name}": _sum(inside, "own_events", where=inside.channel == name) for name in channels}
     return inside.group_by("customer_id").aggregate(channel_events=_sum(inside, "own_events"), **sums)
 
@@ -167,5 +148,5 @@ def _sum(rows: ir.Table, name: str, *, where: ir.BooleanColumn | None = None) ->
     return rows.count(where=column if where is None else column & where)
 
 
-def _inside(table: ir.Table, *, window: Window) -> ir.Table:
-    return table.filter((table.day >= ibis.literal(window.start)) & (table.day < ibis.literal(window.as_of)))
+def _inside(table: ir.Table, *, start: date, end: date) -> ir.Table:
+    return table.filter((table.day >= ibis.literal(start)) & (table.day < ibis.literal(end)))

@@ -1,7 +1,7 @@
 """What `segkit check` says: what a source was understood to hold, what would help, and if it can carry segments."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import ibis
 import pandas as pd
@@ -19,6 +19,7 @@ from segkit.data.sources import (
 )
 from segkit.data.spec import Source
 from segkit.errors import SourceError
+from segkit.period import Period
 from segkit.small_groups import FLOOR
 
 SEGMENTS_MIN = 12  # fewest segments of a report
@@ -81,17 +82,18 @@ def check_source(
         source = str(path)
     opened, con = open_source(source, data_dir=data_dir), connect()
     events = read_events(opened, con=con)
-    moment = as_of or default_as_of(opened, con=con)
-    refuse_as_of(opened, con=con, as_of=moment)
+    day = as_of or default_as_of(opened, con=con)
+    period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
+    refuse_as_of(opened, con=con, as_of=period.as_of)
     aside = rows_set_aside(opened, con=con)
-    facts = _facts(events, as_of=moment, lookback_days=lookback_days)
+    facts = _facts(events, period=period)
     lines += [
-        *_understood(opened, events, facts=facts, as_of=moment),
+        *_understood(opened, events, facts=facts, period=period),
         *_customers(opened, events, con=con),
         *_aside(aside, source=opened),
     ]
     lines += [*_would_add(opened), ""]
-    stops, limits = _verdict(facts, as_of=moment, lookback_days=lookback_days, horizon_days=horizon_days)
+    stops, limits = _verdict(facts, period=period)
     try:
         refuse_set_aside(aside, source=opened)
     except SourceError as error:
@@ -101,18 +103,17 @@ def check_source(
     return Check(lines=tuple(lines), status=2 if stops else 0)
 
 
-def _facts(events: ibis.Table, *, as_of: str, lookback_days: int) -> pd.Series:
+def _facts(events: ibis.Table, *, period: Period) -> pd.Series:
     """Counts before as_of: rows, customers, span, customers active in the lookback, and those with two days in it."""
-    end = date.fromisoformat(as_of)
-    past = events.filter(events.day < end)
-    recent = past.filter(past.day >= end - timedelta(days=lookback_days))
+    past = events.filter(events.day < period.as_of)
+    recent = past.filter(past.day >= period.lookback_start)
     days = recent.group_by("customer_id").agg(first=recent.day.min(), last=recent.day.max())
     wide = past.agg(rows=past.count(), customers=past.customer_id.nunique(), first=past.day.min(), last=past.day.max())
     near = days.agg(active=days.count(), repeat=(days.first < days.last).ifelse(1, 0).sum().fill_null(0))
     return pd.concat([wide.execute().iloc[0], near.execute().iloc[0]])
 
 
-def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, as_of: str) -> list[str]:
+def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, period: Period) -> list[str]:
     kinds = (
         events.group_by("event")
         .agg(rows=events.count(), customers=events.customer_id.nunique())
@@ -122,7 +123,7 @@ def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, as_of: 
     lines = [
         f"{source.name}: {facts['rows']:,} events of {facts['customers']:,} customers, {_day(facts['first'])} to "
         f"{_day(facts['last'])} "
-        f"({source.timezone}), as of {as_of}"
+        f"({source.timezone}), as of {period.as_of}"
     ]
     lines += [
         f"  {row.event}: {row.rows:,} events of {row.customers:,} customers, done by the {source.kinds[row.event]}"
@@ -202,31 +203,32 @@ def _would_add(source: Source) -> list[str]:
     )
 
 
-def _verdict(facts: pd.Series, *, as_of: str, lookback_days: int, horizon_days: int) -> tuple[list[str], list[str]]:
+def _verdict(facts: pd.Series, *, period: Period) -> tuple[list[str], list[str]]:
     """Reasons against a segmentation, and limits to it."""
     stops, limits = [], []
     least = SEGMENTS_MIN * FLOOR
+    lookback, horizon = period.lookback_days, period.horizon_days
     if facts["active"] < least:
         stops.append(
-            f"{int(facts['active']):,} customers have an event in the {lookback_days} days before {as_of}; "
+            f"{int(facts['active']):,} customers have an event in the {lookback} days before {period.as_of}; "
             f"{SEGMENTS_MIN} segments of "
             f"{FLOOR} need {least}. Use a longer lookback, or more customers."
         )
-    history = (date.fromisoformat(as_of) - date.fromisoformat(_day(facts["first"]))).days
+    history = (period.as_of - date.fromisoformat(_day(facts["first"]))).days
     if _day(facts["first"]) == _day(facts["last"]):
         stops.append(
             f"all events are on one day ({_day(facts['first'])}); what customers do next cannot be seen. Check the "
             "timestamp column."
         )
-    elif history < lookback_days + horizon_days:
+    elif history < lookback + horizon:
         limits.append(
             f"{history} days of history; to learn what comes next takes lookback + horizon = "
-            f"{lookback_days + horizon_days}. Segments "
+            f"{lookback + horizon}. Segments "
             "will rest on behaviour alone, and forward figures are empty. Shorten lookback or horizon."
         )
-    elif history < lookback_days + 2 * horizon_days:
+    elif history < lookback + 2 * horizon:
         limits.append(
-            f"{history} days of history; the proof takes lookback + 2 horizons = {lookback_days + 2 * horizon_days}. "
+            f"{history} days of history; the proof takes lookback + 2 horizons = {lookback + 2 * horizon}. "
             "Forward figures "
             "are empty. Shorten lookback or horizon to have them."
         )

@@ -168,19 +168,15 @@ def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
     return str(_span(source, con=con)[1] + timedelta(days=1))
 
 
-def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: str) -> None:
-    """Stop when an as_of is no date, or leaves no event before it.
+def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
+    """Stop when an as_of leaves no event before it.
 
     Raises
     ------
-    SourceError : not YYYY-MM-DD, or on or before the day of the first event
+    SourceError : on or before the day of the first event
     """
-    try:
-        moment = date.fromisoformat(as_of)
-    except ValueError:
-        raise SourceError(f"as_of {as_of!r} is not a date. Write it as YYYY-MM-DD.") from None
     first, last = _span(source, con=con)
-    if moment <= first:
+    if as_of <= first:
         raise SourceError(
             f"{source.name}: no event lies before as_of {as_of}; the events run from {first} to {last}. "
             f"Use an as_of up to {last + timedelta(days=1)}."

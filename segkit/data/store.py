@@ -29,6 +29,7 @@ from segkit.data.plain import (
 )
 from segkit.data.sources import connect
 from segkit.errors import RunError
+from segkit.period import Period
 
 FORMAT = 1  # of a run folder; another is one that this version cannot read
 FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -81,6 +82,12 @@ class Run:
     def parameters(self) -> dict[str, Any]:
         """What the run was made with: source, as_of (ISO date, never empty), lookback_days, horizon_days, seed, ..."""
         return dict(self.record()["parameters"])
+
+    @property
+    def period(self) -> Period:
+        """The day the run looks from, its lookback and its horizon."""
+        made = self.parameters()
+        return Period.parse(made["as_of"], lookback_days=made["lookback_days"], horizon_days=made["horizon_days"])
 
     def has(self, name: str) -> bool:
         """Whether the run holds the table."""

@@ -8,11 +8,12 @@ from markupsafe import Markup, escape
 
 from segkit.data import sources
 from segkit.data.store import Run, load_run, open_run
-from segkit.errors import InputError, RunError
+from segkit.errors import RunError
 from segkit.pages import lab
 from segkit.pages import steps as chain
 from segkit.pages.look import stylesheet
 from segkit.pages.steps import HOME, OVERVIEW, Step
+from segkit.period import Period
 
 
 def start(
@@ -61,7 +62,9 @@ def start(
     return run
 
 
-def resolve(*, source: str, data_dir: str, as_of: str, **others: Any) -> dict[str, Any]:
+def resolve(
+    *, source: str, data_dir: str, as_of: str, lookback_days: int, horizon_days: int, **others: Any
+) -> dict[str, Any]:
     """The parameters as they are recorded: the source found and read, its bytes known, as_of a date.
 
     Raises
@@ -69,18 +72,18 @@ def resolve(*, source: str, data_dir: str, as_of: str, **others: Any) -> dict[st
     SourceError : the source cannot be read
     InputError : as_of is not an ISO date, or a window is not a positive number of days
     """
-    for name in ("lookback_days", "horizon_days"):
-        if others.get(name, 1) < 1:
-            raise InputError(f"{name} is {others[name]}: give a whole number of days of at least 1.")
     opened = sources.open_source(source, data_dir=data_dir or None)
     con = sources.connect()
     day = as_of or sources.default_as_of(opened, con=con)
-    sources.refuse_as_of(opened, con=con, as_of=day)
+    period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
+    sources.refuse_as_of(opened, con=con, as_of=period.as_of)
     fingerprint = sources.fingerprint(opened)
     return {
         "source": source,
         "data_dir": data_dir,
         "as_of": day,
+        "lookback_days": lookback_days,
+        "horizon_days": horizon_days,
         **others,
         "source_name": opened.name,
         "source_fingerprint": fingerprint,

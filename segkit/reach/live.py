@@ -12,7 +12,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -179,7 +178,7 @@ class Live:
 
     def _remember(self) -> None:
         """What stands in the run, and in the state on top of it."""
-        self.as_of = day_number(date.fromisoformat(self.run.parameters()["as_of"]))
+        self.as_of = day_number(self.run.period.as_of)
         self.clock = self.state.told("clock", self.as_of - 1)
         self.book = Book(self.run, outcomes=self._places.outcomes, changed=self.state.places())
         self._with_events = self.state.customers()

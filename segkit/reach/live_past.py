@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def open_past(run: Run, folder: Path, *, recipe: Recipe, of_run: str) -> Past:
 
 
 def _make(run: Run, folder: Path, *, recipe: Recipe) -> None:
-    as_of = day_number(date.fromisoformat(run.parameters()["as_of"]))
+    as_of = day_number(run.period.as_of)
     first = run.scan("days")
     first = first.group_by("customer_id").aggregate(day=first.day.min(where=first.own_events > 0).epoch_days())
     known = first.to_pandas().sort_values("customer_id", ignore_index=True)

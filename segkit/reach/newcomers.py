@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import yaml
 
 from segkit.customers.days import build_days
 from segkit.customers.features import features_expression
-from segkit.customers.sums import Window, category_totals
+from segkit.customers.sums import category_totals
 from segkit.data.engine import HERE, carry, open_engine
 from segkit.data.expressions import quoted
 from segkit.data.files import open_file
@@ -26,6 +25,7 @@ from segkit.data.spreadsheet import harmless, quoting_of
 from segkit.data.store import load_run
 from segkit.data.yaml_source import parse_source
 from segkit.errors import InputError
+from segkit.period import Period
 from segkit.segments.place import SegmentModel, model_from
 from segkit.segments.place_sql import place_in_engine
 from segkit.vocabulary import block_of
@@ -62,7 +62,10 @@ def newcomers(
     run = load_run(run_dir)
     arrays, meta = run.load_model()
     model = model_from(arrays, meta)
-    window = {"as_of": _day(as_of or run.parameters()["as_of"]), "lookback_days": meta["lookback_days"]}
+    made = run.parameters()
+    period = Period.parse(
+        as_of or made["as_of"], lookback_days=meta["lookback_days"], horizon_days=made["horizon_days"]
+    )
     source = _source(events, meta=meta, data_dir=data_dir)
     source = replace(source, veil=replace(veil_of(run), key=""))  # ids as the events have them
     strange = sorted(set(source.kinds) - set(meta["kinds"]))
@@ -73,18 +76,19 @@ def newcomers(
     con = connect()
     refuse_set_aside(rows_set_aside(source, con=con), source=source)
     read = read_events(source, con=con)
-    read = read.filter(read.day < ibis.literal(window["as_of"]))
+    read = read.filter(read.day < ibis.literal(period.as_of))
     if engine not in HERE:
         read = carry(read, to=open_engine(engine), folder=folder, name="segkit_events")
     days = build_days(read, kinds=meta["kinds"], to_keep=False)
-    features = features_expression(days, kinds=meta["kinds"], channels=_channels(model), **window)
+    features = features_expression(days, kinds=meta["kinds"], channels=_channels(model), period=period)
     missing = sorted(set(model.space.features) - set(features.columns))
     if missing or (model.space.terms and days.categories is None):
         lacking = ", ".join(missing[:5]) or "categories"
         raise InputError(f"{events}: the model is made of {lacking} too. Give the columns that the run's source gives.")
     features = _settled(features.select("customer_id", *model.space.features), folder=folder, name="features")
-    weights = category_totals(days.categories, window=Window(**window)) if model.space.terms else None
-    if weights is not None:
+    weights = None
+    if model.space.terms:
+        weights = category_totals(days.categories, start=period.lookback_start, end=period.as_of)
         weights = _settled(weights, folder=folder, name="weights")
     placed = place_in_engine(model, features, weights=weights, confidence=True)
     names = run.table("segments").set_index("segment")["name"].to_dict()
@@ -144,13 +148,6 @@ def _settled(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
 
 def _rest(placed: ir.Table) -> dict[str, ir.Value]:
     return {"macro_segment": placed.macro_segment, "confidence": placed.confidence}
-
-
-def _day(as_of: str) -> date:
-    try:
-        return date.fromisoformat(as_of)
-    except ValueError:
-        raise InputError(f"as_of {as_of!r} is not a date. Write it as YYYY-MM-DD.") from None
 
 
 def _channels(model: SegmentModel) -> tuple[str, ...]:

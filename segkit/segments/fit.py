@@ -9,15 +9,16 @@ from scipy.spatial import KDTree
 
 from segkit.customers.anticipate import Space, balanced_space, coordinates, learn_space
 from segkit.customers.days import Days
-from segkit.customers.features import Signals
+from segkit.customers.features import Customers, Signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
 from segkit.customers.sample import chosen
+from segkit.period import Period
 from segkit.segments.bags import BAGS, Bags, find_bags
 from segkit.segments.cuts import Cut, macro_buckets
 from segkit.segments.place import SegmentModel, nearest
 from segkit.segments.search import Budget, search
 
-HELD = 0.95  # of a window must lie within the history for it to count as known
+HELD = 0.95  # of a lookback must lie within the history for it to count as known
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,18 @@ class Fit:
         return self.bags.core()[KDTree(points[self.seen]).query(points)[1]]
 
 
-def last_horizon(days: Days, windows: Windows, *, as_of: date, horizon_days: int) -> Outcomes:
+def last_horizon(customers: Customers) -> Outcomes:
     """What today's customers did in the last horizon before `as_of`."""
-    start = as_of - timedelta(days=horizon_days)
-    return customer_outcomes(days, start=start, horizon_days=horizon_days, index=windows.now.features.index)
+    period = customers.period
+    return customer_outcomes(
+        customers.days, start=period.last_horizon_start, horizon_days=period.horizon_days, index=customers.index
+    )
 
 
-def reaches_back(days: Days, *, start: date, span_days: int) -> bool:
-    """Whether history covers a window that begins at `start`, but for a sliver at its beginning."""
-    first = first_day(days)
-    return first is not None and first <= start + timedelta(days=int((1 - HELD) * span_days))
+def reaches_back(days: Days, *, period: Period) -> bool:
+    """Whether history covers the lookback of a period, but for a sliver at its beginning."""
+    first, sliver = first_day(days), timedelta(days=int((1 - HELD) * period.lookback_days))
+    return first is not None and first <= period.lookback_start + sliver
 
 
 def first_day(days: Days) -> date | None:

@@ -5,7 +5,7 @@ customers at the same two dates. Of a large base a sample is kept, chosen by a h
 """
 
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 
 import ibis
 import pandas as pd
@@ -16,6 +16,7 @@ from segkit.customers.features import Signals, customer_signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
 from segkit.customers.sample import LEARNT_FROM, chosen
 from segkit.data.store import Run
+from segkit.period import Period
 from segkit.segments.fit import Windows, reaches_back
 
 TABLES = ("past_features", "past_bought", "past_came", "past_came_bought")
@@ -49,38 +50,28 @@ class Past:
         return _windows(self.last.known, self.before) if self.last and self.before else None
 
 
-def past_of(
-    days: Days,
-    *,
-    as_of: date,
-    lookback_days: int,
-    horizon_days: int,
-    kinds: dict[str, str],
-    most: int = LEARNT_FROM,
-) -> Past:
+def past_of(days: Days, *, period: Period, kinds: dict[str, str], most: int = LEARNT_FROM) -> Past:
     """Look back one and two horizons.
 
-    Takes  days: the state; rows at or after `as_of` are not looked at
+    Takes  days: the state; rows on or after `period.as_of` are not looked at
     Gives  Past
 
     Parameters
     ----------
     most : customers at each date; of more, those whose ids have the smallest hashes
     """
-    span = {"lookback_days": lookback_days, "horizon_days": horizon_days, "kinds": kinds, "most": most}
-    dates = [as_of - timedelta(days=n * horizon_days) for n in (1, 2)]
-    return Past(*(_moment(days, at=at, **span) for at in dates))
+    last = period.one_horizon_back()
+    return Past(*(_moment(days, period=each, kinds=kinds, most=most) for each in (last, last.one_horizon_back())))
 
 
-def windows_at(days: Days, *, as_of: date, lookback_days: int, horizon_days: int, kinds: dict[str, str]) -> Windows:
-    """What is known of everyone at `as_of`, with the last horizon to learn from; for one date alone.
+def windows_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Windows:
+    """What is known of everyone at `period.as_of`, with the last horizon to learn from; for one date alone.
 
-    Takes  days: the state; rows at or after `as_of` are not looked at
+    Takes  days: the state; rows on or after `period.as_of` are not looked at
     Gives  Windows
     """
-    now = customer_signals(days, as_of=as_of, lookback_days=lookback_days, kinds=kinds)
-    span = {"lookback_days": lookback_days, "horizon_days": horizon_days, "kinds": kinds, "most": LEARNT_FROM}
-    return _windows(now, _moment(days, at=as_of - timedelta(days=horizon_days), **span))
+    now = customer_signals(days, period=period, kinds=kinds)
+    return _windows(now, _moment(days, period=period.one_horizon_back(), kinds=kinds, most=LEARNT_FROM))
 
 
 def write_past(run: Run, past: Past) -> None:
@@ -108,15 +99,13 @@ def read_past(run: Run) -> Past:
     return Past(*(_read_moment(tables, name) for name in ("last", "before")))
 
 
-def _moment(
-    days: Days, *, at: date, lookback_days: int, horizon_days: int, kinds: dict[str, str], most: int
-) -> Moment | None:
-    start = at - timedelta(days=lookback_days)
-    if not reaches_back(days, start=start, span_days=lookback_days):
+def _moment(days: Days, *, period: Period, kinds: dict[str, str], most: int) -> Moment | None:
+    if not reaches_back(days, period=period):
         return None
-    few = _of_few(days, start=start, end=at, most=most)
-    known = customer_signals(few, as_of=at, lookback_days=lookback_days, kinds=kinds)
-    return Moment(known, customer_outcomes(few, start=at, horizon_days=horizon_days, index=known.features.index))
+    few = _of_few(days, start=period.lookback_start, end=period.as_of, most=most)
+    known = customer_signals(few, period=period, kinds=kinds)
+    came = customer_outcomes(few, start=period.as_of, horizon_days=period.horizon_days, index=known.features.index)
+    return Moment(known, came)
 
 
 def _of_few(days: Days, *, start: date, end: date, most: int) -> Days:

@@ -83,7 +83,7 @@ def last_run_label(previous: Run | None, *, origin: date) -> dict[str, str]:
     """A label that says when the run before was made, and how much it had seen of the days it is judged on."""
     if previous is None:
         return {}
-    made = date.fromisoformat(previous.parameters()["as_of"])
+    made = previous.period.as_of
     seen = max(0, (made - origin).days)
     saw = f", which saw {seen} of the days judged" if seen else ""
     return {"last_run": f"the run of {made.isoformat()}{saw}"}

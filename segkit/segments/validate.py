@@ -1,7 +1,6 @@
 """Forward validity: segments made one horizon ago, judged beside their rivals on what customers did since."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import Signals
 from segkit.customers.terms import most_common, term_weights
 from segkit.data.store import Run
+from segkit.period import Period
 from segkit.segments.cuts import make_cut
 from segkit.segments.fit import Fit, first_day, fit_segments, reaches_back
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
@@ -135,13 +135,12 @@ def _sentence(row: dict[str, object]) -> str:
     return ", ".join(told)
 
 
-def history_reason(days: Days, *, as_of: date, lookback_days: int, horizon_days: int) -> str:
+def history_reason(days: Days, *, period: Period) -> str:
     """Why there is no backtest, or "" where there can be one."""
-    start = as_of - timedelta(days=lookback_days + 2 * horizon_days)
-    if reaches_back(days, start=start, span_days=lookback_days):
+    if reaches_back(days, period=period.one_horizon_back().one_horizon_back()):
         return ""
-    first = first_day(days) or as_of
-    needed, held = lookback_days + 2 * horizon_days, (as_of - first).days
+    needed = period.lookback_days + 2 * period.horizon_days
+    held = (period.as_of - (first_day(days) or period.as_of)).days
     return f"the proof needs {needed} days of history (lookback and two horizons); there are {held}"
 
 

@@ -12,7 +12,7 @@ from segkit.actions.sides import read_by
 from segkit.actions.signals import segment_signals
 from segkit.actions.topics import learn_topics, said_by, segment_topics
 from segkit.customers.features import Signals
-from segkit.customers.sums import Window
+from segkit.period import Period
 from segkit.schema import check
 from tests.actions.helpers import needs_of
 
@@ -79,9 +79,9 @@ def test_few_texts_or_few_writers_tell_nothing(shop: tuple) -> None:
 def test_only_what_was_said_in_the_window_counts() -> None:
     days = pd.to_datetime(["2024-01-01", "2024-02-01", "2024-03-01"]).date
     table = pd.DataFrame({"customer_id": ["a", "b", "c"], "day": days, "text": ["old", "now", "later"]})
-    window = Window(as_of=pd.Timestamp("2024-03-01").date(), lookback_days=40)
-    assert said_by(ibis.memtable(table), window=window)["text"].tolist() == ["now"]
-    assert said_by(ibis.memtable(table.drop(columns="text")), window=window).empty
+    period = Period.parse("2024-03-01", lookback_days=40, horizon_days=1)
+    assert said_by(ibis.memtable(table), period=period)["text"].tolist() == ["now"]
+    assert said_by(ibis.memtable(table.drop(columns="text")), period=period).empty
 
 
 def test_groups_that_know_nothing_read_no_better_than_chance_and_segments_do(shop: tuple) -> None:

@@ -1,6 +1,7 @@
 """Day one: the baseline of each segment, and key results that come from its own history."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -11,10 +12,13 @@ from segkit.actions import association, measure, power
 from segkit.customers.days import Days, load_days
 from segkit.data.store import Run
 from segkit.errors import InputError
+from segkit.period import Period
 from segkit.schema import check
 
 KINDS = {"purchase": "customer", "coupon_used": "customer", "mail_sent": "company"}
 AS_OF = date(2024, 6, 29)
+PERIOD = Period(AS_OF, lookback_days=60, horizon_days=35)
+OF_SHOP = Period(date(2024, 10, 1), lookback_days=182, horizon_days=91)
 EVENTS = [
     ("ann", "2024-06-01", "purchase", 10.0, None),
     ("ann", "2024-06-10", "purchase", 30.0, None),
@@ -41,7 +45,7 @@ def shop_days(shop_run: Run) -> tuple[Days, pd.Series]:
 
 
 def test_baseline_is_of_the_last_horizon_and_nothing_later(days: Days) -> None:
-    table = measure.baseline(days, segment=SEGMENT, as_of=AS_OF, horizon_days=35, kinds=KINDS)
+    table = measure.baseline(days, segment=SEGMENT, period=PERIOD, kinds=KINDS)
     check(table, name="baseline")
     value = table.set_index(["segment", "kpi"])["value"]
     assert value["all", "active rate"] == pytest.approx(2 / 3) and value["S02", "active rate"] == 1
@@ -54,9 +58,9 @@ def test_baseline_is_of_the_last_horizon_and_nothing_later(days: Days) -> None:
 
 
 def test_later_events_change_no_baseline(days: Days, make_days: Callable[..., Days]) -> None:
-    span = {"segment": SEGMENT, "as_of": AS_OF, "horizon_days": 35, "kinds": KINDS}
+    asked = {"segment": SEGMENT, "period": PERIOD, "kinds": KINDS}
     known = make_days([event for event in EVENTS if event[1] < AS_OF.isoformat()], kinds=KINDS)
-    pd.testing.assert_frame_equal(measure.baseline(days, **span), measure.baseline(known, **span))
+    pd.testing.assert_frame_equal(measure.baseline(days, **asked), measure.baseline(known, **asked))
 
 
 def test_key_result_is_what_a_quarter_of_the_windows_reached(make_days: Callable[..., Days]) -> None:
@@ -64,31 +68,32 @@ def test_key_result_is_what_a_quarter_of_the_windows_reached(make_days: Callable
     levels = [80.0, 100.0, 100.0, 120.0, 100.0]
     lines = [("ann", day.isoformat(), "purchase", paid, None) for day, paid in zip(starts, levels, strict=True)]
     days, segment = make_days(lines, kinds=KINDS), SEGMENT[["ann"]]
-    fixed = measure.baseline(days, segment=segment, as_of=AS_OF, horizon_days=28, kinds=KINDS)
-    rest = {"segment": segment, "as_of": AS_OF, "baseline": fixed}
-    table = measure.key_results(days, lookback_days=140, **rest).set_index(["segment", "kpi"])
+    period = Period(AS_OF, lookback_days=140, horizon_days=28)
+    fixed = measure.baseline(days, segment=segment, period=period, kinds=KINDS)
+    rest = {"segment": segment, "baseline": fixed}
+    table = measure.key_results(days, period=period, **rest).set_index(["segment", "kpi"])
     spend = table.loc[("S01", "spend per customer")]
     assert (spend["windows"], spend["lowest"], spend["highest"]) == (5, 0.8, 1.2)
     assert spend["reachable"] == pytest.approx(0.0) and spend["target"] == pytest.approx(100.0)
     assert table.loc[("S01", "active rate"), "target"] == 1.0
-    assert measure.key_results(days, lookback_days=84, **rest).empty
+    assert measure.key_results(days, period=replace(period, lookback_days=84), **rest).empty
 
 
 def test_candidates_say_how_small_an_effect_each_segment_shows(shop_days: tuple[Days, pd.Series]) -> None:
     days, segment = shop_days
-    span = {"segment": segment, "as_of": date(2024, 10, 1), "lookback_days": 182}
     wanted = pd.Series({"S01": 5.0, "S02": 0.0001, "S03": 0.1, "all": 0.1})
-    table = power.candidates(days, kpi="spend", horizon_days=91, reachable=wanted, **span).set_index("segment")
+    table = power.candidates(days, kpi="spend", segment=segment, reachable=wanted, period=OF_SHOP).set_index("segment")
     assert table.index.tolist() == ["S01", "S02", "S03", "all"] and table["customers"].tolist() == [120, 100, 30, 250]
     assert table.loc["all", "smallest_share"] < table.loc["S01", "smallest_share"]
     assert table.loc["S03", ["smallest_share", "share_8", "weeks_needed"]].isna().all(), "an arm below the floor"
     assert table.loc["S01", "weeks_needed"] == 2 and np.isnan(table.loc["S02", "weeks_needed"])
     assert table.loc["S02", "size_needed"] > 100_000
     assert table.loc["S01", "share_13"] < table.loc["S01", "share_4"]
-    short = power.candidates(days, kpi="active", horizon_days=200, reachable=wanted, **span)
+    long = replace(OF_SHOP, horizon_days=200)
+    short = power.candidates(days, kpi="active", segment=segment, reachable=wanted, period=long)
     assert short["smallest_share"].isna().all()
     with pytest.raises(InputError, match="needs 400 days of history to be sized; there are"):
-        power.spreads(days, kpi="active", window_days=200, **span)
+        power.spreads(days, kpi="active", segment=segment, period=long)
 
 
 def test_campaigns_are_association_and_matching_takes_the_choice_away() -> None:
@@ -113,17 +118,16 @@ def test_each_campaign_of_the_window_is_compared_and_balanced(
     lines = [(customer, "2024-08-01", "mail_sent", None, None) for customer in [*reached, *reached]]
     lines += [(customer, "2024-05-01", "mail_sent", None, None) for customer in segment.index]
     lines += [("s01-001", "2024-08-02", "purchase", 1.0, None)]
-    window = {"start": date(2024, 7, 2), "end": date(2024, 10, 1)}
-    sent = association.sent_campaigns(make_events(lines), kinds=KINDS, **window)
+    sent = association.sent_campaigns(make_events(lines), kinds=KINDS, period=OF_SHOP)
     assert len(sent) == 90 and set(sent["campaign"]) == {"mail sent"}
-    span = {"as_of": date(2024, 10, 1), "horizon_days": 91, "lookback_days": 182, "index": segment.index}
-    table, balance = association.associations(days, sent=sent, kpi="spend", **span)
+    asked = {"kpi": "spend", "period": OF_SHOP, "index": segment.index}
+    table, balance = association.associations(days, sent=sent, **asked)
     row = table.iloc[0]
     assert (row["sent"], row["others"]) == (90, 160) and row["matched_low"] < row["matched"] < row["matched_high"]
     assert set(balance["column"]) == {"pre", "recent", "steady"}
-    few = association.associations(days, sent=sent.head(5), kpi="spend", **span)[0]
-    none = association.sent_campaigns(make_events(lines), kinds={"purchase": "customer"}, **window)
-    assert few.empty and none.empty and association.associations(days, sent=none, kpi="spend", **span)[0].empty
+    few = association.associations(days, sent=sent.head(5), **asked)[0]
+    none = association.sent_campaigns(make_events(lines), kinds={"purchase": "customer"}, period=OF_SHOP)
+    assert few.empty and none.empty and association.associations(days, sent=none, **asked)[0].empty
 
 
 def test_a_segment_without_an_order_in_the_last_horizon_has_no_key_result_of_orders(
@@ -131,10 +135,10 @@ def test_a_segment_without_an_order_in_the_last_horizon_has_no_key_result_of_ord
 ) -> None:
     rows = [("ann", f"2024-0{month}-0{day}", "purchase", 10.0, None) for month in (3, 4, 5, 6) for day in (1, 8)]
     rows += [("bob", f"2024-0{month}-02", "purchase", 10.0, None) for month in (3, 4)]
-    span = {"as_of": AS_OF, "horizon_days": 35}
+    period = Period(as_of=AS_OF, lookback_days=112, horizon_days=35)
     days = make_days(rows, kinds=KINDS)
     segment = pd.Series({"ann": "S01", "bob": "S02"}).rename_axis("customer_id")
-    start = measure.baseline(days, segment=segment, kinds=KINDS, **span)
-    results = measure.key_results(days, segment=segment, baseline=start, as_of=AS_OF, lookback_days=112)
+    start = measure.baseline(days, segment=segment, kinds=KINDS, period=period)
+    results = measure.key_results(days, segment=segment, baseline=start, period=period)
     assert "orders per customer" in set(results.loc[results["segment"] == "S01", "kpi"])
     assert "orders per customer" not in set(results.loc[results["segment"] == "S02", "kpi"])

@@ -12,14 +12,15 @@ from segkit.actions import predict_learn
 from segkit.actions.predict import Prediction, predict
 from segkit.actions.predict_segments import segment_sums
 from segkit.customers.days import Days
-from segkit.customers.features import customer_signals
+from segkit.customers.features import customers_at
+from segkit.period import Period
 from segkit.schema import check
 from segkit.segments.past import past_of
 from segkit.vocabulary import EVERYONE
 from tests.actions.predicting import two_segments
 
 AS_OF = date(2024, 12, 1)
-SPAN = {"as_of": AS_OF, "lookback_days": 60, "horizon_days": 30}
+PERIOD = Period(AS_OF, lookback_days=60, horizon_days=30)
 KINDS = {"purchase": "customer"}
 Make = Callable[..., Days]
 
@@ -44,10 +45,10 @@ def events(*, days: int = 130, customers: int = 130, seed: int = 1, money: bool 
 
 
 def forecast(built: Days, *, kinds: dict[str, str] | None = None) -> Prediction:
-    span = SPAN | {"kinds": kinds or KINDS}
-    now = customer_signals(built, as_of=AS_OF, lookback_days=SPAN["lookback_days"], kinds=span["kinds"])
-    model, segment = two_segments(now)
-    return predict(built, past_of(built, **span), now, **span, model=model, segment=segment)
+    asked = {"period": PERIOD, "kinds": kinds or KINDS}
+    customers = customers_at(built, **asked)
+    model, segment = two_segments(customers.signals)
+    return predict(customers, past_of(built, **asked), model=model, segment=segment)
 
 
 def fits_the_schemas(found: Prediction) -> None:

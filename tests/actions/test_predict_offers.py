@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ from segkit.actions.predict_next import category_hits, learn_categories, move_ch
 from segkit.actions.predict_offers import DRIVERS, OFFERS, churn_drivers, next_offers
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
+from segkit.period import Period
 from segkit.schema import check
 from tests.actions.predicting import known, lessons, two_segments
 
 Plant = Callable[..., tuple]
-WINDOWS = {"lookback_days": 182, "horizon_days": 91}
+PERIOD = Period(date(2024, 6, 1), lookback_days=182, horizon_days=91)
 
 
 def simple(*, before: np.ndarray, after: np.ndarray, names: tuple[str, ...]) -> Lesson:
@@ -48,7 +50,7 @@ def test_offers_are_shares_of_those_who_could_take_them(shop: tuple[Lesson, pd.S
     many[30:50, 1] = 1.0
     then = replace(lesson.then, signals=replace(lesson.then.signals, weights=sparse.csr_array(many)))
     table = next_offers(
-        replace(lesson, then=then), segment, now=lesson.then.signals, segment_now=segment, **WINDOWS
+        replace(lesson, then=then), segment, now=lesson.then.signals, segment_now=segment, period=PERIOD
     ).set_index(["segment", "kind", "term"])
     tea = table.loc[("S01", "cross-sell", "tea")]
     assert (tea["asked"], tea["share"], tea["reach"]) == (30, 0.8, 30) and tea["share_low"] < 0.8 < tea["share_high"]
@@ -68,7 +70,7 @@ def test_of_many_terms_those_high_by_chance_are_not_called_more() -> None:
     signals = replace(lesson.then.signals, weights=sparse.csr_array(before))
     lesson = replace(lesson, then=replace(lesson.then, signals=signals))
     segment = pd.Series(np.repeat(["S01", "S02", "S03"], [100, 250, 250]), index=lesson.then.index)
-    table = next_offers(lesson, segment, now=signals, segment_now=segment, **WINDOWS)
+    table = next_offers(lesson, segment, now=signals, segment_now=segment, period=PERIOD)
     more = table[table["more"]]
     assert more[["segment", "term"]].to_numpy().tolist() == [["S01", "t00"]]
 
@@ -77,7 +79,7 @@ def test_a_source_without_categories_has_no_offers(shop: tuple[Lesson, pd.Series
     lesson, segment = shop
     bare = replace(lesson.then.signals, weights=None, categories=())
     none = replace(lesson, then=replace(lesson.then, signals=bare))
-    assert list(next_offers(none, segment, now=bare, segment_now=segment, **WINDOWS).columns) == OFFERS
+    assert list(next_offers(none, segment, now=bare, segment_now=segment, period=PERIOD).columns) == OFFERS
     assert learn_categories(none, chance=np.full(60, 0.5), segment=segment.to_numpy()) is None
     told = next_categories(None, bare, chance=np.full(60, 0.5), segment=segment.to_numpy())
     assert told.isna().all().all() and len(told) == 60

@@ -1,5 +1,6 @@
 """A run held against the one before it: moves, drift, decisions and the log; and what is refused."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from segkit.actions.refresh import Refresh, fitted_as_of, flow, last_run, names_of, refresh, stand
 from segkit.actions.refresh_changes import persona_changes
 from segkit.customers.days import load_days
-from segkit.customers.features import Signals, customer_signals
+from segkit.customers.features import Customers, Signals, customers_at
 from segkit.data.store import Run, open_run
 from segkit.errors import RunError
 from segkit.pages import refresh_story
@@ -25,13 +26,13 @@ KINDS = {"purchase": "customer", "mail_sent": "company", "coupon_used": "custome
 NAMED = ["segment", "name", "need", "action", "customers"]
 
 
-def _signals(shop_run: Run, day: date) -> Signals:
-    return customer_signals(load_days(shop_run), as_of=day, lookback_days=182, kinds=KINDS)
+def _customers(shop_run: Run, day: date) -> Customers:
+    return customers_at(load_days(shop_run), period=replace(shop_run.period, as_of=day), kinds=KINDS)
 
 
 @pytest.fixture(scope="module")
 def fitted(shop: Path):  # noqa: ANN201  a fit and its signals
-    signals = _signals(Run(shop / "run"), THEN)
+    signals = _customers(Run(shop / "run"), THEN).signals
     windows = Windows(now=signals, then=None, came=None)
     return fit_segments(windows, budget=Budget(fewest=3, most=4), bags=3), signals
 
@@ -61,12 +62,12 @@ def made(shop_run: Run, earlier: Run) -> Refresh:
 
 
 def _refreshed(run: Run, previous: Run | None) -> Refresh:
-    signals = _signals(run, NOW)
+    customers = _customers(run, NOW)
+    signals = customers.signals
     standing = previous.load_model() if previous else None
     after = run.table("assignments") if standing is None else _placed_as(previous, signals)
-    days, span = load_days(run), {"lookback_days": 182, "kinds": KINDS}
-    found = stand(days, signals, signals.features, previous=previous, as_of=NOW, **span)
-    return refresh(run, previous, days, found, assignments=after, as_of=NOW, horizon_days=91)
+    found = stand(customers, signals.features, previous=previous)
+    return refresh(run, previous, customers.days, found, assignments=after)
 
 
 def _placed_as(previous: Run, signals: Signals) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def _placed_as(previous: Run, signals: Signals) -> pd.DataFrame:
 
 
 def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) -> None:
-    now = _signals(shop_run, NOW).features.index
+    now = _customers(shop_run, NOW).index
     assert made.standing.placed.index.equals(now) and made.moves["customer_id"].is_unique
     assert made.flow["customers"].sum() == len(made.moves)
     assert not made.moves["cause"].isin(["definition", "both"]).any(), "the definition is the same"
@@ -102,11 +103,11 @@ def test_a_first_run_has_tables_without_rows_and_says_so(shop_run: Run) -> None:
 
 
 def test_events_that_stopped_decide_to_look_and_no_pilot_is_decided(shop_run: Run, earlier: Run) -> None:
-    later, signals = NOW + timedelta(days=110), _signals(shop_run, NOW)  # the shop's year ends on its last day
-    days, span = load_days(shop_run), {"lookback_days": 182, "kinds": KINDS}
-    standing = stand(days, signals, signals.features, previous=earlier, as_of=later, **span)
-    after = _placed_as(earlier, signals)
-    found = refresh(shop_run, earlier, days, standing, assignments=after, as_of=later, horizon_days=91)
+    now = _customers(shop_run, NOW)
+    period = replace(now.period, as_of=NOW + timedelta(days=110))  # the shop's year ends on its last day
+    standing = stand(replace(now, period=period), now.signals.features, previous=earlier)
+    after = _placed_as(earlier, now.signals)
+    found = refresh(shop_run, earlier, now.days, standing, assignments=after)
     assert found.standing.decision == "look" and "hold 0 events of customers" in found.standing.reason
     assert not (found.added["scope"] == "campaign").any()
 

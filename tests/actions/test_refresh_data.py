@@ -11,6 +11,7 @@ from segkit.actions.refresh_data import NEW_CATEGORIES, NEW_CUSTOMERS, broken, c
 from segkit.actions.refresh_promises import promises
 from segkit.customers.days import Days, load_days
 from segkit.data.store import Run, open_run
+from segkit.period import Period
 
 AS_OF = date(2024, 6, 30)
 KINDS = {"purchase": "customer", "mail_sent": "company"}
@@ -29,7 +30,7 @@ def _events(until: int, *, category: str = "tea", who: str = "c") -> list[tuple]
 
 
 def _checks(days: Days) -> pd.DataFrame:
-    return check_data(days, as_of=AS_OF, kinds=KINDS, lookback_days=182)
+    return check_data(days, period=Period(AS_OF, lookback_days=182, horizon_days=91), kinds=KINDS)
 
 
 def test_steady_data_is_not_broken(make_days: Make) -> None:

@@ -9,8 +9,10 @@ import pytest
 from segkit.actions.decide import decide_run, decide_segments, decisions_table, empty_decisions, run_tests
 from segkit.actions.decide_campaigns import decide_campaigns
 from segkit.actions.drift import DRIFT
+from segkit.period import Period
 from segkit.schema import check
 
+PERIOD = Period(date(2024, 6, 1), lookback_days=182, horizon_days=91)
 SIZES = pd.Series({"S01": 60, "S02": 40})
 NO_READOUT = pd.DataFrame(columns=["segment", "verdict", "lift", "lift_low", "lift_high"])
 
@@ -92,8 +94,8 @@ def pilots() -> pd.DataFrame:
 
 
 def _campaigns(promises: pd.DataFrame, pilots: pd.DataFrame, **more: object) -> list[tuple[str, str]]:
-    given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "as_of": date(2024, 6, 1)}
-    table = decide_campaigns(promises, pilots=pilots, **(given | {"horizon_days": 91} | more))
+    given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "period": PERIOD}
+    table = decide_campaigns(promises, pilots=pilots, **(given | more))
     return list(zip(table["segment"], table["decision"], strict=True))
 
 
@@ -127,8 +129,8 @@ def test_without_measured_figures_nothing_is_decided_of_campaigns(pilots: pd.Dat
 
 def test_the_rows_of_a_run_are_fit_for_the_log(pilots: pd.DataFrame) -> None:
     tests = _tests(_drift(orders="large"))
-    given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "as_of": date(2024, 6, 1)}
-    campaigns = decide_campaigns(_promises(), pilots=pilots, **given, horizon_days=91)
+    given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "period": PERIOD}
+    campaigns = decide_campaigns(_promises(), pilots=pilots, **given)
     segments = decide_segments(_drift(), sizes=SIZES)
     table = decisions_table(decide_run(tests), tests, segments, campaigns, as_of="2024-06-01", since="2024-05-01")
     check(table, name="decisions")

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import date
 
 import ibis
 
@@ -10,6 +9,7 @@ from segkit.customers.days import Days, build_days, merge_days
 from segkit.customers.features import features_expression
 from segkit.data.engine import open_engine
 from segkit.data.store import load_run
+from segkit.period import Period
 from segkit.segments.place import model_from
 from segkit.segments.place_sql import place_in_engine
 
@@ -32,8 +32,8 @@ def main() -> None:
         for part in PARTS:
             getattr(merged, part).to_parquet(f"{out}/{part}", mode="overwrite")
         kept = Days(**{part: con.read_parquet(f"{out}/{part}") for part in PARTS})
-        as_of = date.fromisoformat(asked["as_of"])
-        features = features_expression(kept, as_of=as_of, lookback_days=asked["lookback_days"], kinds=kinds)
+        period = Period.parse(asked["as_of"], lookback_days=asked["lookback_days"], horizon_days=1)
+        features = features_expression(kept, period=period, kinds=kinds)
         features.to_pandas().to_parquet(f"{out}/features.parquet")
         print("done", flush=True)
 

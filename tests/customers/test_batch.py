@@ -13,7 +13,7 @@ from segkit.data.store import Run, open_run
 
 KINDS = {"purchase": "customer", "mail_sent": "company"}
 THEN, NOW = date(2024, 3, 1), date(2024, 4, 1)
-SPAN = {"kinds": KINDS, "as_of": NOW, "lookback_days": 90}
+DAYS = {"lookback_days": 90, "horizon_days": 30}
 ROWS = [  # event_id, customer, local day, kind, order, amount, category
     ("1", "ann", "2024-02-10", "purchase", "o1", 4.0, "tea"),
     ("2", "ann", "2024-02-29", "purchase", "o2", 6.0, "tea"),
@@ -32,18 +32,18 @@ def _events(rows: list[tuple]) -> ir.Table:
 
 
 def _before(rows: list[tuple], folder: Path) -> Run:
-    run = open_run(folder / "then", as_of=THEN.isoformat())
+    run = open_run(folder / "then", as_of=THEN.isoformat(), **DAYS)
     events = _events(rows)
-    describe_customers(events.filter(events.day < ibis.literal(THEN)), run=run, **{**SPAN, "as_of": THEN})
+    describe_customers(events.filter(events.day < ibis.literal(THEN)), run=run, kinds=KINDS)
     return run
 
 
 def test_events_added_to_kept_days_give_the_same_as_all_at_once(tmp_path: Path) -> None:
-    added, whole = (open_run(tmp_path / name, as_of=NOW.isoformat()) for name in ("added", "whole"))
-    signals, why = add_customers(_events(ROWS), run=added, held=_before(ROWS, tmp_path), since=THEN, **SPAN)
-    wanted = describe_customers(_events(ROWS), run=whole, **SPAN)
+    added, whole = (open_run(tmp_path / name, as_of=NOW.isoformat(), **DAYS) for name in ("added", "whole"))
+    customers, why = add_customers(_events(ROWS), run=added, held=_before(ROWS, tmp_path), kinds=KINDS)
+    wanted = describe_customers(_events(ROWS), run=whole, kinds=KINDS)
     assert why == ""
-    pd.testing.assert_frame_equal(signals.features, wanted.features)
+    pd.testing.assert_frame_equal(customers.signals.features, wanted.signals.features)
     for name in ("days", "day_categories", "day_orders"):
         pd.testing.assert_frame_equal(added.table(name), whole.table(name))
 
@@ -60,23 +60,18 @@ def test_events_added_to_kept_days_give_the_same_as_all_at_once(tmp_path: Path) 
 def test_history_that_changed_since_is_read_again(late: tuple, tmp_path: Path) -> None:
     held = _before(ROWS, tmp_path)
     rows = [late, *(row for row in ROWS if row[0] != late[0])]
-    added, whole = (open_run(tmp_path / name, as_of=NOW.isoformat()) for name in ("added", "whole"))
-    signals, why = add_customers(_events(rows), run=added, held=held, since=THEN, **SPAN)
+    added, whole = (open_run(tmp_path / name, as_of=NOW.isoformat(), **DAYS) for name in ("added", "whole"))
+    customers, why = add_customers(_events(rows), run=added, held=held, kinds=KINDS)
     assert why == "the source holds other events before 2024-03-01 than the last run read"
-    pd.testing.assert_frame_equal(signals.features, describe_customers(_events(rows), run=whole, **SPAN).features)
+    wanted = describe_customers(_events(rows), run=whole, kinds=KINDS)
+    pd.testing.assert_frame_equal(customers.signals.features, wanted.signals.features)
 
 
 @pytest.mark.slow
 def test_kept_days_without_orders_or_of_other_kinds_are_not_built_on(tmp_path: Path) -> None:
     held = _before(ROWS, tmp_path)
-    run = open_run(tmp_path / "now", as_of=NOW.isoformat())
-    other = {**SPAN, "kinds": {**KINDS, "visit": "customer"}}
-    assert (
-        add_customers(_events(ROWS), run=run, held=held, since=THEN, **other)[1]
-        == "the last run knew other kinds of event"
-    )
+    run = open_run(tmp_path / "now", as_of=NOW.isoformat(), **DAYS)
+    other = {**KINDS, "visit": "customer"}
+    assert add_customers(_events(ROWS), run=run, held=held, kinds=other)[1] == "the last run knew other kinds of event"
     (held.path / "tables" / "day_orders.parquet").unlink()
-    assert (
-        add_customers(_events(ROWS), run=run, held=held, since=THEN, **SPAN)[1]
-        == "the last run kept no pieces of orders"
-    )
+    assert add_customers(_events(ROWS), run=run, held=held, kinds=KINDS)[1] == "the last run kept no pieces of orders"

@@ -11,6 +11,7 @@ from segkit.customers.datasheet import COLUMNS, datasheet
 from segkit.customers.days import Days
 from segkit.data.veil import Veil
 from segkit.data.yaml_source import parse_source
+from segkit.period import Period
 
 SOURCE = """\
 name: shop
@@ -29,7 +30,7 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     source = parse_source(SOURCE, label="shop.yaml", base=tmp_path)
     days = make_days(EVENTS, kinds=source.kinds)
     aside = pd.DataFrame({"table": ["lines.csv"], "reason": ["no customer"], "rows": [1234], "share": [0.01]})
-    asked = {"as_of": date(2024, 6, 1), "lookback_days": 100}
+    asked = {"period": Period(date(2024, 6, 1), lookback_days=100, horizon_days=50)}
     table = datasheet(source, days, set_aside=aside, **asked)
     assert table.columns.tolist() == COLUMNS and table.map(lambda cell: isinstance(cell, str)).all().all()
     said = {(row.about, row.item): row.value for row in table.itertuples()}

@@ -13,6 +13,7 @@ from segkit.customers.days import Days, build_days, load_days, merge_days, write
 from segkit.customers.features import customer_features
 from segkit.data.store import open_run
 from segkit.errors import InputError
+from segkit.period import Period
 
 KINDS = {"purchase": "customer", "return": "customer", "open": "customer", "mail": "company"}
 
@@ -32,7 +33,7 @@ def shown(days: ir.Table, *names: str) -> list[tuple[Any, ...]]:
 
 
 def features(days: Days, *, as_of: date) -> pd.Series:
-    return customer_features(days, as_of=as_of, lookback_days=60, kinds=KINDS).loc["a"]
+    return customer_features(days, period=Period(as_of, lookback_days=60, horizon_days=1), kinds=KINDS).loc["a"]
 
 
 def test_a_day_is_one_row_with_its_orders_and_counts() -> None:

@@ -20,12 +20,14 @@ from segkit.data import engine as engines
 from segkit.data.engine import carry, check_engine, open_engine
 from segkit.data.store import Run, open_run
 from segkit.errors import SourceError
+from segkit.period import Period
 from tests import strategies as made
 from tests.engines import Spark, free_port
 
 AS_OF = date(2024, 6, 1)
 WITHIN = 1e-9
-ASKED = {"as_of": AS_OF, "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS}
+DAYS = {"lookback_days": made.LOOKBACK_DAYS, "horizon_days": 91}
+ASKED = {"period": Period(AS_OF, **DAYS), "kinds": made.KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +67,8 @@ def test_a_run_holds_the_same_days_and_features_from_postgres(
     read = open_engine("duckdb").create_table("events", large.arrow())
     runs, features = [], []
     for engine in ("duckdb", postgres):
-        runs.append(open_run(tmp_path / engine[:6], step="01_profile", source="x"))
-        features.append(describe_customers(read, run=runs[-1], engine=engine, **ASKED).features)
+        runs.append(open_run(tmp_path / engine[:6], step="01_profile", source="x", as_of=str(AS_OF), **DAYS))
+        features.append(describe_customers(read, run=runs[-1], engine=engine, kinds=made.KINDS).signals.features)
     assert _tables(runs[1]) == _tables(runs[0]) and set(_tables(runs[0])) == set(TABLES.values())
     pd.testing.assert_frame_equal(features[1], features[0], atol=WITHIN, rtol=WITHIN)
     assert not [path for run in runs for path in run.path.glob("*") if path.name not in ("tables", "run.json")]

@@ -14,6 +14,7 @@ from segkit.customers.days import Days, build_days, merge_days
 from segkit.customers.features import customer_features, customer_signals, dormant_customers, features_expression
 from segkit.customers.recipe import recipe
 from segkit.customers.single import Customer
+from segkit.period import Period
 from segkit.vocabulary import describe
 from tests import strategies as made
 
@@ -22,11 +23,13 @@ WITHIN = 1e-9
 FEW = settings(max_examples=int(os.environ.get("SEGKIT_EXAMPLES", "8")), deadline=None)
 
 
+def _period(as_of: date, lookback_days: int) -> Period:
+    return Period(as_of, lookback_days=lookback_days, horizon_days=1)
+
+
 def batch(events: made.Events, *, as_of: date = AS_OF, lookback_days: int = made.LOOKBACK_DAYS) -> pd.DataFrame:
     days = build_days(events.table(), kinds=made.KINDS)
-    return customer_features(
-        days, as_of=as_of, lookback_days=lookback_days, kinds=made.KINDS, channels=_channels(events)
-    )
+    return customer_features(days, period=_period(as_of, lookback_days), kinds=made.KINDS, channels=_channels(events))
 
 
 def one_by_one(events: made.Events, *, as_of: date = AS_OF, lookback_days: int = made.LOOKBACK_DAYS) -> pd.DataFrame:
@@ -78,7 +81,7 @@ def test_the_order_in_which_events_arrive_does_not_matter(events: made.Events, r
 @given(made.events())
 def test_inside_a_warehouse_the_same(events: made.Events) -> None:
     days = build_days(events.table(), kinds=made.KINDS)
-    asked = {"as_of": AS_OF, "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS}
+    asked = {"period": _period(AS_OF, made.LOOKBACK_DAYS), "kinds": made.KINDS}
     inside = features_expression(days, **asked).to_pandas().set_index("customer_id").sort_index()
     assert_same(inside, customer_features(days, **asked))
 
@@ -88,7 +91,7 @@ def test_inside_a_warehouse_the_same(events: made.Events) -> None:
 def test_nothing_at_or_after_as_of_counts(events: made.Events, day: int) -> None:
     as_of = made.FIRST.date() + timedelta(days=day)
     before = events.only([row["day"] < as_of for row in events.rows])
-    asked = {"as_of": as_of, "lookback_days": made.LOOKBACK_DAYS, "kinds": made.KINDS, "channels": _channels(events)}
+    asked = {"period": _period(as_of, made.LOOKBACK_DAYS), "kinds": made.KINDS, "channels": _channels(events)}
     whole = customer_signals_table(build_days(events.table(), kinds=made.KINDS), **asked)
     if not before.rows:
         assert whole.empty
@@ -132,7 +135,7 @@ def test_every_weekday_has_its_share(weekday: int) -> None:
     names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     table = ibis.memtable(pd.DataFrame({"customer_id": ["a"], "day": [day], "hour": [12], "event": ["purchase"]}))
     days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
-    asked = {"as_of": day + timedelta(days=1), "lookback_days": 60, "kinds": {"purchase": "customer"}}
+    asked = {"period": _period(day + timedelta(days=1), 60), "kinds": {"purchase": "customer"}}
     for found in (customer.features(), customer_features(days, **asked).loc["a"]):
         assert [found[f"{name}_share"] for name in names] == [float(i == weekday) for i in range(7)]
         assert found["weekend_share"] == float(weekday >= 5)
@@ -143,7 +146,7 @@ def test_what_an_absent_column_would_carry_is_absent() -> None:
         pd.DataFrame({"customer_id": ["a"], "day": [date(2024, 5, 1)], "hour": [9], "event": "visit"})
     )
     days = build_days(table.mutate(day=table.day.cast("date")), kinds={"visit": "customer"})
-    found = customer_features(days, as_of=AS_OF, lookback_days=60, kinds={"visit": "customer"})
+    found = customer_features(days, period=_period(AS_OF, 60), kinds={"visit": "customer"})
     blocks = {describe(name).block for name in found.columns}
     assert blocks == {"rfm", "rhythm", "lifecycle", "time", "engagement"}
     assert "orders" not in found and "spend" not in found and found.loc["a", "visit_count"] == 1
@@ -161,7 +164,7 @@ def test_one_event_and_zero_amounts_give_numbers() -> None:
     row |= {name: 0.0 for name in ("quantity", "amount", "discount", "cost")} | {"private_label": True}
     table = ibis.memtable(pd.DataFrame([row]))
     days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
-    found = customer_features(days, as_of=AS_OF, lookback_days=182, kinds={"purchase": "customer"}).loc["a"]
+    found = customer_features(days, period=_period(AS_OF, 182), kinds={"purchase": "customer"}).loc["a"]
     assert np.isfinite(found).all() and found["orders"] == 1 and found["spend"] == found["order_value"] == 0
     assert found["recency_days"] == 93 and found["gap_days"] == 182  # the leap day counts
 
@@ -173,7 +176,7 @@ def test_ten_thousand_categories_and_giant_amounts() -> None:
     rows = rows.assign(category=[f"c{i}" for i in range(10_000)], amount=1e6)
     table = ibis.memtable(rows)
     days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
-    found = customer_features(days, as_of=AS_OF, lookback_days=60, kinds={"purchase": "customer"}).loc["a"]
+    found = customer_features(days, period=_period(AS_OF, 60), kinds={"purchase": "customer"}).loc["a"]
     assert found["categories"] == 10_000 and found["spend"] == 1e10
     assert found["category_entropy"] == pytest.approx(np.log(10_000), abs=1e-9)
 
@@ -188,7 +191,7 @@ def test_everyone_is_in_one_stage_of_the_lifecycle(make_days: object) -> None:
     }
     rows = [(who, day, "purchase", 1.0, "x") for who, days in visits.items() for day in days]
     kinds = {"purchase": "customer"}
-    found = customer_features(make_days(rows, kinds=kinds), as_of=AS_OF, lookback_days=182, kinds=kinds)
+    found = customer_features(make_days(rows, kinds=kinds), period=_period(AS_OF, 182), kinds=kinds)
     stages = found[[f"stage_{who}" for who in visits]]
     assert (stages.sum(axis=1) == 1).all()
     assert {who: stages.loc[who].idxmax().removeprefix("stage_") for who in visits} == {who: who for who in visits}
@@ -197,7 +200,7 @@ def test_everyone_is_in_one_stage_of_the_lifecycle(make_days: object) -> None:
 def test_the_dormant_are_told_with_what_they_bought_most(make_days: object) -> None:
     rows = [("old", "2023-01-01", "purchase", 5.0, "bread"), ("old", "2023-01-02", "purchase", 9.0, "tea")]
     rows += [("here", "2024-05-01", "purchase", 1.0, "tea")]
-    found = dormant_customers(make_days(rows, kinds={"purchase": "customer"}), as_of=AS_OF, lookback_days=182)
+    found = dormant_customers(make_days(rows, kinds={"purchase": "customer"}), period=_period(AS_OF, 182))
     assert found[["customer_id", "silent_days", "bought_most"]].to_numpy().tolist() == [["old", 516, "tea"]]
 
 

@@ -12,8 +12,10 @@ from segkit.customers.features import customer_signals
 from segkit.customers.needs import category_shares, learn_needs, main_needs, need_shares, needs_arrays, needs_from
 from segkit.data.store import open_run
 from segkit.errors import RunError
+from segkit.period import Period
 
-AS_OF, KINDS = date(2024, 6, 1), {"purchase": "customer"}
+KINDS = {"purchase": "customer"}
+PERIOD = Period(date(2024, 6, 1), lookback_days=60, horizon_days=30)
 GROUPS = {
     "breakfast": ["bread", "jam", "tea"],
     "party": ["beer", "crisps", "ice"],
@@ -33,14 +35,14 @@ def days(make_days: object) -> Days:
 
 
 def test_planted_needs_are_found_and_named_by_what_belongs_to_them(days: Days) -> None:
-    needs = learn_needs(customer_signals(days, as_of=AS_OF, lookback_days=60, kinds=KINDS), count=3)
+    needs = learn_needs(customer_signals(days, period=PERIOD, kinds=KINDS), count=3)
     found = {frozenset(name.removeprefix("needs: ").split(", ")) for name in needs.names}
     assert found == {frozenset(group) for group in GROUPS.values()}
     assert (needs.shares >= 0).all() and np.allclose(needs.shares.sum(axis=1), 1)
 
 
 def test_shares_sum_to_one_and_are_the_same_from_needs_that_a_run_kept(days: Days, tmp_path: Path) -> None:
-    signals = customer_signals(days, as_of=AS_OF, lookback_days=60, kinds=KINDS)
+    signals = customer_signals(days, period=PERIOD, kinds=KINDS)
     needs = learn_needs(signals, count=3)
     shares = need_shares(needs, signals)
     assert np.allclose(shares.sum(axis=1), 1) and (shares.max(axis=1) > 0.8).all()
@@ -53,7 +55,7 @@ def test_shares_sum_to_one_and_are_the_same_from_needs_that_a_run_kept(days: Day
 
 
 def test_main_needs_are_told_by_size_with_whom_they_are_above_all(days: Days) -> None:
-    signals = customer_signals(days, as_of=AS_OF, lookback_days=60, kinds=KINDS)
+    signals = customer_signals(days, period=PERIOD, kinds=KINDS)
     told = main_needs(need_shares(learn_needs(signals, count=3), signals))
     assert told["share"].sum() == pytest.approx(1) and told["share"].is_monotonic_decreasing
     assert told["main"].sum() == pytest.approx(1) and (told["main"].between(told["main_low"], told["main_high"])).all()
@@ -61,13 +63,13 @@ def test_main_needs_are_told_by_size_with_whom_they_are_above_all(days: Days) ->
 
 
 def test_unknown_categories_belong_to_no_need(days: Days) -> None:
-    needs = learn_needs(customer_signals(days, as_of=AS_OF, lookback_days=60, kinds=KINDS), count=3)
+    needs = learn_needs(customer_signals(days, period=PERIOD, kinds=KINDS), count=3)
     assert category_shares(needs, ["anvil"]).tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_without_categories_or_with_one_there_are_no_needs(make_days: object) -> None:
     one = make_days([(f"c{i}", "2024-05-01", "purchase", 1.0, "tea") for i in range(9)], kinds=KINDS)
-    assert learn_needs(customer_signals(one, as_of=AS_OF, lookback_days=60, kinds=KINDS)) is None
+    assert learn_needs(customer_signals(one, period=PERIOD, kinds=KINDS)) is None
     none = Days(rows=one.rows, categories=None)
-    signals = customer_signals(none, as_of=AS_OF, lookback_days=60, kinds=KINDS)
+    signals = customer_signals(none, period=PERIOD, kinds=KINDS)
     assert learn_needs(signals) is None and need_shares(None, signals).shape == (9, 0)

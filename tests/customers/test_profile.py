@@ -11,6 +11,7 @@ import pytest
 from segkit.customers import profile as profiling
 from segkit.customers.profile import refuse_hopeless
 from segkit.errors import InputError
+from segkit.period import Period
 from segkit.schema import check
 
 KINDS = {"purchase": "customer", "mail": "company"}
@@ -30,9 +31,9 @@ NONE_ASIDE = pd.DataFrame(columns=["table", "reason", "rows", "share"])
 
 
 def make_profile(make_days: Callable, make_events: Callable, events: list, as_of: date, **windows: int) -> pd.DataFrame:
-    given = {"lookback_days": 30, "horizon_days": 20, **windows}
+    period = Period(as_of, **{"lookback_days": 30, "horizon_days": 20, **windows})
     days = make_days(events, kinds=KINDS)
-    return profiling.profile(days, events=make_events(events), set_aside=NONE_ASIDE, as_of=as_of, **given)
+    return profiling.profile(days, events=make_events(events), set_aside=NONE_ASIDE, period=period)
 
 
 def test_activity_counts_events_and_customers_by_month_and_kind(make_days: Callable, midyear: date) -> None:
@@ -65,7 +66,7 @@ def test_retention_holds_every_month_that_is_over(make_days: Callable, as_of: da
 
 
 def test_baseline_is_dated_and_counts_only_customers_who_did_something(make_days: Callable, midyear: date) -> None:
-    table = profiling.kpis(make_days(EVENTS, kinds=KINDS), as_of=midyear, horizon_days=20)
+    table = profiling.kpis(make_days(EVENTS, kinds=KINDS), period=Period(midyear, lookback_days=30, horizon_days=20))
     check(table, name="kpis")
     value = table.set_index("kpi")["value"]
     assert value["customers known"] == 2 and value["active rate"] == 0.5
@@ -86,10 +87,11 @@ def test_profile_says_how_long_how_many_and_what_is_missing(
 
 def test_events_from_as_of_on_change_nothing(make_days: Callable, make_events: Callable, midyear: date) -> None:
     days, more = (make_days(events, kinds=KINDS) for events in (EVENTS, EVENTS + LATER))
+    period = Period(midyear, lookback_days=30, horizon_days=20)
     for make in (
         lambda state: profiling.activity(state, as_of=midyear, kinds=KINDS),
         lambda state: profiling.retention(state, as_of=midyear),
-        lambda state: profiling.kpis(state, as_of=midyear, horizon_days=20),
+        lambda state: profiling.kpis(state, period=period),
     ):
         pd.testing.assert_frame_equal(make(days), make(more))
     pd.testing.assert_frame_equal(

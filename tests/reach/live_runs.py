@@ -1,6 +1,7 @@
 """A small run to go on from, with a model of random numbers, made in a moment."""
 
 import random
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.anticipate import Space, anticipate
-from segkit.customers.days import build_days, load_days, write_days
-from segkit.customers.features import customer_signals
+from segkit.customers.days import build_days, write_days
+from segkit.customers.features import customer_signals, load_customers
 from segkit.data.store import Run, load_run, open_run
 from segkit.segments.place import SegmentModel, model_arrays, model_from, place
 from segkit.vocabulary import is_in_space
@@ -28,7 +29,7 @@ def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, see
     run = open_run(folder, **told, lookback_days=made.LOOKBACK_DAYS, seed=seed)
     held = ibis.duckdb.connect().create_table("events", before.arrow())  # what is streamed to a file is no memtable
     write_days(run, build_days(held, kinds=made.KINDS))
-    signals = customer_signals(load_days(run), as_of=as_of, lookback_days=made.LOOKBACK_DAYS, kinds=made.KINDS)
+    signals = load_customers(run, kinds=made.KINDS).signals
     model = random_model([f for f in signals.features.columns if is_in_space(f)], seed=seed)
     placed = place(model, signals)
     run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
@@ -86,7 +87,7 @@ def random_model(features: list[str], *, seed: int) -> SegmentModel:
 def batch_segments(run: Run, events: made.Events, *, as_of: date) -> dict[str, str]:
     """Where the batch puts everyone of all the events at a date."""
     days = build_days(events.table(), kinds=made.KINDS)
-    signals = customer_signals(days, as_of=as_of, lookback_days=made.LOOKBACK_DAYS, kinds=made.KINDS)
+    signals = customer_signals(days, period=replace(run.period, as_of=as_of), kinds=made.KINDS)
     home = run.table("assignments").set_index("customer_id")["segment"]
     return place(model_from(*run.load_model()), signals, home=home)["segment"].to_dict()
 

@@ -21,13 +21,14 @@ from segkit.customers.days import build_days
 from segkit.customers.features import customer_signals
 from segkit.data.store import open_run
 from segkit.errors import InputError
+from segkit.period import Period
 from segkit.reach.newcomers import newcomers, write_newcomers
 from segkit.segments.place import SegmentModel, model_arrays, place
 from tests.engines import missing
 from tests.reach.conftest import SEGMENTS
 
 KINDS = {"purchase": "customer", "email": "company"}
-AS_OF, LOOKBACK_DAYS = date(2024, 6, 1), 90
+AS_OF, DAYS = date(2024, 6, 1), {"lookback_days": 90, "horizon_days": 30}
 COLUMNS = ["customer_id", "timestamp", "event", "category", "channel", "amount"]
 
 
@@ -51,7 +52,7 @@ def _days(events: pd.DataFrame):  # noqa: ANN202  Days
 
 
 def _signals(events: pd.DataFrame):  # noqa: ANN202  Signals
-    return customer_signals(_days(events), as_of=AS_OF, lookback_days=LOOKBACK_DAYS, kinds=KINDS)
+    return customer_signals(_days(events), period=Period(AS_OF, **DAYS), kinds=KINDS)
 
 
 @pytest.fixture
@@ -63,9 +64,9 @@ def run(tmp_path: Path) -> Path:
     ids = ("S01", "S02", "S03", "S01", "S02")
     bags = {"bag_centres": centres, "bag_of": np.array([0, 0, 0, 1, 1]), "bag_segment": np.arange(5)}
     model = SegmentModel(space=space, segments=ids, macro=("M1",) * 5, centres=centres, **bags)
-    made = open_run(tmp_path / "run", step="03_segments", source="s", as_of=str(AS_OF))
+    made = open_run(tmp_path / "run", step="03_segments", source="s", as_of=str(AS_OF), **DAYS)
     arrays, meta = model_arrays(model)
-    told = {"kinds": KINDS, "needs": ["purchase"], "timezone": "UTC", "lookback_days": LOOKBACK_DAYS}
+    told = {"kinds": KINDS, "needs": ["purchase"], "timezone": "UTC", "lookback_days": DAYS["lookback_days"]}
     made.save_model(arrays, meta=meta | told)
     SEGMENTS.assign(macro_segment="M1").to_parquet(_folder(made.path / "tables") / "segments.parquet")
     return made.path

@@ -14,6 +14,7 @@ from segkit.customers.anticipate import PENALTIES
 from segkit.customers.days import Days, build_days
 from segkit.data.sources import Source, connect, open_source, read_customers, read_events
 from segkit.data.synth import write_scenario
+from segkit.period import Period
 from segkit.schema import check
 from segkit.segments.blocks import BlockProof, _ridge, block_figures, judge_blocks, needs_or_demographics, prove
 from segkit.segments.designs import Block, designs
@@ -21,7 +22,7 @@ from segkit.segments.judge import MEASURES, Truth
 from segkit.segments.past import past_of
 
 AS_OF = date(2025, 3, 1)
-SPAN = {"lookback_days": 182, "horizon_days": 91}
+PERIOD = Period(AS_OF, lookback_days=182, horizon_days=91)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Days, pd.
 @pytest.fixture(scope="module")
 def proof(made_up: tuple[Source, Days, pd.DataFrame]) -> BlockProof:
     source, days, people = made_up
-    found = judge_blocks(past_of(days, as_of=AS_OF, kinds=source.kinds, **SPAN), people=people, roles=source.roles)
+    found = judge_blocks(past_of(days, period=PERIOD, kinds=source.kinds), people=people, roles=source.roles)
     assert found is not None
     return found
 
@@ -156,22 +157,22 @@ def test_nothing_after_as_of_is_looked_at(made_up: tuple[Source, Days, pd.DataFr
     cut = replace(days, rows=days.rows.filter(days.rows.day < early))
     if days.categories is not None:
         cut = replace(cut, categories=days.categories.filter(days.categories.day < early))
-    pasts = [past_of(each, as_of=early, kinds=source.kinds, **SPAN) for each in (days, cut)]
+    pasts = [past_of(each, period=replace(PERIOD, as_of=early), kinds=source.kinds) for each in (days, cut)]
     one, two = (judge_blocks(past, people=people, roles=source.roles, draws=20) for past in pasts)
     pd.testing.assert_frame_equal(one.table, two.table)
 
 
 def test_without_categories_people_and_history(made_up: tuple[Source, Days, pd.DataFrame]) -> None:
     source, days, _ = made_up
-    given = {"as_of": AS_OF, "kinds": source.kinds}
-    bare = judge_blocks(past_of(replace(days, categories=None), **given, **SPAN), draws=20)
+    given = {"period": PERIOD, "kinds": source.kinds}
+    bare = judge_blocks(past_of(replace(days, categories=None), **given), draws=20)
     assert "mix" not in set(bare.table["measure"])
     assert not {"needs", "demographic", "known"} & set(bare.table["block"])
     answer, reason = needs_or_demographics(bare, measure="spend")
     assert (answer, reason) == ("cannot tell", "needs are not known: the source has no categories")
-    alone = judge_blocks(past_of(days, **given, **SPAN), draws=20)
+    alone = judge_blocks(past_of(days, **given), draws=20)
     assert needs_or_demographics(alone, measure="mix")[1].startswith("demographics are known of too few")
-    short = judge_blocks(past_of(days, **given, lookback_days=900, horizon_days=91))
+    short = judge_blocks(past_of(days, period=replace(PERIOD, lookback_days=900), kinds=source.kinds))
     assert short is None and needs_or_demographics(short, measure="mix", reason="too short") == (
         "cannot tell",
         "too short",
@@ -189,8 +190,8 @@ def test_events_without_money_are_judged_on_active_days(make_events: Callable) -
         for day in np.flatnonzero(rng.random(120) < 0.01 + 0.15 * rng.random() ** 2)
     ]
     days = build_days(make_events(events).drop("amount", "category"), kinds={"visit": "customer"})
-    span = {"lookback_days": 60, "horizon_days": 30}
-    past = past_of(days, as_of=start + timedelta(days=120), kinds={"visit": "customer"}, **span)
+    period = Period(start + timedelta(days=120), lookback_days=60, horizon_days=30)
+    past = past_of(days, period=period, kinds={"visit": "customer"})
     found = judge_blocks(past, draws=20)
     assert found is not None and "mix" not in set(found.table["measure"])
     assert {"all", "rhythm"} <= set(found.table.query("measure == 'spend'")["block"])

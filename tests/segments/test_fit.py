@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from segkit.customers.features import customers_at
+from segkit.period import Period
 from segkit.segments.fit import Fit, Windows, fit_segments, last_horizon, space_for
 from segkit.segments.judge import forward_r2
 from segkit.segments.past import windows_at
@@ -75,19 +77,21 @@ def weekly(make_days: Callable) -> object:
 
 def test_windows_look_one_horizon_back_and_never_ahead(weekly: object) -> None:
     as_of = date(2024, 6, 3)  # a Monday: the events of that day are after
-    windows = windows_at(weekly, as_of=as_of, lookback_days=98, horizon_days=28, kinds=KINDS)
+    customers = customers_at(weekly, period=Period(as_of, lookback_days=98, horizon_days=28), kinds=KINDS)
+    windows = windows_at(weekly, period=customers.period, kinds=KINDS)
     assert windows.now.features.index.tolist() == ["ann", "bob", "eve"]
     assert windows.then.features.index.tolist() == ["ann", "bob", "eve"]
     assert windows.then.features.columns.tolist() == windows.now.features.columns.tolist()
     assert windows.now.features["orders"].tolist() == [14, 14, 5]
     assert windows.came.totals["orders"].tolist() == [4, 4, 0]
-    assert last_horizon(weekly, windows, as_of=as_of, horizon_days=28).totals["orders"].tolist() == [4, 4, 0]
+    assert last_horizon(customers).totals["orders"].tolist() == [4, 4, 0]
 
 
 @pytest.mark.parametrize(("lookback", "known"), [(98, True), (130, True), (140, False)])
 def test_the_learning_window_must_lie_within_history_but_for_a_sliver(
     weekly: object, lookback: int, known: bool
 ) -> None:
-    windows = windows_at(weekly, as_of=date(2024, 6, 3), lookback_days=lookback, horizon_days=28, kinds=KINDS)
+    period = Period(date(2024, 6, 3), lookback_days=lookback, horizon_days=28)
+    windows = windows_at(weekly, period=period, kinds=KINDS)
     assert (windows.then is not None) is known
     assert (space_for(windows).outcome_names != ()) is known

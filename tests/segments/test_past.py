@@ -1,6 +1,7 @@
 """The past, made once: as it is read back it is as it was made, and a sample of it depends on nobody else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from segkit.customers.days import Days
 from segkit.customers.sample import chosen
 from segkit.data.store import open_run
+from segkit.period import Period
 from segkit.segments.past import Past, past_of, read_past, windows_at, write_past
 
 KINDS = {"purchase": "customer"}
 AS_OF = date(2024, 6, 3)
-SPAN = {"lookback_days": 60, "horizon_days": 20, "kinds": KINDS}
+PERIOD = Period(AS_OF, lookback_days=60, horizon_days=20)
 
 
 @pytest.fixture
@@ -43,24 +45,24 @@ def equal(one: Past, other: Past) -> bool:
 
 
 def test_what_is_read_back_is_what_was_made(days: Days, tmp_path: Path) -> None:
-    made = past_of(days, as_of=AS_OF, **SPAN)
+    made = past_of(days, period=PERIOD, kinds=KINDS)
     run = open_run(tmp_path / "run", step="02_embed")
     write_past(run, made)
     assert equal(made, read_past(run))
 
 
 def test_each_moment_is_the_window_of_its_date(days: Days) -> None:
-    past = past_of(days, as_of=AS_OF, **SPAN)
-    now, earlier = (windows_at(days, as_of=AS_OF - timedelta(days=n), **SPAN) for n in (0, 20))
+    past = past_of(days, period=PERIOD, kinds=KINDS)
+    now, earlier = (windows_at(days, period=each, kinds=KINDS) for each in (PERIOD, PERIOD.one_horizon_back()))
     pd.testing.assert_frame_equal(past.windows(now.now).then.features, now.then.features)
     pd.testing.assert_frame_equal(past.earlier().now.features, earlier.now.features)
     pd.testing.assert_frame_equal(past.earlier().came.totals, earlier.came.totals)
 
 
 def test_where_history_is_short_there_is_no_past(days: Days, tmp_path: Path) -> None:
-    none = past_of(days, as_of=date(2024, 3, 1), **SPAN)
+    none = past_of(days, period=replace(PERIOD, as_of=date(2024, 3, 1)), kinds=KINDS)
     assert none == Past(None, None) and none.earlier() is None
-    one = past_of(days, as_of=date(2024, 3, 25), **SPAN)
+    one = past_of(days, period=replace(PERIOD, as_of=date(2024, 3, 25)), kinds=KINDS)
     assert one.last is not None and one.before is None and one.earlier() is None
     run = open_run(tmp_path / "run", step="02_embed")
     write_past(run, none)
@@ -68,7 +70,7 @@ def test_where_history_is_short_there_is_no_past(days: Days, tmp_path: Path) -> 
 
 
 def test_a_sample_keeps_whole_customers_and_does_not_depend_on_the_others(days: Days) -> None:
-    whole, few = (past_of(days, as_of=AS_OF, most=most, **SPAN) for most in (99, 12))
+    whole, few = (past_of(days, period=PERIOD, kinds=KINDS, most=most) for most in (99, 12))
     kept = few.last.known.features
     assert len(kept) == 12
     pd.testing.assert_frame_equal(kept, whole.last.known.features.loc[kept.index])

@@ -12,6 +12,7 @@ from segkit.customers.days import Days, build_days
 from segkit.customers.outcomes import customer_outcomes
 from segkit.data.sources import connect, open_source, read_events
 from segkit.data.synth import write_scenario
+from segkit.period import Period
 from segkit.schema import check
 from segkit.segments.fit import fit_segments
 from segkit.segments.judge import MEASURES, forward_r2
@@ -21,7 +22,7 @@ from segkit.segments.validate import backtest, earlier_fit, history_reason, proo
 
 AS_OF, HORIZON = date(2025, 3, 1), 91
 ORIGIN = AS_OF - timedelta(days=HORIZON)
-SPAN = {"lookback_days": 182, "horizon_days": HORIZON}
+PERIOD = Period(AS_OF, lookback_days=182, horizon_days=HORIZON)
 BUDGET = Budget(fewest=6, most=7, smallest_share=0.0)
 KINDS = {"purchase": "customer", "feedback": "customer", "email_sent": "company"}
 
@@ -52,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Days]:
 def test_a_shuffled_future_leaves_the_segments_and_takes_the_foresight(world: dict[str, Days]) -> None:
     fits, r2 = {}, {}
     for name, days in world.items():
-        windows = windows_at(days, as_of=ORIGIN, kinds=KINDS, **SPAN)
+        windows = windows_at(days, period=PERIOD.one_horizon_back(), kinds=KINDS)
         fits[name] = fit_segments(windows, budget=BUDGET, bags=2)
         came = customer_outcomes(days, start=ORIGIN, horizon_days=HORIZON, index=windows.now.features.index)
         r2[name] = forward_r2(fits[name].number, came)
@@ -67,13 +68,13 @@ def test_a_shuffled_future_leaves_the_segments_and_takes_the_foresight(world: di
 @pytest.fixture(scope="module")
 def compared(world: dict[str, Days]) -> pd.DataFrame:
     """Nobody knows anything of a future that is another's: so every rival scores about zero, and ours too."""
-    customers = windows_at(world["shuffled"], as_of=ORIGIN, kinds=KINDS, **SPAN).now.features.index
+    customers = windows_at(world["shuffled"], period=PERIOD.one_horizon_back(), kinds=KINDS).now.features.index
     rng = np.random.default_rng(0)
     groups = {
         "demographic": pd.Series(rng.choice(["old", "young"], len(customers)), index=customers).iloc[:200],
         "survey": pd.Series("yes", index=customers[:3]),
     }
-    past = past_of(world["shuffled"], as_of=AS_OF, kinds=KINDS, **SPAN)
+    past = past_of(world["shuffled"], period=PERIOD, kinds=KINDS)
     earlier, today = (earlier_fit(past, budget=Budget(k, k, smallest_share=0.0)) for k in (6, 7))
     found = backtest(past, earlier=earlier, today=today, groups=groups, labels={"survey": "asked"})
     assert found is not None
@@ -133,9 +134,9 @@ def test_too_short_a_history_is_told_in_days(make_days: Callable, lookback: int,
     start = date(2024, 1, 1)
     events = [("a", (start + timedelta(days=d)).isoformat(), "purchase", 1.0, "tea") for d in range(100)]
     days = make_days(events, kinds={"purchase": "customer"})
-    given = {"as_of": date(2024, 4, 10), "lookback_days": lookback, "horizon_days": 20}
-    reason = history_reason(days, **given)
+    period = Period(date(2024, 4, 10), lookback_days=lookback, horizon_days=20)
+    reason = history_reason(days, period=period)
     assert (f"needs {days_needed} days" in reason and "there are 100" in reason) if days_needed else reason == ""
     if days_needed:
-        past = past_of(days, kinds={"purchase": "customer"}, **given)
+        past = past_of(days, period=period, kinds={"purchase": "customer"})
         assert earlier_fit(past) is None and backtest(past, earlier=None) is None
