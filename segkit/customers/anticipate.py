@@ -14,7 +14,7 @@ import pandas as pd
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import learn_basis, mix_shares, tastes
-from segkit.customers.terms import most_common, term_weights
+from segkit.customers.terms import common_terms
 from segkit.errors import SchemaError
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
@@ -201,8 +201,7 @@ def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[li
     nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
     if outcomes.weights is None:
         return nothing
-    weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=words)
-    terms = most_common(weights, names, most=MIX_TERMS)
+    weights, names, terms = common_terms(outcomes.weights, outcomes.categories, words=words, most=MIX_TERMS)
     shares, bought = mix_shares(weights, names, terms=terms)
     if len(terms) < 2 or bought.sum() < FEWEST_BUYERS:
         return nothing

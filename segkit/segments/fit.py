@@ -59,11 +59,11 @@ def last_horizon(days: Days, windows: Windows, *, as_of: date, horizon_days: int
 
 def reaches_back(days: Days, *, start: date, span_days: int) -> bool:
     """Whether history covers a window that begins at `start`, but for a sliver at its beginning."""
-    first = first_day(days)
+    first = first_active_day(days)
     return first is not None and first <= start + timedelta(days=int((1 - HELD) * span_days))
 
 
-def first_day(days: Days) -> date | None:
+def first_active_day(days: Days) -> date | None:
     """The first day on which a customer did anything; what the company did before says nothing of them."""
     first = days.rows.filter(days.rows.own_events > 0).day.min().to_pandas()
     return None if pd.isna(first) else pd.Timestamp(first).date()

@@ -8,10 +8,10 @@ import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.customers.features import Signals
-from segkit.customers.terms import most_common, term_weights
+from segkit.customers.terms import common_terms
 from segkit.data.store import Run
 from segkit.segments.cuts import make_cut
-from segkit.segments.fit import Fit, first_day, fit_segments, reaches_back
+from segkit.segments.fit import Fit, first_active_day, fit_segments, reaches_back
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
 from segkit.segments.past import Past
 from segkit.segments.place import nearest
@@ -140,7 +140,7 @@ def history_reason(days: Days, *, as_of: date, lookback_days: int, horizon_days:
     start = as_of - timedelta(days=lookback_days + 2 * horizon_days)
     if reaches_back(days, start=start, span_days=lookback_days):
         return ""
-    first = first_day(days) or as_of
+    first = first_active_day(days) or as_of
     needed, held = lookback_days + 2 * horizon_days, (as_of - first).days
     return f"the proof needs {needed} days of history (lookback and two horizons); there are {held}"
 
@@ -149,5 +149,4 @@ def judged_terms(now: Signals, *, words: bool) -> list[str] | None:
     """The categories, or their words, that most customers had in the lookback: what the mix is judged on."""
     if now.weights is None:
         return None
-    weights, names = term_weights(now.weights, list(now.categories), words=words)
-    return most_common(weights, names, most=MIX_TERMS, rarest=1)
+    return common_terms(now.weights, now.categories, words=words, most=MIX_TERMS, rarest=1)[-1]
