@@ -22,9 +22,8 @@ from sklearn.cluster import KMeans
 
 from segkit.customers.anticipate import Space
 from segkit.customers.features import Signals
-from segkit.segments.place import SegmentModel, place
+from segkit.segments.place import Placer, SegmentModel, place
 from segkit.segments.place_sql import place_in_engine, place_sql
-from segkit.segments.placer import Placer
 from segkit.vocabulary import FEATURES
 
 CATEGORIES, SEGMENTS, BAGS, BAG_CENTRES = 300, 16, 10, 40

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from segkit import __version__
-from segkit.command import DEBUG, guarded, harmless, literal
+from segkit.command import DEBUG, guarded, literal, terminal_text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,7 +84,7 @@ def check(debug: bool, **options: Any) -> None:
         return check_source(source, **others)
 
     found = guarded(work, debug=debug, **options)
-    click.echo(harmless(str(found), most=len(str(found))))
+    click.echo(terminal_text(str(found), most=len(str(found))))
     sys.exit(found.status)
 
 

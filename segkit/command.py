@@ -48,11 +48,11 @@ def _of_system(error: OSError) -> str:
 def _end(message: str, *, status: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"segkit: {harmless(message)}", err=True)
+    click.echo(f"segkit: {terminal_text(message)}", err=True)
     sys.exit(status)
 
 
-def harmless(text: str, *, most: int = MOST_SAID) -> str:
+def terminal_text(text: str, *, most: int = MOST_SAID) -> str:
     """A text for a terminal: what a name in the data may hold to steer it is shown as a mark, and no name goes on."""
     clean = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
     return clean if len(clean) <= most else clean[:most] + " ..."

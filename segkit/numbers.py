@@ -1,7 +1,7 @@
 """Numbers for people: rounded to what a reader can use, with the unit beside them. 41 %, 1.2 M, 0.51 [0.48, 0.54]."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -107,3 +107,15 @@ def _fixed(value: float, decimals: int) -> str:
     """Rounded text with separators, a true minus sign, and no minus zero."""
     rounded = round(value, decimals) + 0.0
     return f"{rounded:,.{decimals}f}".replace("-", MINUS)
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Join texts to a list within a sentence.
+
+    >>> joined(["tea", "rum", "gin"]), joined(["tea"]), joined(["bread and rolls", "milk"])
+    ('tea, rum and gin', 'tea', 'bread and rolls, and milk')
+    """
+    if len(texts) < 2:
+        return "".join(texts)
+    last = ", and " if any(" and " in t for t in texts) else " and "
+    return last.join([", ".join(texts[:-1]), texts[-1]])

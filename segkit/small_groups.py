@@ -50,23 +50,6 @@ def hidden(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLO
     return _covered(values, (values > 0) & (values < floor), floor=floor)
 
 
-def hidden_cross(table: pd.DataFrame, *, floor: int = FLOOR) -> pd.DataFrame:
-    """Which cells of a cross of two breakdowns are not shown, when totals of rows and columns are known.
-
-    Takes  numbers of customers
-    Gives  a flag for each cell, such that no row and no column gives a hidden one away by itself
-    """
-    values = table.to_numpy(dtype=float)
-    hides = (values > 0) & (values < floor)
-    before = -1
-    while hides.sum() != before:  # each pass hides more or nothing
-        before = hides.sum()
-        for lines, flags in ((values, hides), (values.T, hides.T)):
-            for line, flag in zip(lines, flags, strict=True):
-                flag |= _covered(line, flag, floor=floor)
-    return pd.DataFrame(hides, index=table.index, columns=table.columns)
-
-
 def shown_counts(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> list[str]:
     """The counts of a breakdown as text: "<20" for small ones, "hidden" for those that would give them away.
 

@@ -27,7 +27,7 @@ FLOORS = {
     "__main__": 9,
 }  # all else: the ground
 SHARED = {"source", "as_of", "lookback_days", "horizon_days", "seed", "run_dir", "data_dir"}
-MOST_LINES = 300
+MOST_LINES = 600
 MOST_BODY = 40  # lines of a function without its docstring; about 25 is the aim
 MOST_CELLS, MOST_CELL_LINES = 30, 15
 FORBIDDEN = (

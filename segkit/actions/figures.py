@@ -8,8 +8,9 @@ import pandas as pd
 from segkit.actions.bars import fine_share
 from segkit.actions.facts import Fact
 from segkit.actions.labels import label
-from segkit.actions.names import TERMS_TOLD, joined, told_terms
+from segkit.actions.names import TERMS_TOLD, told_terms
 from segkit.customers.known import FEATURE_ROLES
+from segkit.numbers import joined
 from segkit.small_groups import FLOOR
 from segkit.vocabulary import describe
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.labels import label
+from segkit.numbers import joined
 
 OFTEN, SELDOM = 2 / 3, 1 / 3  # of the segments, ranked: the upper third comes often, the lower seldom
 FADING_BELOW = 0.75  # expected active share, of that of all customers
 TERMS_TOLD = 3
 NO_NEED = "no need stands out"
-LOOKS = ("often", "seldom", "fading", "steady")
 FORMS = {  # look -> how a name is built of what they come for and what they are called
     "often": "{need} regulars",
     "steady": "{need} {people}",
@@ -98,18 +98,6 @@ def told_terms(needs: pd.DataFrame, *, labels: Mapping[str, str] | None = None) 
     """What each segment over-buys in plain words, strongest first, none twice."""
     groups = needs.groupby("segment")["term"] if len(needs) else ()
     return {s: list(dict.fromkeys(label(t, labels=labels) for t in terms)) for s, terms in groups}
-
-
-def joined(terms: Sequence[str]) -> str:
-    """Terms as a list in a sentence.
-
-    >>> joined(["tea", "rum", "gin"]), joined(["tea"]), joined(["bread and rolls", "milk"])
-    ('tea, rum and gin', 'tea', 'bread and rolls, and milk')
-    """
-    if len(terms) < 2:
-        return "".join(terms)
-    last = ", and " if any(" and " in t for t in terms) else " and "
-    return last.join([", ".join(terms[:-1]), terms[-1]])
 
 
 def called(habits: pd.DataFrame | None, *, segment: str) -> list[str]:

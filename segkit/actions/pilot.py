@@ -11,7 +11,6 @@ from segkit.actions.holdout import CONTROL, TREATMENT, draw, imbalance, strata_o
 from segkit.actions.kpi import COVARIATES, KPIS, covariates
 from segkit.actions.power import Spread, size_needed, smallest_effect, spreads
 from segkit.actions.targets import (
-    Measured,
     excluded_ids,
     expected_total,
     measured_by,
@@ -213,7 +212,7 @@ def _said(
     kpi: str,
     window: dict[str, Any],
     price: Price,
-    measured: Measured | None,
+    measured: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """What is known of the pilot before it starts: counts, power, balance, and the expected return or why there is
     none.

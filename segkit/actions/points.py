@@ -78,15 +78,6 @@ def points_table(scores: Sequence[Score]) -> pd.DataFrame:
     return table.sort_values(["score", "item", "at_least"], ignore_index=True)
 
 
-def scores_from(table: pd.DataFrame) -> list[Score]:
-    """The cards again, from their table."""
-    found = []
-    for (name, words), rows in table.groupby(["score", "words"]):
-        items = tuple((i, tuple(r["at_least"]), int(r["points"].iloc[0])) for i, r in rows.groupby("item"))
-        found.append(Score(name=name, words=words, items=items))
-    return found
-
-
 def rounded(value: float, *, share: bool = False) -> float:
     """A mark that people can type, and that is shown in full: two figures that count; of a share whole hundredths,
     thousandths below one.

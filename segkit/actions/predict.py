@@ -10,8 +10,8 @@ from segkit.actions.predict_backtest import (
     COLUMNS,
     LEADS,
     Trial,
+    best_forecasters,
     calibration,
-    chosen,
     drift_figures,
     forecasts_of,
     leads_shown,
@@ -87,7 +87,7 @@ def predict(
     trials = trials_of(lessons, seed=seed)
     scores = leads_shown(score_trials(trials, seed=seed)) if trials else _no_scores()
     forecasts = forecasts_of(lesson, known, seed=seed)
-    won = chosen(scores) if trials else {}
+    won = best_forecasters(scores) if trials else {}
     who = {target: won.get(target, "model") for target in ("active", *lesson.amounts)}
     who = {target: name if name in forecasts else "model" for target, name in who.items()}
     stood = place(model, lesson.then.signals)["segment"]
@@ -96,7 +96,7 @@ def predict(
     buys = learn_categories(lesson, chance=chance, segment=stood.to_numpy(), seed=seed)
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
     people = people.join(next_categories(buys, now, **today))
-    people["move_chance"], moved = move_chances(model, lesson.then.signals, now, seed=seed)
+    people["move_chance"], moved = move_chances(model, lesson.then.signals, now)
     people["value_12m"] = _a_year(people, known, horizon_days=customers.period.horizon_days)
     people = people.reindex(columns=[*PEOPLE, *CATEGORIES])
     sums = segment_sums(people, segment, trials=trials, chosen=who, model=model)

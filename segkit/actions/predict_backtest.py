@@ -102,7 +102,7 @@ def score_trials(trials: Sequence[Trial], *, draws: int = DRAWS, seed: int = 7) 
     return pd.DataFrame(rows).rename(columns=names)[[*COLUMNS, *LEADS]].round(9)
 
 
-def chosen(scores: pd.DataFrame) -> dict[str, str]:
+def best_forecasters(scores: pd.DataFrame) -> dict[str, str]:
     """Who says each target: the forecast, unless a rival's error in the back-test is as small or smaller."""
     found = {}
     for target, measure in DECISIVE.items():

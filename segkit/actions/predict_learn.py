@@ -18,9 +18,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 from segkit.actions.predict_known import Known, Lesson
-from segkit.customers.anticipate import CLIP
+from segkit.customers.anticipate import CLIP, are_skewed, unskewed
 from segkit.customers.tastes import Basis, learn_basis, tastes
-from segkit.vocabulary import WEEKDAYS, is_in_space, is_skewed
+from segkit.vocabulary import WEEKDAYS, is_in_space
 
 FOLDS = 5
 FEWEST = 100  # customers to learn from
@@ -132,8 +132,8 @@ def means_of(
 
 def _raw(past: Known, *, names: Sequence[str]) -> np.ndarray:
     """Features (log scale where skewed), log totals of the last horizon, and the classic forecasts."""
-    features = past.signals.features
-    columns = [np.log1p(features[n].clip(lower=0)) if is_skewed(n) else features[n] for n in names]
+    features = past.signals.features[list(names)].to_numpy(dtype=float)
+    columns = list(unskewed(features, skewed=are_skewed(names)).T)
     columns += [np.log1p(past.last[n].clip(lower=0)) for n in ("orders", "spend", "active_days") if n in past.last]
     columns += [np.log1p(past.classic[n].fillna(0.0)) for n in ("orders", "spend")]
     columns.append(_logit(past.classic["chance"].fillna(0.5).to_numpy()))

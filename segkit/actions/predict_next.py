@@ -11,7 +11,7 @@ from segkit.actions.predict_known import Lesson
 from segkit.actions.predict_offers import FEWEST, amounts_of
 from segkit.customers.anticipate import coordinates
 from segkit.customers.features import Signals
-from segkit.customers.terms import are_free_text, most_common, term_weights
+from segkit.customers.terms import are_free_text, common_terms
 from segkit.segments.place import SegmentModel, place_points
 
 TERMS = 80  # categories or words whose chance is said, the most common
@@ -54,8 +54,7 @@ def learn_categories(lesson: Lesson, *, chance: np.ndarray, segment: np.ndarray,
     if then.weights is None or came.weights is None:
         return None
     words = are_free_text(list(then.categories))
-    weights, names = term_weights(then.weights, list(then.categories), words=words)
-    terms = most_common(weights, names, most=TERMS, rarest=FEWEST)
+    *_, terms = common_terms(then.weights, then.categories, words=words, most=TERMS, rarest=FEWEST)
     if len(terms) < 2:
         return None
     before, after = amounts_of(then, terms), amounts_of(came, terms) > 0
@@ -127,9 +126,7 @@ def category_hits(
     return figures
 
 
-def move_chances(
-    model: SegmentModel, then: Signals, now: Signals, *, seed: int = 7
-) -> tuple[pd.Series, dict[str, float]]:
+def move_chances(model: SegmentModel, then: Signals, now: Signals) -> tuple[pd.Series, dict[str, float]]:
     """Chance of standing in another segment, or in none for want of activity, one horizon from now.
 
     Customers are placed by one model one horizon ago and today. A logistic regression learns from who moved: the share

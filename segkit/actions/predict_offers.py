@@ -11,7 +11,7 @@ from segkit.actions.predict_known import Lesson
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.profile import Z95, proportion
-from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.customers.terms import aligned, are_free_text, common_terms, term_weights
 from segkit.period import Period
 from segkit.vocabulary import EVERYONE, describe
 
@@ -108,8 +108,7 @@ def _terms_of(of: Signals | Outcomes, terms: list[str]) -> sparse.csr_array:
 
 def _terms(signals: Signals) -> list[str]:
     words = are_free_text(list(signals.categories))
-    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
-    return most_common(weights, names, most=TERMS, rarest=FEWEST)
+    return common_terms(signals.weights, signals.categories, words=words, most=TERMS, rarest=FEWEST)[-1]
 
 
 def _groups(segment: pd.Series) -> Iterator[tuple[str, np.ndarray]]:

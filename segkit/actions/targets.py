@@ -2,7 +2,6 @@
 it.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,6 @@ from segkit.errors import InputError
 from segkit.small_groups import FLOOR
 
 PILOT_FILES = ("treatment.csv", "control.csv")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an earlier read-out measured, by segment: lift, low, high, se, df; with its KPI, days and verdicts."""
-
-    table: pd.DataFrame
-    kpi: str
-    window_days: int
 
 
 def excluded_ids(places: tuple[str, ...]) -> set[str]:
@@ -68,7 +58,7 @@ def read_ids(path: Path) -> pd.DataFrame:
     return table.assign(customer_id=table["customer_id"].map(as_given))
 
 
-def measured_by(readout: str | Path, *, kpi: str) -> Measured:
+def measured_by(readout: str | Path, *, kpi: str) -> pd.DataFrame:
     """The lifts that a read-out measured.
 
     Takes  readout.json, or the folder that holds it
@@ -85,12 +75,11 @@ def measured_by(readout: str | Path, *, kpi: str) -> Measured:
     if content.get("kpi") != kpi:
         raise InputError(f"--lift-from {readout}: it read {content.get('kpi')}, and this pilot is of {kpi}.")
     table = pd.DataFrame(content["segments"]).set_index("segment")
-    return Measured(table=table.astype({c: float for c in ("lift", "low", "high", "se", "df")}), kpi=kpi,
-                    window_days=int(content["window_days"]))  # fmt: skip
+    return table.astype({c: float for c in ("lift", "low", "high", "se", "df")})
 
 
 def treated_shares(
-    sizes: pd.Series, *, share_control: float, budget: float | None, price: Price, measured: Measured | None
+    sizes: pd.Series, *, share_control: float, budget: float | None, price: Price, measured: pd.DataFrame | None
 ) -> dict[str, float]:
     """The share of each segment to treat: all but the held-out, or as many as the budget pays for.
 
@@ -105,7 +94,7 @@ def treated_shares(
     """
     full = {str(name): 1 - share_control for name in sizes.index}
     if measured is not None and price.known:
-        gain = (measured.table["lift"].reindex(sizes.index) * price.margin - price.contact_cost).fillna(0)
+        gain = (measured["lift"].reindex(sizes.index) * price.margin - price.contact_cost).fillna(0)
         full = {name: share if gain[name] > 0 else 0.0 for name, share in full.items()}
         order = gain.sort_values(ascending=False, kind="stable").index
     else:
@@ -128,7 +117,7 @@ def treated_shares(
     return shares
 
 
-def ranked(treated: pd.DataFrame, *, value: pd.Series, measured: Measured | None, price: Price) -> pd.DataFrame:
+def ranked(treated: pd.DataFrame, *, value: pd.Series, measured: pd.DataFrame | None, price: Price) -> pd.DataFrame:
     """The customers to contact, the first first: by measured return of their segment, then by what they are worth now.
 
     Takes  treated: by customer_id; segment; value: what each did before (the KPI over the lookback)
@@ -138,7 +127,7 @@ def ranked(treated: pd.DataFrame, *, value: pd.Series, measured: Measured | None
     table = treated[["segment"]].assign(value_at_stake=value.reindex(treated.index).round(2))
     for name, column in {"expected_return": "lift", "expected_low": "low", "expected_high": "high"}.items():
         if measured is not None and price.known:
-            per_contact = measured.table[column] * price.margin - price.contact_cost
+            per_contact = measured[column] * price.margin - price.contact_cost
             table[name] = table["segment"].map(per_contact).astype(float).round(4)
         else:
             table[name] = np.nan
@@ -149,7 +138,7 @@ def ranked(treated: pd.DataFrame, *, value: pd.Series, measured: Measured | None
     return table
 
 
-def expected_total(treated: pd.Series, *, measured: Measured | None, price: Price) -> dict[str, Any]:
+def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: Price) -> dict[str, Any]:
     """What contacting the list should bring after its cost, with a 95 % interval; nulls and the reason where none can
     be stated.
 
@@ -161,10 +150,10 @@ def expected_total(treated: pd.Series, *, measured: Measured | None, price: Pric
     if not price.known:
         return {**nothing, "reason": "no return can be stated: it needs --contact-cost and --margin"}
     held = treated[treated > 0]
-    unknown = sorted(set(held.index) - set(measured.table.index))
+    unknown = sorted(set(held.index) - set(measured.index))
     if unknown:
         return {**nothing, "reason": f"no return can be stated: the read-out did not measure {', '.join(unknown)}"}
-    table = measured.table.loc[held.index]
+    table = measured.loc[held.index]
     middle = float((held * (table["lift"] * price.margin - price.contact_cost)).sum())
     se = float(np.sqrt(((held * price.margin * table["se"]) ** 2).sum()))
     half = float(stats.t.ppf(1 - ALPHA / 2, max(table["df"].min(), 1.0))) * se

@@ -19,7 +19,6 @@ import pandas as pd
 from segkit.actions.lift import Lift
 from segkit.errors import InputError
 
-VERDICTS = ("scale", "go on", "stop", "cannot tell")
 COLUMNS = ("contact", "contact_low", "contact_high", "total", "total_low", "total_high", "roi", "roi_low", "roi_high")
 
 

@@ -5,6 +5,7 @@ customers then did: how much, how often, and of what. Applied to today's it says
 clipped z-scores, log amounts and square-root shares, so that a warehouse, a service and a notebook can all apply it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import learn_basis, mix_shares, tastes
-from segkit.customers.terms import most_common, term_weights
+from segkit.customers.terms import common_terms
 from segkit.errors import SchemaError
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
@@ -200,8 +201,7 @@ def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[li
     nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
     if outcomes.weights is None:
         return nothing
-    weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=words)
-    terms = most_common(weights, names, most=MIX_TERMS)
+    weights, names, terms = common_terms(outcomes.weights, outcomes.categories, words=words, most=MIX_TERMS)
     shares, bought = mix_shares(weights, names, terms=terms)
     if len(terms) < 2 or bought.sum() < FEWEST_BUYERS:
         return nothing
@@ -253,18 +253,26 @@ def _of_space(features: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
+def are_skewed(names: Iterable[str]) -> np.ndarray:
+    """Which features are read on a log scale."""
+    return np.array([is_skewed(name) for name in names], dtype=bool)
+
+
+def unskewed(values: np.ndarray, *, skewed: np.ndarray) -> np.ndarray:
+    """log(1 + value) in the columns that are skewed; negative values count as 0 there."""
+    return np.where(skewed, np.log1p(np.maximum(values, 0.0)), values)
+
+
+def z_scores(values: np.ndarray, *, skewed: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Z-scores of unskewed values, clipped to `CLIP` standard deviations."""
+    return np.minimum(np.maximum((unskewed(values, skewed=skewed) - mean) / scale, -CLIP), CLIP)
+
+
 def _moments(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    values = _unskewed(features)
+    values = unskewed(features.to_numpy(dtype=float), skewed=are_skewed(features.columns))
     scale = values.std(axis=0)
     return values.mean(axis=0), np.where(scale > 0, scale, 1.0)
 
 
 def _z_scores(features: pd.DataFrame, *, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.clip((_unskewed(features) - mean) / scale, -CLIP, CLIP)
-
-
-def _unskewed(features: pd.DataFrame) -> np.ndarray:
-    """log(1 + value) for the features the vocabulary calls skewed."""
-    skewed = np.array([is_skewed(name) for name in features.columns])
-    values = features.to_numpy(dtype=float)
-    return np.where(skewed, np.log1p(np.maximum(values, 0.0)), values)
+    return z_scores(features.to_numpy(dtype=float), skewed=are_skewed(features.columns), mean=mean, scale=scale)

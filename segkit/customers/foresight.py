@@ -19,7 +19,7 @@ WORDS = {
     "mix": "what they choose",
 }
 OUTCOME_WORDS = {"spend": "spend", "orders": "orders", "active_days": "active days"}
-COLUMNS = {"name": object, "outcome": object, "r2": float, "low": float, "high": float, "ceiling": float}
+COLUMNS = {"name": object, "outcome": object, "r2": float, "low": float, "high": float}
 
 
 def foresight(then: Signals | None, outcomes: Outcomes | None, *, folds: int = FOLDS, seed: int = 7) -> pd.DataFrame:
@@ -27,8 +27,7 @@ def foresight(then: Signals | None, outcomes: Outcomes | None, *, folds: int = F
 
     Takes  then, outcomes: as `learn_space`; None where history is too short
     Gives  name, outcome (words), r2 (out of fold: 1 - squared error / squared deviation), low, high (95 %, over
-           customers), ceiling
-           (null: not known); no row where nothing could be learnt
+           customers); no row where nothing could be learnt
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ def foresight(then: Signals | None, outcomes: Outcomes | None, *, folds: int = F
             spreads[name][test] = (values[test, i] - values[train, i].mean()) ** 2
         _mix_errors(space, outcomes, expected, rows=(train, test), into=(errors["mix"], spreads["mix"]))
     kept = [*names, "mix"] if spreads["mix"].any() else names
-    scores = [(name, WORDS[name], *_ratio_interval(errors[name], spreads[name], rng=rng), np.nan) for name in kept]
+    scores = [(name, WORDS[name], *_ratio_interval(errors[name], spreads[name], rng=rng)) for name in kept]
     return pd.DataFrame(scores, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -64,10 +63,10 @@ def foresight_figures(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def axis_words(space: Space, expected: Anticipation) -> pd.DataFrame:
+def axis_words(expected: Anticipation) -> pd.DataFrame:
     """Each axis by what those at its ends are expected to do.
 
-    Takes  space, and what it expects of today's customers
+    Takes  what the space expects of today's customers
     Gives  axis, share (of the variance of the axes), high, low: words for the outcomes and terms whose expectation
            follows it most
     """

@@ -14,7 +14,7 @@ from sklearn.decomposition import non_negative_factorization
 
 from segkit.customers.features import Signals
 from segkit.customers.profile import mean, proportion
-from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.customers.terms import aligned, are_free_text, common_terms, term_weights
 from segkit.data.store import Run
 from segkit.small_groups import FLOOR, hidden
 from segkit.vocabulary import describe
@@ -50,8 +50,9 @@ def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs
     if signals.weights is None:
         return None
     words = are_free_text(list(signals.categories))
-    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
-    terms = most_common(weights, names, most=MOST_TERMS, rarest=FLOOR)
+    weights, names, terms = common_terms(
+        signals.weights, signals.categories, words=words, most=MOST_TERMS, rarest=FLOOR
+    )
     count = min(count, len(terms) - 1, weights.shape[0] - 1)
     if count < 1:
         return None

@@ -86,11 +86,6 @@ class Customer:
         one._by_channel.fill(by_channel)
         return one
 
-    @property
-    def today(self) -> int:
-        """The clock: number of the latest day seen."""
-        return self._today
-
     def knows_order(self, order_id: Hashable) -> bool:
         """Whether a line of the order was added, or it was opened."""
         return order_id in self._orders

@@ -1,5 +1,6 @@
 """Tastes: what a customer buys, as log amounts and as square-root shares of terms, and the directions they vary in."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from segkit.customers.features import Signals
-from segkit.customers.terms import aligned, are_free_text, most_common, term_weights
+from segkit.customers.terms import aligned, are_free_text, common_terms, term_weights
 
 COMPONENTS = 40  # directions kept of the logs, and of the shares
 SPREAD = 3.0  # of the widest direction, beside z-scores of behaviour
@@ -32,8 +33,7 @@ def learn_basis(signals: Signals, *, seed: int = 7) -> Basis:
     empty = Basis(terms=(), words=words, logs=np.zeros((0, 0)), shares=np.zeros((0, 0)))
     if signals.weights is None:
         return empty
-    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
-    terms = sorted(most_common(weights, names, most=len(names)))
+    terms = sorted(common_terms(signals.weights, signals.categories, words=words, most=sys.maxsize)[-1])
     if len(terms) < 2:
         return empty
     logs, shares = tastes(signals, terms=terms, words=words)

@@ -1,6 +1,7 @@
 """Terms: the categories customers buy in, or the words of their names where there are too many to count."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
@@ -52,6 +53,26 @@ def aligned(weights: sparse.csr_array, terms: list[str], *, to: list[str]) -> sp
     column = np.array([position.get(t, -1) for t in terms], dtype=int)[coo.col] if len(terms) else coo.col
     kept = column >= 0
     return sparse.csr_array((coo.data[kept], (coo.row[kept], column[kept])), shape=(weights.shape[0], len(to)))
+
+
+def common_terms(
+    weights: sparse.csr_array, categories: Sequence[str], *, words: bool, most: int, rarest: int = RAREST
+) -> tuple[sparse.csr_array, list[str], list[str]]:
+    """What was bought by term, all terms, and those that most customers bought.
+
+    Parameters
+    ----------
+    weights
+        Customers x categories.
+    categories
+        Their names.
+    words
+        Split names into words, as `term_weights` does.
+    most, rarest
+        How many common terms at most, and by how many customers each is bought at least.
+    """
+    by_term, names = term_weights(weights, list(categories), words=words)
+    return by_term, names, most_common(by_term, names, most=most, rarest=rarest)
 
 
 def most_common(weights: sparse.csr_array, terms: list[str], *, most: int, rarest: int = RAREST) -> list[str]:

@@ -22,7 +22,6 @@ class Mapped:
     """A table with its columns as SQL, their DuckDB types, a sample of those that are text, and what may break."""
 
     label: str
-    view: str
     where: str
     sqls: dict[str, str]
     kinds: dict[str, str]
@@ -148,7 +147,6 @@ def _map(
     key = bare_column(columns["customer_id"], columns=names)
     return Mapped(
         label=label,
-        view=view,
         where=condition,
         sqls=sqls,
         kinds=kinds,

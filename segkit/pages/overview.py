@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.data.store import Run
-from segkit.numbers import count, fine, is_missing, number, score, share
+from segkit.numbers import count, fine, is_missing, joined, number, score, share
 from segkit.pages.story import figure
 from segkit.small_groups import FEW_WORDS, hidden, is_few, shown
 
@@ -99,7 +99,7 @@ def trust(summary: Mapping[str, Any]) -> str:
         low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
         if not is_missing(low) and not is_missing(high):
             leads["better than" if low > 0 else "less well than" if high < 0 else "as well as"].append(words)
-    told = [f"{how} {_listed(names)}" for how, names in leads.items() if names]
+    told = [f"{how} {joined(names)}" for how, names in leads.items() if names]
     if not told:
         reason = summary.get("forward.reason") or "it was not tested"
         return f"Whether they tell apart who will do what is not known yet: {reason}."
@@ -142,7 +142,7 @@ def changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame
     for event, words in EVENTS.items():
         found = sorted(rows.loc[rows["event"] == event, "segment"].unique())
         if found:
-            listed = _listed([f"{names[s]} ({s})" if s in names.index else s for s in found])
+            listed = joined([f"{names[s]} ({s})" if s in names.index else s for s in found])
             told.append(f"{listed} {words[len(found) > 1]}.")
     return [*told, *(_moved(moves) if moves is not None else [])]
 
@@ -240,11 +240,11 @@ def _moved(moves: pd.DataFrame) -> list[str]:
     counts = both["cause"].value_counts().reindex(["stayed", "customer", "definition", "both"], fill_value=0)
     few = zip(counts.items(), hidden(counts), strict=True)
     part = {cause: FEW_WORDS if hide else share(size / len(both)) for (cause, size), hide in few}
-    joined, left = (shown((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
+    newly, left = (shown((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
     return [
         f"Of {count(len(both))} customers in both runs, {part['stayed']} stayed where they were, {part['customer']} "
         f"moved because they changed, {part['definition']} because the definition did, {part['both']} because of both.",
-        f"{joined} customers joined, {left} are no longer active.",
+        f"{newly} customers joined, {left} are no longer active.",
     ]
 
 
@@ -288,10 +288,6 @@ def _structure(summary: Mapping[str, Any]) -> str:
     if found:
         return f"There is structure: {against}, and these segments come back more surely."
     return f"No structure beyond chance: {against}. The segments are useful cuts through a continuum, not groups apart."
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _sentence(text: str) -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.numbers import number, share
-from segkit.pages.look import ACCENT, INK, QUIET, SOFT, WARN, many_panels, one_panel, style, words_left
+from segkit.pages.look import ACCENT, INK, QUIET, SOFT, many_panels, one_panel, style, words_left
 from segkit.pages.maps import segment_map, small_maps
 from segkit.pages.proof_plots import blocks, frontier, rivals, stability
 from segkit.small_groups import is_few
@@ -53,27 +53,18 @@ def timeline(activity: pd.DataFrame) -> Figure:
 
 
 def foresight(table: pd.DataFrame) -> Figure:
-    """How much of each outcome the past foretells, as bars, with the ceiling of what any segment can reach marked.
+    """How much of each outcome the past foretells, as bars.
 
-    Takes  outcome (words), r2 (0-1), ceiling (0-1, may be null)
+    Takes  outcome (words), r2 (0-1)
     """
     with style():
         figure, axes = one_panel(height=0.7 + 0.42 * len(table))
         place = np.arange(len(table))[::-1]
         axes.barh(place, table["r2"].clip(lower=0), height=0.52, color=ACCENT)
-        for y, r2, ceiling in zip(place, table["r2"], table["ceiling"], strict=True):
-            end = max(r2, 0)
-            if pd.notna(ceiling):
-                axes.plot([ceiling, ceiling], [y - 0.36, y + 0.36], color=WARN, linewidth=1.8)
-            beyond = pd.notna(ceiling) and end <= ceiling < end + 0.09
-            axes.annotate(
-                f"{r2:.2f}", ((ceiling if beyond else end), y), (5, 0), textcoords="offset points", va="center"
-            )
-        if table["ceiling"].notna().any():
-            axes.plot([], [], color=WARN, linewidth=1.8, label="ceiling")
-            axes.legend(loc="lower right", fontsize=8)
+        for y, r2 in zip(place, table["r2"], strict=True):
+            axes.annotate(f"{r2:.2f}", (max(r2, 0), y), (5, 0), textcoords="offset points", va="center")
         words_left(axes, place=place, words=table["outcome"])
-        top = max(table["r2"].max(), table["ceiling"].max() if table["ceiling"].notna().any() else 0, 0.1)
+        top = max(table["r2"].max(), 0.1)
         axes.set_xlim(0, min(1.15 * top + 0.05, 1.1))
         axes.set_xlabel("Share of the differences between customers that is foreseen (R², 0-1)")
     return figure

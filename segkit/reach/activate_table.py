@@ -14,7 +14,6 @@ TYPES = {"confidence": "double precision", "as_of": "date"}  # of columns that a
 KEY, LEFT = "customer_id", "left_on"
 STAGE = "segkit_stage"
 NAME = "segkit_segments"
-ROWS_AT_ONCE = 50_000
 KNOWN = ("postgres", "duckdb")
 
 

@@ -1,7 +1,7 @@
 """Where one live customer stands: segment and expectations, what moved them from one to the other, in plain words."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import log, log1p, sqrt
 from operator import itemgetter
 from typing import Any
@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from segkit import numbers
-from segkit.customers.anticipate import CLIP
 from segkit.customers.breadth import Breadth
 from segkit.customers.single import Customer
-from segkit.segments.place import TIE, SegmentModel, staying
-from segkit.segments.placer import Folded, Placer, fold
+from segkit.segments.place import Folded, Placer, SegmentModel
 from segkit.vocabulary import describe
 
 STEP = log(2.0)  # an expectation that halves or doubles crosses a threshold
@@ -102,15 +100,11 @@ class Places:
     def __init__(self, model: SegmentModel, *, lookback_days: int, unit: int) -> None:
         space = model.space
         self.axes, self.outcomes = space.rotation.shape[1], tuple(space.outcome_names)
-        picks = np.eye(space.rotation.shape[0], len(self.outcomes))
-        wider = replace(model, space=replace(space, rotation=np.hstack([space.rotation, picks])))
-        self._placer, self._map = Placer(wider), fold(wider.space)
+        self._placer = Placer(model, with_outcomes=True)
+        self._map, self._model = self._placer.map, model
         self._lookback_days, self._unit = lookback_days, unit
-        self._model, self._sizes = model, np.square(model.centres).sum(axis=1)
         self._values = itemgetter(*space.features) if len(space.features) > 1 else _only(space.features)
         self._middle = space.centre[: len(self.outcomes)]
-        names, self._codes = np.unique(model.segments, return_inverse=True)  # merged segments share an id
-        self._code = {name: code for code, name in enumerate(names.tolist())}
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
 
     def taste(self) -> Taste:
@@ -124,7 +118,7 @@ class Places:
         ----------
         home : their segment in the run
         """
-        return Look(customer.features(), taste.part(), taste, home=self._code.get(home, -1))
+        return Look(customer.features(), taste.part(), taste, home=self._placer.code.get(home, -1))
 
     def look(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
         """Look at a customer, and say where they stand."""
@@ -139,12 +133,9 @@ class Places:
             return
         known, axes = self._map, self.axes
         values = np.array([self._values(look.features) for look in held], dtype=float)
-        at = np.einsum("ij,jk->ik", scores(known, values), known.behaviour) + known.constant  # no BLAS: it would
+        at = np.einsum("ij,jk->ik", known.z_scores(values), known.behaviour) + known.constant  # no BLAS: it would
         at += np.array([look.part for look in held])  # round differently by how many there are
-        gaps = self._sizes - 2.0 * np.einsum("ij,kj->ik", at[:, :axes], self._model.centres)
-        number = (gaps <= gaps.min(axis=1, keepdims=True) + TIE).argmax(axis=1)
-        squares = np.maximum(gaps + np.square(at[:, :axes]).sum(axis=1, keepdims=True), 0.0)
-        number = staying(squares, number, codes=self._codes, home=np.array([look.home for look in held])).tolist()
+        number = self._placer.assign(at[:, :axes], home=np.array([look.home for look in held])).tolist()
         expected = (at[:, axes:] + self._middle).round(9).tolist()
         for look, point, i, foreseen in zip(held, at, number, expected, strict=True):
             look.at, look.segment, look.expected = point, self._model.segments[i], foreseen
@@ -158,7 +149,8 @@ class Places:
         """
         if look.at is None:
             return 0.0
-        found = self._placer.agreed(look.at[: self.axes], segment=look.segment)
+        codes = np.array([self._placer.code[look.segment]])
+        found = float(self._placer.agreement(look.at[None, : self.axes], codes)[0])
         days = look.features["active_days"]
         return found if known else round(found * days / (days + FEW_DAYS), 6)
 
@@ -262,13 +254,7 @@ class Places:
         ]
 
     def _scores(self, look: Look) -> np.ndarray:
-        return scores(self._map, np.array([self._values(look.features)], dtype=float))[0]
-
-
-def scores(known: Folded, values: np.ndarray) -> np.ndarray:
-    """Clipped z-scores of the features of a space, customers x features."""
-    values = np.where(known.skewed, np.log1p(np.maximum(values, 0.0)), values)
-    return np.minimum(np.maximum((values - known.mean) / known.scale, -CLIP), CLIP)
+        return self._map.z_scores(np.array([self._values(look.features)], dtype=float))[0]
 
 
 def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from segkit.customers.anticipate import CLIP
+from segkit.customers.anticipate import CLIP, are_skewed, unskewed
 from segkit.customers.features import Signals
 from segkit.customers.tastes import learn_basis, tastes
-from segkit.vocabulary import BLOCKS, block_of, is_in_space, is_skewed
+from segkit.vocabulary import BLOCKS, block_of, is_in_space
 
 ASKED = ("demographic", "geographic", "survey")  # roles of the customer table
 MOST_VALUES = 20  # of one column, the most common; the others are one
@@ -73,8 +73,9 @@ def _features(then: Signals, now: Signals) -> dict[str, Block]:
 
 
 def _unskewed(features: pd.DataFrame) -> pd.DataFrame:
-    skewed = [name for name in features.columns if is_skewed(name)]
-    return features.assign(**np.log1p(features[skewed].clip(lower=0)))
+    skewed = features.columns[are_skewed(features.columns)]
+    values = unskewed(features[skewed].to_numpy(dtype=float), skewed=np.True_)
+    return features.assign(**dict(zip(skewed, values.T, strict=True)))
 
 
 def _needs(then: Signals, now: Signals, *, seed: int) -> dict[str, Block]:

@@ -2,7 +2,6 @@
 
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,19 +17,11 @@ LIKEST = 3  # drawn customers that place one who is not
 FEW_EPOCHS, FEW_EPOCHS_ABOVE = 100, 20_000  # rows
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """`coords`: x and y (no unit), indexed as the input; `params`: as used."""
-
-    coords: pd.DataFrame
-    params: dict[str, float]
-
-
-def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: float = 0.0, seed: int = 7) -> Embedding:
+def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: float = 0.0, seed: int = 7) -> pd.DataFrame:
     """Place customers on a plane so that those with a like future lie close (UMAP, McInnes et al. 2018).
 
     Takes  one row per customer, indexed by customer_id; numeric columns; no nulls; more rows than n_neighbors
-    Gives  Embedding: coords (same index and order), params. Distances far apart on the map mean little. Of very many
+    Gives  x and y (no unit), same index and order. Distances far apart on the map mean little. Of very many
            customers a sample is drawn, and each of the others lies where those most like them lie
 
     Parameters
@@ -54,8 +45,7 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
     coords = np.empty((len(points), 2))
     coords[drawn] = umap_plane(points[drawn], n_neighbors=n_neighbors, min_dist=min_dist, epochs=epochs, seed=seed)
     coords[~drawn] = _between(points[~drawn], known=points[drawn], coords=coords[drawn])
-    table = pd.DataFrame(coords, index=axes.index, columns=["x", "y"]).round(6)
-    return Embedding(coords=table, params={"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed})
+    return pd.DataFrame(coords, index=axes.index, columns=["x", "y"]).round(6)
 
 
 def _between(points: np.ndarray, *, known: np.ndarray, coords: np.ndarray) -> np.ndarray:

@@ -62,11 +62,11 @@ def last_horizon(customers: Customers) -> Outcomes:
 
 def reaches_back(days: Days, *, period: Period) -> bool:
     """Whether history covers the lookback of a period, but for a sliver at its beginning."""
-    first, sliver = first_day(days), timedelta(days=int((1 - HELD) * period.lookback_days))
+    first, sliver = first_active_day(days), timedelta(days=int((1 - HELD) * period.lookback_days))
     return first is not None and first <= period.lookback_start + sliver
 
 
-def first_day(days: Days) -> date | None:
+def first_active_day(days: Days) -> date | None:
     """The first day on which a customer did anything; what the company did before says nothing of them."""
     first = days.rows.filter(days.rows.own_events > 0).day.min().to_pandas()
     return None if pd.isna(first) else pd.Timestamp(first).date()

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import mix_shares
-from segkit.customers.terms import are_free_text, most_common, term_weights
+from segkit.customers.terms import are_free_text, common_terms
 
 MIX_TERMS = 300  # most common categories or words
 DRAWS = 200
@@ -39,9 +39,8 @@ def forward_truth(outcomes: Outcomes, *, terms: list[str] | None = None, words: 
     }
     if outcomes.weights is not None and len(outcomes.categories):
         words = are_free_text(list(outcomes.categories)) if words is None else words
-        weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=words)
-        wanted = terms or most_common(weights, names, most=MIX_TERMS)
-        shares, bought = mix_shares(weights, names, terms=wanted)
+        weights, names, common = common_terms(outcomes.weights, outcomes.categories, words=words, most=MIX_TERMS)
+        shares, bought = mix_shares(weights, names, terms=terms or common)
         bought &= outcomes.active
         if bought.sum() > 1:
             values["mix"] = (bought, shares[bought])
@@ -83,13 +82,6 @@ def _one_draw(
     if n <= present.sum():
         return float("nan")
     return float(1 - (1 - between / total) * (n - 1) / (n - present.sum())) if total > 0 else 0.0
-
-
-def forward_r2(labels: np.ndarray, outcomes: Outcomes, *, terms: list[str] | None = None) -> dict[str, float]:
-    """Adjusted R2 on spend, mix and active; not-a-number where the source has no such outcome."""
-    truth = forward_truth(outcomes, terms=terms)
-    scores = {m: float(adjusted_r2(labels[rows], values)[0]) for m, (rows, values) in truth.values.items()}
-    return {m: scores.get(m, float("nan")) for m in MEASURES}
 
 
 def compare(

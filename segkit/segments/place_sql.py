@@ -18,8 +18,7 @@ from ibis.backends.sql import compilers
 from segkit.customers.anticipate import CLIP
 from segkit.customers.terms import words_of
 from segkit.errors import InputError
-from segkit.segments.place import TIE, SegmentModel
-from segkit.segments.placer import Folded, fold
+from segkit.segments.place import TIE, Folded, SegmentModel, fold
 
 DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "bigquery": "bigquery",
             "snowflake": "snowflake"}  # fmt: skip

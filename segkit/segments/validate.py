@@ -7,11 +7,11 @@ import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.customers.features import Signals
-from segkit.customers.terms import most_common, term_weights
+from segkit.customers.terms import common_terms
 from segkit.data.store import Run
 from segkit.period import Period
 from segkit.segments.cuts import make_cut
-from segkit.segments.fit import Fit, first_day, fit_segments, reaches_back
+from segkit.segments.fit import Fit, first_active_day, fit_segments, reaches_back
 from segkit.segments.judge import MEASURES, MIX_TERMS, compare, forward_truth, verdict
 from segkit.segments.past import Past
 from segkit.segments.place import nearest
@@ -140,7 +140,7 @@ def history_reason(days: Days, *, period: Period) -> str:
     if reaches_back(days, period=period.one_horizon_back().one_horizon_back()):
         return ""
     needed = period.lookback_days + 2 * period.horizon_days
-    held = (period.as_of - (first_day(days) or period.as_of)).days
+    held = (period.as_of - (first_active_day(days) or period.as_of)).days
     return f"the proof needs {needed} days of history (lookback and two horizons); there are {held}"
 
 
@@ -148,5 +148,4 @@ def judged_terms(now: Signals, *, words: bool) -> list[str] | None:
     """The categories, or their words, that most customers had in the lookback: what the mix is judged on."""
     if now.weights is None:
         return None
-    weights, names = term_weights(now.weights, list(now.categories), words=words)
-    return most_common(weights, names, most=MIX_TERMS, rarest=1)
+    return common_terms(now.weights, now.categories, words=words, most=MIX_TERMS, rarest=1)[-1]

@@ -14,7 +14,7 @@ from segkit.actions.copy_check import LONGEST, refusal
 from segkit.actions.copywriter import COLUMNS, PLAIN, brief_of, template_forms, templates, write_copy
 from segkit.actions.facts import Fact, FactError, fact_table, verify
 from segkit.actions.model_writer import model_writer
-from segkit.actions.names import LOOKS
+from segkit.actions.names import FORMS
 from segkit.errors import InputError
 from segkit.schema import check
 
@@ -41,7 +41,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("tone", templates())
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", FORMS)
 @pytest.mark.parametrize(
     "more", [{}, {"need_2": "bin bags and foil"}, {"need_2": "rum", "lack": "natural cookies and candy"}]
 )

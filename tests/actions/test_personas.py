@@ -9,7 +9,7 @@ import pytest
 
 from segkit.actions.facts import PLACEHOLDER, FactError, fact_table, facts_from, verify
 from segkit.actions.figures import Told, segment_facts
-from segkit.actions.names import LOOKS
+from segkit.actions.names import FORMS
 from segkit.actions.personas import PARTS, is_told, next_action, write_personas
 from segkit.actions.signals import segment_signals
 from segkit.pages.cards import card_texts, persona_cards_html
@@ -90,7 +90,7 @@ def test_with_short_history_the_next_horizon_is_not_known(large: pd.DataFrame) -
     assert not told.apply(lambda column: column.str.contains(r"–|\bnan\b", flags=re.IGNORECASE)).any().any()
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", FORMS)
 @pytest.mark.parametrize("uses", [True, False])
 @pytest.mark.parametrize("needs", [needs_of(), NEEDS, needs_of(S01=["TEA"])])
 def test_every_look_has_its_texts(look: str, uses: bool, needs: pd.DataFrame, large: pd.DataFrame) -> None:

@@ -13,8 +13,8 @@ from segkit.actions.predict_backtest import (
     Trial,
     _auc,
     _ece,
+    best_forecasters,
     calibration,
-    chosen,
     drift_figures,
     leads_shown,
     score_trials,
@@ -75,10 +75,10 @@ def test_every_target_and_forecaster_is_scored_and_the_table_fits_its_schema(tri
 def test_a_rival_that_is_not_beaten_says_the_target(trials: list[Trial]) -> None:
     prophet = trials[0].told["last"].assign(spend=trials[0].values("spend"))
     fixed = [replace(trials[0], told=trials[0].told | {"last": prophet})]
-    who = chosen(score_trials(fixed, draws=20))
+    who = best_forecasters(score_trials(fixed, draws=20))
     assert who["spend"] == "last" and set(who) == {"active", "orders", "spend"}
     level = [replace(trials[0], told={"model": prophet, "last": prophet})]
-    assert chosen(score_trials(level, draws=20))["spend"] == "last", "level is not beaten"
+    assert best_forecasters(score_trials(level, draws=20))["spend"] == "last", "level is not beaten"
 
 
 def test_promises_are_compared_in_groups_that_are_everyone(trials: list[Trial]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.actions.points import SHARE_OF, Score, learn_scores, points_table, rounded, scores_from
+from segkit.actions.points import SHARE_OF, Score, learn_scores, points_table, rounded
 from segkit.actions.rules import CONDITIONS, Rule, learn_rules, rules_table, split, with_scores
 from segkit.schema import check
 
@@ -84,7 +84,11 @@ def test_rules_and_points_are_rebuilt_from_their_tables(world: tuple) -> None:
     table, points = rules_table(rules, scores=scores), points_table(scores)
     check(table, name="rules")
     check(points, name="points")
-    again = with_scores(figures, scores_from(points))
+    stored = []
+    for (name, words), marks in points.groupby(["score", "words"]):
+        items = [(item, tuple(r["at_least"]), int(r["points"].iloc[0])) for item, r in marks.groupby("item")]
+        stored.append(Score(name=name, words=words, items=tuple(items)))
+    again = with_scores(figures, stored)
     for rule in rules:
         rows = table[table["segment"] == rule.segment]
         picked = np.ones(len(figures), dtype=bool)

@@ -55,7 +55,7 @@ def test_figures_are_flat_names_with_their_interval() -> None:
 def test_each_axis_is_told_by_both_ends_and_shares_sum_to_one(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     space = learn_space(windows.then, windows.came)
-    words = axis_words(space, anticipate(space, windows.now))
+    words = axis_words(anticipate(space, windows.now))
     assert words["axis"].tolist() == [name.replace("_", " ") for name in anticipate(space, windows.now).axes]
     assert abs(words["share"].sum() - 1) < 1e-9 and (words[["high", "low"]].map(len) > 0).all().all()
 

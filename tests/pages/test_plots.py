@@ -36,7 +36,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         "activity": pd.DataFrame(
             {"month": months, "event": ["buy", "buy", "mail", "mail"], "events": 30, "customers": 20}
         ),
-        "foresight": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01], "ceiling": [0.6, np.nan]}),
+        "foresight": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01]}),
         "frontier": pd.DataFrame(
             {
                 "segments": [12, 14],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit.actions.gaps import unmet_needs
@@ -20,7 +20,7 @@ from segkit.data.store import load_run
 from segkit.pages import measure_story, overview, plots, predict_story, refresh_plots, refresh_story, story
 from segkit.pages.map_html import _card
 from segkit.pages.segment_table import segment_table_html
-from segkit.small_groups import FLOOR, hidden, hidden_cross, is_few, shown, shown_counts
+from segkit.small_groups import FLOOR, hidden, is_few, shown, shown_counts
 
 COUNTS = st.lists(st.integers(0, 120), min_size=1, max_size=8)
 SMALL_NUMBER = re.compile(r"(?<![\d.,%–−+\[])\b(1?\d)\b(?! ?%)[\u00a0 ](customers|members|people)\b")
@@ -50,19 +50,6 @@ def test_hidden_counts_hold_the_floor_together_or_are_all_there_are(counts: list
     enough = hides.sum() >= 2 and left_over >= FLOOR
     assert not hides.any() or enough or hides[values > 0].all()
     assert not any(text.isdigit() and 0 < int(text) < FLOOR for text in shown_counts(counts))
-
-
-@given(COUNTS.flatmap(lambda row: st.lists(st.just(len(row)).flatmap(
-    lambda n: st.lists(st.integers(0, 60), min_size=n, max_size=n)), min_size=2, max_size=6)))  # fmt: skip
-@settings(deadline=None, max_examples=50)
-def test_no_row_and_no_column_of_a_cross_gives_a_hidden_cell_away(rows: list[list[int]]) -> None:
-    table = pd.DataFrame(rows)
-    hides = hidden_cross(table).to_numpy()
-    for values, flags in ((table.to_numpy(), hides), (table.to_numpy().T, hides.T)):
-        for line, flag in zip(values, flags, strict=True):
-            enough = flag.sum() >= 2 and line[flag].sum() >= FLOOR
-            assert not flag.any() or enough or flag[line > 0].all()
-    assert (hides | ~((table > 0) & (table < FLOOR))).all().all()
 
 
 @given(COUNTS)

@@ -1,6 +1,7 @@
 """Placing anyone: the nearest centre, and how many bags agree."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from segkit.data.store import load_run, open_run
 from segkit.segments import place as placing
 from segkit.segments.place import (
     TIE,
+    Placer,
     SegmentModel,
-    agreement,
     model_arrays,
     model_from,
     nearest,
@@ -54,7 +55,7 @@ def test_distances_in_slices_are_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     rng = np.random.default_rng(0)
     points, centres = rng.normal(size=(23, 3)), rng.normal(size=(5, 3))
     whole = nearest(points, centres)
-    monkeypatch.setattr(placing, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(placing, "CELLS_AT_ONCE", 20)
     np.testing.assert_array_equal(nearest(points, centres), whole)
     assert nearest(points[:0], centres).tolist() == []
 
@@ -67,12 +68,22 @@ def test_confidence_is_the_share_of_bags_that_agree(model: SegmentModel) -> None
     pd.testing.assert_frame_equal(place_points(model, axes), expected)
 
 
-def test_confidence_is_a_share_for_any_bags() -> None:
+def test_confidence_is_a_share_for_any_bags(model: SegmentModel) -> None:
     rng = np.random.default_rng(1)
-    points = rng.normal(size=(50, 2))
-    given = {"bag_centres": rng.normal(size=(12, 2)), "bag_of": np.arange(12) % 4, "bag_segment": np.arange(12) % 3}
-    share = agreement(points, rng.integers(0, 3, 50), **given)
-    assert set(share) <= {0.0, 0.25, 0.5, 0.75, 1.0} and agreement(points[:0], np.array([]), **given).size == 0
+    points, bag_of = rng.normal(size=(50, 2)), rng.permutation([0, 0, 0, 1, 1, 4, 4, 4, 4, 9])
+    bags = {"bag_centres": rng.normal(size=(10, 2)), "bag_of": bag_of, "bag_segment": rng.integers(0, 2, 10)}
+    placer = Placer(replace(model, **bags))
+    codes = rng.integers(0, 2, 50)
+    share = placer.agreement(points, codes)
+    own = [np.flatnonzero(bag_of == bag) for bag in (0, 1, 4, 9)]
+    went = [bags["bag_segment"][rows[nearest(points, bags["bag_centres"][rows])]] for rows in own]
+    np.testing.assert_array_equal(share, np.mean([each == codes for each in went], axis=0))
+    assert placer.agreement(points[:0], codes[:0]).size == 0
+
+
+def test_without_bags_nothing_is_confident(model: SegmentModel) -> None:
+    bare = replace(model, bag_centres=np.zeros((0, 2)), bag_of=np.zeros(0, dtype=int), bag_segment=np.zeros(0, int))
+    assert Placer(bare).agreement(np.zeros((3, 2)), np.zeros(3, dtype=int)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_model_comes_back_from_a_run_folder_and_places_the_same(
@@ -122,7 +133,7 @@ def test_only_customers_with_a_segment_of_before_stay_and_slices_are_the_same(
     found = place(model, now, home=home)
     stayed = found["segment"] != plain["segment"]
     assert (found["segment"][stayed] == home[stayed]).all()
-    monkeypatch.setattr(placing, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(placing, "CELLS_AT_ONCE", 7)
     pd.testing.assert_frame_equal(place(model, now, home=home), found)
     nobody = pd.Series(["S99"], index=["not there"])
     pd.testing.assert_frame_equal(place(model, now, home=nobody), plain)

@@ -15,9 +15,8 @@ from segkit.customers.features import Signals
 from segkit.data.engine import open_engine
 from segkit.data.store import open_run
 from segkit.errors import InputError, RunError, SchemaError
-from segkit.segments.place import SegmentModel, model_arrays, place
+from segkit.segments.place import Placer, SegmentModel, model_arrays, place
 from segkit.segments.place_sql import DIALECTS, place_in_engine, place_sql
-from segkit.segments.placer import Placer
 from tests.engines import Spark
 
 CATEGORIES = ("l'eau \\ gaz", 'the "red" one', "汤 面", "bread", "never learnt")

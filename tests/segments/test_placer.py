@@ -10,8 +10,7 @@ from scipy import sparse
 from segkit.customers.features import Signals
 from segkit.errors import RunError
 from segkit.segments.fit import Windows, fit_segments
-from segkit.segments.place import SegmentModel, place
-from segkit.segments.placer import Placer
+from segkit.segments.place import Placer, SegmentModel, place
 from segkit.segments.search import Budget
 
 
