@@ -6,8 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from segkit.data.safe_yaml import load_yaml
-from segkit.data.spec import nearest
+from segkit.data.safe_yaml import load_yaml, nearest
 from segkit.errors import InputError
 from segkit.reach.activate_values import FORMS
 
