@@ -1,12 +1,13 @@
 """YAML from a user: loaded without running anything, checked against a model, refused in one message."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -62,6 +63,17 @@ def scalar_text(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(scalar_text)]  # numbers and dates count as they are written
 OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+
+
+def one_of(what: str, known: Collection[str]) -> AfterValidator:
+    """Make a check that a word is a known one; its message names the nearest."""
+
+    def check(word: str) -> str:
+        if word not in known:
+            raise ValueError(f"unknown {what} {word!r}.{nearest(word, known)}")
+        return word
+
+    return AfterValidator(check)
 
 
 def parse_yaml(text: str, model: type[Parsed], *, label: str) -> Parsed:

@@ -1,6 +1,5 @@
 """What a source is made of: the model of its YAML, and the words of the contract."""
 
-from collections.abc import Collection
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from segkit.data.safe_yaml import OneOrMore, Text, YamlModel, nearest, parse_yaml, scalar_text
+from segkit.data.safe_yaml import OneOrMore, Text, YamlModel, nearest, one_of, parse_yaml, scalar_text
 from segkit.data.veil import Veil
 
 REQUIRED = ("customer_id", "timestamp")
@@ -29,17 +28,6 @@ CONTRACT = (*REQUIRED, "event", *OPTIONAL)
 ROLES = ("demographic", "geographic", "survey", "current_segment", "identifier", "consent", "ignore")
 ALLOW_SET_ASIDE = 0.05  # share of rows that may be set aside when the YAML does not say
 LONGEST_LABEL = 40  # characters; it stands in names and sentences
-
-
-def one_of(what: str, known: Collection[str]) -> AfterValidator:
-    """Make a check that a word is a known one; its message names the nearest."""
-
-    def check(word: str) -> str:
-        if word not in known:
-            raise ValueError(f"unknown {what} {word!r}.{nearest(word, known)}")
-        return word
-
-    return AfterValidator(check)
 
 
 def _zone(name: str) -> str:
