@@ -13,8 +13,7 @@ import pandas as pd
 from segkit.actions.kpi import KPIS, kpi_values
 from segkit.customers.days import build_days
 from segkit.data import sources
-from segkit.data.spec import CONTRACT, Source
-from segkit.data.yaml_source import parse_source
+from segkit.data.spec import CONTRACT, Source, parse_source
 from segkit.errors import InputError
 
 LATE_DAYS = 7  # of a window without any event at its end, before it counts as unfinished

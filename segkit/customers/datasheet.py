@@ -74,12 +74,12 @@ def _period(days: Days, *, source: Source, period: Period) -> list[Line]:
 
 def _events(table: EventTable) -> list[Line]:
     words = f"only where {table.where}" if table.where else "all rows"
-    beside = ", ".join(lookup.file.label for lookup in table.lookups)
+    beside = ", ".join(lookup.label for lookup in table.lookups)
     words += f"; beside it {beside}" if beside else ""
     return [
         (
             "events",
-            table.file.label,
+            table.label,
             ", ".join(n if n == sql else f"{n} ({sql})" for n, sql in table.columns.items()),
             words,
         )

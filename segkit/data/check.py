@@ -139,7 +139,7 @@ def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, period:
     shares = filled.execute().iloc[0]
     for table in source.tables:
         zone = "" if table.timezone == source.timezone else f", times in {table.timezone}"
-        lines.append(f"  {table.file.label}{zone}" + (f", where {table.where}" if table.where else ""))
+        lines.append(f"  {table.label}{zone}" + (f", where {table.where}" if table.where else ""))
         lines += [f"    {name:<14} from {text}" for name, text in table.columns.items()]
     lines += [
         f"  {column:<14} filled in {shares[column] / max(shares['customer_id'], 1):.1%} of events, about "
@@ -178,9 +178,7 @@ def _customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> 
     lines = [f"  customers: {known:,} rows, {seen:,} of them with an event ({roles})"]
     if known and seen < MATCH_LOW * known:
         ours, theirs = (table.customer_id.min().execute() for table in (events, people))
-        lines.append(
-            f"    few match: ids look like {ours!r} in the events and {theirs!r} in {source.customers.file.label}"
-        )
+        lines.append(f"    few match: ids look like {ours!r} in the events and {theirs!r} in {source.customers.label}")
     return lines
 
 

@@ -39,7 +39,7 @@ def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: i
     ------
     SourceError : an expression that does not fit the file, or values that are not what a column must hold
     """
-    mapped = _map(table.columns, where=table.where, label=table.file.label, view=raw, con=con)
+    mapped = _map(table.columns, where=table.where, label=table.label, view=raw, con=con)
     base = ", ".join(
         [f"{sql} as {quoted(column)}" for column, sql in mapped.sqls.items()]
         + [f"{sql} as {quoted('_broken ' + column)}" for column, sql in mapped.broken.items()]
@@ -71,7 +71,7 @@ def customer_view(source: Source, *, raw: str, name: str, con: ibis.BaseBackend)
     """
     table = source.customers
     columns = {column: text for column, text in table.columns.items() if source.roles.get(column) != "ignore"}
-    mapped = _map(columns, where=table.where, label=table.file.label, view=raw, con=con, numbers=tuple(source.roles))
+    mapped = _map(columns, where=table.where, label=table.label, view=raw, con=con, numbers=tuple(source.roles))
     parts = [f"{id_sql(mapped.sqls['customer_id'], kind=mapped.kinds['customer_id'])} as customer_id"]
     for column, sql in mapped.sqls.items():
         if column != "customer_id":
@@ -170,7 +170,7 @@ def _read_values(mapped: Mapped, *, table: EventTable) -> tuple[list[str], dict[
         elif column in FLAG_COLUMNS:
             parts.append(f"{flag_sql(column, kind=kind, sample=sample, where=where)} as {column}")
         elif column in NUMBER_COLUMNS:
-            value, bad = number_sql(column, kind=kind, sample=sample, decimal=table.file.decimal, where=where)
+            value, bad = number_sql(column, kind=kind, sample=sample, decimal=table.decimal, where=where)
             parts += [f"{value} as {column}", f"{bad} as _bad_{column}"]
             reasons |= {f"_bad_{column}": f"{column} is not a finite number", f"{column} < 0": f"negative {column}"}
     if "event" not in mapped.sqls:

@@ -4,7 +4,6 @@ import codecs
 import re
 import shlex
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 import ibis
@@ -63,9 +62,9 @@ def draft_source(path: str) -> tuple[str, Path]:
     if target.exists():
         raise SourceError(f"{target} is there already. Run segkit check {target}, or move it away for a new draft.")
     con = connect()
-    file = FileSpec(label=table.name, path=table.name)
+    file = FileSpec(path=table.name)
     paths_of(file, base=table.parent.resolve())
-    file = replace(file, encoding=_encoding(table))
+    file = file.model_copy(update={"encoding": _encoding(table)})
     is_text = open_file(file, base=table.parent.resolve(), name="draft", con=con)
     view = typed_view("draft", text={"draft": file} if is_text else {}, con=con)
     kinds = {name: kind for name, kind in columns_of(view, con=con).items() if not name.endswith(AS_WRITTEN)}
@@ -130,7 +129,7 @@ def _repeats(values: list[str]) -> bool:
 
 def _encoding(table: Path) -> str | None:
     """The encoding to name for a CSV: that of Windows where the file is not UTF-8; None where it shows itself."""
-    file = FileSpec(label=table.name, path=table.name)
+    file = FileSpec(path=table.name)
     if not table.name.lower().endswith(PLAIN_CSV) or encoding_of(file, table) is not None:
         return None
     decoder = codecs.getincrementaldecoder("utf-8")()

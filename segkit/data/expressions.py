@@ -5,7 +5,7 @@ import re
 import sqlglot
 from sqlglot import exp
 
-from segkit.data.spec import nearest
+from segkit.data.safe_yaml import nearest
 from segkit.errors import SourceError
 
 UNSTEADY = {

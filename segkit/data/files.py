@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from segkit.data.csv_files import csv_error, csv_sql, encoding_of, first_line, refuse_twice, transcoded
 from segkit.data.expressions import literal, quoted
+from segkit.data.safe_yaml import nearest
 from segkit.data.secrets import filled_in, hidden
-from segkit.data.spec import FileSpec, nearest
+from segkit.data.spec import FileSpec
 from segkit.errors import SourceError
 
 CSV_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")

@@ -6,7 +6,8 @@ import ibis
 from segkit.data.csv_files import csv_error
 from segkit.data.expressions import quoted
 from segkit.data.files import open_file
-from segkit.data.spec import CustomerTable, EventTable, FileSpec, Source, nearest
+from segkit.data.safe_yaml import nearest
+from segkit.data.spec import EventTable, FileSpec, Source
 from segkit.data.values import NO_VALUE, column_type, id_sql, number_style, plain_sql
 from segkit.errors import SourceError
 
@@ -16,13 +17,13 @@ AS_WRITTEN = " (as written)"  # marks a column of a CSV before its numbers were 
 
 def open_raw(source: Source, *, prefix: str, con: ibis.BaseBackend) -> dict[str, FileSpec]:
     """Open every file of a source as a view or table; gives the names and files of those whose columns are all text."""
-    jobs: list[tuple[FileSpec, str, EventTable | CustomerTable | None]] = []
+    files: dict[str, FileSpec] = {}
     for number, table in enumerate(source.tables):
-        jobs.append((table.file, f"{prefix}_raw_{number}", table))
-        jobs += [(lookup.file, f"{prefix}_raw_{number}_{n}", None) for n, lookup in enumerate(table.lookups)]
+        files[f"{prefix}_raw_{number}"] = table
+        files |= {f"{prefix}_raw_{number}_{n}": lookup for n, lookup in enumerate(table.lookups)}
     if source.customers is not None:
-        jobs.append((source.customers.file, f"{prefix}_raw_customers", source.customers))
-    return {name: file for file, name, table in jobs if open_file(file, base=source.base, name=name, con=con)}
+        files[f"{prefix}_raw_customers"] = source.customers
+    return {name: file for name, file in files.items() if open_file(file, base=source.base, name=name, con=con)}
 
 
 def typed_view(name: str, *, text: dict[str, FileSpec], con: ibis.BaseBackend) -> str:
@@ -60,10 +61,9 @@ def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con:
         right = typed_view(f"{name}_{number}", text=text, con=con)
         ours, theirs = columns_of(left, con=con), columns_of(right, con=con)
         pairs = [
-            (_column(a, ours, label=table.file.label), _column(b, theirs, label=lookup.file.label))
-            for a, b in lookup.on.items()
+            (_column(a, ours, label=table.label), _column(b, theirs, label=lookup.label)) for a, b in lookup.on.items()
         ]
-        _refuse_twice(right, keys=[b for _, b in pairs], label=lookup.file.label, con=con)
+        _refuse_twice(right, keys=[b for _, b in pairs], label=lookup.label, con=con)
         have = {column.lower() for column in ours}
         added = "".join(f", r.{quoted(column)}" for column in theirs if column.lower() not in have)
         test = " and ".join(_equal(a, b, ours=ours, theirs=theirs) for a, b in pairs)

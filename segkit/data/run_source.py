@@ -27,7 +27,7 @@ def source_of(run: Run, *, source: str = "", data_dir: str = "", as_they_are: bo
     held = run.parameters()
     opened = open_source(source or held["source"], data_dir=(data_dir or held.get("data_dir")) or None)
     veil = veil_of(run)
-    return replace(opened, veil=replace(veil, key="") if as_they_are else veil)
+    return opened.model_copy(update={"veil": replace(veil, key="") if as_they_are else veil})
 
 
 def veil_of(run: Run) -> Veil:

@@ -16,9 +16,9 @@ from segkit.data.contract import customer_view, event_view, run
 from segkit.data.expressions import literal, quoted
 from segkit.data.files import CHUNK_BYTES, is_shut, paths_of, shut
 from segkit.data.raw import joined_view, open_raw, typed_view
-from segkit.data.spec import OPTIONAL, FileSpec, Source, nearest
+from segkit.data.safe_yaml import nearest, read_utf8
+from segkit.data.spec import OPTIONAL, FileSpec, Source, parse_source
 from segkit.data.veil import veiled
-from segkit.data.yaml_source import parse_source
 from segkit.errors import SourceError
 
 MEMORY = "2GB"  # of one DuckDB; sums of 50 million lines fit, and beside them what Python holds in 6 GB
@@ -51,10 +51,7 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
         raise SourceError(
             f"{source}: a source is a YAML file that says where the tables are. segkit check {source} drafts one."
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SourceError(f"{path.name}: not a text in UTF-8, so not a YAML source. Save it as UTF-8.") from None
+    text = read_utf8(path)
     if data_dir and not Path(data_dir).expanduser().is_dir():
         raise SourceError(f"--data {data_dir}: no such folder.")
     return parse_source(text, label=path.name, base=Path(data_dir or path.parent).expanduser().resolve())
@@ -116,14 +113,14 @@ def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
     parts = []
     for number, table in enumerate(source.tables):
         view = quoted(f"{prefix}_parsed_{number}")
-        counts = run(f"select reason, count(*) from {view} group by all order by all", label=table.file.label, con=con)
+        counts = run(f"select reason, count(*) from {view} group by all order by all", label=table.label, con=con)
         total = sum(count for _, count in counts)
         if total == 0:
             raise SourceError(
-                f"{table.file.label}: the table holds no rows{' that its where lets through' if table.where else ''}. "
+                f"{table.label}: the table holds no rows{' that its where lets through' if table.where else ''}. "
                 "Check the export."
             )
-        parts += [(table.file.label, reason, count, count / total) for reason, count in counts if reason is not None]
+        parts += [(table.label, reason, count, count / total) for reason, count in counts if reason is not None]
     return pd.DataFrame(parts, columns=["table", "reason", "rows", "share"])
 
 
@@ -214,7 +211,7 @@ def _register(source: Source, *, con: ibis.BaseBackend) -> str:
 def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> None:
     """Every table must have a row that can be used; otherwise say what became of them."""
     for number, table in enumerate(source.tables):
-        view, label = quoted(f"{prefix}_parsed_{number}"), table.file.label
+        view, label = quoted(f"{prefix}_parsed_{number}"), table.label
         if run(f"select 1 from {view} where reason is null limit 1", label=label, con=con):
             continue
         counts = run(f"select reason, count(*) from {view} group by all order by count(*) desc", label=label, con=con)
@@ -233,8 +230,8 @@ def _span(source: Source, *, con: ibis.BaseBackend) -> tuple[date, date]:
 
 
 def _files(source: Source) -> list[FileSpec]:
-    files = [file for table in source.tables for file in (table.file, *(lookup.file for lookup in table.lookups))]
-    return files + ([source.customers.file] if source.customers is not None else [])
+    files = [file for table in source.tables for file in (table, *table.lookups)]
+    return files + ([source.customers] if source.customers is not None else [])
 
 
 def _on_server(file: FileSpec, *, source: Source) -> bool:

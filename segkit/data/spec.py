@@ -1,10 +1,21 @@
-"""What a source is made of, as its YAML states it, and the words of the contract."""
+"""What a source is made of: the model of its YAML, and the words of the contract."""
 
-import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from segkit.data.safe_yaml import OneOrMore, Text, YamlModel, nearest, one_of, parse_yaml, scalar_text
 from segkit.data.veil import Veil
 
 REQUIRED = ("customer_id", "timestamp")
@@ -16,73 +27,215 @@ OPTIONAL = ID_COLUMNS + TEXT_COLUMNS + FLAG_COLUMNS + NUMBER_COLUMNS
 CONTRACT = (*REQUIRED, "event", *OPTIONAL)
 ROLES = ("demographic", "geographic", "survey", "current_segment", "identifier", "consent", "ignore")
 ALLOW_SET_ASIDE = 0.05  # share of rows that may be set aside when the YAML does not say
+LONGEST_LABEL = 40  # characters; it stands in names and sentences
 
 
-@dataclass(frozen=True)
-class FileSpec:
+def _zone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"unknown time zone {name!r}. Use an IANA name such as Europe/London or UTC.") from None
+
+
+def _day(value: Any) -> str:
+    try:
+        found = value if isinstance(value, date) else datetime.strptime(str(value), "%Y-%m-%d")
+    except ValueError:
+        raise ValueError(f"{value!r} is not a date. Write it as YYYY-MM-DD.") from None
+    return found.isoformat()[:10]  # strftime writes the year 1 without its zeros
+
+
+def _sql(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else scalar_text(value)
+
+
+def _words(value: Any) -> Any:
+    text = scalar_text(value)
+    return " ".join(text.split()) if isinstance(text, str) else text
+
+
+def _tables(value: Any) -> Any:
+    return [value] if isinstance(value, dict) and value else value or []
+
+
+def _folder_name(name: str) -> str:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"{name!r} becomes a folder name; use letters, digits, '_' and '-' only.")
+    return name
+
+
+Zone = Annotated[Text, AfterValidator(_zone)]
+Condition = Annotated[str, StringConstraints(strip_whitespace=True), BeforeValidator(_sql)]
+Expression = Annotated[Condition, Field(min_length=1)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_LABEL), BeforeValidator(_words)]
+
+
+class FileSpec(YamlModel):
     """Where one table is: a path or glob, or a database URL and a table; and how to read it."""
 
-    label: str
-    path: str | None = None
-    database: str | None = None
-    table: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    sheet: str | None = None
+    path: Text | None = Field(None, description="a path or glob, e.g. sales.csv")
+    database: Text | None = Field(None, description="an Ibis URL, e.g. duckdb://shop.duckdb")
+    table: Text | None = Field(None, description="the name of a table of the database")
+    encoding: Text | None = Field(None, description="the name of an encoding, e.g. cp1252")
+    delimiter: Annotated[Text, Field(pattern=r'^[^"\r\n]$')] | None = Field(None, description="one sign such as ';'")
+    decimal: Literal[",", "."] | None = Field(None, description="',' or '.'")
+    sheet: Text | None = Field(None, description="the name of a sheet of the workbook")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "FileSpec":
+        if (self.path is None) == (self.database is None):
+            raise ValueError("give either path (a file or glob) or database (an Ibis URL) with table.")
+        if self.database is not None and not self.table:
+            raise ValueError("database needs table, the name of the table in it.")
+        if self.path is not None and self.table is not None:
+            raise ValueError("table goes with database, not with path. For a sheet of a workbook use sheet.")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name of the file or table, for messages."""
+        return self.table if self.path is None else Path(self.path).name
 
 
-@dataclass(frozen=True)
-class Lookup:
+class Lookup(FileSpec):
     """A small table joined to the events by key; `on` maps columns of the events to columns of the lookup."""
 
-    file: FileSpec
-    on: dict[str, str]
+    on: Annotated[
+        dict[Text, Text],
+        Field(min_length=1),
+        BeforeValidator(lambda on: {on: on} if isinstance(on, str) and on else on),
+    ] = Field(description="the key column, e.g. on: product_id, or on: {product_id: id}")
 
 
-@dataclass(frozen=True)
-class EventTable:
+class EventTable(FileSpec):
     """One table of events: contract column -> SQL expression over the raw columns."""
 
-    file: FileSpec
-    columns: dict[str, str]
-    timezone: str
-    where: str | None = None
-    lookups: tuple[Lookup, ...] = ()
+    columns: dict[Annotated[Text, one_of("contract column", CONTRACT)], Expression] = Field(
+        min_length=1,
+        description="a column of the file or an SQL expression for each contract column, e.g. {customer_id: ID}",
+    )
+    timezone: Zone = Field("", description="an IANA name such as Europe/London")  # "": that of the source
+    where: Condition | None = Field(None, description="an SQL condition on the rows")
+    lookups: Annotated[tuple[Lookup, ...], BeforeValidator(_tables)] = Field(
+        (), description="a list of tables, each with path and on"
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _has_required(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in REQUIRED:
+            if name not in columns:
+                raise ValueError(f"nothing says where {name} comes from. Add '{name}: <column>'.")
+        return columns
 
 
-@dataclass(frozen=True)
-class CustomerTable:
+class CustomerTable(FileSpec):
     """What is known of each customer: column -> SQL expression, column -> role."""
 
-    file: FileSpec
-    columns: dict[str, str]
-    where: str | None = None
+    columns: dict[Text, Expression] = Field(
+        min_length=1, description="a column of the file or an SQL expression for each column, e.g. {customer_id: id}"
+    )
+    where: Condition | None = Field(None, description="an SQL condition on the rows")
+    roles: dict[Text, Annotated[Text, one_of("role", ROLES)]] = Field(
+        {}, validate_default=True, description=f"columns, each with one of: {', '.join(ROLES)}"
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _has_customer_id(cls, columns: dict[str, str]) -> dict[str, str]:
+        if "customer_id" not in columns:
+            raise ValueError("nothing says where customer_id comes from. Add 'customer_id: <column>'.")
+        return columns
+
+    @field_validator("roles")
+    @classmethod
+    def _one_role_each(cls, roles: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        columns = set(info.data.get("columns", ["customer_id", *roles])) - {"customer_id"}
+        bare, strange = sorted(columns - set(roles)), sorted(set(roles) - columns)
+        if bare:
+            raise ValueError(f"column {bare[0]!r} has no role. Add it to roles as one of: {', '.join(ROLES)}.")
+        if strange:
+            raise ValueError(f"{strange[0]!r} is no column that takes a role.{nearest(strange[0], columns)}")
+        return roles
 
 
-@dataclass(frozen=True)
-class Source:
+class SourceYaml(YamlModel):
     """A source as its YAML states it; `kinds` says who does each kind of event: customer or company."""
 
-    name: str
-    timezone: str
-    kinds: dict[str, str]
-    roles: dict[str, str]
-    tables: tuple[EventTable, ...]
-    customers: CustomerTable | None
+    hint = " segkit check FILE.csv drafts a whole source."
+
+    name: Annotated[Text, AfterValidator(_folder_name)] = Field(description="a short name; it becomes a folder name")
+    timezone: Zone = Field(description="an IANA name such as Europe/London or UTC")
+    kinds: dict[Text, Literal["customer", "company"]] = Field(
+        {"purchase": "customer"},
+        min_length=1,
+        description="customer or company for each kind of event, e.g. {purchase: customer, email_sent: company}",
+    )
+    tables: Annotated[tuple[EventTable, ...], Field(min_length=1), BeforeValidator(_tables)] = Field(
+        alias="events", description="a list of tables, each with path and columns"
+    )
+    customers: CustomerTable | None = Field(None, description="a mapping with path, columns and roles")
+    default_as_of: Annotated[str, BeforeValidator(_day)] | None = Field(None, alias="as_of", description="a date")
+    allow_set_aside: float = Field(
+        ALLOW_SET_ASIDE, ge=0, le=1, strict=True, allow_inf_nan=False, description="a share of rows between 0 and 1"
+    )
+    needs: Annotated[tuple[Text, ...], Field(min_length=1), OneOrMore] | None = Field(
+        None, validate_default=True, description="kinds of event whose categories show needs, e.g. [feature_use]"
+    )
+    labels: dict[Text, Label] = Field(
+        {},
+        description=f"a text of 1 to {LONGEST_LABEL} characters for each category, e.g. {{FRZN PIZZA: frozen pizza}}",
+    )
+    currency: Text = Field("", pattern="^[A-Z]{3}$", description="a currency code such as USD, EUR or GBP")
+
+    @field_validator("tables")
+    @classmethod
+    def _default_zone(cls, tables: tuple[EventTable, ...], info: ValidationInfo) -> tuple[EventTable, ...]:
+        zone = info.data.get("timezone", "")
+        return tuple(table.model_copy(update={"timezone": table.timezone or zone}) for table in tables)
+
+    @field_validator("needs")
+    @classmethod
+    def _kinds_by_customers(cls, needs: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...]:
+        """Without a choice: purchases, or where there are none all that customers do."""
+        own = [kind for kind, actor in info.data.get("kinds", {}).items() if actor == "customer"]
+        if needs is None or "kinds" not in info.data:
+            return ("purchase",) if "purchase" in own else tuple(own)
+        wrong = sorted(set(needs) - set(own))
+        if wrong:
+            raise ValueError(f"{wrong} are no kinds that customers do.{nearest(wrong[0], own)}")
+        return needs
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role of each column of the customers."""
+        return self.customers.roles if self.customers else {}
+
+
+class Source(SourceYaml):
+    """A source and what stands outside its YAML: where paths start, who is left out, whether ids are shown."""
+
     base: Path
-    default_as_of: str | None = None
-    needs: tuple[str, ...] = ("purchase",)  # kinds whose categories show what customers need
-    labels: dict[str, str] = field(default_factory=dict)  # category as it is in the data -> as people say it
-    currency: str = ""  # of all money, as ISO 4217 has it; "" where the YAML does not say
-    allow_set_aside: float = ALLOW_SET_ASIDE
-    text: str = field(default="", repr=False)
-    veil: Veil = field(default_factory=Veil, repr=False)  # who is left out, and whether ids are shown
+    text: str = Field("", repr=False)
+    veil: Veil = Field(default_factory=Veil, repr=False)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known name comes closest: " Did you mean 'amount'?", or list them all when none is close."""
-    names = sorted(str(name) for name in known)
-    lower = {name.lower(): name for name in reversed(names)}
-    close = difflib.get_close_matches(str(word).lower(), list(lower), n=1, cutoff=0.6)
-    return f" Did you mean {lower[close[0]]!r}?" if close else f" Known: {', '.join(names)}."
+def parse_source(text: str, *, label: str, base: Path) -> Source:
+    """Read the text of a YAML source; no file is opened.
+
+    Parameters
+    ----------
+    text
+        The text of the YAML file.
+    label
+        Name of the YAML file, for messages.
+    base
+        Folder that relative paths start from.
+
+    Raises
+    ------
+    SourceError
+        Not YAML, an unknown or missing key, an unknown contract column, role, kind or time zone.
+    """
+    stated = parse_yaml(text, SourceYaml, label=label)
+    return Source.model_construct(**dict(stated), base=base, text=text)

@@ -61,7 +61,7 @@ class Export:
         return ["    " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
 
     def _cell(self, header: str, value: str | None) -> str:
-        column = self.target.column(header)
+        column = self.target.columns[header]
         if value is None:
             return self.target.missing or "-"
         return masked(value, forms=column.forms) if column.personal else " ".join(harmless(value).split())
@@ -210,7 +210,7 @@ def _state(target: Target, *, out: str) -> Path:
 
 def _digests(rows: pd.DataFrame, *, target: Target) -> pd.Series:
     """A digest of each row without its date, which changes with every run."""
-    kept = [header for header in rows if target.column(header).field != "as_of"]
+    kept = [header for header in rows if target.columns[header].field != "as_of"]
     texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[kept].itertuples(index=False))
     digests = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]
     return pd.Series(digests, index=rows.index, name="digest", dtype=object)

@@ -81,7 +81,7 @@ def _contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, in
     """The bytes and rows of each file of a group; at least one, if only with the header."""
     if target.format == "parquet":
         buffer = io.BytesIO()
-        kinds = {h: KINDS.get(target.column(h).field, "string") for h in rows}
+        kinds = {h: KINDS.get(target.columns[h].field, "string") for h in rows}
         table = pa.Table.from_pandas(rows.astype(kinds), preserve_index=False).replace_schema_metadata(None)
         pq.write_table(table, buffer, compression="zstd")
         yield buffer.getvalue(), len(rows)

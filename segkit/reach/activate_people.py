@@ -14,7 +14,7 @@ from segkit.data.sources import connect, read_customers
 from segkit.data.spreadsheet import as_given
 from segkit.data.store import Run
 from segkit.errors import InputError, RunError
-from segkit.reach.activate_target import CONTACT, OF_RUN, Column, Target
+from segkit.reach.activate_target import CONTACT, OF_RUN, Target
 from segkit.reach.activate_values import FORMS, as_phone, as_text
 from segkit.small_groups import FLOOR
 
@@ -116,22 +116,21 @@ def exportable(
     named : field of the target -> identifier column, where names do not tell
     country_code : of phone numbers that name none
     """
-    columns, notes = _available(target, known, named=named or {})
+    sources, notes = _available(target, known, named=named or {})
     inside = table.index
     everyone = inside if known.table is None else inside.union(known.table.index)
     everyone = everyone.union(pd.Index([one for one in left if one not in inside]))
-    rows, invalid = _values(columns, table.reindex(everyone), known=known, code=country_code)
+    rows, invalid = _values(table.reindex(everyone), target=target, sources=sources, known=known, code=country_code)
     notes += [
         f"{header}: {int(bad.sum()):,} values are not valid and are left blank"
         for header, bad in invalid.items()
-        if bad.loc[inside].any() and not target.column(header).required
+        if bad.loc[inside].any() and not target.columns[header].required
     ]
     segment = table["segment"].reindex(everyone)
-    going = everyone.isin(left) if any(column.left is not None for column in target.columns) else False
+    going = everyone.isin(left) if any(column.left is not None for column in target.columns.values()) else False
     reasons = _barred(everyone, known=known, held_out=held_out)
-    reasons = _marked(
-        reasons, _shares_address(rows, columns, barred=reasons != ""), "shares an address with one of these"
-    )
+    shares = _shares_address(rows, target=target, barred=reasons != "")
+    reasons = _marked(reasons, shares, "shares an address with one of these")
     reasons = _marked(reasons, segment.isna() & ~going, NOT_THERE)
     reasons = _unfit(reasons, rows, invalid, target=target)
     grouped = segment.where(reasons == "").dropna()
@@ -164,22 +163,22 @@ def read_control(pilot: str | Path) -> frozenset[str]:
     return frozenset(table["customer_id"].map(as_given))
 
 
-def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tuple[dict[Column, str], list[str]]:
-    """Each column of the target with the column it is read from; optional ones that the source lacks are dropped."""
+def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Each header of the target with the column it is read from; optional ones that the source lacks are dropped."""
     found, notes = {}, []
-    for column in target.columns:
+    for header, column in target.columns.items():
         source = column.field if column.field in OF_RUN else _identifier(column.field, known, named=named)
         if source is not None:
-            found[column] = source
+            found[header] = source
             continue
         there = ", ".join(known.identifiers()) or "none"
-        if column.required or set(target.any_of) == {column.header}:
+        if column.required or set(target.any_of) == {header}:
             raise InputError(
                 f"{target.name} needs {column.field}, and the source has no such identifier (it has {there}). Give a "
                 f"column of its customers the role identifier, or name it with --identifier {column.field} COLUMN."
             )
-        notes.append(f"{column.header} is left out: the source has no {column.field} (identifiers: {there})")
-    if target.any_of and not {c.header for c in found} & set(target.any_of):
+        notes.append(f"{header} is left out: the source has no {column.field} (identifiers: {there})")
+    if target.any_of and not set(found) & set(target.any_of):
         there = ", ".join(known.identifiers()) or "none"
         raise InputError(
             f"{target.name} needs {' or '.join(target.any_of)}, and the source has neither (identifiers: {there}). "
@@ -201,11 +200,12 @@ def _identifier(field: str, known: Known, *, named: Mapping[str, str]) -> str | 
 
 
 def _values(
-    columns: Mapping[Column, str], table: pd.DataFrame, *, known: Known, code: str
+    table: pd.DataFrame, *, target: Target, sources: Mapping[str, str], known: Known, code: str
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """The values of each column in its form, and by header which of them were there and not valid."""
     rows, invalid = {}, {}
-    for column, source in columns.items():
+    for header, source in sources.items():
+        column = target.columns[header]
         of_run = column.field in OF_RUN
         raw = table[source] if of_run else known.table[source].reindex(table.index)
         raw = raw.map(as_text)
@@ -217,8 +217,8 @@ def _values(
         for form in column.forms:
             made = partial(as_phone, country_code=code) if form == "phone" else FORMS[form]
             found = found.map(made, na_action="ignore")
-        rows[column.header] = found.astype(object).where(found.notna(), None)
-        invalid[column.header] = raw.notna() & found.isna()
+        rows[header] = found.astype(object).where(found.notna(), None)
+        invalid[header] = raw.notna() & found.isna()
     return pd.DataFrame(rows, index=table.index), invalid
 
 
@@ -231,10 +231,10 @@ def _barred(everyone: pd.Index, *, known: Known, held_out: frozenset[str]) -> pd
 
 def _unfit(reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Series], *, target: Target) -> pd.Series:
     """Rows the target could not take: something it requires is missing or not valid, or comes twice."""
-    for column in target.columns:
+    for header, column in target.columns.items():
         if column.required:
-            reasons = _marked(reasons, invalid[column.header], f"{column.header} not valid")
-            reasons = _marked(reasons, rows[column.header].isna(), f"{column.header} missing")
+            reasons = _marked(reasons, invalid[header], f"{header} not valid")
+            reasons = _marked(reasons, rows[header].isna(), f"{header} missing")
     if target.any_of:
         held = [header for header in target.any_of if header in rows]
         reasons = _marked(reasons, rows[held].isna().all(axis=1), f"no valid {' or '.join(target.any_of)}")
@@ -246,12 +246,12 @@ def _unfit(reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Seri
     return reasons
 
 
-def _shares_address(rows: pd.DataFrame, columns: Mapping[Column, str], *, barred: pd.Series) -> pd.Series:
+def _shares_address(rows: pd.DataFrame, *, target: Target, barred: pd.Series) -> pd.Series:
     """Customers with an address that belongs to a barred one too: writing to them would reach that one."""
     shares = pd.Series(False, index=rows.index)
-    for column in columns:
-        if set(column.forms) & set(ADDRESSES):
-            shares |= rows[column.header].isin(rows[column.header][barred].dropna())
+    for header in rows:
+        if set(target.columns[header].forms) & set(ADDRESSES):
+            shares |= rows[header].isin(rows[header][barred].dropna())
     return shares & ~barred
 
 

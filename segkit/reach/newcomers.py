@@ -19,11 +19,11 @@ from segkit.data.files import open_file
 from segkit.data.plain import write_bytes
 from segkit.data.raw import columns_of
 from segkit.data.run_source import veil_of
+from segkit.data.safe_yaml import nearest
 from segkit.data.sources import connect, open_source, read_events, refuse_set_aside, rows_set_aside
-from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, nearest
+from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, parse_source
 from segkit.data.spreadsheet import harmless, quoting_of
 from segkit.data.store import load_run
-from segkit.data.yaml_source import parse_source
 from segkit.errors import InputError
 from segkit.period import Period
 from segkit.segments.place import SegmentModel, model_from
@@ -67,7 +67,7 @@ def newcomers(
         as_of or made["as_of"], lookback_days=meta["lookback_days"], horizon_days=made["horizon_days"]
     )
     source = _source(events, meta=meta, data_dir=data_dir)
-    source = replace(source, veil=replace(veil_of(run), key=""))  # ids as the events have them
+    source = source.model_copy(update={"veil": replace(veil_of(run), key="")})  # ids as the events have them
     strange = sorted(set(source.kinds) - set(meta["kinds"]))
     if strange:
         raise InputError(
@@ -163,7 +163,7 @@ def _source(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Source:
     if path.suffix.lower() in (".yaml", ".yml") or "." not in path.name:
         return open_source(events, data_dir=data_dir or None)
     con = connect()
-    open_file(FileSpec(label=path.name, path=path.name), base=path.parent.resolve(), name="segkit_new", con=con)
+    open_file(FileSpec(path=path.name), base=path.parent.resolve(), name="segkit_new", con=con)
     held = list(columns_of("segkit_new", con=con))
     missing = sorted(set(REQUIRED) - set(held))
     if missing:

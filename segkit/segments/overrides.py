@@ -7,27 +7,25 @@ pin: [S02]                      # S02 keeps its definition: its centre is where 
 ```
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from segkit.data.safe_yaml import load_yaml
+from segkit.data.safe_yaml import Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError
 from segkit.segments.fit import Fit
 from segkit.segments.place import nearest
 
-KEYS = ("rename", "merge", "pin")
 
-
-@dataclass(frozen=True)
-class Overrides:
+class Overrides(YamlModel):
     """Decisions by segment id: new names, the id another is counted as, and ids whose definition is kept."""
 
-    rename: dict[str, str]
-    merge: dict[str, str]
-    pin: tuple[str, ...]
+    rename: dict[Text, Text] = Field({}, description="a name for each id, e.g. {S07: Wine lovers}")
+    merge: dict[Text, Text] = Field({}, description="the id that another is counted as, e.g. {S05: S03}")
+    pin: tuple[Text, ...] = Field((), description="a list of ids, e.g. [S02]")
 
     def shown(self) -> list[str]:
         """Each decision as a sentence."""
@@ -45,22 +43,8 @@ def read_overrides(path: str | Path) -> Overrides:
     """
     file = Path(path)
     if not str(path) or not file.is_file():
-        return Overrides(rename={}, merge={}, pin=())
-    try:
-        held = load_yaml(file.read_text(encoding="utf-8"), label=file.name) or {}
-    except UnicodeDecodeError:
-        raise InputError(f"{file.name}: not a text in UTF-8. Save it as UTF-8, or remove it.") from None
-    unknown = sorted(map(str, set(held) - set(KEYS))) if isinstance(held, dict) else ["no mapping"]
-    if unknown:
-        raise InputError(f"{file.name}: {unknown} is none of {', '.join(KEYS)}. Mend it, or remove it.")
-    rename, merge, pin = held.get("rename") or {}, held.get("merge") or {}, held.get("pin") or []
-    if not isinstance(rename, dict) or not isinstance(merge, dict) or not isinstance(pin, list):
-        raise InputError(f"{file.name}: rename and merge map ids to text, pin lists ids. Mend it, or remove it.")
-    return Overrides(
-        rename={str(k): str(v) for k, v in rename.items()},
-        merge={str(k): str(v) for k, v in merge.items()},
-        pin=tuple(str(v) for v in pin),
-    )
+        return Overrides()
+    return parse_yaml(read_utf8(file), Overrides, label=file.name)
 
 
 def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | None) -> Fit:

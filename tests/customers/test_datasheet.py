@@ -1,7 +1,6 @@
 """The data sheet says what was used, left out, kept and guessed, and holds no one."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import pandas as pd
 
 from segkit.customers.datasheet import COLUMNS, datasheet
 from segkit.customers.days import Days
+from segkit.data.spec import parse_source
 from segkit.data.veil import Veil
-from segkit.data.yaml_source import parse_source
 from segkit.period import Period
 
 SOURCE = """\
@@ -43,6 +42,6 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     assert said["guess", "timezone: Europe/Berlin"] == "of the draft"
     assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
     veil = Veil(lists=(("key", frozenset({"mark"})),))
-    table = datasheet(replace(source, veil=veil), days, set_aside=aside[:0], pseudonyms=True, **asked)
+    table = datasheet(source.model_copy(update={"veil": veil}), days, set_aside=aside[:0], pseudonyms=True, **asked)
     said = {(row.about, row.item): row.value for row in table.itertuples()}
     assert said["left out", "the forgotten"] == "<20" and said["ids", "customers are told by"] == "hashes"

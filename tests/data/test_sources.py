@@ -446,22 +446,47 @@ def test_a_header_that_names_a_column_twice_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("yaml", "words"),
     [
-        ("- a\n- b\n", "a source is a YAML mapping with name, timezone and events; found list"),
+        (
+            "- a\n- b\n",
+            "found ['a', 'b'], expected a mapping with name, timezone, events. segkit check FILE.csv drafts",
+        ),
         ("name: [shop\n", "not valid YAML at line"),
         (YAML.replace("timezone", "timezon"), "unknown key 'timezon'. Did you mean 'timezone'?"),
-        (YAML.replace("timezone: Europe/Berlin\n", ""), "the key 'timezone' is missing"),
+        (
+            YAML.replace("timezone: Europe/Berlin\n", ""),
+            "the key 'timezone' is missing. Add an IANA name such as Europe/London or UTC.",
+        ),
         (YAML.replace("Europe/Berlin", "Berlin"), "unknown time zone 'Berlin'"),
         (YAML.replace("amount:", "amuont:"), "unknown contract column 'amuont'. Did you mean 'amount'?"),
         (
             YAML.replace("amount: sum", "amount: summ"),
             "sales.csv: column amount: no column 'summ' in the file. Did you mean 'sum'?",
         ),
-        (YAML.replace("customer_id: who, ", ""), "columns must say where customer_id comes from"),
+        (
+            YAML.replace("customer_id: who, ", ""),
+            "events 1 (sales.csv): columns: nothing says where customer_id comes from. Add 'customer_id: <column>'",
+        ),
         (YAML.replace("sales.csv", "sale.csv"), "sale.csv: no such file"),
         (YAML + "name: again\n", "holds 'name' twice"),
-        (YAML + "kinds: {purchase: shop}\n", "kind 'purchase' is done by 'shop'; it must be customer or company"),
-        (YAML + "as_of: soon\n", "as_of 'soon' is not a date"),
-        (YAML + "allow_set_aside: 20\n", "allow_set_aside is a share of rows between 0 and 1, found 20"),
+        (
+            YAML + "nam: x\ncurrency: euro\n",
+            "shop.yaml: 2 problems. (1) currency: found 'euro', expected a currency code",
+        ),
+        (YAML + "nam: x\ncurrency: euro\n", "(2) unknown key 'nam'. Did you mean 'name'?"),
+        (
+            YAML.replace("sales.csv", "[a]") + "    decimal: x\n",
+            "(1) events 1: decimal: found 'x', expected ',' or '.'.",
+        ),
+        (
+            YAML.replace("path: sales.csv", "database: [x://me:secret@host/x]\n    table: t"),
+            "found ['x://me:...@host/x']",
+        ),
+        (YAML + "    lookups: [{path: p.csv}]\n", "events 1 (sales.csv): lookups 1 (p.csv): the key 'on' is missing"),
+        (YAML + "    table: t\n", "events 1 (sales.csv): table goes with database, not with path"),
+        (YAML + "needs: [mail]\n", "needs: ['mail'] are no kinds that customers do. Known: purchase."),
+        (YAML + "kinds: {purchase: shop}\n", "kinds 'purchase': found 'shop', expected customer or company"),
+        (YAML + "as_of: soon\n", "as_of: 'soon' is not a date"),
+        (YAML + "allow_set_aside: 20\n", "allow_set_aside: found 20, expected a share of rows between 0 and 1"),
         (YAML + "x: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
         (YAML.replace("amount: sum", "amount: sum(sum)"), "looks at more than one row"),
         (YAML.replace("amount: sum", "amount: (select 1)"), "is a query"),
@@ -521,7 +546,7 @@ def test_ids_that_are_numbers_in_one_table_and_text_in_another_are_one_customer(
     ("old", "new", "words"),
     [
         (", region: geographic", "", "column 'region' has no role. Add it to roles as one of: demographic"),
-        ("geographic", "geografic", "column 'region' has unknown role 'geografic'. Did you mean 'geographic'?"),
+        ("geographic", "geografic", "roles 'region': unknown role 'geografic'. Did you mean 'geographic'?"),
         ("roles: {age:", "roles: {aeg:", "column 'age' has no role"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from segkit.errors import InputError
 from segkit.reach.activate import export
 from segkit.reach.activate_files import write_files
-from segkit.reach.activate_target import Column, Target, known_targets, read_target
+from segkit.reach.activate_target import Target, known_targets, read_target
 
 OWN = """\
 name: own
@@ -49,7 +49,7 @@ def test_targets_are_as_their_statements_say(
     name: str, headers: list[str], limits: tuple[int, float], line_end: str
 ) -> None:
     target = read_target(name)
-    assert [column.header for column in target.columns][: len(headers)] == headers
+    assert list(target.columns)[: len(headers)] == headers
     assert (target.max_rows, target.max_megabytes) == limits
     assert (target.encoding, target.line_end, target.format) == ("utf-8", line_end, "csv")
     assert set(target.unique) == set(headers)
@@ -57,8 +57,8 @@ def test_targets_are_as_their_statements_say(
 
 def test_advertising_targets_hash_every_address() -> None:
     google, meta = read_target("google_customer_match"), read_target("meta_custom_audience")
-    assert google.column("Phone").forms == ("phone", "sha256") and google.column("Email").forms == ("email", "sha256")
-    assert meta.column("phone").forms == ("phone", "no_plus", "sha256") and meta.by_segment and google.by_segment
+    assert google.columns["Phone"].forms == ("phone", "sha256") and google.columns["Email"].forms == ("email", "sha256")
+    assert meta.columns["phone"].forms == ("phone", "no_plus", "sha256") and meta.by_segment and google.by_segment
 
 
 def test_a_target_of_ones_own_is_a_few_lines(
@@ -79,13 +79,20 @@ def test_a_target_of_ones_own_is_a_few_lines(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: x\n", "a target has a name, and columns"),
-        ("name: x\ncolums: {}\ncolumns: {}\n", "'colums' means nothing here. Did you mean 'columns'"),
-        ("name: x\ncolumns: {A: {form: email}}\n", "column 'A' needs a field"),
-        ("name: x\ncolumns: {A: {field: email, form: md5}}\n", "has the form md5. There are email, phone"),
-        ("name: x\ncolumns: {A: segment}\nunique: [B]\n", "unique names B, which is not among its columns"),
-        ("name: x\ncolumns: {A: segment}\nformat: xls\n", "format is one of csv, parquet, table"),
+        ("name: x\n", "the key 'columns' is missing. Add a field for each header"),
+        ("name: x\ncolums: {}\ncolumns: {}\n", "unknown key 'colums'. Did you mean 'columns'"),
+        (
+            "name: x\ncolumns: {A: {form: email}}\n",
+            "columns 'A': the key 'field' is missing. Add a field, such as segment",
+        ),
+        ("name: x\ncolumns: {A: {field: email, form: md5}}\n", "columns 'A': form 1: unknown form 'md5'. Known: email"),
+        ("name: x\ncolumns: {A: segment}\nunique: [B]\n", "unique: there is no column 'B'. Known: A"),
+        ("name: x\ncolumns: {A: segment}\nformat: xls\n", "format: unknown format 'xls'. Known: csv, parquet, table"),
         ("name: x\nformat: table\nchanged_only: true\ncolumns: {A: segment}\n", "up to date as a whole"),
+        (
+            "name: x\nencoding: 7\ncolumns: {A: {field: [a]}}\n",
+            "2 problems.*field: found .*, expected a field.*encoding: found 7",
+        ),
         ("name: [\n", "not valid YAML"),
     ],
 )
@@ -98,10 +105,10 @@ def test_a_mapping_that_means_nothing_is_refused(tmp_path: Path, text: str, word
 def test_files_are_split_at_the_limits_and_old_parts_go(tmp_path: Path) -> None:
     rows = pd.DataFrame({"a": [f"v{i:03d}" for i in range(10)]})
     segment = pd.Series("S01", index=rows.index)
-    by_rows = Target("t", (Column("a", "segment"),), file="t.csv", max_rows=4)
+    by_rows = Target(name="t", columns={"a": "segment"}, file="t.csv", max_rows=4)
     assert [count for _, count in write_files(rows, segment, target=by_rows, out=tmp_path)] == [4, 4, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t_2.csv", "t_3.csv"]
-    by_size = Target("t", (Column("a", "segment"),), file="t.csv", max_megabytes=37e-6)
+    by_size = Target(name="t", columns={"a": "segment"}, file="t.csv", max_megabytes=37e-6)
     written = write_files(rows, segment, target=by_size, out=tmp_path)
     assert [count for _, count in written] == [7, 3] and not (tmp_path / "t_3.csv").exists()
     assert all(path.stat().st_size <= 37 and path.read_text().startswith("a\n") for path, _ in written)
@@ -110,6 +117,6 @@ def test_files_are_split_at_the_limits_and_old_parts_go(tmp_path: Path) -> None:
 def test_nothing_to_export_is_a_file_with_its_header(tmp_path: Path) -> None:
     none = pd.DataFrame({"a": pd.Series(dtype=object)})
     write_files(
-        none, pd.Series(dtype=object), target=Target("t", (Column("a", "segment"),), file="t.csv"), out=tmp_path
+        none, pd.Series(dtype=object), target=Target(name="t", columns={"a": "segment"}, file="t.csv"), out=tmp_path
     )
     assert (tmp_path / "t.csv").read_text() == "a\n"

@@ -91,7 +91,7 @@ def test_what_a_person_merged_or_renamed_since_holds(previous: Run, windows: Win
     kept = carry_on(previous, windows.now, overrides=merged, as_of=NOW)
     assert ids[1] not in set(kept.placed["segment"]) and kept.names[ids[0]] == "Tea"
     with pytest.raises(InputError, match=r"\['S99'\] are no segments"):
-        carry_on(previous, windows.now, overrides=Overrides({"S99": "Tea"}, {}, ()), as_of=NOW)
+        carry_on(previous, windows.now, overrides=Overrides(rename={"S99": "Tea"}), as_of=NOW)
 
 
 def test_nobody_in_the_lookback_is_said(previous: Run, windows: Windows, tmp_path: Path) -> None:

@@ -157,7 +157,13 @@ def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple
     with pytest.raises(InputError, match=r"overrides: \['S99'\] are no segments"):
         apply_overrides(fit, Overrides(rename={"S99": "x"}, merge={}, pin=()), standing=None)
     assert read_overrides(tmp_path / "none.yaml") == NOTHING
-    broken = (("rename: [a", "not valid YAML"), ("renam: {S01: x}", "'renam'"), ("pin: S01", "pin lists ids"))
+    broken = (
+        ("rename: [a", "not valid YAML"),
+        ("renam: {S01: x}", "overrides.yaml: unknown key 'renam'. Did you mean 'rename'"),
+        ("pin: S01", "overrides.yaml: pin: found 'S01', expected a list of ids, e.g. "),
+        ("[S01]", "expected a mapping with rename, merge, pin"),
+        ("merge: {S05: [S03]}\nrename: [S01]", r"2 problems. \(1\) merge 'S05': found .* \(2\) rename: found"),
+    )
     for text, words in broken:
         (tmp_path / "overrides.yaml").write_text(text)
         with pytest.raises(InputError, match=words):
