@@ -34,7 +34,7 @@ from segkit.segments.past import past_of, write_past
 
 MEGABYTE = 1024**2
 COLUMNS = ["run", "memory_mb", "disk_mb", "cpu_seconds", "folders"]
-CARRIED = ("segments", "frontier", "bags", "needs", "signals")  # tables that a refresh takes over or makes alike
+CARRIED = ("segments", "frontier", "subsamples", "needs", "signals")  # tables that a refresh takes over or makes alike
 
 
 def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:

@@ -55,9 +55,9 @@ def main() -> None:
         print(f"\n{name}, as of {origin}, {lookback} / {horizon} days, {customers:,} customers, {learnt:.1f} CPU-s\n")
         print(markdown(scores))
         moved = drift_figures(trials)
-        for figure in ("active", "active_learnt", "active_came", "spend_learnt", "spend_came"):
-            low, high = (moved[f"predict.drift.{figure}.{end}"] for end in ("low", "high"))
-            print(f"- drift, {figure}: {moved[f'predict.drift.{figure}']:.3f} [{low:.3f}, {high:.3f}]")
+        for figure in ("active", "active_learnt", "active_observed", "spend_learnt", "spend_observed"):
+            low, high = (moved[f"forecast.drift.{figure}.{end}"] for end in ("low", "high"))
+            print(f"- drift, {figure}: {moved[f'forecast.drift.{figure}']:.3f} [{low:.3f}, {high:.3f}]")
 
 
 def markdown(scores: pd.DataFrame) -> str:

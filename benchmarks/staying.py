@@ -63,7 +63,7 @@ def _print_case(
     came = customer_outcomes(days, start=placed, horizon_days=judged, index=now.features.index)
     words = fit.model.space.words
     truth = forward_truth(came, terms=judged_terms(now, words=words), words=words)
-    table = compare(labels, truth, ours="0.00").set_index(["rival", "measure"])
+    table = compare(labels, truth, ours="0.00").set_index(["baseline", "measure"])
     both = now.features.index.isin(home.index)
     before = home.reindex(now.features.index).to_numpy()
     for margin, label in labels.items():

@@ -90,15 +90,15 @@ def test_what_was_done_stands_in_the_log_and_pilots_are_written_once(home: Path,
 
 def test_what_the_last_run_expected_of_segments_is_held_against_what_came(home: Path, auto: tuple[Run, Result]) -> None:
     run, before = auto[0], load_run(home / "reports" / THEN)
-    table, expected = run.table("promises"), before.table("predicted_segments").set_index("segment")
+    table, expected = run.table("forecast_accuracy"), before.table("predicted_segments").set_index("segment")
     assert set(table["kpi"]) == {"spend", "orders"} and (table["part"] == round(28 / 91, 6)).all()
     row = table[(table["segment"] == "all") & (table["kpi"] == "spend")].iloc[0]
-    assert row["expected"] == pytest.approx(expected.loc["all", "spend"] / expected.loc["all", "customers"] * 28 / 91)
+    assert row["predicted"] == pytest.approx(expected.loc["all", "spend"] / expected.loc["all", "customers"] * 28 / 91)
     days = run.table("days")
     days = days[(pd.to_datetime(days["day"]) >= THEN) & (pd.to_datetime(days["until"]) < NOW)]
     known = days["customer_id"].isin(before.table("assignments")["customer_id"])
     money = days[known][["amount", "other_amount"]].sum().sum() - days[known]["return_amount"].sum()
-    assert row["came"] == pytest.approx(float(money) / len(before.table("assignments")))
+    assert row["observed"] == pytest.approx(float(money) / len(before.table("assignments")))
 
 
 def test_data_that_looks_broken_changes_nothing_and_says_so(home: Path, auto: tuple[Run, Result]) -> None:

@@ -9,8 +9,7 @@ import nbformat
 import papermill
 import pytest
 
-from segkit.data.store import MAKERS
-from segkit.pages.steps import STANDING, find_steps
+from segkit.pages.steps import find_steps
 
 HOME = Path(__file__).parents[1]
 MODULES = sorted((HOME / "segkit").rglob("*.py"))
@@ -134,16 +133,6 @@ def test_notebook_parameters_are_plain_and_papermill_sees_each(path: Path) -> No
         182,
         91,
     )
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
-def test_notebook_writes_the_tables_it_is_known_to_make(path: Path) -> None:
-    step = next(one for one in find_steps(notebooks_dir=path.parent) if one.path == path)
-    able = {step.name}
-    if path.parent.name == STANDING:  # it stands in for all before it
-        able |= {name for name in MAKERS.values() if name < step.name}
-    wrong = {table: MAKERS.get(table) for table in step.writes if MAKERS.get(table) not in able}
-    assert not wrong, "segkit/data/store.py MAKERS names another notebook"
 
 
 def test_files_are_small_and_hold_no_address_of_this_machine() -> None:

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from segkit.cli import main
 from segkit.data.store import Run, load_run
 from segkit.pages.steps import HOME, find_steps
-from segkit.schema import check
 from segkit.segments.place import model_from, place_points
+from segkit.tables import check
 from tests.engines import missing
 from tests.promises.kept import hashes
 
@@ -37,7 +37,7 @@ MAIN_TABLE = {
     "03_segments": "assignments",
     "04_personas": "personas",
     "05_predict": "predictions",
-    "06_measure": "baseline",
+    "06_measure": "starting_values",
     "07_refresh": "decisions",
 }
 
@@ -80,7 +80,7 @@ def test_planted_needs_are_better_foreseen_than_by_demographics(run: Run) -> Non
 def test_every_table_fits_its_schema_and_is_known_by_its_maker(run: Run) -> None:
     names = sorted(path.stem for path in (run.path / "tables").glob("*.parquet"))
     assert set(names) == set(run.record()["tables"])
-    assert set(names) >= {"assignments", "segments", "rivals", "personas", "facts", "signals", "frontier", "kpis"}
+    assert set(names) >= {"assignments", "segments", "baselines", "personas", "facts", "signals", "frontier", "kpis"}
     for name in names:
         check(run.table(name), name=name)
 

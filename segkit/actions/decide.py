@@ -16,7 +16,7 @@ from segkit.vocabulary import EVERYONE
 KEEP, REFIT, LOOK = "keep", "refit", "look"
 FEATURES_LARGE = 0.1  # share of features that drifted far, from which the definition no longer describes customers
 MOVED_LARGE = 0.25  # share of customers in segments whose size changed by a quarter or more
-TESTS = ["measure", "value", "low", "high", "limit", "says", "words"]
+TESTS = ["measure", "value", "low", "high", "limit", "decision", "words"]
 DECISIONS = [
     "as_of",
     "since",
@@ -39,7 +39,7 @@ def run_tests(
     """Every test of the run with its figure and its limit.
 
     Takes  drift: the table; broken: sentences of what looks wrong with the data; sizes: customers by standing segment
-    Gives  measure, value, low, high, limit, says (keep, refit or look), words
+    Gives  measure, value, low, high, limit, decision (keep, refit or look), words
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def run_tests(
     rows.append(("segments below the floor", len(small), 1, REFIT, words))
     words = f"The segments were learnt {count(age_days)} days ago; they foresaw {count(horizon_days)} days."
     rows.append(("age in days", age_days, horizon_days, REFIT, words))
-    table = pd.DataFrame(rows, columns=["measure", "value", "limit", "says", "words"])
-    table["says"] = np.where(table["value"] >= table["limit"], table["says"], KEEP)
+    table = pd.DataFrame(rows, columns=["measure", "value", "limit", "decision", "words"])
+    table["decision"] = np.where(table["value"] >= table["limit"], table["decision"], KEEP)
     tests = pd.concat([table, _confidence_test(drift)], ignore_index=True)
     return tests.reindex(columns=TESTS).astype({name: float for name in TESTS[1:5]})
 
@@ -78,7 +78,7 @@ def _confidence_test(drift: pd.DataFrame) -> pd.DataFrame:
             "low": row["difference_low"],
             "high": row["difference_high"],
             "limit": -0.05,
-            "says": REFIT if row["verdict"] == "large" and row["difference"] < 0 else KEEP,
+            "decision": REFIT if row["verdict"] == "large" and row["difference"] < 0 else KEEP,
             "words": f"Customers are placed with a confidence of {share(row['after'])}; it was {share(row['before'])}.",
         }
         for row in rows.to_dict("records")
@@ -91,7 +91,7 @@ def decide_run(tests: pd.DataFrame) -> tuple[str, str]:
     Takes  tests of `run_tests`
     """
     for decision in (LOOK, REFIT):
-        said = tests[tests["says"] == decision]
+        said = tests[tests["decision"] == decision]
         if len(said):
             return decision, " ".join(said["words"])
     return KEEP, f"None of {len(tests)} tests asks for more. " + " ".join(tests["words"].iloc[1:])
@@ -147,7 +147,7 @@ def decisions_table(
     Takes  run: decision and reason; tests of it; segments, campaigns: decisions with their figures
     Gives  the table decisions: the run first, then segments, then campaigns
     """
-    leading = tests[tests["says"] == run[0]].iloc[0]
+    leading = tests[tests["decision"] == run[0]].iloc[0]
     first = {"segment": EVERYONE, "decision": run[0], "reason": run[1]}
     if run[0] != KEEP:  # one figure leads; of a run that is kept all of them do
         first |= leading[["measure", "value", "low", "high", "limit"]].to_dict()

@@ -59,9 +59,9 @@ def fallen(promises: pd.DataFrame, *, kpi: str) -> pd.DataFrame:
 def _fell(row: dict) -> tuple:
     form = by_unit(row["unit"])
     part = "the horizon" if row["part"] >= 1 else f"{share(row['part'])} of the horizon ({row['days']:.0f} days)"
-    came = interval(row["came"], row["came_low"], row["came_high"], form=form)
+    came = interval(row["observed"], row["observed_low"], row["observed_high"], form=form)
     reason = (
-        f"{KPIS[row['kpi']].words.capitalize()} came to {came} in {part}; {form(row['expected'])} was expected. "
+        f"{KPIS[row['kpi']].words.capitalize()} came to {came} in {part}; {form(row['predicted'])} was expected. "
         f"Of all customers a larger part of what was expected came, so it is not the season alone."
     )
     figures = (row["gap"], row["gap_low"], row["gap_high"], 0.0)
@@ -72,7 +72,7 @@ def _pilot(fell: pd.DataFrame, free: pd.DataFrame, *, reachable: bool) -> list[t
     """At most one pilot: where most is missing and a pilot could show as much, else where history reached most."""
     able = free.set_index("segment")
     for row in fell.to_dict("records"):
-        missing = -row["gap"] / row["expected"]
+        missing = -row["gap"] / row["predicted"]
         if row["segment"] in able.index and able.loc[row["segment"], "smallest_share"] <= missing:
             least = able.loc[row["segment"], "smallest_share"]
             reason = (

@@ -44,9 +44,9 @@ ROW_FACTS = {  # part of Told -> column -> (fact, unit, how)
     "gaps": {
         "peers": ("lack_peers", "share", "customers of other segments nearest in the space, who buy it"),
         "buyers": ("lack_buyers", "share", "members who buy it, those who did not choose it"),
-        "gap": ("lack_gap", "share", "the difference, members in pairs with their peers"),
-        "gap_low": ("lack_low", "share", "95 % low"),
-        "gap_high": ("lack_high", "share", "95 % high"),
+        "difference": ("lack_gap", "share", "the difference, members in pairs with their peers"),
+        "difference_low": ("lack_low", "share", "95 % low"),
+        "difference_high": ("lack_high", "share", "95 % high"),
     },
     "topics": {
         "share": ("topic_share", "share", "members who wrote, and wrote of it"),

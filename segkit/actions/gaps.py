@@ -16,7 +16,7 @@ PEERS = 10  # nearest customers of other segments that a member is held against
 MOST_OTHERS = 20_000  # of whom the peers are looked for; more cost time and change little
 FEWEST_MEMBERS = 2 * FLOOR  # half of them choose, half of them measure
 LEAST_GAP = 0.03  # share of buyers; a smaller gap is no reason to act
-COLUMNS = ["segment", "term", "buyers", "peers", "gap", "gap_low", "gap_high", "members"]
+COLUMNS = ["segment", "term", "buyers", "peers", "difference", "difference_low", "difference_high", "members"]
 
 
 def unmet_needs(

@@ -19,7 +19,7 @@ HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds
 FEWEST_WINDOWS = 4
 REACHED = 0.75  # quantile of the past windows that counts as reachable
 BASELINE = ["segment", "kpi", "value", "value_low", "value_high", "unit", "customers", "start", "end"]
-KEY_RESULTS = ["segment", "kpi", "unit", "baseline", "windows", "lowest", "highest", "reachable", "target"]
+KEY_RESULTS = ["segment", "kpi", "unit", "starting_value", "windows", "lowest", "highest", "reachable", "target"]
 LEADING = {  # KPIs with a key result, by the figure that a pilot moves
     "active": "active rate",
     "orders": "orders per customer",
@@ -62,8 +62,8 @@ def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.
     campaign: it is a level the segment knows, not a promise, and whether a campaign brings it only a holdout can say.
 
     Takes  segment: by customer_id; baseline: of `baseline`
-    Gives  segment, kpi, unit, baseline, windows, lowest and highest (of them, as shares of their mean, 1 is the mean),
-           reachable (share above the mean), target; empty where the lookback holds too few windows
+    Gives  segment, kpi, unit, starting_value, windows, lowest and highest (of them, as shares of their mean, 1 is
+           the mean), reachable (share above the mean), target; empty where the lookback holds too few windows
     """
     as_of = period.as_of
     held = min(period.lookback_days, (as_of - first_day(days, before=as_of)).days)
@@ -101,8 +101,8 @@ def measure_figures(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experim
     """
     everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
     figures: dict[str, object] = {
-        "measure.baseline_start": baseline["start"].min(),
-        "measure.baseline_end": baseline["end"].max(),
+        "measure.start": baseline["start"].min(),
+        "measure.end": baseline["end"].max(),
     }
     for kpi in LEADING.values():
         if kpi in everyone.index:

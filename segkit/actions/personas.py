@@ -17,7 +17,7 @@ SOME = 0.01  # of the members; a stage with fewer is not told
 STAGES = ("stage_active", "stage_cooling", "stage_lapsed", "stage_new")
 FAR = 1.5  # times; a share of revenue so far from the share of customers is worth a word
 PARTS = (
-    *("story", "behind", "how_they_buy", "stage", "next", "who", "value", "unmet", "said"),
+    *("story", "behind", "how_they_buy", "stage", "next", "who", "value", "unmet", "own_words"),
     *("proposition", "offer", "kpi"),
 )
 BOUNDS = {  # which bounds a condition has -> how it is said

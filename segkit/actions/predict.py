@@ -39,7 +39,7 @@ CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "
               for part in ("", "_chance")]  # fmt: skip
 SUMS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
 SUMS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves were seen once
-CALIBRATION = ["target", "group", "customers", "promised", "came", "low", "high"]
+CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
 MEDIAN = {"spend": "spend_median"}  # of the table of customers, beside spend_mean
 
 
@@ -148,7 +148,7 @@ def _nothing(now: Signals, segment: pd.Series, *, why: str) -> Prediction:
         offers=pd.DataFrame(columns=OFFERS),
         chosen={},
         reasons=(f"Nothing is foretold: {why}.",),
-        figures={"predict.reason": why},
+        figures={"forecast.reason": why},
     )
 
 
@@ -197,16 +197,16 @@ def _figures(
     """The headline numbers: predict.active_share, predict.spend, ... with .low and .high; the back-test of who was
     chosen (predict.active.auc, ...) and of each rival (predict.classic.active.auc, ...); drift.
     """
-    figures: dict[str, object] = {"predict.reason": None, "predict.origins": len(trials)}
+    figures: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(trials)}
     whole = sums.set_index("segment").loc[EVERYONE]
     for name in ("active_share", *AMOUNTS):
-        figures |= _flat(f"predict.{name}", *(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
-    figures["predict.value_12m"] = whole["value_12m"]
+        figures |= _flat(f"forecast.{name}", *(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
+    figures["forecast.value_12m"] = whole["value_12m"]
     for target, name in who.items():
-        figures[f"predict.{target}.said_by"] = LABELS[name]
+        figures[f"forecast.{target}.forecaster"] = LABELS[name]
     for row in scores.to_dict("records"):
         own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
-        figures |= _flat(f"predict.{own}{row['target']}.{row['measure']}", row["value"], row["low"], row["high"])
+        figures |= _flat(f"forecast.{own}{row['target']}.{row['measure']}", row["value"], row["low"], row["high"])
     return figures | drift_figures(trials)
 
 

@@ -124,7 +124,7 @@ def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.Dat
     """Promised against came, in ten groups of equal number by what was promised.
 
     Takes  trials; chosen: who says each target
-    Gives  target, group, customers, promised, came, low, high (95 %); of orders and spend, means of customers
+    Gives  target, group, customers, predicted, observed, low, high (95 %); of orders and spend, means of customers
     """
     rows = []
     for target, name in chosen.items():
@@ -137,7 +137,7 @@ def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.Dat
             part = came[inside]
             at = proportion(part.sum(), len(part)) if target == "active" else mean(pd.Series(part))
             rows.append((target, group + 1, len(part), said[inside].mean(), *at))
-    columns = ["target", "group", "customers", "promised", "came", "low", "high"]
+    columns = ["target", "group", "customers", "predicted", "observed", "low", "high"]
     return pd.DataFrame(rows, columns=columns).round(9)
 
 
@@ -148,14 +148,14 @@ def drift_figures(trials: Sequence[Trial]) -> dict[str, float]:
     latest = trials[0]
     before, after = latest.lesson.came.active, latest.came.active
     figures = {}
-    for name, came in (("learnt", before), ("came", after)):
-        figures |= _flat(f"predict.drift.active_{name}", proportion(came.sum(), len(came)))
+    for name, came in (("learnt", before), ("observed", after)):
+        figures |= _flat(f"forecast.drift.active_{name}", proportion(came.sum(), len(came)))
     gap = after.mean() - before.mean()
     half = Z95 * np.sqrt(sum(came.mean() * (1 - came.mean()) / len(came) for came in (before, after)))
-    figures |= _flat("predict.drift.active", (gap, gap - half, gap + half))
+    figures |= _flat("forecast.drift.active", (gap, gap - half, gap + half))
     for target in latest.lesson.amounts:
-        for name, values in (("learnt", latest.lesson.values(target)), ("came", latest.values(target))):
-            figures |= _flat(f"predict.drift.{target}_{name}", mean(pd.Series(values)))
+        for name, values in (("learnt", latest.lesson.values(target)), ("observed", latest.values(target))):
+            figures |= _flat(f"forecast.drift.{target}_{name}", mean(pd.Series(values)))
     return figures
 
 

@@ -120,9 +120,11 @@ def category_hits(
     figures = {}
     for name, (ours, theirs, open_) in picks.items():
         who = open_.any(axis=1)
-        for label, scores in (("", ours), (".rival", theirs)):
+        for label, scores in (("", ours), (".baseline", theirs)):
             pick = np.where(open_, scores, -1.0).argmax(axis=1)
-            figures[f"predict.{name}_category_hits{label}"] = float((after[np.arange(len(pick)), pick] > 0)[who].mean())
+            figures[f"forecast.{name}_category_hits{label}"] = float(
+                (after[np.arange(len(pick)), pick] > 0)[who].mean()
+            )
     return figures
 
 
@@ -139,7 +141,7 @@ def move_chances(model: SegmentModel, then: Signals, now: Signals) -> tuple[pd.S
     stood, stand = (place_points(model, each)["segment"] for each in axes)
     moved = (stood.ne(stand.reindex(stood.index))).to_numpy()
     share = moved.mean()
-    figures = {"predict.moved_share": float(share)}
+    figures = {"forecast.moved_share": float(share)}
     if min(moved.sum(), (~moved).sum()) < FEWEST:
         return pd.Series(share, index=now.features.index), figures
     rates = pd.Series(moved, index=stood.index).groupby(stood).agg(["sum", "size"])
@@ -151,7 +153,7 @@ def move_chances(model: SegmentModel, then: Signals, now: Signals) -> tuple[pd.S
     fit = LogisticRegression(C=1.0)
     held = cross_val_predict(fit, designs[0], moved, cv=FOLDS, method="decision_function")
     ranks = pd.Series(held).rank().to_numpy()[moved]
-    figures["predict.moved_auc"] = float((ranks.sum() / moved.sum() - (moved.sum() + 1) / 2) / (~moved).sum())
+    figures["forecast.moved_auc"] = float((ranks.sum() / moved.sum() - (moved.sum() + 1) / 2) / (~moved).sum())
     chance = fit.fit(designs[0], moved).predict_proba(designs[1])[:, 1]
     return pd.Series(chance, index=now.features.index).round(6), figures
 

@@ -24,9 +24,10 @@ from segkit.errors import RunError
 from segkit.segments.carried import fitted_as_of
 from segkit.segments.ledger import MOVES, customer_moves, previous_run, standing_places
 from segkit.segments.place import model_from
+from segkit.tables import needed_of_last_run
 from segkit.vocabulary import EVERYONE
 
-NEEDED = ("assignments", "segments", "features", "ledger")  # tables of the last run that everything is held against
+THIS = "07_refresh"
 FLOW = ["before", "standing", "after", "cause", "customers"]
 
 
@@ -109,7 +110,7 @@ def last_run(path: str, *, of: Run) -> Run | None:
     found = previous_run(path, of=of)
     if found is None:
         return None
-    missing = [name for name in NEEDED if not found.has(name)]
+    missing = [name for name in needed_of_last_run(THIS) if not found.has(name)]
     if missing:
         raise RunError(
             f"previous run: {found.path.name} holds no {', '.join(missing)}, so nothing can be held against it. "
@@ -219,7 +220,7 @@ def refresh_figures(found: Standing, moves: pd.DataFrame, decisions: pd.DataFram
         "refresh.decisions": len(decisions),
     }
     for row in whole.to_dict("records"):
-        name = f"refresh.{row['kpi']}_came_less_expected"
+        name = f"refresh.{row['kpi']}_observed_less_predicted"
         figures |= {name: row["gap"], f"{name}.low": row["gap_low"], f"{name}.high": row["gap_high"]}
     return figures
 

@@ -24,7 +24,7 @@ CHANGES = [
 def persona_changes(run: Run, previous: Run | None) -> pd.DataFrame:
     """Each segment of this run beside the last, and those that are gone.
 
-    Takes  two runs with segments, needs, signals and ledger, and baseline where it was measured; None at a first run
+    Takes  two runs with segments, needs, signals and ledger, and starting_values where measured; None at a first run
     Gives  segment, name, became (of the ledger), customers and the main figure with its 95 % interval then and now
            (null where a run lacks them), words: what changed, in sentences
     """
@@ -62,9 +62,9 @@ def _became(became: pd.DataFrame, segment: str, *, now: dict | None) -> str:
 
 def _baseline(run: Run) -> pd.DataFrame:
     """The main figure of each segment, where it was measured."""
-    if not run.has("baseline"):
+    if not run.has("starting_values"):
         return pd.DataFrame(columns=["kpi", "value", "value_low", "value_high", "unit"])
-    table = run.table("baseline")
+    table = run.table("starting_values")
     kpi = next((name for name in FIGURES if (table["kpi"] == name).any()), "")
     return table[table["kpi"] == kpi].set_index("segment")
 

@@ -26,7 +26,7 @@ PROMISES = [
     "customers",
     "days",
     "part",
-    *(f"{name}{part}" for name in ("expected", "came", "gap", "against_all") for part in ("", "_low", "_high")),
+    *(f"{name}{part}" for name in ("predicted", "observed", "gap", "against_all") for part in ("", "_low", "_high")),
     "verdict",
 ]
 
@@ -35,10 +35,10 @@ def promises(days: Days, *, previous: Run, as_of: date) -> pd.DataFrame:
     """Hold what the last run expected against what its customers did between it and `as_of`.
 
     Takes  days: the state of today; previous: a finished run with assignments and segments
-    Gives  segment ("all" first), kpi, unit, customers, days and part (of the horizon that has passed), expected, came
-           and gap (came less expected; per customer) with 95 % intervals, against_all (came over expected, less the
-           same of all customers: what is left when a season moves everyone), verdict (short, above, as expected);
-           empty where less than a week has passed, or nothing was expected
+    Gives  segment ("all" first), kpi, unit, customers, days and part (of the horizon that has passed), predicted,
+           observed and gap (observed less predicted; per customer) with 95 % intervals, against_all (observed over
+           predicted, less the same of all customers: what is left when a season moves everyone), verdict (short,
+           above, as expected); empty where less than a week has passed, or nothing was expected
     """
     start, horizon_days = previous.period.as_of, previous.period.horizon_days
     passed = min((as_of - start).days, horizon_days)
@@ -95,7 +95,7 @@ def _of_kpi(came: pd.Series, segment: pd.Series, told: pd.DataFrame, *, kpi: str
         at, low, high = mean(values)
         spread = np.hypot((high - low) / 2, (expected[2] - expected[1]) / 2 if np.isfinite(expected[1]) else 0.0)
         row = {"segment": name, "kpi": kpi, "unit": KPIS[kpi].unit, "customers": len(values)}
-        row |= _ranged("expected", *expected) | _ranged("came", at, max(low, min(at, 0.0)), high)
+        row |= _ranged("predicted", *expected) | _ranged("observed", at, max(low, min(at, 0.0)), high)
         gap = at - expected[0]
         row |= _ranged("gap", gap, gap - spread, gap + spread)
         row["verdict"] = "short" if gap + spread < 0 else "above" if gap - spread > 0 else "as expected"
@@ -110,7 +110,7 @@ def _against_all(rows: list[dict]) -> list[dict]:
     whole = next((row for row in rows if row["segment"] == EVERYONE), None)
     for row in rows:
         spread = row.pop("_spread")
-        row["_kept"] = (row["came"] / row["expected"], spread / row["expected"]) if row["expected"] > 0 else None
+        row["_kept"] = (row["observed"] / row["predicted"], spread / row["predicted"]) if row["predicted"] > 0 else None
     for row in rows:
         if row is not whole and whole and row["_kept"] and whole["_kept"]:
             lead, half = row["_kept"][0] - whole["_kept"][0], float(np.hypot(row["_kept"][1], whole["_kept"][1]))

@@ -18,7 +18,7 @@ TERMS = 100  # most common things; each customer's need is the one they over-buy
 PARTS = 3  # of spend: low, middle, high
 READINGS = {"need": "what they over-buy most", "spend": "spend: low, middle or high"}
 COLUMNS = [
-    *("grouping", "label", "reading", "words", "groups", "told_apart", "customers"),
+    *("grouping", "label", "reading", "words", "groups", "distinct_readings", "customers"),
     *("wrong", "wrong_low", "wrong_high", "chance", "fewer_wrong", "fewer_low", "fewer_high"),
 ]
 
@@ -33,7 +33,7 @@ def read_by(
     Takes  signals; segment and groups ("demographic") by customer_id: those without a group are left out of both;
            needs: shares by customer_id, as `needs.need_shares` gives them, or None for the things themselves
     Gives  a row for each grouping and reading: wrong (share read wrong, 95 %), chance (the share wrong when everyone
-           gets the most frequent reading), told_apart (different readings among the groups), and of the groups
+           gets the most frequent reading), distinct_readings (different readings among the groups), and of the groups
            fewer_wrong (how much less often the segment is wrong, in pairs, 95 %)
     """
     group = groups.get("demographic")
@@ -90,7 +90,7 @@ def _one(
     wrong = read != truth[~teach]
     share, low, high = proportion(int(wrong.sum()), len(wrong))
     row = {"grouping": grouping, "label": LABELS[grouping], "reading": reading, "words": READINGS[reading]}
-    row |= {"groups": len(said), "told_apart": said.nunique(), "customers": len(wrong)}
+    row |= {"groups": len(said), "distinct_readings": said.nunique(), "customers": len(wrong)}
     row |= {"wrong": share, "wrong_low": low, "wrong_high": high, "chance": float((truth[~teach] != usual).mean())}
     return row, wrong
 

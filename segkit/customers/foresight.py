@@ -57,7 +57,7 @@ def foresight_figures(table: pd.DataFrame) -> dict[str, float]:
     """The headline numbers: foresight.spend_r2 with .low and .high, and so on."""
     parts = {"": "r2", ".low": "low", ".high": "high"}
     return {
-        f"foresight.{row['name']}_r2{part}": row[column]
+        f"predictability.{row['name']}_r2{part}": row[column]
         for row in table.to_dict("records")
         for part, column in parts.items()
     }

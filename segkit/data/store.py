@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segkit import tables
 from segkit.data.engine import read_rows, write_rows
 from segkit.data.plain import (
     npz_bytes,
@@ -31,34 +32,11 @@ from segkit.data.sources import connect
 from segkit.errors import RunError
 from segkit.period import Period
 
-FORMAT = 1  # of a run folder; another is one that this version cannot read
+FORMAT = 2  # of a run folder; another is one that this version cannot read
 FIGURE_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # of tables that are streamed to their file: every key of a row, so that the order is one
 SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
-MAKERS = {  # table -> the notebook that writes it
-    **dict.fromkeys(
-        "days day_categories day_channels day_orders profile kpis activity retention features dormant people "
-        "lifecycle datasheet".split(),
-        "01_profile",
-    ),
-    **dict.fromkeys(
-        "anticipation foresight map past_features past_bought past_came past_came_bought".split(), "02_embed"
-    ),
-    **dict.fromkeys(
-        ("assignments", "segments", "frontier", "rivals", "blocks", "needs", "signals", "ledger", "moves", "bags"),
-        "03_segments",
-    ),
-    **dict.fromkeys(
-        ("predictions", "predicted_segments", "prediction_backtest", "calibration", "drivers", "offers"),
-        "05_predict",
-    ),
-    **dict.fromkeys(("baseline", "key_results", "pilots", "association", "experiment"), "06_measure"),
-    **dict.fromkeys(("personas", "facts", "rules", "points", "copy", "sides", "topics", "gaps"), "04_personas"),
-    **dict.fromkeys(
-        ("drift", "checks", "promises", "decision_tests", "flow", "persona_changes", "decisions"), "07_refresh"
-    ),
-}
 MODEL_MAKERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that keeps it
 
 
@@ -101,7 +79,7 @@ class Run:
         RunError : no such table; the message names the notebook that makes it
         """
         if not self.has(name):
-            maker = MAKERS.get(name)
+            maker = tables.writer_of(name)
             held = sorted(path.stem for path in (self.path / "tables").glob("*.parquet"))
             step = (
                 f"Run {maker} on this run folder first" if maker else "No notebook is known to make it: check the name"
@@ -137,18 +115,16 @@ class Run:
 
         Raises
         ------
-        SchemaError : the table is not as segkit.schema says
+        SchemaError : the table is not as segkit.tables declares it
         RunError : the run is finished, and so read-only
         """
-        from segkit import schema  # pandera is slow to import, and readers do without
-
         self._refuse_if_finished()
         if isinstance(table, ir.Table):
             self._write_expression(table, name)
             return
         named = [level for level in table.index.names if level is not None]
         plain = table.reset_index() if named else table.reset_index(drop=True)
-        schema.check(plain, name=name)
+        tables.check(plain, name=name)
         write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(plain, preserve_index=False)))
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
@@ -254,9 +230,11 @@ def load_run(run_dir: str | Path) -> Run:
     if not isinstance(record.get("parameters"), dict):
         raise RunError(f"{path / 'run.json'}: no parameters in it, so it was not made by segkit. Make a new run.")
     if record.get("format", FORMAT) != FORMAT:
+        renamed = tables.old_names(record.get("tables", {})) if record["format"] < FORMAT else []
+        names = f" (names differ: {renamed[0]}{', ...' if len(renamed) > 1 else ''})" if renamed else ""
         raise RunError(
-            f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it. "
-            "Make it again (--previous none does without)."
+            f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it"
+            f"{names}. Make it again, or remove the folder (--previous none does without)."
         )
     return run
 

@@ -17,6 +17,7 @@ import pandas as pd
 from segkit.data.store import Run, empty_run, load_run, open_run
 from segkit.errors import InputError
 from segkit.pages.steps import DECIDES, Step, standing_steps
+from segkit.tables import KEEPS, needed_of_last_run
 
 DRY_RUN = "dry-run"
 MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
@@ -31,15 +32,13 @@ def cannot_stand(previous: str, *, made_with: Mapping[str, Any]) -> str:
     """
     if not previous:
         return "there is no earlier run of this source"
-    from segkit.segments.carried import NEEDED
-
     held = load_run(previous)
     before = held.parameters()
     names = {*before, *made_with} - set(MAY_DIFFER)
     others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
     if others:
         return f"the last run had another {', '.join(others)}"
-    missing = [name for name in NEEDED if not held.has(name)]
+    missing = [name for name in needed_of_last_run(KEEPS) if not held.has(name)]
     if missing:
         return f"the last run ({held.path.name}) holds no {', '.join(missing)}"
     return ""

@@ -20,7 +20,7 @@ CARD_LINES = {  # column of personas -> what stands before it
     "who": "Who they are",
     "value": "What they are worth",
     "unmet": "What they lack",
-    "said": "In their own words",
+    "own_words": "In their own words",
     "proposition": "Value proposition (a draft)",
     "offer": "Next best action",
     "kpi": "What to watch",

@@ -18,6 +18,7 @@ from segkit.pages import auto
 from segkit.pages.render import render_run
 from segkit.pages.report import missing_steps, resolve, source_path
 from segkit.pages.steps import HOME, OVERVIEW, Step, check_names, choose_steps, find_steps
+from segkit.tables import required_by
 
 OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir", "engine")
 KEY_PACKAGES = (
@@ -141,9 +142,10 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
     last = max(every.index(step) for step in chosen)
     needed = missing_steps(run, steps=[step for step in every[:last] if step not in chosen])
     planned = [step for step in every if step in chosen or step in needed]
+    lacking = {table for step in every if step not in planned for table in step.writes if not run.has(table)}
     made = {table for step in planned for table in step.writes}
     overview = [step for step in every if step.name == OVERVIEW and step not in planned]
-    return planned + [step for step in overview if all(table in made or run.has(table) for table in step.reads)]
+    return planned + [step for step in overview if not (lacking - made) & set(required_by(step.key))]
 
 
 def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: bool) -> Run:

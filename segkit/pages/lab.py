@@ -20,7 +20,7 @@ from segkit.pages.story import rivals_shown
 SHOWN = {  # columns that tell a table of the contract from any other -> how it shows itself
     ("segment", "name", "verdict", "spend_next", "action"): lambda table: segment_table_html(table),
     ("segment", "name", "story"): lambda table: cards.persona_cards_html(table),
-    ("rival", "label", "spend_r2", "mix_r2", "active_r2"): lambda table: _rivals_html(table),
+    ("baseline", "label", "spend_r2", "mix_r2", "active_r2"): lambda table: _rivals_html(table),
 }
 NEEDS_TOLD = 3  # of those who were circled
 MISSING = "The map to circle in needs the extra 'widgets': pip install 'segkit[widgets]', then start the kernel anew."

@@ -124,7 +124,7 @@ def key_results_shown(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str
     return pd.DataFrame(
         {
             "Segment": [_called(one, names=names) for one in rows["segment"]],
-            "Baseline": rows["baseline"].map(form),
+            "Baseline": rows["starting_value"].map(form),
             "Windows of its past, least to most (1 is their mean)": [
                 f"{low:.2f} to {high:.2f}" for low, high in zip(rows["lowest"], rows["highest"], strict=True)
             ],

@@ -11,20 +11,12 @@ from segkit.data.store import Run
 from segkit.numbers import count, fine, is_missing, joined, number, score, share
 from segkit.pages.story import figure
 from segkit.small_groups import FEW_WORDS, hidden, is_few, shown
+from segkit.tables import notebooks
 
 MANY = 3  # segments named in a headline
 FIRST = 3  # actions
 HOLD = ("natural", "reproducible")  # verdicts of segments that come back
 RIVALS = {"rfm25": "recency and frequency", "kmeans": "KMeans on behaviour", "demographic": "demographics"}
-PAGES = {  # notebook -> name, and what its page answers
-    "01_profile": ("Profile", "can the data carry this?"),
-    "02_embed": ("Embed", "what can be foreseen, and what does the map show?"),
-    "03_segments": ("Segments", "are segments there, and are they worth it?"),
-    "04_personas": ("Personas", "who are they, and what do they need?"),
-    "05_predict": ("Predict", "what happens next if nothing is done?"),
-    "06_measure": ("Measure", "what did it bring, and what would it take to know?"),
-    "07_refresh": ("Refresh", "what moved, and must we act?"),
-}
 EVENTS = {  # of the ledger -> words, of one and of several
     "born": ("is new", "are new"),
     "split": ("split", "split"),
@@ -75,7 +67,7 @@ def overview_tiles(
     tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
     if segments["revenue"].notna().any():
         tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
-    if not is_missing(summary.get("predict.spend")):
+    if not is_missing(summary.get("forecast.spend")):
         tiles.append(_foretold(segments, summary=summary, horizon_days=horizon_days))
     elif segments["spend_next"].notna().any():
         tiles.append(_expected(segments, horizon_days=horizon_days))
@@ -152,7 +144,7 @@ def where_to_read(made: Iterable[str]) -> list[tuple[str, str, str]]:
 
     Takes  the notebooks that a run holds tables of
     """
-    return [(f"{step}.html", *told) for step, told in PAGES.items() if step in set(made)]
+    return [(f"{step}.html", one.label, one.question) for step, one in notebooks().items() if step in set(made)]
 
 
 def how_sure(summary: Mapping[str, Any]) -> list[str]:
@@ -186,11 +178,11 @@ def _expected(segments: pd.DataFrame, *, horizon_days: int | None) -> tuple[str,
 def _foretold(segments: pd.DataFrame, *, summary: Mapping[str, Any], horizon_days: int | None) -> tuple[str, str, str]:
     """Expected spend of all as the forecast has it, chance and season in its range."""
     label = f"Expected, next {horizon_days} days" if horizon_days else "Expected next horizon"
-    note = f"{number(summary['predict.spend.low'])} to {number(summary['predict.spend.high'])}"
+    note = f"{number(summary['forecast.spend.low'])} to {number(summary['forecast.spend.high'])}"
     if segments["spend_now"].notna().all():
         now = (segments["spend_now"] * segments["customers"]).sum()
         note += f"; in the last {horizon_days or 'as many'} days it was {number(now)}"
-    return label, number(summary["predict.spend"]), note
+    return label, number(summary["forecast.spend"]), note
 
 
 def _first(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:

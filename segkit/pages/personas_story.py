@@ -12,24 +12,6 @@ from segkit.actions.points import SHARE_OF, Score, is_share
 from segkit.numbers import count, interval, number, share
 from segkit.small_groups import FLOOR
 
-SIDES = {
-    "label": "Read by",
-    "words": "What is read",
-    "groups": "Groups",
-    "told_apart": "Different readings",
-    "wrong": "Read wrong [95 %]",
-    "chance": "Everyone read alike",
-}
-RULES = {"name": "Segment", "rule": "Rule", "precision": "Precision [95 %]", "recall": "Recall [95 %]"}
-NEEDS = {
-    "name": "Segment",
-    "said": "Need",
-    "effect": "Effect (sd) [95 %]",
-    "share": "Of what they buy",
-    "others": "Elsewhere",
-    "buyers": "Members who buy it",
-}
-
 
 def answer(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
     """How many segments have a story, and why the others have none."""
@@ -119,7 +101,7 @@ def needs_shown(
 def figures_of(rules: pd.DataFrame, segments: pd.DataFrame, *, sides: pd.DataFrame) -> dict[str, object]:
     """The headline numbers of the page, flat."""
     told = is_told(segments)
-    figures: dict[str, object] = {"personas.told": int(told.sum()), "personas.not_told": int((~told).sum())}
+    figures: dict[str, object] = {"personas.described": int(told.sum()), "personas.not_described": int((~told).sum())}
     one = rules.drop_duplicates("segment")
     good = one[one["good"]]
     figures |= {"rules.count": len(good), "rules.none": len(segments) - len(good)}
@@ -128,7 +110,7 @@ def figures_of(rules: pd.DataFrame, segments: pd.DataFrame, *, sides: pd.DataFra
         figures[f"rules.{rate}.low"] = float(good[f"{rate}_low"].median()) if len(good) else None
         figures[f"rules.{rate}.high"] = float(good[f"{rate}_high"].median()) if len(good) else None
     for row in sides.to_dict("records"):
-        name = f"sides.{row['grouping']}.{row['reading']}_wrong"
+        name = f"comparison.{row['grouping']}.{row['reading']}_wrong"
         figures |= {name: row["wrong"], f"{name}.low": row["wrong_low"], f"{name}.high": row["wrong_high"]}
     return figures
 

@@ -20,21 +20,21 @@ def promised_came(calibration: pd.DataFrame) -> Figure:
     """What was promised, to the right, against what came, upwards, in ten groups of customers: a panel each of
     activity, orders and spend. On the line, promises were kept.
 
-    Takes  target, promised, came, low, high (95 %)
+    Takes  target, predicted, observed, low, high (95 %)
     """
     targets = [target for target in TITLES if (calibration["target"] == target).any()]
     with style():
         figure, panels = many_panels(rows=1, columns=max(len(targets), 1), height=3.4)
         for axes, target in zip(panels[0], targets, strict=False):
             rows = calibration[calibration["target"] == target]
-            ends = np.array([rows[["promised", "low"]].min().min(), rows[["promised", "high"]].max().max()])
+            ends = np.array([rows[["predicted", "low"]].min().min(), rows[["predicted", "high"]].max().max()])
             ends = np.array([max(ends[0], 0.0), ends[1]])
             axes.plot(ends, ends, color=QUIET, linewidth=0.9, zorder=0)
-            axes.vlines(rows["promised"], rows["low"], rows["high"], color=INK, linewidth=0.9)
-            axes.scatter(rows["promised"], rows["came"], s=30, color=ACCENT, zorder=3)
+            axes.vlines(rows["predicted"], rows["low"], rows["high"], color=INK, linewidth=0.9)
+            axes.scatter(rows["predicted"], rows["observed"], s=30, color=ACCENT, zorder=3)
             axes.set_title(TITLES[target])
-            axes.set_xlabel("promised")
-            axes.set_ylabel("came")
+            axes.set_xlabel("predicted")
+            axes.set_ylabel("observed")
             form = FuncFormatter(lambda value, _, form=share if target == "active" else number: form(value))
             for side in (axes.xaxis, axes.yaxis):
                 side.set_major_locator(MaxNLocator(4))

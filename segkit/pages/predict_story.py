@@ -150,7 +150,7 @@ def hits_said(found: Prediction) -> list[str]:
     """How often next categories were right in the back-test."""
     told = []
     for name, words in (("next", "likeliest category"), ("new", "likeliest new category")):
-        ours, theirs = (found.figures.get(f"predict.{name}_category_hits{p}") for p in ("", ".rival"))
+        ours, theirs = (found.figures.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
         if ours is not None:
             other = "what they had bought most of" if name == "next" else "the new one that most others had"
             told.append(
@@ -175,18 +175,18 @@ def _against(own: pd.DataFrame, *, target: str, said_by: str) -> str:
 
 
 def _drift(figures: Mapping[str, Any]) -> list[str]:
-    if "predict.drift.active" not in figures:
+    if "forecast.drift.active" not in figures:
         return []
     before, after, low, high = (
-        figures[f"predict.drift.{n}"] for n in ("active_learnt", "active_came", "active.low", "active.high")
+        figures[f"forecast.drift.{n}"] for n in ("active_learnt", "active_observed", "active.low", "active.high")
     )
     moved = "moved" if low > 0 or high < 0 else "did not surely move"
     told = (
         f"The base rate {moved}: {share(before)} came in the horizon that the back-test learnt from, {share(after)} in "
         f"the one after it (difference {interval(after - before, low, high, form=share)})"
     )
-    if "predict.drift.spend_came" in figures:
-        spends = [number(figures[f"predict.drift.spend_{n}"]) for n in ("learnt", "came")]
+    if "forecast.drift.spend_observed" in figures:
+        spends = [number(figures[f"forecast.drift.spend_{n}"]) for n in ("learnt", "observed")]
         told += f"; spend of a customer went from {spends[0]} to {spends[1]}"
     return [f"{told}. A season is not foreseen; ranges of segments hold one as large as in that step, either way."]
 

@@ -78,7 +78,7 @@ def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
     """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals. Where no
     mix is known, who is active at all is drawn upwards instead.
 
-    Takes  rivals: rival, label, spend_r2, spend_low, spend_high, and the same of mix and active
+    Takes  rivals: baseline, label, spend_r2, spend_low, spend_high, and the same of mix and active
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
     with style():
         figure, axes = one_panel(height=4.4)
         for row in known.to_dict("records"):
-            own = row["rival"] == ours
+            own = row["baseline"] == ours
             colour = ACCENT if own else QUIET
             x, y = row["spend_r2"], row[f"{up}_r2"]
             axes.plot(
@@ -109,7 +109,7 @@ def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
         texts = place_labels(
             axes, anchors=list(zip(known["spend_r2"], known[f"{up}_r2"], strict=True)), labels=list(known["label"])
         )
-        for text, rival in zip(texts, known["rival"], strict=True):
+        for text, rival in zip(texts, known["baseline"], strict=True):
             text.set(color=ACCENT if rival == ours else INK, fontweight="bold" if rival == ours else "regular")
     return figure
 

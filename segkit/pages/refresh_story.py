@@ -93,7 +93,7 @@ def to_do(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str],
     """What to do, the most important first, a sentence each."""
     doing = ACTED.get(acted, "") if acted or found.decision == "keep" else ""
     said = [f"{DO[found.decision]} {doing}".strip()]
-    said += [f"{words}" for words in found.tests.loc[found.tests["says"] != "keep", "words"]]
+    said += [f"{words}" for words in found.tests.loc[found.tests["decision"] != "keep", "words"]]
     campaigns = decisions[decisions["scope"] == "campaign"]
     heads = {"start a pilot": "Start a pilot in", "fell short": "Ask why:", "stop": "Stop contacting"}
     order = {"start a pilot": 0, "stop": 1, "fell short": 2}
@@ -143,7 +143,7 @@ def tests_shown(tests: pd.DataFrame) -> pd.DataFrame:
             "Test": tests["words"],
             "Found [95 %]": [_test_figure(row) for row in tests.to_dict("records")],
             "Limit": [_test_value(row["limit"], of=row["measure"]) for row in tests.to_dict("records")],
-            "Says": tests["says"],
+            "Says": tests["decision"],
         }
     )
 
@@ -155,8 +155,8 @@ def promises_shown(promises: pd.DataFrame, *, names: Mapping[str, str]) -> pd.Da
         {
             "Segment": [_called(r["segment"], names=names) for r in rows],
             "Of": [KPI_WORDS[r["kpi"]] for r in rows],
-            "Expected [95 %]": [_range(r, "expected") for r in rows],
-            "Came [95 %]": [_range(r, "came") for r in rows],
+            "Predicted [95 %]": [_range(r, "predicted") for r in rows],
+            "Observed [95 %]": [_range(r, "observed") for r in rows],
             "Part that came, against all [95 %]": [
                 NOTHING
                 if is_missing(r["against_all"])

@@ -14,6 +14,7 @@ from segkit.pages import steps as chain
 from segkit.pages.look import stylesheet
 from segkit.pages.steps import HOME, OVERVIEW, Step
 from segkit.period import Period
+from segkit.tables import written_by
 
 
 def start(
@@ -100,11 +101,20 @@ def source_path(source: str) -> str:
 
 def missing_steps(run: Run, *, steps: list[Step]) -> list[Step]:
     """Those of the steps whose tables the run does not hold, and all that come after the first such step."""
-    made_by = set(run.record().get("tables", {}).values()) | set(run.record().get("steps", {}))
     for position, step in enumerate(steps):
-        if step.name not in made_by or not all(run.has(table) for table in step.writes):
+        if not _is_made(run, step=step):
             return steps[position:]
     return []
+
+
+def _is_made(run: Run, *, step: Step) -> bool:
+    """Whether a notebook has run to its end, and what it wrote is still there."""
+    record = run.record()
+    wrote = [table for table, by in record.get("tables", {}).items() if by == step.name]
+    if step.name not in record.get("steps", {}):  # run by hand, perhaps not to its end
+        wrote += [table.name for table in written_by(step.key) if wrote and not table.optional]
+        return bool(wrote) and all(run.has(table) for table in wrote)
+    return all(run.has(table) for table in wrote)
 
 
 def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | None:

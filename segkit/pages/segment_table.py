@@ -9,18 +9,9 @@ from markupsafe import Markup, escape
 from segkit import numbers
 from segkit.pages.html import Cell, bar, chip, rows_html
 from segkit.small_groups import is_few, shown
+from segkit.tables import titles
 
 DOTS = 5  # of the stability scale
-HEADINGS = {
-    "name": "Segment",
-    "customers": "Customers",
-    "revenue_share": "Share of revenue",
-    "margin": "Margin",
-    "change": "Spend of each, next",
-    "active": "Come back, next",
-    "stability": "How firm",
-    "action": "Next action",
-}
 FIGURES = (
     "customer_share",
     "revenue",
@@ -51,7 +42,7 @@ def segment_table_html(
     known = {"margin": segments["margin"].notna().any(), "revenue_share": segments["revenue_share"].notna().any()}
     known["change"] = segments["spend_next"].notna().any()
     known["active"] = not known["change"] and segments["active_share_next"].notna().any()
-    headings = {name: heading for name, heading in HEADINGS.items() if known.get(name, True)}
+    headings = {name: heading for name, heading in titles("segments").items() if known.get(name, True)}
     for name in {"change", "active"} & set(headings) if horizon_days else ():
         headings[name] += f" {horizon_days} days"
     right = dict.fromkeys(set(NUMBERS) - {"stability"}, True)

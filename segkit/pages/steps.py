@@ -1,4 +1,4 @@
-"""The notebooks of the chain: where they are, in which order they run, what each declares, reads and writes."""
+"""The notebooks of the chain: where they are, in which order they run, what each declares."""
 
 import ast
 import difflib
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import InputError, RunError
+from segkit.tables import STANDING, read_by, written_by
 
 OVERVIEW = "00_overview"  # runs last and is rendered as index.html
-STANDING = "standing"  # folder of notebooks that go on with the segments of the last run
 DECIDES = ("06_measure", "07_refresh")  # what the decision on the last run's segments reads, and the decision
 NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
 HOME = Path(__file__).resolve().parents[2]  # the repository: segkit is installed in place
@@ -27,15 +27,27 @@ class Step:
     ----------
     name : such as 03_segments; path : the .ipynb file; title : its first heading
     parameters : name -> default, as the parameters cell declares them
-    reads, writes : names of tables, in the order they stand in the code
     """
 
     name: str
     path: Path
     title: str
     parameters: dict[str, Any]
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What `segkit.tables` calls it: a notebook of the folder standing/ goes with that folder."""
+        return f"{STANDING}/{self.name}" if self.path.parent.name == STANDING else self.name
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Tables that it reads and does not write itself."""
+        return tuple(table.name for table in read_by(self.key) if self.key not in table.writers)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Tables that it writes; those that not every run holds are among them."""
+        return tuple(table.name for table in written_by(self.key))
 
     @property
     def page(self) -> str:
@@ -131,35 +143,14 @@ def _default_folder() -> Path:
 def _read_step(path: Path) -> Step:
     """A notebook as the JSON it is: every kernel reads all of them, and nbformat takes seconds to import."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    texts = {kind: ["".join(c["source"]) for c in cells if c["cell_type"] == kind] for kind in ("code", "markdown")}
-    calls = [node for node in ast.walk(_tree("\n".join(texts["code"]))) if isinstance(node, ast.Call)]
-    heading = re.search(r"^# +(.+)$", "\n".join(texts["markdown"]), flags=re.MULTILINE)
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    heading = re.search(r"^# +(.+)$", "\n".join(texts), flags=re.MULTILINE)
     return Step(
         name=path.stem,
         path=path,
         title=heading[1].strip() if heading else path.stem,
         parameters=_parameters(cells),
-        reads=_named(calls, method="table"),
-        writes=_named(calls, method="write"),
     )
-
-
-def _tree(code: str) -> ast.Module:
-    """The code of a notebook without lines that only IPython reads; one that is not Python is reported when it runs."""
-    try:
-        return ast.parse("\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))))
-    except SyntaxError:
-        return ast.parse("")
-
-
-def _named(calls: Sequence[ast.Call], *, method: str) -> tuple[str, ...]:
-    """The table names given to run.table("...") or run.write(..., name="...")."""
-    found = []
-    for call in calls:
-        if isinstance(call.func, ast.Attribute) and call.func.attr == method and ast.unparse(call.func.value) == "run":
-            given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
-            found += [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    return tuple(dict.fromkeys(found))
 
 
 def _parameters(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,16 +7,9 @@ import pandas as pd
 
 from segkit.numbers import NOTHING, count, fine, interval, number, score, share
 from segkit.small_groups import hidden, shown, shown_counts
+from segkit.tables import titles
 from segkit.vocabulary import BLOCKS
 
-LEDGER_HEADINGS = {
-    "segment": "Segment",
-    "name": "Name",
-    "event": "What became of it",
-    "other": "From or into",
-    "overlap": "Overlap",
-    "customers_after": "Customers",
-}
 CAUSES = {
     "stayed": "stayed where they were",
     "customer": "moved: they changed",
@@ -98,7 +91,8 @@ def ledger_shown(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) ->
         overlap=rows["overlap"].map(score),
         customers_after=rows["customers_after"].map(shown),
     )
-    return rows[list(LEDGER_HEADINGS)].rename(columns=LEDGER_HEADINGS)
+    headings = titles("ledger")
+    return rows[list(headings)].rename(columns=headings)
 
 
 def moves_shown(moves: pd.DataFrame) -> pd.DataFrame:

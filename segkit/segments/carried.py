@@ -18,10 +18,10 @@ from segkit.segments.fit import Windows
 from segkit.segments.ledger import LEDGER, customer_moves, known_to, previous_run
 from segkit.segments.overrides import Overrides
 from segkit.segments.place import SegmentModel, model_arrays, model_from, place_points
+from segkit.tables import KEEPS, needed_of_last_run
 
-NEEDED = ("assignments", "segments", "features", "ledger", "anticipation", "map", "days", "frontier", "bags")
 PROOF = ("stability", "stability_low", "stability_high", "verdict")  # columns of the table segments
-PROVED = ("forward.", "stability.", "structure.", "blocks.", "foresight.", "segments.noise", "segments.hdbscan")
+PROVED = ("forward.", "stability.", "structure.", "blocks.", "predictability.", "segments.noise", "segments.hdbscan")
 NEIGHBOURS = 3  # of the last run, between whom a customer stands on the map
 
 
@@ -53,7 +53,7 @@ def standing_run(path: str, *, of: Run) -> Run:
     found = previous_run(path, of=of)
     if found is None:
         raise RunError("previous: no run is named. Give the one whose segments stand; `segkit run --auto` finds it.")
-    missing = [name for name in NEEDED if not found.has(name)]
+    missing = [name for name in needed_of_last_run(KEEPS) if not found.has(name)]
     if missing:
         raise RunError(
             f"previous run: {found.path.name} holds no {', '.join(missing)}, so its segments cannot stand. "
@@ -65,7 +65,7 @@ def standing_run(path: str, *, of: Run) -> Run:
 def carry_on(previous: Run, now: Signals, *, overrides: Overrides, as_of: str) -> Carried:
     """Place everyone under the model of the last run.
 
-    Takes  previous: a finished run with all of `NEEDED`; now: signals of today
+    Takes  previous: a finished run with all that is needed of it; now: signals of today
     Gives  Carried
 
     Raises

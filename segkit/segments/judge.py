@@ -90,7 +90,7 @@ def compare(
     """Judge segmentations on the same customers, and each against ours in pairs.
 
     Takes  segmentations: name -> group of each customer (missing: unknown, left out for that rival)
-    Gives  one row per name and measure: rival, measure, segments, customers, r2, low, high, and `lead`, `lead_low`,
+    Gives  one row per name and measure: baseline, measure, segments, customers, r2, low, high, and `lead`, `lead_low`,
            `lead_high`:
            ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)
     """
@@ -100,7 +100,7 @@ def compare(
         for name, labels in segmentations.items():
             known = ~pd.isna(labels[inside])
             pair = labels[inside][known], segmentations[ours][inside][known]
-            head = {"rival": name, "measure": measure}
+            head = {"baseline": name, "measure": measure}
             key = known.tobytes()
             counts = _counts(int(known.sum()), draws=draws, seed=seed)
             if key not in drawn:
@@ -109,7 +109,7 @@ def compare(
             rows.append(head | _compared(*pair, values[known], drawn=theirs, own_drawn=drawn[key]))
     table = pd.DataFrame(rows)
     order = {name: i for i, name in enumerate(segmentations)}
-    return table.sort_values("rival", key=lambda c: c.map(order), kind="stable", ignore_index=True)
+    return table.sort_values("baseline", key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
 def verdict(low: float, high: float) -> str:

@@ -19,7 +19,7 @@ from segkit.data.store import Run
 from segkit.period import Period
 from segkit.segments.fit import Windows, reaches_back
 
-TABLES = ("past_features", "past_bought", "past_came", "past_came_bought")
+TABLES = ("training_features", "training_bought", "training_outcomes", "training_outcomes_bought")
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ def windows_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Windows:
 
 
 def write_past(run: Run, past: Past) -> None:
-    """Keep the past in a run, by moment (last, before): past_features, past_bought, past_came, past_came_bought."""
+    """Keep the past in a run, by moment (last, before), as the tables training_*."""
     moments = {name: moment for name, moment in vars(past).items() if moment is not None}
     if not moments:
         return
     parts = {
-        "past_features": {name: m.known.features for name, m in moments.items()},
-        "past_came": {name: m.came.totals for name, m in moments.items()},
-        "past_bought": {name: _long(m.known) for name, m in moments.items()},
-        "past_came_bought": {name: _long(m.came) for name, m in moments.items()},
+        "training_features": {name: m.known.features for name, m in moments.items()},
+        "training_outcomes": {name: m.came.totals for name, m in moments.items()},
+        "training_bought": {name: _long(m.known) for name, m in moments.items()},
+        "training_outcomes_bought": {name: _long(m.came) for name, m in moments.items()},
     }
     for table, by_moment in parts.items():
         found = {name: part for name, part in by_moment.items() if part is not None}
@@ -93,7 +93,7 @@ def write_past(run: Run, past: Past) -> None:
 
 def read_past(run: Run) -> Past:
     """The past that a run holds; nothing where its history was too short."""
-    if not run.has("past_features"):
+    if not run.has("training_features"):
         return Past(last=None, before=None)
     tables = {name: run.table(name) for name in TABLES if run.has(name)}
     return Past(*(_read_moment(tables, name) for name in ("last", "before")))
@@ -139,12 +139,12 @@ def _long(of: Signals | Outcomes) -> pd.DataFrame | None:
 
 def _read_moment(tables: dict[str, pd.DataFrame], name: str) -> Moment | None:
     own = {table: part[part["moment"] == name].drop(columns="moment") for table, part in tables.items()}
-    if own["past_features"].empty:
+    if own["training_features"].empty:
         return None
-    features = own["past_features"].set_index("customer_id").dropna(axis=1, how="all")
-    totals = own["past_came"].set_index("customer_id")
-    bought = _wide(own.get("past_bought"), index=features.index)
-    came = _wide(own.get("past_came_bought"), index=totals.index)
+    features = own["training_features"].set_index("customer_id").dropna(axis=1, how="all")
+    totals = own["training_outcomes"].set_index("customer_id")
+    bought = _wide(own.get("training_bought"), index=features.index)
+    came = _wide(own.get("training_outcomes_bought"), index=totals.index)
     return Moment(Signals(features, *bought), Outcomes(totals, *came))
 
 

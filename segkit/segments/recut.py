@@ -1,8 +1,8 @@
 """Recut: another budget on a finished run, without fitting anything again.
 
-A run keeps in which cluster of which bag each customer was (`bags`), where everyone stands (`anticipation`), and what
-was known and came one horizon ago. That is all the search needs, so an analyst in JupyterLab can ask for fewer or more
-segments and has them at once. Nothing is written: to keep a cut, run again with its budget.
+A run keeps in which cluster of which bag each customer was (`subsamples`), where everyone stands (`anticipation`), and
+what was known and came one horizon ago. That is all the search needs, so an analyst in JupyterLab can ask for fewer or
+more segments and has them at once. Nothing is written: to keep a cut, run again with its budget.
 """
 
 from dataclasses import dataclass
@@ -69,13 +69,13 @@ def recut(run: Run, *, segments_min: int = 12, segments_max: int = 20, smallest_
 
 def bag_table(bags: Bags, customers: pd.Index) -> pd.DataFrame:
     """The cluster of each customer in each bag, as a run keeps it: -1 noise, -2 not in the bag."""
-    names = [f"bag_{i + 1:02d}" for i in range(bags.count)]
+    names = [f"subsample_{i + 1:02d}" for i in range(bags.count)]
     return pd.DataFrame(bags.labels.astype("int16"), index=customers.rename("customer_id"), columns=names)
 
 
 def _bags(run: Run, model: SegmentModel, customers: pd.Index) -> tuple[Bags, np.ndarray]:
     """The bags of a run, and which of its customers were in them."""
-    table = run.table("bags").set_index("customer_id")
+    table = run.table("subsamples").set_index("customer_id")
     seen = customers.isin(table.index)
     labels = table.reindex(customers[seen]).to_numpy(dtype=np.int32)
     counts = zip(labels.T, _found(model, labels), strict=True)

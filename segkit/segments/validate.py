@@ -76,7 +76,7 @@ def backtest(
             found[name] = codes.to_numpy(dtype=object)
     table = compare(found, truth, ours="ours", seed=seed)
     words_of = LABELS | dict(labels or {})
-    table["label"] = [words_of.get(name, name.replace("_", " ")) for name in table["rival"]]
+    table["label"] = [words_of.get(name, name.replace("_", " ")) for name in table["baseline"]]
     table["verdict"] = [verdict(low, high) for low, high in zip(table["lead_low"], table["lead_high"], strict=True)]
     return table
 
@@ -90,17 +90,17 @@ def _cut_as(today: Fit, earlier: Fit) -> np.ndarray:
 
 
 def rivals_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """One row per segmentation: rival, label, segments, customers; r2, low, high and verdict (ours against it) by
+    """One row per segmentation: baseline, label, segments, customers; r2, low, high and verdict (ours against it) by
     measure.
 
     Takes  a table of `backtest`; a measure that the source lacks is null
     """
     columns = {}
     for measure in MEASURES:
-        part = compared[compared["measure"] == measure].set_index("rival")
+        part = compared[compared["measure"] == measure].set_index("baseline")
         for name in ("r2", "low", "high", "lead", "lead_low", "lead_high", "verdict"):
             columns[f"{measure}_{name}"] = part[name]
-    head = compared.drop_duplicates("rival").set_index("rival")[["label", "segments", "customers"]]
+    head = compared.drop_duplicates("baseline").set_index("baseline")[["label", "segments", "customers"]]
     table = head.join(pd.DataFrame(columns).reindex(head.index)).reset_index()
     table["verdict"] = [_sentence(row) for row in table.to_dict("records")]
     return table
@@ -114,22 +114,24 @@ def proof_figures(compared: pd.DataFrame | None, *, reason: str) -> dict[str, ob
         return {f"forward.{m}_r2{part}": None for m in MEASURES for part in ("", ".low", ".high")} | {
             "forward.reason": reason
         }
-    count = compared.loc[compared["rival"] == "ours", "segments"].max()
+    count = compared.loc[compared["baseline"] == "ours", "segments"].max()
     figures: dict[str, object] = {"forward.reason": None, "forward.segments": count}
     for row in compared.to_dict("records"):
         name = (
-            f"forward.{row['measure']}_r2" if row["rival"] == "ours" else f"forward.{row['rival']}.{row['measure']}_r2"
+            f"forward.{row['measure']}_r2"
+            if row["baseline"] == "ours"
+            else f"forward.{row['baseline']}.{row['measure']}_r2"
         )
         figures |= {name: row["r2"], f"{name}.low": row["low"], f"{name}.high": row["high"]}
-        if row["rival"] != "ours":
-            lead = f"forward.{row['rival']}.{row['measure']}_lead"
+        if row["baseline"] != "ours":
+            lead = f"forward.{row['baseline']}.{row['measure']}_lead"
             figures |= {lead: row["lead"], f"{lead}.low": row["lead_low"], f"{lead}.high": row["lead_high"]}
     return figures
 
 
 def _sentence(row: dict[str, object]) -> str:
     """Ours against a rival in words, measure by measure."""
-    if row["rival"] == "ours":
+    if row["baseline"] == "ours":
         return "these segments"
     told = [f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str)]
     return ", ".join(told)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segkit.actions.facts import Fact, FactError, fact_table, facts_from, render, verify, with_forms
-from segkit.schema import check
+from segkit.tables import check
 
 FACTS = [
     Fact("customers", "S01", 1234.0, "customers", "members"),

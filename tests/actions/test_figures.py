@@ -7,7 +7,7 @@ import pytest
 from segkit.actions.facts import fact_table
 from segkit.actions.figures import BY_MEDIAN, MEMBER_FACTS, SEGMENT_FACTS, Told, segment_facts
 from segkit.actions.signals import segment_traits
-from segkit.schema import check
+from segkit.tables import check
 from tests.actions.helpers import members_of, needs_of
 
 

@@ -13,7 +13,7 @@ from segkit.actions.signals import segment_signals
 from segkit.actions.topics import learn_topics, said_by, segment_topics
 from segkit.customers.features import Signals
 from segkit.period import Period
-from segkit.schema import check
+from segkit.tables import check
 from tests.actions.helpers import needs_of
 
 
@@ -33,10 +33,14 @@ def shop() -> tuple[Signals, pd.Series, pd.DataFrame]:
 def test_what_similar_customers_buy_and_a_segment_does_not_is_found_and_measured(shop: tuple) -> None:
     signals, segment, axes = shop
     table = unmet_needs(signals, segment, axes=axes, told={})
-    check(table, name="gaps")
+    check(table, name="unmet_needs")
     row = table.set_index("segment").loc["S02"]
-    assert row["term"] == "CANDLES" and row["gap_low"] > 0.2 and row["gap_low"] < row["gap"] < row["gap_high"]
-    assert row["gap"] == pytest.approx(row["peers"] - row["buyers"]) and row["members"] == 60
+    assert (
+        row["term"] == "CANDLES"
+        and row["difference_low"] > 0.2
+        and row["difference_low"] < row["difference"] < row["difference_high"]
+    )
+    assert row["difference"] == pytest.approx(row["peers"] - row["buyers"]) and row["members"] == 60
     pd.testing.assert_frame_equal(table, unmet_needs(signals, segment, axes=axes, told={}))
 
 
@@ -92,7 +96,7 @@ def test_groups_that_know_nothing_read_no_better_than_chance_and_segments_do(sho
     needs.loc[segment.eq("S02"), "needs: rum"] += 0.5
     group = pd.Series(rng.choice(["young", "old"], 240), index=segment.index).where(rng.random(240) < 0.8)
     table = read_by(signals, segment, {"demographic": group}, needs=needs)
-    check(table, name="sides")
+    check(table, name="comparison")
     row = table[table["reading"] == "need"].set_index("grouping")
     assert row.loc["ours", "wrong"] < 0.05 and row.loc["demographic", "wrong"] > 0.3
     assert row.loc["demographic", "fewer_low"] > 0.2 and (row["customers"] < 110).all()

@@ -13,7 +13,7 @@ from segkit.customers.days import Days, load_days
 from segkit.data.store import Run
 from segkit.errors import InputError
 from segkit.period import Period
-from segkit.schema import check
+from segkit.tables import check
 
 KINDS = {"purchase": "customer", "coupon_used": "customer", "mail_sent": "company"}
 AS_OF = date(2024, 6, 29)
@@ -46,7 +46,7 @@ def shop_days(shop_run: Run) -> tuple[Days, pd.Series]:
 
 def test_baseline_is_of_the_last_horizon_and_nothing_later(days: Days) -> None:
     table = measure.baseline(days, segment=SEGMENT, period=PERIOD, kinds=KINDS)
-    check(table, name="baseline")
+    check(table, name="starting_values")
     value = table.set_index(["segment", "kpi"])["value"]
     assert value["all", "active rate"] == pytest.approx(2 / 3) and value["S02", "active rate"] == 1
     assert value["S01", "spend per customer"] == 20 and value["S01", "orders per customer"] == 1

@@ -17,7 +17,7 @@ from segkit.actions.readout import experiment_at, read_out
 from segkit.cli import main
 from segkit.data.store import Run
 from segkit.errors import InputError, RunError
-from segkit.schema import check
+from segkit.tables import check
 
 BOTH = ("S01", "S02")
 

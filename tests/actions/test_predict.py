@@ -14,8 +14,8 @@ from segkit.actions.predict_segments import segment_sums
 from segkit.customers.days import Days
 from segkit.customers.features import customers_at
 from segkit.period import Period
-from segkit.schema import check
 from segkit.segments.past import past_of
+from segkit.tables import check
 from segkit.vocabulary import EVERYONE
 from tests.actions.predicting import two_segments
 
@@ -79,12 +79,12 @@ def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days
         assert ((sums[f"{name}_low"] <= sums[name]) & (sums[name] <= sums[f"{name}_high"])).all()
     times = (found.customers["value_12m"] / found.customers["spend_mean"]).dropna()
     assert times.between(1, 365 / 30 + 1e-6).all(), "a year is at most as many horizons as fit in it"
-    assert found.figures["predict.origins"] == 1 and set(found.chosen) == {"active", "orders", "spend"}
+    assert found.figures["forecast.origins"] == 1 and set(found.chosen) == {"active", "orders", "spend"}
 
 
 def test_too_little_history_is_said_and_the_tables_are_empty(make_days: Make) -> None:
     found = forecast(make_days(events(days=70), kinds=KINDS))
-    assert "needs 90 days of history" in found.reasons[0] and found.figures["predict.reason"]
+    assert "needs 90 days of history" in found.reasons[0] and found.figures["forecast.reason"]
     assert found.customers["active_chance"].isna().all() and len(found.segments) == 3
     fits_the_schemas(found)
 

@@ -24,7 +24,7 @@ from segkit.actions.predict_known import Known, Lesson
 from segkit.actions.predict_learn import Told
 from segkit.actions.predict_rivals import rivals_of
 from segkit.customers.outcomes import Outcomes
-from segkit.schema import check
+from segkit.tables import check
 from tests.actions.predicting import lessons
 
 Plant = Callable[..., tuple]
@@ -84,8 +84,8 @@ def test_a_rival_that_is_not_beaten_says_the_target(trials: list[Trial]) -> None
 def test_promises_are_compared_in_groups_that_are_everyone(trials: list[Trial]) -> None:
     table = calibration(trials, chosen={"active": "model", "spend": "rfm"})
     assert table.groupby("target")["customers"].sum().tolist() == [300, 300]
-    assert ((table["low"] <= table["came"]) & (table["came"] <= table["high"])).all()
-    assert table.groupby("target")["promised"].is_monotonic_increasing.all()
+    assert ((table["low"] <= table["observed"]) & (table["observed"] <= table["high"])).all()
+    assert table.groupby("target")["predicted"].is_monotonic_increasing.all()
 
 
 def test_a_season_is_measured_and_none_is_not_found(planted_windows: Plant) -> None:
@@ -93,9 +93,9 @@ def test_a_season_is_measured_and_none_is_not_found(planted_windows: Plant) -> N
     totals = later.came.totals.assign(active_days=0.0)
     gone = replace(later, came=Outcomes(totals, later.came.weights, later.came.categories))
     figures = drift_figures(trials_of([gone, earlier]))
-    assert figures["predict.drift.active_came"] == 0 and figures["predict.drift.active.high"] < 0
+    assert figures["forecast.drift.active_observed"] == 0 and figures["forecast.drift.active.high"] < 0
     same = drift_figures(trials_of([earlier, earlier]))
-    assert same["predict.drift.active"] == 0 and drift_figures([]) == {}
+    assert same["forecast.drift.active"] == 0 and drift_figures([]) == {}
 
 
 def test_one_lesson_is_no_back_test(planted_windows: Plant) -> None:

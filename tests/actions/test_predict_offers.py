@@ -15,7 +15,7 @@ from segkit.actions.predict_offers import DRIVERS, OFFERS, churn_drivers, next_o
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.period import Period
-from segkit.schema import check
+from segkit.tables import check
 from tests.actions.predicting import known, lessons, two_segments
 
 Plant = Callable[..., tuple]
@@ -126,17 +126,17 @@ def test_next_categories_are_likely_and_new_ones_are_new(planted_windows: Plant)
     own = told["next_category"].str.split().str[0].to_numpy()
     assert (own == np.array(["bake", "grill", "clean", "dine"])[need]).mean() > 0.9, "their need is foretold"
     hits = category_hits(model, lesson, chance=np.full(400, 0.8), segment=segment)
-    assert hits["predict.next_category_hits"] > 0.9
+    assert hits["forecast.next_category_hits"] > 0.9
 
 
 def test_near_the_border_more_move(planted_windows: Plant) -> None:
     windows, _ = planted_windows(400)
     model, segment = two_segments(windows.now)
     chance, figures = move_chances(model, windows.then, windows.now)
-    assert chance.between(0, 1).all() and 0 < figures["predict.moved_share"] < 1
-    assert chance.mean() == pytest.approx(figures["predict.moved_share"], abs=0.1)
-    assert 0.5 < figures["predict.moved_auc"] <= 1
+    assert chance.between(0, 1).all() and 0 < figures["forecast.moved_share"] < 1
+    assert chance.mean() == pytest.approx(figures["forecast.moved_share"], abs=0.1)
+    assert 0.5 < figures["forecast.moved_auc"] <= 1
     still, figures = move_chances(model, windows.now, windows.now)
-    assert figures == {"predict.moved_share": 0.0} and (still == 0).all()
+    assert figures == {"forecast.moved_share": 0.0} and (still == 0).all()
     half = windows.now.rows(np.arange(200))
-    assert move_chances(model, windows.now, half)[1]["predict.moved_share"] >= 0.5, "who fell silent has moved"
+    assert move_chances(model, windows.now, half)[1]["forecast.moved_share"] >= 0.5, "who fell silent has moved"

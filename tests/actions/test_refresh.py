@@ -15,11 +15,11 @@ from segkit.customers.features import Customers, Signals, customers_at
 from segkit.data.store import Run, open_run
 from segkit.errors import RunError
 from segkit.pages import refresh_story
-from segkit.schema import check
 from segkit.segments.fit import Windows, fit_segments
 from segkit.segments.ledger import first_entries
 from segkit.segments.place import model_arrays, place_points
 from segkit.segments.search import Budget
+from segkit.tables import check
 
 THEN, NOW = date(2024, 9, 1), date(2024, 10, 1)
 KINDS = {"purchase": "customer", "mail_sent": "company", "coupon_used": "customer"}
@@ -166,7 +166,9 @@ def test_what_changed_in_a_persona_is_told_where_ranges_do_not_touch(tmp_path: P
         )
         (table if place == "then" else table.iloc[:1]).to_parquet(run.path / "tables" / "segments.parquet")
         base = pd.DataFrame({"segment": ["S01"], "kpi": ["spend per customer"], "value": [spend], "unit": ["money"]})
-        base.assign(value_low=spend - 5, value_high=spend + 5).to_parquet(run.path / "tables" / "baseline.parquet")
+        base.assign(value_low=spend - 5, value_high=spend + 5).to_parquet(
+            run.path / "tables" / "starting_values.parquet"
+        )
         entries = [(as_of, "S01", "same", "S01", 0.9, 40, 40), (as_of, "S02", "died", "", np.nan, 60, 0)]
         columns = ["as_of", "segment", "event", "other", "overlap", "customers_before", "customers_after"]
         pd.DataFrame(entries, columns=columns).to_parquet(run.path / "tables" / "ledger.parquet")

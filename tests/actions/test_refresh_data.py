@@ -79,7 +79,7 @@ def promised(shop_run: Run, tmp_path: Path) -> Run:
 def test_a_promise_is_held_against_its_part_of_the_horizon(shop_run: Run, promised: Run) -> None:
     table = promises(load_days(shop_run), previous=promised, as_of=date(2024, 10, 1)).set_index("segment")
     assert table.index.tolist()[0] == "all" and (table["kpi"] == "spend").all() and (table["days"] == 30).all()
-    assert table.loc["S02", "expected"] == pytest.approx(800 * 30 / promised.parameters()["horizon_days"])
+    assert table.loc["S02", "predicted"] == pytest.approx(800 * 30 / promised.parameters()["horizon_days"])
     assert table.loc["S02", "verdict"] == "short" and table.loc["S02", "against_all_high"] < 0
 
 

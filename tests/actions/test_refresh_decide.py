@@ -10,7 +10,7 @@ from segkit.actions.decide import decide_run, decide_segments, decisions_table, 
 from segkit.actions.decide_campaigns import decide_campaigns
 from segkit.actions.drift import DRIFT
 from segkit.period import Period
-from segkit.schema import check
+from segkit.tables import check
 
 PERIOD = Period(date(2024, 6, 1), lookback_days=182, horizon_days=91)
 SIZES = pd.Series({"S01": 60, "S02": 40})
@@ -73,7 +73,7 @@ def test_a_segment_that_shrank_is_looked_at_and_one_placed_less_surely_is_refitt
 
 def _promises(gap: float = -20.0) -> pd.DataFrame:
     row = {"segment": "S01", "kpi": "spend", "unit": "money", "customers": 60, "days": 31, "part": 0.34}
-    row |= {"expected": 100.0, "came": 100 + gap, "came_low": 95 + gap, "came_high": 105 + gap, "gap": gap}
+    row |= {"predicted": 100.0, "observed": 100 + gap, "observed_low": 95 + gap, "observed_high": 105 + gap, "gap": gap}
     row |= {"gap_low": gap - 5, "gap_high": gap + 5, "against_all": gap / 100, "against_all_high": gap / 100 + 0.05}
     row["verdict"] = "short" if gap + 5 < 0 else "as expected"
     return pd.DataFrame([row])

@@ -6,7 +6,7 @@ import pytest
 
 from segkit.actions.points import SHARE_OF, Score, learn_scores, points_table, rounded
 from segkit.actions.rules import CONDITIONS, Rule, learn_rules, rules_table, split, with_scores
-from segkit.schema import check
+from segkit.tables import check
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_rules_and_points_are_rebuilt_from_their_tables(world: tuple) -> None:
     rules, scores, *_ = learnt(world)
     table, points = rules_table(rules, scores=scores), points_table(scores)
     check(table, name="rules")
-    check(points, name="points")
+    check(points, name="scores")
     stored = []
     for (name, words), marks in points.groupby(["score", "words"]):
         items = [(item, tuple(r["at_least"]), int(r["points"].iloc[0])) for item, r in marks.groupby("item")]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from segkit.actions.signals import COLUMNS, FEWEST_BUYERS, segment_needs, segment_signals, segment_traits
-from segkit.schema import check
+from segkit.tables import check
 
 Plant = Callable[..., tuple]
 

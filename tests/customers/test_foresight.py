@@ -8,7 +8,7 @@ import pandas as pd
 from segkit.customers.anticipate import anticipate, learn_space
 from segkit.customers.foresight import axis_words, foresight, foresight_figures, map_values
 from segkit.customers.outcomes import Outcomes
-from segkit.schema import check
+from segkit.tables import check
 
 Plant = Callable[..., tuple]
 
@@ -40,15 +40,15 @@ def test_short_history_gives_an_empty_table_of_the_same_columns(planted_windows:
     empty = foresight(None, None)
     assert empty.empty and foresight_figures(empty) == {}
     assert empty.dtypes.to_dict() == foresight(windows.then, windows.came, folds=2).dtypes.to_dict()
-    check(empty, name="foresight")
+    check(empty, name="predictability")
 
 
 def test_figures_are_flat_names_with_their_interval() -> None:
     table = pd.DataFrame({"name": ["spend"], "r2": [0.5], "low": [0.4], "high": [0.6]})
     assert foresight_figures(table) == {
-        "foresight.spend_r2": 0.5,
-        "foresight.spend_r2.low": 0.4,
-        "foresight.spend_r2.high": 0.6,
+        "predictability.spend_r2": 0.5,
+        "predictability.spend_r2.low": 0.4,
+        "predictability.spend_r2.high": 0.6,
     }
 
 

@@ -12,7 +12,7 @@ from segkit.customers import profile as profiling
 from segkit.customers.profile import refuse_hopeless
 from segkit.errors import InputError
 from segkit.period import Period
-from segkit.schema import check
+from segkit.tables import check
 
 KINDS = {"purchase": "customer", "mail": "company"}
 EVENTS = [

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segkit.data.aside import build_aside, keep_failed, latest_good, swap_in
-from segkit.data.store import MAKERS, Run, load_run, open_run
+from segkit.data.store import Run, load_run, open_run
 from segkit.errors import RunError, SchemaError
 
 PARAMETERS = {"source": "small", "as_of": "2024-03-01", "lookback_days": 20, "horizon_days": 10, "seed": 7}
@@ -165,7 +165,3 @@ def test_latest_good_is_strictly_earlier_and_finished(tmp_path: Path) -> None:
     assert latest_good(tmp_path, before="2024-03-01") == tmp_path / "2024-02-01"
     assert latest_good(tmp_path, before="2024-01-01") is None
     assert latest_good(tmp_path / "none", before="2024-01-01") is None
-
-
-def test_makers_are_notebooks_of_the_chain() -> None:
-    assert all(maker[:2].isdigit() and maker[2] == "_" for maker in MAKERS.values())

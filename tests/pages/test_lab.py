@@ -33,7 +33,7 @@ def test_tables_of_the_contract_show_themselves(segments: pd.DataFrame) -> None:
     personas = segments[["segment", "name", "need"]].assign(story="They come early.")
     assert "<article" in lab.table_repr(personas)
     score = {f"{m}_{part}": 0.5 for m in ("spend", "mix", "active") for part in ("r2", "low", "high")}
-    rivals = pd.DataFrame([{"rival": "kmeans", "label": "KMeans <b>", "segments": 5, **score}])
+    rivals = pd.DataFrame([{"baseline": "kmeans", "label": "KMeans <b>", "segments": 5, **score}])
     assert "KMeans &lt;b&gt;" in lab.table_repr(rivals) and "0.50 [0.50, 0.50]" in lab.table_repr(rivals)
 
 

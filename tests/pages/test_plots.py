@@ -48,7 +48,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         ),
         "blocks": blocks_table(),
         "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
-        "rivals": pd.DataFrame([{"rival": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
+        "rivals": pd.DataFrame([{"baseline": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
         "signals": pd.DataFrame(
             {"words": words, "effect": [1.0, -0.5], "effect_low": [0.8, -0.7], "effect_high": [1.2, -0.3]}
         ),

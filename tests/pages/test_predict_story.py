@@ -29,9 +29,9 @@ def found() -> Prediction:
             for s, t, o in (("S01", "TEA", 0.1), ("S01", "RUM", 0.45), ("S02", "RUM", 0.45))
         ]  # fmt: skip
     )
-    drift = {"learnt": 0.9, "came": 0.7, ".low": -0.3, ".high": -0.1}
-    figures = {f"predict.drift.active{'_' * (k[0] != '.')}{k}": v for k, v in drift.items()} | {
-        "predict.drift.active": -0.2
+    drift = {"learnt": 0.9, "observed": 0.7, ".low": -0.3, ".high": -0.1}
+    figures = {f"forecast.drift.active{'_' * (k[0] != '.')}{k}": v for k, v in drift.items()} | {
+        "forecast.drift.active": -0.2
     }
     people = pd.DataFrame({"value_12m": np.arange(10.0), "new_category": ["TEA"] * 6 + [None] * 4}).assign(
         new_category_chance=0.25
@@ -61,7 +61,7 @@ def test_a_rival_that_says_it_and_a_season_are_told(found: Prediction) -> None:
     told = predict_story.trust(found)
     assert any("said here by last period again, which the forecast did not beat" in text for text in told)
     assert any("The base rate moved" in text and "70" in text for text in told) and told[-1] == "No one knows."
-    still = found.figures | {"predict.drift.active.low": -0.3, "predict.drift.active.high": 0.1}
+    still = found.figures | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
     calm = predict_story._drift(still)
     assert "did not surely move" in calm[0]
 
@@ -89,8 +89,8 @@ def test_without_a_forecast_the_page_says_why(found: Prediction, segments: pd.Da
 def test_pictures_are_drawn_from_unchanged_tables(found: Prediction, segments: pd.DataFrame) -> None:
     points = {
         "target": ["active"] * 2,
-        "promised": [0.2, 0.9],
-        "came": [0.3, 0.8],
+        "predicted": [0.2, 0.9],
+        "observed": [0.3, 0.8],
         "low": [0.2, 0.7],
         "high": [0.4, 0.9],
     }

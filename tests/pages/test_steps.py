@@ -30,8 +30,8 @@ def test_step_knows_its_title_parameters_and_tables(steps: list[Step]) -> None:
     segments, overview = steps[1], steps[2]
     assert segments.title == "Segments: What is it?"
     assert segments.parameters["lookback_days"] == 182 and segments.parameters["run_dir"] == "reports/lab"
-    assert (segments.reads, segments.writes) == ((), ("segments", "rivals"))
-    assert (overview.reads, overview.writes) == (("segments",), ())
+    assert {"segments", "baselines"} <= set(segments.writes) and "map" in segments.reads
+    assert "segments" in overview.reads and overview.writes == ()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_run_of_another_format_says_whose_it_is(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
     run.update(format=99, outcome="done")
     said = answer("export", run.path, source=tmp_path, folder=tmp_path)
-    assert is_told(said) and "its format is 99, and this segkit reads 1: another version made it" in said.stderr
+    assert is_told(said) and "its format is 99, and this segkit reads 2: another version made it" in said.stderr
     with pytest.raises(RunError, match="another version made it"):
         latest_good(tmp_path, before="2024-02-01")
 

@@ -15,11 +15,11 @@ from segkit.customers.days import Days, build_days
 from segkit.data.sources import Source, connect, open_source, read_customers, read_events
 from segkit.data.synth import write_scenario
 from segkit.period import Period
-from segkit.schema import check
 from segkit.segments.blocks import BlockProof, _ridge, block_figures, judge_blocks, needs_or_demographics, prove
 from segkit.segments.designs import Block, designs
 from segkit.segments.judge import MEASURES, Truth
 from segkit.segments.past import past_of
+from segkit.tables import check
 
 AS_OF = date(2025, 3, 1)
 PERIOD = Period(AS_OF, lookback_days=182, horizon_days=91)

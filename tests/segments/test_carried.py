@@ -40,7 +40,7 @@ def previous(windows: Windows, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ids = list(fit.model.segments)
     table = pd.DataFrame({"segment": ids, "name": [f"Name {s}" for s in ids], "stability": 0.7, "verdict": "natural"})
     table.assign(stability_low=0.6, stability_high=0.8).to_parquet(run.path / "tables" / "segments.parquet")
-    run.note({"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "predict.spend": 3.0})
+    run.note({"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "forecast.spend": 3.0})
     arrays, meta = model_arrays(fit.model)
     run.save_model(arrays, meta=meta | {"lookback_days": 182})
     return run

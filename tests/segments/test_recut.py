@@ -51,8 +51,8 @@ def test_bags_of_another_model_are_refused(run: Run, tmp_path: Path) -> None:
     other = open_run(tmp_path / "run", step="03_segments")
     for name in ("anticipation", "assignments", "ledger"):
         other.write(run.table(name), name)
-    bags = run.table("bags").set_index("customer_id")
-    other.write(bags.mask(bags == 0, np.int16(99)).astype("int16"), "bags")
+    bags = run.table("subsamples").set_index("customer_id")
+    other.write(bags.mask(bags == 0, np.int16(99)).astype("int16"), "subsamples")
     arrays, meta = run.load_model()
     other.save_model(arrays, meta=meta)
     with pytest.raises(RunError, match=r"bags: the table is not of the model beside it\. Run 03_segments"):

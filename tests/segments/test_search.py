@@ -6,11 +6,11 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from segkit.errors import BudgetError
-from segkit.schema import check
 from segkit.segments.bags import Bags, find_bags
 from segkit.segments.cuts import FAMILIES, bag_cuts, macro_buckets, make_cut, make_cuts
 from segkit.segments.place import nearest
 from segkit.segments.search import NOISE, Budget, search, segment_figures
+from segkit.tables import check
 
 PLANTED = 6
 

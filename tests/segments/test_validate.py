@@ -13,12 +13,12 @@ from segkit.customers.outcomes import customer_outcomes
 from segkit.data.sources import connect, open_source, read_events
 from segkit.data.synth import write_scenario
 from segkit.period import Period
-from segkit.schema import check
 from segkit.segments.fit import fit_segments
 from segkit.segments.judge import MEASURES, adjusted_r2, forward_truth
 from segkit.segments.past import past_of, windows_at
 from segkit.segments.search import Budget
 from segkit.segments.validate import backtest, earlier_fit, history_reason, proof_figures, rivals_table
+from segkit.tables import check
 
 AS_OF, HORIZON = date(2025, 3, 1), 91
 ORIGIN = AS_OF - timedelta(days=HORIZON)
@@ -83,7 +83,7 @@ def compared(world: dict[str, Days]) -> pd.DataFrame:
 
 
 def test_backtest_judges_ours_and_rivals_in_a_period_they_never_saw(compared: pd.DataFrame) -> None:
-    assert set(compared["rival"]) == {
+    assert set(compared["baseline"]) == {
         "ours",
         "as_today",
         "rfm11",
@@ -96,22 +96,22 @@ def test_backtest_judges_ours_and_rivals_in_a_period_they_never_saw(compared: pd
     assert set(compared["measure"]) == set(MEASURES)
     assert compared["r2"].abs().max() < 0.12 and (compared["lead_low"] < 0.05).all()
     assert ((compared["low"] < compared["r2"]) & (compared["r2"] < compared["high"])).all()
-    known = compared[compared["rival"] == "demographic"]
+    known = compared[compared["baseline"] == "demographic"]
     assert known["customers"].max() == 200 and known["segments"].max() == 2
 
 
 def test_table_of_rivals_has_a_row_each_and_a_sentence(compared: pd.DataFrame) -> None:
     table = rivals_table(compared)
-    check(table, name="rivals")
-    assert len(table) == 8 and table["rival"].is_unique and table["verdict"].ne("").all()
-    assert table.set_index("rival").loc["ours", "verdict"] == "these segments"
-    words = set(" ".join(table.loc[table["rival"] != "ours", "verdict"]).replace(",", "").split())
+    check(table, name="baselines")
+    assert len(table) == 8 and table["baseline"].is_unique and table["verdict"].ne("").all()
+    assert table.set_index("baseline").loc["ours", "verdict"] == "these segments"
+    words = set(" ".join(table.loc[table["baseline"] != "ours", "verdict"]).replace(",", "").split())
     assert words <= {"ahead", "behind", "level", "on", *MEASURES}
 
 
 def test_a_measure_that_the_source_lacks_is_null(compared: pd.DataFrame) -> None:
     table = rivals_table(compared[compared["measure"] != "mix"])
-    check(table, name="rivals")
+    check(table, name="baselines")
     assert table["mix_r2"].isna().all() and not table["verdict"].str.contains("mix").any()
 
 

@@ -1,0 +1,328 @@
+"""The tables of a run, each declared once in tables.yaml: what it holds, who writes it, who reads it.
+
+Checks of a table when it is written, the tables that a later run needs, titles on pages and the list in
+`notebooks/README.md` are all made from these declarations.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from segkit.errors import SchemaError
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+
+STANDING = "standing"  # folder of notebooks that go on with the segments of the last run
+KEEPS = f"{STANDING}/03_segments"  # the notebook that keeps them
+UNITS = {  # of types whose unit need not be declared
+    "text": "text",
+    "segment": "segment id",
+    "flag": "yes or no",
+    "day": "date",
+    "share": "share",
+}
+TYPES = {  # type -> what pandera checks it as, or nothing
+    "text": str,
+    "segment": str,
+    "flag": bool,
+    "day": "datetime64[us]",
+    "count": "int64",
+    "whole": "int64",
+    "share": float,
+    "amount": float,
+    "number": float,
+    "any": None,
+}
+OLD_TABLES = {  # tables that format 1 of a run calls otherwise
+    "rivals": "baselines",
+    "baseline": "starting_values",
+    "promises": "forecast_accuracy",
+    "foresight": "predictability",
+    "bags": "subsamples",
+    "points": "scores",
+    "gaps": "unmet_needs",
+    "sides": "comparison",
+    "past_features": "training_features",
+    "past_bought": "training_bought",
+    "past_came": "training_outcomes",
+    "past_came_bought": "training_outcomes_bought",
+}
+OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read to refuse such a run
+    "rivals": {"rival": "baseline"},
+    "key_results": {"baseline": "starting_value"},
+    "promises": {
+        f"{old}{end}": f"{new}{end}"
+        for old, new in {"expected": "predicted", "came": "observed"}.items()
+        for end in ("", "_low", "_high")
+    },
+    "calibration": {"promised": "predicted", "came": "observed"},
+    "bags": {"bag_*": "subsample_*"},
+    "gaps": {"gap": "difference", "gap_low": "difference_low", "gap_high": "difference_high"},
+    "sides": {"told_apart": "distinct_readings"},
+    "personas": {"said": "own_words"},
+    "decision_tests": {"says": "decision"},
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table, or several where its name holds a *.
+
+    Parameters
+    ----------
+    name : the column
+    type : one of `TYPES`
+    unit : in which the values are
+    meaning : a sentence
+    empty : whether values may be missing
+    maybe : whether the column may be missing
+    unique : whether each value stands once
+    values : the only values there are; empty where any may stand
+    """
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+    empty: bool = False
+    maybe: bool = False
+    unique: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a run.
+
+    Parameters
+    ----------
+    name : the table
+    row : what a row is
+    columns : in the order in which they are declared
+    writers : the notebooks that write it
+    readers : the notebooks and commands that read it
+    optional_for : those of them that do without it where a run lacks it
+    last_run : the notebooks that need it of the run before
+    key : the columns that name a row
+    optional : whether a whole run may lack it
+    ordered : whether the columns stand in the declared order
+    shown : titles on pages by column, in their order
+    """
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    optional_for: tuple[str, ...] = ()
+    last_run: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    optional: bool = False
+    ordered: bool = False
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def column(self, name: str) -> Column | None:
+        """The declaration of a column; a name of its own goes before one with a *."""
+        exact = [column for column in self.columns if column.name == name]
+        return next(iter(exact or [column for column in self.columns if fnmatchcase(name, column.name)]), None)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What a notebook answers, and what it reads and writes that is no table."""
+
+    label: str
+    question: str
+    input: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
+
+
+@cache
+def tables() -> dict[str, Table]:
+    """Every table by name, in the order in which a run writes them."""
+    return {name: _table(name, declared) for name, declared in _declared()["tables"].items()}
+
+
+@cache
+def notebooks() -> dict[str, Notebook]:
+    """Every notebook of the chain by name, in the order in which they run."""
+    lists = ("input", "output")
+    return {
+        name: Notebook(**{key: tuple(value) if key in lists else value for key, value in declared.items()})
+        for name, declared in _declared()["notebooks"].items()
+    }
+
+
+def writer_of(name: str) -> str | None:
+    """The notebook that writes a table; None for a table that is not declared."""
+    return tables()[name].writers[0] if name in tables() else None
+
+
+def written_by(notebook: str) -> list[Table]:
+    """The tables that a notebook writes; that of the folder standing/ is called standing/03_segments."""
+    return [table for table in tables().values() if notebook in table.writers]
+
+
+def read_by(notebook: str) -> list[Table]:
+    """The tables that a notebook or command reads."""
+    return [table for table in tables().values() if notebook in table.readers]
+
+
+def required_by(notebook: str) -> tuple[str, ...]:
+    """The tables without which a notebook does not run."""
+    return tuple(table.name for table in read_by(notebook) if notebook not in table.optional_for)
+
+
+def needed_of_last_run(notebook: str) -> tuple[str, ...]:
+    """The tables that a notebook needs of the run before."""
+    return tuple(table.name for table in tables().values() if notebook in table.last_run)
+
+
+def titles(name: str) -> dict[str, str]:
+    """The titles under which a table stands on pages: column to title, in their order."""
+    return dict(tables()[name].shown)
+
+
+def list_of_notebooks() -> str:
+    """The notebooks with what they read and write, as a table in Markdown."""
+    lines = ["| notebook | question | reads | writes |", "|---|---|---|---|"]
+    for name, notebook in notebooks().items():
+        reads = [*notebook.input, *(f"`{table.name}`" for table in read_by(name) if name not in table.writers)]
+        writes = [*(f"`{table.name}`" for table in written_by(name)), *notebook.output]
+        question = notebook.question[:1].upper() + notebook.question[1:]
+        lines.append(f"| `{name}` | {question} | {', '.join(reads)} | {', '.join(writes)} |")
+    return "\n".join(lines) + "\n"
+
+
+def old_names(held: Iterable[str]) -> list[str]:
+    """What tables of format 1 and their columns are called now, a phrase each."""
+    found = []
+    for name in held:
+        columns = [f"{old} is {new}" for old, new in OLD_COLUMNS.get(name, {}).items()]
+        if name in OLD_TABLES or columns:
+            found.append("; ".join([f"{name} is {OLD_TABLES.get(name, name)}", *columns]))
+    return found
+
+
+def check(table: pd.DataFrame, *, name: str) -> None:
+    """Hold a table against its declaration; one that is not declared needs only distinct text column names.
+
+    Parameters
+    ----------
+    table : about to be written
+    name : of the table
+
+    Raises
+    ------
+    SchemaError
+        Names the table, the column, what was found and how often.
+    """
+    import pandera.pandas as pa  # slow to import, and readers do without
+
+    repeated = sorted({str(c) for c in table.columns[table.columns.duplicated()]})
+    if repeated or not all(isinstance(c, str) for c in table.columns):
+        raise SchemaError(f"{name}: column names must be distinct text; repeated: {repeated}.")
+    if name not in tables():
+        return
+    try:
+        _schema(tables()[name], columns=list(table.columns)).validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        raise SchemaError(_first_failure(error.failure_cases, name=name, rows=len(table))) from None
+
+
+def _declared() -> dict[str, Any]:
+    text = resources.files("segkit").joinpath("tables.yaml").read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _table(name: str, declared: dict[str, Any]) -> Table:
+    key = tuple(declared.get("key", ()))
+    columns = [part for own, of in declared["columns"].items() for part in _columns(own, of, unique=key == (own,))]
+    return Table(
+        name=name,
+        row=declared["row"],
+        columns=tuple(columns),
+        writers=tuple(declared["writer"]),
+        readers=tuple(reader.removesuffix("?") for reader in declared["readers"]),
+        optional_for=tuple(reader[:-1] for reader in declared["readers"] if reader.endswith("?")),
+        last_run=tuple(declared.get("last_run", ())),
+        key=key,
+        optional=declared.get("optional", False),
+        ordered=declared.get("ordered", False),
+        shown=declared.get("shown", {}),
+    )
+
+
+def _columns(name: str, declared: dict[str, Any], *, unique: bool) -> list[Column]:
+    """A declared column, with the two ends of its interval where it has one."""
+    type_ = declared["type"].removesuffix("?")
+    column = Column(
+        name=name,
+        type=type_,
+        unit=declared.get("unit") or UNITS[type_],
+        meaning=declared["meaning"],
+        empty=declared["type"].endswith("?"),
+        maybe=declared.get("maybe", False),
+        unique=unique or declared.get("unique", False),
+        values=tuple(declared.get("values", ())),
+    )
+    ends = {"low": "Lower", "high": "Upper"} if declared.get("range") else {}
+    about = [f"{side} end of the 95 % interval of {name}." for side in ends.values()]
+    return [
+        column,
+        *(
+            Column(f"{name}_{end}", type_, column.unit, meaning, empty=column.empty, maybe=column.maybe)
+            for end, meaning in zip(ends, about, strict=True)
+        ),
+    ]
+
+
+def _schema(table: Table, *, columns: list[str]) -> "pa.DataFrameSchema":
+    """What pandera checks, of the columns there are and those that must be there."""
+    import pandera.pandas as pa
+
+    expected = [column.name for column in table.columns if "*" not in column.name and not column.maybe]
+    known = {name: table.column(name) for name in [*expected, *(c for c in columns if c not in expected)]}
+    return pa.DataFrameSchema(
+        {name: _pandera(column) for name, column in known.items() if column is not None},
+        strict=True,
+        ordered=table.ordered,
+        unique=list(table.key) if len(table.key) > 1 else None,
+    )
+
+
+def _pandera(column: Column) -> "pa.Column":
+    import pandera.pandas as pa
+
+    checks = {
+        "segment": [pa.Check.str_matches(r"^S\d{2,}$")],
+        "share": [pa.Check.in_range(0, 1)],
+        "count": [pa.Check.ge(0)],
+        "amount": [pa.Check.ge(0)],
+    }.get(column.type, [])
+    if column.values:
+        checks = [*checks, pa.Check.isin(list(column.values))]
+    dtype = TYPES[column.type]
+    if column.empty and dtype == "int64":
+        dtype = float
+    coerce = dtype not in (str, None)
+    return pa.Column(dtype, checks, nullable=column.empty or dtype is None, unique=column.unique, coerce=coerce)
+
+
+def _first_failure(cases: pd.DataFrame, *, name: str, rows: int) -> str:
+    """One sentence for the first column that fails: which, what was found, in how many rows."""
+    first = cases.iloc[0]
+    if first["check"] in ("column_in_dataframe", "column_in_schema"):
+        state = "is missing" if first["check"] == "column_in_dataframe" else "is not one of its columns"
+        return f"{name}: column '{first['failure_case']}' {state}."
+    column = first["column"] if isinstance(first["column"], str) else first["failure_case"]
+    same = cases[(cases["column"] == first["column"]) & (cases["check"] == first["check"])]
+    found = sorted({str(v) for v in same["failure_case"]})[:3]
+    return f"{name}: column '{column}' fails {first['check']}: found {found} ({len(same):,} of {rows:,} rows)."
