@@ -4,7 +4,7 @@ Checks of a table when it is written, the tables that a later run needs, titles 
 `notebooks/README.md` are all made from these declarations.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -54,7 +54,7 @@ OLD_TABLES = {  # tables that format 1 of a run calls otherwise
     "past_came": "training_outcomes",
     "past_came_bought": "training_outcomes_bought",
 }
-OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read to refuse such a run
+OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read where such a run is refused
     "rivals": {"rival": "baseline"},
     "key_results": {"baseline": "starting_value"},
     "promises": {
@@ -201,13 +201,12 @@ def list_of_notebooks() -> str:
     return "\n".join(lines) + "\n"
 
 
-def old_names(held: Iterable[str]) -> list[str]:
+def old_names(held: Collection[str]) -> list[str]:
     """What tables of format 1 and their columns are called now, a phrase each."""
-    found = []
+    found = [f"{name} is {OLD_TABLES[name]}" for name in held if name in OLD_TABLES]
     for name in held:
         columns = [f"{old} is {new}" for old, new in OLD_COLUMNS.get(name, {}).items()]
-        if name in OLD_TABLES or columns:
-            found.append("; ".join([f"{name} is {OLD_TABLES.get(name, name)}", *columns]))
+        found += [f"in {name} {', '.join(columns)}"] if columns else []
     return found
 
 

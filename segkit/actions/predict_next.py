@@ -122,9 +122,8 @@ def category_hits(
         who = open_.any(axis=1)
         for label, scores in (("", ours), (".baseline", theirs)):
             pick = np.where(open_, scores, -1.0).argmax(axis=1)
-            figures[f"forecast.{name}_category_hits{label}"] = float(
-                (after[np.arange(len(pick)), pick] > 0)[who].mean()
-            )
+            hits = (after[np.arange(len(pick)), pick] > 0)[who].mean()
+            figures[f"forecast.{name}_category_hits{label}"] = float(hits)
     return figures
 
 

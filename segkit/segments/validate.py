@@ -117,11 +117,8 @@ def proof_figures(compared: pd.DataFrame | None, *, reason: str) -> dict[str, ob
     count = compared.loc[compared["baseline"] == "ours", "segments"].max()
     figures: dict[str, object] = {"forward.reason": None, "forward.segments": count}
     for row in compared.to_dict("records"):
-        name = (
-            f"forward.{row['measure']}_r2"
-            if row["baseline"] == "ours"
-            else f"forward.{row['baseline']}.{row['measure']}_r2"
-        )
+        of = "" if row["baseline"] == "ours" else f"{row['baseline']}."
+        name = f"forward.{of}{row['measure']}_r2"
         figures |= {name: row["r2"], f"{name}.low": row["low"], f"{name}.high": row["high"]}
         if row["baseline"] != "ours":
             lead = f"forward.{row['baseline']}.{row['measure']}_lead"

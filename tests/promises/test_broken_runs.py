@@ -93,6 +93,14 @@ def test_a_run_of_another_format_says_whose_it_is(tmp_path: Path) -> None:
         latest_good(tmp_path, before="2024-02-01")
 
 
+def test_a_run_of_an_older_format_says_what_was_renamed(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
+    run.update(format=1, outcome="done", tables={"calibration": "05_predict"})
+    words = "names differ: in calibration promised is predicted, came is observed"
+    with pytest.raises(RunError, match=words):
+        latest_good(tmp_path, before="2024-02-01")
+
+
 def test_a_model_of_another_version_says_what_it_lacks(copy: Path, made_up_company: Path, tmp_path: Path) -> None:
     meta = read_json(copy / "model" / "model.json")
     write_json(copy / "model" / "model.json", {name: value for name, value in meta.items() if name != "segments"})
