@@ -64,7 +64,7 @@ def test_kept_promises_have_no_calibration_error() -> None:
 
 def test_every_target_and_forecaster_is_scored_and_the_table_fits_its_schema(trials: list[Trial]) -> None:
     scores = leads_shown(score_trials(trials, draws=50))
-    check(scores, name="prediction_backtest")
+    check(scores.assign(verdict="", chosen=True), name="prediction_backtest")
     assert set(scores["target"]) == {"active", "orders", "spend"}
     assert set(scores["forecaster"]) == {"model", "last", "rfm", "classic"}
     assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all()
