@@ -87,6 +87,10 @@ def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) 
 
 def test_the_log_grows_by_the_run_and_each_segment(made: Refresh, shop_run: Run, earlier: Run) -> None:
     check(made.decisions, name="decisions")
+    check(made.flow, name="flow")
+    for part, name in {"drift": "drift", "checks": "checks", "promises": "forecast_accuracy"}.items():
+        check(getattr(made.standing, part), name=name)
+    check(made.standing.tests, name="decision_tests")
     assert made.added["scope"].value_counts()["run"] == 1 and (made.added["as_of"] == NOW.isoformat()).all()
     before = made.decisions.assign(as_of="2024-08-01")
     earlier.write(before, "decisions")
@@ -173,6 +177,8 @@ def test_what_changed_in_a_persona_is_told_where_ranges_do_not_touch(tmp_path: P
         columns = ["as_of", "segment", "event", "other", "overlap", "customers_before", "customers_after"]
         pd.DataFrame(entries, columns=columns).to_parquet(run.path / "tables" / "ledger.parquet")
         runs.append(run)
-    words = persona_changes(runs[1], runs[0]).set_index("segment")["words"]
+    changes = persona_changes(runs[1], runs[0])
+    check(changes, name="persona_changes")
+    words = changes.set_index("segment")["words"]
     assert "Its need was: tea." in words["S01"] and "went up: 90 [85, 95], was 50 [45, 55]" in words["S01"]
     assert words["S02"].startswith("It is gone")

@@ -61,7 +61,7 @@ def test_data_that_looks_broken_stops_the_run_with_status_2(decided: Callable[[s
     [
         ({"lookback_days": 90}, "the last run had another lookback_days"),
         ({"segments_max": 14}, "the last run had another segments_max"),
-        ({"as_of": "2024-05-01", "source": "b.yaml"}, "holds no assignments, segments"),
+        ({"as_of": "2024-05-01", "source": "b.yaml"}, "holds no days, features"),
     ],
 )
 def test_another_question_than_the_last_run_is_answered_in_full(held: dict, words: str, tmp_path: Path) -> None:
