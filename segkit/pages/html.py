@@ -41,8 +41,12 @@ def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
     """
     if not alt.strip():
         raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
-    width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    return templates.html("_macros", "figure", drawing=drawing.svg(figure), alt=alt, caption=caption, width=width)
+    return templates.html("_macros", "figure", alt=alt, caption=caption, **figure_facts(figure))
+
+
+def figure_facts(figure: Figure) -> dict[str, Any]:
+    """Prepare a figure for a template: its drawing, and its width in pixels."""
+    return {"drawing": drawing.svg(figure), "width": round(figure.get_figwidth() * PIXELS_PER_INCH)}
 
 
 def table_html(
@@ -68,6 +72,25 @@ def table_html(
     ------
     InputError : columns or formats name a column that is not there, or an unknown format
     """
+    facts = table_facts(table, columns=columns, formats=formats)
+    return templates.html("_macros", "table", caption=caption, sortable=sortable, **facts)
+
+
+def table_facts(
+    table: pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+) -> dict[str, Any]:
+    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value.
+
+    Parameters
+    ----------
+    table
+        Any table.
+    columns, formats
+        As in ``table_html``.
+    """
     headings = (
         dict(columns) if columns else {str(name): str(name).replace("_", " ").capitalize() for name in table.columns}
     )
@@ -80,7 +103,7 @@ def table_html(
         for name, heading in headings.items()
     ]
     rows = [list(zip(columns_shown, row.values(), strict=True)) for row in table[list(headings)].to_dict("records")]
-    return templates.html("_macros", "table", columns=columns_shown, rows=rows, caption=caption, sortable=sortable)
+    return {"columns": columns_shown, "rows": rows}
 
 
 def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from segkit import __version__, templates
 from segkit.actions.outcomes_in import read_outcomes
@@ -14,7 +13,7 @@ from segkit.actions.readout import Readout, experiment_of, read_out, readout_jso
 from segkit.data.aside import build_aside, swap_in
 from segkit.data.plain import write_bytes, write_json
 from segkit.pages import measure_plots, pilot_story
-from segkit.pages.html import figure_html, table_html
+from segkit.pages.html import figure_facts, table_facts
 from segkit.pages.look import stylesheet
 
 
@@ -64,7 +63,7 @@ def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
     """The page of a read-out, a whole HTML document: the answer, the picture, the table, what to do, whom to contact,
     limits.
     """
-    table, facts = found.experiment, found.facts
+    table, facts, curve = found.experiment, found.facts, pd.DataFrame(content["curve"])
     page = templates.html(
         "readout",
         "page",
@@ -76,32 +75,11 @@ def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
             "forgotten": pilot_story.forgotten_said(facts),
         },
         facts=facts,
-        lifts=figure_html(
-            measure_plots.lifts(table, break_even=found.price.break_even),
-            alt="A line for each segment: what treated customers did more or less than those held out, with its "
-            "interval",
-            caption="The point is the best estimate, the line all that the data allow. A line that crosses zero "
-            "is no finding.",
-        ),
-        table=table_html(
-            pilot_story.experiment_shown(table),
-            caption="Treated and held out: means per customer, adjusted for what both did before. Lift: the one "
-            "less the other.",
-        ),
+        lifts=figure_facts(measure_plots.lifts(table, break_even=found.price.break_even)),
+        experiment=table_facts(pilot_story.experiment_shown(table)),
         price=found.price,
-        order=_order(content, unit=facts["unit"]),
+        order=figure_facts(measure_plots.qini(curve, unit=facts["unit"])) if content["qini"] is not None else None,
         version=__version__,
         css=stylesheet("views") + stylesheet("page"),
     )
     return str(page)
-
-
-def _order(content: Mapping[str, Any], *, unit: str) -> Markup:
-    """Whether to choose among customers: the Qini curve and its interval."""
-    if content["qini"] is None:
-        return Markup()
-    return figure_html(
-        measure_plots.qini(pd.DataFrame(content["curve"]), unit=unit),
-        alt="Gain by share of customers contacted: the most promising first, beside by lot",
-        caption="Customers were ordered by what contact added among customers like them, measured without themselves.",
-    )
