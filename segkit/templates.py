@@ -5,7 +5,6 @@ macros, each an element of a page or a sentence. Every one of them escapes what 
 """
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,15 +60,6 @@ def parts(words: str) -> list[str]:
     return found
 
 
-def listed(words: Sequence[str]) -> str:
-    """Join words as in a sentence.
-
-    >>> listed(["soup", "bread", "wine"]), listed(["soup"])
-    ('soup, bread and wine', 'soup')
-    """
-    return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
-
-
 def plural(count: float, one: str, many: str) -> str:
     """Choose the word for one or for several.
 
@@ -96,7 +86,9 @@ def _environment() -> Environment:
     )
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     forms = (numbers.share, numbers.points, numbers.number, numbers.count, numbers.score, numbers.fine)
-    made.filters |= {form.__name__: form for form in (*forms, small_groups.shown, parts, listed, plural, sort_key)}
+    made.filters |= {
+        form.__name__: form for form in (*forms, numbers.joined, small_groups.shown, parts, plural, sort_key)
+    }
     made.filters["interval"] = _interval
     made.tests |= {"missing": numbers.is_missing, "few": small_groups.is_few}
     made.globals["FLOOR"] = small_groups.FLOOR
