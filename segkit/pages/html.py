@@ -1,45 +1,35 @@
 """Pieces of a page as HTML: figures, tables and tiles. Everything that comes in is escaped."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from numbers import Number
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from segkit import numbers
+from segkit import numbers, templates
 from segkit.errors import InputError
 from segkit.pages import drawing
-from segkit.pages.look import look
 
 PIXELS_PER_INCH = 96  # of the page
-LONGEST_WORD = 20  # characters that a table keeps together
-LONG_PART = re.compile(rf"[^_./:-]{{1,{LONGEST_WORD}}}[_./:-]*|[_./:-]{{1,{LONGEST_WORD}}}")
 FORMATS: dict[str, Callable[[Any], str]] = {
     "share": numbers.share,
     "number": numbers.number,
     "count": numbers.count,
     "score": numbers.score,
 }
-SHAPES = {  # the matplotlib markers, drawn in a square of 12
-    "o": '<circle cx="6" cy="6" r="4.6"/>',
-    "s": '<rect x="1.8" y="1.8" width="8.4" height="8.4"/>',
-    "^": '<path d="M6 1 11 10.4H1z"/>',
-    "v": '<path d="M6 11 1 1.6h10z"/>',
-    "D": '<path d="M6 .6 11.4 6 6 11.4.6 6z"/>',
-    "P": '<path d="M4 1h4v3h3v4H8v3H4V8H1V4h3z"/>',
-    "X": '<path d="M3.4 1 6 3.6 8.6 1 11 3.4 8.4 6 11 8.6 8.6 11 6 8.4 3.4 11 1 8.6 3.6 6 1 3.4z"/>',
-}
 
 
-class Cell(NamedTuple):
-    """What a cell of a table shows, and the number it is sorted by."""
+@dataclass(frozen=True)
+class Column:
+    """A column of a table as it is shown: its heading, how its values are written, and whether they stand right."""
 
-    shown: Any
-    value: float | None
+    heading: str
+    form: Callable[[Any], str]
+    right: bool
 
 
 def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
@@ -51,13 +41,12 @@ def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
     """
     if not alt.strip():
         raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
-    width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    foot = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
-    form = (
-        '<figure class="sk-figure"><div class="sk-drawing" role="img" tabindex="0" aria-label="{}" '
-        'style="max-width:{}px">{}</div>{}</figure>'
-    )
-    return Markup(form).format(alt, width, Markup(drawing.svg(figure)), foot)
+    return templates.html("_macros", "figure", alt=alt, caption=caption, **figure_facts(figure))
+
+
+def figure_facts(figure: Figure) -> dict[str, Any]:
+    """Prepare a figure for a template: its drawing, and its width in pixels."""
+    return {"drawing": drawing.svg(figure), "width": round(figure.get_figwidth() * PIXELS_PER_INCH)}
 
 
 def table_html(
@@ -83,6 +72,25 @@ def table_html(
     ------
     InputError : columns or formats name a column that is not there, or an unknown format
     """
+    facts = table_facts(table, columns=columns, formats=formats)
+    return templates.html("_macros", "table", caption=caption, sortable=sortable, **facts)
+
+
+def table_facts(
+    table: pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+) -> dict[str, Any]:
+    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value.
+
+    Parameters
+    ----------
+    table
+        Any table.
+    columns, formats
+        As in ``table_html``.
+    """
     headings = (
         dict(columns) if columns else {str(name): str(name).replace("_", " ").capitalize() for name in table.columns}
     )
@@ -90,40 +98,12 @@ def table_html(
     missing = sorted((set(headings) | set(chosen)) - set(map(str, table.columns)))
     if missing:
         raise InputError(f"table: there are no columns {missing}. There are {sorted(map(str, table.columns))}.")
-    forms = {name: _form(chosen.get(name), column=table[name]) for name in headings}
-    right = {
-        name: pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
-        for name in headings
-    }
-    keyed = {name for name in headings if sortable and right[name]}
-    rows = (
-        {n: Cell(forms[n](value), value) if n in keyed else forms[n](value) for n, value in row.items()}
-        for row in table[list(headings)].to_dict("records")
-    )
-    return rows_html(rows, headings=headings, right=right, caption=caption, sortable=sortable)
-
-
-def rows_html(
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    headings: Mapping[str, str],
-    right: Mapping[str, bool],
-    caption: str = "",
-    sortable: bool = False,
-) -> Markup:
-    """A table of ready cells (text; Markup, kept as it is; or a Cell); the first column names the row."""
-    head = Markup("").join(
-        Markup('<th scope="col"{}>{}</th>').format(_class(right.get(name)), heading)
+    columns_shown = [
+        Column(heading, _form(chosen.get(name), column=table[name]), _is_number(table[name]))
         for name, heading in headings.items()
-    )
-    body = Markup("\n").join(_row(row, headings=headings, right=right) for row in rows)
-    title = Markup("<caption>{}</caption>").format(caption) if caption else ""
-    form = (
-        '<div class="sk-scroll" tabindex="0" role="group" aria-label="{}"><table class="sk-table">{}'
-        "<thead><tr>{}</tr></thead><tbody>\n{}\n</tbody></table></div>"
-    )
-    made = Markup(form).format(caption or "Table", title, head, body)
-    return Markup('<div class="sk-sort">{}</div>').format(made) if sortable else made
+    ]
+    rows = [list(zip(columns_shown, row.values(), strict=True)) for row in table[list(headings)].to_dict("records")]
+    return {"columns": columns_shown, "rows": rows}
 
 
 def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
@@ -131,57 +111,12 @@ def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
 
     Takes  (label, value) or (label, value, note); a value that is not text is rounded
     """
-    form = Markup('<div class="sk-tile"><dt>{}</dt><dd><strong>{}</strong>{}</dd></div>')
-    made = [
-        form.format(label, _plain(value), Markup("<span>{}</span>").format(note[0]) if note and note[0] else "")
-        for label, value, *note in tiles
-    ]
-    return Markup('<dl class="sk-tiles">{}</dl>').format(Markup("").join(made))
+    made = [(label, _plain(value), note[0] if note else "") for label, value, *note in tiles]
+    return templates.html("_macros", "tiles", tiles=made)
 
 
-def chip(segment: str) -> Markup:
-    """The colour and shape of a segment as a small picture; the name beside it says what it is."""
-    colour, marker = look(segment)
-    form = '<svg class="sk-chip" viewBox="0 0 12 12" width="12" height="12" fill="{}" aria-hidden="true">{}</svg>'
-    return Markup(form).format(colour, Markup(SHAPES[marker]))
-
-
-def bar(value: float | None, *, most: float) -> Markup:
-    """A share as a bar with its number; most is the share that fills the cell."""
-    if numbers.is_missing(value):
-        return escape(numbers.NOTHING)
-    width = 100 * min(max(float(value), 0) / most, 1) if most > 0 else 0
-    return Markup('<span class="sk-bar"><i style="width:{}%"></i></span> <span>{}</span>').format(
-        f"{width:.0f}", numbers.share(value)
-    )
-
-
-def _row(row: Mapping[str, Any], *, headings: Mapping[str, str], right: Mapping[str, bool]) -> Markup:
-    cells = []
-    for position, (name, heading) in enumerate(headings.items()):
-        tag = Markup('th scope="row"') if position == 0 else Markup("td")
-        shown, key = row[name], Markup("")
-        if isinstance(shown, Cell):
-            value = "" if numbers.is_missing(shown.value) else f"{float(shown.value):.6g}"
-            shown, key = shown.shown, Markup(' data-value="{}"').format(value)
-        form = Markup('<{}{} data-label="{}"{}>{}</{}>')
-        text = shown if isinstance(shown, Markup) else breakable(str(shown))
-        cells.append(form.format(tag, _class(right.get(name)), heading, key, text, Markup(tag[:2])))
-    return Markup("<tr>{}</tr>").format(Markup("").join(cells))
-
-
-def breakable(text: str) -> Markup:
-    """Text in which only very long words may break, best behind a sign: names of files, of columns, of products.
-
-    >>> breakable("campaign_descriptions.parquet is short")
-    Markup('campaign_<wbr>descriptions.<wbr>parquet is short')
-    """
-    words = [LONG_PART.findall(word) if len(word) > LONGEST_WORD else [word] for word in text.split(" ")]
-    return Markup(" ").join(Markup("<wbr>").join(word) for word in words)
-
-
-def _class(right: bool | None) -> Markup:
-    return Markup(' class="sk-number"') if right else Markup("")
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def _form(chosen: str | Callable[[Any], str] | None, *, column: pd.Series) -> Callable[[Any], str]:

@@ -8,7 +8,7 @@ from IPython import get_ipython
 from IPython.display import HTML, display
 from markupsafe import Markup
 
-from segkit import numbers
+from segkit import numbers, templates
 from segkit.data.store import Run, load_run
 from segkit.pages import cards, html, views
 from segkit.pages.lasso import NEEDS, TOLD
@@ -79,7 +79,7 @@ def open_lab(*, run_dir: str = "reports/lab") -> Run | None:
 
     Takes  its folder; a relative path starts at the repository
     """
-    display(HTML("<style>" + stylesheet("views") + "</style>"))
+    display(HTML(str(templates.html("page", "style", css=stylesheet("views")))))
     register()
     if not (HOME / run_dir / "run.json").is_file():
         views.note(f"There is no run in {run_dir} yet: open 03_segments and run it, or name another folder.")
@@ -127,7 +127,7 @@ def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Seri
     names : of segments, by id
     """
     if circled.empty:
-        return str(Markup('<p class="sk-note">{}</p>').format("Hold Shift and draw around customers to read them."))
+        return str(templates.html("_macros", "note", text="Hold Shift and draw around customers to read them."))
     inside = features.loc[circled["customer_id"]]
     rows = [(words, form, inside[n].mean(), features[n].mean()) for n, (words, form) in TOLD.items() if n in features]
     needs = [n for n in features.columns if str(n).startswith(NEEDS)]

@@ -1,7 +1,6 @@
 """The map to touch: Bokeh draws it where a page is opened; a still picture stands in for print, mail and no script."""
 
 import base64
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,14 +8,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from segkit import numbers
+from segkit import templates
 from segkit.pages import drawing
-from segkit.pages.html import chip
 from segkit.pages.lasso import Profile, plain_rows, sample_of
 from segkit.pages.look import look
 from segkit.pages.maps import segment_map
-from segkit.pages.segment_table import by_revenue, change_html, name_html, without_figures
-from segkit.small_groups import shown
+from segkit.pages.segment_table import by_revenue, shown_rows
 
 BOKEH_MARKERS = {  # of the matplotlib markers of `look`
     "o": "circle",
@@ -60,55 +57,18 @@ def map_html(
     if profile is not None and profile.columns:
         means = {"means": plain_rows(profile.means), "everyone": plain_rows(profile.everyone)[0]}
         document["profile"] = {"columns": list(profile.columns), **means}
-    if len(drawn) < len(assignments):
-        caption = f"{caption} Drawn are {numbers.count(len(drawn))} of {numbers.count(len(assignments))} customers."
-    return Markup(_FRAME).format(
-        alt=alt,
+    return templates.html(
+        "map",
+        "figure",
         still=still,
-        caption=caption.strip(),
-        shape=f"{document['shape']:.3f}",
-        keys=Markup("").join(_key(row) for row in ordered.to_dict("records")),
-        cards=Markup("").join(_card(row, cards=cards) for row in ordered.to_dict("records")),
-        data=Markup(json.dumps(document, separators=(",", ":")).replace("<", "\\u003c")),
+        document=document,
+        rows=shown_rows(segments),
+        drawn=len(drawn),
+        customers=len(assignments),
+        alt=alt,
+        caption=caption,
+        cards=cards,
     )
-
-
-_FRAME = """\
-<figure class="sk-map">
-<div class="sk-map-stage">
-<img class="sk-map-still" alt="{alt}" width="912" height="595" src="data:image/png;base64,{still}">
-<div class="sk-map-live" hidden style="--sk-shape:{shape}"></div>
-<p class="sk-map-tools" hidden><button type="button" data-do="circle" aria-pressed="false">Circle customers</button>
-<button type="button" data-do="all">Show all</button> <a download="segments.png" href="#">Save as a picture</a></p>
-<div class="sk-map-read" aria-live="polite" hidden><p class="sk-map-hint">Choose a segment, in the list or on the map,
-to read it. Draw a circle around customers to read what they have in common.</p>{cards}
-<div class="sk-map-circle" hidden></div></div></div>
-<ul class="sk-map-keys" aria-label="Segments on the map" hidden>{keys}</ul>
-<figcaption>{caption}</figcaption>
-<script type="application/json">{data}</script>
-</figure>"""
-
-
-def _key(row: Mapping[str, Any]) -> Markup:
-    form = (
-        '<li><button type="button" data-segment="{}" aria-pressed="false">{} <span dir="auto">{}</span></button></li>'
-    )
-    return Markup(form).format(row["segment"], chip(row["segment"]), row["name"])
-
-
-def _card(row: Mapping[str, Any], *, cards: str) -> Markup:
-    """One segment as it is read beside the map; what is not known is left out."""
-    row = without_figures(row)
-    size = f"{shown(row['customers'])} customers, {numbers.share(row['customer_share'])} of all"
-    if not numbers.is_missing(row["revenue_share"]):
-        size += f", {numbers.share(row['revenue_share'])} of revenue"
-    lines = [("Need", Markup('<span dir="auto">{}</span>').format(row["need"]))]
-    if not numbers.is_missing(row["spend_next"]):
-        lines.append(("Spend of each, next", change_html(row)))
-    lines += [("How firm", row["verdict"]), ("Do", Markup('<span dir="auto">{}</span>').format(row["action"]))]
-    told = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in lines)
-    form = '<div class="sk-map-card" data-segment="{}" hidden><p>{}</p><p class="sk-id">{}</p><dl>{}</dl></div>'
-    return Markup(form).format(row["segment"], name_html(row, cards=cards), size, told)
 
 
 def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from segkit.actions.power import SHOWN_WEEKS
 from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, score, share
 from segkit.pages.pilot_story import readout_headline
 from segkit.small_groups import FLOOR, is_few
+from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
 ASSOCIATION_CAPTION = (
@@ -42,16 +43,10 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
     if len(read):
         return readout_headline(read)
     alone = candidates[candidates["segment"] != EVERYONE]
-    if alone["smallest_share"].isna().all():
-        return "No segment can carry a pilot yet: there are too few customers, or the history is too short to size one."
-    best = alone.loc[alone["smallest_share"].idxmin()]
+    known = alone["smallest_share"].notna().any()
+    best = alone.loc[alone["smallest_share"].idxmin()].to_dict() if known else None
     together = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
-    rest = f"; one of all customers, {share(together)}" if not is_missing(together) else ""
-    return (
-        f"Nothing has been tried yet, so nothing is known of what contact brings. In {horizon_days} days the "
-        f"sharpest pilot of one "
-        f"segment, {best['name']} ({best['segment']}), shows a change of {share(best['smallest_share'])} or more{rest}."
-    )
+    return text("measure", "headline", best=best, together=together, horizon_days=horizon_days)
 
 
 def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -67,7 +62,7 @@ def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 def dated(baseline: pd.DataFrame) -> str:
     """From when to when the baseline is."""
-    return f"Per customer, {baseline['start'].min()} to {baseline['end'].max()} (last day)."
+    return text("measure", "dated", start=baseline["start"].min(), end=baseline["end"].max())
 
 
 def kpi_words(kpi: str) -> str:
@@ -108,12 +103,7 @@ def responses_said(baseline: pd.DataFrame) -> list[str]:
     """A sentence for each response of all customers."""
     rows = baseline[(baseline["segment"] == EVERYONE) & baseline["kpi"].str.startswith("response")]
     rows = rows[rows["customers"] >= FLOOR]
-    return [
-        f"{r['kpi'].removeprefix('response: ').capitalize()}: "
-        f"{interval(r['value'], r['value_low'], r['value_high'], form=share)} of the {count(r['customers'])} "
-        f"customers it was sent to."
-        for r in rows.to_dict("records")
-    ]
+    return [text("measure", "response", row=row) for row in rows.to_dict("records")]
 
 
 def key_results_shown(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str) -> pd.DataFrame:

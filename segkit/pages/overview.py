@@ -8,21 +8,19 @@ import numpy as np
 import pandas as pd
 
 from segkit.data.store import Run
-from segkit.numbers import count, fine, is_missing, joined, number, score, share
+from segkit.numbers import count, fine, is_missing, number, share
+from segkit.pages.segment_table import shown_row, way
 from segkit.pages.story import figure
-from segkit.small_groups import FEW_WORDS, hidden, is_few, shown
+from segkit.small_groups import FEW_WORDS, hidden, is_few
 from segkit.tables import notebooks
+from segkit.templates import text
 
 MANY = 3  # segments named in a headline
 FIRST = 3  # actions
 HOLD = ("natural", "reproducible")  # verdicts of segments that come back
 RIVALS = {"rfm25": "recency and frequency", "kmeans": "KMeans on behaviour", "demographic": "demographics"}
-EVENTS = {  # of the ledger -> words, of one and of several
-    "born": ("is new", "are new"),
-    "split": ("split", "split"),
-    "merged": ("was merged", "were merged"),
-    "died": ("is gone", "are gone"),
-}
+EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
+TRENDS = {"down": "Cooling", "up": "Warming", "level": "Steady", "": "Large"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,16 @@ def expected_spend(run: Run) -> pd.Series | None:
 
 def overview_headline(segments: pd.DataFrame) -> str:
     """What was found, in one sentence."""
-    total = f"{len(segments)} segments describe {count(segments['customers'].sum())} customers"
-    if segments["revenue_share"].notna().any():
-        top = segments["revenue_share"].nlargest(MANY)
-        total += f"; {len(top)} of them carry {share(top.sum())} of revenue"
-    cooling = int((segments["spend_next_high"] < segments["spend_now"]).sum())
-    return f"{total}; {cooling} {'is' if cooling == 1 else 'are'} cooling." if cooling else f"{total}."
+    top = segments["revenue_share"].dropna().astype(float).nlargest(MANY)
+    return text(
+        "overview",
+        "headline",
+        segments=len(segments),
+        customers=segments["customers"].sum(),
+        top=len(top),
+        top_share=top.sum(),
+        cooling=int((segments["spend_next_high"] < segments["spend_now"]).sum()),
+    )
 
 
 def overview_tiles(
@@ -67,18 +69,15 @@ def overview_tiles(
     tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
     if segments["revenue"].notna().any():
         tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
-    if not is_missing(summary.get("forecast.spend")):
-        tiles.append(_foretold(segments, summary=summary, horizon_days=horizon_days))
-    elif segments["spend_next"].notna().any():
-        tiles.append(_expected(segments, horizon_days=horizon_days))
+    expected = _expected(segments, summary=summary)
+    if expected is not None:
+        tiles.append(_expected_tile(segments, expected=expected, horizon_days=horizon_days))
     elif "active rate" in known.index:
         tiles.append(("Active lately", share(known.loc["active rate", "value"]), "of all known, in the last horizon"))
     tested = segments[segments["verdict"] != "not tested"]
     if len(tested):
         held = int(tested["verdict"].isin(HOLD).sum())
-        agreed = summary.get("stability.ari_mean")
-        note = "come back when all is repeated on other customers"
-        note += f" (agreement {score(agreed)} of 1)" if agreed is not None else ""
+        note = text("overview", "stable_note", agreement=summary.get("stability.ari_mean"))
         tiles.append(("How far to trust them", f"{held} of {len(tested)}", note))
     return tiles
 
@@ -91,12 +90,8 @@ def trust(summary: Mapping[str, Any]) -> str:
         low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
         if not is_missing(low) and not is_missing(high):
             leads["better than" if low > 0 else "less well than" if high < 0 else "as well as"].append(words)
-    told = [f"{how} {joined(names)}" for how, names in leads.items() if names]
-    if not told:
-        reason = summary.get("forward.reason") or "it was not tested"
-        return f"Whether they tell apart who will do what is not known yet: {reason}."
-    who = "who will spend how much" if measure == "spend" else "who will come back"
-    return f"Tested on months they had not seen, the segments tell apart {who} {', '.join(told)}."
+    leads = {how: names for how, names in leads.items() if names}
+    return text("overview", "trust", leads=leads, measure=measure, reason=summary.get("forward.reason"))
 
 
 def first_actions(segments: pd.DataFrame, *, horizon_days: int | None = None, most: int = FIRST) -> list[FirstAction]:
@@ -127,16 +122,16 @@ def changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame
     """
     before = ledger.loc[ledger["as_of"] < as_of, "as_of"].max() if ledger is not None else None
     if is_missing(before):
-        return ["This is the first run of this source: the next one will say what changed."]
+        return [text("overview", "first_run")]
     rows = ledger[ledger["as_of"] == as_of]
     names = segments.set_index("segment")["name"]
-    told = [f"{count((rows['event'] == 'same').sum())} segments carry on from {before}."]
-    for event, words in EVENTS.items():
+    sentences = [text("overview", "same", segments=(rows["event"] == "same").sum(), since=before)]
+    for event in EVENTS:
         found = sorted(rows.loc[rows["event"] == event, "segment"].unique())
         if found:
-            listed = joined([f"{names[s]} ({s})" if s in names.index else s for s in found])
-            told.append(f"{listed} {words[len(found) > 1]}.")
-    return [*told, *(_moved(moves) if moves is not None else [])]
+            known = [f"{names[s]} ({s})" if s in names.index else s for s in found]
+            sentences.append(text("overview", "became", names=known, event=event))
+    return [*sentences, *(_moved(moves) if moves is not None else [])]
 
 
 def where_to_read(made: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -149,78 +144,54 @@ def where_to_read(made: Iterable[str]) -> list[tuple[str, str, str]]:
 
 def how_sure(summary: Mapping[str, Any]) -> list[str]:
     """One sentence each on foresight, rivals, stability and the map's noise."""
-    found = summary.get("segments.found_as_of")
-    told = [f"The proof is of {found}, when the segments were found: they were kept since." if found else ""]
-    told += [_foresight(summary), *(_rival(summary, name=n, words=w) for n, w in RIVALS.items())]
-    told += [_stability(summary), _structure(summary)]
-    noise = summary.get("segments.noise_share")
+    found, noise = summary.get("segments.found_as_of"), summary.get("segments.noise_share")
+    sentences = [text("overview", "found_as_of", found=found)] if found else []
+    sentences += [_foresight(summary), *(_rival(summary, name=n, words=w) for n, w in RIVALS.items())]
+    agreement = figure(summary, "stability.ari_mean") if summary.get("stability.ari_mean") is not None else ""
+    sentences.append(text("overview", "stability", agreement=agreement))
+    if summary.get("structure.found") is not None:
+        reference = summary.get("structure.reference_ari")
+        sentences.append(text("overview", "structure", found=summary["structure.found"], reference=reference))
     if noise is not None:
-        told.append(
-            f"HDBSCAN left {share(noise)} of customers as noise; everyone was placed with the nearest segment. "
-            f"What was found and what was placed agree at {figure(summary, 'segments.hdbscan_ari')} "
-            f"(adjusted Rand index)."
-        )
-    return [sentence for sentence in told if sentence]
+        agreement = figure(summary, "segments.hdbscan_ari")
+        sentences.append(text("overview", "noise", share_left=noise, agreement=agreement))
+    return [sentence for sentence in sentences if sentence]
 
 
-def _expected(segments: pd.DataFrame, *, horizon_days: int | None) -> tuple[str, str, str]:
-    """Expected spend of all, with the range that holds if the errors of segments are not of one mind."""
-    each, size = segments["spend_next"], segments["customers"]
-    half = np.sqrt((((segments["spend_next_high"] - segments["spend_next_low"]) / 2 * size) ** 2).sum())
-    total = float((each * size).sum())
-    label = f"Expected, next {horizon_days} days" if horizon_days else "Expected next horizon"
-    note = f"{number(total - half)} to {number(total + half)}"
-    if segments["spend_now"].notna().all():
-        note += f"; in the last {horizon_days or 'as many'} days it was {number((segments['spend_now'] * size).sum())}"
-    return label, number(total), note
+def _expected(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Expected spend of all customers with its range; None where it is not known.
+
+    The range of the forecast holds chance and season. That of the segments supposes that their errors are independent.
+    """
+    if not is_missing(summary.get("forecast.spend")):
+        return tuple(summary[f"forecast.spend{part}"] for part in ("", ".low", ".high"))
+    if segments["spend_next"].isna().all():
+        return None
+    total = float((segments["spend_next"] * segments["customers"]).sum())
+    halves = (segments["spend_next_high"] - segments["spend_next_low"]) / 2 * segments["customers"]
+    half = np.sqrt((halves**2).sum())
+    return total, total - half, total + half
 
 
-def _foretold(segments: pd.DataFrame, *, summary: Mapping[str, Any], horizon_days: int | None) -> tuple[str, str, str]:
-    """Expected spend of all as the forecast has it, chance and season in its range."""
-    label = f"Expected, next {horizon_days} days" if horizon_days else "Expected next horizon"
-    note = f"{number(summary['forecast.spend.low'])} to {number(summary['forecast.spend.high'])}"
-    if segments["spend_now"].notna().all():
-        now = (segments["spend_now"] * segments["customers"]).sum()
-        note += f"; in the last {horizon_days or 'as many'} days it was {number(now)}"
-    return label, number(summary["forecast.spend"]), note
+def _expected_tile(
+    segments: pd.DataFrame, *, expected: tuple[float, float, float], horizon_days: int | None
+) -> tuple[str, str, str]:
+    total, low, high = expected
+    known = segments["spend_now"].notna().all()
+    now = (segments["spend_now"] * segments["customers"]).sum() if known else None
+    note = text("overview", "expected_note", low=low, high=high, now=now, horizon_days=horizon_days)
+    return text("overview", "expected_label", horizon_days=horizon_days), number(total), note
 
 
 def _first(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:
-    size = f"{count(row['customers'])} customers"
-    if not is_missing(row["revenue_share"]):
-        size += f", {share(row['revenue_share'])} of revenue"
-    firm = "The segment was not tested."
-    if not is_missing(row["stability"]):
-        firm = f"The segment is {row['verdict']} (comes back in refits: {score(row['stability'])} of 1)."
+    trend = way(row)
+    change = {"down": "less", "up": "more"}.get(trend, "") if trend and row["spend_now"] > 0 else ""
     return FirstAction(
-        row=row,
-        why=_trend(row),
-        size=f"{size}. {_outlook(row, horizon_days=horizon_days)}".strip(),
+        row=shown_row(row),
+        why=TRENDS[trend],
+        size=text("overview", "size", row=row, change=change, horizon_days=horizon_days),
         do=_sentence(row["action"]),
-        proof=f"{firm} Whether this pays is not known: try it on part of them.",
-    )
-
-
-def _trend(row: Mapping[str, Any]) -> str:
-    now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
-    if is_missing(now) or is_missing(low) or is_missing(high):
-        return "Large"
-    return "Cooling" if high < now else "Warming" if low > now else "Steady"
-
-
-def _outlook(row: Mapping[str, Any], *, horizon_days: int | None) -> str:
-    """What one of them is expected to spend, against lately, and what that makes for all of them."""
-    now, then, low, high = (row[f"spend_{name}"] for name in ("now", "next", "next_low", "next_high"))
-    if is_missing(then):
-        return ""
-    ahead = f"in {horizon_days} days" if horizon_days else "in the next horizon"
-    each = f"{number(then)} each {ahead} ({number(low)} to {number(high)})" if not is_missing(low) else number(then)
-    if is_missing(now) or is_missing(low) or low <= now <= high or now <= 0:
-        return f"Expected to spend {each}, about as lately: {number(then * row['customers'])} in all."
-    less = "less" if high < now else "more"
-    return (
-        f"Expected to spend {share(abs(then / now - 1))} {less} than lately: {each} instead of {number(now)}; "
-        f"{number(abs(then - now) * row['customers'])} {less} in all."
+        proof=text("overview", "proof", row=row),
     )
 
 
@@ -232,55 +203,28 @@ def _moved(moves: pd.DataFrame) -> list[str]:
     counts = both["cause"].value_counts().reindex(["stayed", "customer", "definition", "both"], fill_value=0)
     few = zip(counts.items(), hidden(counts), strict=True)
     part = {cause: FEW_WORDS if hide else share(size / len(both)) for (cause, size), hide in few}
-    newly, left = (shown((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
+    joined, left = ((moves["cause"] == cause).sum() for cause in ("joined", "left"))
     return [
-        f"Of {count(len(both))} customers in both runs, {part['stayed']} stayed where they were, {part['customer']} "
-        f"moved because they changed, {part['definition']} because the definition did, {part['both']} because of both.",
-        f"{newly} customers joined, {left} are no longer active.",
+        text("overview", "moved", customers=len(both), part=part),
+        text("overview", "joined_left", joined=joined, left=left),
     ]
 
 
 def _foresight(summary: Mapping[str, Any]) -> str:
-    value = summary.get("forward.spend_r2")
-    if value is None:
-        return f"Whether they foresee anything is not known: {summary.get('forward.reason') or 'it was not tested'}."
-    spend = figure(summary, "forward.spend_r2")
-    mix = (
-        f", and {figure(summary, 'forward.mix_r2', form=fine)} of what is bought"
-        if summary.get("forward.mix_r2") is not None
-        else ""
-    )
-    told = f"Segments made one horizon ago explain {spend} of the differences in what was spent since{mix}"
-    return f"{told} (adjusted R², 95 %)."
+    known = [summary.get(f"forward.{measure}_r2") is not None for measure in ("spend", "mix")]
+    spend = figure(summary, "forward.spend_r2") if known[0] else ""
+    mix = figure(summary, "forward.mix_r2", form=fine) if known[1] else ""
+    return text("overview", "foresight", spend=spend, mix=mix, reason=summary.get("forward.reason"))
 
 
 def _rival(summary: Mapping[str, Any], *, name: str, words: str) -> str:
-    told = []
+    leads = []
     for measure, of in (("spend", "spend"), ("mix", "what is bought")):
         low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
         if not is_missing(low) and not is_missing(high):
-            told.append(f"{'ahead' if low > 0 else 'behind' if high < 0 else 'level'} on {of}")
-    return f"Against {words}: {', '.join(told)}." if told else ""
+            leads.append(("ahead" if low > 0 else "behind" if high < 0 else "level", of))
+    return text("overview", "rival", words=words, leads=leads) if leads else ""
 
 
-def _stability(summary: Mapping[str, Any]) -> str:
-    if summary.get("stability.ari_mean") is None:
-        return "Stability was not tested."
-    return (
-        f"Refitted on four fifths of the customers, the segments agree at {figure(summary, 'stability.ari_mean')} "
-        f"(adjusted Rand index: 1 is the same, 0 is chance)."
-    )
-
-
-def _structure(summary: Mapping[str, Any]) -> str:
-    found, reference = summary.get("structure.found"), summary.get("structure.reference_ari")
-    if found is None:
-        return ""
-    against = f"the same search on shuffled customers without structure reaches {score(reference)} (95th percentile)"
-    if found:
-        return f"There is structure: {against}, and these segments come back more surely."
-    return f"No structure beyond chance: {against}. The segments are useful cuts through a continuum, not groups apart."
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."

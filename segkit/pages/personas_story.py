@@ -9,53 +9,48 @@ import pandas as pd
 from segkit.actions.labels import label
 from segkit.actions.personas import is_told
 from segkit.actions.points import SHARE_OF, Score, is_share
-from segkit.numbers import count, interval, number, share
+from segkit.numbers import interval, number, share
 from segkit.small_groups import FLOOR
+from segkit.templates import text
 
 
 def answer(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
     """How many segments have a story, and why the others have none."""
-    told = is_told(segments)
+    stories = is_told(segments)
     small = int((segments["customers"] < FLOOR).sum())
-    unstable = int((~told).sum()) - small
-    first = f"{count(told.sum())} of {count(len(personas))} segments have a story"
-    why = [f"{count(small)} below the privacy floor"] if small else []
-    why += [f"{count(unstable)} too unstable to tell one of"] if unstable else []
-    rest = f" ({', '.join(why)})" if why else ""
-    return f"{first}{rest}; every figure in it is one of {count(len(facts))} facts, and was derived again from them."
+    return text(
+        "personas",
+        "answer",
+        stories=stories.sum(),
+        personas=len(personas),
+        small=small,
+        unstable=int((~stories).sum()) - small,
+        facts=len(facts),
+    )
 
 
 def how_firm(segments: pd.DataFrame, *, rules: pd.DataFrame) -> list[str]:
     """One sentence on stories, one on rules."""
     told = segments[is_told(segments)]
     part = told["customers"].sum() / max(segments["customers"].sum(), 1)
-    sentences = [f"The stories speak of {share(part)} of customers."]
+    sentences = [text("personas", "stories", part=part)]
     if len(rules):
         good = rules.drop_duplicates("segment").query("good")
-        sentences.append(
-            f"A short rule describes {count(len(good))} of {count(len(segments))} segments; in the middle, "
-            f"{share(good['precision'].median())} of those it picks belong, and it finds "
-            f"{share(good['recall'].median())} of those who do."
-        )
+        rates = {rate: good[rate].median() for rate in ("precision", "recall")}
+        sentences.append(text("personas", "rules", good=len(good), segments=len(segments), **rates))
     return sentences
 
 
 def read_wrong(sides: pd.DataFrame) -> list[str]:
     """How often people are read wrong by who they are, and by their segment."""
     if sides.empty:
-        return ["Too little is known of who customers are to read them by it."]
-    told = []
+        return [text("personas", "too_little_known")]
+    sentences = []
     for words, rows in sides.groupby("words", sort=False):
-        ours, theirs = (rows[rows["grouping"] == g].iloc[0] for g in ("ours", "demographic"))
-        lead = interval(theirs["fewer_wrong"], theirs["fewer_low"], theirs["fewer_high"], form=share)
-        against = "no better than reading everyone alike" if theirs["wrong"] >= theirs["chance"] - 0.005 else (
-            f"against {share(theirs['chance'])} when everyone is read alike"
-        )  # fmt: skip
-        told.append(
-            f"By who they are, {share(theirs['wrong'])} of customers are read wrong in {words} ({against}); by their "
-            f"segment {share(ours['wrong'])}. The difference is {lead} of customers."
-        )
-    return told
+        ours, theirs = (rows[rows["grouping"] == g].iloc[0].to_dict() for g in ("ours", "demographic"))
+        better = theirs["wrong"] < theirs["chance"] - 0.005
+        sentences.append(text("personas", "read_wrong", words=words, ours=ours, theirs=theirs, better=better))
+    return sentences
 
 
 def sides_shown(sides: pd.DataFrame) -> pd.DataFrame:

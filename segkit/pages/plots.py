@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.numbers import number, share
-from segkit.pages.look import ACCENT, INK, QUIET, SOFT, many_panels, one_panel, style, words_left
+from segkit.pages.look import ACCENT, SOFT, many_panels, one_panel, style, words_left
 from segkit.pages.maps import segment_map, small_maps
 from segkit.pages.proof_plots import blocks, frontier, rivals, stability
 from segkit.small_groups import is_few
@@ -21,7 +21,6 @@ __all__ = [
     "rivals",
     "segment_bars",
     "segment_map",
-    "signals",
     "small_maps",
     "stability",
     "timeline",
@@ -138,37 +137,6 @@ def segment_bars(segments: pd.DataFrame) -> Figure:
     return figure
 
 
-def signals(signals: pd.DataFrame, *, most: int = 8) -> Figure:
-    """What sets one segment apart: bars to the right are more than all others, with 95 % intervals.
-
-    Takes  signals of one segment: words, effect, low, high (standardised)
-
-    Parameters
-    ----------
-    most : how many of the strongest are drawn
-    """
-    strongest = signals.sort_values("effect", key=abs, ascending=False, kind="stable").head(most)
-    low, high = _bounds(strongest)
-    with style():
-        figure, axes = one_panel(height=0.8 + 0.36 * len(strongest))
-        place = np.arange(len(strongest))[::-1]
-        colours = [ACCENT if effect >= 0 else SOFT for effect in strongest["effect"]]
-        axes.barh(place, strongest["effect"], height=0.55, color=colours)
-        axes.hlines(place, low, high, color=INK, linewidth=0.9)
-        axes.axvline(0, color=QUIET, linewidth=0.8)
-        words_left(axes, place=place, words=strongest["words"])
-        reach = 1.1 * float(np.nanmax(np.abs([low, high, strongest["effect"]]))) or 1.0
-        axes.set_xlim(-reach, reach)
-        axes.set_xlabel("Less than all others   ←   standard deviations   →   more than all others")
-    return figure
-
-
 def _ticks(months: int) -> tuple[int, ...]:
     """The months of a year that get a label; January is always one, as it carries the year."""
     return tuple(range(1, 13)) if months <= 6 else (1, 4, 7, 10) if months <= 24 else (1,)
-
-
-def _bounds(signals: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The interval of the effect, whichever of the two spellings the table has."""
-    names = ("effect_low", "effect_high") if "effect_low" in signals.columns else ("low", "high")
-    return signals[names[0]], signals[names[1]]

@@ -11,10 +11,10 @@ from segkit.actions.predict import Prediction
 from segkit.actions.predict_backtest import DECISIVE
 from segkit.numbers import NOTHING, count, interval, is_missing, number, score, share
 from segkit.small_groups import FLOOR, is_few, shown
+from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
 TARGETS = {"active": "who comes", "orders": "orders", "spend": "spend"}
-AGAINST = {"ahead": "ahead of", "level": "level with", "behind": "behind", "cannot tell": "not compared with"}
 RICHEST = 0.1  # of customers, by value
 NEW_TOLD = 10  # categories
 OFFERS_TOLD = {"cross-sell": 2, "up-sell": 1}
@@ -25,11 +25,7 @@ def headline(found: Prediction, *, horizon_days: int) -> str:
     whole = _whole(found)
     if is_missing(whole["active_share"]):
         return found.reasons[0]
-    come = f"{_ranged(whole, 'active_share', share)} of {count(whole['customers'])} customers"
-    told = f"In the next {horizon_days} days, {come}"
-    if is_missing(whole["spend"]):
-        return f"{told} are expected to do something, if nothing is done."
-    return f"{told} are expected to come, and to spend {_ranged(whole, 'spend', number)}, if nothing is done."
+    return text("forecast", "headline", whole=whole, horizon_days=horizon_days)
 
 
 def tiles(found: Prediction, *, horizon_days: int) -> list[tuple[str, str, str]]:
@@ -135,43 +131,38 @@ def value_said(found: Prediction) -> list[str]:
     """How a year ahead is spread over customers, and what the figure is not."""
     value = found.customers["value_12m"].dropna().sort_values(ascending=False)
     if value.empty or value.sum() <= 0:
-        return ["A year ahead is not told: there is no spend to foretell."]
+        return [text("forecast", "no_value")]
     top = value.head(max(int(len(value) * RICHEST), 1)).sum() / value.sum()
     return [
-        f"The tenth of customers expected to spend most in 12 months holds {share(top)} of it; half of all customers "
-        f"are expected to spend less than {number(value.median())} each.",
-        "It is the horizon's spend, as many times over as BG/NBD expects each customer to go on, which thins out as "
-        "some drop away. A year ahead cannot be tested on this history, so no range is given: use it to rank, not to "
-        "budget.",
+        text("forecast", "value_spread", top=top, median=value.median()),
+        text("forecast", "value_limits"),
     ]
 
 
 def hits_said(found: Prediction) -> list[str]:
     """How often next categories were right in the back-test."""
     told = []
-    for name, words in (("next", "likeliest category"), ("new", "likeliest new category")):
+    for name in ("next", "new"):
         ours, theirs = (found.figures.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
         if ours is not None:
-            other = "what they had bought most of" if name == "next" else "the new one that most others had"
-            told.append(
-                f"In the back-test {share(ours)} of those who came bought their {words}; {other}: {share(theirs)}."
-            )
+            told.append(text("forecast", "hits", ours=ours, theirs=theirs, new=name == "new"))
     return told
 
 
 def _against(own: pd.DataFrame, *, target: str, said_by: str) -> str:
     """One sentence: how good, and against whom ahead, level or behind."""
     by = own[own["forecaster"] == said_by].set_index("measure")
-    value, label = by["value"], by["label"].iloc[0]
-    if target == "active":
-        pairs = f"tells apart {share(value['auc'])} of pairs (half is chance)"
-        good = f"{pairs}, and its chances are off by {share(value['ece'])}"
-    else:
-        good = f"misses a customer by {number(value['mae'])} on average; {share(value['coverage'])} lay in their range"
     errors = own[(own["measure"] == DECISIVE[target]) & (own["forecaster"] != "model")]
-    against = ", ".join(f"{AGAINST[row.verdict]} {row.label}" for row in errors.itertuples())
-    replaced = "" if said_by == "model" else f" It is said here by {label}, which the forecast did not beat."
-    return f"For {TARGETS[target]}, {label} {good}. By its errors the forecast was {against}.{replaced}"
+    return text(
+        "forecast",
+        "against",
+        target=target,
+        words=TARGETS[target],
+        label=by["label"].iloc[0],
+        value=by["value"].to_dict(),
+        others=errors.to_dict("records"),
+        replaced=said_by != "model",
+    )
 
 
 def _drift(figures: Mapping[str, Any]) -> list[str]:
@@ -180,15 +171,10 @@ def _drift(figures: Mapping[str, Any]) -> list[str]:
     before, after, low, high = (
         figures[f"forecast.drift.{n}"] for n in ("active_learnt", "active_observed", "active.low", "active.high")
     )
-    moved = "moved" if low > 0 or high < 0 else "did not surely move"
-    told = (
-        f"The base rate {moved}: {share(before)} came in the horizon that the back-test learnt from, {share(after)} in "
-        f"the one after it (difference {interval(after - before, low, high, form=share)})"
-    )
+    spend = None
     if "forecast.drift.spend_observed" in figures:
-        spends = [number(figures[f"forecast.drift.spend_{n}"]) for n in ("learnt", "observed")]
-        told += f"; spend of a customer went from {spends[0]} to {spends[1]}"
-    return [f"{told}. A season is not foreseen; ranges of segments hold one as large as in that step, either way."]
+        spend = [figures[f"forecast.drift.spend_{n}"] for n in ("learnt", "observed")]
+    return [text("forecast", "base_rate", before=before, after=after, low=low, high=high, spend=spend)]
 
 
 def _told(offers: pd.DataFrame, *, most: int) -> str:
@@ -202,8 +188,7 @@ def _told(offers: pd.DataFrame, *, most: int) -> str:
 
 
 def _offer(row: Mapping[str, Any]) -> str:
-    at = interval(row["share"], row["share_low"], row["share_high"], form=share)
-    return f"{tidy(row['term'])} {at}, elsewhere {share(row['others'])} ({shown(row['reach'])} could be asked)"
+    return text("forecast", "offer", term=tidy(row["term"]), row=row)
 
 
 def _scored(by: pd.DataFrame, measure: str, form: Any) -> str:

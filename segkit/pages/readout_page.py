@@ -5,33 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
-from segkit import __version__
+from segkit import __version__, templates
 from segkit.actions.outcomes_in import read_outcomes
 from segkit.actions.pilot_files import as_plain, find_pilot, load_pilot
 from segkit.actions.readout import Readout, experiment_of, read_out, readout_json
 from segkit.data.aside import build_aside, swap_in
 from segkit.data.plain import write_bytes, write_json
 from segkit.pages import measure_plots, pilot_story
-from segkit.pages.html import figure_html, table_html
+from segkit.pages.html import figure_facts, table_facts
 from segkit.pages.look import stylesheet
-
-DOCUMENT = Markup(
-    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-    'initial-scale=1"><title>{title}</title><style>{css}</style></head>\n'
-    '<body><div class="sk-page"><main id="content"><h1>{title}</h1>\n{body}\n</main></div>'
-    '<footer class="sk-foot">{foot}</footer></body></html>\n'
-)
-LIMITS = (
-    "The intervals hold together: in 95 of 100 such pilots none of them misses. They are wider than one "
-    "interval would be alone.",
-    "Customers were drawn by lot and are read by the draw, whoever was reached in the end. What was announced "
-    "to all, or passed on "
-    "from treated to held out, is in both and does not show.",
-    "What customers did before the pilot was taken into account, so that chance plays a smaller part.",
-    "It is a finding about these customers in this window. Another season or another offer is another pilot.",
-)
 
 
 def run_readout(
@@ -80,61 +63,23 @@ def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:
     """The page of a read-out, a whole HTML document: the answer, the picture, the table, what to do, whom to contact,
     limits.
     """
-    table, facts = found.experiment, found.facts
-    title = f"Read-out: {facts['kpi']}, {facts['start']} to {facts['end']}"
-    parts = [
-        Markup('<p class="sk-headline">{}</p>').format(pilot_story.readout_headline(table)),
-        Markup("<p>{}</p>").format(pilot_story.pilot_in_words(facts)),
-        Markup("<h2>What contact added</h2>"),
-        figure_html(
-            measure_plots.lifts(table, break_even=found.price.break_even),
-            alt="A line for each segment: what treated customers did more or less than those held out, with its "
-            "interval",
-            caption="The point is the best estimate, the line all that the data allow. A line that crosses zero "
-            "is no finding.",
-        ),
-        table_html(
-            pilot_story.experiment_shown(table),
-            caption="Treated and held out: means per customer, adjusted for what both did before. Lift: the one "
-            "less the other.",
-        ),
-        Markup("<p>{}</p>").format(_price(found)),
-        Markup("<h2>What to do</h2>"),
-        _list(pilot_story.what_next(table)),
-        *_whom(content, unit=facts["unit"]),
-        Markup("<h2>How sure, and what it does not say</h2>"),
-        _list([*pilot_story.forgotten_said(facts), *LIMITS]),
-    ]
-    run = facts["run"]
-    foot = f"Source {run['source_name']} · drawn as of {run['as_of']} · seed {facts['seed']} · segkit {__version__}"
-    css = Markup(stylesheet("views") + stylesheet("page"))
-    return str(DOCUMENT.format(title=title, css=css, body=Markup("\n").join(parts), foot=foot))
-
-
-def _price(found: Readout) -> str:
-    price = found.price
-    if not price.known:
-        return "No return is stated: it needs the cost of a contact and the margin (--contact-cost, --margin)."
-    if found.facts["kpi"] == "spend":
-        return (
-            f"Return: {price.margin:.0%} of the lift in spend is margin, less {price.contact_cost:g} for each contact."
-        )
-    each, cost = f"{price.margin:g}", f"{price.contact_cost:g}"
-    return f"Return: each further one of {found.facts['kpi']} earns {each}, less {cost} for each contact."
-
-
-def _whom(content: Mapping[str, Any], *, unit: str) -> list[Markup]:
-    """Whether to choose among customers: the Qini curve and its interval."""
-    parts = [Markup("<h2>Whom to contact</h2><p>{}</p>").format(pilot_story.qini_said(content["qini"], unit=unit))]
-    if content["qini"] is not None:
-        figure = measure_plots.qini(pd.DataFrame(content["curve"]), unit=unit)
-        alt = "Gain by share of customers contacted: the most promising first, beside by lot"
-        note = "Customers were ordered by what contact added among customers like them, measured without themselves."
-        parts.append(figure_html(figure, alt=alt, caption=note))
-    return parts
-
-
-def _list(items: Any) -> Markup:
-    return Markup('<ul class="sk-list">{}</ul>').format(
-        Markup("").join(Markup("<li>{}</li>").format(one) for one in items)
+    table, facts, curve = found.experiment, found.facts, pd.DataFrame(content["curve"])
+    page = templates.html(
+        "readout",
+        "page",
+        words={
+            "headline": pilot_story.readout_headline(table),
+            "pilot": pilot_story.pilot_in_words(facts),
+            "what_next": pilot_story.what_next(table),
+            "order": pilot_story.qini_said(content["qini"], unit=facts["unit"]),
+            "forgotten": pilot_story.forgotten_said(facts),
+        },
+        facts=facts,
+        lifts=figure_facts(measure_plots.lifts(table, break_even=found.price.break_even)),
+        experiment=table_facts(pilot_story.experiment_shown(table)),
+        price=found.price,
+        order=figure_facts(measure_plots.qini(curve, unit=facts["unit"])) if content["qini"] is not None else None,
+        version=__version__,
+        css=stylesheet("views") + stylesheet("page"),
     )
+    return str(page)

@@ -9,24 +9,11 @@ from segkit.actions.refresh import Standing
 from segkit.numbers import NOTHING, by_unit, count, interval, is_missing, number, points, score, share
 from segkit.pages.story import CAUSES
 from segkit.small_groups import FLOOR, is_few, shown, shown_counts
+from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
 FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
-DO = {
-    "keep": "Keep the segments: nothing says that they no longer fit. Plans made for them stand.",
-    "refit": "Use the segments of this run, which were found anew: those of the last run no longer fit well.",
-    "look": "Look at the data before you act on anything here: it does not arrive as it did.",
-}
-ACTED = {
-    "kept": "This run kept them, and placed everyone anew.",
-    "refitted": "This run has refitted them.",
-    "": "This run has looked for segments anew all the same: compare them before you change a plan.",
-}
-DECIDED = {
-    "keep": "the segments of the last run still fit; keep plans that were made for them.",
-    "refit": "the segments of the last run no longer fit well; use the new ones.",
-    "look": "the data looks broken; look at it before anything else (page Refresh).",
-}
+DECIDED = ("keep", "refit", "look")  # of a run
 KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
 
 
@@ -35,10 +22,15 @@ def headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> str:
     stayed, of = stayed_standing(moves)
     far = int(((drift["what"] == "feature") & (drift["verdict"] == "large")).sum())
     features = int((drift["what"] == "feature").sum())
-    what = {"keep": "Keep the segments", "refit": "Refit the segments", "look": "Look at the data first"}
-    return (
-        f"{what[found.decision]}: since {found.since} {share(stayed)} of {count(of)} customers stayed where they were, "
-        f"and {far} of {features} features drifted far."
+    return text(
+        "refresh",
+        "headline",
+        decision=found.decision,
+        since=found.since,
+        stayed=stayed,
+        customers=of,
+        far=far,
+        features=features,
     )
 
 
@@ -54,7 +46,7 @@ def decided(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
     for row in rows.to_dict("records"):
         named[row["decision"]].append(row["segment"])
     run = rows.loc[rows["scope"] == "run", "decision"]
-    told = [f"Decision: {DECIDED[one]}" for one in run if one in DECIDED]
+    told = [text("refresh", "decided", decision=one) for one in run if one in DECIDED]
     others = {name: of for name, of in named.items() if name not in DECIDED}
     return told + [f"{name.capitalize()}: {', '.join(sorted(of))}." for name, of in sorted(others.items())]
 
@@ -91,24 +83,21 @@ def tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tup
 
 def to_do(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
     """What to do, the most important first, a sentence each."""
-    doing = ACTED.get(acted, "") if acted or found.decision == "keep" else ""
-    said = [f"{DO[found.decision]} {doing}".strip()]
-    said += [f"{words}" for words in found.tests.loc[found.tests["decision"] != "keep", "words"]]
+    doing = acted if acted or found.decision == "keep" else None
+    said = [text("refresh", "to_do", decision=found.decision, acted=doing)]
+    said += list(found.tests.loc[found.tests["decision"] != "keep", "words"])
     campaigns = decisions[decisions["scope"] == "campaign"]
-    heads = {"start a pilot": "Start a pilot in", "fell short": "Ask why:", "stop": "Stop contacting"}
     order = {"start a pilot": 0, "stop": 1, "fell short": 2}
     for row in sorted(campaigns.to_dict("records"), key=lambda row: order.get(row["decision"], 3)):
-        head = heads.get(row["decision"], f"{row['decision'].capitalize()} in")
-        said.append(f"{head} {_called(row['segment'], names=names)}. {row['reason']}")
+        segment = _called(row["segment"], names=names)
+        said.append(text("refresh", "campaign", decision=row["decision"], segment=segment, reason=row["reason"]))
     if campaigns.empty and found.decision != "look":
-        said.append(
-            "No pilot is decided: no segment surely fell short of what was expected, and in none could a pilot of "
-            "half a year show what its history reached."
-        )
-    for decision, head in (("look", "Look at"), ("refit", "No longer sure of")):
+        said.append(text("refresh", "no_pilot"))
+    for decision in ("look", "refit"):
         rows = decisions[(decisions["scope"] == "segment") & (decisions["decision"] == decision)]
         if len(rows):
-            said.append(f"{head} {', '.join(_called(s, names=names) for s in rows['segment'])}: see the table below.")
+            called = [_called(segment, names=names) for segment in rows["segment"]]
+            said.append(text("refresh", "segments", decision=decision, segments=called))
     return said
 
 
@@ -122,17 +111,13 @@ def moves_said(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) 
     moved = moved[moved["before"] != moved["standing"]]
     for (source, into), size in _largest(moved, "before", "standing", most=most):
         back = int(((moved["before"] == into) & (moved["standing"] == source)).sum())
-        said.append(
-            f"{count(size)} changed from {_called(source, names=names)} to {_called(into, names=names)}; "
-            f"{shown(back)} the other way."
-        )
+        way = {"source": _called(source, names=names), "into": _called(into, names=names)}
+        said.append(text("refresh", "changed", customers=size, back=back, **way))
     taken = moves.dropna(subset=["standing", "after"])
     taken = taken[taken["standing"] != taken["after"]]
     for (source, into), size in _largest(taken, "standing", "after", most=most):
-        said.append(
-            f"The new definition counts {count(size)} of {_called(source, names=names)} as "
-            f"{_called(into, names=names)}."
-        )
+        way = {"source": _called(source, names=names), "into": _called(into, names=names)}
+        said.append(text("refresh", "redefined", customers=size, **way))
     return said
 
 
@@ -172,9 +157,7 @@ def promises_caption(promises: pd.DataFrame) -> str:
     """Which part of the horizon is over."""
     if promises.empty:
         return ""
-    days, part = promises["days"].iloc[0], promises["part"].iloc[0]
-    over = "The whole horizon is over" if part >= 1 else f"{share(part)} of the horizon is over"
-    return f"{over} ({count(days)} days). Per customer; against all: points above or below what came of all."
+    return text("refresh", "promises_caption", part=promises["part"].iloc[0], days=promises["days"].iloc[0])
 
 
 def segments_shown(decisions: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:

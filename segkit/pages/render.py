@@ -14,7 +14,7 @@ from markupsafe import Markup
 from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
-from segkit import __version__
+from segkit import __version__, templates
 from segkit.data.store import Run
 from segkit.pages.look import bokeh_script, script, stylesheet
 from segkit.pages.steps import OVERVIEW, Step
@@ -77,25 +77,17 @@ def _contents(body: str) -> Markup:
     """The headings of a page as a list of links; nothing for a page with fewer than three."""
     found = re.findall(r'<h2[^>]*? id="([^"]+)"[^>]*>(.*?)</h2>', body, flags=re.DOTALL)
     if len(found) < LEAST_HEADINGS:
-        return Markup("")
-    links = [(name, Markup(re.sub(r"<[^>]+>", "", words)).unescape()) for name, words in found]
-    items = Markup("").join(Markup('<li><a href="#{}">{}</a></li>').format(name, words) for name, words in links)
-    return Markup('<nav class="sk-contents" aria-label="On this page"><p>On this page</p><ul>{}</ul></nav>').format(
-        items
-    )
+        return Markup()
+    return templates.html("page", "contents", links=[(name, Markup(words).striptags()) for name, words in found])
 
 
 def _scripts(body: str) -> Markup:
     """What the page needs to be touched: nothing, the small script, or Bokeh and the small script."""
     needed = [name for name, mark in SCRIPT_MARKS.items() if mark in body]
-    texts = [bokeh_script()] if "map" in needed else []
-    texts += [script(name) for name in needed]
-    return Markup("\n").join(Markup("<script>\n{}\n</script>").format(Markup(text)) for text in texts)
+    scripts = [bokeh_script()] if "map" in needed else []
+    return templates.html("page", "scripts", scripts=scripts + [script(name) for name in needed])
 
 
 def _foot(parameters: dict[str, Any]) -> str:
     """What the pages were made from; no clock, so that the same run gives the same page."""
-    names = {"as_of": "as of", "lookback_days": "lookback days", "horizon_days": "horizon days", "seed": "seed"}
-    parts = [f"Source {parameters.get('source_name', parameters.get('source', ''))}"]
-    parts += [f"{words} {parameters[name]}" for name, words in names.items() if name in parameters]
-    return " · ".join(parts) + f" · made by segkit {__version__}"
+    return templates.text("page", "foot", parameters=parameters, version=__version__)

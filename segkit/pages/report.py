@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from IPython.display import HTML, display
-from markupsafe import Markup, escape
 
+from segkit import templates
 from segkit.data import sources
 from segkit.data.store import Run, load_run, open_run
 from segkit.errors import RunError
@@ -56,9 +56,9 @@ def start(
     if run is None:
         wanted = resolve(**wanted)
         run = open_run(HOME / run_dir, step=step, **wanted)
-        display(HTML("<style>" + stylesheet("views") + "</style>"))
+        _show("style", css=stylesheet("views"))
         _catch_up(run, step=step, steps=steps)
-    display(HTML(_header(step, steps=steps)))
+    _show("header", **_place(step, steps=steps))
     lab.register()
     return run
 
@@ -139,20 +139,23 @@ def _catch_up(run: Run, *, step: str, steps: list[Step]) -> None:
     if needed:
         from segkit.pages.kernel import run_notebooks  # papermill is slow to import, and rarely needed here
 
-        display(HTML(f'<p class="sk-header">Catching up: {escape(", ".join(other.name for other in needed))}</p>'))
+        _show("catching_up", steps=[other.name for other in needed])
         run_notebooks(needed, run=run, parameters=run.parameters())
 
 
-def _header(step: str, *, steps: list[Step]) -> str:
-    """One line: which step of how many, what it reads and writes, where the neighbours are."""
+def _place(step: str, *, steps: list[Step]) -> dict[str, Any]:
+    """Which step of how many, what it reads and writes, where the neighbours are."""
     names = [other.name for other in steps]
     place = names.index(step)
-    here = steps[place]
-    parts = [
-        Markup("Step {} of {}").format(place + 1, len(steps)) if step != OVERVIEW else Markup("Overview, made last")
-    ]
-    parts += [Markup("reads {}").format(", ".join(here.reads))] if here.reads else []
-    parts += [Markup("writes {}").format(", ".join(here.writes))] if here.writes else []
-    parts += [Markup("after {}").format(names[place - 1])] if place else []
-    parts += [Markup("next {}").format(names[place + 1])] if place + 1 < len(steps) else []
-    return Markup('<p class="sk-header">{}</p>').format(Markup(" &middot; ").join(parts))
+    return {
+        "place": place + 1 if step != OVERVIEW else None,
+        "steps": len(steps),
+        "reads": steps[place].reads,
+        "writes": steps[place].writes,
+        "before": names[place - 1] if place else "",
+        "after": names[place + 1] if place + 1 < len(steps) else "",
+    }
+
+
+def _show(macro: str, **facts: Any) -> None:
+    display(HTML(str(templates.html("page", macro, **facts))))

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from segkit import numbers
-from segkit.pages.html import Cell, bar, chip, rows_html
-from segkit.small_groups import is_few, shown
-from segkit.tables import titles
+from segkit import templates
+from segkit.numbers import is_missing
+from segkit.pages.look import look
+from segkit.small_groups import is_few
 
 DOTS = 5  # of the stability scale
 FIGURES = (
@@ -20,7 +20,6 @@ FIGURES = (
     "spend_",
     "active_share_",
 )  # of their columns, the beginning
-NUMBERS = ("customers", "revenue_share", "margin", "change", "active", "stability")
 
 
 def segment_table_html(
@@ -36,17 +35,42 @@ def segment_table_html(
     horizon_days : how far is looked ahead, for the heading
     cards : the page that holds a card for each segment; a name links to its own
     """
-    ordered = by_revenue(segments)
-    most = float(segments["revenue_share"].max()) if segments["revenue_share"].notna().any() else 0.0
-    rows = [_row(row, most=most, cards=cards) for row in ordered.to_dict("records")]
-    known = {"margin": segments["margin"].notna().any(), "revenue_share": segments["revenue_share"].notna().any()}
-    known["change"] = segments["spend_next"].notna().any()
-    known["active"] = not known["change"] and segments["active_share_next"].notna().any()
-    headings = {name: heading for name, heading in titles("segments").items() if known.get(name, True)}
-    for name in {"change", "active"} & set(headings) if horizon_days else ():
-        headings[name] += f" {horizon_days} days"
-    right = dict.fromkeys(set(NUMBERS) - {"stability"}, True)
-    return rows_html(rows, headings=headings, right=right, caption=caption, sortable=True)
+    known = {name: bool(segments[name].notna().any()) for name in ("revenue_share", "margin", "spend_next")}
+    return templates.html(
+        "segments",
+        "table",
+        rows=shown_rows(segments),
+        known={**known, "active": not known["spend_next"] and bool(segments["active_share_next"].notna().any())},
+        most=float(segments["revenue_share"].max()) if known["revenue_share"] else 0.0,
+        caption=caption,
+        horizon_days=horizon_days,
+        cards=cards,
+    )
+
+
+def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
+    """Prepare the rows of the segment table for a template, largest revenue first.
+
+    Parameters
+    ----------
+    segments
+        The table segments.
+
+    Returns
+    -------
+    list of dict
+        Each row without what a small segment may not show, with its colour and marker (``look``), where its spend
+        goes (``way``) and the filled ones of five dots for its stability (``dots``).
+    """
+    return [shown_row(row) for row in by_revenue(segments).to_dict("records")]
+
+
+def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Prepare one row of the segment table for a template, as ``shown_rows`` does."""
+    hides = FIGURES if is_few(row["customers"]) else ()
+    row = {name: None if name.startswith(hides) else value for name, value in row.items()}
+    dots = None if is_missing(row["stability"]) else round(min(max(float(row["stability"]), 0), 1) * DOTS)
+    return {**row, "look": look(row["segment"]), "way": way(row), "dots": dots}
 
 
 def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
@@ -55,65 +79,20 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
     return segments.sort_values(columns, ascending=[False, False, True], na_position="last")
 
 
-def without_figures(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A segment as it may be shown: one below the privacy floor without its money and its future."""
-    hides = FIGURES if is_few(row["customers"]) else ()
-    return {name: None if name.startswith(hides) else value for name, value in row.items()}
+def way(row: Mapping[str, Any]) -> str:
+    """Where the spend of a segment goes: up or down only where the whole range lies on one side, else level.
 
+    Parameters
+    ----------
+    row
+        A row of the segment table.
 
-def name_html(row: Mapping[str, Any], *, cards: str = "") -> Markup:
-    """The name of a segment with its chip and id; a link to its card where there is a page of cards."""
-    link = Markup('<a href="{}#{}" dir="auto">{}</a>').format(cards, row["segment"], row["name"])
-    name = link if cards else Markup('<span dir="auto">{}</span>').format(row["name"])
-    return Markup('{} <b>{}</b> <small class="sk-id">{}</small>').format(chip(row["segment"]), name, row["segment"])
-
-
-def change_html(row: Mapping[str, Any]) -> Markup:
-    """Expected against present spend per customer: an arrow up or down only where the whole range lies on one side."""
+    Returns
+    -------
+    str
+        "up", "down" or "level"; "" where the present spend or the range of the next is not known.
+    """
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
-    text = numbers.number(row["spend_next"])
-    if numbers.is_missing(low) or numbers.is_missing(high):
-        return escape(text)
-    word = "level" if numbers.is_missing(now) or low <= now <= high else "up" if low > now else "down"
-    arrow = {"level": "→", "up": "↗", "down": "↘"}[word]
-    form = (
-        '<span class="sk-{}"><span aria-hidden="true">{}</span><span class="sk-said">{},</span> {}</span>'
-        "<br><small>{} to {}{}</small>"
-    )
-    before = f"; now {numbers.number(now)}" if not numbers.is_missing(now) else ""
-    return Markup(form).format(word, arrow, word, text, numbers.number(low), numbers.number(high), before)
-
-
-def active_html(row: Mapping[str, Any]) -> Markup:
-    """The share of customers who are expected to come back, with its range."""
-    low, high = (numbers.share(row[f"active_share_next_{side}"]) for side in ("low", "high"))
-    return Markup("{}<br><small>{} to {}</small>").format(numbers.share(row["active_share_next"]), low, high)
-
-
-def dots_html(value: float | None, *, verdict: str) -> Markup:
-    """A score of 0-1 as filled dots of five, with the number and the verdict in words."""
-    if numbers.is_missing(value):
-        return escape(verdict)
-    full = round(min(max(float(value), 0), 1) * DOTS)
-    form = (
-        '<span class="sk-firm"><span class="sk-dots" aria-hidden="true">{}<i>{}</i></span> {}</span>'
-        "<br><small>{}</small>"
-    )
-    return Markup(form).format("●" * full, "○" * (DOTS - full), numbers.score(value), verdict)
-
-
-def _row(row: Mapping[str, Any], *, most: float, cards: str) -> dict[str, Any]:
-    row = without_figures(row)
-    need = Markup('<br><span class="sk-need" dir="auto">{}</span>').format(row["need"])
-    texts = {
-        "customers": shown(row["customers"]),
-        "revenue_share": bar(row["revenue_share"], most=most),
-        "margin": numbers.number(row["margin"]),
-        "change": change_html(row),
-        "active": active_html(row),
-        "stability": dots_html(row["stability"], verdict=row["verdict"]),
-    }
-    values = {**row, "change": row["spend_next"], "active": row["active_share_next"]}
-    cells = {name: Cell(texts[name], values[name]) for name in NUMBERS}
-    action = Markup('<span dir="auto">{}</span>').format(row["action"])
-    return {"name": name_html(row, cards=cards) + need, **cells, "action": action}
+    if is_missing(now) or is_missing(low) or is_missing(high):
+        return ""
+    return "down" if high < now else "up" if low > now else "level"

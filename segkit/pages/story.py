@@ -7,7 +7,7 @@ import pandas as pd
 
 from segkit.numbers import NOTHING, count, fine, interval, number, score, share
 from segkit.small_groups import hidden, shown, shown_counts
-from segkit.tables import titles
+from segkit.templates import text
 from segkit.vocabulary import BLOCKS
 
 CAUSES = {
@@ -73,13 +73,17 @@ def needs_or_demographics(summary: Mapping[str, Any]) -> list[str]:
     told = []
     for measure, of in (("spend", "how much is spent"), ("mix", "what is bought")):
         name = f"blocks.needs_or_demographics.{measure}"
-        if summary.get(f"{name}_lead") is None:
-            why = summary.get(f"{name}.reason") or summary.get("blocks.reason") or "it was not tested"
-            told.append(f"Needs or demographics, for {of}: cannot tell ({why}).")
-        else:
-            told.append(
-                f"Needs or demographics, for {of}: {summary[name]} (lead in R² {figure(summary, f'{name}_lead')})."
+        known = summary.get(f"{name}_lead") is not None
+        told.append(
+            text(
+                "segments",
+                "needs_or_demographics",
+                of=of,
+                verdict=summary[name] if known else "",
+                lead=figure(summary, f"{name}_lead") if known else "",
+                reason=summary.get(f"{name}.reason") or summary.get("blocks.reason"),
             )
+        )
     return told
 
 
@@ -113,23 +117,17 @@ def carried_said(moves: pd.DataFrame, *, since: str, found: str, anew: str) -> l
            all of history was read again, or ""
     """
     both = moves[~moves["cause"].isin(("joined", "left"))]
-    stayed = share((both["cause"] == "stayed").mean()) if len(both) else NOTHING
-    read = f"Only events since {since} were added to what was kept."
-    if anew:
-        read = f"All of history was read anew: {anew}."
+    stayed = (both["cause"] == "stayed").mean() if len(both) else None
     return [
-        f"The segments are those found as of {found}; everyone was placed anew.",
-        f"Of {count(len(both))} customers in both runs {stayed} stayed where they were.",
-        read,
+        text("segments", "standing", found=found),
+        text("segments", "stayed", customers=len(both), part=stayed),
+        text("segments", "read_again", since=since, reason=anew),
     ]
 
 
 def foresight_headline(table: pd.DataFrame) -> str:
     """What can be foreseen, in one sentence."""
-    if table.empty:
-        return "Nothing could be learnt about the future: history is too short. The map shows balanced behaviour."
-    told = [f"{interval(r.r2, r.low, r.high, form=share)} of {r.outcome}" for r in table.itertuples()]
-    return f"Of the differences between customers, habits foretell {', '.join(told)}."
+    return text("segments", "foresight", outcomes=table.to_dict("records"))
 
 
 def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from IPython.display import HTML, display
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from segkit import templates
 from segkit.pages import cards, html, overview_html
 from segkit.pages.lasso import map_profile
 from segkit.pages.map_html import map_html
@@ -52,19 +53,17 @@ def tiles(tiles: Iterable[tuple[Any, ...]]) -> None:
 
 def headline(text: str) -> None:
     """Display the answer of a page in a sentence, computed from the run."""
-    _display(Markup('<p class="sk-headline">{}</p>').format(text))
+    _display(templates.html("_macros", "headline", text=text))
 
 
 def note(text: str, *, warn: bool = False) -> None:
     """Display a remark in a quiet box; warn makes it stand out."""
-    _display(Markup('<p class="sk-note{}">{}</p>').format(" sk-warn" if warn else "", text))
+    _display(templates.html("_macros", "note", text=text, warn=warn))
 
 
 def bullets(items: Iterable[str], *, numbered: bool = False) -> None:
     """Display a list of sentences, numbered where the order counts."""
-    tag = Markup("ol" if numbered else "ul")
-    made = Markup("").join(Markup("<li>{}</li>").format(item) for item in items)
-    _display(Markup('<{} class="sk-list">{}</{}>').format(tag, made, tag))
+    _display(templates.html("_macros", "bullets", items=items, numbered=numbered))
 
 
 def segment_table(

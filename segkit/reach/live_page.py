@@ -3,16 +3,13 @@
 import math
 import os
 from datetime import date, timedelta
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment
 
-from segkit import numbers
+from segkit import numbers, templates
 from segkit.customers.profile import Z95, proportion
 from segkit.errors import SegkitError
 from segkit.reach.live import Live
@@ -32,7 +29,7 @@ def write_page(live: Live, folder: str | Path) -> Path:
     SegkitError : the folder cannot be written
     """
     path = Path(folder) / "index.html"
-    text = _template().render(**page_facts(live), reload=RELOAD_SECONDS)
+    text = str(templates.html("live", "page", **page_facts(live), reload=RELOAD_SECONDS))
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,15 +99,8 @@ def _write_counts(rows: list[dict[str, Any]]) -> None:
 
 
 def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
-    if moved < FLOOR:
-        return f"The segments stand as the run left them: fewer than {FLOOR} customers have moved."
-    large = sorted((row for row in rows if row["beyond"]), key=lambda row: -abs(row["net"]))
-    text = f"{shown(moved)} of {shown(customers)} customers stand elsewhere than at the run."
-    if not large:
-        return f"{text} No segment grew or shrank by more than chance."
-    first = large[0]
-    verb = "grew" if first["net"] > 0 else "shrank"
-    return f"{text} {first['name']} {verb} most: {first['change']}."
+    first = max((row for row in rows if row["beyond"]), key=lambda row: abs(row["net"]), default=None)
+    return templates.text("live", "answer", moved=moved, customers=customers, first=first)
 
 
 def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
@@ -139,23 +129,16 @@ def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str
 
 
 def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
-    found = [
-        f"{row['name']} {'grew' if row['net'] > 0 else 'shrank'} by more than chance: {row['change']} of "
-        f"{row['at_run_shown']}."
-        for row in rows
-        if row["beyond"]
-    ]
-    for (outcome, level), number in sorted(live.book.crossed().items()):
-        if number >= FLOOR:
-            found.append(f"Expected {outcome.replace('_', ' ')} has {level} for {numbers.count(number)} customers.")
+    found = [templates.text("live", "alert_segment", row=row) for row in rows if row["beyond"]]
+    for (outcome, level), customers in sorted(live.book.crossed().items()):
+        if customers >= FLOOR:
+            found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=customers))
     lines = counts["aside"]
     if lines:
-        share = numbers.share(lines / max(lines + counts["events"], 1))
-        found.append(
-            f"{numbers.count(lines)} lines were set aside ({share} of all): see the side file for the reasons."
-        )
+        part = lines / max(lines + counts["events"], 1)
+        found.append(templates.text("live", "alert_rejected", lines=lines, part=part))
     if counts["parked"]:
-        found.append(f"{numbers.count(counts['parked'])} events claim to lie in the future, and wait for their day.")
+        found.append(templates.text("live", "alert_parked", events=counts["parked"]))
     return found
 
 
@@ -174,9 +157,3 @@ def _share_of(part: int, whole: int) -> str:
     if whole < FLOOR:
         return numbers.NOTHING
     return numbers.interval(*proportion(part, whole), form=numbers.share)
-
-
-@cache
-def _template() -> Any:
-    text = resources.files("segkit.reach").joinpath("live_page.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)

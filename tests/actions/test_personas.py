@@ -12,10 +12,12 @@ from segkit.actions.figures import Told, segment_facts
 from segkit.actions.names import FORMS
 from segkit.actions.personas import PARTS, is_told, next_action, write_personas
 from segkit.actions.signals import segment_signals
-from segkit.pages.cards import card_texts, persona_cards_html
+from segkit.pages.cards import persona_cards_html
+from segkit.schema import check
 from segkit.small_groups import FLOOR
 from segkit.tables import check
 from tests.actions.helpers import members_of, needs_of
+from tests.pages.card_texts import card_texts
 
 NEEDS = needs_of(S01=["TEA", "GIN"], S02=["GIN", "RUM"])
 NUMBER = re.compile(r"[\u2212$]?\d[\d,.]*(?:\u00a0(?:%|k|M|bn))?")

@@ -11,7 +11,7 @@ import pytest
 from segkit.actions.copywriter import PLAIN
 from segkit.actions.facts import FactError, verify
 from segkit.data.store import load_run
-from segkit.pages.cards import card_texts
+from tests.pages.card_texts import card_texts
 
 NUMBER = re.compile(r"\d[\d,.]*")
 TRIED = 400  # changes of each kind

@@ -26,7 +26,6 @@ def blocks_table() -> pd.DataFrame:
 def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.DataFrame]:
     months = pd.to_datetime(["2024-01-01", "2024-02-01"] * 2)
     score = {"spend_r2": 0.5, "spend_low": 0.4, "spend_high": 0.6, "mix_r2": 0.05, "mix_low": 0.04, "mix_high": 0.06}
-    words = ["Orders a month", "Evening shopping"]
     return {
         "segments": segments,
         "assignments": assignments,
@@ -48,10 +47,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         ),
         "blocks": blocks_table(),
         "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
-        "rivals": pd.DataFrame([{"baseline": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
-        "signals": pd.DataFrame(
-            {"words": words, "effect": [1.0, -0.5], "effect_low": [0.8, -0.7], "effect_high": [1.2, -0.3]}
-        ),
+        "rivals": pd.DataFrame([{"rival": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
     }
 
 
@@ -65,7 +61,6 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "retention": lambda given: plots.retention(given["retention"]),
     "rivals": lambda given: plots.rivals(given["rivals"]),
     "segment_bars": lambda given: plots.segment_bars(given["segments"]),
-    "signals": lambda given: plots.signals(given["signals"]),
     "stability": lambda given: plots.stability(given["segments"]),
 }
 

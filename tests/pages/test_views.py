@@ -14,6 +14,7 @@ from segkit import numbers
 from segkit.errors import InputError
 from segkit.pages import cards, html, views
 from segkit.pages.segment_table import segment_table_html
+from tests.pages.card_texts import card_texts
 
 
 def test_table_is_escaped_rounded_and_headed() -> None:
@@ -85,7 +86,7 @@ def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFram
     assert made.count("<article") == 3 and made.count("sk-diverge") == 1 and "orders: 3 against 1" in made
     assert "They come &lt;early&gt;." in made and "Come &lt;b&gt;now" in made and "(template: it shouts)" in made
     assert "Next best action" not in made and "Careful" not in made
-    read = cards.card_texts(str(made)).set_index("segment")
+    read = card_texts(str(made)).set_index("segment")
     assert read.loc["S01", "story"] == "They come <early>." and read.loc["S01", "copy_push"] == "Come <b>now"
     assert read.loc["S02", "name"] == "Big <b>baskets</b>" and read.loc["S13", "story"] == "They come <early>."
 

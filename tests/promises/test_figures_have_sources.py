@@ -9,7 +9,7 @@ import pytest
 from segkit.actions.copywriter import PLAIN
 from segkit.actions.facts import PLACEHOLDER, FactError, verify
 from segkit.data.store import Run, load_run
-from segkit.pages.cards import card_texts
+from tests.pages.card_texts import card_texts
 
 DIGIT = re.compile(r"\d")
 

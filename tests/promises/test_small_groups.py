@@ -18,9 +18,9 @@ from segkit.customers.features import Signals
 from segkit.customers.needs import learn_needs, main_needs
 from segkit.data.store import load_run
 from segkit.pages import measure_story, overview, plots, predict_story, refresh_plots, refresh_story, story
-from segkit.pages.map_html import _card
-from segkit.pages.segment_table import segment_table_html
+from segkit.pages.segment_table import segment_table_html, shown_rows
 from segkit.small_groups import FLOOR, hidden, is_few, shown, shown_counts
+from segkit.templates import html
 
 COUNTS = st.lists(st.integers(0, 120), min_size=1, max_size=8)
 SMALL_NUMBER = re.compile(r"(?<![\d.,%–−+\[])\b(1?\d)\b(?! ?%)[\u00a0 ](customers|members|people)\b")
@@ -103,7 +103,8 @@ def test_segment_below_the_floor_has_no_figures(segments: pd.DataFrame) -> None:
     small = segments.assign(customers=[60, 40, 19])
     page = segment_table_html(small)
     assert "&lt;20" in page and "10\u00a0%" not in page and ">19<" not in page
-    card = _card(small.iloc[2].to_dict(), cards="")
+    assert 'data-value="19"' not in page
+    card = html("map", "card", row=shown_rows(small)[2], cards="")
     assert "&lt;20 customers" in card and "17\u00a0%" not in card
     assert "S13" not in {one.row["segment"] for one in overview.first_actions(small)}
 
