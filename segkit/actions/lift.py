@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from segkit.stats import least_squares, usable_covariates
+
 ALPHA = 0.05
-FEWEST_PER_COLUMN = 10  # customers for each column of the past; with fewer, only the first columns are used
-LARGEST_LEVERAGE = 0.95  # of one customer on the fit, in HC3
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,15 @@ def lift_of(values: np.ndarray, *, treated: np.ndarray, past: np.ndarray, segmen
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
     used = _used(past, rows=len(values))
-    design = np.column_stack([np.ones(len(values)), treated.astype(float), used])
-    slopes, *_ = np.linalg.lstsq(design, values, rcond=None)
-    residuals = values - design @ slopes
-    inverse = np.linalg.pinv(design.T @ design)
-    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
-    robust = residuals / (1 - np.minimum(leverage, LARGEST_LEVERAGE))
-    spread = inverse @ (design.T * robust**2) @ design @ inverse
+    fit = least_squares(values, treated.astype(float), used)
+    spread, left_out = fit.robust()
     counts = (int(treated.sum()), int((~treated).sum()))
-    parts = [np.mean(robust[arm] ** 2) / n if n else np.nan for arm, n in zip((treated, ~treated), counts, strict=True)]
-    explained = _explained(values, residuals, treated=treated)
+    parts = [
+        np.mean(left_out[arm] ** 2) / n if n else np.nan for arm, n in zip((treated, ~treated), counts, strict=True)
+    ]
+    explained = _explained(values, fit.residuals, treated=treated)
     se = max(float(np.sqrt(spread[1, 1])), _least_se(values, treated=treated, explained=explained))
-    middle, added = values.mean() - slopes[1] * treated.mean(), float(slopes[1])
+    middle, added = values.mean() - fit.slopes[1] * treated.mean(), float(fit.slopes[1])
     return Lift(
         segment=segment,
         treated=counts[0],
@@ -125,9 +122,7 @@ def _together(lifts: list[Lift]) -> Lift:
 
 def _used(past: np.ndarray, *, rows: int) -> np.ndarray:
     """The columns of the past that vary, centred and scaled; fewer where there are few customers."""
-    past = np.asarray(past, dtype=float).reshape(rows, -1)
-    spread = past.std(axis=0)
-    varying = past[:, spread > 1e-12][:, : rows // FEWEST_PER_COLUMN]
+    varying = usable_covariates(np.asarray(past, dtype=float).reshape(rows, -1))
     return (varying - varying.mean(axis=0)) / varying.std(axis=0) if varying.shape[1] else varying
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from segkit.actions.kpi import first_day
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
-from segkit.customers.profile import mean, proportion, ratio_of_sums
 from segkit.period import Period
+from segkit.stats import mean_interval, proportion_interval, ratio_interval
 from segkit.vocabulary import EVERYONE, SERVICE_WORDS
 
 HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds the same weekdays
@@ -134,20 +134,20 @@ def _counts(days: Days, *, start: date, end: date, kinds: dict[str, str], index:
 def _figures(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str, float, float, float, str, int]]:
     """KPI lines of one group: kpi, value, low, high, unit, customers."""
     people, came = len(table), table["active_days"] > 0
-    rows = [("active rate", *proportion(int(came.sum()), people), "share", people)]
+    rows = [("active rate", *proportion_interval(int(came.sum()), people), "share", people)]
     back = int(table["came_before"].sum())
     if back:
-        rows.append(("came back", *proportion(int((came & table["came_before"]).sum()), back), "share", back))
+        rows.append(("came back", *proportion_interval(int((came & table["came_before"]).sum()), back), "share", back))
     if table["orders"].any():
-        rows.append(("orders per customer", *mean(table["orders"]), "orders", people))
+        rows.append(("orders per customer", *mean_interval(table["orders"]), "orders", people))
     if "spend" in table:
         buyers = table[table["orders"] > 0]
-        rows.append(("spend per customer", *mean(table["spend"]), "money", people))
-        rows.append(("value of an order", *ratio_of_sums(buyers["spend"], buyers["orders"]), "money", len(buyers)))
+        rows.append(("spend per customer", *mean_interval(table["spend"]), "money", people))
+        rows.append(("value of an order", *ratio_interval(buyers["spend"], buyers["orders"]), "money", len(buyers)))
     if "cost" in table and table["cost"].any():
         buyers = table[table["amount"] > 0]
         earned = buyers["amount"] - buyers["cost"]
-        rows.append(("margin", *ratio_of_sums(earned, buyers["amount"]), "share", len(buyers)))
+        rows.append(("margin", *ratio_interval(earned, buyers["amount"]), "share", len(buyers)))
     return rows + _responses(table, kinds=kinds)
 
 
@@ -161,7 +161,12 @@ def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str,
                 continue
             words = f"response: {kind} after {sent}".replace("_", " ")
             rows.append(
-                (words, *proportion(int((reached[f"n_{kind}"] > 0).sum()), len(reached)), "share", len(reached))
+                (
+                    words,
+                    *proportion_interval(int((reached[f"n_{kind}"] > 0).sum()), len(reached)),
+                    "share",
+                    len(reached),
+                )
             )
     return rows
 

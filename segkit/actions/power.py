@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.power import normal_sample_size_one_tail
 
 from segkit.actions.kpi import COVARIATES, KPIS, covariates, first_day, kpi_values
-from segkit.actions.lift import ALPHA, FEWEST_PER_COLUMN
+from segkit.actions.lift import ALPHA
 from segkit.customers.days import Days
 from segkit.errors import InputError
 from segkit.period import Period
 from segkit.small_groups import FLOOR
+from segkit.stats import least_squares, usable_covariates
 from segkit.vocabulary import EVERYONE
 
 POWER = 0.8
@@ -98,8 +100,7 @@ def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, co
     """Customers, treated and control together, that seeing an effect takes; None where there is no effect to see."""
     if not effect > 0 or not np.isfinite(effect):
         return None
-    reach = stats.norm.ppf(1 - ALPHA / (2 * compared)) + stats.norm.ppf(POWER)
-    each = (reach * spread.left / effect) ** 2
+    each = normal_sample_size_one_tail(effect, POWER, ALPHA / (2 * compared), std_null=spread.left)
     return int(np.ceil(each / (share_control * (1 - share_control))))
 
 
@@ -176,10 +177,7 @@ def _candidate(spread: Spread | None, *, reachable: float) -> tuple[float, float
 
 def _spread(name: str, values: pd.Series, before: pd.DataFrame) -> Spread:
     y = values.to_numpy(dtype=float)
-    past = before[list(COVARIATES)].to_numpy(dtype=float)
-    past = past[:, past.std(axis=0) > 1e-12][:, : len(y) // FEWEST_PER_COLUMN]
-    design = np.column_stack([np.ones(len(y)), past])
-    slopes, *_ = np.linalg.lstsq(design, y, rcond=None)
-    free = len(y) - design.shape[1]
-    left = np.sqrt(np.sum((y - design @ slopes) ** 2) / free) if free > 0 else np.nan
+    fit = least_squares(y, usable_covariates(before[list(COVARIATES)].to_numpy(dtype=float)))
+    free = len(y) - len(fit.slopes)
+    left = np.sqrt(np.sum(fit.residuals**2) / free) if free > 0 else np.nan
     return Spread(name, len(y), float(y.mean()), float(y.std(ddof=1)) if len(y) > 1 else np.nan, float(left))

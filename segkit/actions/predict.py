@@ -27,6 +27,7 @@ from segkit.actions.predict_segments import segment_sums
 from segkit.customers.features import Customers, Signals
 from segkit.segments.past import Past
 from segkit.segments.place import SegmentModel, place
+from segkit.stats import Estimate
 from segkit.vocabulary import EVERYONE
 
 PEOPLE = [
@@ -200,18 +201,16 @@ def _figures(
     figures: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(trials)}
     whole = sums.set_index("segment").loc[EVERYONE]
     for name in ("active_share", *AMOUNTS):
-        figures |= _flat(f"forecast.{name}", *(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
+        total = Estimate(*(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
+        figures |= total.metrics(f"forecast.{name}")
     figures["forecast.value_12m"] = whole["value_12m"]
     for target, name in who.items():
         figures[f"forecast.{target}.forecaster"] = LABELS[name]
     for row in scores.to_dict("records"):
         own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
-        figures |= _flat(f"forecast.{own}{row['target']}.{row['measure']}", row["value"], row["low"], row["high"])
+        score = Estimate(row["value"], row["low"], row["high"])
+        figures |= score.metrics(f"forecast.{own}{row['target']}.{row['measure']}")
     return figures | drift_figures(trials)
-
-
-def _flat(name: str, at: float, low: float, high: float) -> dict[str, float]:
-    return {name: at, f"{name}.low": low, f"{name}.high": high}
 
 
 def _hits(

@@ -10,8 +10,8 @@ from segkit.actions.predict_known import Known, Lesson
 from segkit.actions.predict_learn import FEWEST, Told, foretell
 from segkit.actions.predict_rivals import LABELS, rivals_of, with_bands
 from segkit.customers.outcomes import Outcomes
-from segkit.customers.profile import Z95, mean, proportion
-from segkit.segments.judge import interval, verdict
+from segkit.segments.judge import verdict
+from segkit.stats import Z95, Estimate, auc, bootstrap_interval, mean_interval, proportion_interval, quantile_edges
 
 BINS = 10  # of equal number, in which promised and came are compared
 DRAWS = 400
@@ -135,7 +135,7 @@ def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.Dat
         came = np.concatenate([trial.outcome(target) for trial in tested])
         for group, inside in enumerate(_bins(said)):
             part = came[inside]
-            at = proportion(part.sum(), len(part)) if target == "active" else mean(pd.Series(part))
+            at = proportion_interval(part.sum(), len(part)) if target == "active" else mean_interval(pd.Series(part))
             rows.append((target, group + 1, len(part), said[inside].mean(), *at))
     columns = ["target", "group", "customers", "predicted", "observed", "low", "high"]
     return pd.DataFrame(rows, columns=columns).round(9)
@@ -149,18 +149,14 @@ def drift_figures(trials: Sequence[Trial]) -> dict[str, float]:
     before, after = latest.lesson.came.active, latest.came.active
     figures = {}
     for name, came in (("learnt", before), ("observed", after)):
-        figures |= _flat(f"forecast.drift.active_{name}", proportion(came.sum(), len(came)))
+        figures |= proportion_interval(came.sum(), len(came)).metrics(f"forecast.drift.active_{name}")
     gap = after.mean() - before.mean()
     half = Z95 * np.sqrt(sum(came.mean() * (1 - came.mean()) / len(came) for came in (before, after)))
-    figures |= _flat("forecast.drift.active", (gap, gap - half, gap + half))
+    figures |= Estimate.around(gap, half=half).metrics("forecast.drift.active")
     for target in latest.lesson.amounts:
         for name, values in (("learnt", latest.lesson.values(target)), ("observed", latest.values(target))):
-            figures |= _flat(f"forecast.drift.{target}_{name}", mean(pd.Series(values)))
+            figures |= mean_interval(pd.Series(values)).metrics(f"forecast.drift.{target}_{name}")
     return figures
-
-
-def _flat(name: str, at: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}.low", f"{name}.high"), map(float, at), strict=True))
 
 
 def _measures(trials: Sequence[Trial]) -> dict[str, dict[str, object]]:
@@ -172,7 +168,7 @@ def _measures(trials: Sequence[Trial]) -> dict[str, dict[str, object]]:
     active = np.concatenate([trial.came.active for trial in trials]).astype(float)
     found: dict[str, dict[str, object]] = {
         "active": {
-            "auc": lambda name, counts: _auc(said(name, "chance"), active, counts),
+            "auc": lambda name, counts: auc(said(name, "chance"), active, counts=counts),
             "ece": lambda name, counts: _ece(said(name, "chance"), active, counts),
             "brier": lambda name, counts: _mean(np.square(said(name, "chance") - active), counts),
         }
@@ -199,7 +195,7 @@ def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _bins(said: np.ndarray) -> list[np.ndarray]:
     """Rows in groups of equal number by what was said, the lowest first; equal values stay together."""
-    edges = np.unique(np.quantile(said, np.arange(1, BINS) / BINS))
+    edges = np.unique(quantile_edges(said, parts=BINS))
     group = np.searchsorted(edges, said, side="right")
     return [np.flatnonzero(group == g) for g in np.unique(group)]
 
@@ -210,20 +206,8 @@ def _ece(said: np.ndarray, came: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.sum(gaps, axis=0) / counts.sum(axis=1)
 
 
-def _auc(said: np.ndarray, came: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Chance that one who came was promised more than one who did not; equal promises count half."""
-    order = np.argsort(said, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(said[order]) > 0])
-    drawn = counts[:, order]
-    positive, negative = (np.add.reduceat(drawn * side[order], starts, axis=1) for side in (came, 1 - came))
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide((positive * below).sum(axis=1), pairs, out=np.full(len(counts), np.nan), where=pairs > 0)
-
-
 def _ranged(name: str, values: np.ndarray) -> dict[str, float]:
-    low, high = interval(values[1:], at=values[0])
-    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
+    return bootstrap_interval(values[1:], at=values[0]).columns(name)
 
 
 def _lead(measure: str, *, ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:

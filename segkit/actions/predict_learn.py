@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from segkit.actions.predict_known import Known, Lesson
 from segkit.customers.anticipate import CLIP, are_skewed, unskewed
 from segkit.customers.tastes import Basis, learn_basis, tastes
+from segkit.stats import logit
 from segkit.vocabulary import WEEKDAYS, is_in_space
 
 FOLDS = 5
@@ -136,13 +137,8 @@ def _raw(past: Known, *, names: Sequence[str]) -> np.ndarray:
     columns = list(unskewed(features, skewed=are_skewed(names)).T)
     columns += [np.log1p(past.last[n].clip(lower=0)) for n in ("orders", "spend", "active_days") if n in past.last]
     columns += [np.log1p(past.classic[n].fillna(0.0)) for n in ("orders", "spend")]
-    columns.append(_logit(past.classic["chance"].fillna(0.5).to_numpy()))
+    columns.append(logit(past.classic["chance"].fillna(0.5).to_numpy(), edge=EDGE))
     return np.column_stack(columns).astype(float)
-
-
-def _logit(chance: np.ndarray) -> np.ndarray:
-    kept = np.clip(chance, EDGE, 1 - EDGE)
-    return np.log(kept / (1 - kept))
 
 
 def _one_class(came: np.ndarray) -> str:
@@ -216,4 +212,4 @@ def least_absolute(members: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _mean_columns(table: pd.DataFrame, *, name: str, unit: float) -> np.ndarray:
-    return np.column_stack([np.log(table[name] / unit + 0.01), _logit(table["chance"].to_numpy())])
+    return np.column_stack([np.log(table[name] / unit + 0.01), logit(table["chance"].to_numpy(), edge=EDGE)])

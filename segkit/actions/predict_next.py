@@ -13,13 +13,14 @@ from segkit.customers.anticipate import coordinates
 from segkit.customers.features import Signals
 from segkit.customers.terms import are_free_text, common_terms
 from segkit.segments.place import SegmentModel, place_points
+from segkit.stats import auc, logit
 
 TERMS = 80  # categories or words whose chance is said, the most common
 LEARNT_FROM = 3_000  # customers of the model of categories; each is a row for every term
 AT_ONCE = 20_000  # customers whose chances are in memory together
 SHRUNK = 20  # customers' worth of everyone's share in the share of a segment
 TOLD = 3  # likely categories of a customer
-EDGE = 1e-4
+EDGE = 1e-4  # chances are kept off zero and one before their logarithm is taken
 FOLDS = 5
 
 
@@ -146,13 +147,12 @@ def move_chances(model: SegmentModel, then: Signals, now: Signals) -> tuple[pd.S
     rates = pd.Series(moved, index=stood.index).groupby(stood).agg(["sum", "size"])
     shrunk = (rates["sum"] + SHRUNK * share) / (rates["size"] + SHRUNK)
     designs = [
-        np.column_stack([_logit(placed.map(shrunk).fillna(share).to_numpy()), _margin(model, points)])
+        np.column_stack([logit(placed.map(shrunk).fillna(share).to_numpy(), edge=EDGE), _margin(model, points)])
         for placed, points in zip((stood, stand), axes, strict=True)
     ]
     fit = LogisticRegression(C=1.0)
     held = cross_val_predict(fit, designs[0], moved, cv=FOLDS, method="decision_function")
-    ranks = pd.Series(held).rank().to_numpy()[moved]
-    figures["forecast.moved_auc"] = float((ranks.sum() / moved.sum() - (moved.sum() + 1) / 2) / (~moved).sum())
+    figures["forecast.moved_auc"] = float(auc(held, moved)[0])
     chance = fit.fit(designs[0], moved).predict_proba(designs[1])[:, 1]
     return pd.Series(chance, index=now.features.index).round(6), figures
 
@@ -188,7 +188,7 @@ def _usual(before: np.ndarray, after: np.ndarray, codes: np.ndarray, *, count: i
         for code in range(count):
             own = codes == code
             found[had, code] = ((asked & after)[own].sum(axis=0) + SHRUNK * whole) / (asked[own].sum(axis=0) + SHRUNK)
-    return _logit(found)
+    return logit(found, edge=EDGE)
 
 
 def _columns(before: np.ndarray, chance: np.ndarray, codes: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ def _columns(before: np.ndarray, chance: np.ndarray, codes: np.ndarray, usual: n
     total = before.sum(axis=1, keepdims=True)
     share = np.sqrt(before / np.where(total > 0, total, 1.0))
     typical = np.where(had, usual[1][codes], usual[0][codes])
-    likely = np.broadcast_to(_logit(chance)[:, None], before.shape)
+    likely = np.broadcast_to(logit(chance, edge=EDGE)[:, None], before.shape)
     size = np.broadcast_to(np.log1p(total), before.shape)
     return np.stack([typical, np.log1p(before), share, likely, size, had * size, had * likely, typical * size], axis=2)
 
@@ -205,8 +205,3 @@ def _columns(before: np.ndarray, chance: np.ndarray, codes: np.ndarray, usual: n
 def _codes(segment: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """Number of each segment; one that nobody stood in then counts as the first."""
     return np.maximum(pd.Index(segments).get_indexer(segment), 0)
-
-
-def _logit(chance: np.ndarray) -> np.ndarray:
-    kept = np.clip(chance, EDGE, 1 - EDGE)
-    return np.log(kept / (1 - kept))

@@ -10,9 +10,9 @@ from scipy.stats import hypergeom, norm
 from segkit.actions.predict_known import Lesson
 from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
-from segkit.customers.profile import Z95, proportion
 from segkit.customers.terms import aligned, are_free_text, common_terms, term_weights
 from segkit.period import Period
+from segkit.stats import Z95, discoveries, proportion_interval
 from segkit.vocabulary import EVERYONE, describe
 
 FEWEST_APART = 10  # customers who came, and who did not, before anything is said of churn
@@ -52,7 +52,7 @@ def churn_drivers(lesson: Lesson, segment: pd.Series) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=[*DRIVERS, "p"])
     if table.empty:
         return table[DRIVERS]
-    found = table[table["p"] <= _limit(table["p"].to_numpy())].sort_values(["segment", "p", "feature"])
+    found = table[discoveries(table["p"].to_numpy(), share=FALSE_SHARE)].sort_values(["segment", "p", "feature"])
     ranks = features[told].rank()
     kept: list[pd.Series] = []
     for _, row in found.iterrows():
@@ -138,13 +138,6 @@ def _halved(name: str, features: pd.DataFrame, lost: np.ndarray, inside: np.ndar
     return rows
 
 
-def _limit(p: np.ndarray) -> float:
-    """The largest p-value that is told (Benjamini & Hochberg 1995); below zero where none is."""
-    ordered = np.sort(p)
-    holds = ordered <= FALSE_SHARE * np.arange(1, len(p) + 1) / len(p)
-    return float(ordered[holds].max()) if holds.any() else -1.0
-
-
 def _surest(
     members: np.ndarray, terms: list[str], asked: np.ndarray, took: np.ndarray, reach: np.ndarray, *, limit: float
 ) -> list[tuple[object, ...]]:
@@ -155,6 +148,6 @@ def _surest(
     rows = []
     for i in np.flatnonzero((inside >= FEWEST) & (reach >= 1)):
         elsewhere, more = (no[i] / outside[i], stands_out[i]) if outside[i] >= FEWEST else (np.nan, False)
-        at = proportion(yes[i], inside[i])
+        at = proportion_interval(yes[i], inside[i])
         rows.append((terms[i], int(inside[i]), *at, elsewhere, bool(more), int(reach[i])))
     return sorted(rows, key=lambda row: (not row[6], -row[3], row[0]))[:TOLD]

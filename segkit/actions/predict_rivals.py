@@ -5,6 +5,8 @@ import pandas as pd
 
 from segkit.actions.predict_known import Known, Lesson
 from segkit.actions.predict_learn import Told, plain_forecasts
+from segkit.segments.rivals import FIFTHS
+from segkit.stats import quantile_edges
 
 LABELS = {
     "model": "the forecast",
@@ -12,7 +14,6 @@ LABELS = {
     "rfm": "RFM table (5 x 5 x 5)",
     "classic": "BG/NBD + Gamma-Gamma",
 }
-FIFTHS = 5
 FEWEST_IN_CELL = 5  # customers; a smaller cell says what its recency and frequency say
 DAY_STEPS = (0, 1, 2, 4, 8, 16)  # active days of the last period, from which its share of returners is another
 LEVEL = 0.95  # of the band around a customer's orders and spend
@@ -97,7 +98,7 @@ def _cells(then: Known, now: Known) -> tuple[np.ndarray, np.ndarray]:
     first, second = then.signals.features, now.signals.features
     for name in ("recency_days", "orders" if "orders" in first else "active_days", "spend"):
         if name in first:
-            edges = np.quantile(first[name], np.arange(1, FIFTHS) / FIFTHS)
+            edges = quantile_edges(first[name], parts=FIFTHS)
             for cells, features in zip(found, (first, second), strict=True):
                 cells *= FIFTHS
                 cells += np.searchsorted(edges, features[name], side="right")

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.predict_backtest import Trial, testing
-from segkit.customers.profile import Z95
 from segkit.segments.place import SegmentModel, place
+from segkit.stats import Z95
 from segkit.vocabulary import EVERYONE
 
 FEWEST = 20  # customers of a segment, before its miss in a back-test tells of the season

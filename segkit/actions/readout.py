@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from segkit.actions.kpi import COVARIATES, KPIS
@@ -16,6 +15,7 @@ from segkit.actions.uplift import Qini, qini
 from segkit.actions.verdict import Price, price_of, returns_of, verdict_of
 from segkit.data.plain import read_json
 from segkit.errors import RunError
+from segkit.stats import least_squares
 
 EXPERIMENT = (
     "segment",
@@ -87,9 +87,7 @@ def adjusted(units: pd.DataFrame, values: pd.Series) -> pd.Series:
         treated = (rows["arm"] == "treatment").to_numpy(dtype=float)
         past = rows[list(COVARIATES)].to_numpy(dtype=float)
         past = past - past.mean(axis=0)
-        design = np.column_stack([np.ones(len(rows)), treated, past])
-        slopes, *_ = np.linalg.lstsq(design, found[rows.index].to_numpy(), rcond=None)
-        found[rows.index] -= past @ slopes[2:]
+        found[rows.index] -= past @ least_squares(found[rows.index].to_numpy(), treated, past).slopes[2:]
     return found
 
 

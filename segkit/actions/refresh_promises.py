@@ -12,11 +12,12 @@ import pandas as pd
 
 from segkit.actions.kpi import KPIS, kpi_values
 from segkit.customers.days import Days
-from segkit.customers.profile import mean
 from segkit.data.store import Run
 from segkit.small_groups import FLOOR
+from segkit.stats import Estimate, mean_interval
 from segkit.vocabulary import EVERYONE
 
+DIGITS = 6
 SEEN_DAYS = 7  # fewest days that anything is read from
 SUMS = {"active": "active_share", "orders": "orders", "spend": "spend"}
 PROMISES = [
@@ -54,7 +55,7 @@ def promises(days: Days, *, previous: Run, as_of: date) -> pd.DataFrame:
         told = expected[expected["kpi"] == kpi].set_index("segment")
         rows += _of_kpi(came, segment, told, kpi=kpi, part=passed / horizon_days)
     table = pd.DataFrame(rows)
-    return table.assign(days=passed, part=round(passed / horizon_days, 6)).reindex(columns=PROMISES)
+    return table.assign(days=passed, part=round(passed / horizon_days, DIGITS)).reindex(columns=PROMISES)
 
 
 def _expected(previous: Run) -> pd.DataFrame:
@@ -92,12 +93,13 @@ def _of_kpi(came: pd.Series, segment: pd.Series, told: pd.DataFrame, *, kpi: str
         if name not in told.index or len(values) < FLOOR:
             continue
         expected = [told.loc[name, side] * part for side in ("value", "low", "high")]
-        at, low, high = mean(values)
+        at, low, high = mean_interval(values)
         spread = np.hypot((high - low) / 2, (expected[2] - expected[1]) / 2 if np.isfinite(expected[1]) else 0.0)
         row = {"segment": name, "kpi": kpi, "unit": KPIS[kpi].unit, "customers": len(values)}
-        row |= _ranged("predicted", *expected) | _ranged("observed", at, max(low, min(at, 0.0)), high)
+        row |= Estimate(*expected).columns("predicted", digits=DIGITS)
+        row |= Estimate(at, max(low, min(at, 0.0)), high).columns("observed", digits=DIGITS)
         gap = at - expected[0]
-        row |= _ranged("gap", gap, gap - spread, gap + spread)
+        row |= Estimate.around(gap, half=spread).columns("gap", digits=DIGITS)
         row["verdict"] = "short" if gap + spread < 0 else "above" if gap - spread > 0 else "as expected"
         rows.append(row | {"_spread": spread})
     return _against_all(rows)
@@ -114,9 +116,5 @@ def _against_all(rows: list[dict]) -> list[dict]:
     for row in rows:
         if row is not whole and whole and row["_kept"] and whole["_kept"]:
             lead, half = row["_kept"][0] - whole["_kept"][0], float(np.hypot(row["_kept"][1], whole["_kept"][1]))
-            row |= _ranged("against_all", lead, lead - half, lead + half)
+            row |= Estimate.around(lead, half=half).columns("against_all", digits=DIGITS)
     return [{name: value for name, value in row.items() if name != "_kept"} for row in rows]
-
-
-def _ranged(name: str, at: float, low: float, high: float) -> dict[str, float]:
-    return {name: round(float(at), 6), f"{name}_low": round(float(low), 6), f"{name}_high": round(float(high), 6)}

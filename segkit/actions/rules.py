@@ -14,8 +14,8 @@ from segkit.actions.labels import label
 from segkit.actions.points import SHARE_OF, Score, is_share, rounded
 from segkit.actions.signals import FEWEST_BUYERS, told_weights
 from segkit.customers.features import Signals
-from segkit.customers.profile import proportion
 from segkit.customers.terms import aligned, most_common
+from segkit.stats import proportion_interval
 from segkit.vocabulary import describe
 
 TRAIN_SHARE = 0.7
@@ -238,5 +238,5 @@ def _judged(segment: str, conditions: tuple, figures: pd.DataFrame, inside: np.n
     rule = Rule(segment=segment, conditions=conditions, precision=nothing, recall=nothing)
     picked = rule.holds(figures) if conditions else np.zeros(len(figures), dtype=bool)
     right = int((picked & inside).sum())
-    precision, recall = proportion(right, int(picked.sum())), proportion(right, int(inside.sum()))
+    precision, recall = proportion_interval(right, int(picked.sum())), proportion_interval(right, int(inside.sum()))
     return Rule(segment=segment, conditions=conditions, precision=precision, recall=recall)

@@ -7,10 +7,10 @@ import pandas as pd
 
 from segkit.actions.signals import told_weights
 from segkit.customers.features import Signals
-from segkit.customers.profile import Z95, proportion
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import most_common
 from segkit.small_groups import FLOOR
+from segkit.stats import Z95, proportion_interval, rank_groups
 
 LABELS = {"ours": "micro-segment", "demographic": "who they are"}
 FEWEST = 2 * FLOOR  # customers who are known; half of them teach, half of them are read
@@ -66,9 +66,7 @@ def _truths(signals: Signals, *, needs: pd.DataFrame | None) -> dict[str, np.nda
         if len(terms) > 1:
             found["need"] = _main(mix_shares(weights, names, terms=terms)[0], np.array(terms))
     if "spend" in signals.features:
-        rank = signals.features["spend"].rank(method="average").to_numpy() - 0.5
-        part = np.minimum((rank * PARTS / len(rank)).astype(int), PARTS - 1)
-        found["spend"] = np.array(["low", "middle", "high"])[part]
+        found["spend"] = np.array(["low", "middle", "high"])[rank_groups(signals.features["spend"], parts=PARTS)]
     return found
 
 
@@ -88,7 +86,7 @@ def _one(
     said = taught.groupby("group")["truth"].agg(_mode)
     read = pd.Series(group[~teach]).map(said).fillna(usual).to_numpy()
     wrong = read != truth[~teach]
-    share, low, high = proportion(int(wrong.sum()), len(wrong))
+    share, low, high = proportion_interval(int(wrong.sum()), len(wrong))
     row = {"grouping": grouping, "label": LABELS[grouping], "reading": reading, "words": READINGS[reading]}
     row |= {"groups": len(said), "distinct_readings": said.nunique(), "customers": len(wrong)}
     row |= {"wrong": share, "wrong_low": low, "wrong_high": high, "chance": float((truth[~teach] != usual).mean())}

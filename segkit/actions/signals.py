@@ -6,10 +6,10 @@ from scipy import sparse
 
 from segkit.actions.labels import apart, phrase_weights
 from segkit.customers.features import Signals
-from segkit.customers.profile import Z95
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import are_free_text, most_common
 from segkit.small_groups import FLOOR
+from segkit.stats import Z95
 from segkit.vocabulary import block_of, describe, is_skewed
 
 FEWEST_BUYERS = FLOOR  # of a segment; a need that fewer show is not told of it

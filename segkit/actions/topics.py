@@ -9,9 +9,9 @@ import pandas as pd
 from sklearn.decomposition import non_negative_factorization
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
-from segkit.customers.profile import Z95
 from segkit.period import Period
 from segkit.small_groups import FLOOR
+from segkit.stats import Z95
 
 TOPICS = 12
 FEWEST_WRITERS = FLOOR  # of a segment; what fewer say is not told, and a word that fewer texts hold is no topic

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.actions.holdout import TREATMENT
-from segkit.customers.profile import Z95
+from segkit.stats import Z95
 
 FOLDS = 5
 RESAMPLES = 300

@@ -16,6 +16,7 @@ from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import learn_basis, mix_shares, tastes
 from segkit.customers.terms import common_terms
 from segkit.errors import SchemaError
+from segkit.stats import ridge
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
 AXES_FEWEST, AXES_MOST = 3, 16
@@ -24,7 +25,6 @@ VALUE_WEIGHT = 1.7  # of how much and how often against of what; larger buys spe
 FEWEST_BUYERS = 80  # customers; fewer teach nothing about tastes
 MIX_TERMS = 200  # categories or words whose share is foreseen
 CLIP = 5.0  # standard deviations; one giant customer must not bend the map
-PENALTIES = np.logspace(0, 5, 16)
 ROUND = 9
 ROWS_AT_ONCE = 200_000  # customers
 
@@ -80,7 +80,7 @@ def learn_space(
     logs, shares = tastes(then, terms=basis.terms, words=basis.words)
     parts = [behaviour, logs @ basis.logs, shares @ basis.shares]
     names, values = value_outcomes(outcomes)
-    value_map, value_constant = _ridge(np.hstack(parts[:2]), values)  # shares say nothing of how much
+    value_map, value_constant = _value_map(np.hstack(parts[:2]), values)  # shares say nothing of how much
     mix_terms, mix_map, mix_constant = _mix_map(np.hstack(parts), outcomes, words=basis.words)
     maps = _by_part(value_map, mix_map, sizes=[part.shape[1] for part in parts])
     constant = np.hstack([value_constant, mix_constant])
@@ -183,21 +183,17 @@ def value_outcomes(outcomes: Outcomes) -> tuple[list[str], np.ndarray]:
     return names, np.log1p(totals[names].clip(lower=0).to_numpy())
 
 
-def _ridge(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _value_map(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients in the units of the values; the penalty is chosen on standardised ones."""
-    from sklearn.linear_model import RidgeCV  # slow to import, and not needed to place a customer
-
     spread = values.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     middle = values.mean(axis=0)
-    fit = RidgeCV(PENALTIES).fit(design, (values - middle) / spread)
-    return np.atleast_2d(fit.coef_).T * spread, np.atleast_1d(fit.intercept_) * spread + middle
+    slopes, constants = ridge(design, (values - middle) / spread)
+    return slopes * spread, constants * spread + middle
 
 
 def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Map to square-root shares of the most common terms, learnt on customers who bought any of them."""
-    from sklearn.linear_model import RidgeCV
-
     nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
     if outcomes.weights is None:
         return nothing
@@ -205,8 +201,7 @@ def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[li
     shares, bought = mix_shares(weights, names, terms=terms)
     if len(terms) < 2 or bought.sum() < FEWEST_BUYERS:
         return nothing
-    fit = RidgeCV(PENALTIES).fit(design[bought], shares[bought])
-    return terms, fit.coef_.T, fit.intercept_
+    return terms, *ridge(design[bought], shares[bought])
 
 
 def _by_part(value_map: np.ndarray, mix_map: np.ndarray, *, sizes: list[int]) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ from segkit.customers.features import Signals
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import term_weights
+from segkit.stats import Estimate
 
 FOLDS = 5
 ENDS = 3  # things told of each end of an axis
@@ -55,12 +56,10 @@ def foresight(then: Signals | None, outcomes: Outcomes | None, *, folds: int = F
 
 def foresight_figures(table: pd.DataFrame) -> dict[str, float]:
     """The headline numbers: foresight.spend_r2 with .low and .high, and so on."""
-    parts = {"": "r2", ".low": "low", ".high": "high"}
-    return {
-        f"predictability.{row['name']}_r2{part}": row[column]
-        for row in table.to_dict("records")
-        for part, column in parts.items()
-    }
+    figures: dict[str, float] = {}
+    for row in table.to_dict("records"):
+        figures |= Estimate(row["r2"], row["low"], row["high"]).metrics(f"predictability.{row['name']}_r2")
+    return figures
 
 
 def axis_words(expected: Anticipation) -> pd.DataFrame:

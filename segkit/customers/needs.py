@@ -13,10 +13,10 @@ from scipy import sparse
 from sklearn.decomposition import non_negative_factorization
 
 from segkit.customers.features import Signals
-from segkit.customers.profile import mean, proportion
 from segkit.customers.terms import aligned, are_free_text, common_terms, term_weights
 from segkit.data.store import Run
 from segkit.small_groups import FLOOR, hidden
+from segkit.stats import mean_interval, proportion_interval
 from segkit.vocabulary import describe
 
 NEEDS = 8
@@ -99,7 +99,11 @@ def main_needs(shares: pd.DataFrame) -> pd.DataFrame:
     sizes = np.bincount(largest, minlength=len(buyers.columns))
     hides = hidden(sizes)
     rows = [
-        (describe(name).words, *mean(buyers[name]), *((np.nan,) * 3 if hides[i] else proportion(sizes[i], len(buyers))))
+        (
+            describe(name).words,
+            *mean_interval(buyers[name]),
+            *((np.nan,) * 3 if hides[i] else proportion_interval(sizes[i], len(buyers))),
+        )
         for i, name in enumerate(buyers.columns)
     ]
     table = pd.DataFrame(rows, columns=["need", *_ranged("share"), *_ranged("main")])

@@ -1,6 +1,5 @@
 """The profile: can this data carry a segmentation? What is in it, what is missing, and the KPI baseline on day one."""
 
-from dataclasses import dataclass
 from datetime import date
 
 import ibis
@@ -10,23 +9,11 @@ import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.customers.outcomes import customer_outcomes
-from segkit.errors import InputError
+from segkit.data import readiness
+from segkit.data.readiness import WOULD_ADD, Facts, Verdict, top_share
 from segkit.period import Period
-from segkit.small_groups import FLOOR
+from segkit.stats import mean_interval, proportion_interval, ratio_interval
 
-OPTIONAL = {  # contract column -> what it would add
-    "order_id": "orders told apart within a day",
-    "item": "single products",
-    "category": "needs: what they buy, not only how much",
-    "amount": "spend, order value, revenue shares",
-    "quantity": "how many of each thing",
-    "discount": "sensitivity to price",
-    "private_label": "own label against brands",
-    "cost": "margin",
-    "channel": "where they buy",
-    "campaign": "response by campaign",
-    "text": "what they say in their own words",
-}
 STAGES = {  # in the order of a life; "lately" is the last third of the lookback (`Period.recent_days`)
     "new": "first seen lately",
     "active": "came lately and before, and on time by their own habit",
@@ -35,23 +22,9 @@ STAGES = {  # in the order of a life; "lately" is the last third of the lookback
     "returned": "known from before, back lately after a long silence",
 }
 DESCRIBING = ("demographic", "geographic", "survey", "current_segment", "consent")
-FEWEST_CUSTOMERS = 2 * FLOOR
-FEW_CUSTOMERS = 12 * FLOOR  # segments times the privacy floor
-LOW_REPEAT = 0.2  # share of customers with more than one active day
-CONCENTRATED = 0.5  # share of revenue with the top hundredth of customers
 CONCENTRATION = "revenue with the top hundredth"
-Z95 = 1.959963984540054
-
 
 Line = tuple[str, str, float, str, str]  # a row of the profile
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`answer`: yes, with limits, or no; `reasons`: a sentence each."""
-
-    answer: str
-    reasons: tuple[str, ...]
 
 
 def activity(days: Days, *, as_of: date, kinds: dict[str, str]) -> pd.DataFrame:
@@ -103,7 +76,7 @@ def lifecycle(features: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for stage, words in STAGES.items():
         count = int(features[f"stage_{stage}"].sum()) if len(features) else 0
-        rows.append((stage, words, count, *proportion(count, len(features))))
+        rows.append((stage, words, count, *proportion_interval(count, len(features))))
     return pd.DataFrame(rows, columns=["stage", "meaning", "customers", "share", "share_low", "share_high"])
 
 
@@ -121,17 +94,17 @@ def kpis(days: Days, *, period: Period) -> pd.DataFrame:
     active = totals[totals["active_days"] > 0]
     rows = [
         ("customers known", len(index), np.nan, np.nan, "customers"),
-        ("active rate", *proportion(len(active), len(index)), "share"),
-        ("active days per active customer", *mean(active["active_days"]), "days"),
+        ("active rate", *proportion_interval(len(active), len(index)), "share"),
+        ("active days per active customer", *mean_interval(active["active_days"]), "days"),
     ]
     if active["orders"].any():
-        rows.append(("orders per active customer", *mean(active["orders"]), "orders"))
+        rows.append(("orders per active customer", *mean_interval(active["orders"]), "orders"))
     if "spend" in active:
         buyers = active[active["orders"] > 0]
         rows += [
             ("revenue, net of returns", active["spend"].sum(), np.nan, np.nan, "money"),
-            ("spend per active customer", *mean(active["spend"]), "money"),
-            ("value of an order", *ratio_of_sums(buyers["spend"], buyers["orders"]), "money"),
+            ("spend per active customer", *mean_interval(active["spend"]), "money"),
+            ("value of an order", *ratio_interval(buyers["spend"], buyers["orders"]), "money"),
         ]
     table = pd.DataFrame(rows, columns=["kpi", "value", "value_low", "value_high", "unit"])
     return table.assign(start=start.isoformat(), end=period.last_day.isoformat())
@@ -148,9 +121,7 @@ def profile(days: Days, *, events: ir.Table, set_aside: pd.DataFrame, period: Pe
     lines = _history(own.to_pandas(), period=period)
     if "amount" in days.rows.columns:
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
-        ordered = spent.fillna(0).sort_values(ascending=False)
-        top = ordered.head(max(1, len(ordered) // 100)).sum() / ordered.sum() if ordered.sum() > 0 else 0.0
-        lines.append(("customers", CONCENTRATION, float(top), "share", "a few giants can bend averages"))
+        lines.append(("customers", CONCENTRATION, top_share(spent), "share", "a few giants can bend averages"))
     lines += _coverage(events.filter(events.day < ibis.literal(period.as_of)))
     lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in set_aside.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
@@ -176,77 +147,32 @@ def shown_people(people: ir.Table, *, roles: dict[str, str]) -> pd.DataFrame:
 
 
 def refuse_hopeless(table: pd.DataFrame) -> None:
-    """Stop where nothing can be foreseen; from the table of `profile`.
+    """Stop where nothing can be predicted; from the table of `profile`.
 
     Raises
     ------
-    InputError : fewer customers than two segments of the privacy floor need, or nobody came on a second day
+    InputError
+        Fewer customers than two segments of the privacy floor need, or nobody came on a second day.
     """
-    value = table.set_index("item")["value"]
-    active, known = value["active in the lookback"], value["customers with events of their own"]
-    if active < FEWEST_CUSTOMERS:
-        raise InputError(
-            f"events: {active:,.0f} of {known:,.0f} customers were active in the lookback; "
-            f"twelve segments of twenty need {FEW_CUSTOMERS}. Give a longer lookback, or more customers."
-        )
-    if value["seen on more than one day"] == 0:
-        raise InputError(
-            f"events: none of {known:,.0f} customers was seen on more than one day, so no habit can be learnt. "
-            f"Check the column of the timestamp, or give a longer history."
-        )
+    readiness.refuse_hopeless(_facts(table))
 
 
 def verdict(table: pd.DataFrame) -> Verdict:
-    """Whether the data can carry a segmentation, and why; from the table of `profile`."""
+    """Decide whether the data can carry a segmentation, and why; from the table of `profile`."""
+    return readiness.verdict_of(_facts(table))
+
+
+def _facts(table: pd.DataFrame) -> Facts:
     value = table.set_index("item")["value"]
-    limits, stops = [], []
-    segmented = value["active in the lookback"]
-    if segmented < FEW_CUSTOMERS:
-        stops.append(
-            f"{segmented:,.0f} customers were active in the lookback; twelve segments of twenty need {FEW_CUSTOMERS}."
-        )
-    if value["days of history"] < 0.95 * value["days asked for"]:
-        limits.append(
-            f"{value['days of history']:,.0f} days of history; "
-            f"the proof out of time needs {value['days asked for']:,.0f}."
-        )
-    if value["seen on more than one day"] < LOW_REPEAT:
-        limits.append(f"Only {value['seen on more than one day']:.0%} of customers came on more than one day.")
-    if value.get(CONCENTRATION, 0.0) > CONCENTRATED:
-        limits.append("More than half of the revenue comes from a hundredth of the customers: read means with care.")
-    missing = table[(table["section"] == "columns") & (table["value"] == 0)]["item"].tolist()
-    for needed in ("category", "amount"):
-        if needed in missing:
-            limits.append(f"No {needed}: without it there is no {OPTIONAL[needed]}.")
-    answer = "no" if stops else "with limits" if limits else "yes"
-    return Verdict(answer=answer, reasons=tuple(stops + limits) or ("Customers, history and repeats are enough.",))
-
-
-def proportion(count: float, of: float) -> tuple[float, float, float]:
-    """Share with its Wilson 95 % interval (Wilson 1927)."""
-    if of == 0:
-        return float("nan"), float("nan"), float("nan")
-    p = count / of
-    middle = (p + Z95**2 / (2 * of)) / (1 + Z95**2 / of)
-    half = Z95 * np.sqrt(p * (1 - p) / of + Z95**2 / (4 * of**2)) / (1 + Z95**2 / of)
-    return p, max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
-def mean(values: pd.Series) -> tuple[float, float, float]:
-    """Mean with its 95 % interval, normal approximation."""
-    if len(values) < 2:
-        return (float(values.mean()) if len(values) else float("nan")), float("nan"), float("nan")
-    middle, half = values.mean(), Z95 * values.std() / np.sqrt(len(values))
-    return float(middle), float(middle - half), float(middle + half)
-
-
-def ratio_of_sums(above: pd.Series, below: pd.Series) -> tuple[float, float, float]:
-    """Sum over sum, with a 95 % interval by the delta method (customers are the units)."""
-    if len(above) < 2 or below.sum() == 0:
-        return float("nan"), float("nan"), float("nan")
-    ratio = above.sum() / below.sum()
-    half = Z95 * (above - ratio * below).std() / (below.mean() * np.sqrt(len(above)))
-    return float(ratio), float(ratio - half), float(ratio + half)
+    return Facts(
+        customers=int(value["customers with events of their own"]),
+        active=int(value["active in the lookback"]),
+        repeat_share=float(value["seen on more than one day"]),
+        history_days=int(value["days of history"]),
+        proof_days=int(value["days asked for"]),
+        top_share=float(value.get(CONCENTRATION, 0.0)),
+        missing=tuple(table[(table["section"] == "columns") & (table["value"] == 0)]["item"]),
+    )
 
 
 def _history(own: pd.DataFrame, *, period: Period) -> list[Line]:
@@ -268,7 +194,7 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[Line]:
 
 def _coverage(events: ir.Table) -> list[Line]:
     """Share of events that carry each optional column; zero where the source has none."""
-    held = [name for name in OPTIONAL if name in events.columns]
+    held = [name for name in WOULD_ADD if name in events.columns]
     shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in held}
     found = events.aggregate(**shares).to_pandas().iloc[0] if held else {}
-    return [("columns", name, float(found.get(name, 0.0)), "share", adds) for name, adds in OPTIONAL.items()]
+    return [("columns", name, float(found.get(name, 0.0)), "share", adds) for name, adds in WOULD_ADD.items()]

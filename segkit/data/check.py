@@ -1,12 +1,12 @@
 """What `segkit check` says: what a source was understood to hold, what would help, and if it can carry segments."""
 
 from dataclasses import dataclass
-from datetime import date
 
 import ibis
 import pandas as pd
 
 from segkit.data.draft import DRAFTED_ENDINGS, draft_source
+from segkit.data.readiness import WANTED, WOULD_ADD, Facts, top_share, verdict_of
 from segkit.data.sources import (
     connect,
     default_as_of,
@@ -20,25 +20,9 @@ from segkit.data.sources import (
 from segkit.data.spec import Source
 from segkit.errors import SourceError
 from segkit.period import Period
-from segkit.small_groups import FLOOR
 
-SEGMENTS_MIN = 12  # fewest segments of a report
-REPEAT_LOW = 0.2  # below this share of customers with a second day, most of the future is unseen
 MATCH_LOW = 0.5  # below this share of known customers with an event, the ids of the two tables may differ
-WOULD_ADD = {
-    "order_id": "baskets: their number, size and what goes together (without it, a day counts as one)",
-    "amount": "money: spend, revenue share, expected spend (without it, segments rest on activity alone)",
-    "category": "needs: what customers look for, and what they will look for next",
-    "item": "variety and loyalty to single products",
-    "cost": "profit margin of each segment",
-    "discount": "price sensitivity",
-    "quantity": "size of purchases, and stocking up",
-    "private_label": "choice of own brands",
-    "channel": "where customers buy, and how that shifts",
-    "campaign": "response to campaigns",
-    "text": "needs in the customers' own words",
-    "event_id": "protection against a line that was exported twice",
-}
+TWICE = {"event_id": "protection against a line that was exported twice"}
 
 
 @dataclass(frozen=True)
@@ -86,34 +70,51 @@ def check_source(
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
     refuse_as_of(opened, con=con, as_of=period.as_of)
     aside = rows_set_aside(opened, con=con)
-    facts = _facts(events, period=period)
+    facts = _facts(opened, events, period=period)
     lines += [
-        *_understood(opened, events, facts=facts, period=period),
+        *_understood(opened, events, span=_span(events, period=period), period=period),
         *_customers(opened, events, con=con),
         *_aside(aside, source=opened),
     ]
     lines += [*_would_add(opened), ""]
-    stops, limits = _verdict(facts, period=period)
+    verdict = verdict_of(facts)
+    answer, reasons = verdict.answer, [] if verdict.answer == "yes" else list(verdict.reasons)
     try:
         refuse_set_aside(aside, source=opened)
     except SourceError as error:
-        stops.append(str(error))
-    verdict = "no" if stops else "yes, with limits" if limits else "yes"
-    lines += [f"Can it carry a segmentation? {verdict}", *(f"  - {reason}" for reason in [*stops, *limits])]
-    return Check(lines=tuple(lines), status=2 if stops else 0)
+        answer, reasons = "no", [str(error), *reasons]
+    said = "yes, with limits" if answer == "with limits" else answer
+    lines += [f"Can it carry a segmentation? {said}", *(f"  - {reason}" for reason in reasons)]
+    return Check(lines=tuple(lines), status=2 if answer == "no" else 0)
 
 
-def _facts(events: ibis.Table, *, period: Period) -> pd.Series:
-    """Counts before as_of: rows, customers, span, customers active in the lookback, and those with two days in it."""
+def _span(events: ibis.Table, *, period: Period) -> pd.Series:
+    """Rows, customers, and the first and last day, before as_of."""
     past = events.filter(events.day < period.as_of)
-    recent = past.filter(past.day >= period.lookback_start)
-    days = recent.group_by("customer_id").agg(first=recent.day.min(), last=recent.day.max())
-    wide = past.agg(rows=past.count(), customers=past.customer_id.nunique(), first=past.day.min(), last=past.day.max())
-    near = days.agg(active=days.count(), repeat=(days.first < days.last).ifelse(1, 0).sum().fill_null(0))
-    return pd.concat([wide.execute().iloc[0], near.execute().iloc[0]])
+    counted = {"rows": past.count(), "customers": past.customer_id.nunique()}
+    return past.agg(**counted, first=past.day.min(), last=past.day.max()).execute().iloc[0]
 
 
-def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, period: Period) -> list[str]:
+def _facts(source: Source, events: ibis.Table, *, period: Period) -> Facts:
+    """What decides whether the source can carry segments, as the profile of a run counts it."""
+    own = [kind for kind, by in source.kinds.items() if by == "customer"]
+    past = events.filter((events.day < period.as_of) & events.event.isin(own))
+    spend = {"spend": past.amount.cast("float64").sum().fill_null(0)} if "amount" in events.columns else {}
+    each = past.group_by("customer_id").agg(first=past.day.min(), last=past.day.max(), **spend).execute()
+    first, last = pd.to_datetime(each["first"]), pd.to_datetime(each["last"])
+    return Facts(
+        customers=len(each),
+        active=int((last >= pd.Timestamp(period.lookback_start)).sum()),
+        repeat_share=float((first < last).mean()) if len(each) else 0.0,
+        history_days=(pd.Timestamp(period.as_of) - first.min()).days if len(each) else 0,
+        proof_days=period.lookback_days + 2 * period.horizon_days,
+        learning_days=period.lookback_days + period.horizon_days,
+        top_share=top_share(each["spend"]) if spend else 0.0,
+        missing=tuple(name for name in WANTED if name not in events.columns),
+    )
+
+
+def _understood(source: Source, events: ibis.Table, *, span: pd.Series, period: Period) -> list[str]:
     kinds = (
         events.group_by("event")
         .agg(rows=events.count(), customers=events.customer_id.nunique())
@@ -121,8 +122,8 @@ def _understood(source: Source, events: ibis.Table, *, facts: pd.Series, period:
         .execute()
     )
     lines = [
-        f"{source.name}: {facts['rows']:,} events of {facts['customers']:,} customers, {_day(facts['first'])} to "
-        f"{_day(facts['last'])} "
+        f"{source.name}: {span['rows']:,} events of {span['customers']:,} customers, {_day(span['first'])} to "
+        f"{_day(span['last'])} "
         f"({source.timezone}), as of {period.as_of}"
     ]
     lines += [
@@ -193,50 +194,12 @@ def _aside(aside: pd.DataFrame, *, source: Source) -> list[str]:
 
 def _would_add(source: Source) -> list[str]:
     mapped = {column for table in source.tables for column in table.columns}
-    missing = {column: gain for column, gain in WOULD_ADD.items() if column not in mapped}
+    missing = {column: gain for column, gain in (WOULD_ADD | TWICE).items() if column not in mapped}
     return (
         ["What columns not mapped would add:", *(f"  {column:<14} {gain}" for column, gain in missing.items())]
         if missing
         else []
     )
-
-
-def _verdict(facts: pd.Series, *, period: Period) -> tuple[list[str], list[str]]:
-    """Reasons against a segmentation, and limits to it."""
-    stops, limits = [], []
-    least = SEGMENTS_MIN * FLOOR
-    lookback, horizon = period.lookback_days, period.horizon_days
-    if facts["active"] < least:
-        stops.append(
-            f"{int(facts['active']):,} customers have an event in the {lookback} days before {period.as_of}; "
-            f"{SEGMENTS_MIN} segments of "
-            f"{FLOOR} need {least}. Use a longer lookback, or more customers."
-        )
-    history = (period.as_of - date.fromisoformat(_day(facts["first"]))).days
-    if _day(facts["first"]) == _day(facts["last"]):
-        stops.append(
-            f"all events are on one day ({_day(facts['first'])}); what customers do next cannot be seen. Check the "
-            "timestamp column."
-        )
-    elif history < lookback + horizon:
-        limits.append(
-            f"{history} days of history; to learn what comes next takes lookback + horizon = "
-            f"{lookback + horizon}. Segments "
-            "will rest on behaviour alone, and forward figures are empty. Shorten lookback or horizon."
-        )
-    elif history < lookback + 2 * horizon:
-        limits.append(
-            f"{history} days of history; the proof takes lookback + 2 horizons = {lookback + 2 * horizon}. "
-            "Forward figures "
-            "are empty. Shorten lookback or horizon to have them."
-        )
-    share = facts["repeat"] / facts["active"] if facts["active"] else 0.0
-    if facts["active"] and share < REPEAT_LOW:
-        limits.append(
-            f"{share:.0%} of customers have events on more than one day of the lookback; little can be foreseen of "
-            "the rest."
-        )
-    return stops, limits
 
 
 def _day(value: object) -> str:

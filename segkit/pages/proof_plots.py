@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from segkit.numbers import count
 from segkit.pages.look import ACCENT, FAINT, INK, QUIET, SOFT, look, many_panels, one_panel, style, words_left
 from segkit.pages.maps import place_labels
+from segkit.segments.structure import REPRODUCIBLE_FROM, UNSTABLE_BELOW
 
 MEASURES = {"spend": "Next spend foreseen (R²)", "mix": "Next mix foreseen (R²)", "active": "Active next foreseen (R²)"}
-UNSTABLE, REPRODUCIBLE = 0.5, 0.6  # DESIGN: unstable below, reproducible from
 UPWARDS = {"mix": "Next mix explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
 
 
@@ -123,7 +123,7 @@ def stability(segments: pd.DataFrame) -> Figure:
     with style():
         figure, axes = one_panel(height=0.8 + 0.3 * len(ordered))
         place = np.arange(len(ordered))[::-1]
-        for limit in (UNSTABLE, REPRODUCIBLE):
+        for limit in (UNSTABLE_BELOW, REPRODUCIBLE_FROM):
             axes.axvline(limit, color=FAINT, linewidth=1, zorder=0)
         axes.hlines(place, ordered["stability_low"], ordered["stability_high"], color=QUIET, linewidth=1.2)
         for y, row in zip(place, ordered.to_dict("records"), strict=True):

@@ -7,6 +7,7 @@ import pandas as pd
 
 from segkit.numbers import NOTHING, count, fine, interval, number, score, share
 from segkit.small_groups import hidden, shown, shown_counts
+from segkit.tables import titles
 from segkit.templates import text
 from segkit.vocabulary import BLOCKS
 

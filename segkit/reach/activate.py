@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from segkit.data.plain import write_bytes
 from segkit.data.run_source import veil_of
@@ -114,8 +115,8 @@ def export(
     InputError : the target cannot be filled from this source, or `out` cannot be written; nothing was changed
     """
     target, run = read_target(to), _finished(run_dir)
-    if country_code and not country_code.isdigit():
-        raise InputError(f"--country-code {country_code}: digits only, such as 49.")
+    if country_code and not (country_code.isdigit() and int(country_code) in COUNTRY_CODE_TO_REGION_CODE):
+        raise InputError(f"--country-code {country_code}: no country has this code. Give digits only, such as 49.")
     known = read_known(run, source=source, data_dir=data_dir)
     held_out = frozenset().union(*(read_control(pilot) for pilot in pilots))
     given = {"target": target, "held_out": held_out, "named": named, "country_code": country_code}

@@ -5,12 +5,10 @@ import re
 from collections.abc import Callable
 
 import pandas as pd
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
 
-EMAIL = re.compile(r"[^@\s,;<>\"']+@[^@\s.,;<>\"']+(\.[^@\s.,;<>\"']+)*\.[^@\s.,;<>\"'\d][^@\s.,;<>\"']+")
-LONGEST_EMAIL = 254  # RFC 5321
-E164 = re.compile(r"\+[1-9]\d{7,14}")
-NOT_DIALLED = re.compile(r"[\s().\-/\u00a0\u2010-\u2015]|\(0\)")
-NORTH_AMERICA, NORTH_AMERICAN_DIGITS = "1", 11  # numbers there are written with the country's 1 and no plus
+LETTERS = re.compile(r"[^\W\d_]")
 
 
 def as_text(value: object) -> str | None:
@@ -29,32 +27,49 @@ def as_text(value: object) -> str | None:
 
 
 def as_email(value: str) -> str | None:
-    """An e-mail address in lower case without blanks; None where it is none.
+    """Return an e-mail address in lower case and without blanks, or None where it is none.
 
+    The address is read by its form alone (``email-validator``); whether its domain exists is not looked up.
+
+    Examples
+    --------
     >>> as_email(" Ann.Lee @Example.COM"), as_email("ann@example"), as_email("=cmd@x.de,b@x.de")
     ('ann.lee@example.com', None, None)
     """
-    found = re.sub(r"\s", "", value).lower()
-    return found if EMAIL.fullmatch(found) and len(found) <= LONGEST_EMAIL and ".." not in found else None
+    try:
+        return validate_email(re.sub(r"\s", "", value), check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        return None
 
 
 def as_phone(value: str, *, country_code: str = "") -> str | None:
-    """A phone number by E.164: plus, country, number; None where it is none, or of no known country.
+    """Return a phone number by E.164 (plus, country, number), or None where it is none or of no known country.
+
+    How long the numbers of a country are, and whether a leading zero belongs to them, is known to ``phonenumbers``.
 
     Parameters
     ----------
-    country_code : of numbers that name none, such as 49; their leading zero is dropped
+    country_code
+        Of numbers that name no country, such as 49.
 
+    Examples
+    --------
     >>> as_phone("+49 (0)151 1234-5678"), as_phone("0151 12345678", country_code="49"), as_phone("0151 12345678")
     ('+4915112345678', '+4915112345678', None)
+    >>> as_phone("06 6982 1234", country_code="39")
+    '+390669821234'
     """
-    digits = NOT_DIALLED.sub("", value.replace("(0)", ""))
-    if digits.startswith("00"):
-        digits = "+" + digits[2:]
-    if not digits.startswith("+") and country_code:
-        american = country_code == NORTH_AMERICA and len(digits) == NORTH_AMERICAN_DIGITS and digits[0] == "1"
-        digits = "+" + (digits if american else country_code + digits.removeprefix("0"))
-    return digits if E164.fullmatch(digits) else None
+    if LETTERS.search(value):
+        return None  # phonenumbers would dial letters, as in 1-800-FLOWERS
+    given = re.sub(r"^00", "+", value.strip())
+    region = phonenumbers.region_code_for_country_code(int(country_code)) if country_code else None
+    try:
+        number = phonenumbers.parse(given, None if given.startswith("+") else region)
+    except phonenumbers.NumberParseException:
+        return None
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def as_sha256(value: str) -> str:

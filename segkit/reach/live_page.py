@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from segkit import numbers, templates
-from segkit.customers.profile import Z95, proportion
 from segkit.errors import SegkitError
 from segkit.reach.live import Live
 from segkit.small_groups import FLOOR, hidden, is_few, shown, shown_counts
+from segkit.stats import Z95, proportion_interval
 
 MOST_MOVES = 10
 ALL_ALERTS = 0.05  # chance that any segment is called changed where only chance is at work (Bonferroni)
@@ -156,4 +156,4 @@ def _share_of(part: int, whole: int) -> str:
     """A share with its 95 % interval (Wilson 1927)."""
     if whole < FLOOR:
         return numbers.NOTHING
-    return numbers.interval(*proportion(part, whole), form=numbers.share)
+    return numbers.interval(*proportion_interval(part, whole), form=numbers.share)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from segkit.customers.anticipate import PENALTIES
 from segkit.customers.features import DECIMALS
 from segkit.customers.terms import are_free_text
 from segkit.segments.designs import Block, designs
-from segkit.segments.judge import MEASURES, Truth, forward_truth, interval
+from segkit.segments.judge import MEASURES, Truth, forward_truth
 from segkit.segments.past import Past
 from segkit.segments.validate import judged_terms
+from segkit.stats import Estimate, bootstrap_interval, ridge_from_products
 from segkit.vocabulary import BLOCKS
 
 DRAWS = 1000
@@ -161,21 +161,17 @@ def block_figures(proof: BlockProof | None, *, reason: str = "") -> dict[str, ob
     figures: dict[str, object] = {"blocks.reason": (reason or None) if proof is None else None}
     for row in told:
         name = f"blocks.{row['block']}.{row['measure']}"
-        figures |= _flat(f"{name}_r2", row["alone_r2"], row["alone_low"], row["alone_high"])
+        figures |= Estimate(row["alone_r2"], row["alone_low"], row["alone_high"]).metrics(f"{name}_r2")
         if row["block"] != "all":
-            figures |= _flat(f"{name}_adds", row["adds"], row["adds_low"], row["adds_high"])
+            figures |= Estimate(row["adds"], row["adds_low"], row["adds_high"]).metrics(f"{name}_adds")
     for measure in MEASURES:
         name = f"blocks.needs_or_demographics.{measure}"
         answer, why = needs_or_demographics(proof, measure=measure, reason=reason)
         figures |= {name: answer, f"{name}.reason": why or None}
     for row in leads:
         name = f"blocks.needs_or_demographics.{row['measure']}_lead"
-        figures |= _flat(name, row["lead"], row["lead_low"], row["lead_high"])
+        figures |= Estimate(row["lead"], row["lead_low"], row["lead_high"]).metrics(name)
     return figures
-
-
-def _flat(name: str, at: float, low: float, high: float) -> dict[str, object]:
-    return {name: at, f"{name}.low": low, f"{name}.high": high}
 
 
 def _measured(trial: _Trial) -> list[dict[str, object]]:
@@ -186,7 +182,7 @@ def _measured(trial: _Trial) -> list[dict[str, object]]:
     names = list(trial.blocks)
     whole = _expected(trial, names)
     r2, drawn = _scores(trial, [whole], among=everyone)
-    rows = [{"block": "all", "label": LABELS["all"], "customers": len(everyone)} | _ranged("alone", r2[0], drawn[0])]
+    rows = [{"block": "all", "label": LABELS["all"], "customers": len(everyone)} | _alone(r2[0], drawn[0])]
     for name, block in trial.blocks.items():
         among = block.known_now[trial.judges]
         if not _enough(trial, among, of=block):
@@ -195,8 +191,8 @@ def _measured(trial: _Trial) -> list[dict[str, object]]:
         without = _expected(trial, [other for other in names if other != name])
         r2, drawn = _scores(trial, [alone, whole, without], among=among)
         head = {"block": name, "label": LABELS[name], "customers": int(among.sum())}
-        adds = _ranged("adds", r2[1] - r2[2], drawn[1] - drawn[2])
-        rows.append(head | _ranged("alone", r2[0], drawn[0]) | adds)
+        adds = bootstrap_interval(drawn[1] - drawn[2], at=r2[1] - r2[2]).columns("adds")
+        rows.append(head | _alone(r2[0], drawn[0]) | adds)
     return rows
 
 
@@ -211,7 +207,7 @@ def _needs_lead(trial: _Trial) -> list[dict[str, object]]:
     both = [_expected(trial, [name], of=known) for name in ("needs", "demographic")]
     r2, drawn = _scores(trial, both, among=among)
     head = {"customers": int(among.sum()), "needs_r2": r2[0], "demographic_r2": r2[1]}
-    return [head | _ranged("lead", r2[0] - r2[1], drawn[0] - drawn[1])]
+    return [head | bootstrap_interval(drawn[0] - drawn[1], at=r2[0] - r2[1]).columns("lead")]
 
 
 def _expected(trial: _Trial, names: Sequence[str], *, of: Block | None = None) -> np.ndarray:
@@ -222,21 +218,7 @@ def _expected(trial: _Trial, names: Sequence[str], *, of: Block | None = None) -
     values = trial.learnt[inside[trial.learners]]
     then = np.hstack([trial.blocks[name].then for name in names])[inside]
     now = np.hstack([trial.blocks[name].now for name in names])[trial.judges]
-    return (now - then.mean(axis=0)) @ _ridge(then - then.mean(axis=0), values - values.mean(axis=0))
-
-
-def _ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Coefficients by column of the values, all centred; one penalty, by generalised cross-validation (Golub, Heath
-    & Wahba 1979), which needs no more than the products of the columns.
-    """
-    squares, vectors = np.linalg.eigh(design.T @ design)
-    squares = np.maximum(squares, 0.0)
-    along = vectors.T @ (design.T @ values)
-    strength = np.square(along).sum(axis=1)
-    shrunk = squares + PENALTIES[:, None]
-    left = np.square(values).sum() - ((squares + 2 * PENALTIES[:, None]) / np.square(shrunk)) @ strength
-    free = len(values) - 1 - (squares / shrunk).sum(axis=1)
-    return vectors @ (along / shrunk[np.argmin(left / np.square(free))][:, None])
+    return (now - then.mean(axis=0)) @ ridge_from_products(then - then.mean(axis=0), values - values.mean(axis=0))
 
 
 def _scores(trial: _Trial, expected: Sequence[np.ndarray], *, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -254,9 +236,9 @@ def _apart(values: np.ndarray) -> np.ndarray:
     return np.square(values - values.mean(axis=0)).sum(axis=1)
 
 
-def _ranged(name: str, at: float, drawn: np.ndarray) -> dict[str, object]:
-    low, high = interval(drawn, at=at)
-    return {f"{name}_r2" if name == "alone" else name: float(at), f"{name}_low": low, f"{name}_high": high}
+def _alone(at: float, drawn: np.ndarray) -> dict[str, float]:
+    score = bootstrap_interval(drawn, at=at)
+    return {"alone_r2": score.value, "alone_low": score.low, "alone_high": score.high}
 
 
 def _enough(trial: _Trial, among: np.ndarray, *, of: Block | None = None) -> bool:

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.outcomes import Outcomes
-from segkit.customers.profile import mean, proportion
 from segkit.segments.fit import Windows
 from segkit.segments.place import SegmentModel, place
+from segkit.stats import mean_interval, proportion_interval
 
 FEWEST_SEEN = 20  # customers; with fewer in the learning window nothing is said of a segment's future
 
@@ -68,8 +68,8 @@ def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
         if len(members) < FEWEST_SEEN:
             continue
         came = totals.loc[members.index]
-        empty.loc[segment, names[:3]] = proportion((came["active_days"] > 0).sum(), len(came))
+        empty.loc[segment, names[:3]] = proportion_interval((came["active_days"] > 0).sum(), len(came))
         if "spend" in came:
-            middle, low, high = mean(came["spend"])
+            middle, low, high = mean_interval(came["spend"])
             empty.loc[segment, names[3:]] = middle, max(low, min(middle, 0.0)), high  # nobody spends less than nothing
     return empty.round(6)

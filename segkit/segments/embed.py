@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.spatial import KDTree
 from sklearn.neighbors import NearestNeighbors
 
-from segkit.customers.sample import chosen
 from segkit.errors import SchemaError
+from segkit.stats import hash_sample
 
 EPOCHS = 200
 LIKEST = 3  # drawn customers that place one who is not
@@ -41,7 +41,7 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
     if len(points) <= n_neighbors:
         raise SchemaError(f"anticipation: {len(points)} customers are too few for {n_neighbors} neighbours.")
     epochs = FEW_EPOCHS if len(points) > FEW_EPOCHS_ABOVE else EPOCHS
-    drawn = chosen(axes.index)
+    drawn = hash_sample(axes.index)
     coords = np.empty((len(points), 2))
     coords[drawn] = umap_plane(points[drawn], n_neighbors=n_neighbors, min_dist=min_dist, epochs=epochs, seed=seed)
     coords[~drawn] = _between(points[~drawn], known=points[drawn], coords=coords[drawn])

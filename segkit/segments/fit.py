@@ -11,12 +11,12 @@ from segkit.customers.anticipate import Space, balanced_space, coordinates, lear
 from segkit.customers.days import Days
 from segkit.customers.features import Customers, Signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
-from segkit.customers.sample import chosen
 from segkit.period import Period
 from segkit.segments.bags import BAGS, Bags, find_bags
 from segkit.segments.cuts import Cut, macro_buckets
 from segkit.segments.place import SegmentModel, nearest
 from segkit.segments.search import Budget, search
+from segkit.stats import hash_sample
 
 HELD = 0.95  # of a lookback must lie within the history for it to count as known
 
@@ -75,7 +75,7 @@ def first_active_day(days: Days) -> date | None:
 def space_for(windows: Windows, *, seed: int = 7) -> Space:
     """The anticipation space where there is history to learn it from, else balanced behaviour."""
     if windows.then is None or windows.came is None:
-        return balanced_space(windows.now.rows(chosen(windows.now.features.index)), seed=seed)
+        return balanced_space(windows.now.rows(hash_sample(windows.now.features.index)), seed=seed)
     return learn_space(windows.then, windows.came, seed=seed)
 
 
@@ -103,7 +103,7 @@ def fit_segments(
     """
     budget = budget or Budget()
     everyone = windows.now.features.index
-    seen = chosen(everyone) if keep is None else everyone.isin(keep)
+    seen = hash_sample(everyone) if keep is None else everyone.isin(keep)
     learnt = windows if keep is None else only_customers(windows, keep)
     space = space or space_for(learnt, seed=seed)
     axes = coordinates(space, windows.now)

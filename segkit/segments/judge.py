@@ -10,11 +10,11 @@ from scipy import sparse
 from segkit.customers.outcomes import Outcomes
 from segkit.customers.tastes import mix_shares
 from segkit.customers.terms import are_free_text, common_terms
+from segkit.stats import bootstrap_interval
 
 MIX_TERMS = 300  # most common categories or words
 DRAWS = 200
 MEASURES = ("spend", "mix", "active")
-LEVEL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,6 @@ def verdict(low: float, high: float) -> str:
     return "ahead" if low > 0 else "behind" if high < 0 else "level"
 
 
-def interval(draws: np.ndarray, *, at: float) -> tuple[float, float]:
-    """95 % interval around the figure itself: resampling shifts R2 upwards, so only the spread of the draws is used."""
-    low, high = np.percentile(draws - draws.mean(), LEVEL)
-    return float(at + low), float(at + high)
-
-
 @lru_cache(maxsize=1)
 def _counts(customers: int, *, draws: int, seed: int) -> np.ndarray:
     """How often each customer is drawn in each resampling; the same for the same number of customers."""
@@ -138,15 +132,12 @@ def _compared(
     theirs: np.ndarray, own: np.ndarray, values: np.ndarray, *, drawn: np.ndarray, own_drawn: np.ndarray
 ) -> dict[str, object]:
     score, own_score = (float(adjusted_r2(each, values)[0]) for each in (theirs, own))
-    low, high = interval(drawn, at=score)
-    lead_low, lead_high = interval(own_drawn - drawn, at=own_score - score)
+    interval, lead = bootstrap_interval(drawn, at=score), bootstrap_interval(own_drawn - drawn, at=own_score - score)
     return {
         "segments": len(pd.unique(theirs)),
         "customers": len(values),
         "r2": score,
-        "low": low,
-        "high": high,
-        "lead": own_score - score,
-        "lead_low": lead_low,
-        "lead_high": lead_high,
+        "low": interval.low,
+        "high": interval.high,
+        **lead.columns("lead"),
     }

@@ -14,10 +14,10 @@ from scipy import sparse
 from segkit.customers.days import Days
 from segkit.customers.features import Signals, customer_signals
 from segkit.customers.outcomes import Outcomes, customer_outcomes
-from segkit.customers.sample import LEARNT_FROM, chosen
 from segkit.data.store import Run
 from segkit.period import Period
 from segkit.segments.fit import Windows, reaches_back
+from segkit.stats import SAMPLE_SIZE, hash_sample
 
 TABLES = ("training_features", "training_bought", "training_outcomes", "training_outcomes_bought")
 
@@ -50,7 +50,7 @@ class Past:
         return _windows(self.last.known, self.before) if self.last and self.before else None
 
 
-def past_of(days: Days, *, period: Period, kinds: dict[str, str], most: int = LEARNT_FROM) -> Past:
+def past_of(days: Days, *, period: Period, kinds: dict[str, str], most: int = SAMPLE_SIZE) -> Past:
     """Look back one and two horizons.
 
     Takes  days: the state; rows on or after `period.as_of` are not looked at
@@ -71,7 +71,7 @@ def windows_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Windows:
     Gives  Windows
     """
     now = customer_signals(days, period=period, kinds=kinds)
-    return _windows(now, _moment(days, period=period.one_horizon_back(), kinds=kinds, most=LEARNT_FROM))
+    return _windows(now, _moment(days, period=period.one_horizon_back(), kinds=kinds, most=SAMPLE_SIZE))
 
 
 def write_past(run: Run, past: Past) -> None:
@@ -115,7 +115,7 @@ def _of_few(days: Days, *, start: date, end: date, most: int) -> Days:
     ids = sorted(seen.select("customer_id").distinct().to_pandas()["customer_id"])
     if len(ids) <= most:
         return days
-    kept = ibis.memtable(pd.DataFrame({"customer_id": ids})[chosen(ids, most=most)])
+    kept = ibis.memtable(pd.DataFrame({"customer_id": ids})[hash_sample(ids, most=most)])
     parts = {name: table.semi_join(kept, "customer_id") for name, table in vars(days).items() if table is not None}
     return Days(**{**vars(days), **parts})
 

@@ -11,6 +11,7 @@ from segkit.customers.features import Signals
 from segkit.data.store import Run
 from segkit.segments.ledger import standing_segments
 from segkit.segments.place import model_from
+from segkit.stats import rank_groups
 from segkit.vocabulary import is_in_space
 
 LABELS = {
@@ -34,6 +35,7 @@ RFM_NAMES = (  # by fifth of recency (rows: longest ago first) and of frequency 
     ("Promising", "Potential Loyalist", "Potential Loyalist", "Loyal", "Loyal"),
     ("New Customers", "Potential Loyalist", "Potential Loyalist", "Champions", "Champions"),
 )
+FIFTHS = 5  # of recency, frequency and money
 GROUPED = ("demographic", "geographic", "survey")
 MOST_GROUPS = 12  # of customers by what is known of them
 
@@ -46,9 +48,9 @@ def rivals(now: Signals, *, axes: pd.DataFrame, count: int, seed: int = 7) -> di
     """
     f = now.features
     recent, often = _recent_and_often(f)
-    found = {"rfm11": rfm_names(f), "rfm25": recent * 5 + often}
+    found = {"rfm11": rfm_names(f), "rfm25": recent * FIFTHS + often}
     if "spend" in f:
-        found["rfm125"] = found["rfm25"] * 5 + _quantiles(f["spend"])
+        found["rfm125"] = found["rfm25"] * FIFTHS + rank_groups(f["spend"], parts=FIFTHS)
     behaviour = f[[name for name in f.columns if is_in_space(name)]]
     scaled = np.log1p(behaviour.clip(lower=0)).to_numpy()
     spread = scaled.std(axis=0)
@@ -129,10 +131,4 @@ def _clustered(table: pd.DataFrame, *, seed: int) -> pd.Series:
 def _recent_and_often(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Fifths of recency (4: just now) and of frequency (4: most often): orders, or active days where there are none."""
     often = features["orders"] if "orders" in features else features["active_days"]
-    return _quantiles(-features["recency_days"]), _quantiles(often)
-
-
-def _quantiles(values: pd.Series, *, parts: int = 5) -> np.ndarray:
-    """Fifth of each value, 0-4: equal values get the same fifth, even if that leaves a fifth empty."""
-    rank = values.rank(method="average").to_numpy() - 0.5
-    return (rank * parts / len(values)).astype(int)
+    return rank_groups(-features["recency_days"], parts=FIFTHS), rank_groups(often, parts=FIFTHS)

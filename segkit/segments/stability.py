@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from segkit.customers.profile import Z95
 from segkit.segments.fit import Fit, Windows, fit_segments
 from segkit.segments.search import Budget
+from segkit.stats import Z95, Estimate
 
 FITS = {"quick": 5, "full": 20}  # refits
 SUBSAMPLE = 0.8
@@ -34,12 +34,7 @@ class Stability:
         fits = len(self.ari)
         left_out = np.array([_mean_of_pairs(np.delete(np.delete(self.ari, i, 0), i, 1)) for i in range(fits)])
         half = Z95 * np.sqrt((fits - 1) / fits * np.square(left_out - left_out.mean()).sum())
-        return {
-            "stability.ari_mean": self.mean,
-            "stability.ari_mean.low": self.mean - half,
-            "stability.ari_mean.high": self.mean + half,
-            "stability.fits": fits,
-        }
+        return Estimate.around(self.mean, half=half).metrics("stability.ari_mean") | {"stability.fits": fits}
 
 
 def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: int = 7) -> Stability:

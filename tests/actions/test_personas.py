@@ -13,7 +13,6 @@ from segkit.actions.names import FORMS
 from segkit.actions.personas import PARTS, is_told, next_action, write_personas
 from segkit.actions.signals import segment_signals
 from segkit.pages.cards import persona_cards_html
-from segkit.schema import check
 from segkit.small_groups import FLOOR
 from segkit.tables import check
 from tests.actions.helpers import members_of, needs_of

@@ -6,12 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from segkit.actions import predict_backtest
 from segkit.actions.predict_backtest import (
     Trial,
-    _auc,
     _ece,
     best_forecasters,
     calibration,
@@ -44,16 +42,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trials(planted_windows: Plant) -> list[Trial]:
     return trials_of(lessons(planted_windows(300)[0]))
-
-
-def test_auc_is_that_of_everyone_with_ties_and_counts() -> None:
-    rng = np.random.default_rng(0)
-    said, came = rng.integers(0, 6, 80) / 6, rng.integers(0, 2, 80).astype(float)
-    counts = np.vstack([np.ones(80), rng.integers(0, 3, 80)])
-    told = _auc(said, came, counts)
-    assert told[0] == pytest.approx(roc_auc_score(came, said))
-    assert told[1] == pytest.approx(roc_auc_score(came, said, sample_weight=counts[1]))
-    assert np.isnan(_auc(said, np.ones(80), counts)).all(), "nobody to tell apart"
 
 
 def test_kept_promises_have_no_calibration_error() -> None:

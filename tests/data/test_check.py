@@ -35,7 +35,7 @@ def test_a_good_source_is_told_what_was_understood(tmp_path):
         "purchase: 17,143 events of 300 customers, done by the customer",
         "customer_id    from who",
         "amount         filled in 100.0% of events",
-        "cost           profit margin of each segment",
+        "cost           margin",
         "rows set aside: none",
         "customers: no table",
         "Can it carry a segmentation? yes",
@@ -56,12 +56,22 @@ def test_rows_set_aside_above_what_is_allowed_stop_it(tmp_path):
 def test_too_few_customers_stop_it(tmp_path):
     got = check_source(shop(tmp_path, customers=1))
     assert got.status == 2
-    assert "1 customers have an event in the 182 days before 2024-02-05; 12 segments of 20 need 240" in str(got)
+    assert "1 of 1 customers were active in the lookback; 12 segments of 20 need 240" in str(got)
 
 
 def test_all_events_on_one_day_stop_it(tmp_path):
     got = check_source(shop(tmp_path, customers=300, days=1, yaml=YAML))
-    assert got.status == 2 and "all events are on one day (2023-01-01)" in str(got)
+    assert got.status == 2 and "none of 43 customers was seen on more than one day" in str(got)
+
+
+def test_customers_who_came_once_and_mails_of_the_company_carry_nothing(tmp_path):
+    """What a run would refuse, the check does not let pass."""
+    rows = [f"c{n},2023-0{1 + n % 6}-01,buy\nc{n},2023-06-02,mail" for n in range(300)]
+    (tmp_path / "sales.csv").write_text("who,at,what\n" + "\n".join(rows) + "\n")
+    yaml = YAML.replace("amount: sum", "event: what") + "kinds: {buy: customer, mail: company}\n"
+    (tmp_path / "shop.yaml").write_text(yaml)
+    got = check_source(str(tmp_path / "shop.yaml"))
+    assert got.status == 2 and "none of 300 customers was seen on more than one day" in str(got)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,7 @@ def test_product_use_without_money_or_categories(tmp_path):
     assert (
         got.status == 0 and "login: 17,143 events" in str(got) and "mail: named in kinds, but no such event" in str(got)
     )
-    assert "amount         money: spend" in str(got)
+    assert "amount         spend, order value" in str(got)
 
 
 def draft(folder: Path, lines: str, *, name: str = "export.csv") -> str:

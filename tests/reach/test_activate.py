@@ -191,6 +191,7 @@ def test_an_export_that_fails_leaves_the_last_one(
             "not an identifier of the source. It has mail_address, mobile",
         ),
         ({"to": "klaviyo", "country_code": "+49"}, "digits only, such as 49"),
+        ({"to": "klaviyo", "country_code": "999"}, "no country has this code"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import Ridge, RidgeCV
 
-from segkit.customers.anticipate import PENALTIES
 from segkit.customers.days import Days, build_days
 from segkit.data.sources import Source, connect, open_source, read_customers, read_events
 from segkit.data.synth import write_scenario
 from segkit.period import Period
-from segkit.segments.blocks import BlockProof, _ridge, block_figures, judge_blocks, needs_or_demographics, prove
+from segkit.segments.blocks import BlockProof, block_figures, judge_blocks, needs_or_demographics, prove
 from segkit.segments.designs import Block, designs
 from segkit.segments.judge import MEASURES, Truth
 from segkit.segments.past import past_of
@@ -118,17 +116,6 @@ def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out(
     alike = prove(blocks, learnt=nearly_all, judged=nearly_all)
     assert alike.table.empty and needs_or_demographics(alike, measure="active")[1].startswith("there is too little")
     check(alike.table, name="blocks")
-
-
-def test_ridge_is_that_of_the_space() -> None:
-    rng = np.random.default_rng(0)
-    for rows, columns in ((300, 40), (90, 120)):
-        design = rng.normal(size=(rows, columns))
-        design -= design.mean(axis=0)
-        values = design[:, :4] + rng.normal(size=(rows, 4)) * 3
-        values -= values.mean(axis=0)
-        best = RidgeCV(PENALTIES).fit(design, values).alpha_
-        np.testing.assert_allclose(_ridge(design, values), Ridge(best).fit(design, values).coef_.T, atol=1e-9)
 
 
 def test_needs_foresee_the_mix_of_a_made_up_shop(proof: BlockProof) -> None:

@@ -6,7 +6,8 @@ import pytest
 from scipy import sparse
 
 from segkit.customers.outcomes import Outcomes
-from segkit.segments.judge import Truth, adjusted_r2, compare, forward_truth, interval, verdict
+from segkit.segments.judge import Truth, adjusted_r2, compare, forward_truth, verdict
+from segkit.stats import bootstrap_interval
 
 
 def test_hand_made_score() -> None:
@@ -104,5 +105,5 @@ def test_ahead_only_where_the_interval_leaves_zero_out(low: float, high: float, 
 
 
 def test_interval_stands_around_the_figure_itself() -> None:
-    low, high = interval(np.linspace(0.5, 0.7, 101), at=0.4)
+    _, low, high = bootstrap_interval(np.linspace(0.5, 0.7, 101), at=0.4)
     assert (low + high) / 2 == pytest.approx(0.4) and low == pytest.approx(0.305)

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from segkit.customers.days import Days
-from segkit.customers.sample import chosen
 from segkit.data.store import open_run
 from segkit.period import Period
 from segkit.segments.past import Past, past_of, read_past, windows_at, write_past
+from segkit.stats import hash_sample
 
 KINDS = {"purchase": "customer"}
 AS_OF = date(2024, 6, 3)
@@ -76,7 +76,7 @@ def test_a_sample_keeps_whole_customers_and_does_not_depend_on_the_others(days: 
     pd.testing.assert_frame_equal(kept, whole.last.known.features.loc[kept.index])
     pd.testing.assert_frame_equal(few.last.came.totals, whole.last.came.totals.loc[kept.index])
     ids = list(whole.last.known.features.index)
-    inside = [i for i, c in zip(ids, chosen(ids, most=12), strict=True) if c]
+    inside = [i for i, c in zip(ids, hash_sample(ids, most=12), strict=True) if c]
     assert inside == list(kept.index)
     fewer = [i for i in ids if i in inside or i > "c05"]
-    assert [i for i, c in zip(fewer, chosen(fewer, most=12), strict=True) if c] == inside
+    assert [i for i, c in zip(fewer, hash_sample(fewer, most=12), strict=True) if c] == inside

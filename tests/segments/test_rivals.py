@@ -15,7 +15,6 @@ from segkit.segments.rivals import (
     LABELS,
     MOST_GROUPS,
     RFM_NAMES,
-    _quantiles,
     known_groups,
     last_run,
     last_run_label,
@@ -23,23 +22,24 @@ from segkit.segments.rivals import (
     rivals,
 )
 from segkit.segments.search import Budget
+from segkit.stats import rank_groups
 
 DAY = date(2024, 4, 1)
 Plant = Callable[..., tuple]
 
 
 def test_equal_values_get_equal_scores() -> None:
-    assert _quantiles(pd.Series([1.0] * 5 + [9.0] * 5)).tolist() == [1] * 5 + [3] * 5
-    assert len(set(_quantiles(pd.Series([7.0] * 12)))) == 1
+    assert rank_groups(pd.Series([1.0] * 5 + [9.0] * 5), parts=5).tolist() == [1] * 5 + [3] * 5
+    assert len(set(rank_groups(pd.Series([7.0] * 12), parts=5))) == 1
     values = pd.Series(np.random.default_rng(0).integers(0, 6, 200).astype(float))
-    assert pd.Series(_quantiles(values)).groupby(values).nunique().max() == 1
+    assert pd.Series(rank_groups(values, parts=5)).groupby(values).nunique().max() == 1
 
 
 @pytest.mark.parametrize("rows", [5, 10, 1000])
 def test_distinct_values_fall_into_fifths_of_the_same_size(rows: int) -> None:
     values = pd.Series(np.random.default_rng(1).permutation(rows).astype(float))
-    assert np.bincount(_quantiles(values)).tolist() == [rows // 5] * 5
-    assert (np.diff(_quantiles(values)[np.argsort(values)]) >= 0).all()
+    assert np.bincount(rank_groups(values, parts=5)).tolist() == [rows // 5] * 5
+    assert (np.diff(rank_groups(values, parts=5)[np.argsort(values)]) >= 0).all()
 
 
 def test_rivals_are_made_of_everyone_with_as_many_groups_as_ours(planted_windows: Plant) -> None:
