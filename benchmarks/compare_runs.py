@@ -8,6 +8,7 @@ Prints one line for each difference and a summary; status 1 where anything diffe
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segkit.tables import OLD_COLUMNS, OLD_METRICS, OLD_TABLES
+from segkit.tables import OLD_COLUMNS, OLD_TABLES
+
+OLD_METRICS = (  # headline numbers of format 1: pattern, and what it became
+    (r"^predict\.(.*)said_by$", r"forecast.\1forecaster"),
+    (r"^predict\.drift\.(.*)_came", r"forecast.drift.\1_observed"),
+    (r"^predict\.(.*)\.rival$", r"forecast.\1.baseline"),
+    (r"^predict\.", "forecast."),
+    (r"^foresight\.", "predictability."),
+    (r"^sides\.", "comparison."),
+    (r"^(refresh\..*)_came_less_expected", r"\1_observed_less_predicted"),
+    (r"^measure\.baseline_(start|end)$", r"measure.\1"),
+    (r"^personas\.told$", "personas.described"),
+    (r"^personas\.not_told$", "personas.not_described"),
+)
 
 
 def main() -> None:
@@ -37,9 +51,9 @@ def compare_tables(old: Path, new: Path) -> tuple[int, list[str]]:
     after = {path.stem: path for path in sorted((new / "tables").glob("*.parquet"))}
     found = [f"table {name}: only in {old if name in before else new}" for name in sorted(before.keys() ^ after.keys())]
     for name in sorted(before.keys() & after.keys()):
-        renamed = OLD_COLUMNS.get(name, {})
+        renamed = OLD_COLUMNS.get(before[name].stem, {})
         one, two = _read(before[name]), _read(after[name])
-        one = one.rename_columns([renamed.get(column, column) for column in one.column_names])
+        one = one.rename_columns([_renamed(column, renamed) for column in one.column_names])
         if set(one.column_names) != set(two.column_names):
             found.append(f"table {name}: columns {sorted(set(one.column_names) ^ set(two.column_names))} in one only")
         if one.num_rows != two.num_rows:
@@ -53,7 +67,8 @@ def compare_tables(old: Path, new: Path) -> tuple[int, list[str]]:
 def compare_metrics(old: Path, new: Path) -> list[str]:
     """A line for each headline number of summary.json that differs."""
     before, after = (json.loads((run / "summary.json").read_text()) for run in (old, new))
-    before = {OLD_METRICS.get(name, name): value for name, value in before.items()}
+    if not set(before) <= set(after):
+        before = {_renamed_metric(name): value for name, value in before.items()}
     return [
         f"summary {name}: {before.get(name)!r} and {after.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
@@ -71,6 +86,22 @@ def compare_models(old: Path, new: Path) -> list[str]:
         both = sorted(set(one.files) & set(two.files))
         found += [f"model {name}: {key} differs" for key in both if one[key].tobytes() != two[key].tobytes()]
     return found
+
+
+def _renamed(column: str, renamed: dict[str, str]) -> str:
+    """The present name of a column; a name that ends in * stands for all that begin like it."""
+    for old, new in renamed.items():
+        if old.endswith("*") and column.startswith(old[:-1]):
+            return new[:-1] + column.removeprefix(old[:-1])
+    return renamed.get(column, column)
+
+
+def _renamed_metric(name: str) -> str:
+    """The present name of a headline number."""
+    for pattern, new in OLD_METRICS:
+        if re.search(pattern, name):
+            return re.sub(pattern, new, name)
+    return name
 
 
 def _read(path: Path) -> pa.Table:
