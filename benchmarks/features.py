@@ -81,7 +81,7 @@ def ours(path: str) -> int:
 
     con = connect()
     con.raw_sql(MEMORY)
-    days = build_days(_events(con, path), kinds=KINDS, to_keep=False)
+    days = build_days(_events(con, path), kinds=KINDS, aggregate=False)
     return len(customer_features(days, period=Period(AS_OF, **DAYS), kinds=KINDS).columns)
 
 

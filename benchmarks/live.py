@@ -52,7 +52,7 @@ def make_run(folder: Path, *, customers: int, seed: int = 7) -> Path:
     run = open_run(folder / "run", source="made", as_of=AS_OF.isoformat(), horizon_days=91, lookback_days=LOOKBACK)
     write_days(run, build_days(table, kinds=KINDS))
     signals = load_customers(run, kinds=KINDS).signals
-    space = balanced_space(signals.rows(np.arange(min(5_000, len(signals.features)))))
+    space = balanced_space(signals.select(np.arange(min(5_000, len(signals.features)))))
     axes = anticipate(space, signals).axes
     drawn = axes.to_numpy()[rng.integers(0, len(axes), SEGMENTS * (BAGS + 1))]
     ids = tuple(f"S{i + 1:02d}" for i in range(SEGMENTS))
@@ -87,12 +87,12 @@ def stream(
     """
     with Live(run, state=state, commit_every=10**9, sync=sync) as live:
         follow, each = Stream(live, out=io.BytesIO()), []
-        follow.take(before)
+        follow.feed_lines(before)
         follow.deliver()
         told, cpu, clock = live.last_change, time.process_time(), time.perf_counter()
         for line in lines:
             start = time.perf_counter()
-            follow.take([line])
+            follow.feed_lines([line])
             each.append(time.perf_counter() - start)
         follow.deliver()
         return time.process_time() - cpu, time.perf_counter() - clock, np.array(each), live.last_change - told

@@ -46,7 +46,7 @@ def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
         opened = source_of(run)
         events = sources.read_events(opened, con=sources.connect())
         events = events.filter(events.day < as_of)
-        customers, _ = add_customers(events, run=run, held=before, kinds=opened.kinds)
+        customers, _ = add_customers(events, run=run, previous=before, kinds=opened.kinds)
         now = customers.signals
         past = past_of(customers.days, period=run.period, kinds=opened.kinds)
         kept = carried.carry_on(before, now, overrides=read_overrides(""), as_of=as_of.isoformat())
@@ -55,7 +55,7 @@ def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
         write_past(run, past)
         run.write(kept.expected.axes.join(kept.expected.outcomes.add_prefix("expected_log_")), "anticipation")
         run.write(kept.coords, "map")
-        assignments = kept.placed.assign(core=kept.core).join(kept.coords)
+        assignments = kept.assigned.assign(core=kept.core).join(kept.coords)
         run.write(assignments[["segment", "macro_segment", "confidence", "core", "x", "y"]], "assignments")
         for name in CARRIED:
             run.write(before.table(name), name)

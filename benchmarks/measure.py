@@ -52,7 +52,7 @@ def population(days: Days, kinds: dict[str, str], as_of: date, *, kpi: str) -> p
     index = windows.now.features.index
     past = covariates(days, kpi=kpi, period=period, index=index)
     came = kpi_values(days, kpi=kpi, start=as_of, window_days=HORIZON, index=index)
-    return past.assign(segment=[fit.model.segments[n] for n in fit.number], came=came)
+    return past.assign(segment=[fit.model.segments[n] for n in fit.segment_number], came=came)
 
 
 def truth_of(group: pd.DataFrame, *, kpi: str, lift: float) -> float:

@@ -51,12 +51,12 @@ def main() -> None:
             nearest = kept(before, standing_segments(model, windows.now))
             about = {"now": windows.now, "old": model, "home": before, "used": used, "as_of": day.isoformat()}
             fit, standing, _ = carry_over(fit, **about)
-            now = pd.Series(np.array(fit.model.segments)[fit.number], index=fit.axes.index)
+            now = pd.Series(np.array(fit.model.segments)[fit.segment_number], index=fit.axes.index)
             ids = f"{len(old & set(fit.model.segments))} of {len(old)}"
             told = [since, nearest, kept(before, standing), kept(before, now), ids]
-        model, shape = fit.model, fit.cut.shape
+        model, shape = fit.model, fit.segmentation.shape
         used = max(used, *(int(s[1:]) for s in model.segments))
-        before = pd.Series(np.array(model.segments)[fit.number], index=fit.axes.index)
+        before = pd.Series(np.array(model.segments)[fit.segment_number], index=fit.axes.index)
         first = first or (model, before)
         print(f"| {day} | {shape[1]} {shape[0]} | {' | '.join(told)} |", flush=True)
 

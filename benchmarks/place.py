@@ -108,7 +108,7 @@ def main() -> None:
         note("numpy batch, with confidence", asked.batch, seconds)
         sql = con.execute("select customer_id, segment, confidence from placed").fetch_df().set_index("customer_id")
         same = (sql.loc[placed.index, "segment"] == placed["segment"]).mean()
-        placer, dense = Placer(model), signals.rows(np.arange(SINGLE))
+        placer, dense = Placer(model), signals.select(np.arange(SINGLE))
         features = dense.features.to_dict("records")
         bought = [dict(zip(model.space.terms, row, strict=True)) for row in dense.weights.toarray()]
         given = [(f, {k: v for k, v in w.items() if v}) for f, w in zip(features, bought, strict=True)]

@@ -50,14 +50,14 @@ def fitted(folder: Path) -> tuple[Windows, Fit]:
 
 def told(windows: Windows, fit: Fit, *, nulls: int) -> str:
     """Stability, whether there is structure, and the verdicts."""
-    steady = stability(windows, fit, fits=FITS["quick"])
+    steady = stability(windows, fit, n_refits=FITS["quick"])
     reference = structure(fit, nulls=nulls)
     assert reference is not None
     words = [segment_verdict(j, reference=reference, stability=steady) for j in steady.segments["stability"]]
     counted = pd.Series(words).value_counts()
-    limit = reference.figures(steady)["structure.reference_ari"]
+    limit = reference.metrics(steady)["structure.reference_ari"]
     verdicts = ", ".join(f"{n} {word}" for word, n in counted.items())
-    return f"{steady.mean:.3f} | {limit:.3f} | {'yes' if reference.found(steady) else 'no'} | {verdicts}"
+    return f"{steady.mean:.3f} | {limit:.3f} | {'yes' if reference.has_structure(steady) else 'no'} | {verdicts}"
 
 
 def main() -> None:
@@ -78,8 +78,8 @@ def main() -> None:
                 start = time.process_time()
                 windows, fit = fitted(Path(held) / name)
                 need, lately = truth[fit.axes.index], (windows.now.features["recency_days"] <= LATELY).to_numpy()
-                ari = [adjusted_rand_score(need[rows], fit.number[rows]) for rows in (need == need, lately)]
-                shape = f"{fit.cut.shape[1]} {fit.cut.family}"
+                ari = [adjusted_rand_score(need[rows], fit.segment_number[rows]) for rows in (need == need, lately)]
+                shape = f"{fit.segmentation.shape[1]} {fit.segmentation.family}"
                 proof = told(windows, fit, nulls=given.nulls)
                 spent = time.process_time() - start
                 head = f"| {scenario}, {name} | {len(need):,} | {shape} | {ari[0]:.3f} | {ari[1]:.3f} |"

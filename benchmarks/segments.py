@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=None)
     parser.add_argument("--only", default=None)
     given = parser.parse_args()
-    budget = Budget(fewest=given.count, most=given.count) if given.count else Budget()
+    budget = Budget(min_segments=given.count, max_segments=given.count) if given.count else Budget()
     for name, (source, as_of, lookback, horizon) in SETS.items():
         if given.only and given.only != name:
             continue
@@ -77,13 +77,15 @@ def main() -> None:
         start = time.process_time()
         groups = known_groups(people, roles=opened.roles)
         past = past_of(days, period=period, kinds=opened.kinds)
-        windows = past.earlier()
+        windows = past.earlier_fit_data()
         fit = fit_segments(windows, budget=budget)
         table = rivals_table(backtest(past, earlier=fit, groups=groups))
-        steady = stability(windows, fit, fits=given.fits).figures()
-        count = len(fit.cut.centres)
+        steady = stability(windows, fit, n_refits=given.fits).metrics()
+        count = len(fit.segmentation.centres)
         other = kmeans_stability(windows, count=count, fits=given.fits)
-        print(f"\n{name}: {len(fit.number):,} customers, {count} segments ({fit.cut.family}), {fit.axes.shape[1]} axes")
+        print(
+            f"\n{name}: {len(fit.segment_number):,} customers, {count} segments ({fit.segmentation.family}), {fit.axes.shape[1]} axes"
+        )
         low, high = steady["stability.ari_mean.low"], steady["stability.ari_mean.high"]
         print(f"stability {steady['stability.ari_mean']:.3f} [{low:.3f}, {high:.3f}]; KMeans {other:.3f}")
         print(

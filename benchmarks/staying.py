@@ -59,11 +59,11 @@ def _print_case(
     labels = {}
     for margin in MARGINS:
         placing.STAYS = margin
-        labels[f"{margin:.2f}"] = place(fit.model, now, home=home)["segment"].to_numpy()
+        labels[f"{margin:.2f}"] = place(fit.model, now, previous_segment=home)["segment"].to_numpy()
     came = customer_outcomes(days, start=placed, horizon_days=judged, index=now.features.index)
     words = fit.model.space.words
     truth = forward_truth(came, terms=judged_terms(now, words=words), words=words)
-    table = compare(labels, truth, ours="0.00").set_index(["baseline", "measure"])
+    table = compare(labels, truth, reference="0.00").set_index(["baseline", "measure"])
     both = now.features.index.isin(home.index)
     before = home.reindex(now.features.index).to_numpy()
     for margin, label in labels.items():

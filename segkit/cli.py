@@ -229,8 +229,8 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
     def work(**asked: Any) -> list[str]:
         from segkit.pages.readout_page import run_readout
 
-        page, said = run_readout(run_dir, outcomes, **asked)
-        return [*said, str(page)]
+        page, summary = run_readout(run_dir, outcomes, **asked)
+        return [*summary, str(page)]
 
     click.echo("\n".join(guarded(work, debug=debug, **options)))
 

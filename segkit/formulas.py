@@ -11,8 +11,8 @@ COOLING = 2.0  # usual gaps of silence from which a customer cools
 
 def ratio(m: Any, above: Any, below: Any, *, empty: float = 0.0) -> Any:
     """above / below, and `empty` where there is nothing to divide by."""
-    known = below > 0
-    return m.where(known, above / m.where(known, below, 1), empty)
+    has_base = below > 0
+    return m.where(has_base, above / m.where(has_base, below, 1), empty)
 
 
 def positive(m: Any, value: Any) -> Any:
@@ -27,9 +27,9 @@ def gap_mean(a: Any, m: Any) -> Any:
 
 def gap_variation(a: Any, m: Any) -> Any:
     """Standard deviation of the gaps over their mean; zero for a clockwork, about one for chance."""
-    gaps = a.active_days - 1
-    mean = ratio(m, a.last_day - a.first_day, gaps)
-    variance = ratio(m, a.gap_squared, gaps) - mean * mean
+    n_gap = a.active_days - 1
+    mean = ratio(m, a.last_day - a.first_day, n_gap)
+    variance = ratio(m, a.gap_squared, n_gap) - mean * mean
     return ratio(m, m.sqrt(positive(m, variance)), mean)
 
 
@@ -45,16 +45,16 @@ def order_variation(a: Any, m: Any) -> Any:
     return ratio(m, m.sqrt(positive(m, variance)), mean)
 
 
-def trend(recent: Any, whole: Any, a: Any) -> Any:
+def trend(recent: Any, total: Any, a: Any) -> Any:
     """Recent rate against the earlier one: -1 (stopped) to 1 (all of it recent), shrunk where little is known."""
-    early = (whole - recent) / (a.lookback_days - a.recent_days)
+    early = (total - recent) / (a.lookback_days - a.recent_days)
     late = recent / a.recent_days
     return (late - early) / (late + early + 1.0 / a.lookback_days)
 
 
-def money_trend(recent: Any, whole: Any, a: Any, m: Any) -> Any:
+def money_trend(recent: Any, total: Any, a: Any, m: Any) -> Any:
     """The same for money, which has no natural unit to shrink by: zero where there is none."""
-    early = (whole - recent) / (a.lookback_days - a.recent_days)
+    early = (total - recent) / (a.lookback_days - a.recent_days)
     late = recent / a.recent_days
     return ratio(m, late - early, late + early)
 

@@ -49,28 +49,28 @@ class Feature:
     name: str
     block: str
     unit: str
-    words: str
-    low: str
+    label: str
+    low_label: str
     formula: Callable[[Any, Any], Any] | None = None
-    needs: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
     skewed: bool = False
     direction: int = 0
     in_space: bool = True
 
 
-def _share(name: str, block: str, words: str, low: str, above: str, below: str, **more: Any) -> Feature:
+def _share(name: str, block: str, label: str, low_label: str, above: str, below: str, **more: Any) -> Feature:
     """A sum as a share of another."""
     return Feature(
-        name, block, "share", words, low, lambda a, m: f.ratio(m, a[above], a[below]), (above, below), **more
+        name, block, "share", label, low_label, lambda a, m: f.ratio(m, a[above], a[below]), (above, below), **more
     )
 
 
-def _stage(name: str, words: str, holds: Callable[[Any, Any], Any], *, direction: int = 0) -> Feature:
+def _stage(name: str, label: str, condition: Callable[[Any, Any], Any], *, direction: int = 0) -> Feature:
     """A stage of the lifecycle as a flag; every customer is in exactly one."""
-    formula = lambda a, m: f.flag(m, holds(a, m))  # noqa: E731
+    formula = lambda a, m: f.flag(m, condition(a, m))  # noqa: E731
     needs = ("first_ever", "recent_active_days")
     return Feature(
-        f"stage_{name}", "lifecycle", "flag", words, f"not {words}", formula, needs, False, direction, in_space=False
+        f"stage_{name}", "lifecycle", "flag", label, f"not {label}", formula, needs, False, direction, in_space=False
     )
 
 
@@ -214,11 +214,11 @@ def describe(name: str) -> Feature:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    role, _, told = name.partition(": ")
-    if told and role in BLOCKS:
-        unit = "share" if role in ("needs", "missing") or " = " in told else "value"
-        return Feature(name, role, unit, told.replace(" = ", ": "),
-                       f"not {told.replace(' = ', ': ')}", in_space=False)  # fmt: skip
+    role, _, rest = name.partition(": ")
+    if rest and role in BLOCKS:
+        unit = "share" if role in ("needs", "missing") or " = " in rest else "value"
+        return Feature(name, role, unit, rest.replace(" = ", ": "),
+                       f"not {rest.replace(' = ', ': ')}", in_space=False)  # fmt: skip
     if name.startswith("channel_") and name.endswith("_share"):
         return channel_feature(name.removeprefix("channel_").removesuffix("_share"))
     if name.endswith("_recency_days"):

@@ -72,7 +72,7 @@ def planted_windows() -> Callable[..., tuple[Windows, np.ndarray]]:
         rate = rng.lognormal(2.0 + 0.3 * need, 0.4)
         index = pd.Index([f"c{i:04d}" for i in range(customers)], name="customer_id")
         then, now, came = (_spell(rng.poisson(rate), need=need, index=index, rng=rng) for _ in range(3))
-        return Windows(now=_as_signals(now), then=_as_signals(then), came=_as_outcomes(came)), need
+        return Windows(now=_as_signals(now), then=_as_signals(then), outcomes=_as_outcomes(came)), need
 
     return plant
 

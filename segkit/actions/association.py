@@ -37,10 +37,10 @@ def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -
     start, end = period.last_horizon_start, period.as_of
     by_company = sorted(kind for kind, by in kinds.items() if by == "company")
     rows = events.filter(events.event.isin(by_company) & (events.day >= start) & (events.day < end))
-    held = ["customer_id", "event"] + (["campaign"] if "campaign" in events.columns else [])
+    columns = ["customer_id", "event"] + (["campaign"] if "campaign" in events.columns else [])
     if not by_company:
         return pd.DataFrame({"customer_id": pd.Series(dtype=object), "campaign": pd.Series(dtype=object)})
-    table = rows.select(*held).distinct().to_pandas()
+    table = rows.select(*columns).distinct().to_pandas()
     words = table["event"].str.replace("_", " ")
     if "campaign" in table:
         words = words + table["campaign"].map(lambda one: "" if pd.isna(one) else f": {one}")
@@ -64,22 +64,28 @@ def associations(
     kpi : spend, orders or active
     """
     before = period.one_horizon_back()
-    held = (before.as_of - first_day(days, before=period.as_of)).days
-    if sent.empty or held < 1:
+    history_days = (before.as_of - first_day(days, before=period.as_of)).days
+    if sent.empty or history_days < 1:
         return pd.DataFrame([], columns=COLUMNS), pd.DataFrame([], columns=BALANCE)
     values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=before.horizon_days, index=index).to_numpy()
-    before = replace(before, lookback_days=min(before.lookback_days, held), horizon_days=min(before.horizon_days, held))
-    past = covariates(days, kpi=kpi, period=before, index=index)
-    past = past.assign(**{f"log {name}": np.log1p(past[name].clip(lower=0)) for name in ("pre", "recent")})
+    before = replace(
+        before,
+        lookback_days=min(before.lookback_days, history_days),
+        horizon_days=min(before.horizon_days, history_days),
+    )
+    covariate_table = covariates(days, kpi=kpi, period=before, index=index)
+    covariate_table = covariate_table.assign(
+        **{f"log {name}": np.log1p(covariate_table[name].clip(lower=0)) for name in ("pre", "recent")}
+    )
     unit = {"spend": "money", "orders": "orders", "active": "share"}[kpi]
     rows, balances = [], []
     for campaign, group in sent.groupby("campaign", sort=True):
         reached = index.isin(group["customer_id"])
         if min(reached.sum(), (~reached).sum()) < FLOOR:
             continue
-        weight, used = _matched(past, reached)
-        before = _differences(past, reached, weight=np.ones(len(index)))
-        after = _differences(past, reached, weight=weight)
+        weight, used = _matched(covariate_table, reached)
+        before = _differences(covariate_table, reached, weight=np.ones(len(index)))
+        after = _differences(covariate_table, reached, weight=weight)
         plain = _difference(values, reached)
         matched = _in_strata(values, reached, used=used)
         worst = (float(before.abs().max()), float(after.abs().max()))
@@ -101,11 +107,11 @@ def associations(
     return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(balances, columns=BALANCE)
 
 
-def _matched(past: pd.DataFrame, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _matched(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights that make the others like those reached, and the stratum of each (-1: nobody like them in the other
     group).
     """
-    x = (past - past.mean()) / past.std().replace(0, 1)
+    x = (covariate_table - covariate_table.mean()) / covariate_table.std().replace(0, 1)
     model = LogisticRegression(C=1.0, max_iter=1000).fit(x.to_numpy(), reached)
     score = np.round(model.decision_function(x.to_numpy()), 9)
     edges = np.unique(np.quantile(score[reached], np.arange(1, STRATA) / STRATA))
@@ -139,11 +145,11 @@ def _difference(values: np.ndarray, reached: np.ndarray) -> tuple[float, float, 
     return _in_strata(values, reached, used=np.zeros(len(values), dtype=int))
 
 
-def _differences(past: pd.DataFrame, reached: np.ndarray, *, weight: np.ndarray) -> pd.Series:
+def _differences(covariate_table: pd.DataFrame, reached: np.ndarray, *, weight: np.ndarray) -> pd.Series:
     """Standardised differences of weighted means, in standard deviations of those reached."""
-    ours = past[reached & (weight > 0)].mean()
-    others, parts = past[~reached & (weight > 0)], weight[~reached & (weight > 0)]
+    ours = covariate_table[reached & (weight > 0)].mean()
+    others, parts = covariate_table[~reached & (weight > 0)], weight[~reached & (weight > 0)]
     if not len(parts):
-        return pd.Series(np.nan, index=past.columns)
-    theirs = pd.Series(np.average(others, axis=0, weights=parts), index=past.columns)
-    return (ours - theirs) / past[reached].std().replace(0, 1)
+        return pd.Series(np.nan, index=covariate_table.columns)
+    theirs = pd.Series(np.average(others, axis=0, weights=parts), index=covariate_table.columns)
+    return (ours - theirs) / covariate_table[reached].std().replace(0, 1)

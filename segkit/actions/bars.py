@@ -45,9 +45,9 @@ def strongest(
     tables = []
     for segment in sorted(set(signals["segment"])):
         own = needs[needs["segment"] == segment]
-        said = [f"share of {label(t, labels=labels)}" for t in own["term"]]
+        words = [f"share of {label(t, labels=labels)}" for t in own["term"]]
         unit = fine_share(own["share"], own["others"])
-        bought = own.assign(words=said, unit=unit, value=own["share"]).drop_duplicates("words").head(OF_NEEDS)
+        bought = own.assign(words=words, unit=unit, value=own["share"]).drop_duplicates("words").head(OF_NEEDS)
         habits = _habits(signals[signals["segment"] == segment]).head(most - len(bought))
         table = pd.concat([t for t in (bought.reindex(columns=COLUMNS), habits) if len(t)] or [habits])
         table = table.sort_values("effect", key=np.abs, ascending=False, kind="stable")
@@ -66,9 +66,9 @@ def _habits(own: pd.DataFrame) -> pd.DataFrame:
     clear = own[(own["effect_low"] > 0) | (own["effect_high"] < 0)]
     clear = clear.assign(block=clear["feature"].map(block_of))
     clear = clear.assign(family=clear["block"].map(ALIKE).fillna(clear["block"]))
-    kept = clear[~clear["block"].isin(SAID_OTHERWISE) & ~clear["feature"].str.startswith("stage_")]
-    kept = kept[~kept["feature"].isin(HARD_TO_READ)]
-    order = kept.sort_values("effect", key=np.abs, ascending=False, kind="stable")
-    told = order.drop_duplicates("family")
-    words = told["feature"].map(WORDS).fillna(told["words"].str.removeprefix("number of: "))
-    return told.assign(words=words).reindex(columns=COLUMNS)
+    readable = clear[~clear["block"].isin(SAID_OTHERWISE) & ~clear["feature"].str.startswith("stage_")]
+    readable = readable[~readable["feature"].isin(HARD_TO_READ)]
+    order = readable.sort_values("effect", key=np.abs, ascending=False, kind="stable")
+    strongest = order.drop_duplicates("family")
+    words = strongest["feature"].map(WORDS).fillna(strongest["words"].str.removeprefix("number of: "))
+    return strongest.assign(words=words).reindex(columns=COLUMNS)

@@ -53,8 +53,8 @@ def refusal(form: object, *, slot: str, facts: Sequence[Fact], segment: str, nam
     asked = PLACEHOLDER.findall(form)
     if not asked:
         return "it names nothing of what they need"
-    known = {f.name for f in facts if f.segment == segment}
-    if not set(asked) <= known & set(NAMES):
+    segment_facts = {f.name for f in facts if f.segment == segment}
+    if not set(asked) <= segment_facts & set(NAMES):
         return "it uses a fact that may not be said to customers"
     outside = PLACEHOLDER.sub(" ", form)
     for found, why in ((_claims(outside), "it claims what the data does not hold"),
@@ -63,8 +63,8 @@ def refusal(form: object, *, slot: str, facts: Sequence[Fact], segment: str, nam
                        (SHOUTED.search(outside) or outside.count("!") > 1, "it shouts")):  # fmt: skip
         if found:
             return why
-    said = {word.lower() for word in WORD.findall(outside)} - COMMON
-    if said & {word.lower() for name in names for word in WORD.findall(name)}:
+    outside_words = {word.lower() for word in WORD.findall(outside)} - COMMON
+    if outside_words & {word.lower() for name in names for word in WORD.findall(name)}:
         return "it repeats a name of the data outside a placeholder"
     if len(render(form, facts, segment=segment)) > LONGEST[slot]:
         return f"it is longer than {LONGEST[slot]} characters"

@@ -26,7 +26,7 @@ class WriterError(SegkitError):
 
 
 def write_copy(
-    looks: Mapping[str, str],
+    activity_levels: Mapping[str, str],
     facts: Sequence[Fact],
     *,
     tone: str = "plain",
@@ -52,13 +52,13 @@ def write_copy(
     if tone not in templates():
         raise InputError(f"tone is {tone!r}: there are {', '.join(templates())}. Give one of them.")
     names, failures, rows, plain = tuple(names), 0, [], []
-    for segment, look in looks.items():
-        forms = template_forms(look, tone=tone, facts=facts, segment=segment)
+    for segment, activity_level in activity_levels.items():
+        forms = template_forms(activity_level, tone=tone, facts=facts, segment=segment)
         if not forms:
             continue
         answers, why = {}, ""
         if writer is not None and failures < GIVES_UP_AFTER:
-            answers, why = _asked(writer, brief_of(segment, look, tone=tone, facts=facts))
+            answers, why = _asked(writer, brief_of(segment, activity_level, tone=tone, facts=facts))
             failures = failures + 1 if why else 0
         elif writer is not None:
             why = "the model did not answer for other segments, and was not asked again"
@@ -72,7 +72,7 @@ def write_copy(
     return with_forms(rows, facts).assign(**dict(zip(PLAIN, zip(*plain, strict=True), strict=True)))[COLUMNS]
 
 
-def template_forms(look: str, *, tone: str, facts: Sequence[Fact], segment: str) -> dict[str, str]:
+def template_forms(activity_level: str, *, tone: str, facts: Sequence[Fact], segment: str) -> dict[str, str]:
     """The texts of the templates, with placeholders; none where the segment has no need to speak of.
 
     Raises
@@ -84,23 +84,35 @@ def template_forms(look: str, *, tone: str, facts: Sequence[Fact], segment: str)
         return {}
     found = {}
     for slot, ways in templates()[tone].items():
-        form = _jinja().from_string(ways[look]).render(have)
+        form = _jinja().from_string(ways[activity_level]).render(have)
         why = refusal(form, slot=slot, facts=facts, segment=segment)
         if "longer" in why:  # long names: the same without what may be left out
-            form = _jinja().from_string(ways[look]).render({n: v for n, v in have.items() if n.startswith("need_1")})
+            form = (
+                _jinja()
+                .from_string(ways[activity_level])
+                .render({n: v for n, v in have.items() if n.startswith("need_1")})
+            )
             why = refusal(form, slot=slot, facts=facts, segment=segment)
         if why and "longer" not in why:
-            raise WriterError(f"copy.yaml: the {slot} for {look} customers may not be used: {why}. Mend the template.")
+            raise WriterError(
+                f"copy.yaml: the {slot} for {activity_level} customers may not be used: {why}. Mend the template."
+            )
         if not why:
             found[slot] = form
     return found
 
 
-def brief_of(segment: str, look: str, *, tone: str, facts: Sequence[Fact]) -> dict[str, object]:
+def brief_of(segment: str, activity_level: str, *, tone: str, facts: Sequence[Fact]) -> dict[str, object]:
     """All that a writer gets to see of a segment: facts, no customer; names cut down to plain words."""
     own = {f.name: f for f in facts if f.segment == segment and f.name in NAMES}
-    told = {name: "".join(s for s in f.text if s.isalpha() or s in " &'-")[:40] for name, f in own.items()}
-    return {"segment": segment, "how they come": look, "tone": tone, "placeholders": told, "slots": dict(LABELS)}
+    placeholders = {name: "".join(s for s in f.text if s.isalpha() or s in " &'-")[:40] for name, f in own.items()}
+    return {
+        "segment": segment,
+        "how they come": activity_level,
+        "tone": tone,
+        "placeholders": placeholders,
+        "slots": dict(LABELS),
+    }
 
 
 @cache

@@ -53,9 +53,11 @@ def run_tests(
     words = f"{len(far)} of {len(features)} features drifted far" + (f" ({names})." if names else ".")
     rows.append(("share of features that drifted far", part, FEATURES_LARGE, REFIT, words))
     shares = drift[(drift["what"] == "share") & (drift["verdict"] == "large")]
-    held = float(shares["before"].sum())
-    words = f"Segments whose share changed by a quarter or more held {share(held)} of customers."
-    rows.append(("customers in segments that grew or shrank by a quarter", held, MOVED_LARGE, REFIT, words))
+    previous_customers = float(shares["before"].sum())
+    words = f"Segments whose share changed by a quarter or more held {share(previous_customers)} of customers."
+    rows.append(
+        ("customers in segments that grew or shrank by a quarter", previous_customers, MOVED_LARGE, REFIT, words)
+    )
     small = sizes[sizes < FLOOR]
     listed = f" ({', '.join(sorted(small.index))})" if len(small) else ""
     words = f"{len(small)} segments hold fewer than {FLOOR} customers{listed}."
@@ -91,9 +93,9 @@ def decide_run(tests: pd.DataFrame) -> tuple[str, str]:
     Takes  tests of `run_tests`
     """
     for decision in (LOOK, REFIT):
-        said = tests[tests["decision"] == decision]
-        if len(said):
-            return decision, " ".join(said["words"])
+        asking = tests[tests["decision"] == decision]
+        if len(asking):
+            return decision, " ".join(asking["words"])
     return KEEP, f"None of {len(tests)} tests asks for more. " + " ".join(tests["words"].iloc[1:])
 
 
@@ -108,28 +110,28 @@ def decide_segments(drift: pd.DataFrame, *, sizes: pd.Series) -> pd.DataFrame:
     for segment in sorted({*sizes.index, *by["share"]}):
         sure, part = by["confidence"].get(segment), by["share"].get(segment)
         if sure and sure["verdict"] == "large" and sure["difference"] < 0:
-            decision, told, name = REFIT, sure, "confidence of placing"
+            decision, drift_row, name = REFIT, sure, "confidence of placing"
         elif part and (part["verdict"] == "large" or sizes.get(segment, 0) < FLOOR):
-            decision, told, name = LOOK, part, "share of customers"
+            decision, drift_row, name = LOOK, part, "share of customers"
         else:
-            decision, told, name = KEEP, part, "share of customers"
-        rows.append((segment, decision, name, *_figures(told), _told(told, name=name)))
+            decision, drift_row, name = KEEP, part, "share of customers"
+        rows.append((segment, decision, name, *_figures(drift_row), _told(drift_row, name=name)))
     return pd.DataFrame(rows, columns=["segment", "decision", "measure", "value", "low", "high", "limit", "reason"])
 
 
-def _figures(told: Mapping | None) -> tuple[float, float, float, float]:
+def _figures(drift_row: Mapping | None) -> tuple[float, float, float, float]:
     names = ("difference", "difference_low", "difference_high", "chance")
-    return tuple(told[name] for name in names) if told else (np.nan,) * 4
+    return tuple(drift_row[name] for name in names) if drift_row else (np.nan,) * 4
 
 
-def _told(told: Mapping | None, *, name: str) -> str:
-    if not told:
+def _told(drift_row: Mapping | None, *, name: str) -> str:
+    if not drift_row:
         return "It was not there at the last run."
-    change = interval(told["difference"], told["difference_low"], told["difference_high"], form=points)
-    beside = "more than" if told["beyond"] else "no more than"
+    change = interval(drift_row["difference"], drift_row["difference_low"], drift_row["difference_high"], form=points)
+    comparison = "more than" if drift_row["beyond"] else "no more than"
     return (
-        f"{name.capitalize()} {share(told['before'])} then, {share(told['after'])} now: {change} points, {beside} the "
-        f"{points(told['chance'])} that chance gives."
+        f"{name.capitalize()} {share(drift_row['before'])} then, {share(drift_row['after'])} now: {change} points, {comparison} the "
+        f"{points(drift_row['chance'])} that chance gives."
     )
 
 

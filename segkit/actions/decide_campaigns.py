@@ -59,19 +59,19 @@ def fallen(promises: pd.DataFrame, *, kpi: str) -> pd.DataFrame:
 def _fell(row: dict) -> tuple:
     form = by_unit(row["unit"])
     part = "the horizon" if row["part"] >= 1 else f"{share(row['part'])} of the horizon ({row['days']:.0f} days)"
-    came = interval(row["observed"], row["observed_low"], row["observed_high"], form=form)
+    observed = interval(row["observed"], row["observed_low"], row["observed_high"], form=form)
     reason = (
-        f"{KPIS[row['kpi']].words.capitalize()} came to {came} in {part}; {form(row['predicted'])} was expected. "
+        f"{KPIS[row['kpi']].words.capitalize()} came to {observed} in {part}; {form(row['predicted'])} was expected. "
         f"Of all customers a larger part of what was expected came, so it is not the season alone."
     )
     figures = (row["gap"], row["gap_low"], row["gap_high"], 0.0)
     return row["segment"], FELL_SHORT, f"{row['kpi']}, came less expected", *figures, reason
 
 
-def _pilot(fell: pd.DataFrame, free: pd.DataFrame, *, reachable: bool) -> list[tuple]:
+def _pilot(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: bool) -> list[tuple]:
     """At most one pilot: where most is missing and a pilot could show as much, else where history reached most."""
     able = free.set_index("segment")
-    for row in fell.to_dict("records"):
+    for row in shortfalls.to_dict("records"):
         missing = -row["gap"] / row["predicted"]
         if row["segment"] in able.index and able.loc[row["segment"], "smallest_share"] <= missing:
             least = able.loc[row["segment"], "smallest_share"]
@@ -85,7 +85,7 @@ def _pilot(fell: pd.DataFrame, free: pd.DataFrame, *, reachable: bool) -> list[t
         return []
     ready = ready.assign(worth=ready["reachable"] * ready["mean"] * ready["customers"])
     best = ready.sort_values(["worth", "segment"], ascending=[False, True]).iloc[0]
-    none = "No segment fell short" if fell.empty else "No pilot could show what is missing where it is missing"
+    none = "No segment fell short" if shortfalls.empty else "No pilot could show what is missing where it is missing"
     reason = (
         f"{none}. Its own history reached {share(best['reachable'])} more by itself, the most in all "
         f"({number(best['worth'])}); a pilot can show that in {best['weeks_needed']:.0f} weeks."

@@ -69,8 +69,10 @@ def feature_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7) -
         sizes = _stability_index(total, swaps @ moved)
         found[column], chance[:, column] = sizes[0], sizes[1:]
     table = _means(then.fillna(0.0), now.fillna(0.0), there=there, names=names)
-    told = [describe(name) for name in names]
-    table = table.assign(what="feature", words=[one.words for one in told], unit=[one.unit for one in told])
+    descriptions = [describe(name) for name in names]
+    table = table.assign(
+        what="feature", words=[one.label for one in descriptions], unit=[one.unit for one in descriptions]
+    )
     table = _beside_chance(table, found, chance)
     steps = [("large", table["size"] >= LARGE), ("moderate", table["size"] >= SMALL)]
     table["verdict"] = _said(table, steps)
@@ -87,8 +89,10 @@ def share_drift(before: pd.Series, after: pd.Series, *, seed: int = 7) -> pd.Dat
     segments = sorted(set(before) | set(after))
     then, now = _aligned(before, after)
     of = [side.notna().to_numpy(float)[:, None].repeat(len(segments), axis=1) for side in (then, now)]
-    held = [(side.to_numpy(object)[:, None] == np.array(segments, dtype=object)).astype(float) for side in (then, now)]
-    table, lots = _differences(Sums(held[0], of[0], held[1], of[1]), items=segments, seed=seed)
+    memberships = [
+        (side.to_numpy(object)[:, None] == np.array(segments, dtype=object)).astype(float) for side in (then, now)
+    ]
+    table, lots = _differences(Sums(memberships[0], of[0], memberships[1], of[1]), items=segments, seed=seed)
     table = _beside_chance(table.assign(what="share", words="share of customers", unit="share"), *lots)
     large = table["size"] >= SHARE_LARGE * table["before"].where(table["before"] > 0, np.inf)
     table["verdict"] = _said(table, [("large", large)])
@@ -133,13 +137,15 @@ def _swaps(customers: int, *, seed: int) -> np.ndarray:
 
 def _in_bins(before: np.ndarray, after: np.ndarray, *, there: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """By customer and bin, what they add now less what they did then; and what all add in both."""
-    known = np.concatenate([side[np.isfinite(side)] for side in (before, after)])
-    edges = np.unique(quantile_edges(known, parts=BINS)) if len(known) else np.empty(0)
-    held = []
+    finite_values = np.concatenate([side[np.isfinite(side)] for side in (before, after)])
+    edges = np.unique(quantile_edges(finite_values, parts=BINS)) if len(finite_values) else np.empty(0)
+    bin_members = []
     for side, present in zip((before, after), there, strict=True):
         code = np.where(np.isfinite(side), np.searchsorted(edges, np.nan_to_num(side), side="left"), len(edges) + 1)
-        held.append((code[:, None] == np.arange(len(edges) + 2)) & present[:, None])
-    return (held[1].astype(np.float32) - held[0]), (held[0].sum(axis=0) + held[1].sum(axis=0)).astype(float)
+        bin_members.append((code[:, None] == np.arange(len(edges) + 2)) & present[:, None])
+    return (bin_members[1].astype(np.float32) - bin_members[0]), (
+        bin_members[0].sum(axis=0) + bin_members[1].sum(axis=0)
+    ).astype(float)
 
 
 def _stability_index(total: np.ndarray, moved: np.ndarray) -> np.ndarray:
@@ -171,10 +177,10 @@ def _differences(parts: Sums, *, items: list[str], seed: int) -> tuple[pd.DataFr
 
 def _table(parts: Sums, *, items: list[str]) -> pd.DataFrame:
     """Figures then and now, and their difference with a 95 % interval by the delta method; customers are the units."""
-    sums = [side.sum(axis=0) for side in (parts.before, parts.before_of, parts.after, parts.after_of)]
-    before, after = sums[0] / np.maximum(sums[1], 1.0), sums[2] / np.maximum(sums[3], 1.0)
-    pull = (parts.after - after * parts.after_of) / np.maximum(sums[3], 1.0)
-    pull -= (parts.before - before * parts.before_of) / np.maximum(sums[1], 1.0)
+    totals = [side.sum(axis=0) for side in (parts.before, parts.before_of, parts.after, parts.after_of)]
+    before, after = totals[0] / np.maximum(totals[1], 1.0), totals[2] / np.maximum(totals[3], 1.0)
+    pull = (parts.after - after * parts.after_of) / np.maximum(totals[3], 1.0)
+    pull -= (parts.before - before * parts.before_of) / np.maximum(totals[1], 1.0)
     half = Z95 * np.sqrt(np.square(pull).sum(axis=0))
     at = after - before
     columns = {"before": before, "after": after, "difference": at}

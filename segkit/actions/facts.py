@@ -51,7 +51,7 @@ class Fact:
     how: str
     text: str | None = None
 
-    def shown(self) -> str:
+    def formatted(self) -> str:
         """The figure as people read it, with its unit's form; a name as it is."""
         if self.text is not None:
             return self.text
@@ -114,7 +114,7 @@ def render(template: str, facts: Iterable[Fact], *, segment: str) -> str:
     missing = sorted({name for name in PLACEHOLDER.findall(template) if name not in own})
     if missing:
         raise FactError(f"{segment}: no fact {missing} for the text '{template}'.")
-    return PLACEHOLDER.sub(lambda found: own[found.group(1)].shown(), template)
+    return PLACEHOLDER.sub(lambda found: own[found.group(1)].formatted(), template)
 
 
 def loose_figures(template: str) -> list[str]:
@@ -153,15 +153,15 @@ def verify(texts: pd.DataFrame, facts: pd.DataFrame, *, plain: Iterable[str] = (
     ------
     FactError : names the segment, the text, what it says and what the facts say
     """
-    known: dict[str, list[Fact]] = {}
+    facts_by_segment: dict[str, list[Fact]] = {}
     for fact in facts_from(facts):
-        known.setdefault(fact.segment, []).append(fact)
+        facts_by_segment.setdefault(fact.segment, []).append(fact)
     free = {"segment", FORMS_COLUMN, *plain}
     for row in texts.to_dict("records"):
         segment, forms = row["segment"], json.loads(row[FORMS_COLUMN])
         for name in (column for column in row if column not in free):
             if name not in forms:
                 raise FactError(f"{segment}: the text '{name}' has no form, so its figures cannot be traced.")
-            again = render(forms[name], known.get(segment, []), segment=segment)
+            again = render(forms[name], facts_by_segment.get(segment, []), segment=segment)
             if again != row[name]:
                 raise FactError(f"{segment}: '{name}' says '{row[name]}', its facts say '{again}'. Run again.")

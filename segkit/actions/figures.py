@@ -62,9 +62,9 @@ class Told:
     """Tables that a card may draw on, each with a column segment; None where a step has not made it."""
 
     needs: pd.DataFrame
-    bars: pd.DataFrame | None = None
+    top_differences: pd.DataFrame | None = None
     traits: pd.DataFrame | None = None
-    gaps: pd.DataFrame | None = None
+    unmet_needs: pd.DataFrame | None = None
     topics: pd.DataFrame | None = None
     rules: pd.DataFrame | None = None
 
@@ -74,7 +74,7 @@ def segment_facts(
     *,
     features: pd.DataFrame,
     segment: pd.Series,
-    told: Told,
+    tables: Told,
     horizon_days: int,
     labels: Mapping[str, str] | None = None,
     currency: str = "",
@@ -89,21 +89,23 @@ def segment_facts(
     labels : categories in plain words
     currency : of all money, three letters; "" where it is not known
     """
-    say = lambda term: label(term, labels=labels)  # noqa: E731
+    format_term = lambda term: label(term, labels=labels)  # noqa: E731
     facts = _of_segments(segments, horizon_days=horizon_days) + _of_members(features, segment)
-    facts += _of_needs(told.needs, labels=labels)
-    facts += _of_bars(told.bars) + _of_traits(told.traits, features, segment, labels=labels)
-    facts += [f for part in ROW_FACTS for f in _of_rows(getattr(told, part), part, say=say)] + _of_rules(told.rules)
-    known = [f for f in facts if f.text is not None or not pd.isna(f.value)]
-    return [replace(f, unit=currency) if f.unit == "money" and currency else f for f in known]
+    facts += _of_needs(tables.needs, labels=labels)
+    facts += _of_bars(tables.top_differences) + _of_traits(tables.traits, features, segment, labels=labels)
+    facts += [
+        f for part in ROW_FACTS for f in _of_rows(getattr(tables, part), part, format_term=format_term)
+    ] + _of_rules(tables.rules)
+    available = [f for f in facts if f.text is not None or not pd.isna(f.value)]
+    return [replace(f, unit=currency) if f.unit == "money" and currency else f for f in available]
 
 
 def _of_segments(segments: pd.DataFrame, *, horizon_days: int) -> list[Fact]:
     facts = []
     for row in segments.to_dict("records"):
         own = row["segment"]
-        held = {name: about for name, about in SEGMENT_FACTS.items() if name in row}
-        facts += [Fact(name, own, row[name], unit, how) for name, (unit, how) in held.items()]
+        available = {name: about for name, about in SEGMENT_FACTS.items() if name in row}
+        facts += [Fact(name, own, row[name], unit, how) for name, (unit, how) in available.items()]
         facts.append(Fact("horizon", own, horizon_days, "days", "the horizon of the run"))
         for name in ("name", "need"):
             if name in row:
@@ -161,9 +163,9 @@ def _of_needs(needs: pd.DataFrame, *, labels: Mapping[str, str] | None) -> list[
     return facts
 
 
-def _of_bars(bars: pd.DataFrame | None) -> list[Fact]:
+def _of_bars(differences: pd.DataFrame | None) -> list[Fact]:
     facts = []
-    for row in bars.to_dict("records") if bars is not None else []:
+    for row in differences.to_dict("records") if differences is not None else []:
         name, own, how = f"bar_{row['bar']}", row["segment"], "one of the largest differences from everyone else"
         facts += [
             Fact(name, own, None, "name", how, text=row["words"]),
@@ -181,7 +183,7 @@ def _of_traits(
         return []
     lower = {category.lower(): words for category, words in (labels or {}).items()}
     missing = features[[n for n in features if n.startswith("missing: ")]]
-    known = (missing.eq(0).any(axis=1) if len(missing.columns) else pd.Series(False, index=features.index))[
+    has_attributes = (missing.eq(0).any(axis=1) if len(missing.columns) else pd.Series(False, index=features.index))[
         segment.index
     ]
     clear = traits[traits["effect"] >= LEAST_TRAIT]
@@ -194,7 +196,7 @@ def _of_traits(
             words = joined(list(dict.fromkeys(lower.get(t) or label(t) for t in row["words"].split(", "))))
             facts += _pair("behind", own, words, row, how=how)
         inside = segment.eq(own)
-        count = int(known[inside].sum())
+        count = int(has_attributes[inside].sum())
         if count >= FLOOR:
             facts.append(Fact("known", own, count, "customers", "members of whom the customer table says anything"))
             facts.append(Fact("known_share", own, count / inside.sum(), "share", "the same / members"))
@@ -213,12 +215,12 @@ def _pair(name: str, segment: str, words: str, row: Mapping, *, how: str) -> lis
     ]
 
 
-def _of_rows(table: pd.DataFrame | None, part: str, *, say: Callable[[str], str]) -> list[Fact]:
+def _of_rows(table: pd.DataFrame | None, part: str, *, format_term: Callable[[str], str]) -> list[Fact]:
     """One row a segment: a name and its figures."""
     column, fact = WORDS_OF[part]
     facts = []
     for row in table.to_dict("records") if table is not None else []:
-        words = say(row[column]) if part == "gaps" else row[column]
+        words = format_term(row[column]) if part == "gaps" else row[column]
         facts.append(Fact(fact, row["segment"], None, "name", f"the first row of the table {part}", text=words))
         facts += [Fact(name, row["segment"], row[c], unit, how) for c, (name, unit, how) in ROW_FACTS[part].items()]
     return facts

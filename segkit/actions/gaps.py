@@ -20,7 +20,7 @@ COLUMNS = ["segment", "term", "buyers", "peers", "difference", "difference_low",
 
 
 def unmet_needs(
-    signals: Signals, segment: pd.Series, *, axes: pd.DataFrame, told: Mapping[str, Sequence[str]], seed: int = 7
+    signals: Signals, segment: pd.Series, *, axes: pd.DataFrame, named_needs: Mapping[str, Sequence[str]], seed: int = 7
 ) -> pd.DataFrame:
     """For each segment the thing that its peers buy and its members lack most.
 
@@ -36,7 +36,7 @@ def unmet_needs(
     if signals.weights is None:
         return pd.DataFrame(columns=COLUMNS)
     weights, names, words = told_weights(signals)
-    terms = most_common(weights, names, most=PHRASES if words else TERMS, rarest=FEWEST_BUYERS)
+    terms = most_common(weights, names, max_terms=PHRASES if words else TERMS, min_buyers=FEWEST_BUYERS)
     place = {name: i for i, name in enumerate(names)}
     bought = (weights[:, [place[t] for t in terms]] > 0).astype(np.float32)
     points, labels = axes.to_numpy(), segment.to_numpy()
@@ -47,8 +47,12 @@ def unmet_needs(
             continue
         rng = np.random.default_rng([seed, 41, number])
         lacks = _lacks(points, bought, inside=inside, others=np.flatnonzero(labels != name), rng=rng)
-        known = {word for term in told.get(name, ()) for word in term.split()} if words else set(told.get(name, ()))
-        barred = np.array([bool({*t.split()} & known) if words else t in known for t in terms])
+        named_words = (
+            {word for term in named_needs.get(name, ()) for word in term.split()}
+            if words
+            else set(named_needs.get(name, ()))
+        )
+        barred = np.array([bool({*t.split()} & named_words) if words else t in named_words for t in terms])
         rows += _widest(name, terms, *lacks, barred=barred, rng=rng)
     return pd.DataFrame(rows, columns=COLUMNS).round(9)
 

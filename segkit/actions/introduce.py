@@ -45,15 +45,15 @@ def introduce(
     table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
     table = table.merge(_held(stability, ids=ids), on="segment", how="left", validate="one_to_one")
     table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
-    looks = looks_of(table, features=features, segment=segment)
-    named = name_segments(looks, needs, habits=signals, labels=labels, people=people)
+    activity_levels = looks_of(table, features=features, segment=segment)
+    named = name_segments(activity_levels, needs, habits=signals, labels=labels, people=people)
     named["name"] = named.index.map(lasting_names(named["name"].to_dict(), names or {}))
     table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
-    told = Told(needs=needs)
+    tables = Told(needs=needs)
     facts = segment_facts(
-        table, features=features, segment=segment, told=told, horizon_days=horizon_days, labels=labels
+        table, features=features, segment=segment, tables=tables, horizon_days=horizon_days, labels=labels
     )
-    table["action"] = [next_action(looks[s], facts=facts, segment=s) for s in table["segment"]]
+    table["action"] = [next_action(activity_levels[s], facts=facts, segment=s) for s in table["segment"]]
     return table
 
 

@@ -79,7 +79,7 @@ def phrase_weights(weights: sparse.csr_array, names: list[str]) -> tuple[sparse.
     """
     split = [phrases_of(name) for name in names]
     counts = Counter(p for each in split for p in each)
-    phrases = sorted(p for p, held in counts.items() if held >= FEWEST_NAMES)
+    phrases = sorted(p for p, name_count in counts.items() if name_count >= FEWEST_NAMES)
     split = [[p for p in each if counts[p] >= FEWEST_NAMES] for each in split]
     position = {phrase: i for i, phrase in enumerate(phrases)}
     rows = np.repeat(np.arange(len(names)), [len(each) for each in split])
@@ -107,16 +107,16 @@ def phrases_of(name: str) -> list[str]:
 
 def apart(terms: list[str], *, most: int) -> list[str]:
     """The first phrases that share no word with one before: "jumbo bag", and not "bag" beside it."""
-    kept: list[str] = []
-    told: set[str] = set()
+    distinct: list[str] = []
+    used_words: set[str] = set()
     for term in terms:
         words = set(term.split()) - NO_NAME
-        if not words & told:
-            kept.append(term)
-            told |= words
-        if len(kept) == most:
+        if not words & used_words:
+            distinct.append(term)
+            used_words |= words
+        if len(distinct) == most:
             break
-    return kept
+    return distinct
 
 
 def _written_out(part: str) -> str:

@@ -35,7 +35,7 @@ class Lift:
     high: float = np.nan
 
 
-def lift_of(values: np.ndarray, *, treated: np.ndarray, past: np.ndarray, segment: str = "all") -> Lift:
+def lift_of(values: np.ndarray, *, treated: np.ndarray, covariate_values: np.ndarray, segment: str = "all") -> Lift:
     """The lift in one group of customers, without its interval yet.
 
     Takes  values: the outcome of each customer; treated: flags; past: customers x columns known before the treatment
@@ -43,7 +43,7 @@ def lift_of(values: np.ndarray, *, treated: np.ndarray, past: np.ndarray, segmen
            & White 1985) and Satterthwaite's degrees of freedom; one that is not known where nothing varies
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
-    used = _used(past, rows=len(values))
+    used = _used(covariate_values, rows=len(values))
     fit = least_squares(values, treated.astype(float), used)
     spread, left_out = fit.robust()
     counts = (int(treated.sum()), int((~treated).sum()))
@@ -75,11 +75,13 @@ def lifts_of(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[str]) 
     """
     outcome = values.reindex(units.index).to_numpy(dtype=float)
     treated = (units["arm"] == "treatment").to_numpy()
-    past = units[list(columns)].to_numpy(dtype=float)
+    covariate_values = units[list(columns)].to_numpy(dtype=float)
     found = []
     for segment in sorted(units["segment"].unique()):
         mine = (units["segment"] == segment).to_numpy()
-        found.append(lift_of(outcome[mine], treated=treated[mine], past=past[mine], segment=segment))
+        found.append(
+            lift_of(outcome[mine], treated=treated[mine], covariate_values=covariate_values[mine], segment=segment)
+        )
     if len(found) > 1:
         found.append(_together(found))
     return simultaneous(found)
@@ -120,9 +122,9 @@ def _together(lifts: list[Lift]) -> Lift:
     )
 
 
-def _used(past: np.ndarray, *, rows: int) -> np.ndarray:
+def _used(covariate_values: np.ndarray, *, rows: int) -> np.ndarray:
     """The columns of the past that vary, centred and scaled; fewer where there are few customers."""
-    varying = usable_covariates(np.asarray(past, dtype=float).reshape(rows, -1))
+    varying = usable_covariates(np.asarray(covariate_values, dtype=float).reshape(rows, -1))
     return (varying - varying.mean(axis=0)) / varying.std(axis=0) if varying.shape[1] else varying
 
 

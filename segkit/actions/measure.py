@@ -66,8 +66,8 @@ def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.
            the mean), reachable (share above the mean), target; empty where the lookback holds too few windows
     """
     as_of = period.as_of
-    held = min(period.lookback_days, (as_of - first_day(days, before=as_of)).days)
-    count = held // HISTORY_DAYS
+    history_days = min(period.lookback_days, (as_of - first_day(days, before=as_of)).days)
+    count = history_days // HISTORY_DAYS
     if count < FEWEST_WINDOWS:
         return pd.DataFrame([], columns=KEY_RESULTS).astype({"windows": "int64"})
     levels = [
@@ -127,17 +127,21 @@ def _totals(days: Days, *, start: date, horizon_days: int, index: pd.Index) -> p
 def _counts(days: Days, *, start: date, end: date, kinds: dict[str, str], index: pd.Index) -> pd.DataFrame:
     """Events of each kind by customer in a window."""
     rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows.day < ibis.literal(end)))
-    sums = {f"n_{kind}": rows[f"n_{kind}"].sum().cast("float64") for kind in sorted(kinds)}
-    return rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id").reindex(index).fillna(0)
+    counts = {f"n_{kind}": rows[f"n_{kind}"].sum().cast("float64") for kind in sorted(kinds)}
+    return (
+        rows.group_by("customer_id").aggregate(**counts).to_pandas().set_index("customer_id").reindex(index).fillna(0)
+    )
 
 
 def _figures(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str, float, float, float, str, int]]:
     """KPI lines of one group: kpi, value, low, high, unit, customers."""
-    people, came = len(table), table["active_days"] > 0
-    rows = [("active rate", *proportion_interval(int(came.sum()), people), "share", people)]
+    people, was_active = len(table), table["active_days"] > 0
+    rows = [("active rate", *proportion_interval(int(was_active.sum()), people), "share", people)]
     back = int(table["came_before"].sum())
     if back:
-        rows.append(("came back", *proportion_interval(int((came & table["came_before"]).sum()), back), "share", back))
+        rows.append(
+            ("came back", *proportion_interval(int((was_active & table["came_before"]).sum()), back), "share", back)
+        )
     if table["orders"].any():
         rows.append(("orders per customer", *mean_interval(table["orders"]), "orders", people))
     if "spend" in table:

@@ -55,11 +55,14 @@ def _answer(url: str, *, model: str, brief: Mapping[str, object], seconds: float
     except ImportError:
         raise WriterError("the extra llm is not installed") from None
     key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "none")
-    said = [{"role": "system", "content": ORDERS}, {"role": "user", "content": json.dumps(brief, ensure_ascii=False)}]
+    messages = [
+        {"role": "system", "content": ORDERS},
+        {"role": "user", "content": json.dumps(brief, ensure_ascii=False)},
+    ]
     try:
         with openai.OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=0) as client:
             answer = client.chat.completions.create(
-                model=model, messages=said, temperature=0, max_tokens=MOST_TOKENS, stream=False
+                model=model, messages=messages, temperature=0, max_tokens=MOST_TOKENS, stream=False
             )
         return answer.choices[0].message.content or ""
     except openai.APITimeoutError:

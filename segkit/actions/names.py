@@ -50,18 +50,18 @@ def segment_looks(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
     Gives  look by segment
     """
     rank = often.rank(pct=True, method="average")
-    looks = pd.Series(np.where(rank > OFTEN, "often", np.where(rank <= SELDOM, "seldom", "steady")), index=often.index)
+    levels = pd.Series(np.where(rank > OFTEN, "often", np.where(rank <= SELDOM, "seldom", "steady")), index=often.index)
     active = segments.set_index("segment")["active_share_next"].reindex(often.index)
     weights = segments.set_index("segment")["customers"].reindex(often.index)
-    known = active.notna()
-    if known.any():
-        usual = np.average(active[known], weights=weights[known])
-        looks[active < FADING_BELOW * usual] = "fading"
-    return looks
+    has_forecast = active.notna()
+    if has_forecast.any():
+        usual = np.average(active[has_forecast], weights=weights[has_forecast])
+        levels[active < FADING_BELOW * usual] = "fading"
+    return levels
 
 
 def name_segments(
-    looks: pd.Series,
+    levels: pd.Series,
     needs: pd.DataFrame,
     *,
     habits: pd.DataFrame | None = None,
@@ -79,12 +79,12 @@ def name_segments(
     labels : categories in plain words
     people : what those are called who are in a segment: buyers, users
     """
-    told = told_terms(needs, labels=labels)
+    labels_by_segment = told_terms(needs, labels=labels)
     rows, names, texts = {}, set(), set()
-    for segment in looks.index:
-        terms = told.get(segment, [])
+    for segment in levels.index:
+        terms = labels_by_segment.get(segment, [])
         ways = [*_by_need(terms), *_by_habit(terms, called(habits, segment=segment))]
-        form = FORMS[looks[segment]]
+        form = FORMS[levels[segment]]
         built = [_upper(" ".join(form.format(need=way, people=people).split())) for way in ways]
         name = next((n for n in built if n not in names), f"{built[0]} {segment}")
         need = next((t for t in _texts(terms) if t not in texts), joined(terms[:TERMS_TOLD]) or NO_NEED)

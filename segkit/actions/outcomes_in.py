@@ -81,7 +81,7 @@ def _of_events(source: Source, *, facts: dict[str, Any], index: pd.Index) -> pd.
             f"finds effects "
             f"that are not there: wait for the end, or plan fewer --weeks next time."
         )
-    days = build_days(events.filter(events.day < ibis.literal(end)), kinds=source.kinds, to_keep=False)
+    days = build_days(events.filter(events.day < ibis.literal(end)), kinds=source.kinds, aggregate=False)
     values = kpi_values(days, kpi=facts["kpi"], start=start, window_days=int(facts["window_days"]), index=index)
     if not values.any():
         raise InputError(

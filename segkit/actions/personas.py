@@ -39,7 +39,7 @@ NO_RULE_AT_ALL = "No short rule describes it. Use the model."
 def write_personas(
     segments: pd.DataFrame,
     *,
-    looks: pd.Series,
+    activity_levels: pd.Series,
     facts: Sequence[Fact],
     signals: pd.DataFrame | None = None,
     rules: pd.DataFrame | None = None,
@@ -63,17 +63,17 @@ def write_personas(
     for row in segments.to_dict("records"):
         own = row["segment"]
         have = {f.name for f in facts if f.segment == own}
-        marks = _marks(row, look=looks[own], signals=signals, topics=topics, uses=uses)
-        marks |= {f"some_{f.name}" for f in facts if f.segment == own and f.name in STAGES and f.value >= SOME}
+        conditions = _marks(row, activity_level=activity_levels[own], signals=signals, topics=topics, uses=uses)
+        conditions |= {f"some_{f.name}" for f in facts if f.segment == own and f.name in STAGES and f.value >= SOME}
         rule = rules[rules["segment"] == own] if rules is not None else None
-        written.append({"segment": own, "name": "{name}", "need": "{need}", **_card(row, have, marks, rule=rule)})
+        written.append({"segment": own, "name": "{name}", "need": "{need}", **_card(row, have, conditions, rule=rule)})
     return with_forms(written, facts)
 
 
-def next_action(look: str, *, facts: Sequence[Fact], segment: str) -> str:
+def next_action(activity_level: str, *, facts: Sequence[Fact], segment: str) -> str:
     """The next best action in words."""
     have = {f.name for f in facts if f.segment == segment}
-    return render(_said("offer", have, {look}), facts, segment=segment).rstrip(".")
+    return render(_said("offer", have, {activity_level}), facts, segment=segment).rstrip(".")
 
 
 def is_told(segments: pd.DataFrame) -> pd.Series:
@@ -81,17 +81,21 @@ def is_told(segments: pd.DataFrame) -> pd.Series:
     return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")
 
 
-def _card(row: Mapping[str, Any], have: set[str], marks: set[str], *, rule: pd.DataFrame | None) -> dict[str, str]:
+def _card(
+    row: Mapping[str, Any], available: set[str], conditions: set[str], *, rule: pd.DataFrame | None
+) -> dict[str, str]:
     """The parts of one card, with placeholders."""
-    bars = {f"bar_{n}": f"{{bar_{n}}}: {{bar_{n}_value}} against {{bar_{n}_others}}" for n in range(1, BARS + 1)}
-    empty = dict.fromkeys((*PARTS, "rule", *bars), "")
+    difference_forms = {
+        f"bar_{n}": f"{{bar_{n}}}: {{bar_{n}_value}} against {{bar_{n}_others}}" for n in range(1, BARS + 1)
+    }
+    empty = dict.fromkeys((*PARTS, "rule", *difference_forms), "")
     if row["customers"] < FLOOR:
         return empty | {"need": "", "caution": _texts()["few"]}
     if row["verdict"] == "unstable":
         return empty | {"caution": _texts()["unstable"]}
-    parts = {part: _said(part, have, marks) for part in PARTS}
-    known = {name: form if name in have else "" for name, form in bars.items()}
-    return empty | parts | known | {"rule": _rule(rule), "caution": ""}
+    parts = {part: _said(part, available, conditions) for part in PARTS}
+    shown_differences = {name: form if name in available else "" for name, form in difference_forms.items()}
+    return empty | parts | shown_differences | {"rule": _rule(rule), "caution": ""}
 
 
 def _rule(rule: pd.DataFrame | None) -> str:
@@ -102,39 +106,46 @@ def _rule(rule: pd.DataFrame | None) -> str:
         return NO_RULE_AT_ALL
     if not bool(rule["good"].iloc[0]):
         return NO_RULE if rule["precision"].notna().all() else NO_RULE_AT_ALL
-    said = [
+    clauses = [
         BOUNDS[pd.notna(each["at_least"]), pd.notna(each["below"])].format(f"rule_{each['condition']}")
         for each in rule.to_dict("records")
     ]
-    return f"{'; '.join(said)}. {RATES}"
+    return f"{'; '.join(clauses)}. {RATES}"
 
 
-def _said(part: str, have: set[str], marks: set[str]) -> str:
+def _said(part: str, available: set[str], conditions: set[str]) -> str:
     """Of each sentence the first way to say it that fits what holds and what is known."""
-    fitting = (next((way["text"] for way in ways if _fits(way, have, marks)), "") for ways in _texts()[part])
+    fitting = (next((way["text"] for way in ways if _fits(way, available, conditions)), "") for ways in _texts()[part])
     return " ".join(text for text in fitting if text)
 
 
-def _fits(way: Mapping[str, Any], have: set[str], marks: set[str]) -> bool:
-    return set(way.get("when", ())) <= marks and set(PLACEHOLDER.findall(way["text"])) <= have
+def _fits(way: Mapping[str, Any], available: set[str], conditions: set[str]) -> bool:
+    return set(way.get("when", ())) <= conditions and set(PLACEHOLDER.findall(way["text"])) <= available
 
 
 def _marks(
-    row: Mapping[str, Any], *, look: str, signals: pd.DataFrame | None, topics: pd.DataFrame | None, uses: bool
+    row: Mapping[str, Any],
+    *,
+    activity_level: str,
+    signals: pd.DataFrame | None,
+    topics: pd.DataFrame | None,
+    uses: bool,
 ) -> set[str]:
     """What holds of a segment: what a sentence may ask for."""
-    marks = {look, "uses" if uses else "buys"}
+    conditions = {activity_level, "uses" if uses else "buys"}
     if signals is not None:
         own = signals[signals["segment"] == row["segment"]]
         high = own[(own["effect_low"] > 0) & (own["effect"] >= CLEAR)]["feature"]
         low = own[(own["effect_high"] < 0) & (own["effect"] <= -CLEAR)]["feature"]
-        marks |= {f"{name}+" for name in high} | {f"{name}-" for name in low}
+        conditions |= {f"{name}+" for name in high} | {f"{name}-" for name in low}
     if topics is not None and topics.loc[topics["segment"] == row["segment"], "unmatched"].any():
-        marks.add("wish")
+        conditions.add("wish")
     revenue, customers = row["revenue_share"], row["customer_share"]
     if pd.notna(revenue):
-        marks |= {"revenue+"} if revenue > FAR * customers else {"revenue-"} if FAR * revenue < customers else set()
-    return marks
+        conditions |= (
+            {"revenue+"} if revenue > FAR * customers else {"revenue-"} if FAR * revenue < customers else set()
+        )
+    return conditions
 
 
 @cache

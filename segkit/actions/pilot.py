@@ -147,13 +147,13 @@ def _chosen(run: Run, segments: tuple[str, ...]) -> pd.Series:
 
 def _eligible(run: Run, chosen: pd.Series, *, exclude: tuple[str, ...]) -> tuple[pd.Series, dict[str, int]]:
     """Those who may be in the pilot; how many were left out, by reason."""
-    held = run.parameters()
-    roles = sources.open_source(held["source"], data_dir=held.get("data_dir") or None).roles
+    parameters = run.parameters()
+    roles = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None).roles
     people = run.table("people") if run.has("people") else None
     consents = may_contact(people, roles=roles, index=chosen.index)
-    elsewhere = pd.Series(chosen.index.isin(excluded_ids(exclude)), index=chosen.index)
-    left_out = {"no consent": int((~consents).sum()), "in another pilot": int((elsewhere & consents).sum())}
-    return chosen[consents & ~elsewhere], left_out
+    in_other_pilot = pd.Series(chosen.index.isin(excluded_ids(exclude)), index=chosen.index)
+    left_out = {"no consent": int((~consents).sum()), "in another pilot": int((in_other_pilot & consents).sum())}
+    return chosen[consents & ~in_other_pilot], left_out
 
 
 def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, float]) -> None:
@@ -183,24 +183,24 @@ def _units(
     window: dict[str, Any],
     seed: int,
 ) -> pd.DataFrame:
-    past = covariates(
+    covariate_table = covariates(
         days,
         kpi=kpi,
         period=replace(run.period, horizon_days=window["window_days"]),
         index=eligible.index,
     ).round(6)
-    stratum = strata_of(eligible, past["steady"] if kpi == "active" else past["pre"])
+    stratum = strata_of(eligible, covariate_table["steady"] if kpi == "active" else covariate_table["pre"])
     arm = draw(stratum, treated_share=shares, seed=seed, salt=window["start"].isoformat())
-    return pd.DataFrame({"segment": eligible, "stratum": stratum, "arm": arm, **past})
+    return pd.DataFrame({"segment": eligible, "stratum": stratum, "arm": arm, **covariate_table})
 
 
 def _of_run(run: Run) -> dict[str, Any]:
     """Which run the pilot was drawn from, and how its source reads time and kinds of event."""
-    held = run.parameters()
-    source = sources.open_source(held["source"], data_dir=held.get("data_dir") or None)
+    parameters = run.parameters()
+    source = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None)
     assigned = (run.path / "tables" / "assignments.parquet").read_bytes()
-    kept = ("as_of", "lookback_days", "horizon_days", "source_name", "source_fingerprint")
-    about = {name: held.get(name) for name in kept} | {"assignments": sha256(assigned).hexdigest()}
+    names = ("as_of", "lookback_days", "horizon_days", "source_name", "source_fingerprint")
+    about = {name: parameters.get(name) for name in names} | {"assignments": sha256(assigned).hexdigest()}
     return {"run": about, "timezone": source.timezone, "kinds": dict(sorted(source.kinds.items()))}
 
 
@@ -255,7 +255,7 @@ def _power(spread: Spread, *, counts: pd.DataFrame, name: str, compared: int, pr
         "control": control,
         "baseline_mean": spread.mean,
         "sd": spread.sd,
-        "sd_left": spread.left,
+        "sd_left": spread.residual_sd,
         "smallest_effect": effect,
         "smallest_share": effect / spread.mean if spread.mean > 0 else None,
         "break_even": price.break_even,

@@ -163,8 +163,8 @@ def _refuse_other_counts(arm: pd.Series, *, units: pd.DataFrame) -> None:
     """Treated and control by stratum must be as drawn: a treatment that depends on the segment is no experiment."""
     stratum = units["stratum"].reindex(arm.index)
     for name, drawn in units.groupby("stratum")["arm"]:
-        held = arm[stratum == name]
-        counts = [(int((held == one).sum()), int((drawn == one).sum())) for one in (TREATMENT, CONTROL)]
+        in_stratum = arm[stratum == name]
+        counts = [(int((in_stratum == one).sum()), int((drawn == one).sum())) for one in (TREATMENT, CONTROL)]
         if any(now != then for now, then in counts):
             raise InputError(
                 f"treatment.csv, control.csv: in stratum {name} {counts[0][0]} are treated and {counts[1][0]} "

@@ -36,11 +36,11 @@ class Score:
     words: str
     items: tuple[tuple[str, tuple[float, ...], int], ...]
 
-    def of(self, figures: pd.DataFrame) -> np.ndarray:
+    def score(self, figures: pd.DataFrame) -> np.ndarray:
         """The points of each customer, from a table that holds the items."""
         total = np.zeros(len(figures))
-        for item, marks, points in self.items:
-            total += points * np.searchsorted(marks, figures[item].to_numpy(), side="right")
+        for item, cutoffs, points in self.items:
+            total += points * np.searchsorted(cutoffs, figures[item].to_numpy(), side="right")
         return total
 
 
@@ -58,14 +58,14 @@ def learn_scores(
     labels : categories in plain words
     """
     seen = figures[train]
-    marks = {item: _marks(seen[item].to_numpy(), item=item) for item in figures}
-    marks = {item: at for item, at in marks.items() if at}
-    passed = np.column_stack([np.searchsorted(at, seen[item].to_numpy(), side="right") for item, at in marks.items()])
+    cutoffs = {item: _marks(seen[item].to_numpy(), item=item) for item in figures}
+    cutoffs = {item: at for item, at in cutoffs.items() if at}
+    passed = np.column_stack([np.searchsorted(at, seen[item].to_numpy(), side="right") for item, at in cutoffs.items()])
     found: list[Score] = []
     for axis in list(axes.columns)[:SCORES]:
         weights = _stagewise(passed.astype(float), axes.loc[train, axis].to_numpy())
         order = [i for i in np.argsort(-np.abs(weights), kind="stable") if weights[i]]
-        items = [(list(marks)[i], tuple(marks[list(marks)[i]]), int(weights[i])) for i in order]
+        items = [(list(cutoffs)[i], tuple(cutoffs[list(cutoffs)[i]]), int(weights[i])) for i in order]
         if items:
             found.append(_named(items, others=found, labels=labels))
     return found
@@ -73,7 +73,9 @@ def learn_scores(
 
 def points_table(scores: Sequence[Score]) -> pd.DataFrame:
     """The cards as a table: score, words, item, at_least (the mark), points (for reaching it); marks add up."""
-    rows = [(s.name, s.words, item, mark, points) for s in scores for item, marks, points in s.items for mark in marks]
+    rows = [
+        (s.name, s.words, item, mark, points) for s in scores for item, cutoffs, points in s.items for mark in cutoffs
+    ]
     table = pd.DataFrame(rows, columns=COLUMNS).astype({"at_least": float, "points": "int64"})
     return table.sort_values(["score", "item", "at_least"], ignore_index=True)
 
@@ -108,9 +110,9 @@ def _marks(values: np.ndarray, *, item: str) -> list[float]:
 
 def _stagewise(passed: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Whole weights whose sum goes best with the target, one point at a time."""
-    held = passed - passed.mean(axis=0)
+    centred = passed - passed.mean(axis=0)
     y = (target - target.mean()) / max(target.std(), 1e-12)
-    gram, with_y = held.T @ held / len(y), held.T @ y / len(y)
+    gram, with_y = centred.T @ centred / len(y), centred.T @ y / len(y)
     spread, weights = np.diag(gram), np.zeros(passed.shape[1])
     along, size, pull, best = 0.0, 0.0, np.zeros(len(weights)), 0.0
     while True:

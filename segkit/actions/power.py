@@ -50,7 +50,7 @@ class Spread:
     customers: int
     mean: float
     sd: float
-    left: float
+    residual_sd: float
 
 
 def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, together: bool = False) -> list[Spread]:
@@ -69,14 +69,14 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, togethe
     InputError : the history does not hold the horizon and as much again before it
     """
     window_days, before = period.horizon_days, period.one_horizon_back()
-    held = (period.as_of - first_day(days, before=period.as_of)).days
-    if held < 2 * window_days:
+    history_days = (period.as_of - first_day(days, before=period.as_of)).days
+    if history_days < 2 * window_days:
         raise InputError(
-            f"a window of {window_days} days needs {2 * window_days} days of history to be sized; there are {held}. "
-            f"Give fewer --weeks ({held // 14} at most)."
+            f"a window of {window_days} days needs {2 * window_days} days of history to be sized; there are {history_days}. "
+            f"Give fewer --weeks ({history_days // 14} at most)."
         )
     values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=window_days, index=segment.index)
-    before = replace(before, lookback_days=min(period.lookback_days, held - window_days))
+    before = replace(before, lookback_days=min(period.lookback_days, history_days - window_days))
     past = covariates(days, kpi=kpi, period=before, index=segment.index)
     found = [_spread(str(name), values[rows.index], past.loc[rows.index]) for name, rows in segment.groupby(segment)]
     return [*found, _spread(EVERYONE, values, past)] if together else found
@@ -93,14 +93,14 @@ def smallest_effect(spread: Spread, *, treated: int, control: int, compared: int
         return np.nan
     df = treated + control - 2
     reach = stats.t.ppf(1 - ALPHA / (2 * compared), df) + stats.t.ppf(POWER, df)
-    return float(reach * spread.left * np.sqrt(1 / treated + 1 / control))
+    return float(reach * spread.residual_sd * np.sqrt(1 / treated + 1 / control))
 
 
 def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, compared: int = 1) -> int | None:
     """Customers, treated and control together, that seeing an effect takes; None where there is no effect to see."""
     if not effect > 0 or not np.isfinite(effect):
         return None
-    each = normal_sample_size_one_tail(effect, POWER, ALPHA / (2 * compared), std_null=spread.left)
+    each = normal_sample_size_one_tail(effect, POWER, ALPHA / (2 * compared), std_null=spread.residual_sd)
     return int(np.ceil(each / (share_control * (1 - share_control))))
 
 
@@ -110,9 +110,9 @@ def weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> 
     Gives  segment, weeks, mean, smallest_effect (per customer), smallest_share (of the mean; null where that is zero);
            windows that the history cannot size are left out
     """
-    held = (period.as_of - first_day(days, before=period.as_of)).days
+    history_days = (period.as_of - first_day(days, before=period.as_of)).days
     rows = []
-    for weeks in [w for w in WEEKS if 14 * w <= held]:
+    for weeks in [w for w in WEEKS if 14 * w <= history_days]:
         long = replace(period, horizon_days=7 * weeks)
         for one in spreads(days, kpi=kpi, segment=segment, period=long, together=True):
             control = one.customers // 2
@@ -146,12 +146,12 @@ def candidates(
            weeks (share_4, ...), reachable, size_needed (customers, to show the reachable), weeks_needed (missing: none
            of the windows tried); nulls where the history cannot size a window or an arm would be below the floor
     """
-    held = (period.as_of - first_day(days, before=period.as_of)).days
+    history_days = (period.as_of - first_day(days, before=period.as_of)).days
     sizes = pd.concat([segment.value_counts().sort_index(), pd.Series({EVERYONE: len(segment)})])
     table = sizes.rename("customers").rename_axis("segment").reset_index()
     table = table.assign(reachable=lambda t: t["segment"].map(reachable).astype(float))
     asked = {"kpi": kpi, "segment": segment, "period": period}
-    found = spreads(days, together=True, **asked) if held >= 2 * period.horizon_days else []
+    found = spreads(days, together=True, **asked) if history_days >= 2 * period.horizon_days else []
     by_segment = {one.segment: one for one in found if one.customers >= 2 * FLOOR}
     rows = [_candidate(by_segment.get(name), reachable=w) for name, w in table[["segment", "reachable"]].to_numpy()]
     table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)

@@ -63,7 +63,7 @@ class Prediction:
 
 def predict(
     customers: Customers,
-    past: Past,
+    training_signals: Past,
     *,
     model: SegmentModel,
     segment: pd.Series,
@@ -79,56 +79,64 @@ def predict(
     ----------
     seed : of folds and resamplings
     """
-    now, lessons = customers.signals, lessons_of(customers, past)
+    now, training_sets = customers.signals, lessons_of(customers, training_signals)
     segment = segment.reindex(now.features.index)
-    why = _hopeless(lessons, customers)
+    why = _hopeless(training_sets, customers)
     if why:
         return _nothing(now, segment, why=why)
-    known, lesson = known_of(customers), lessons[0]
-    trials = trials_of(lessons, seed=seed)
-    scores = leads_shown(score_trials(trials, seed=seed)) if trials else _no_scores()
-    forecasts = forecasts_of(lesson, known, seed=seed)
-    won = best_forecasters(scores) if trials else {}
-    who = {target: won.get(target, "model") for target in ("active", *lesson.amounts)}
-    who = {target: name if name in forecasts else "model" for target, name in who.items()}
-    stood = place(model, lesson.then.signals)["segment"]
-    people = _amounts(forecasts, lesson, who=who)
-    chance = forecasts[who["active"]].learnt["chance"].to_numpy()
-    buys = learn_categories(lesson, chance=chance, segment=stood.to_numpy(), seed=seed)
+    snapshot, training = known_of(customers), training_sets[0]
+    origins = trials_of(training_sets, seed=seed)
+    scores = leads_shown(score_trials(origins, seed=seed)) if origins else _no_scores()
+    forecasts = forecasts_of(training, snapshot, seed=seed)
+    won = best_forecasters(scores) if origins else {}
+    forecaster_by_target = {target: won.get(target, "model") for target in ("active", *training.amounts)}
+    forecaster_by_target = {
+        target: name if name in forecasts else "model" for target, name in forecaster_by_target.items()
+    }
+    stood = place(model, training.snapshot.signals)["segment"]
+    people = _amounts(forecasts, training, forecaster_by_target=forecaster_by_target)
+    chance = forecasts[forecaster_by_target["active"]].out_of_fold["chance"].to_numpy()
+    buys = learn_categories(training, chance=chance, segment=stood.to_numpy(), seed=seed)
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
     people = people.join(next_categories(buys, now, **today))
-    people["move_chance"], moved = move_chances(model, lesson.then.signals, now)
-    people["value_12m"] = _a_year(people, known, horizon_days=customers.period.horizon_days)
+    people["move_chance"], moved = move_chances(model, training.snapshot.signals, now)
+    people["value_12m"] = _a_year(people, snapshot, horizon_days=customers.period.horizon_days)
     people = people.reindex(columns=[*PEOPLE, *CATEGORIES])
-    sums = segment_sums(people, segment, trials=trials, chosen=who, model=model)
+    segment_table = segment_sums(people, segment, origins=origins, chosen=forecaster_by_target, model=model)
     return Prediction(
         customers=people.rename(columns=MEDIAN),
-        segments=sums.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
+        segments=segment_table.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
         backtest=scores.assign(
-            chosen=[who.get(t) == f for t, f in zip(scores["target"], scores["forecaster"], strict=True)]
+            chosen=[
+                forecaster_by_target.get(t) == f for t, f in zip(scores["target"], scores["forecaster"], strict=True)
+            ]
         ),
-        calibration=calibration(trials, chosen=who) if trials else pd.DataFrame(columns=CALIBRATION),
-        drivers=churn_drivers(lesson, stood),
-        offers=next_offers(lesson, stood, now=now, segment_now=segment, period=customers.period),
-        chosen=who,
-        reasons=_reasons(forecasts["model"], lesson, trials),
-        figures=_figures(sums, scores, who, trials) | moved | _hits(lessons, trials, who, model, seed=seed),
+        calibration=calibration(origins, chosen=forecaster_by_target) if origins else pd.DataFrame(columns=CALIBRATION),
+        drivers=churn_drivers(training, stood),
+        offers=next_offers(training, stood, now=now, segment_now=segment, period=customers.period),
+        chosen=forecaster_by_target,
+        reasons=_reasons(forecasts["model"], training, origins),
+        figures=_figures(segment_table, scores, forecaster_by_target, origins)
+        | moved
+        | _hits(training_sets, origins, forecaster_by_target, model, seed=seed),
     )
 
 
-def _hopeless(lessons: list[Lesson], customers: Customers) -> str:
+def _hopeless(training_sets: list[Lesson], customers: Customers) -> str:
     """Why nothing can be foretold; "" where something can."""
-    if not lessons:
+    if not training_sets:
         first = pd.Timestamp(customers.days.rows.day.min().to_pandas()).date()
         period = customers.period
         return (
             f"learning needs {period.lookback_days + period.horizon_days} days of history (lookback and one horizon), "
             f"and there are {(period.as_of - first).days}. Give a shorter horizon_days or lookback_days"
         )
-    lesson = lessons[0]
-    if len(lesson.then.index) < FEWEST:
-        return f"{len(lesson.then.index)} customers one horizon ago are too few to learn from: {FEWEST} are needed"
-    if not lesson.came.active.any():
+    training = training_sets[0]
+    if len(training.snapshot.index) < FEWEST:
+        return (
+            f"{len(training.snapshot.index)} customers one horizon ago are too few to learn from: {FEWEST} are needed"
+        )
+    if not training.outcomes.active.any():
         return "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
     return ""
 
@@ -139,10 +147,10 @@ def _nothing(now: Signals, segment: pd.Series, *, why: str) -> Prediction:
     people = pd.DataFrame(np.nan, index=index, columns=[*PEOPLE, *CATEGORIES])
     people = people.astype({name: object for name in CATEGORIES if not name.endswith("_chance")})
     sizes = pd.concat([pd.Series({EVERYONE: len(segment)}), segment.value_counts().sort_index()])
-    sums = pd.DataFrame({"segment": sizes.index, "customers": sizes.to_numpy()})
+    segment_table = pd.DataFrame({"segment": sizes.index, "customers": sizes.to_numpy()})
     return Prediction(
         customers=people.rename(columns=MEDIAN),
-        segments=sums.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
+        segments=segment_table.reindex(columns=["segment", "customers", *SUMS, "value_12m"]),
         backtest=_no_scores().assign(chosen=pd.Series(dtype=bool)),
         calibration=pd.DataFrame(columns=CALIBRATION),
         drivers=pd.DataFrame(columns=DRIVERS),
@@ -157,34 +165,36 @@ def _no_scores() -> pd.DataFrame:
     return pd.DataFrame(columns=[*COLUMNS, *LEADS, "verdict"])
 
 
-def _amounts(forecasts: Mapping[str, Told], lesson: Lesson, *, who: Mapping[str, str]) -> pd.DataFrame:
+def _amounts(
+    forecasts: Mapping[str, Told], training: Lesson, *, forecaster_by_target: Mapping[str, str]
+) -> pd.DataFrame:
     """By customer: each target as its chosen forecaster says it."""
-    told = {name: with_bands(forecasts[name], lesson) for name in sorted(set(who.values()))}
-    columns = {"active_chance": told[who["active"]]["chance"]}
-    for target in lesson.amounts:
+    banded = {name: with_bands(forecasts[name], training) for name in sorted(set(forecaster_by_target.values()))}
+    columns = {"active_chance": banded[forecaster_by_target["active"]]["chance"]}
+    for target in training.amounts:
         for part in ("", "_mean", "_low", "_high"):
-            columns[f"{target}{part}"] = told[who[target]][f"{target}{part}"]
+            columns[f"{target}{part}"] = banded[forecaster_by_target[target]][f"{target}{part}"]
     return pd.DataFrame(columns).reindex(columns=[c for c in PEOPLE if c not in ("move_chance", "value_12m")])
 
 
-def _a_year(people: pd.DataFrame, known: Known, *, horizon_days: int) -> pd.Series:
+def _a_year(people: pd.DataFrame, snapshot: Known, *, horizon_days: int) -> pd.Series:
     """Twelve months of spend, extrapolated: the horizon's, as many times over as BG/NBD expects of the customer, which
     thins out as some drop away.
     """
-    times = known.classic["horizons_a_year"].fillna(YEAR / horizon_days)
+    times = snapshot.bgnbd["horizons_a_year"].fillna(YEAR / horizon_days)
     return (people["spend_mean"] * times).round(6)
 
 
-def _reasons(told: Told, lesson: Lesson, trials: list[Trial]) -> tuple[str, ...]:
+def _reasons(forecast: Told, training: Lesson, origins: list[Trial]) -> tuple[str, ...]:
     """What could not be said, and why."""
-    found = [f"Chances: {told.reason}."] if told.reason else []
-    if "orders" not in lesson.amounts:
+    found = [f"Chances: {forecast.reason}."] if forecast.reason else []
+    if "orders" not in training.amounts:
         found.append("No orders are foretold: nothing the source holds was bought in the horizon that is learnt from.")
-    elif "spend" not in lesson.amounts:
+    elif "spend" not in training.amounts:
         found.append("No spend is foretold: the source carries no money.")
-    if lesson.then.signals.weights is None:
+    if training.snapshot.signals.weights is None:
         found.append("No next category is foretold: the source carries no categories.")
-    if not trials:
+    if not origins:
         found.append(
             "There is no back-test: it needs a lookback and two horizons of history. Intervals hold chance only, "
             "and whether the forecast beats a plain one is not known."
@@ -193,34 +203,39 @@ def _reasons(told: Told, lesson: Lesson, trials: list[Trial]) -> tuple[str, ...]
 
 
 def _figures(
-    sums: pd.DataFrame, scores: pd.DataFrame, who: Mapping[str, str], trials: list[Trial]
+    segment_table: pd.DataFrame, scores: pd.DataFrame, forecaster_by_target: Mapping[str, str], origins: list[Trial]
 ) -> dict[str, object]:
     """The headline numbers: predict.active_share, predict.spend, ... with .low and .high; the back-test of who was
     chosen (predict.active.auc, ...) and of each rival (predict.classic.active.auc, ...); drift.
     """
-    figures: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(trials)}
-    whole = sums.set_index("segment").loc[EVERYONE]
+    figures: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(origins)}
+    whole = segment_table.set_index("segment").loc[EVERYONE]
     for name in ("active_share", *AMOUNTS):
         total = Estimate(*(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
         figures |= total.metrics(f"forecast.{name}")
     figures["forecast.value_12m"] = whole["value_12m"]
-    for target, name in who.items():
+    for target, name in forecaster_by_target.items():
         figures[f"forecast.{target}.forecaster"] = LABELS[name]
     for row in scores.to_dict("records"):
         own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
         score = Estimate(row["value"], row["low"], row["high"])
         figures |= score.metrics(f"forecast.{own}{row['target']}.{row['measure']}")
-    return figures | drift_figures(trials)
+    return figures | drift_figures(origins)
 
 
 def _hits(
-    lessons: list[Lesson], trials: list[Trial], who: Mapping[str, str], model: SegmentModel, *, seed: int
+    training_sets: list[Lesson],
+    origins: list[Trial],
+    forecaster_by_target: Mapping[str, str],
+    model: SegmentModel,
+    *,
+    seed: int,
 ) -> dict[str, float]:
     """The back-test of next categories, on the latest origin."""
-    if not trials:
+    if not origins:
         return {}
-    earlier = lessons[1]
-    placed = [place(model, each.then.signals)["segment"].to_numpy() for each in (earlier, lessons[0])]
-    told = trials[0].forecasts[who["active"]]
-    learnt = learn_categories(earlier, chance=told.learnt["chance"].to_numpy(), segment=placed[0], seed=seed)
-    return category_hits(learnt, lessons[0], chance=told.now["chance"].to_numpy(), segment=placed[1])
+    earlier = training_sets[1]
+    placed = [place(model, each.snapshot.signals)["segment"].to_numpy() for each in (earlier, training_sets[0])]
+    forecast = origins[0].forecasts[forecaster_by_target["active"]]
+    learnt = learn_categories(earlier, chance=forecast.out_of_fold["chance"].to_numpy(), segment=placed[0], seed=seed)
+    return category_hits(learnt, training_sets[0], chance=forecast.now["chance"].to_numpy(), segment=placed[1])

@@ -27,51 +27,51 @@ class Trial:
     """
 
     forecasts: dict[str, Told]
-    told: dict[str, pd.DataFrame]
-    came: Outcomes
-    known: Known
-    lesson: Lesson
+    banded: dict[str, pd.DataFrame]
+    outcomes: Outcomes
+    snapshot: Known
+    training: Lesson
 
     def values(self, name: str) -> np.ndarray:
-        return Lesson(self.known, self.came).values(name)
+        return Lesson(self.snapshot, self.outcomes).values(name)
 
-    def outcome(self, target: str) -> np.ndarray:
+    def observed(self, target: str) -> np.ndarray:
         """What each customer did: whether they came, or how much."""
-        return self.came.active.astype(float) if target == "active" else self.values(target)
+        return self.outcomes.active.astype(float) if target == "active" else self.values(target)
 
-    def promised(self, target: str, name: str) -> np.ndarray:
+    def predicted(self, target: str, name: str) -> np.ndarray:
         """What a forecaster expected of each customer, as it adds up: the chance, or the mean."""
-        return self.told[name]["chance" if target == "active" else f"{target}_mean"].to_numpy()
+        return self.banded[name]["chance" if target == "active" else f"{target}_mean"].to_numpy()
 
 
-def testing(trials: Sequence[Trial], *, target: str, name: str) -> list[Trial]:
+def testing(origins: Sequence[Trial], *, target: str, name: str) -> list[Trial]:
     """The trials in which a forecaster said a target."""
     column = "chance" if target == "active" else f"{target}_mean"
-    return [trial for trial in trials if column in trial.told.get(name, ())]
+    return [origin for origin in origins if column in origin.banded.get(name, ())]
 
 
-def forecasts_of(lesson: Lesson, now: Known, *, seed: int = 7) -> dict[str, Told]:
+def forecasts_of(training: Lesson, now: Known, *, seed: int = 7) -> dict[str, Told]:
     """The forecast and its rivals, learnt from one lesson and told of the same customers."""
-    return {"model": foretell(lesson, now, seed=seed), **rivals_of(lesson, now)}
+    return {"model": foretell(training, now, seed=seed), **rivals_of(training, now)}
 
 
-def trials_of(lessons: Sequence[Lesson], *, seed: int = 7) -> list[Trial]:
+def trials_of(training_sets: Sequence[Lesson], *, seed: int = 7) -> list[Trial]:
     """Rolling origins: learn from each lesson but the first, and say what came in the one after it.
 
     Takes  lessons, the latest first, a horizon apart
     Gives  a Trial for each origin; none where history holds one lesson only
     """
     found = []
-    for after, lesson in zip(lessons[:-1], lessons[1:], strict=True):
-        if min(len(lesson.then.index), len(after.then.index)) < FEWEST:
+    for after, training in zip(training_sets[:-1], training_sets[1:], strict=True):
+        if min(len(training.snapshot.index), len(after.snapshot.index)) < FEWEST:
             break
-        forecasts = forecasts_of(lesson, after.then, seed=seed)
-        told = {name: with_bands(each, lesson) for name, each in forecasts.items()}
-        found.append(Trial(forecasts, told, came=after.came, known=after.then, lesson=lesson))
+        forecasts = forecasts_of(training, after.snapshot, seed=seed)
+        banded = {name: with_bands(each, training) for name, each in forecasts.items()}
+        found.append(Trial(forecasts, banded, outcomes=after.outcomes, snapshot=after.snapshot, training=training))
     return found
 
 
-def score_trials(trials: Sequence[Trial], *, draws: int = DRAWS, seed: int = 7) -> pd.DataFrame:
+def score_trials(origins: Sequence[Trial], *, draws: int = DRAWS, seed: int = 7) -> pd.DataFrame:
     """Judge forecasters on all origins together.
 
     Takes  trials, at least one
@@ -85,18 +85,18 @@ def score_trials(trials: Sequence[Trial], *, draws: int = DRAWS, seed: int = 7) 
     ----------
     draws : resamplings of the customers
     """
-    ids = np.concatenate([trial.known.index.to_numpy() for trial in trials])
+    ids = np.concatenate([origin.snapshot.index.to_numpy() for origin in origins])
     codes, people = pd.factorize(ids)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
     counts = np.vstack([np.ones(len(people)), drawn])[:, codes]
     rows: list[dict[str, object]] = []
-    for target, measures in _measures(trials).items():
+    for target, measures in _measures(origins).items():
         for measure, score in measures.items():
-            found = {name: score(name, counts) for name in trials[0].told if all(name in t.told for t in trials)}
+            found = {name: score(name, counts) for name in origins[0].banded if all(name in t.banded for t in origins)}
             for name, values in found.items():
                 head = {"target": target, "measure": measure, "forecaster": name, "label": LABELS[name]}
-                head |= {"customers": len(people), "origins": len(trials)}
+                head |= {"customers": len(people), "origins": len(origins)}
                 rows.append(head | _ranged("value", values) | _lead(measure, ours=found["model"], theirs=values))
     names = {"value_low": "low", "value_high": "high"}
     return pd.DataFrame(rows).rename(columns=names)[[*COLUMNS, *LEADS]].round(9)
@@ -116,11 +116,11 @@ def best_forecasters(scores: pd.DataFrame) -> dict[str, str]:
 
 def leads_shown(scores: pd.DataFrame) -> pd.DataFrame:
     """The scores with `verdict`: the forecast against that rival, where the 95 % interval of its lead says."""
-    said = [verdict(low, high) for low, high in zip(scores["lead_low"], scores["lead_high"], strict=True)]
-    return scores.assign(verdict=np.where(scores["forecaster"] == "model", "", said))
+    verdicts = [verdict(low, high) for low, high in zip(scores["lead_low"], scores["lead_high"], strict=True)]
+    return scores.assign(verdict=np.where(scores["forecaster"] == "model", "", verdicts))
 
 
-def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.DataFrame:
+def calibration(origins: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.DataFrame:
     """Promised against came, in ten groups of equal number by what was promised.
 
     Takes  trials; chosen: who says each target
@@ -128,63 +128,67 @@ def calibration(trials: Sequence[Trial], *, chosen: Mapping[str, str]) -> pd.Dat
     """
     rows = []
     for target, name in chosen.items():
-        tested = testing(trials, target=target, name=name)
+        tested = testing(origins, target=target, name=name)
         if not tested:
             continue
-        said = np.concatenate([trial.promised(target, name) for trial in tested])
-        came = np.concatenate([trial.outcome(target) for trial in tested])
-        for group, inside in enumerate(_bins(said)):
-            part = came[inside]
+        predicted = np.concatenate([origin.predicted(target, name) for origin in tested])
+        observed = np.concatenate([trial.observed(target) for trial in tested])
+        for group, inside in enumerate(_bins(predicted)):
+            part = observed[inside]
             at = proportion_interval(part.sum(), len(part)) if target == "active" else mean_interval(pd.Series(part))
-            rows.append((target, group + 1, len(part), said[inside].mean(), *at))
+            rows.append((target, group + 1, len(part), predicted[inside].mean(), *at))
     columns = ["target", "group", "customers", "predicted", "observed", "low", "high"]
     return pd.DataFrame(rows, columns=columns).round(9)
 
 
-def drift_figures(trials: Sequence[Trial]) -> dict[str, float]:
+def drift_figures(origins: Sequence[Trial]) -> dict[str, float]:
     """How the base rate moved at the latest origin: what came in the horizon learnt from, and in the one judged."""
-    if not trials:
+    if not origins:
         return {}
-    latest = trials[0]
-    before, after = latest.lesson.came.active, latest.came.active
+    latest = origins[0]
+    before, after = latest.training.outcomes.active, latest.outcomes.active
     figures = {}
-    for name, came in (("learnt", before), ("observed", after)):
-        figures |= proportion_interval(came.sum(), len(came)).metrics(f"forecast.drift.active_{name}")
+    for name, observed in (("learnt", before), ("observed", after)):
+        figures |= proportion_interval(observed.sum(), len(observed)).metrics(f"forecast.drift.active_{name}")
     gap = after.mean() - before.mean()
     half = Z95 * np.sqrt(sum(came.mean() * (1 - came.mean()) / len(came) for came in (before, after)))
     figures |= Estimate.around(gap, half=half).metrics("forecast.drift.active")
-    for target in latest.lesson.amounts:
-        for name, values in (("learnt", latest.lesson.values(target)), ("observed", latest.values(target))):
+    for target in latest.training.amounts:
+        for name, values in (("learnt", latest.training.values(target)), ("observed", latest.values(target))):
             figures |= mean_interval(pd.Series(values)).metrics(f"forecast.drift.{target}_{name}")
     return figures
 
 
-def _measures(trials: Sequence[Trial]) -> dict[str, dict[str, object]]:
+def _measures(origins: Sequence[Trial]) -> dict[str, dict[str, object]]:
     """target -> measure -> function of a forecaster's name and the counts, which gives a score for each row of them."""
 
-    def said(name: str, column: str) -> np.ndarray:
-        return np.concatenate([trial.told[name][column].to_numpy() for trial in trials])
+    def predictions(name: str, column: str) -> np.ndarray:
+        return np.concatenate([origin.banded[name][column].to_numpy() for origin in origins])
 
-    active = np.concatenate([trial.came.active for trial in trials]).astype(float)
+    active = np.concatenate([trial.outcomes.active for trial in origins]).astype(float)
     found: dict[str, dict[str, object]] = {
         "active": {
-            "auc": lambda name, counts: auc(said(name, "chance"), active, counts=counts),
-            "ece": lambda name, counts: _ece(said(name, "chance"), active, counts),
-            "brier": lambda name, counts: _mean(np.square(said(name, "chance") - active), counts),
+            "auc": lambda name, counts: auc(predictions(name, "chance"), active, counts=counts),
+            "ece": lambda name, counts: _ece(predictions(name, "chance"), active, counts),
+            "brier": lambda name, counts: _mean(np.square(predictions(name, "chance") - active), counts),
         }
     }
-    for target in set.intersection(*(set(trial.lesson.amounts) for trial in trials)):
-        found[target] = _amount_measures(said, target, np.concatenate([trial.values(target) for trial in trials]))
+    for target in set.intersection(*(set(trial.training.amounts) for trial in origins)):
+        found[target] = _amount_measures(
+            predictions, target, np.concatenate([trial.values(target) for trial in origins])
+        )
     return {target: found[target] for target in DECISIVE if target in found}
 
 
-def _amount_measures(said: object, target: str, came: np.ndarray) -> dict[str, object]:
+def _amount_measures(predicted: object, target: str, observed: np.ndarray) -> dict[str, object]:
     def inside(name: str) -> np.ndarray:
-        return (said(name, f"{target}_low") <= came) & (came <= said(name, f"{target}_high"))
+        return (predicted(name, f"{target}_low") <= observed) & (observed <= predicted(name, f"{target}_high"))
 
     return {
-        "mae": lambda name, counts: _mean(np.abs(said(name, target) - came), counts),
-        "total": lambda name, counts: (counts @ said(name, f"{target}_mean")) / np.maximum(counts @ came, 1e-9) - 1,
+        "mae": lambda name, counts: _mean(np.abs(predicted(name, target) - observed), counts),
+        "total": lambda name, counts: (
+            (counts @ predicted(name, f"{target}_mean")) / np.maximum(counts @ observed, 1e-9) - 1
+        ),
         "coverage": lambda name, counts: _mean(inside(name).astype(float), counts),
     }
 
@@ -193,17 +197,17 @@ def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return (counts @ values) / counts.sum(axis=1)
 
 
-def _bins(said: np.ndarray) -> list[np.ndarray]:
+def _bins(predicted: np.ndarray) -> list[np.ndarray]:
     """Rows in groups of equal number by what was said, the lowest first; equal values stay together."""
-    edges = np.unique(quantile_edges(said, parts=BINS))
-    group = np.searchsorted(edges, said, side="right")
+    edges = np.unique(quantile_edges(predicted, parts=BINS))
+    group = np.searchsorted(edges, predicted, side="right")
     return [np.flatnonzero(group == g) for g in np.unique(group)]
 
 
-def _ece(said: np.ndarray, came: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _ece(predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Expected calibration error (Naeini, Cooper & Hauskrecht 2015), in bins of equal number."""
-    gaps = [np.abs(counts[:, rows] @ (said - came)[rows]) for rows in _bins(said)]
-    return np.sum(gaps, axis=0) / counts.sum(axis=1)
+    differences = [np.abs(counts[:, rows] @ (predicted - observed)[rows]) for rows in _bins(predicted)]
+    return np.sum(differences, axis=0) / counts.sum(axis=1)
 
 
 def _ranged(name: str, values: np.ndarray) -> dict[str, float]:

@@ -35,7 +35,7 @@ class Known:
 
     signals: Signals
     last: pd.DataFrame
-    classic: pd.DataFrame
+    bgnbd: pd.DataFrame
     rate: float  # the horizon as a part of the lookback
 
     @property
@@ -47,20 +47,20 @@ class Known:
 class Lesson:
     """What can be learnt as of a date: customers one horizon before it, and what came of them until then."""
 
-    then: Known
-    came: Outcomes
+    snapshot: Known
+    outcomes: Outcomes
 
     @property
     def amounts(self) -> list[str]:
         """Of orders and spend those that the source carries and that anybody had."""
-        features = self.then.signals.features
+        features = self.snapshot.signals.features
         return [name for name in AMOUNTS if name in features and self.values(name).any()]
 
     def values(self, name: str) -> np.ndarray:
         """An outcome of each customer; net spend counts from zero up."""
-        if name not in self.came.totals:
-            return np.zeros(len(self.came.totals))
-        return np.maximum(self.came.totals[name].to_numpy(dtype=float), 0.0)
+        if name not in self.outcomes.totals:
+            return np.zeros(len(self.outcomes.totals))
+        return np.maximum(self.outcomes.totals[name].to_numpy(dtype=float), 0.0)
 
 
 def known_of(customers: Customers) -> Known:
@@ -71,10 +71,10 @@ def known_of(customers: Customers) -> Known:
     period, index = customers.period, customers.index
     classic = _classic(customers.days, as_of=period.as_of, horizon_days=period.horizon_days, index=index)
     rate = period.horizon_days / period.lookback_days
-    return Known(signals=customers.signals, last=last_horizon(customers).totals, classic=classic, rate=rate)
+    return Known(signals=customers.signals, last=last_horizon(customers).totals, bgnbd=classic, rate=rate)
 
 
-def lessons_of(customers: Customers, past: Past, *, origins: int = ORIGINS) -> list[Lesson]:
+def lessons_of(customers: Customers, training_signals: Past, *, origins: int = ORIGINS) -> list[Lesson]:
     """One lesson for each horizon back that history holds: today learns from the first, back-tests from the others.
 
     Takes  customers: of today, whose features all are given; past: one and two horizons ago
@@ -85,8 +85,8 @@ def lessons_of(customers: Customers, past: Past, *, origins: int = ORIGINS) -> l
     ----------
     origins : back-tests wanted; each needs a lesson of its own, and a horizon more of history
     """
-    moments, period = [past.last, past.before], customers.period
-    if origins > 1 and past.before is not None:
+    moments, period = [training_signals.last, training_signals.before], customers.period
+    if origins > 1 and training_signals.before is not None:
         further = past_of(customers.days, period=period.one_horizon_back().one_horizon_back(), kinds=customers.kinds)
         moments += [further.last, further.before]
     found = []
@@ -94,8 +94,8 @@ def lessons_of(customers: Customers, past: Past, *, origins: int = ORIGINS) -> l
         if moment is None:
             break
         period = period.one_horizon_back()
-        then = replace(customers, period=period, signals=moment.known_as(customers.signals))
-        found.append(Lesson(then=known_of(then), came=moment.came))
+        then = replace(customers, period=period, signals=moment.customers_like(customers.signals))
+        found.append(Lesson(snapshot=known_of(then), outcomes=moment.outcomes))
     return found
 
 
@@ -122,8 +122,8 @@ def _classic(days: Days, *, as_of: date, horizon_days: int, index: pd.Index) -> 
         table.loc[bought.index, "spend"] = table.loc[bought.index, "orders"] * worth
     except InputError:
         pass  # too few customers, or no purchases: what was fitted before stays
-    known = table.columns[table.notna().any()]
-    table[known] = table[known].fillna(0.0)  # who never bought is not expected to
+    available = table.columns[table.notna().any()]
+    table[available] = table[available].fillna(0.0)  # who never bought is not expected to
     return table.reindex(index).round(9)
 
 
@@ -145,7 +145,7 @@ def _history(days: Days, *, as_of: date) -> pd.DataFrame:
     """By customer since the first event: orders, active days, the first and last day of either, amount bought."""
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.until < ibis.literal(as_of)))
     own, bought, day = rows.own_events > 0, rows.orders > 0, rows.day.epoch_days().cast("int64")
-    sums = {
+    aggregates = {
         "orders": rows.orders.sum().cast("float64"),
         "active_days": day.nunique(where=own).cast("float64"),
         "first_active": day.min(where=own),
@@ -154,8 +154,8 @@ def _history(days: Days, *, as_of: date) -> pd.DataFrame:
         "last_order": day.max(where=bought),
     }
     if "amount" in rows.columns:
-        sums["amount"] = rows.amount.sum().cast("float64")
-    table = rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id").sort_index()
+        aggregates["amount"] = rows.amount.sum().cast("float64")
+    table = rows.group_by("customer_id").aggregate(**aggregates).to_pandas().set_index("customer_id").sort_index()
     table["until"] = (as_of - date(1970, 1, 1)).days
     if "amount" not in table:
         table["amount"] = 0.0

@@ -39,7 +39,7 @@ class Told:
     for each amount its median (`orders`, `spend`) and its mean (`orders_mean`, `spend_mean`).
     """
 
-    learnt: pd.DataFrame
+    out_of_fold: pd.DataFrame
     now: pd.DataFrame
     reason: str = ""
 
@@ -56,18 +56,18 @@ class Design:
     narrow: np.ndarray
     basis: Basis
 
-    def behaviour(self, past: Known) -> np.ndarray:
+    def behaviour_columns(self, past: Known) -> np.ndarray:
         return self._scores(past)[:, self.narrow]
 
-    def whole(self, past: Known) -> np.ndarray:
+    def all_columns(self, past: Known) -> np.ndarray:
         logs, _ = tastes(past.signals, terms=self.basis.terms, words=self.basis.words)
         return np.hstack([self._scores(past), np.asarray(logs @ self.basis.logs)])
 
-    def _scores(self, past: Known) -> np.ndarray:
-        return np.clip((_raw(past, names=self.names) - self.mean) / self.scale, -CLIP, CLIP)
+    def _scores(self, snapshot: Known) -> np.ndarray:
+        return np.clip((_raw(snapshot, names=self.names) - self.mean) / self.scale, -CLIP, CLIP)
 
 
-def foretell(lesson: Lesson, now: Known, *, seed: int = 7) -> Told:
+def foretell(training: Lesson, now: Known, *, seed: int = 7) -> Told:
     """Learn from a lesson and say what is expected of others.
 
     Takes  lesson: at least a hundred customers; now: with the same features, any date
@@ -77,24 +77,24 @@ def foretell(lesson: Lesson, now: Known, *, seed: int = 7) -> Told:
     ----------
     seed : of the folds
     """
-    design = learn_design(lesson.then, seed=seed)
-    fold = np.random.default_rng(seed).permutation(np.arange(len(lesson.then.index)) % FOLDS)
-    learnt, told = pd.DataFrame(index=lesson.then.index), pd.DataFrame(index=now.index)
-    came = lesson.came.active
-    fewest = min(came.sum(), (~came).sum())
-    both = [design.behaviour(past) for past in (lesson.then, now)]
-    reason = "" if fewest >= FEWEST_APART else _one_class(came)
+    design = learn_design(training.snapshot, seed=seed)
+    fold = np.random.default_rng(seed).permutation(np.arange(len(training.snapshot.index)) % FOLDS)
+    learnt, current = pd.DataFrame(index=training.snapshot.index), pd.DataFrame(index=now.index)
+    active = training.outcomes.active
+    fewest = min(active.sum(), (~active).sum())
+    both = [design.behaviour_columns(snapshot) for snapshot in (training.snapshot, now)]
+    reason = "" if fewest >= FEWEST_APART else _one_class(active)
     if reason:
-        learnt["chance"] = told["chance"] = (came.sum() + 1) / (len(came) + 2)  # Laplace
+        learnt["chance"] = current["chance"] = (active.sum() + 1) / (len(active) + 2)  # Laplace
     else:
-        whole = [design.whole(past) for past in (lesson.then, now)]
-        learnt["chance"], told["chance"] = _chances(whole, both, came=came, fold=fold, seed=seed)
-    for name in lesson.amounts:
-        values = lesson.values(name)
-        plain = [plain_forecasts(past, name) for past in (lesson.then, now)]
-        learnt[name], told[name] = _medians(both, plain, values=values, fold=fold, seed=seed)
-        learnt[f"{name}_mean"], told[f"{name}_mean"] = means_of(learnt, told, name=name, values=values)
-    return Told(learnt=learnt.round(9), now=told.round(9), reason=reason)
+        whole = [design.all_columns(past) for past in (training.snapshot, now)]
+        learnt["chance"], current["chance"] = _chances(whole, both, active=active, fold=fold, seed=seed)
+    for name in training.amounts:
+        values = training.values(name)
+        plain = [plain_forecasts(past, name) for past in (training.snapshot, now)]
+        learnt[name], current[name] = _medians(both, plain, values=values, fold=fold, seed=seed)
+        learnt[f"{name}_mean"], current[f"{name}_mean"] = means_of(learnt, current, name=name, values=values)
+    return Told(out_of_fold=learnt.round(9), now=current.round(9), reason=reason)
 
 
 def learn_design(then: Known, *, seed: int = 7) -> Design:
@@ -108,22 +108,22 @@ def learn_design(then: Known, *, seed: int = 7) -> Design:
     return Design(names, raw.mean(axis=0), np.where(spread > 0, spread, 1.0), narrow=narrow, basis=basis)
 
 
-def plain_forecasts(past: Known, name: str) -> pd.DataFrame:
+def plain_forecasts(snapshot: Known, name: str) -> pd.DataFrame:
     """Forecasts of an amount that need no learning: the last horizon again, the rate of the lookback, BG/NBD."""
-    last = past.last[name].clip(lower=0)
-    usual = past.signals.features[name].clip(lower=0) * past.rate
-    table = pd.DataFrame({"last": last, "usual": usual, "classic": past.classic[name]}, index=past.index)
+    last = snapshot.last[name].clip(lower=0)
+    usual = snapshot.signals.features[name].clip(lower=0) * snapshot.rate
+    table = pd.DataFrame({"last": last, "usual": usual, "classic": snapshot.bgnbd[name]}, index=snapshot.index)
     return table.assign(classic=table["classic"].fillna(table["usual"]))
 
 
 def means_of(
-    learnt: pd.DataFrame, told: pd.DataFrame, *, name: str, values: np.ndarray
+    learnt: pd.DataFrame, current: pd.DataFrame, *, name: str, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means from medians and chances, by Poisson regression (log link): its expectations add up to what came. It is
     the pseudo-likelihood of any mean that is above zero (Gourieroux, Monfort & Trognon 1984).
     """
     unit = values.mean()
-    read = [_mean_columns(table, name=name, unit=unit) for table in (learnt, told)]
+    read = [_mean_columns(table, name=name, unit=unit) for table in (learnt, current)]
     middle, spread = read[0].mean(axis=0), np.maximum(read[0].std(axis=0), EDGE)
     first, second = ((columns - middle) / spread for columns in read)
     fit = PoissonRegressor(alpha=1e-4, max_iter=500).fit(first, values / unit)
@@ -131,48 +131,50 @@ def means_of(
     return tuple(np.minimum(fit.predict(np.clip(each, -CLIP, CLIP)), most) * unit for each in (first, second))
 
 
-def _raw(past: Known, *, names: Sequence[str]) -> np.ndarray:
+def _raw(snapshot: Known, *, names: Sequence[str]) -> np.ndarray:
     """Features (log scale where skewed), log totals of the last horizon, and the classic forecasts."""
-    features = past.signals.features[list(names)].to_numpy(dtype=float)
+    features = snapshot.signals.features[list(names)].to_numpy(dtype=float)
     columns = list(unskewed(features, skewed=are_skewed(names)).T)
-    columns += [np.log1p(past.last[n].clip(lower=0)) for n in ("orders", "spend", "active_days") if n in past.last]
-    columns += [np.log1p(past.classic[n].fillna(0.0)) for n in ("orders", "spend")]
-    columns.append(logit(past.classic["chance"].fillna(0.5).to_numpy(), edge=EDGE))
+    columns += [
+        np.log1p(snapshot.last[n].clip(lower=0)) for n in ("orders", "spend", "active_days") if n in snapshot.last
+    ]
+    columns += [np.log1p(snapshot.bgnbd[n].fillna(0.0)) for n in ("orders", "spend")]
+    columns.append(logit(snapshot.bgnbd["chance"].fillna(0.5).to_numpy(), edge=EDGE))
     return np.column_stack(columns).astype(float)
 
 
-def _one_class(came: np.ndarray) -> str:
+def _one_class(active: np.ndarray) -> str:
     """Why customers cannot be told apart by whether they come."""
-    said = f"{came.sum():,} of {len(came):,} customers were active in the learning horizon"
-    return f"{said}: too few on one side, so everyone has the same chance"
+    counts = f"{active.sum():,} of {len(active):,} customers were active in the learning horizon"
+    return f"{counts}: too few on one side, so everyone has the same chance"
 
 
 def _chances(
-    whole: Sequence[np.ndarray], narrow: Sequence[np.ndarray], *, came: np.ndarray, fold: np.ndarray, seed: int
+    whole: Sequence[np.ndarray], narrow: Sequence[np.ndarray], *, active: np.ndarray, fold: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chances out of fold and now: the penalty by log-loss; joined and calibrated by one logistic regression on both
     scores (stacking, Wolpert 1992; Platt 1999).
     """
 
     def linear(strength: float, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        fit = LogisticRegression(C=strength, max_iter=1000).fit(whole[0][train], came[train])
+        fit = LogisticRegression(C=strength, max_iter=1000).fit(whole[0][train], active[train])
         return fit.decision_function(test)
 
     def trees(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **STUMPS)
-        return model.fit(narrow[0][train], came[train]).decision_function(test)
+        return model.fit(narrow[0][train], active[train]).decision_function(test)
 
-    logits, grown = np.zeros((len(STRENGTHS), len(came))), np.zeros(len(came))
+    logits, grown = np.zeros((len(STRENGTHS), len(active))), np.zeros(len(active))
     for k in range(FOLDS):
         train, test = fold != k, fold == k
         grown[test] = trees(train, narrow[0][test])
         for i, strength in enumerate(STRENGTHS):
             logits[i, test] = linear(strength, train, whole[0][test])
-    best = int(np.argmin(np.logaddexp(0, np.where(came, -logits, logits)).mean(axis=1)))
-    everyone = np.ones(len(came), dtype=bool)
+    best = int(np.argmin(np.logaddexp(0, np.where(active, -logits, logits)).mean(axis=1)))
+    everyone = np.ones(len(active), dtype=bool)
     now = np.column_stack([linear(STRENGTHS[best], everyone, whole[1]), trees(everyone, narrow[1])])
     then = np.column_stack([logits[best], grown])
-    join = LogisticRegression(C=1e6, max_iter=1000).fit(then, came)
+    join = LogisticRegression(C=1e6, max_iter=1000).fit(then, active)
     return tuple(join.predict_proba(each)[:, 1] for each in (then, now))
 
 

@@ -41,7 +41,9 @@ class CategoryModel:
         return self.fit.predict_proba(columns.reshape(-1, columns.shape[2]))[:, 1].reshape(columns.shape[:2])
 
 
-def learn_categories(lesson: Lesson, *, chance: np.ndarray, segment: np.ndarray, seed: int = 7) -> CategoryModel | None:
+def learn_categories(
+    training: Lesson, *, chance: np.ndarray, segment: np.ndarray, seed: int = 7
+) -> CategoryModel | None:
     """Learn who buys in which category next.
 
     Takes  lesson; chance of coming at all, out of fold, and segment of its customers then
@@ -51,14 +53,14 @@ def learn_categories(lesson: Lesson, *, chance: np.ndarray, segment: np.ndarray,
     ----------
     seed : of the customers learnt from, where they are many
     """
-    then, came = lesson.then.signals, lesson.came
-    if then.weights is None or came.weights is None:
+    then, outcomes = training.snapshot.signals, training.outcomes
+    if then.weights is None or outcomes.weights is None:
         return None
     words = are_free_text(list(then.categories))
     *_, terms = common_terms(then.weights, then.categories, words=words, most=TERMS, rarest=FEWEST)
     if len(terms) < 2:
         return None
-    before, after = amounts_of(then, terms), amounts_of(came, terms) > 0
+    before, after = amounts_of(then, terms), amounts_of(outcomes, terms) > 0
     segments = np.unique(segment)
     codes = _codes(segment, segments)
     usual = _usual(before > 0, after, codes, count=len(segments))
@@ -85,14 +87,14 @@ def next_categories(
     names, parts = np.array([*model.terms, None], dtype=object), []
     for start in range(0, len(signals.features), AT_ONCE):
         some = slice(start, start + AT_ONCE)
-        part = signals.rows(np.arange(len(signals.features))[some])
-        said = model.chances(part, chance[some], segment[some]).round(6)
-        new = np.where(amounts_of(part, model.terms) > 0, -1.0, said)
-        picks = [np.argsort(-said, axis=1, kind="stable")[:, i : i + 1] for i in range(min(TOLD, said.shape[1]))]
+        part = signals.select(np.arange(len(signals.features))[some])
+        chances = model.chances(part, chance[some], segment[some]).round(6)
+        new = np.where(amounts_of(part, model.terms) > 0, -1.0, chances)
+        picks = [np.argsort(-chances, axis=1, kind="stable")[:, i : i + 1] for i in range(min(TOLD, chances.shape[1]))]
         picks += [np.full_like(picks[0], -1)] * (TOLD - len(picks)) + [new.argmax(axis=1)[:, None]]
         at = np.hstack(picks)
         values = np.take_along_axis(
-            np.hstack([said, np.full((len(said), 1), np.nan)]), at % (said.shape[1] + 1), axis=1
+            np.hstack([chances, np.full((len(chances), 1), np.nan)]), at % (chances.shape[1] + 1), axis=1
         )
         at[:, -1] = np.where(new.max(axis=1) < 0, -1, at[:, -1])  # who bought of everything has nothing new
         values[:, -1] = np.where(at[:, -1] < 0, np.nan, values[:, -1])
@@ -103,7 +105,7 @@ def next_categories(
 
 
 def category_hits(
-    model: CategoryModel | None, lesson: Lesson, *, chance: np.ndarray, segment: np.ndarray
+    model: CategoryModel | None, training: Lesson, *, chance: np.ndarray, segment: np.ndarray
 ) -> dict[str, float]:
     """How often the likeliest category, and the likeliest new one, was bought by those who came; beside it how often
     the one they had spent most on was, and the new one that most had bought.
@@ -111,13 +113,13 @@ def category_hits(
     Takes  model learnt one horizon earlier; lesson: its customers are told of and what came is judged; their chances
            and segments
     """
-    if model is None or not lesson.came.active.any():
+    if model is None or not training.outcomes.active.any():
         return {}
-    came = lesson.came.active
-    before, after = (amounts_of(each, model.terms)[came] for each in (lesson.then.signals, lesson.came))
-    said = model.chances(lesson.then.signals, chance, segment)[came]
+    active = training.outcomes.active
+    before, after = (amounts_of(each, model.terms)[active] for each in (training.snapshot.signals, training.outcomes))
+    chances = model.chances(training.snapshot.signals, chance, segment)[active]
     common = np.broadcast_to((before > 0).mean(axis=0), before.shape)
-    picks = {"next": (said, before, np.ones_like(before, dtype=bool)), "new": (said, common, before <= 0)}
+    picks = {"next": (chances, before, np.ones_like(before, dtype=bool)), "new": (chances, common, before <= 0)}
     figures = {}
     for name, (ours, theirs, open_) in picks.items():
         who = open_.any(axis=1)
@@ -151,8 +153,8 @@ def move_chances(model: SegmentModel, then: Signals, now: Signals) -> tuple[pd.S
         for placed, points in zip((stood, stand), axes, strict=True)
     ]
     fit = LogisticRegression(C=1.0)
-    held = cross_val_predict(fit, designs[0], moved, cv=FOLDS, method="decision_function")
-    figures["forecast.moved_auc"] = float(auc(held, moved)[0])
+    out_of_fold = cross_val_predict(fit, designs[0], moved, cv=FOLDS, method="decision_function")
+    figures["forecast.moved_auc"] = float(auc(out_of_fold, moved)[0])
     chance = fit.fit(designs[0], moved).predict_proba(designs[1])[:, 1]
     return pd.Series(chance, index=now.features.index).round(6), figures
 

@@ -35,7 +35,7 @@ DRIVERS = [
 OFFERS = ["segment", "kind", "term", "asked", "share", "share_low", "share_high", "others", "more", "reach"]
 
 
-def churn_drivers(lesson: Lesson, segment: pd.Series) -> pd.DataFrame:
+def churn_drivers(training: Lesson, segment: pd.Series) -> pd.DataFrame:
     """Which habits went with not coming back in the horizon that was learnt from, within each segment.
 
     Members are halved by each habit at the middle of their segment; the effect is the share lost above less the share
@@ -46,24 +46,24 @@ def churn_drivers(lesson: Lesson, segment: pd.Series) -> pd.DataFrame:
            effect_high (95 %, Agresti & Caffo 2000); at most three of a segment, strongest first; only those that stand
            out among all that were looked at, with at most one false in twenty
     """
-    features, lost = lesson.then.signals.features, ~lesson.came.active
-    told = [name for name in features.columns if not name.startswith("stage_")]
-    rows = [row for name, inside in _groups(segment) for row in _halved(name, features[told], lost, inside)]
+    features, lost = training.snapshot.signals.features, ~training.outcomes.active
+    habits = [name for name in features.columns if not name.startswith("stage_")]
+    rows = [row for name, inside in _groups(segment) for row in _halved(name, features[habits], lost, inside)]
     table = pd.DataFrame(rows, columns=[*DRIVERS, "p"])
     if table.empty:
         return table[DRIVERS]
     found = table[discoveries(table["p"].to_numpy(), share=FALSE_SHARE)].sort_values(["segment", "p", "feature"])
-    ranks = features[told].rank()
-    kept: list[pd.Series] = []
+    ranks = features[habits].rank()
+    drivers: list[pd.Series] = []
     for _, row in found.iterrows():
-        own = [k["feature"] for k in kept if k["segment"] == row["segment"]]
+        own = [k["feature"] for k in drivers if k["segment"] == row["segment"]]
         if len(own) < TOLD and all(abs(ranks[row["feature"]].corr(ranks[other])) < SAME for other in own):
-            kept.append(row)
-    return pd.DataFrame(kept, columns=DRIVERS).reset_index(drop=True)
+            drivers.append(row)
+    return pd.DataFrame(drivers, columns=DRIVERS).reset_index(drop=True)
 
 
 def next_offers(
-    lesson: Lesson, segment: pd.Series, *, now: Signals, segment_now: pd.Series, period: Period
+    training: Lesson, segment: pd.Series, *, now: Signals, segment_now: pd.Series, period: Period
 ) -> pd.DataFrame:
     """What members of a segment took next: what they had not bought yet, and what they bought more of.
 
@@ -74,11 +74,11 @@ def next_offers(
            that was looked at being counted), reach (members today it could be offered to); of a kind at most three:
            those with `more` first, then by the lower end of the interval
     """
-    then, came = lesson.then.signals, lesson.came
-    if then.weights is None or came.weights is None:
+    then, outcomes = training.snapshot.signals, training.outcomes
+    if then.weights is None or outcomes.weights is None:
         return pd.DataFrame(columns=OFFERS)
     terms = _terms(then)
-    before, after = (amounts_of(each, terms) for each in (then, came))
+    before, after = (amounts_of(each, terms) for each in (then, outcomes))
     takes = {
         "cross-sell": (before <= 0, after > 0),
         "up-sell": (before > 0, after / period.horizon_days > before / period.lookback_days),
@@ -134,7 +134,7 @@ def _halved(name: str, features: pd.DataFrame, lost: np.ndarray, inside: np.ndar
         plain = [lost_of / of for lost_of, of in counts]
         at = plain[0] - plain[1], middle - Z95 * spread, middle + Z95 * spread
         p = 2 * norm.sf(abs(middle) / spread)
-        rows.append((name, feature, describe(feature).words, len(gone), *plain, *np.round(at, 9), p))
+        rows.append((name, feature, describe(feature).label, len(gone), *plain, *np.round(at, 9), p))
     return rows
 
 
@@ -147,7 +147,7 @@ def _surest(
     stands_out = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < limit
     rows = []
     for i in np.flatnonzero((inside >= FEWEST) & (reach >= 1)):
-        elsewhere, more = (no[i] / outside[i], stands_out[i]) if outside[i] >= FEWEST else (np.nan, False)
+        other_share, more = (no[i] / outside[i], stands_out[i]) if outside[i] >= FEWEST else (np.nan, False)
         at = proportion_interval(yes[i], inside[i])
-        rows.append((terms[i], int(inside[i]), *at, elsewhere, bool(more), int(reach[i])))
+        rows.append((terms[i], int(inside[i]), *at, other_share, bool(more), int(reach[i])))
     return sorted(rows, key=lambda row: (not row[6], -row[3], row[0]))[:TOLD]

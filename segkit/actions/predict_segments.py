@@ -18,7 +18,7 @@ def segment_sums(
     predictions: pd.DataFrame,
     segment: pd.Series,
     *,
-    trials: Sequence[Trial],
+    origins: Sequence[Trial],
     chosen: Mapping[str, str],
     model: SegmentModel,
 ) -> pd.DataFrame:
@@ -35,39 +35,39 @@ def segment_sums(
            back-test). Of moves the interval is chance only, of value_12m there is none: a year cannot be tested
     """
     groups = {EVERYONE: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
-    missed = season_errors(trials, chosen=chosen, model=model)
+    missed = season_errors(origins, chosen=chosen, model=model)
     rows = [
-        {"segment": name, "customers": len(members)} | _sums(predictions.loc[members], missed, trials, chosen)
+        {"segment": name, "customers": len(members)} | _sums(predictions.loc[members], missed, origins, chosen)
         for name, members in groups.items()
     ]
     return pd.DataFrame(rows).round(6)
 
 
-def season_errors(trials: Sequence[Trial], *, chosen: Mapping[str, str], model: SegmentModel) -> dict[str, float]:
+def season_errors(origins: Sequence[Trial], *, chosen: Mapping[str, str], model: SegmentModel) -> dict[str, float]:
     """How far sums of segments were off in the back-test, beyond chance: the root mean square of came / promised - 1,
     less what chance alone would do. Not there without a back-test.
     """
     found = {}
-    for target, name in chosen.items() if trials else ():
+    for target, name in chosen.items() if origins else ():
         squares, weights = [], []
-        for trial in testing(trials, target=target, name=name):
-            placed = place(model, trial.known.signals)["segment"].to_numpy()
-            promised, came = trial.promised(target, name), trial.outcome(target)
+        for origin in testing(origins, target=target, name=name):
+            placed = place(model, origin.snapshot.signals)["segment"].to_numpy()
+            predicted, observed = origin.predicted(target, name), origin.observed(target)
             for group in [*np.unique(placed), None]:
                 inside = placed == group if group is not None else np.ones(len(placed), dtype=bool)
-                if inside.sum() < FEWEST or promised[inside].sum() <= 0:
+                if inside.sum() < FEWEST or predicted[inside].sum() <= 0:
                     continue
-                off = came[inside].sum() / promised[inside].sum() - 1
-                chance = np.square(came - promised)[inside].sum() / promised[inside].sum() ** 2
+                off = observed[inside].sum() / predicted[inside].sum() - 1
+                chance = np.square(observed - predicted)[inside].sum() / predicted[inside].sum() ** 2
                 squares.append(off**2 - chance)
-                weights.append(promised[inside].sum())
+                weights.append(predicted[inside].sum())
         if weights:
             found[target] = float(np.sqrt(max(np.average(squares, weights=weights), 0.0)))
     return found
 
 
 def _sums(
-    part: pd.DataFrame, missed: Mapping[str, float], trials: Sequence[Trial], chosen: Mapping[str, str]
+    part: pd.DataFrame, missed: Mapping[str, float], origins: Sequence[Trial], chosen: Mapping[str, str]
 ) -> dict[str, float]:
     row: dict[str, float] = {}
     chance = part["active_chance"]
@@ -76,7 +76,7 @@ def _sums(
     )
     for target in (each for each in ("orders", "spend") if each in chosen):
         expected = part[f"{target}_mean"].sum(min_count=1)
-        spread = _spread(part, target=target, trials=trials, chosen=chosen)
+        spread = _spread(part, target=target, origins=origins, chosen=chosen)
         row |= _ranged(target, expected, spread, missed.get(target))
     moves = part["move_chance"]
     row |= _ranged("move_share", moves.mean(), np.sqrt((moves * (1 - moves)).sum()) / len(part), None)
@@ -84,18 +84,18 @@ def _sums(
     return row
 
 
-def _spread(part: pd.DataFrame, *, target: str, trials: Sequence[Trial], chosen: Mapping[str, str]) -> float:
+def _spread(part: pd.DataFrame, *, target: str, origins: Sequence[Trial], chosen: Mapping[str, str]) -> float:
     """Standard deviation, by chance, of a sum over customers: errors grow with the size of what is expected, so they
     are taken from the back-test's customers of the most similar expectation; without one from the bands.
     """
-    trials = testing(trials, target=target, name=chosen[target])
-    if not trials:
+    origins = testing(origins, target=target, name=chosen[target])
+    if not origins:
         return float(np.sqrt(np.square((part[f"{target}_high"] - part[f"{target}_low"]) / (2 * Z95)).sum()))
-    promised = np.concatenate([trial.promised(target, chosen[target]) for trial in trials])
-    came = np.concatenate([trial.outcome(target) for trial in trials])
-    blocks = [rows for rows in np.array_split(np.argsort(promised, kind="stable"), BLOCKS) if len(rows)]
-    at = np.array([promised[rows].mean() for rows in blocks])
-    off = np.array([np.sqrt(np.square((came - promised)[rows]).mean()) for rows in blocks])
+    predicted = np.concatenate([origin.predicted(target, chosen[target]) for origin in origins])
+    observed = np.concatenate([trial.observed(target) for trial in origins])
+    blocks = [rows for rows in np.array_split(np.argsort(predicted, kind="stable"), BLOCKS) if len(rows)]
+    at = np.array([predicted[rows].mean() for rows in blocks])
+    off = np.array([np.sqrt(np.square((observed - predicted)[rows]).mean()) for rows in blocks])
     expected = part[f"{target}_mean"].to_numpy()
     beyond = np.maximum(expected / max(at[-1], 1e-12), 1.0)  # above the last block errors grow with what is expected
     return float(np.sqrt(np.square(np.interp(expected, at, off) * beyond).sum()))

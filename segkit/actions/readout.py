@@ -85,9 +85,11 @@ def adjusted(units: pd.DataFrame, values: pd.Series) -> pd.Series:
     found = values.reindex(units.index).astype(float).copy()
     for _, rows in units.groupby("segment"):
         treated = (rows["arm"] == "treatment").to_numpy(dtype=float)
-        past = rows[list(COVARIATES)].to_numpy(dtype=float)
-        past = past - past.mean(axis=0)
-        found[rows.index] -= past @ least_squares(found[rows.index].to_numpy(), treated, past).slopes[2:]
+        covariate_values = rows[list(COVARIATES)].to_numpy(dtype=float)
+        covariate_values = covariate_values - covariate_values.mean(axis=0)
+        found[rows.index] -= (
+            covariate_values @ least_squares(found[rows.index].to_numpy(), treated, covariate_values).slopes[2:]
+        )
     return found
 
 
@@ -172,14 +174,14 @@ def _experiment(pilot: Pilot, lifts: list[Lift], *, price: Price) -> pd.DataFram
     names = {one["segment"]: one["name"] for one in pilot.facts["power"]} | {"all": "all segments together"}
     table = pd.DataFrame([asdict(one) for one in lifts]).rename(columns={"low": "lift_low", "high": "lift_high"})
     back = returns_of(lifts, price=price).rename(columns=lambda name: name.replace("total", "return_total"))
-    said = [verdict_of(one, price=price) for one in lifts]
+    verdicts = [verdict_of(one, price=price) for one in lifts]
     table = table.merge(back, on="segment").assign(
         name=table["segment"].map(names),
         kpi=pilot.facts["kpi"],
         unit=KPIS[pilot.facts["kpi"]].unit,
         start=pilot.facts["start"],
         end=pilot.facts["end"],
-        verdict=[verdict for verdict, _ in said],
-        reason=[reason for _, reason in said],
+        verdict=[verdict for verdict, _ in verdicts],
+        reason=[reason for _, reason in verdicts],
     )
     return table[list(EXPERIMENT)]

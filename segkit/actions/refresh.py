@@ -140,7 +140,7 @@ def stand(customers: Customers, features: pd.DataFrame, *, previous: Run | None,
     model = model_from(*previous.load_model())
     own = [name for name in model.space.features if name in features]
     before = previous.table("assignments").set_index("customer_id")[["segment", "confidence"]]
-    placed = standing_places(model, customers.signals, home=before["segment"])
+    placed = standing_places(model, customers.signals, previous_segment=before["segment"])
     drift = pd.concat(
         [
             feature_drift(previous.table("features").set_index("customer_id"), features[own], seed=seed),
@@ -159,8 +159,8 @@ def stand(customers: Customers, features: pd.DataFrame, *, previous: Run | None,
         horizon_days=then.horizon_days,
     )
     decision, reason = decide_run(tests)
-    kept = promises(customers.days, previous=previous, as_of=period.as_of)
-    return Standing(placed, drift, checks, kept, tests, decision, reason, since=then.as_of.isoformat())
+    accuracy = promises(customers.days, previous=previous, as_of=period.as_of)
+    return Standing(placed, drift, checks, accuracy, tests, decision, reason, since=then.as_of.isoformat())
 
 
 def decisions_of(found: Standing, days: Days, *, run: Run, previous: Run) -> pd.DataFrame:
@@ -169,9 +169,11 @@ def decisions_of(found: Standing, days: Days, *, run: Run, previous: Run) -> pd.
     Takes  found: of `stand`; days; run: with pilots and experiment where they were measured; previous
     Gives  rows of the table decisions
     """
-    held = {name: run.table(name) if run.has(name) else None for name in ("pilots", "experiment")}
-    pilots = _or_empty(held["pilots"], ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"])
-    experiment = _or_empty(held["experiment"], ["segment", "verdict", "lift", "lift_low", "lift_high"])
+    tables = {name: run.table(name) if run.has(name) else None for name in ("pilots", "experiment")}
+    pilots = _or_empty(
+        tables["pilots"], ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"]
+    )
+    experiment = _or_empty(tables["experiment"], ["segment", "verdict", "lift", "lift_low", "lift_high"])
     segments = decide_segments(found.drift, sizes=found.placed["segment"].value_counts())
     campaigns = decide_campaigns(
         found.promises if found.decision != "look" else found.promises.iloc[:0],

@@ -40,12 +40,12 @@ def persona_changes(run: Run, previous: Run | None) -> pd.DataFrame:
         then, now = (_row(table, segment) for table in (before, after))
         row = {"segment": segment, "name": (now or then)["name"], "became": _became(became, segment, now=now)}
         row["customers_before"], row["customers_after"] = ((one or {}).get("customers", 0) for one in (then, now))
-        told = [_row(table, segment) for table in figures]
-        row["kpi"] = next((one["kpi"] for one in reversed(told) if one), "")
-        for side, one in zip(("kpi_before", "kpi_after"), told, strict=True):
+        kpis = [_row(table, segment) for table in figures]
+        row["kpi"] = next((one["kpi"] for one in reversed(kpis) if one), "")
+        for side, one in zip(("kpi_before", "kpi_after"), kpis, strict=True):
             same = one if one and one["kpi"] == row["kpi"] else {}
             row |= {f"{side}{part}": same.get(f"value{part}", np.nan) for part in ("", "_low", "_high")}
-        words = _words(then, now, told, [one.get(segment, []) for one in signs])
+        words = _words(then, now, kpis, [one.get(segment, []) for one in signs])
         rows.append(row | {"words": words})
     return pd.DataFrame(rows, columns=CHANGES)
 
@@ -75,23 +75,23 @@ def _signs(run: Run) -> dict[str, list[str]]:
     return {str(name): rows["words"].tolist() for name, rows in table.groupby("segment")}
 
 
-def _words(then: dict | None, now: dict | None, told: list[dict | None], signs: list[list[str]]) -> str:
+def _words(then: dict | None, now: dict | None, kpis: list[dict | None], signs: list[list[str]]) -> str:
     if now is None:
         return f"It is gone; it held {shown(then['customers'])} customers."
     if then is None:
         return f"It is new, with {shown(now['customers'])} customers."
-    said = []
+    sentences = []
     if then["name"] != now["name"]:
-        said.append(f"It was called {then['name']}.")
+        sentences.append(f"It was called {then['name']}.")
     for column, words in (("need", "Its need was: {}."), ("action", "Next action was: {}.")):
         if column in then and then[column] != now.get(column):
-            said.append(words.format(str(then[column]).rstrip(".")))
-    came = [word for word in signs[1][:SIGNS] if word not in signs[0][: 2 * SIGNS]]
+            sentences.append(words.format(str(then[column]).rstrip(".")))
+    new_signs = [word for word in signs[1][:SIGNS] if word not in signs[0][: 2 * SIGNS]]
     went = [word for word in signs[0][:SIGNS] if word not in signs[1][: 2 * SIGNS]]
-    said += [f"New sign: {', '.join(came)}."] if came else []
-    said += [f"No longer a sign: {', '.join(went)}."] if went else []
-    said += _moved(*told)
-    return " ".join(said) or "As before."
+    sentences += [f"New sign: {', '.join(new_signs)}."] if new_signs else []
+    sentences += [f"No longer a sign: {', '.join(went)}."] if went else []
+    sentences += _moved(*kpis)
+    return " ".join(sentences) or "As before."
 
 
 def _moved(then: dict | None, now: dict | None) -> list[str]:

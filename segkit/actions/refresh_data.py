@@ -35,26 +35,26 @@ def check_data(days: Days, *, period: Period, kinds: dict[str, str]) -> pd.DataF
     kinds : each kind of event -> 'customer' or 'company'
     """
     as_of = period.as_of
-    held = _history_days(days, as_of=as_of)
-    count = min(period.lookback_days, held) // WINDOW_DAYS
+    history_days = _history_days(days, as_of=as_of)
+    count = min(period.lookback_days, history_days) // WINDOW_DAYS
     if count < FEWEST_WINDOWS + 1:
         return pd.DataFrame([], columns=CHECKS)
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.until < ibis.literal(as_of)))
-    sums = {"events": rows.own_events.sum(), **{kind: rows[f"n_{kind}"].sum() for kind in sorted(kinds)}}
+    aggregates = {"events": rows.own_events.sum(), **{kind: rows[f"n_{kind}"].sum() for kind in sorted(kinds)}}
     by_window = (
         rows.mutate(window=_window(rows, as_of=as_of))
         .group_by("window")
-        .aggregate(**{name: rows_sum.cast("float64") for name, rows_sum in _named(sums).items()})
+        .aggregate(**{name: rows_sum.cast("float64") for name, rows_sum in _named(aggregates).items()})
     )
     table = by_window.to_pandas().set_index("window").reindex(range(count)).fillna(0.0)
-    found = [_fall(table[name], item=item) for name, item in zip(_named(sums), sums, strict=True)]
-    known = held // WINDOW_DAYS // 2  # of the older half of history everything is new
+    found = [_fall(table[name], item=item) for name, item in zip(_named(aggregates), aggregates, strict=True)]
+    usable_windows = history_days // WINDOW_DAYS // 2  # of the older half of history everything is new
     for item, parts in (
         (NEW_CUSTOMERS, _new_share(rows.filter(rows.own_events > 0), "customer_id", None, as_of=as_of)),
         (NEW_CATEGORIES, _new_lines(days, as_of=as_of)),
     ):
-        if parts is not None and min(count, known) > FEWEST_WINDOWS:
-            found.append(_jump(parts.reindex(range(min(count, known))).fillna(0.0), item=item))
+        if parts is not None and min(count, usable_windows) > FEWEST_WINDOWS:
+            found.append(_jump(parts.reindex(range(min(count, usable_windows))).fillna(0.0), item=item))
     return pd.DataFrame(found, columns=CHECKS)
 
 
@@ -63,9 +63,9 @@ def broken(checks: pd.DataFrame) -> list[str]:
     return checks.loc[checks["broken"].astype(bool), "words"].tolist()
 
 
-def _named(sums: dict[str, ir.Value]) -> dict[str, ir.Value]:
+def _named(aggregates: dict[str, ir.Value]) -> dict[str, ir.Value]:
     """Columns that no kind of event can be called like."""
-    return {f"sum_{number}": value for number, value in enumerate(sums.values())}
+    return {f"sum_{number}": value for number, value in enumerate(aggregates.values())}
 
 
 def _history_days(days: Days, *, as_of: date) -> int:
@@ -89,11 +89,13 @@ def _new_lines(days: Days, *, as_of: date) -> pd.Series | None:
 def _new_share(rows: ir.Table, key: str, weight: str | None, *, as_of: date) -> pd.Series:
     """By window, the share of what is there that was never there before: of distinct names, or of their weight."""
     seen = rows.mutate(window=_window(rows, as_of=as_of), one=1 if weight is None else rows[weight])
-    held = seen.group_by("window", name=seen[key]).aggregate(weight=seen.one.sum().cast("float64")).to_pandas()
+    first_seen = seen.group_by("window", name=seen[key]).aggregate(weight=seen.one.sum().cast("float64")).to_pandas()
     if weight is None:
-        held["weight"] = 1.0
-    first = held.groupby("name")["window"].transform("max") == held["window"]
-    return (held["weight"] * first).groupby(held["window"]).sum() / held["weight"].groupby(held["window"]).sum()
+        first_seen["weight"] = 1.0
+    first = first_seen.groupby("name")["window"].transform("max") == first_seen["window"]
+    return (first_seen["weight"] * first).groupby(first_seen["window"]).sum() / first_seen["weight"].groupby(
+        first_seen["window"]
+    ).sum()
 
 
 def _fall(series: pd.Series, *, item: str) -> tuple:

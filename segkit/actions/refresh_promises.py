@@ -51,9 +51,9 @@ def promises(days: Days, *, previous: Run, as_of: date) -> pd.DataFrame:
     for kpi in expected["kpi"].unique():
         if (kpi == "spend" and "amount" not in days.rows.columns) or (kpi == "active" and passed < horizon_days):
             continue
-        came = kpi_values(days, kpi=kpi, start=start, window_days=passed, index=segment.index)
-        told = expected[expected["kpi"] == kpi].set_index("segment")
-        rows += _of_kpi(came, segment, told, kpi=kpi, part=passed / horizon_days)
+        observed = kpi_values(days, kpi=kpi, start=start, window_days=passed, index=segment.index)
+        expected_by_segment = expected[expected["kpi"] == kpi].set_index("segment")
+        rows += _of_kpi(observed, segment, expected_by_segment, kpi=kpi, part=passed / horizon_days)
     table = pd.DataFrame(rows)
     return table.assign(days=passed, part=round(passed / horizon_days, DIGITS)).reindex(columns=PROMISES)
 
@@ -86,13 +86,15 @@ def _long(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table.reset_index().dropna(subset=["value"])
 
 
-def _of_kpi(came: pd.Series, segment: pd.Series, told: pd.DataFrame, *, kpi: str, part: float) -> list[dict]:
-    groups = {EVERYONE: came} | {name: values for name, values in came.groupby(segment)}
+def _of_kpi(
+    observed: pd.Series, segment: pd.Series, expected_by_segment: pd.DataFrame, *, kpi: str, part: float
+) -> list[dict]:
+    groups = {EVERYONE: observed} | {name: values for name, values in observed.groupby(segment)}
     rows = []
     for name, values in groups.items():
-        if name not in told.index or len(values) < FLOOR:
+        if name not in expected_by_segment.index or len(values) < FLOOR:
             continue
-        expected = [told.loc[name, side] * part for side in ("value", "low", "high")]
+        expected = [expected_by_segment.loc[name, side] * part for side in ("value", "low", "high")]
         at, low, high = mean_interval(values)
         spread = np.hypot((high - low) / 2, (expected[2] - expected[1]) / 2 if np.isfinite(expected[1]) else 0.0)
         row = {"segment": name, "kpi": kpi, "unit": KPIS[kpi].unit, "customers": len(values)}

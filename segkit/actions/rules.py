@@ -68,11 +68,11 @@ class Rule:
     recall: tuple[float, float, float]
 
     @property
-    def good(self) -> bool:
+    def is_good(self) -> bool:
         """Whether it describes the segment."""
         return bool(self.conditions) and self.precision[0] >= GOOD_PRECISION and self.recall[0] >= GOOD_RECALL
 
-    def holds(self, figures: pd.DataFrame) -> np.ndarray:
+    def matches(self, figures: pd.DataFrame) -> np.ndarray:
         """Which customers it picks, from a table that holds its items."""
         picked = np.ones(len(figures), dtype=bool)
         for item, low, high in self.conditions:
@@ -98,7 +98,7 @@ def learn_rules(
     scores: Sequence[Score],
     own: Mapping[str, Sequence[str]],
     train: np.ndarray,
-    judged: np.ndarray,
+    test: np.ndarray,
 ) -> list[Rule]:
     """A rule for each segment.
 
@@ -107,22 +107,22 @@ def learn_rules(
            `split`
     Gives  rules by segment; whether one is good is for `Rule.good` to say
     """
-    held = with_scores(figures, scores)
-    shared = [n for n in WORDS if n in held] + [s.name for s in scores]
-    shared += [n for n in held if n.startswith("channel_") and n.endswith("_share")]
+    columns = with_scores(figures, scores)
+    shared = [n for n in WORDS if n in columns] + [s.name for s in scores]
+    shared += [n for n in columns if n.startswith("channel_") and n.endswith("_share")]
     names = [s.name for s in scores]
     found = []
     for name in sorted(set(segment)):
-        items = [*shared, *(SHARE_OF + t for t in own.get(name, ()) if SHARE_OF + t in held)]
+        items = [*shared, *(SHARE_OF + t for t in own.get(name, ()) if SHARE_OF + t in columns)]
         inside = segment.eq(name).to_numpy()
-        conditions = _search(held[train], inside[train], items=items, dear=names)
-        found.append(_judged(name, conditions, held[judged], inside[judged]))
+        conditions = _search(columns[train], inside[train], items=items, costly_items=names)
+        found.append(_judged(name, conditions, columns[test], inside[test]))
     return found
 
 
 def with_scores(figures: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     """The figures, and the points of each score beside them."""
-    return figures.assign(**{score.name: score.of(figures) for score in scores})
+    return figures.assign(**{score.name: score.score(figures) for score in scores})
 
 
 def figures_for(signals: Signals) -> pd.DataFrame:
@@ -134,7 +134,7 @@ def figures_for(signals: Signals) -> pd.DataFrame:
     if signals.weights is None:
         return table
     weights, names, _words = told_weights(signals)
-    terms = most_common(weights, names, most=TERMS, rarest=FEWEST_BUYERS)
+    terms = most_common(weights, names, max_terms=TERMS, min_buyers=FEWEST_BUYERS)
     whole = np.asarray(signals.weights.sum(axis=1)).ravel()
     shares = aligned(weights, names, to=terms).toarray() / np.where(whole > 0, whole, 1.0)[:, None]
     return table.join(pd.DataFrame(shares, index=table.index, columns=[SHARE_OF + t for t in terms]))
@@ -148,15 +148,18 @@ def rules_table(
     Gives  segment, condition (1, 2, ...), item, words, unit, at_least and below (missing: no bound), good, precision
            and recall with _low and _high (95 %)
     """
-    told = {score.name: score.words for score in scores}
+    score_words = {score.name: score.words for score in scores}
     rows = []
     for rule in rules:
         rates = dict(zip(RATES, (*rule.precision, *rule.recall), strict=True))
         for number, (item, low, high) in enumerate(rule.conditions, start=1):
             bounds = {"at_least": low if np.isfinite(low) else np.nan, "below": high if np.isfinite(high) else np.nan}
-            said = {"words": told.get(item) or _words(item, labels=labels), "unit": _unit(item, told)}
+            description = {
+                "words": score_words.get(item) or _words(item, labels=labels),
+                "unit": _unit(item, score_words),
+            }
             named = {"segment": rule.segment, "condition": number, "item": item}
-            rows.append({**named, **said, **bounds, "good": rule.good, **rates})
+            rows.append({**named, **description, **bounds, "good": rule.is_good, **rates})
     return pd.DataFrame(rows, columns=[*COLUMNS, *RATES]).round(9)
 
 
@@ -173,14 +176,14 @@ def _unit(item: str, scores: Mapping[str, str]) -> str:
 
 
 def _search(
-    figures: pd.DataFrame, inside: np.ndarray, *, items: Sequence[str], dear: Sequence[str]
+    figures: pd.DataFrame, inside: np.ndarray, *, items: Sequence[str], costly_items: Sequence[str]
 ) -> tuple[tuple[str, float, float], ...]:
     """The bounds with the best precision among those that keep enough of the members."""
     bounds, passes = _bounds(figures, items)
     if not bounds or not inside.any():
         return ()
     of_item = np.array([item for item, _mark, _up in bounds])
-    cost = np.isin(of_item, dear) * SCORE_COST
+    cost = np.isin(of_item, costly_items) * SCORE_COST
     wide = passes.astype(np.float32)
     beam: list[tuple[tuple[int, ...], np.ndarray]] = [((), np.ones(len(inside), dtype=bool))]
     best: tuple[float, tuple[int, ...]] = (float(inside.mean()), ())
@@ -205,10 +208,10 @@ def _search(
 
 def _gain(wide: np.ndarray, inside: np.ndarray, covered: np.ndarray, *, cost: np.ndarray) -> np.ndarray:
     """Precision, less what it costs to type, of each bound added to a rule; below zero where too few stay."""
-    kept = wide @ (inside & covered).astype(np.float32)
+    members_left = wide @ (inside & covered).astype(np.float32)
     taken = wide @ covered.astype(np.float32)
-    precision = kept / np.maximum(taken, 1) - cost
-    return np.where(kept >= RECALL_ASKED * inside.sum(), np.round(precision, 6), -1.0)
+    precision = members_left / np.maximum(taken, 1) - cost
+    return np.where(members_left >= RECALL_ASKED * inside.sum(), np.round(precision, 6), -1.0)
 
 
 def _bounds(figures: pd.DataFrame, items: Sequence[str]) -> tuple[list[tuple[str, float, bool]], np.ndarray]:
@@ -236,7 +239,7 @@ def _conditions(bounds: Sequence[tuple[str, float, bool]]) -> tuple[tuple[str, f
 def _judged(segment: str, conditions: tuple, figures: pd.DataFrame, inside: np.ndarray) -> Rule:
     nothing = (float("nan"),) * 3
     rule = Rule(segment=segment, conditions=conditions, precision=nothing, recall=nothing)
-    picked = rule.holds(figures) if conditions else np.zeros(len(figures), dtype=bool)
+    picked = rule.matches(figures) if conditions else np.zeros(len(figures), dtype=bool)
     right = int((picked & inside).sum())
     precision, recall = proportion_interval(right, int(picked.sum())), proportion_interval(right, int(inside.sum()))
     return Rule(segment=segment, conditions=conditions, precision=precision, recall=recall)

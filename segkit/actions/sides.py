@@ -40,17 +40,17 @@ def read_by(
     if group is None:
         return pd.DataFrame(columns=COLUMNS)
     index = signals.features.index
-    known = group.reindex(index).notna().to_numpy()
-    if known.sum() < FEWEST:
+    has_group = group.reindex(index).notna().to_numpy()
+    if has_group.sum() < FEWEST:
         return pd.DataFrame(columns=COLUMNS)
-    ours, theirs = segment.reindex(index).to_numpy()[known], group.reindex(index).astype(str).to_numpy()[known]
+    ours, theirs = segment.reindex(index).to_numpy()[has_group], group.reindex(index).astype(str).to_numpy()[has_group]
     rows = []
     for reading, truth in _truths(signals, needs=needs).items():
-        truth = truth[known]
-        said = truth != ""
-        teach = np.random.default_rng([seed, 53]).permutation(said.sum()) % 2 == 0
-        own = _one("ours", reading, ours[said], truth[said], teach=teach)
-        other = _one("demographic", reading, theirs[said], truth[said], teach=teach)
+        truth = truth[has_group]
+        has_target = truth != ""
+        teach = np.random.default_rng([seed, 53]).permutation(has_target.sum()) % 2 == 0
+        own = _one("ours", reading, ours[has_target], truth[has_target], train=teach)
+        other = _one("demographic", reading, theirs[has_target], truth[has_target], train=teach)
         rows += [own[0], {**other[0], **_lead(other[1].astype(float) - own[1])}]
     return pd.DataFrame(rows).reindex(columns=COLUMNS).round(9)
 
@@ -62,7 +62,7 @@ def _truths(signals: Signals, *, needs: pd.DataFrame | None) -> dict[str, np.nda
         found["need"] = _main(needs.to_numpy(), np.array([n.removeprefix("needs: ") for n in needs]))
     elif signals.weights is not None:
         weights, names, _words = told_weights(signals)
-        terms = most_common(weights, names, most=TERMS, rarest=20)
+        terms = most_common(weights, names, max_terms=TERMS, min_buyers=20)
         if len(terms) > 1:
             found["need"] = _main(mix_shares(weights, names, terms=terms)[0], np.array(terms))
     if "spend" in signals.features:
@@ -78,18 +78,22 @@ def _main(shares: np.ndarray, names: np.ndarray) -> np.ndarray:
 
 
 def _one(
-    grouping: str, reading: str, group: np.ndarray, truth: np.ndarray, *, teach: np.ndarray
+    grouping: str, target_name: str, group: np.ndarray, target: np.ndarray, *, train: np.ndarray
 ) -> tuple[dict[str, object], np.ndarray]:
     """How one grouping reads, and for each customer read whether it was wrong."""
-    taught = pd.DataFrame({"group": group[teach], "truth": truth[teach]})
+    taught = pd.DataFrame({"group": group[train], "truth": target[train]})
     usual = _mode(taught["truth"])
-    said = taught.groupby("group")["truth"].agg(_mode)
-    read = pd.Series(group[~teach]).map(said).fillna(usual).to_numpy()
-    wrong = read != truth[~teach]
+    predicted_by_group = taught.groupby("group")["truth"].agg(_mode)
+    read = pd.Series(group[~train]).map(predicted_by_group).fillna(usual).to_numpy()
+    wrong = read != target[~train]
     share, low, high = proportion_interval(int(wrong.sum()), len(wrong))
-    row = {"grouping": grouping, "label": LABELS[grouping], "reading": reading, "words": READINGS[reading]}
-    row |= {"groups": len(said), "distinct_readings": said.nunique(), "customers": len(wrong)}
-    row |= {"wrong": share, "wrong_low": low, "wrong_high": high, "chance": float((truth[~teach] != usual).mean())}
+    row = {"grouping": grouping, "label": LABELS[grouping], "reading": target_name, "words": READINGS[target_name]}
+    row |= {
+        "groups": len(predicted_by_group),
+        "distinct_readings": predicted_by_group.nunique(),
+        "customers": len(wrong),
+    }
+    row |= {"wrong": share, "wrong_low": low, "wrong_high": high, "chance": float((target[~train] != usual).mean())}
     return row, wrong
 
 

@@ -34,16 +34,16 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
     members = {name: own == name for name in sorted(set(segment))}
     rows = []
     for feature in features.columns:  # one by one: of millions of customers a copy of all is too much
-        known, values = describe(feature), features[feature]
+        description, values = describe(feature), features[feature]
         read = np.log1p(values.clip(lower=0)) if is_skewed(feature) else values
         scaled = ((read - read.mean()) / (read.std() or np.nan)).fillna(0.0)
         for name, inside in members.items():
             here, there = scaled[inside], scaled[~inside]
             effect = here.mean() - there.mean()
             half = Z95 * np.sqrt(here.var() / inside.sum() + there.var() / max((~inside).sum(), 1))
-            words = known.words if effect >= 0 else known.low
+            words = description.label if effect >= 0 else description.low_label
             means = values[inside].mean(), values[~inside].mean()
-            rows.append((name, feature, words, known.unit, *means, effect, effect - half, effect + half))
+            rows.append((name, feature, words, description.unit, *means, effect, effect - half, effect + half))
     table = pd.DataFrame(rows, columns=COLUMNS)
     order = table.assign(size=table["effect"].abs()).sort_values(
         ["segment", "size", "feature"], ascending=[True, False, True]
@@ -64,30 +64,30 @@ def segment_traits(features: pd.DataFrame, segment: pd.Series, *, most: int = 2)
     most : traits told of each segment and block
     """
     parts = []
-    for known, columns in _traits(features):
-        table = segment_signals(features.loc[known, columns], segment[known])
-        sharing = (features.loc[known, columns] > 0).groupby(segment[known]).sum().stack()
+    for has_value, columns in _traits(features):
+        table = segment_signals(features.loc[has_value, columns], segment[has_value])
+        sharing = (features.loc[has_value, columns] > 0).groupby(segment[has_value]).sum().stack()
         table["sharing"] = sharing.reindex(pd.MultiIndex.from_frame(table[["segment", "feature"]])).to_numpy()
         parts.append(table)
     table = pd.concat(parts) if parts else pd.DataFrame(columns=[*COLUMNS, "sharing"])
     table.insert(0, "block", pd.Categorical(table["feature"].map(block_of), categories=TRAITS, ordered=True))
-    told = table[(table["effect_low"] > 0) & (table["effect"] >= SMALL) & (table["sharing"] >= FLOOR)].drop(
+    traits = table[(table["effect_low"] > 0) & (table["effect"] >= SMALL) & (table["sharing"] >= FLOOR)].drop(
         columns="sharing"
     )
-    told = told.sort_values(["segment", "block", "effect", "feature"], ascending=[True, True, False, True])
-    told = told.groupby(["segment", "block"], observed=True, sort=False).head(most)
-    return told.astype({"block": object}).reset_index(drop=True)
+    traits = traits.sort_values(["segment", "block", "effect", "feature"], ascending=[True, True, False, True])
+    traits = traits.groupby(["segment", "block"], observed=True, sort=False).head(most)
+    return traits.astype({"block": object}).reset_index(drop=True)
 
 
 def _traits(features: pd.DataFrame) -> list[tuple[np.ndarray, list[str]]]:
     """Columns that belong together, and of whom they are known."""
-    held: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in features.columns:
         if block_of(name) in TRAITS:
             of = "" if block_of(name) == "needs" else name.partition(": ")[2].partition(" = ")[0]
-            held.setdefault(f"missing: {of}", []).append(name)
+            groups.setdefault(f"missing: {of}", []).append(name)
     everyone = pd.Series(0.0, index=features.index)
-    return [((features.get(missing, everyone) == 0).to_numpy(), columns) for missing, columns in held.items()]
+    return [((features.get(missing, everyone) == 0).to_numpy(), columns) for missing, columns in groups.items()]
 
 
 def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def segment_needs(signals: Signals, segment: pd.Series, *, most: int = 8) -> pd.
     if signals.weights is None:
         return pd.DataFrame(columns=NEED_COLUMNS)
     weights, names, words = told_weights(signals)
-    terms = most_common(weights, names, most=PHRASES if words else TERMS, rarest=FEWEST_BUYERS)
+    terms = most_common(weights, names, max_terms=PHRASES if words else TERMS, min_buyers=FEWEST_BUYERS)
     shares, bought = mix_shares(weights, names, terms=terms)
     spread = shares[bought].std(axis=0)
     labels = segment.to_numpy()
@@ -141,5 +141,5 @@ def _strongest(table: pd.DataFrame, *, most: int, words: bool) -> pd.DataFrame:
         return table.sort_values(["effect", "term"], ascending=[False, True]).head(most)
     whole = table["term"].str.count(" ").clip(upper=2).map({0: 1.0, 1: WHOLE_NAME, 2: WHOLE_NAME + 0.05})
     ranked = table.assign(rank=table["effect"] * whole).sort_values(["rank", "term"], ascending=[False, True])
-    kept = apart(list(ranked["term"]), most=most)
-    return ranked[ranked["term"].isin(kept)]
+    distinct = apart(list(ranked["term"]), most=most)
+    return ranked[ranked["term"].isin(distinct)]

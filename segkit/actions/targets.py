@@ -93,7 +93,7 @@ def treated_shares(
     InputError : a budget without the cost of a contact, or for fewer than the floor
     """
     full = {str(name): 1 - share_control for name in sizes.index}
-    if measured is not None and price.known:
+    if measured is not None and price.is_complete:
         gain = (measured["lift"].reindex(sizes.index) * price.margin - price.contact_cost).fillna(0)
         full = {name: share if gain[name] > 0 else 0.0 for name, share in full.items()}
         order = gain.sort_values(ascending=False, kind="stable").index
@@ -126,7 +126,7 @@ def ranked(treated: pd.DataFrame, *, value: pd.Series, measured: pd.DataFrame | 
     """
     table = treated[["segment"]].assign(value_at_stake=value.reindex(treated.index).round(2))
     for name, column in {"expected_return": "lift", "expected_low": "low", "expected_high": "high"}.items():
-        if measured is not None and price.known:
+        if measured is not None and price.is_complete:
             per_contact = measured[column] * price.margin - price.contact_cost
             table[name] = table["segment"].map(per_contact).astype(float).round(4)
         else:
@@ -147,15 +147,15 @@ def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: 
     nothing = {"value": None, "low": None, "high": None}
     if measured is None:
         return {**nothing, "reason": "no return can be stated: no read-out was given (--lift-from)"}
-    if not price.known:
+    if not price.is_complete:
         return {**nothing, "reason": "no return can be stated: it needs --contact-cost and --margin"}
-    held = treated[treated > 0]
-    unknown = sorted(set(held.index) - set(measured.index))
+    treated_counts = treated[treated > 0]
+    unknown = sorted(set(treated_counts.index) - set(measured.index))
     if unknown:
         return {**nothing, "reason": f"no return can be stated: the read-out did not measure {', '.join(unknown)}"}
-    table = measured.loc[held.index]
-    middle = float((held * (table["lift"] * price.margin - price.contact_cost)).sum())
-    se = float(np.sqrt(((held * price.margin * table["se"]) ** 2).sum()))
+    table = measured.loc[treated_counts.index]
+    middle = float((treated_counts * (table["lift"] * price.margin - price.contact_cost)).sum())
+    se = float(np.sqrt(((treated_counts * price.margin * table["se"]) ** 2).sum()))
     half = float(stats.t.ppf(1 - ALPHA / 2, max(table["df"].min(), 1.0))) * se
     return {
         "value": middle,

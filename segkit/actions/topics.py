@@ -78,7 +78,7 @@ def learn_topics(texts: pd.DataFrame, *, count: int = TOPICS, seed: int = 7) -> 
 
 
 def segment_topics(
-    spoken: Spoken | None, segment: pd.Series, *, bought: Mapping[str, Sequence[str]] | None = None
+    topics: Spoken | None, segment: pd.Series, *, bought: Mapping[str, Sequence[str]] | None = None
 ) -> pd.DataFrame:
     """What each segment speaks of more than everyone else.
 
@@ -91,18 +91,20 @@ def segment_topics(
     ----------
     bought : segment -> what it over-buys, in words
     """
-    if spoken is None:
+    if topics is None:
         return pd.DataFrame(columns=COLUMNS)
-    held = spoken.texts.assign(topic=spoken.topic, segment=spoken.texts["customer_id"].map(segment))
-    held = held[held["segment"].notna()]
-    about = pd.crosstab(held["customer_id"], held["topic"]).gt(0).astype(float)
+    texts = topics.texts.assign(topic=topics.topic, segment=topics.texts["customer_id"].map(segment))
+    texts = texts[texts["segment"].notna()]
+    about = pd.crosstab(texts["customer_id"], texts["topic"]).gt(0).astype(float)
     of = about.index.map(segment)
     rows = []
     for name in sorted(set(of)):
         inside = np.asarray(of == name)
         if inside.sum() >= FEWEST_WRITERS and (~inside).sum() >= FEWEST_WRITERS:
             words = {w for term in (bought or {}).get(name, ()) for w in term.lower().split()}
-            rows += _surest(name, about, inside, held=held[held["segment"] == name], spoken=spoken, bought=words)
+            rows += _surest(
+                name, about, inside, segment_texts=texts[texts["segment"] == name], topics=topics, bought=words
+            )
     return pd.DataFrame(rows, columns=COLUMNS).astype({"wish": bool, "unmatched": bool}).round(9)
 
 
@@ -113,18 +115,18 @@ def _strong(row: np.ndarray, names: np.ndarray) -> tuple[str, ...]:
 
 
 def _surest(
-    name: str, about: pd.DataFrame, inside: np.ndarray, *, held: pd.DataFrame, spoken: Spoken, bought: set[str]
+    name: str, about: pd.DataFrame, inside: np.ndarray, *, segment_texts: pd.DataFrame, topics: Spoken, bought: set[str]
 ) -> list[tuple]:
     here, there = about[inside].mean(), about[~inside].mean()
     half = Z95 * np.sqrt(here * (1 - here) / inside.sum() + there * (1 - there) / (~inside).sum())
-    small_talk = [t for t in about.columns if t == -1 or len(spoken.words[t]) < 2]
+    small_talk = [t for t in about.columns if t == -1 or len(topics.words[t]) < 2]
     low = (here - there - half).drop(small_talk).round(9)
     topic = low.idxmax() if len(low) else None
     if topic is None or low[topic] <= 0 or here[topic] - there[topic] < LEAST:
         return []
-    words = spoken.words[topic]
-    texts = held.loc[held["topic"] == topic, "text"].str.lower().str.findall(r"[^\W\d_]+")
-    wish = bool(texts.map(lambda said: bool(COMPLAINTS & set(said))).mean() > 0.5)
+    words = topics.words[topic]
+    texts = segment_texts.loc[segment_texts["topic"] == topic, "text"].str.lower().str.findall(r"[^\W\d_]+")
+    wish = bool(texts.map(lambda text_words: bool(COMPLAINTS & set(text_words))).mean() > 0.5)
     gap = here[topic] - there[topic]
     matched = any(stem(word) in {stem(b) for b in bought} for word in words)
     ends = (gap, gap - half[topic], gap + half[topic], int(inside.sum()))

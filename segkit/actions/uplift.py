@@ -33,7 +33,7 @@ class Qini:
     curve: pd.DataFrame
 
     @property
-    def found(self) -> bool:
+    def is_better_than_chance(self) -> bool:
         """Whether the order is better than chance."""
         return self.low > 0
 
@@ -87,12 +87,14 @@ def _scores(stratum: pd.Series, y: np.ndarray, *, treated: np.ndarray, seen: np.
 
 def _pulled(effect: pd.Series, noise: pd.Series) -> pd.Series:
     """Effects drawn towards their mean by how noisy they are (empirical Bayes; Efron & Morris 1975)."""
-    known = effect.notna() & noise.notna() & (noise > 0)
-    if not known.any():
+    estimable = effect.notna() & noise.notna() & (noise > 0)
+    if not estimable.any():
         return pd.Series(0.0, index=effect.index)
-    middle = float(np.average(effect[known], weights=1 / noise[known]))
-    signal = max(float(effect[known].var(ddof=0) - noise[known].mean()), LEAST_SIGNAL * float(noise[known].mean()))
-    return (middle + (effect - middle) * signal / (signal + noise)).where(known, middle).round(9)
+    middle = float(np.average(effect[estimable], weights=1 / noise[estimable]))
+    signal = max(
+        float(effect[estimable].var(ddof=0) - noise[estimable].mean()), LEAST_SIGNAL * float(noise[estimable].mean())
+    )
+    return (middle + (effect - middle) * signal / (signal + noise)).where(estimable, middle).round(9)
 
 
 def _mean_curve(parts: list[tuple[np.ndarray, ...]], *, rng: np.random.Generator | None) -> np.ndarray:

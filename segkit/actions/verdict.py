@@ -30,14 +30,14 @@ class Price:
     margin: float | None = None
 
     @property
-    def known(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether a return can be stated."""
         return self.contact_cost is not None and self.margin is not None
 
     @property
     def break_even(self) -> float | None:
         """The lift per customer that pays for the contact."""
-        return self.contact_cost / self.margin if self.known else None
+        return self.contact_cost / self.margin if self.is_complete else None
 
 
 def price_of(contact_cost: float | None, margin: float | None, *, kpi: str) -> Price:
@@ -56,7 +56,7 @@ def price_of(contact_cost: float | None, margin: float | None, *, kpi: str) -> P
     return Price(contact_cost=contact_cost, margin=margin)
 
 
-def verdict_of(one: Lift, *, price: Price) -> tuple[str, str]:
+def verdict_of(lift: Lift, *, price: Price) -> tuple[str, str]:
     """What to do in one segment, and why in a sentence.
 
     >>> verdict_of(Lift("S01", 90, 90, 12, 10, 2, 0.5, 178, 0.3, low=1, high=3), price=Price(0.1, 0.25))
@@ -64,19 +64,19 @@ def verdict_of(one: Lift, *, price: Price) -> tuple[str, str]:
     >>> verdict_of(Lift("S01", 90, 90, 12, 10, 2, 0.5, 178, 0.3, low=-1, high=3), price=Price(0.1, 0.25))[0]
     'cannot tell'
     """
-    if not np.isfinite([one.low, one.high]).all():
+    if not np.isfinite([lift.low, lift.high]).all():
         return "cannot tell", "nothing varied, so chance cannot be told from effect"
-    if price.known:
-        low, high = (price.margin * bound - price.contact_cost for bound in (one.low, one.high))
+    if price.is_complete:
+        low, high = (price.margin * bound - price.contact_cost for bound in (lift.low, lift.high))
         if low > 0:
             return "scale", "in every case within the interval a contact earns more than it costs"
         if high < 0:
             return "stop", "in every case within the interval a contact costs more than it earns"
-        if one.low > 0:
+        if lift.low > 0:
             return "go on", "contact works, and whether it pays is not settled: a larger pilot will say"
-    elif one.high < 0:
+    elif lift.high < 0:
         return "stop", "contact lowers the figure"
-    elif one.low > 0:
+    elif lift.low > 0:
         return "go on", "contact works; give its cost and the margin, and the return can be stated"
     return "cannot tell", "the interval holds both a gain and a loss"
 
@@ -89,7 +89,7 @@ def returns_of(lifts: list[Lift], *, price: Price) -> pd.DataFrame:
     """
     rows = []
     for one in lifts:
-        if price.known:
+        if price.is_complete:
             contact = [price.margin * value - price.contact_cost for value in (one.lift, one.low, one.high)]
             total = [value * one.treated for value in contact]
             roi = [value / price.contact_cost if price.contact_cost > 0 else np.nan for value in contact]

@@ -135,7 +135,7 @@ def balanced_space(now: Signals, *, axes: int | None = None, seed: int = 7) -> S
     )
 
 
-def anticipate(space: Space, signals: Signals) -> Anticipation:
+def anticipate(space: Space, customers: Signals) -> Anticipation:
     """Say what is expected of each customer next.
 
     Takes  space; signals with every feature of the space (columns beyond them are ignored), any date
@@ -146,15 +146,15 @@ def anticipate(space: Space, signals: Signals) -> Anticipation:
     ------
     SchemaError : a feature of the space is missing, or not a number
     """
-    missing = sorted(set(space.features) - set(signals.features.columns))
+    missing = sorted(set(space.features) - set(customers.features.columns))
     if missing:
         raise SchemaError(
             f"features: there is no {missing[:5]} ({len(missing)} missing), which the model was made of. "
             f"Give signals of the same source."
         )
-    features = _of_space(signals.features[list(space.features)])
+    features = _of_space(customers.features[list(space.features)])
     behaviour = _z_scores(features, mean=space.mean, scale=space.scale)
-    logs, shares = tastes(signals, terms=space.terms, words=space.words)
+    logs, shares = tastes(customers, terms=space.terms, words=space.words)
     expected = behaviour @ space.behaviour_outcomes + logs @ space.log_outcomes + shares @ space.share_outcomes
     expected = expected + space.constant_outcomes
     axes = (expected - space.centre) @ space.rotation
@@ -167,13 +167,13 @@ def anticipate(space: Space, signals: Signals) -> Anticipation:
     )
 
 
-def coordinates(space: Space, signals: Signals) -> pd.DataFrame:
+def coordinates(space: Space, customers: Signals) -> pd.DataFrame:
     """The axes of `anticipate` alone, some customers at a time: of millions, the mix would fill the memory."""
-    many = range(0, len(signals.features), ROWS_AT_ONCE)
+    many = range(0, len(customers.features), ROWS_AT_ONCE)
     if len(many) < 2:
-        return anticipate(space, signals).axes
-    rows = np.arange(len(signals.features))
-    return pd.concat([anticipate(space, signals.rows(rows[at : at + ROWS_AT_ONCE])).axes for at in many])
+        return anticipate(space, customers).axes
+    rows = np.arange(len(customers.features))
+    return pd.concat([anticipate(space, customers.select(rows[at : at + ROWS_AT_ONCE])).axes for at in many])
 
 
 def value_outcomes(outcomes: Outcomes) -> tuple[list[str], np.ndarray]:
@@ -228,24 +228,24 @@ def _principal(points: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray
     most = min(AXES_MOST, *points.shape)
     fit = PCA(most, svd_solver="full", random_state=seed).fit(points)
     strong = int((fit.explained_variance_ >= FAINT).sum())
-    kept = min(axes or max(strong, AXES_FEWEST), most)
-    loadings = fit.components_[:kept].T
+    n_axes = min(axes or max(strong, AXES_FEWEST), most)
+    loadings = fit.components_[:n_axes].T
     largest = np.abs(loadings).argmax(axis=0)
-    return loadings * np.where(loadings[largest, np.arange(kept)] < 0, -1.0, 1.0)
+    return loadings * np.where(loadings[largest, np.arange(n_axes)] < 0, -1.0, 1.0)
 
 
 def _of_space(features: pd.DataFrame) -> pd.DataFrame:
     """The features the space is made of, all of them numbers; the others describe."""
-    kept = features[[name for name in features.columns if is_in_space(name)]]
-    finite = np.isfinite(kept.to_numpy(dtype=float))
+    selected = features[[name for name in features.columns if is_in_space(name)]]
+    finite = np.isfinite(selected.to_numpy(dtype=float))
     if not finite.all():
-        bad = sorted(kept.columns[~finite.all(axis=0)])
+        bad = sorted(selected.columns[~finite.all(axis=0)])
         rows = int((~finite).any(axis=1).sum())
         raise SchemaError(
-            f"features: values that are missing or not finite in {bad} ({rows:,} of {len(kept):,} rows). "
+            f"features: values that are missing or not finite in {bad} ({rows:,} of {len(selected):,} rows). "
             f"Check the amounts and quantities of the source."
         )
-    return kept
+    return selected
 
 
 def are_skewed(names: Iterable[str]) -> np.ndarray:

@@ -46,7 +46,7 @@ def add_customers(
     events: ir.Table,
     *,
     run: Run,
-    held: Run,
+    previous: Run,
     kinds: dict[str, str],
     engine: str = "duckdb",
 ) -> tuple[Customers, str]:
@@ -60,9 +60,11 @@ def add_customers(
     ----------
     kinds, engine : as `describe_customers`; any engine but DuckDB reads all of history
     """
-    since = held.period.as_of
+    since = previous.period.as_of
     why = (
-        f"the engine is {engine}" if engine not in HERE else _other_history(events, held=held, since=since, kinds=kinds)
+        f"the engine is {engine}"
+        if engine not in HERE
+        else _other_history(events, previous=previous, since=since, kinds=kinds)
     )
     if why:
         return describe_customers(events, run=run, kinds=kinds, engine=engine), why
@@ -70,20 +72,20 @@ def add_customers(
     if "event_id" in events.columns:  # one that was counted before does not count again
         old = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
         new = new.anti_join(old, new.event_id == old.known_id)
-    days = load_days(held)
+    days = load_days(previous)
     with TemporaryDirectory(dir=run.path, prefix="carried-") as folder:  # they are read several times: once from afar
         new = carry(new, to=days.rows.get_backend(), folder=folder, name="events")
         write_days(run, merge_days(days, build_days(new, kinds=kinds)))
     return load_customers(run, kinds=kinds), ""
 
 
-def _other_history(events: ir.Table, *, held: Run, since: date, kinds: dict[str, str]) -> str:
+def _other_history(events: ir.Table, *, previous: Run, since: date, kinds: dict[str, str]) -> str:
     """Why days that were kept cannot be built on; "" where the events before them are those they were made of, by
     number and money of each kind.
     """
-    if not held.has("day_orders"):
+    if not previous.has("day_orders"):
         return "the last run kept no pieces of orders"
-    days = load_days(held).rows
+    days = load_days(previous).rows
     columns = {kind: count_column(kind) for kind in kinds}
     if not set(columns.values()) <= set(days.columns):
         return "the last run knew other kinds of event"
@@ -96,10 +98,10 @@ def _other_history(events: ir.Table, *, held: Run, since: date, kinds: dict[str,
         own = [kind for kind, who in kinds.items() if who == "customer"]
         found["money"] = old.amount.sum(where=old.event.isin(own))
         then["money"] = days.amount.sum() + days.other_amount.sum() + days.return_amount.sum()
-    sums = [
+    totals = [
         table.aggregate(**{name: sum_.cast("float64") for name, sum_ in of.items()}).to_pandas().iloc[0].fillna(0.0)
         for table, of in ((old, found), (days, then))
     ]
-    if (sums[0] - sums[1]).abs().max() > 1e-4:
+    if (totals[0] - totals[1]).abs().max() > 1e-4:
         return f"the source holds other events before {since} than the last run read"
     return ""

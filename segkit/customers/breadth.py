@@ -11,12 +11,12 @@ class Breadth:
 
     def __init__(self) -> None:
         self.weight: dict[str, int] = {}
-        self.whole, self.log, self.top = 0, 0, 0
+        self.total, self.log, self.top = 0, 0, 0
         self.changed: set[str] = set()  # categories whose weight changed; a reader that follows them clears it
         self._days: dict[int, dict[str, int]] = {}
         self._stored: list[tuple[int, str, int]] = []  # of stored days, latest first
 
-    def fill(self, stored: Iterable[tuple[int, str, int]]) -> None:
+    def load_days(self, stored: Iterable[tuple[int, str, int]]) -> None:
         """Begin with day, category and weight of stored days, the earliest first."""
         self._stored = list(stored)[::-1]
         weight: dict[str, int] = {}
@@ -24,7 +24,7 @@ class Breadth:
             weight[category] = weight.get(category, 0) + value
         self.weight = {category: value for category, value in weight.items() if value}
         values = self.weight.values()
-        self.whole, self.top = sum(values), max(values, default=0)
+        self.total, self.top = sum(values), max(values, default=0)
         self.log = sum([_w_log_w(value) for value in values])
         self.changed.update(self.weight)
 
@@ -34,7 +34,7 @@ class Breadth:
         of_day[category] = of_day.get(category, 0) + weight
         self._change(category, weight)
 
-    def forget(self, *, before: int) -> None:
+    def drop_days(self, *, before: int) -> None:
         """Take away the days before one."""
         while self._stored and self._stored[-1][0] < before:
             _, category, weight = self._stored.pop()
@@ -43,9 +43,9 @@ class Breadth:
             for category, weight in self._days.pop(day).items():
                 self._change(category, -weight)
 
-    def sums(self) -> tuple[float, float, float, float]:
+    def aggregates(self) -> tuple[float, float, float, float]:
         """categories, category_weight, category_log, top_category_weight, as the formulas read them."""
-        return float(len(self.weight)), float(self.whole), self.log / LOG_UNIT, float(self.top)
+        return float(len(self.weight)), float(self.total), self.log / LOG_UNIT, float(self.top)
 
     def _change(self, category: str, weight: int) -> None:
         if not weight:
@@ -53,7 +53,7 @@ class Breadth:
         self.changed.add(category)
         old = self.weight.get(category, 0)
         new = old + weight
-        self.whole += weight
+        self.total += weight
         self.log += _w_log_w(new) - _w_log_w(old)
         if new:
             self.weight[category] = new

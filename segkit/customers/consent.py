@@ -29,8 +29,8 @@ def may_contact(people: pd.DataFrame | None, *, roles: Mapping[str, str], index:
     if people is None:
         return pd.Series(False, index=index, name="may_contact")
     answers = people.set_index("customer_id")[asked].reindex(index)
-    said = answers.apply(lambda column: column.map(_is_yes))
-    return said.all(axis=1).astype(bool).rename("may_contact")
+    answered_yes = answers.apply(lambda column: column.map(_is_yes))
+    return answered_yes.all(axis=1).astype(bool).rename("may_contact")
 
 
 def _is_yes(value: object) -> bool:

@@ -32,7 +32,7 @@ Line = tuple[str, str, str, str]
 
 
 def datasheet(
-    source: Source, days: Days, *, set_aside: pd.DataFrame, period: Period, pseudonyms: bool = False
+    source: Source, days: Days, *, rejected: pd.DataFrame, period: Period, pseudonyms: bool = False
 ) -> pd.DataFrame:
     """What a run was made of.
 
@@ -48,10 +48,10 @@ def datasheet(
     for table in source.tables:
         lines += _events(table)
     lines += _customers(source.customers, roles=source.roles) if source.customers else []
-    lines += _left_out(source, set_aside=set_aside)
+    lines += _left_out(source, rejected=rejected)
     lines += _consent(source.roles)
     lines.append(("ids", "customers are told by", "hashes" if pseudonyms else "the ids of the source", "in tables/"))
-    lines += [("kept", *kept) for kept in KEPT]
+    lines += [("kept", *item) for item in KEPT]
     guesses = [line.split("#")[0].strip() for line in source.text.splitlines() if GUESS in line]
     lines += [("guess", one, "of the draft", "confirm it in the source, and take the mark away") for one in guesses]
     return pd.DataFrame(lines, columns=COLUMNS)
@@ -59,8 +59,8 @@ def datasheet(
 
 def _period(days: Days, *, source: Source, period: Period) -> list[Line]:
     rows = days.rows.filter(days.rows.day < ibis.literal(period.as_of))
-    sums = {f"n_{kind}": rows[f"n_{kind}"].sum() for kind in sorted(source.kinds)}
-    found = rows.aggregate(**sums, first=rows.day.min(), last=rows.day.max()).to_pandas().iloc[0]
+    counts = {f"n_{kind}": rows[f"n_{kind}"].sum() for kind in sorted(source.kinds)}
+    found = rows.aggregate(**counts, first=rows.day.min(), last=rows.day.max()).to_pandas().iloc[0]
     span = f"{pd.Timestamp(found['first']).date()} to {pd.Timestamp(found['last']).date()}"
     events = ", ".join(
         f"{int(found[f'n_{kind}'] or 0):,} {kind} (by the {who})" for kind, who in sorted(source.kinds.items())
@@ -74,8 +74,8 @@ def _period(days: Days, *, source: Source, period: Period) -> list[Line]:
 
 def _events(table: EventTable) -> list[Line]:
     words = f"only where {table.where}" if table.where else "all rows"
-    beside = ", ".join(lookup.label for lookup in table.lookups)
-    words += f"; beside it {beside}" if beside else ""
+    lookups = ", ".join(lookup.label for lookup in table.lookups)
+    words += f"; beside it {lookups}" if lookups else ""
     return [
         (
             "events",
@@ -90,14 +90,13 @@ def _customers(table: CustomerTable, *, roles: dict[str, str]) -> list[Line]:
     return [("customers", name, roles[name], ROLE_USE[roles[name]]) for name in sorted(table.columns) if name in roles]
 
 
-def _left_out(source: Source, *, set_aside: pd.DataFrame) -> list[Line]:
+def _left_out(source: Source, *, rejected: pd.DataFrame) -> list[Line]:
     lines = [
-        ("left out", f"{r.table}: {r.reason}", f"{int(r.rows):,} rows", "cannot be used")
-        for r in set_aside.itertuples()
+        ("left out", f"{r.table}: {r.reason}", f"{int(r.rows):,} rows", "cannot be used") for r in rejected.itertuples()
     ]
-    forgotten = sum(len(marks) for _, marks in source.veil.lists)
-    if forgotten:
-        lines.append(("left out", "the forgotten", shown(forgotten), "named by a list of marks, on their request"))
+    erased = sum(len(hashes) for _, hashes in source.privacy.lists)
+    if erased:
+        lines.append(("left out", "the forgotten", shown(erased), "named by a list of marks, on their request"))
     return lines or [("left out", "rows", "none", "all could be used")]
 
 

@@ -43,7 +43,7 @@ class Days:
     orders: ir.Table | None = None
 
 
-def build_days(events: ir.Table, *, kinds: dict[str, str], to_keep: bool = True) -> Days:
+def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = True) -> Days:
     """Turn events into one row per customer and local day.
 
     Takes  events: contract columns with `day` (local date) and `hour` (local, 0-23), any order; an event_id counts once
@@ -65,9 +65,9 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], to_keep: bool = True)
     if several is not None:
         placed = _union(placed, under_first_day(several))
     return Days(
-        rows=_by_day(placed, to_keep=to_keep),
-        categories=_beside(events, "category", kinds=kinds, to_keep=to_keep),
-        channels=_beside(events, "channel", kinds=kinds, to_keep=to_keep),
+        rows=_by_day(placed, aggregate=aggregate),
+        categories=_beside(events, "category", kinds=kinds, aggregate=aggregate),
+        channels=_beside(events, "channel", kinds=kinds, aggregate=aggregate),
         orders=single if several is None else _union(single, several),
     )
 
@@ -119,8 +119,8 @@ def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
     ----------
     on : the engine that queries them, by default a DuckDB of this process
     """
-    held = {part: run.scan(name, on=on) if run.has(name) or part == "rows" else None for part, name in TABLES.items()}
-    return Days(**held)
+    tables = {part: run.scan(name, on=on) if run.has(name) or part == "rows" else None for part, name in TABLES.items()}
+    return Days(**tables)
 
 
 def _counted_once(events: ir.Table) -> ir.Table:
@@ -132,7 +132,7 @@ def _counted_once(events: ir.Table) -> ir.Table:
     return events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
 
 
-def _by_day(pieces: ir.Table, *, to_keep: bool = True) -> ir.Table:
+def _by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
     """Add pieces up to days; squares of order amounts are kept so that their spread can be read later."""
     own, hour = pieces.slot.notnull(), pieces.slot % 24
     flags = {"orders": pieces.bought, "occasions": own}
@@ -140,17 +140,17 @@ def _by_day(pieces: ir.Table, *, to_keep: bool = True) -> ir.Table:
         flags[f"occasions_{part}"] = own & (hour >= start) & (hour < end)
     keys = {"day": pieces.first_day, "until": pieces.day}
     summed = [name for name in pieces.columns if name not in (*PIECE_KEYS, "slot", "first_day", "square")]
-    if not to_keep:
+    if not aggregate:
         squared = {"amount_squared": pieces["square"]} if "square" in pieces.columns else {}
         return pieces.select("customer_id", *summed, **keys, **flags, **squared)
-    sums = {name: exactly(pieces[name].sum()) for name in summed}
-    sums |= {name: pieces.count(where=flag) for name, flag in flags.items()}
+    aggregates = {name: exactly(pieces[name].sum()) for name in summed}
+    aggregates |= {name: pieces.count(where=flag) for name, flag in flags.items()}
     if "square" in pieces.columns:
-        sums["amount_squared"] = pieces["square"].sum().cast(SQUARED)
-    return pieces.group_by("customer_id", **keys).aggregate(**sums)
+        aggregates["amount_squared"] = pieces["square"].sum().cast(SQUARED)
+    return pieces.group_by("customer_id", **keys).aggregate(**aggregates)
 
 
-def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], to_keep: bool) -> ir.Table | None:
+def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], aggregate: bool) -> ir.Table | None:
     """What was bought by category, or done by channel, on each day."""
     if name not in events.columns:
         return None
@@ -158,7 +158,7 @@ def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], to_keep: bool
     rows = events.filter(events[name].notnull())
     rows = rows if set(own) == set(kinds) else rows.filter(rows.event.isin(own))
     count, money = "lines" if name == "category" else "own_events", name == "category" and "amount" in events.columns
-    if not to_keep:
+    if not aggregate:
         amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
         one = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
         return rows.select("customer_id", "day", name, **{count: one}, **amount)
@@ -180,11 +180,11 @@ def _added(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ..
     table, more = _nullable(table), _nullable(more)
     schema = dict(more.schema()) | dict(table.schema())
     both = ibis.union(*(_aligned(part, schema=schema, keys=keys) for part in (table, more)))
-    kept = [key for key in keys if key in schema]
-    sums = {name: exactly(both[name].sum()) for name in schema if name not in (*kept, "slot")}
+    present_keys = [key for key in keys if key in schema]
+    aggregates = {name: exactly(both[name].sum()) for name in schema if name not in (*present_keys, "slot")}
     if "slot" in schema:
-        sums = {"slot": both["slot"].min(), **sums}
-    return both.group_by(kept).aggregate(**sums)
+        aggregates = {"slot": both["slot"].min(), **aggregates}
+    return both.group_by(present_keys).aggregate(**aggregates)
 
 
 def _union(table: ir.Table, more: ir.Table) -> ir.Table:
@@ -199,5 +199,5 @@ def _aligned(table: ir.Table, *, schema: dict[str, dt.DataType], keys: tuple[str
 
 def _nullable(table: ir.Table) -> ir.Table:
     """A database may promise that a column has no nulls; Ibis unites only tables that promise the same."""
-    promised = {name: kind.copy(nullable=True) for name, kind in table.schema().items() if not kind.nullable}
-    return table.cast(promised) if promised else table
+    nullable = {name: kind.copy(nullable=True) for name, kind in table.schema().items() if not kind.nullable}
+    return table.cast(nullable) if nullable else table

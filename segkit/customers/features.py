@@ -30,7 +30,7 @@ class Signals:
     weights: sparse.csr_array | None
     categories: tuple[str, ...]
 
-    def rows(self, keep: np.ndarray) -> "Signals":
+    def select(self, keep: np.ndarray) -> "Signals":
         """The same for some customers: a boolean mask or row numbers."""
         weights = None if self.weights is None else self.weights[keep]
         return Signals(features=self.features.iloc[keep], weights=weights, categories=self.categories)
@@ -98,10 +98,10 @@ def customer_features(
     channels : those with a share of their own; by default the most used before `as_of`
     """
     channels = _most_used(days, as_of=period.as_of) if channels is None else channels
-    sums = customer_sums(days, period=period, channels=channels).to_pandas().set_index("customer_id").sort_index()
-    asked = available(sums.columns, kinds=kinds, channels=channels)
-    columns = {feature.name: np.asarray(feature.formula(sums, NumpyMath), dtype=float) for feature in asked}
-    return pd.DataFrame(columns, index=sums.index).round(DECIMALS) + 0.0
+    aggregates = customer_sums(days, period=period, channels=channels).to_pandas().set_index("customer_id").sort_index()
+    asked = available(aggregates.columns, kinds=kinds, channels=channels)
+    columns = {feature.name: np.asarray(feature.formula(aggregates, NumpyMath), dtype=float) for feature in asked}
+    return pd.DataFrame(columns, index=aggregates.index).round(DECIMALS) + 0.0
 
 
 def features_expression(
@@ -113,9 +113,9 @@ def features_expression(
     Gives  customer_id and the features (float64, not rounded), unsorted
     """
     channels = _most_used(days, as_of=period.as_of) if channels is None else channels
-    sums = customer_sums(days, period=period, channels=channels)
-    asked = available(sums.columns, kinds=kinds, channels=channels)
-    return sums.select("customer_id", **{f.name: f.formula(sums, IbisMath).cast("float64") for f in asked})
+    aggregates = customer_sums(days, period=period, channels=channels)
+    asked = available(aggregates.columns, kinds=kinds, channels=channels)
+    return aggregates.select("customer_id", **{f.name: f.formula(aggregates, IbisMath).cast("float64") for f in asked})
 
 
 def available(
@@ -123,7 +123,7 @@ def available(
 ) -> list[Feature]:
     """The features whose sums are there, in the order of the vocabulary; those named from the data at the end."""
     asked = [*FEATURES, *(channel_feature(name) for name in channels), *kind_features(kinds)]
-    return [feature for feature in asked if set(feature.needs) <= set(columns)]
+    return [feature for feature in asked if set(feature.requires) <= set(columns)]
 
 
 def category_weights(days: Days, *, start: date, end: date, index: pd.Index) -> tuple[sparse.csr_array, list[str]]:

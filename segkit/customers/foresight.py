@@ -43,14 +43,14 @@ def foresight(then: Signals | None, outcomes: Outcomes | None, *, folds: int = F
     spreads = {name: np.zeros(len(fold)) for name in [*names, "mix"]}
     for k in range(folds):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        space = learn_space(then.rows(train), outcomes.rows(train), seed=seed)
-        expected = anticipate(space, then.rows(test))
+        space = learn_space(then.select(train), outcomes.select(train), seed=seed)
+        expected = anticipate(space, then.select(test))
         for i, name in enumerate(names):
             errors[name][test] = (values[test, i] - expected.outcomes[name]) ** 2
             spreads[name][test] = (values[test, i] - values[train, i].mean()) ** 2
         _mix_errors(space, outcomes, expected, rows=(train, test), into=(errors["mix"], spreads["mix"]))
-    kept = [*names, "mix"] if spreads["mix"].any() else names
-    scores = [(name, WORDS[name], *_ratio_interval(errors[name], spreads[name], rng=rng)) for name in kept]
+    scored = [*names, "mix"] if spreads["mix"].any() else names
+    scores = [(name, WORDS[name], *_ratio_interval(errors[name], spreads[name], rng=rng)) for name in scored]
     return pd.DataFrame(scores, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -70,11 +70,11 @@ def axis_words(expected: Anticipation) -> pd.DataFrame:
            follows it most
     """
     axes = expected.axes
-    foreseen = pd.concat([expected.outcomes.rename(columns=OUTCOME_WORDS), expected.mix], axis=1)
+    expectations = pd.concat([expected.outcomes.rename(columns=OUTCOME_WORDS), expected.mix], axis=1)
     variance = axes.var()
     rows = []
     for axis in axes.columns:
-        follows = foreseen.corrwith(axes[axis]) if len(foreseen.columns) else pd.Series(dtype=float)
+        follows = expectations.corrwith(axes[axis]) if len(expectations.columns) else pd.Series(dtype=float)
         ends = follows.dropna().sort_values(kind="stable")
         high, low = ends[ends > 0].index[::-1][:ENDS], ends[ends < 0].index[:ENDS]
         rows.append((axis.replace("_", " "), variance[axis] / variance.sum(), _told(high), _told(low)))

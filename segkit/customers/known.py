@@ -52,11 +52,11 @@ def known_features(people: ir.Table | None, *, roles: Mapping[str, str], index: 
         return pd.DataFrame(index=index)
     values = common_values(people, roles=roles)
     columns: dict[str, ir.Value] = {}
-    for name, told_apart in values.items():
+    for name, categories in values.items():
         column, role = people[name], roles[name]
-        if told_apart is None:
+        if categories is None:
             columns[f"{role}: {name}"] = column.cast("float64").fill_null(0)
-        for value in told_apart or []:
+        for value in categories or []:
             same = (column.cast("string") == value).fill_null(False)
             columns[f"{role}: {name} = {value}"] = same.ifelse(1, 0).cast("float64")
         columns[f"missing: {name}"] = column.isnull().ifelse(1, 0).cast("float64")

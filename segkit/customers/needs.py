@@ -36,7 +36,7 @@ class Needs:
     shares: np.ndarray
 
 
-def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs | None:
+def learn_needs(customers: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs | None:
     """Factorise the category mix, or the words of categories where they are free text (Lee & Seung 1999).
 
     Takes  signals with weights
@@ -47,11 +47,11 @@ def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs
     count : more needs are finer and harder to tell apart
     seed : kept for the record; the start is the singular vectors, so that nothing is drawn
     """
-    if signals.weights is None:
+    if customers.weights is None:
         return None
-    words = are_free_text(list(signals.categories))
+    words = are_free_text(list(customers.categories))
     weights, names, terms = common_terms(
-        signals.weights, signals.categories, words=words, most=MOST_TERMS, rarest=FLOOR
+        customers.weights, customers.categories, words=words, most=MOST_TERMS, rarest=FLOOR
     )
     count = min(count, len(terms) - 1, weights.shape[0] - 1)
     if count < 1:
@@ -70,7 +70,7 @@ def learn_needs(signals: Signals, *, count: int = NEEDS, seed: int = 7) -> Needs
     )
 
 
-def need_shares(needs: Needs | None, signals: Signals) -> pd.DataFrame:
+def need_shares(needs: Needs | None, customers: Signals) -> pd.DataFrame:
     """How much of what each customer bought belongs to each need.
 
     Takes  needs, of `learn_needs`; signals with weights, any date; categories unknown to the needs belong to none
@@ -78,11 +78,11 @@ def need_shares(needs: Needs | None, signals: Signals) -> pd.DataFrame:
            where there are no needs
     """
     if needs is None:
-        return pd.DataFrame(index=signals.features.index)
-    shares = category_shares(needs, list(signals.categories))
-    whole = np.asarray(signals.weights.sum(axis=1)).ravel()
-    values = (signals.weights @ shares) / np.where(whole > 0, whole, 1.0)[:, None]
-    return pd.DataFrame(values, index=signals.features.index, columns=list(needs.names)).round(DECIMALS)
+        return pd.DataFrame(index=customers.features.index)
+    shares = category_shares(needs, list(customers.categories))
+    whole = np.asarray(customers.weights.sum(axis=1)).ravel()
+    values = (customers.weights @ shares) / np.where(whole > 0, whole, 1.0)[:, None]
+    return pd.DataFrame(values, index=customers.features.index, columns=list(needs.names)).round(DECIMALS)
 
 
 def main_needs(shares: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def main_needs(shares: pd.DataFrame) -> pd.DataFrame:
     hides = hidden(sizes)
     rows = [
         (
-            describe(name).words,
+            describe(name).label,
             *mean_interval(buyers[name]),
             *((np.nan,) * 3 if hides[i] else proportion_interval(sizes[i], len(buyers))),
         )
@@ -131,11 +131,11 @@ def held_needs(run: Run) -> Needs | None:
 
 def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
     """How much of each category belongs to each need (categories x needs); a name by its known words."""
-    ones = sparse.csr_array(np.eye(len(categories)))
-    split, names = term_weights(ones, categories, words=needs.words)
-    known = aligned(split, names, to=list(needs.terms))
-    count = np.asarray(known.sum(axis=1)).ravel()
-    return (known @ needs.shares) / np.where(count > 0, count, 1.0)[:, None]
+    identity = sparse.csr_array(np.eye(len(categories)))
+    split, names = term_weights(identity, categories, words=needs.words)
+    matched = aligned(split, names, to=list(needs.terms))
+    count = np.asarray(matched.sum(axis=1)).ravel()
+    return (matched @ needs.shares) / np.where(count > 0, count, 1.0)[:, None]
 
 
 def _factorised(logs: sparse.csr_matrix, *, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,9 +22,9 @@ class Measure:
     """One sum over events: of a column, or a count; of what was bought, returned, other, own, or of one kind."""
 
     name: str
-    of: str
+    group: str
     column: str | None = None
-    only: str | None = None  # a flag that must be set, or an amount above zero
+    condition: str | None = None  # a flag that must be set, or an amount above zero
 
 
 MEASURES = (
@@ -34,8 +34,8 @@ MEASURES = (
     Measure("discount", "bought", "discount"),
     Measure("cost", "bought", "cost"),
     Measure("units", "bought", "quantity"),
-    Measure("private_amount", "bought", "amount", only="private_label"),
-    Measure("discounted_lines", "bought", only="discount"),
+    Measure("private_amount", "bought", "amount", condition="private_label"),
+    Measure("discounted_lines", "bought", condition="discount"),
     Measure("other_amount", "other", "amount"),
     Measure("return_amount", "returned", "amount"),
 )
@@ -52,8 +52,8 @@ def measures(columns: tuple[str, ...], *, kinds: dict[str, str]) -> list[Measure
     >>> [m.name for m in measures(("customer_id", "amount"), kinds={"purchase": "customer"})]
     ['own_events', 'lines', 'amount', 'other_amount', 'return_amount', 'n_purchase']
     """
-    held = [m for m in MEASURES if {m.column, m.only} - {None} <= set(columns)]
-    return held + [Measure(count_column(kind), kind) for kind in sorted(kinds)]
+    available = [m for m in MEASURES if {m.column, m.condition} - {None} <= set(columns)]
+    return available + [Measure(count_column(kind), kind) for kind in sorted(kinds)]
 
 
 def pieces_of(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.Table | None]:
@@ -64,11 +64,11 @@ def pieces_of(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.
            (hours
            since 1970 of the first event of their own); and orders of several days, a row for each day (or None)
     """
-    sums, never = _sums(events, kinds=kinds)
+    aggregates, never = _sums(events, kinds=kinds)
     bought = events.event == PURCHASE
     if "order_id" not in events.columns:
         pieces = events.group_by(events.customer_id, bought.name("bought"), events.day)
-        return pieces.aggregate(**sums).mutate(**never), None
+        return pieces.aggregate(**aggregates).mutate(**never), None
     span = {"day": events.day.min(), "last_day": events.day.max()}
     no_day = ibis.null("date")
     if set(kinds) == {PURCHASE}:  # every key of a group-by of all events costs
@@ -80,14 +80,16 @@ def pieces_of(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.
             "order_id": bought.ifelse(events.order_id, ibis.null(events.order_id.type())),
             "own_day": (~bought | events.order_id.isnull()).ifelse(events.day, no_day),
         }
-    whole = events.group_by(events.customer_id, **keys).aggregate(**span, **sums).mutate(**never)
+    whole = events.group_by(events.customer_id, **keys).aggregate(**span, **aggregates).mutate(**never)
     longer = whole.filter(whole.day != whole.last_day).select("customer_id", "order_id")
     lines = events.filter((events.event == PURCHASE) & events.order_id.notnull()).semi_join(
         longer, ["customer_id", "order_id"]
     )
-    sums, never = _sums(lines, kinds=kinds)
+    aggregates, never = _sums(lines, kinds=kinds)
     bought = (lines.event == PURCHASE).name("bought")
-    several = lines.group_by(lines.customer_id, bought, lines.order_id, lines.day).aggregate(**sums).mutate(**never)
+    several = (
+        lines.group_by(lines.customer_id, bought, lines.order_id, lines.day).aggregate(**aggregates).mutate(**never)
+    )
     return whole.filter(whole.day == whole.last_day).select(*several.columns), several
 
 
@@ -139,22 +141,22 @@ def _sums(events: ir.Table, *, kinds: dict[str, str]) -> tuple[dict[str, ir.Valu
     own = {kind for kind, who in kinds.items() if who == "customer"}
     adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
     slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
-    sums, never = {"slot": slot.min(where=_is_of(events, own, kinds=kinds))}, {}
+    aggregates, never = {"slot": slot.min(where=_is_of(events, own, kinds=kinds))}, {}
     for measure in measures(events.columns, kinds=kinds):
-        of = adds.get(measure.of, {measure.of})
-        if measure.of in ("returned", "other") and not kinds.keys() & of:
+        of = adds.get(measure.group, {measure.group})
+        if measure.group in ("returned", "other") and not kinds.keys() & of:
             never[measure.name] = ibis.literal(0).cast(MONEY)
             continue
         condition = _is_of(events, of, kinds=kinds)
-        if measure.only:
-            only = events[measure.only]
+        if measure.condition:
+            only = events[measure.condition]
             only = (only if only.type().is_boolean() else only > 0).fill_null(False)
             condition = only if condition is None else condition & only
         counted = measure.column is None
-        sums[measure.name] = (
+        aggregates[measure.name] = (
             events.count(where=condition) if counted else sum_of(events[measure.column], where=condition)
         )
-    return sums, never
+    return aggregates, never
 
 
 def _is_of(events: ir.Table, of: set[str], *, kinds: dict[str, str]) -> ir.BooleanColumn | None:

@@ -22,7 +22,7 @@ class Outcomes:
     weights: sparse.csr_array | None
     categories: tuple[str, ...]
 
-    def rows(self, keep: np.ndarray) -> "Outcomes":
+    def select(self, keep: np.ndarray) -> "Outcomes":
         """The same for some customers: a boolean mask or row numbers."""
         weights = None if self.weights is None else self.weights[keep]
         return Outcomes(totals=self.totals.iloc[keep], weights=weights, categories=self.categories)
@@ -47,13 +47,13 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
     end = start + timedelta(days=horizon_days)
     rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows.day < ibis.literal(end)))
     rows = rows.filter(rows.until < ibis.literal(end))
-    sums = {"orders": rows.orders.sum(), "active_days": (rows.own_events > 0).ifelse(1, 0).sum()}
+    aggregates = {"orders": rows.orders.sum(), "active_days": (rows.own_events > 0).ifelse(1, 0).sum()}
     if "amount" in rows.columns:
-        sums["spend"] = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()
+        aggregates["spend"] = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()
     if "cost" in rows.columns and "amount" in rows.columns:
-        sums |= {"amount": rows.amount.sum(), "cost": rows.cost.sum()}
-    sums = {name: total.cast("float64") for name, total in sums.items()}  # decimals of Python are slow
-    totals = rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id")
+        aggregates |= {"amount": rows.amount.sum(), "cost": rows.cost.sum()}
+    aggregates = {name: total.cast("float64") for name, total in aggregates.items()}  # decimals of Python are slow
+    totals = rows.group_by("customer_id").aggregate(**aggregates).to_pandas().set_index("customer_id")
     totals = totals.reindex(index).astype(float).fillna(0.0)
     if days.categories is None:
         return Outcomes(totals=totals, weights=None, categories=())

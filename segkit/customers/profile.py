@@ -86,9 +86,9 @@ def kpis(days: Days, *, period: Period) -> pd.DataFrame:
     Gives  kpi, value, value_low, value_high, unit, start, end (last day): one row a KPI
     """
     start = period.last_horizon_start
-    known = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
+    rows_before = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
     index = pd.Index(
-        known.select("customer_id").distinct().to_pandas()["customer_id"].sort_values(), name="customer_id"
+        rows_before.select("customer_id").distinct().to_pandas()["customer_id"].sort_values(), name="customer_id"
     )
     totals = customer_outcomes(days, start=start, horizon_days=period.horizon_days, index=index).totals
     active = totals[totals["active_days"] > 0]
@@ -110,7 +110,7 @@ def kpis(days: Days, *, period: Period) -> pd.DataFrame:
     return table.assign(start=start.isoformat(), end=period.last_day.isoformat())
 
 
-def profile(days: Days, *, events: ir.Table, set_aside: pd.DataFrame, period: Period) -> pd.DataFrame:
+def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Period) -> pd.DataFrame:
     """What the data holds, in numbers.
 
     Takes  days: the state; events: the contract columns the source carries; set_aside: rows refused, by reason
@@ -123,7 +123,7 @@ def profile(days: Days, *, events: ir.Table, set_aside: pd.DataFrame, period: Pe
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
         lines.append(("customers", CONCENTRATION, top_share(spent), "share", "a few giants can bend averages"))
     lines += _coverage(events.filter(events.day < ibis.literal(period.as_of)))
-    lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in set_aside.itertuples()]
+    lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in rejected.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
 
 
@@ -142,8 +142,8 @@ def profile_figures(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataF
 
 def shown_people(people: ir.Table, *, roles: dict[str, str]) -> pd.DataFrame:
     """What is known of customers and may describe groups of them; identifiers stay in the source."""
-    kept = sorted(name for name, role in roles.items() if role in DESCRIBING)
-    return people.select("customer_id", *kept).to_pandas().sort_values("customer_id", ignore_index=True)
+    columns = sorted(name for name, role in roles.items() if role in DESCRIBING)
+    return people.select("customer_id", *columns).to_pandas().sort_values("customer_id", ignore_index=True)
 
 
 def refuse_hopeless(table: pd.DataFrame) -> None:
@@ -194,7 +194,7 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[Line]:
 
 def _coverage(events: ir.Table) -> list[Line]:
     """Share of events that carry each optional column; zero where the source has none."""
-    held = [name for name in WOULD_ADD if name in events.columns]
-    shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in held}
-    found = events.aggregate(**shares).to_pandas().iloc[0] if held else {}
+    present = [name for name in WOULD_ADD if name in events.columns]
+    shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in present}
+    found = events.aggregate(**shares).to_pandas().iloc[0] if present else {}
     return [("columns", name, float(found.get(name, 0.0)), "share", adds) for name, adds in WOULD_ADD.items()]

@@ -36,14 +36,16 @@ class Recipe:
     columns: frozenset[str]
     kinds: Mapping[str, str]
     channels: tuple[str, ...]
-    day_sums: tuple[str, ...]
+    day_aggregates: tuple[str, ...]
     names: tuple[str, ...]
     scales: tuple[int, ...]
     position: Mapping[str, int]
-    recent: Mapping[int, int]  # position of a day's sum -> position of the same of lately
-    monday: int  # position of the occasions on Mondays
-    parts: tuple[int, ...]  # hour -> position of its part of the day
-    of_kind: Mapping[str, tuple[tuple[int, str | None, str | None], ...]]  # kind -> position, column, condition
+    recent_positions: Mapping[int, int]  # position of a day's sum -> position of the same of lately
+    monday_position: int  # position of the occasions on Mondays
+    hour_positions: tuple[int, ...]  # hour -> position of its part of the day
+    measures_by_kind: Mapping[
+        str, tuple[tuple[int, str | None, str | None], ...]
+    ]  # kind -> position, column, condition
     formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
 
     @property
@@ -55,14 +57,14 @@ class Recipe:
     def recent_days(self) -> int:
         return max(1, self.lookback_days // RECENT_PART)
 
-    def moment(self, timestamp: datetime | str | float) -> tuple[int, int]:
+    def local_day_and_hour(self, timestamp: datetime | str | float) -> tuple[int, int]:
         """Local day number and hours since 1970 of a time: UTC where it has no zone; text is ISO, a number seconds."""
         return _moment(timestamp, self.timezone)
 
     def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
         """What an event adds to the sums of its day."""
         found = []
-        for position, column, only in self.of_kind[kind]:
+        for position, column, only in self.measures_by_kind[kind]:
             if only is not None:
                 condition = event.get(only)
                 if not condition or (condition is not True and parts(condition) <= 0):
@@ -99,29 +101,31 @@ def recipe(
     lookback_days : as in the batch that the segments were made from
     channels : those with a share of their own, as in that batch
     """
-    held = measures(columns, kinds=dict(kinds))
+    available = measures(columns, kinds=dict(kinds))
     extra = ["orders", "occasions", *(f"occasions_{part}" for part in DAY_PARTS)]
     extra += ["amount_squared"] if "amount" in columns else []
-    day_sums = [*(m.name for m in held), *extra]
-    scales = [UNIT if m.column else 1 for m in held] + [UNIT**2 if name == "amount_squared" else 1 for name in extra]
-    position = {name: i for i, name in enumerate(day_sums)}
-    lately = [name for name in RECENT if name in position]
-    names = [*day_sums, *(f"recent_{name}" for name in lately), *(f"occasions_{day}" for day in WEEKDAYS)]
-    scales += [scales[position[name]] for name in lately] + [1] * len(WEEKDAYS)
+    day_aggregates = [*(m.name for m in available), *extra]
+    scales = [UNIT if m.column else 1 for m in available] + [
+        UNIT**2 if name == "amount_squared" else 1 for name in extra
+    ]
+    position = {name: i for i, name in enumerate(day_aggregates)}
+    recent = [name for name in RECENT if name in position]
+    names = [*day_aggregates, *(f"recent_{name}" for name in recent), *(f"occasions_{day}" for day in WEEKDAYS)]
+    scales += [scales[position[name]] for name in recent] + [1] * len(WEEKDAYS)
     return Recipe(
         timezone=ZoneInfo(timezone),
         lookback_days=lookback_days,
         columns=frozenset(columns),
         kinds=dict(kinds),
         channels=tuple(channels),
-        day_sums=tuple(day_sums),
+        day_aggregates=tuple(day_aggregates),
         names=tuple(names),
         scales=tuple(scales),
         position=position,
-        recent={position[name]: len(day_sums) + i for i, name in enumerate(lately)},
-        monday=len(day_sums) + len(lately),
-        parts=_parts(position),
-        of_kind={kind: _of_kind(kind, held, who=kinds[kind]) for kind in kinds},
+        recent_positions={position[name]: len(day_aggregates) + i for i, name in enumerate(recent)},
+        monday_position=len(day_aggregates) + len(recent),
+        hour_positions=_parts(position),
+        measures_by_kind={kind: _of_kind(kind, available, who=kinds[kind]) for kind in kinds},
         formulas=_formulas(names, columns, kinds=kinds, channels=channels),
     )
 
@@ -165,7 +169,7 @@ def week_day(day: int) -> int:
     return (day + WEEKS + MONDAY - 1) % 7
 
 
-def _of_kind(kind: str, held: list[Measure], *, who: str) -> tuple[tuple[int, str | None, str | None], ...]:
+def _of_kind(kind: str, measures: list[Measure], *, who: str) -> tuple[tuple[int, str | None, str | None], ...]:
     """The measures that an event of a kind adds to."""
     groups = {kind}
     if kind == PURCHASE:
@@ -174,7 +178,7 @@ def _of_kind(kind: str, held: list[Measure], *, who: str) -> tuple[tuple[int, st
         groups.add("returned")
     if who == "customer":
         groups |= {"own"} if kind in (PURCHASE, RETURN) else {"own", "other"}
-    return tuple((i, m.column, m.only) for i, m in enumerate(held) if m.of in groups)
+    return tuple((i, m.column, m.condition) for i, m in enumerate(measures) if m.group in groups)
 
 
 def _parts(position: Mapping[str, int]) -> tuple[int, ...]:
@@ -186,10 +190,10 @@ def _formulas(
     names: list[str], columns: tuple[str, ...], *, kinds: Mapping[str, str], channels: tuple[str, ...]
 ) -> tuple[tuple[str, Callable[[Any, Any], float]], ...]:
     """The features whose sums there will be, as in the batch."""
-    sums = [*names, *SUMS_OF_DAYS, *(f"last_{kind}" for kind in kinds if kind not in (PURCHASE, RETURN))]
-    sums += ["spend"] if "amount" in columns else []
-    sums += SUMS_OF_BREADTH if "category" in columns else ()
-    sums += ["channel_events", *(f"channel_{name}" for name in channels)] if "channel" in columns else []
+    aggregates = [*names, *SUMS_OF_DAYS, *(f"last_{kind}" for kind in kinds if kind not in (PURCHASE, RETURN))]
+    aggregates += ["spend"] if "amount" in columns else []
+    aggregates += SUMS_OF_BREADTH if "category" in columns else ()
+    aggregates += ["channel_events", *(f"channel_{name}" for name in channels)] if "channel" in columns else []
     if PURCHASE not in kinds:
-        sums = [name for name in sums if name not in WITHOUT_PURCHASES]
-    return tuple((f.name, f.formula) for f in available(tuple(sums), kinds=dict(kinds), channels=channels))
+        aggregates = [name for name in aggregates if name not in WITHOUT_PURCHASES]
+    return tuple((f.name, f.formula) for f in available(tuple(aggregates), kinds=dict(kinds), channels=channels))

@@ -33,26 +33,26 @@ class Customer:
     time seen. An event_id counts once; an event older than the lookback only makes the customer older.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, plan: Recipe) -> None:
+        self._plan = plan
         self._today = -(10**7)
-        self._swept = self._today
+        self._last_cleanup = self._today
         self._first_ever = 10**7
-        self._sums = [0] * len(recipe.names)
+        self._aggregates = [0] * len(plan.names)
         self._rows: dict[int, list[int]] = {}  # day -> its sums, within the lookback
         self._days: list[int] = []  # of the rows, ascending
         self._active: list[int] = []  # days with events of their own, ascending
         self._recent_active = 0
-        self._gaps: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be worked out again
+        self._gap_aggregates: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be worked out again
         self._orders: dict[Hashable, list[Any]] = {}  # key -> [slot of the first own event, day, sums by position]
         self._last: dict[str, int] = {}  # kind -> last day of it
         self._seen: dict[Hashable, int] = {}  # event_id -> day
-        self._bought, self._by_channel = Breadth(), Breadth()
+        self._category_tally, self._channel_tally = Breadth(), Breadth()
 
     @classmethod
     def from_days(
         cls,
-        recipe: Recipe,
+        plan: Recipe,
         *,
         today: int,
         first_ever: int,
@@ -65,25 +65,25 @@ class Customer:
         Takes  today: the clock; first_ever: the first day of their own, of all that is known; rows: day of the lookback
                -> its sums; bought, by_channel: day of the lookback, name, weight, by day, in whole parts
         """
-        one = cls(recipe)
-        one._today = one._swept = today
+        one = cls(plan)
+        one._today = one._last_cleanup = today
         one._first_ever = first_ever
-        recent_start, occasions = today - recipe.recent_days + 1, recipe.position["occasions"]
+        recent_start, occasions = today - plan.recent_days + 1, plan.position["occasions"]
         one._days = days = sorted(rows)
         one._rows = dict(rows)
-        sums = [sum(column) for column in zip(*rows.values(), strict=True)] or [0] * len(recipe.day_sums)
-        lately = [rows[day] for day in days if day >= recent_start]
-        one._sums = sums + [0] * (len(recipe.names) - len(sums))
-        for i, j in recipe.recent.items():
-            one._sums[j] = sum([row[i] for row in lately])
+        aggregates = [sum(column) for column in zip(*rows.values(), strict=True)] or [0] * len(plan.day_aggregates)
+        recent_rows = [rows[day] for day in days if day >= recent_start]
+        one._aggregates = aggregates + [0] * (len(plan.names) - len(aggregates))
+        for i, j in plan.recent_positions.items():
+            one._aggregates[j] = sum([row[i] for row in recent_rows])
         for day in days:
-            one._sums[recipe.monday + week_day(day)] += rows[day][occasions]
+            one._aggregates[plan.monday_position + week_day(day)] += rows[day][occasions]
         one._active = [day for day in days if rows[day][OWN] > 0]
-        one._recent_active, one._gaps = sum([row[OWN] > 0 for row in lately]), None
-        for kind, i in recipe.counts.items():
+        one._recent_active, one._gap_aggregates = sum([row[OWN] > 0 for row in recent_rows]), None
+        for kind, i in plan.counts.items():
             one._last[kind] = max((day for day in days if rows[day][i] > 0), default=0)
-        one._bought.fill(bought)
-        one._by_channel.fill(by_channel)
+        one._category_tally.load_days(bought)
+        one._channel_tally.load_days(by_channel)
         return one
 
     def knows_order(self, order_id: Hashable) -> bool:
@@ -92,13 +92,13 @@ class Customer:
 
     def open_order(self, order_id: Hashable, *, day: int, slot: int | None, amount: int) -> None:
         """Remember an order of the stored days, so that a line that comes late goes to its first day."""
-        position = self._recipe.position.get("amount")
+        position = self._plan.position.get("amount")
         self._orders[order_id] = [slot, day, {} if position is None else {position: amount}]
 
     @property
-    def bought(self) -> Breadth:
+    def category_tally(self) -> Breadth:
         """What they bought in the lookback by category, in whole parts."""
-        return self._bought
+        return self._category_tally
 
     def add(self, event: Mapping[str, Any]) -> bool:
         """Take an event in; False where its event_id was seen before.
@@ -109,11 +109,11 @@ class Customer:
         ------
         InputError : a kind of event that the source does not name, or a time or number that cannot be read
         """
-        recipe, kind = self._recipe, event.get("event") or PURCHASE
-        if kind not in recipe.of_kind:
+        recipe, kind = self._plan, event.get("event") or PURCHASE
+        if kind not in recipe.measures_by_kind:
             raise InputError(f"event: unknown kind {kind!r}. The source names {', '.join(sorted(recipe.kinds))}.")
         try:
-            day, slot = recipe.moment(event["timestamp"])
+            day, slot = recipe.local_day_and_hour(event["timestamp"])
             changes = recipe.changes(event, kind)
         except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
             raise InputError(
@@ -132,12 +132,12 @@ class Customer:
         self.add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes)
         if not bought and day > self._last.get(kind, day - 1):
             self._last[kind] = day
-        self._add_beside(event, bought=bought, own=own, day=day)
+        self._add_category_and_channel(event, bought=bought, own=own, day=day)
         return True
 
     def tick(self, time: datetime | str | float) -> None:
         """Let time pass up to a moment; one before the clock changes nothing."""
-        day, _ = self._recipe.moment(time)
+        day, _ = self._plan.local_day_and_hour(time)
         if day > self._today:
             self._advance(day)
 
@@ -145,23 +145,23 @@ class Customer:
         """The features by name; none where nothing of their own lies in the lookback."""
         if not self._active:
             return {}
-        sums = self._formula_sums()
-        return {name: formula(sums, PlainMath) for name, formula in self._recipe.formulas}
+        inputs = self._formula_inputs()
+        return {name: formula(inputs, PlainMath) for name, formula in self._plan.formulas}
 
     def add_piece(self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes) -> None:
         """Add to an order, or to the other events of a day; an earlier line moves the whole order to its day.
 
         Takes  key of the order; day number; slot: hours since 1970 of the first own event, None where there is none
         """
-        position, parts = self._recipe.position, self._recipe.parts
+        position, parts = self._plan.position, self._plan.hour_positions
         order = self._orders.get(key)
         if order is None:
             order = self._orders[key] = [None, day, {}]
             changes = [*changes, (position["orders"], 1)] if bought else list(changes)
         elif day < order[1]:
-            self._put(order[1], [(i, -value) for i, value in order[2].items()])
+            self._add_to_day(order[1], [(i, -value) for i, value in order[2].items()])
             order[1] = day
-            self._put(day, list(order[2].items()))
+            self._add_to_day(day, list(order[2].items()))
         if slot is not None and (order[0] is None or slot < order[0]):
             if order[0] is None:
                 changes = [*changes, (position["occasions"], 1)]
@@ -169,107 +169,113 @@ class Customer:
                 changes = [*changes, (parts[order[0] % 24], -1)]
             changes.append((parts[slot % 24], 1))
             order[0] = slot
-        sums, amount = order[2], position.get("amount")
+        order_totals, amount = order[2], position.get("amount")
         if bought and amount is not None:
-            before, more = sums.get(amount, 0), sum([value for i, value in changes if i == amount])
+            before, more = order_totals.get(amount, 0), sum([value for i, value in changes if i == amount])
             changes = [*changes, (position["amount_squared"], (2 * before + more) * more)]
         for i, value in changes:
-            sums[i] = sums.get(i, 0) + value
-        self._put(order[1], changes)
+            order_totals[i] = order_totals.get(i, 0) + value
+        self._add_to_day(order[1], changes)
         if slot is not None and order[1] < self._first_ever:
             self._first_ever = order[1]
 
-    def _put(self, day: int, changes: Changes) -> None:
+    def _add_to_day(self, day: int, changes: Changes) -> None:
         """Add to a day and, where it lies in the lookback, to the sums."""
-        recipe, sums = self._recipe, self._sums
+        recipe, aggregates = self._plan, self._aggregates
         if day <= self._today - recipe.lookback_days:
             return
         row = self._rows.get(day)
         if row is None:
-            row = self._rows[day] = [0] * len(recipe.day_sums)
+            row = self._rows[day] = [0] * len(recipe.day_aggregates)
             insort(self._days, day)
         own = row[OWN]
-        lately = day > self._today - recipe.recent_days
-        recent, occasions = recipe.recent, recipe.position["occasions"]
+        is_recent = day > self._today - recipe.recent_days
+        recent, occasions = recipe.recent_positions, recipe.position["occasions"]
         for i, value in changes:
             row[i] += value
-            sums[i] += value
-            if lately and i in recent:
-                sums[recent[i]] += value
+            aggregates[i] += value
+            if is_recent and i in recent:
+                aggregates[recent[i]] += value
             if i == occasions:
-                sums[recipe.monday + week_day(day)] += value
+                aggregates[recipe.monday_position + week_day(day)] += value
         if (own > 0) != (row[OWN] > 0):
-            self._switch(day, lately=lately, on=own == 0)
+            self._set_active(day, lately=is_recent, on=own == 0)
 
-    def _switch(self, day: int, *, lately: bool, on: bool) -> None:
+    def _set_active(self, day: int, *, lately: bool, on: bool) -> None:
         """A day becomes active, or is so no longer."""
         active = self._active
         self._recent_active += (1 if on else -1) if lately else 0
         if not on:
             del active[bisect_left(active, day)]
-            self._gaps = None
-        elif active and day > active[-1] and self._gaps is not None:
+            self._gap_aggregates = None
+        elif active and day > active[-1] and self._gap_aggregates is not None:
             gap = day - active[-1]
-            self._gaps = self._gaps[0] + gap * gap, max(self._gaps[1], gap)
+            self._gap_aggregates = self._gap_aggregates[0] + gap * gap, max(self._gap_aggregates[1], gap)
             active.append(day)
         else:
             insort(active, day)
-            self._gaps = None
+            self._gap_aggregates = None
 
     def _advance(self, today: int) -> None:
         """Move the clock: days leave what is lately, and the lookback."""
-        recipe, days, rows, sums = self._recipe, self._days, self._rows, self._sums
+        recipe, days, rows, aggregates = self._plan, self._days, self._rows, self._aggregates
         old, self._today = self._today, today
         start, recent = today - recipe.lookback_days + 1, today - recipe.recent_days + 1
         for day in days[bisect_left(days, old - recipe.recent_days + 1) : bisect_left(days, recent)]:
-            for i, j in recipe.recent.items():
-                sums[j] -= rows[day][i]
+            for i, j in recipe.recent_positions.items():
+                aggregates[j] -= rows[day][i]
             self._recent_active -= rows[day][OWN] > 0
         gone = bisect_left(days, start)
         for day in days[:gone]:
             row = rows.pop(day)
             for i, value in enumerate(row):
-                sums[i] -= value
-            sums[recipe.monday + week_day(day)] -= row[recipe.position["occasions"]]
+                aggregates[i] -= value
+            aggregates[recipe.monday_position + week_day(day)] -= row[recipe.position["occasions"]]
             if row[OWN] > 0:
-                self._first_active_leaves()
+                self._drop_first_active_day()
         if gone:
             del days[:gone]
-            self._bought.forget(before=start)
-            self._by_channel.forget(before=start)
-        if today >= self._swept + SWEEP_DAYS:
-            self._sweep(before=start - ORDER_OPEN_DAYS)
+            self._category_tally.drop_days(before=start)
+            self._channel_tally.drop_days(before=start)
+        if today >= self._last_cleanup + SWEEP_DAYS:
+            self._drop_expired(before=start - ORDER_OPEN_DAYS)
 
-    def _first_active_leaves(self) -> None:
+    def _drop_first_active_day(self) -> None:
         active = self._active
         first = active.pop(0)
         gap = active[0] - first if active else 0
-        if self._gaps is not None:
-            self._gaps = None if gap and gap == self._gaps[1] else (self._gaps[0] - gap * gap, self._gaps[1])
+        if self._gap_aggregates is not None:
+            self._gap_aggregates = (
+                None
+                if gap and gap == self._gap_aggregates[1]
+                else (self._gap_aggregates[0] - gap * gap, self._gap_aggregates[1])
+            )
 
-    def _sweep(self, *, before: int) -> None:
+    def _drop_expired(self, *, before: int) -> None:
         """Forget orders and ids that are too old to come up again."""
-        self._swept = self._today
+        self._last_cleanup = self._today
         self._orders = {key: order for key, order in self._orders.items() if order[1] >= before}
         self._seen = {identity: day for identity, day in self._seen.items() if day >= before}
 
-    def _add_beside(self, event: Mapping[str, Any], *, bought: bool, own: bool, day: int) -> None:
-        recipe = self._recipe
+    def _add_category_and_channel(self, event: Mapping[str, Any], *, bought: bool, own: bool, day: int) -> None:
+        recipe = self._plan
         if day <= self._today - recipe.lookback_days:
             return
         needed = own and (event.get("event") or PURCHASE) != RETURN
         if needed and "category" in recipe.columns and event.get("category") is not None:
-            self._bought.add(day, event["category"], recipe.weight(event, bought=bought))
+            self._category_tally.add(day, event["category"], recipe.weight(event, bought=bought))
         if own and "channel" in recipe.columns and event.get("channel") is not None:
-            self._by_channel.add(day, event["channel"], 1)
+            self._channel_tally.add(day, event["channel"], 1)
 
-    def _formula_sums(self) -> Sums:
-        recipe, active, today = self._recipe, self._active, self._today
-        values = dict(zip(recipe.names, [s / u for s, u in zip(self._sums, recipe.scales, strict=True)], strict=True))
-        if self._gaps is None:
-            gaps = [later - day for day, later in zip(active, active[1:], strict=False)]
-            self._gaps = sum([gap * gap for gap in gaps]), max(gaps, default=0)
-        values["gap_squared"], values["longest_gap"] = self._gaps
+    def _formula_inputs(self) -> Sums:
+        recipe, active, today = self._plan, self._active, self._today
+        values = dict(
+            zip(recipe.names, [s / u for s, u in zip(self._aggregates, recipe.scales, strict=True)], strict=True)
+        )
+        if self._gap_aggregates is None:
+            gap_days = [later - day for day, later in zip(active, active[1:], strict=False)]
+            self._gap_aggregates = sum([gap * gap for gap in gap_days]), max(gap_days, default=0)
+        values["gap_squared"], values["longest_gap"] = self._gap_aggregates
         values["active_days"], values["recent_active_days"] = len(active), self._recent_active
         values["first_day"], values["last_day"], values["first_ever"] = active[0], active[-1], self._first_ever
         values["as_of_day"], values["lookback_days"], values["recent_days"] = (
@@ -279,12 +285,12 @@ class Customer:
         )
         values["weekend_occasions"] = values["occasions_saturday"] + values["occasions_sunday"]
         if "amount" in values:
-            net, i = self._sums, recipe.position
+            net, i = self._aggregates, recipe.position
             values["spend"] = (net[i["amount"]] + net[i["other_amount"]] - net[i["return_amount"]]) / UNIT
         for kind in recipe.kinds:
             values[f"last_{kind}"] = self._last.get(kind, 0)
-        values.update(zip(SUMS_OF_BREADTH, self._bought.sums(), strict=True))
-        values["channel_events"] = self._by_channel.whole
+        values.update(zip(SUMS_OF_BREADTH, self._category_tally.aggregates(), strict=True))
+        values["channel_events"] = self._channel_tally.total
         for channel in recipe.channels:
-            values[f"channel_{channel}"] = self._by_channel.weight.get(channel, 0)
+            values[f"channel_{channel}"] = self._channel_tally.weight.get(channel, 0)
         return Sums(values)

@@ -82,18 +82,18 @@ def weekday(number: ir.IntegerValue) -> ir.IntegerValue:
 def _totals(rows: ir.Table, *, period: Period) -> ir.Table:
     recent = rows.day >= ibis.literal(period.recent_start)
     of_week = weekday(rows.day.epoch_days().cast("int64"))
-    sums = {name: _sum(rows, name).cast("decimal(38, 8)" if name == "amount_squared" else ADDED_UP)
+    aggregates = {name: _sum(rows, name).cast("decimal(38, 8)" if name == "amount_squared" else ADDED_UP)
             for name in rows.columns if name not in DAY_KEYS}  # fmt: skip
-    sums["weekend_occasions"] = _sum(rows, "occasions", where=of_week >= 5)
-    sums |= {f"recent_{name}": _sum(rows, name, where=recent) for name in RECENT if name in rows.columns}
-    sums |= {f"occasions_{name}": _sum(rows, "occasions", where=of_week == i) for i, name in enumerate(WEEKDAYS)}
+    aggregates["weekend_occasions"] = _sum(rows, "occasions", where=of_week >= 5)
+    aggregates |= {f"recent_{name}": _sum(rows, name, where=recent) for name in RECENT if name in rows.columns}
+    aggregates |= {f"occasions_{name}": _sum(rows, "occasions", where=of_week == i) for i, name in enumerate(WEEKDAYS)}
     for name in rows.columns:
         if name.startswith("n_") and name not in (f"n_{PURCHASE}", f"n_{RETURN}"):
-            sums[f"last_{name.removeprefix('n_')}"] = rows.day.max(where=rows[name] > 0).epoch_days()
+            aggregates[f"last_{name.removeprefix('n_')}"] = rows.day.max(where=rows[name] > 0).epoch_days()
     if "amount" in rows.columns:
         net = rows.amount.sum() + rows.other_amount.sum() - rows.return_amount.sum()
-        sums["spend"] = net
-    return rows.group_by("customer_id").aggregate(**sums)
+        aggregates["spend"] = net
+    return rows.group_by("customer_id").aggregate(**aggregates)
 
 
 def _first_ever(rows: ir.Table) -> ir.Table:
@@ -108,15 +108,15 @@ def _rhythm(rows: ir.Table, *, period: Period) -> ir.Table:
     number = rows.day.epoch_days().cast("int64")
     days = rows.filter(rows.own_events > 0).select("customer_id", number=number)
     before = days.number.lag().over(group_by=days.customer_id, order_by=days.number)
-    gaps = days.mutate(gap=days.number - before)
-    first = gaps.gap.isnull() | (gaps.gap > 0)
-    return gaps.group_by("customer_id").aggregate(
-        active_days=gaps.count(where=first),
-        recent_active_days=gaps.count(where=first & (gaps.number >= day_number(period.recent_start))),
-        first_day=gaps.number.min(),
-        last_day=gaps.number.max(),
-        gap_squared=(gaps.gap * gaps.gap).sum(),
-        longest_gap=gaps.gap.max(),
+    with_gap = days.mutate(gap=days.number - before)
+    first = with_gap.gap.isnull() | (with_gap.gap > 0)
+    return with_gap.group_by("customer_id").aggregate(
+        active_days=with_gap.count(where=first),
+        recent_active_days=with_gap.count(where=first & (with_gap.number >= day_number(period.recent_start))),
+        first_day=with_gap.number.min(),
+        last_day=with_gap.number.max(),
+        gap_squared=(with_gap.gap * with_gap.gap).sum(),
+        longest_gap=with_gap.gap.max(),
     )
 
 
@@ -136,8 +136,8 @@ def _breadth(categories: ir.Table, *, period: Period) -> ir.Table:
 
 def _by_channel(table: ir.Table, *, period: Period, channels: tuple[str, ...]) -> ir.Table:
     inside = _inside(table, start=period.lookback_start, end=period.as_of)
-    sums = {f"channel_{name}": _sum(inside, "own_events", where=inside.channel == name) for name in channels}
-    return inside.group_by("customer_id").aggregate(channel_events=_sum(inside, "own_events"), **sums)
+    aggregates = {f"channel_{name}": _sum(inside, "own_events", where=inside.channel == name) for name in channels}
+    return inside.group_by("customer_id").aggregate(channel_events=_sum(inside, "own_events"), **aggregates)
 
 
 def _sum(rows: ir.Table, name: str, *, where: ir.BooleanColumn | None = None) -> ir.NumericScalar:

@@ -24,19 +24,19 @@ class Basis:
     shares: np.ndarray
 
 
-def learn_basis(signals: Signals, *, seed: int = 7) -> Basis:
+def learn_basis(customers: Signals, *, seed: int = 7) -> Basis:
     """The directions in which tastes vary most (truncated SVD).
 
     Takes  signals; without categories, or with fewer than two terms in common, the basis is empty
     """
-    words = signals.weights is not None and are_free_text(list(signals.categories))
+    words = customers.weights is not None and are_free_text(list(customers.categories))
     empty = Basis(terms=(), words=words, logs=np.zeros((0, 0)), shares=np.zeros((0, 0)))
-    if signals.weights is None:
+    if customers.weights is None:
         return empty
-    terms = sorted(common_terms(signals.weights, signals.categories, words=words, most=sys.maxsize)[-1])
+    terms = sorted(common_terms(customers.weights, customers.categories, words=words, most=sys.maxsize)[-1])
     if len(terms) < 2:
         return empty
-    logs, shares = tastes(signals, terms=terms, words=words)
+    logs, shares = tastes(customers, terms=terms, words=words)
     bought = np.asarray((logs > 0).sum(axis=0)).ravel()
     idf = np.log((1 + logs.shape[0]) / (1 + bought)) + 1
     return Basis(
@@ -47,12 +47,12 @@ def learn_basis(signals: Signals, *, seed: int = 7) -> Basis:
     )
 
 
-def tastes(signals: Signals, *, terms: Sequence[str], words: bool) -> tuple[sparse.csr_array, sparse.csr_array]:
+def tastes(customers: Signals, *, terms: Sequence[str], words: bool) -> tuple[sparse.csr_array, sparse.csr_array]:
     """log(1 + amount) of each term, and square roots of the shares of the terms, customers x terms."""
-    if signals.weights is None or not len(terms):
-        nothing = sparse.csr_array((len(signals.features), len(terms)))
+    if customers.weights is None or not len(terms):
+        nothing = sparse.csr_array((len(customers.features), len(terms)))
         return nothing, nothing
-    weights, names = term_weights(signals.weights, list(signals.categories), words=words)
+    weights, names = term_weights(customers.weights, list(customers.categories), words=words)
     amounts = aligned(weights, names, to=list(terms))
     amounts.data = np.maximum(amounts.data, 0.0)
     total = np.asarray(amounts.sum(axis=1)).ravel()
@@ -71,9 +71,9 @@ def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str])
 def _directions(values: sparse.csr_array, *, weights: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.decomposition import TruncatedSVD  # slow to import, and not needed to place a customer
 
-    kept = min(COMPONENTS, values.shape[1] - 1)
+    n_components = min(COMPONENTS, values.shape[1] - 1)
     weighted = sparse.csr_matrix(values.multiply(weights))
     with np.errstate(divide="ignore", invalid="ignore"):  # customers all alike have no variance to be explained
-        components = TruncatedSVD(kept, random_state=seed).fit(weighted).components_.T * weights[:, None]
+        components = TruncatedSVD(n_components, random_state=seed).fit(weighted).components_.T * weights[:, None]
     spread = (values @ components).std(axis=0).max()
     return components * (SPREAD / spread if spread > 0 else 1.0)

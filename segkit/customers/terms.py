@@ -51,8 +51,8 @@ def aligned(weights: sparse.csr_array, terms: list[str], *, to: list[str]) -> sp
     position = {term: i for i, term in enumerate(to)}
     coo = weights.tocoo()
     column = np.array([position.get(t, -1) for t in terms], dtype=int)[coo.col] if len(terms) else coo.col
-    kept = column >= 0
-    return sparse.csr_array((coo.data[kept], (coo.row[kept], column[kept])), shape=(weights.shape[0], len(to)))
+    matched = column >= 0
+    return sparse.csr_array((coo.data[matched], (coo.row[matched], column[matched])), shape=(weights.shape[0], len(to)))
 
 
 def common_terms(
@@ -72,11 +72,11 @@ def common_terms(
         How many common terms at most, and by how many customers each is bought at least.
     """
     by_term, names = term_weights(weights, list(categories), words=words)
-    return by_term, names, most_common(by_term, names, most=most, rarest=rarest)
+    return by_term, names, most_common(by_term, names, max_terms=most, min_buyers=rarest)
 
 
-def most_common(weights: sparse.csr_array, terms: list[str], *, most: int, rarest: int = RAREST) -> list[str]:
+def most_common(weights: sparse.csr_array, terms: list[str], *, max_terms: int, min_buyers: int = RAREST) -> list[str]:
     """The terms that most customers bought, most common first; equal counts by name."""
     counts = np.asarray((weights > 0).sum(axis=0)).ravel()
-    order = sorted((i for i in range(len(terms)) if counts[i] >= rarest), key=lambda i: (-counts[i], terms[i]))
-    return [terms[i] for i in order[:most]]
+    order = sorted((i for i in range(len(terms)) if counts[i] >= min_buyers), key=lambda i: (-counts[i], terms[i]))
+    return [terms[i] for i in order[:max_terms]]

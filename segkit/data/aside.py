@@ -15,7 +15,7 @@ ASIDE = (".failed", ".replaced", PRUNED)  # endings of folders that are no runs 
 
 
 @contextmanager
-def build_aside(out: str | Path, *, mark: str = "run.json") -> Iterator[Path]:
+def build_aside(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
     """Hold the place of a run and give an empty folder beside it to build in.
 
     Takes  the folder the run will have: missing, empty, or an earlier run
@@ -30,7 +30,7 @@ def build_aside(out: str | Path, *, mark: str = "run.json") -> Iterator[Path]:
     RunError : another run is being built for the same place, or the place holds something else
     """
     out = Path(out)
-    _refuse_other_content(out, mark=mark)
+    _refuse_other_content(out, marker=marker)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -143,11 +143,11 @@ def _settle(path: Path) -> None:
         os.close(handle)
 
 
-def _refuse_other_content(out: Path, *, mark: str) -> None:
+def _refuse_other_content(out: Path, *, marker: str) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / mark).is_file():
-        raise RunError(f"{out}: the folder holds files but no {mark}, so it is something else. Give another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+        raise RunError(f"{out}: the folder holds files but no {marker}, so it is something else. Give another --out.")
 
 
 def _tidy(out: Path) -> None:

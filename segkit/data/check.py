@@ -69,18 +69,18 @@ def check_source(
     day = as_of or default_as_of(opened, con=con)
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
     refuse_as_of(opened, con=con, as_of=period.as_of)
-    aside = rows_set_aside(opened, con=con)
+    rejected = rows_set_aside(opened, con=con)
     facts = _facts(opened, events, period=period)
     lines += [
         *_understood(opened, events, span=_span(events, period=period), period=period),
         *_customers(opened, events, con=con),
-        *_aside(aside, source=opened),
+        *_aside(rejected, source=opened),
     ]
     lines += [*_would_add(opened), ""]
     verdict = verdict_of(facts)
     answer, reasons = verdict.answer, [] if verdict.answer == "yes" else list(verdict.reasons)
     try:
-        refuse_set_aside(aside, source=opened)
+        refuse_set_aside(rejected, source=opened)
     except SourceError as error:
         answer, reasons = "no", [str(error), *reasons]
     said = "yes, with limits" if answer == "with limits" else answer
@@ -98,9 +98,9 @@ def _span(events: ibis.Table, *, period: Period) -> pd.Series:
 def _facts(source: Source, events: ibis.Table, *, period: Period) -> Facts:
     """What decides whether the source can carry segments, as the profile of a run counts it."""
     own = [kind for kind, by in source.kinds.items() if by == "customer"]
-    past = events.filter((events.day < period.as_of) & events.event.isin(own))
-    spend = {"spend": past.amount.cast("float64").sum().fill_null(0)} if "amount" in events.columns else {}
-    each = past.group_by("customer_id").agg(first=past.day.min(), last=past.day.max(), **spend).execute()
+    before = events.filter((events.day < period.as_of) & events.event.isin(own))
+    spend = {"spend": before.amount.cast("float64").sum().fill_null(0)} if "amount" in events.columns else {}
+    each = before.group_by("customer_id").agg(first=before.day.min(), last=before.day.max(), **spend).execute()
     first, last = pd.to_datetime(each["first"]), pd.to_datetime(each["last"])
     return Facts(
         customers=len(each),
@@ -173,22 +173,22 @@ def _customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> 
     people = read_customers(source, con=con)
     if people is None:
         return ["  customers: no table; the rivals are RFM and KMeans alone, and nothing is said of demographics"]
-    known = people.count().execute()
+    rows = people.count().execute()
     seen = people.semi_join(events.select("customer_id").distinct(), "customer_id").count().execute()
     roles = ", ".join(f"{column} {role}" for column, role in source.roles.items())
-    lines = [f"  customers: {known:,} rows, {seen:,} of them with an event ({roles})"]
-    if known and seen < MATCH_LOW * known:
+    lines = [f"  customers: {rows:,} rows, {seen:,} of them with an event ({roles})"]
+    if rows and seen < MATCH_LOW * rows:
         ours, theirs = (table.customer_id.min().execute() for table in (events, people))
         lines.append(f"    few match: ids look like {ours!r} in the events and {theirs!r} in {source.customers.label}")
     return lines
 
 
-def _aside(aside: pd.DataFrame, *, source: Source) -> list[str]:
-    if aside.empty:
+def _aside(rejected: pd.DataFrame, *, source: Source) -> list[str]:
+    if rejected.empty:
         return ["  rows set aside: none"]
     return [
         f"  rows set aside (up to {source.allow_set_aside:.0%} is allowed):",
-        *(f"    {row.table}: {row.rows:,} ({row.share:.2%}) {row.reason}" for row in aside.itertuples()),
+        *(f"    {row.table}: {row.rows:,} ({row.share:.2%}) {row.reason}" for row in rejected.itertuples()),
     ]
 
 

@@ -82,8 +82,8 @@ def customer_view(source: Source, *, raw: str, name: str, con: ibis.BaseBackend)
                 else text_sql(sql, kind=kind)
             )
             parts.append(f"{value} as {quoted(column)}")
-    known = f"select {', '.join(parts)} from {quoted(raw)}{mapped.where}"
-    rows = f"select distinct * from ({known}) where customer_id is not null"
+    selected = f"select {', '.join(parts)} from {quoted(raw)}{mapped.where}"
+    rows = f"select distinct * from ({selected}) where customer_id is not null"
     run(f"create or replace view {quoted(name)} as {rows}", label=mapped.label, con=con)
     twice = run(
         f"select customer_id, count(*) from {quoted(name)} group by 1 having count(*) > 1 order by 1",

@@ -72,7 +72,7 @@ def draft_source(path: str) -> tuple[str, Path]:
         {name: f"cast({quoted(name)} as varchar)" for name in kinds}, view=view, where="", label=table.name, con=con
     )
     text = _yaml(
-        file, kinds=kinds, samples=samples, found=_guess(kinds, samples=samples, label=table.name), view=view, con=con
+        file, kinds=kinds, samples=samples, mapping=_guess(kinds, samples=samples, label=table.name), view=view, con=con
     )
     target.write_text(text, encoding="utf-8")
     return text, target
@@ -86,7 +86,7 @@ def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) 
         fitting = [
             name for name in kinds if name not in found.values() and _fits(contract, name, kinds=kinds, samples=samples)
         ]
-        ranked = sorted((_rank(name, words=words), n, name) for n, name in enumerate(fitting))
+        ranked = sorted((_rank(name, hints=words), n, name) for n, name in enumerate(fitting))
         if ranked and ranked[0][0] < len(words):
             found[contract] = ranked[0][2]
     for contract, test in (("timestamp", reads_as_time), ("customer_id", _repeats)):
@@ -102,10 +102,10 @@ def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) 
     return found
 
 
-def _rank(name: str, *, words: tuple[str, ...]) -> int:
+def _rank(name: str, *, hints: tuple[str, ...]) -> int:
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     parts = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    return next((n for n, word in enumerate(words) if word in parts or (len(word) > 3 and word in plain)), len(words))
+    return next((n for n, word in enumerate(hints) if word in parts or (len(word) > 3 and word in plain)), len(hints))
 
 
 def _fits(contract: str, name: str, *, kinds: dict[str, str], samples: dict[str, list[str]]) -> bool:
@@ -148,19 +148,19 @@ def _yaml(
     *,
     kinds: dict[str, str],
     samples: dict[str, list[str]],
-    found: dict[str, str],
+    mapping: dict[str, str],
     view: str,
     con: ibis.BaseBackend,
 ) -> str:
-    columns, notes, events = _columns(found, samples=samples)
-    if "event" in found:
+    columns, notes, events = _columns(mapping, samples=samples)
+    if "event" in mapping:
         rows = con.con.execute(
-            f"select distinct trim({quoted(found['event'])}) from {quoted(view)} order by 1 limit {KINDS_MOST}"
+            f"select distinct trim({quoted(mapping['event'])}) from {quoted(view)} order by 1 limit {KINDS_MOST}"
         ).fetchall()
         events = [row[0] for row in rows if row[0]]
-    told = [event for event in events if set(re.findall(r"[a-z]+", event.lower())) & set(BY_THE_COMPANY)]
+    company_kinds = [event for event in events if set(re.findall(r"[a-z]+", event.lower())) & set(BY_THE_COMPANY)]
     empty = con.con.execute(
-        f"select count(*) filter (where {quoted(found['customer_id'])} is null), count(*) from {quoted(view)}"
+        f"select count(*) filter (where {quoted(mapping['customer_id'])} is null), count(*) from {quoted(view)}"
     ).fetchall()[0]
     table = Path(file.label)
     ascii_name = unicodedata.normalize("NFKD", table.name.split(".")[0]).encode("ascii", "ignore").decode()
@@ -171,8 +171,8 @@ def _yaml(
         f"name: {name}",
         "timezone: UTC  # guess: the zone of the times in the file, e.g. Europe/London",
         "kinds:  # guess: who does each: customer or company",
-        *(f"  {_scalar(event)}: {'company' if event in told else 'customer'}" for event in events),
-        *_needs(events, told=told, columns=columns, notes=notes, event=found.get("event")),
+        *(f"  {_scalar(event)}: {'company' if event in company_kinds else 'customer'}" for event in events),
+        *_needs(events, company_kinds=company_kinds, columns=columns, notes=notes, event=mapping.get("event")),
         "events:",
         f"  - path: {_scalar(table.name)}",
         *([f"    encoding: {file.encoding}  # guess: the file is not UTF-8"] if file.encoding else []),
@@ -185,21 +185,21 @@ def _yaml(
     ]
     if empty[0]:
         lines.append(
-            f"    where: {_scalar(quoted(found['customer_id']) + ' is not null')}  # guess: {empty[0]:,} of "
+            f"    where: {_scalar(quoted(mapping['customer_id']) + ' is not null')}  # guess: {empty[0]:,} of "
             f"{empty[1]:,} rows have no customer"
         )
-    used = set(found.values())
+    used = set(mapping.values())
     left = [column for column in kinds if column not in used]
     return "\n".join([*lines, *([f"# not used: {', '.join(left)}"] if left else []), ""])
 
 
 def _needs(
-    events: list[str], *, told: list[str], columns: dict[str, str], notes: dict[str, str], event: str | None
+    events: list[str], *, company_kinds: list[str], columns: dict[str, str], notes: dict[str, str], event: str | None
 ) -> list[str]:
     """The kinds whose categories are needs, where there are no purchases; with no categories, what they do is what they
     need, if they do enough kinds of things.
     """
-    own = [kind for kind in events if kind not in told]
+    own = [kind for kind in events if kind not in company_kinds]
     if event is None or not own:
         return []
     if "category" in columns and "purchase" in own:
@@ -212,34 +212,36 @@ def _needs(
 
 
 def _columns(
-    found: dict[str, str], *, samples: dict[str, list[str]]
+    mapping: dict[str, str], *, samples: dict[str, list[str]]
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Contract column -> SQL, contract column -> a word on the guess, and the kinds of event."""
     columns = {
         contract: quoted(raw) if not re.fullmatch(r"\w+", raw) else raw
-        for contract, raw in found.items()
+        for contract, raw in mapping.items()
         if contract != "price"
     }
     notes: dict[str, str] = {}
     sign = next(
         (
-            quoted(found[c])
+            quoted(mapping[c])
             for c in ("quantity", "amount")
-            if c in found and any(v.startswith("-") for v in samples[found[c]])
+            if c in mapping and any(v.startswith("-") for v in samples[mapping[c]])
         ),
         None,
     )
-    if "amount" not in found and "price" in found:
+    if "amount" not in mapping and "price" in mapping:
         columns["amount"] = (
-            f"{quoted(found['quantity'])} * {quoted(found['price'])}" if "quantity" in found else quoted(found["price"])
+            f"{quoted(mapping['quantity'])} * {quoted(mapping['price'])}"
+            if "quantity" in mapping
+            else quoted(mapping["price"])
         )
-    unclear = unclear_dates(samples[found["timestamp"]])
+    unclear = unclear_dates(samples[mapping["timestamp"]])
     if unclear:
         separator, year = re.search(r"[./-]", unclear)[0], "Y" if re.search(r"\d{4}$", unclear) else "y"
-        clock = _clock(samples[found["timestamp"]][0])
-        columns["timestamp"] = f"strptime({quoted(found['timestamp'])}, '%d{separator}%m{separator}%{year}{clock}')"
+        clock = _clock(samples[mapping["timestamp"]][0])
+        columns["timestamp"] = f"strptime({quoted(mapping['timestamp'])}, '%d{separator}%m{separator}%{year}{clock}')"
         notes["timestamp"] = ": the day comes first"
-    if "event" in found:
+    if "event" in mapping:
         return columns, notes, []
     if sign is not None:
         columns |= {c: f"abs({columns[c]})" for c in ("quantity", "amount") if c in columns}

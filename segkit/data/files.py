@@ -37,10 +37,10 @@ def paths_of(file: FileSpec, *, base: Path) -> list[Path]:
         raise SourceError(f"{file.label[:NAME_SHOWN]}: it cannot be looked for ({error.strerror}).") from None
     if not found:
         folder = Path(whole).parent
-        beside = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        siblings = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
         hint = (
-            nearest(Path(whole).name, beside)
-            if beside
+            nearest(Path(whole).name, siblings)
+            if siblings
             else f" There is no folder {folder}."
             if not folder.is_dir()
             else ""

@@ -65,8 +65,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name, never a Python object; a broken one is a RunError."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     except (
         OSError,
         ValueError,
@@ -99,7 +99,7 @@ def read_parquet(path: Path) -> pa.Table:
         ) from None
 
 
-def refuse_broken(path: Path, *, whole: bool = True) -> None:
+def refuse_broken(path: Path, *, every_page: bool = True) -> None:
     """Stop at a Parquet file that is cut off, or holds a page whose check sum is another.
 
     Parameters
@@ -112,7 +112,7 @@ def refuse_broken(path: Path, *, whole: bool = True) -> None:
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for _ in file.iter_batches() if whole and path.stat().st_size <= TESTED_BYTES else ():
+            for _ in file.iter_batches() if every_page and path.stat().st_size <= TESTED_BYTES else ():
                 pass
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
@@ -133,10 +133,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_bytes(content)
-        os.replace(aside, path)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -80,9 +80,9 @@ def tables_of(run: Run) -> list[Path]:
     return sorted(paths, key=lambda path: (path.stem in LAST, LAST.index(path.stem) if path.stem in LAST else 0))
 
 
-def stray(root: Path, *, ours: Collection[Path]) -> Iterator[Path]:
+def stray(root: Path, *, own_folders: Collection[Path]) -> Iterator[Path]:
     """Files below a folder that are in none of our folders, sorted."""
-    inside = {path.resolve() for path in ours}
+    inside = {path.resolve() for path in own_folders}
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() not in inside)
         yield from (Path(folder) / name for name in sorted(files))

@@ -66,7 +66,7 @@ def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con:
         _refuse_twice(right, keys=[b for _, b in pairs], label=lookup.label, con=con)
         have = {column.lower() for column in ours}
         added = "".join(f", r.{quoted(column)}" for column in theirs if column.lower() not in have)
-        test = " and ".join(_equal(a, b, ours=ours, theirs=theirs) for a, b in pairs)
+        test = " and ".join(_equal(a, b, left=ours, right=theirs) for a, b in pairs)
         view = f"{name}_joined_{number}"
         con.con.execute(
             f"create or replace view {quoted(view)} as select l.*{added} from {quoted(left)} l "
@@ -115,10 +115,10 @@ def _column(name: str, columns: dict[str, str], *, label: str) -> str:
     return found
 
 
-def _equal(ours_name: str, theirs_name: str, *, ours: dict[str, str], theirs: dict[str, str]) -> str:
-    if ours[ours_name] == theirs[theirs_name]:
-        return f"l.{quoted(ours_name)} = r.{quoted(theirs_name)}"
-    return f"{_as_id('l', ours_name, ours)} = {_as_id('r', theirs_name, theirs)}"
+def _equal(left_name: str, right_name: str, *, left: dict[str, str], right: dict[str, str]) -> str:
+    if left[left_name] == right[right_name]:
+        return f"l.{quoted(left_name)} = r.{quoted(right_name)}"
+    return f"{_as_id('l', left_name, left)} = {_as_id('r', right_name, right)}"
 
 
 def _as_id(side: str, name: str, columns: dict[str, str]) -> str:

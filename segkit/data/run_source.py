@@ -11,7 +11,7 @@ from segkit.data.veil import Veil, veil_at
 from segkit.errors import RunError
 
 
-def source_of(run: Run, *, source: str = "", data_dir: str = "", as_they_are: bool = False) -> Source:
+def source_of(run: Run, *, source: str = "", data_dir: str = "", source_ids: bool = False) -> Source:
     """Open the source that a run was made from.
 
     Parameters
@@ -24,10 +24,10 @@ def source_of(run: Run, *, source: str = "", data_dir: str = "", as_they_are: bo
     SourceError : the source is not there, or cannot be understood
     RunError : the key of the forgotten or of the pseudonyms is not there
     """
-    held = run.parameters()
-    opened = open_source(source or held["source"], data_dir=(data_dir or held.get("data_dir")) or None)
-    veil = veil_of(run)
-    return opened.model_copy(update={"veil": replace(veil, key="") if as_they_are else veil})
+    parameters = run.parameters()
+    opened = open_source(source or parameters["source"], data_dir=(data_dir or parameters.get("data_dir")) or None)
+    privacy = veil_of(run)
+    return opened.model_copy(update={"veil": replace(privacy, key="") if source_ids else privacy})
 
 
 def veil_of(run: Run) -> Veil:
@@ -46,9 +46,9 @@ def real_ids(run: Run, source: Source) -> pd.Series:
     Takes  the run; its source, ids as they are
     Gives  id of the source, by id of the run
     """
-    veil, con = veil_of(run), connect()
-    known = read_events(source, con=con).select("customer_id").distinct().to_pandas()["customer_id"]
-    return pd.Series(known.to_numpy(), index=[veil.shown(one) for one in known], dtype=object)
+    privacy, con = veil_of(run), connect()
+    ids = read_events(source, con=con).select("customer_id").distinct().to_pandas()["customer_id"]
+    return pd.Series(ids.to_numpy(), index=[privacy.displayed_id(one) for one in ids], dtype=object)
 
 
 def refuse_pseudonyms(run: Run, *, what: str) -> None:

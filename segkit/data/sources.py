@@ -45,8 +45,8 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
         return parse_source(text, label=source, base=Path(data_dir) if data_dir else _package_data(BUILT_IN[source]))
     path = Path(source).expanduser()
     if not path.is_file():
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise SourceError(f"{source}: no such source.{nearest(path.name, [*beside, *BUILT_IN])}")
+        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise SourceError(f"{source}: no such source.{nearest(path.name, [*siblings, *BUILT_IN])}")
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise SourceError(
             f"{source}: a source is a YAML file that says where the tables are. segkit check {source} drafts one."
@@ -92,7 +92,7 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
     SourceError : a file, column, type or text that does not fit, or no row that can be used
     """
     prefix = _register(source, con=con)
-    return con.table(veiled(f"{prefix}_events", veil=source.veil, con=con))
+    return con.table(veiled(f"{prefix}_events", privacy=source.privacy, con=con))
 
 
 def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
@@ -100,7 +100,7 @@ def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | Non
     prefix = _register(source, con=con)
     if source.customers is None:
         return None
-    return con.table(veiled(f"{prefix}_customers", veil=source.veil, con=con))
+    return con.table(veiled(f"{prefix}_customers", privacy=source.privacy, con=con))
 
 
 def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
     return pd.DataFrame(parts, columns=["table", "reason", "rows", "share"])
 
 
-def refuse_set_aside(set_aside: pd.DataFrame, *, source: Source) -> None:
+def refuse_set_aside(rejected: pd.DataFrame, *, source: Source) -> None:
     """Stop when more rows of a table cannot be used than the source allows.
 
     Takes  what rows_set_aside gave
@@ -133,7 +133,7 @@ def refuse_set_aside(set_aside: pd.DataFrame, *, source: Source) -> None:
     ------
     SourceError : the share of a table is above allow_set_aside (default .05)
     """
-    for table, rows in set_aside.groupby("table", sort=True):
+    for table, rows in rejected.groupby("table", sort=True):
         share, count = rows["share"].sum(), int(rows["rows"].sum())
         if share > source.allow_set_aside:
             reasons = "; ".join(f"{n:,} {reason}" for reason, n in zip(rows["reason"], rows["rows"], strict=True))

@@ -217,7 +217,7 @@ class Source(SourceYaml):
 
     base: Path
     text: str = Field("", repr=False)
-    veil: Veil = Field(default_factory=Veil, repr=False)
+    privacy: Veil = Field(default_factory=Veil, repr=False)
 
 
 def parse_source(text: str, *, label: str, base: Path) -> Source:

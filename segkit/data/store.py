@@ -80,18 +80,18 @@ class Run:
         """
         if not self.has(name):
             maker = tables.writer_of(name)
-            held = sorted(path.stem for path in (self.path / "tables").glob("*.parquet"))
+            stored = sorted(path.stem for path in (self.path / "tables").glob("*.parquet"))
             step = (
                 f"Run {maker} on this run folder first" if maker else "No notebook is known to make it: check the name"
             )
             raise RunError(
-                f"{self.path.name}: there is no table '{name}' (it holds {', '.join(held) or 'none'}). {step}."
+                f"{self.path.name}: there is no table '{name}' (it holds {', '.join(stored) or 'none'}). {step}."
             )
         return read_parquet(self._table_path(name)).to_pandas()
 
     def columns(self, name: str) -> list[str]:
         """The columns of a table, without reading it."""
-        refuse_broken(self._table_path(name), whole=False)
+        refuse_broken(self._table_path(name), every_page=False)
         return pq.read_schema(self._table_path(name)).names
 
     def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
@@ -128,7 +128,7 @@ class Run:
         write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(plain, preserve_index=False)))
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
-    def note(self, figures: Mapping[str, Any]) -> None:
+    def record_metrics(self, figures: Mapping[str, Any]) -> None:
         """Merge headline numbers into summary.json.
 
         Takes  flat names to numbers, text, flags or None; not-a-number and infinity become null
@@ -191,16 +191,16 @@ class Run:
     def _write_expression(self, table: ir.Table, name: str) -> None:
         path = self._table_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         keys = [key for key in SORT_KEYS if key in table.columns]
         if table.get_backend().name != "duckdb":  # engines sort text differently: here it is always by its bytes
             there = path.with_name(f".{path.name}.unsorted.{os.getpid()}")
             write_rows(table, there)
-            write_rows(_engine().read_parquet(there).order_by(keys), aside)
+            write_rows(_engine().read_parquet(there).order_by(keys), temporary)
             there.unlink()
         else:
-            write_rows(table.order_by(keys), aside)
-        os.replace(aside, path)
+            write_rows(table.order_by(keys), temporary)
+        os.replace(temporary, path)
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
     def _table_path(self, name: str) -> Path:
@@ -262,10 +262,10 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
         write_json(path / "run.json", {**empty, "format": FORMAT, "outcome": outcome})
     run = Run(path, step)
     run._refuse_if_finished()
-    held = run.parameters()
-    if any(held.get(name) != value for name, value in parameters.items()):
+    stored = run.parameters()
+    if any(stored.get(name) != value for name, value in parameters.items()):
         empty_run(run)
-        run.update(parameters={**held, **parameters})
+        run.update(parameters={**stored, **parameters})
     return run
 
 

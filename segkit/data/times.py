@@ -41,12 +41,12 @@ class TimeSql:
         local = to_local("_utc", timezone=source_timezone)
         if timezone == source_timezone:
             local = f"case when _instant is null then _naive else {local} end"
-        known = "coalesce(_instant, _naive)"
+        moment = "coalesce(_instant, _naive)"
         if self.instant == "null":
-            utc, known = to_utc("_naive", timezone=timezone), "_naive"
+            utc, moment = to_utc("_naive", timezone=timezone), "_naive"
             local = "_naive" if timezone == source_timezone else local
         first, end = f"timestamp '{FIRST_YEAR}-01-02'", f"timestamp '{LAST_YEAR - 1}-12-31'"
-        no_time = f"({known} is null or {known} < {first} or {known} >= {end})"
+        no_time = f"({moment} is null or {moment} < {first} or {moment} >= {end})"
         return [
             [f"cast({self.naive} as timestamp) as _naive", f"cast({self.instant} as timestamp) as _instant"],
             [f"{utc} as _utc", f"{no_time} as _no_time"],
@@ -83,9 +83,9 @@ def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
 
 def reads_as_time(values: list[str]) -> bool:
     """Whether most texts of a sample look like dates or times."""
-    known = [value for value in values if value.strip().lower() not in NO_VALUE]
-    fits = sum(bool(LOOKS.match(value.strip()) or EPOCH.fullmatch(value.strip())) for value in known)
-    return bool(known) and fits > len(known) / 2
+    filled = [value for value in values if value.strip().lower() not in NO_VALUE]
+    matches = sum(bool(LOOKS.match(value.strip()) or EPOCH.fullmatch(value.strip())) for value in filled)
+    return bool(filled) and matches > len(filled) / 2
 
 
 def unclear_dates(values: list[str]) -> str | None:
@@ -144,9 +144,9 @@ def _formats(values: list[str], *, where: str) -> list[str]:
 
 def _by_use(dates: list[str], *, values: list[str]) -> list[str]:
     """Formats of whole times for the dates that occur, the most frequent first, as each row tries them in turn."""
-    fits = {date + clock: sum(_reads(value, date + clock) for value in values) for date in dates for clock in CLOCKS}
-    used = [date for date in dates if any(fits[date + clock] for clock in CLOCKS)]
-    return sorted((date + clock for date in used for clock in CLOCKS), key=lambda text: (-fits[text], text))
+    matches = {date + clock: sum(_reads(value, date + clock) for value in values) for date in dates for clock in CLOCKS}
+    used = [date for date in dates if any(matches[date + clock] for clock in CLOCKS)]
+    return sorted((date + clock for date in used for clock in CLOCKS), key=lambda text: (-matches[text], text))
 
 
 def _reads(value: str, text: str) -> bool:

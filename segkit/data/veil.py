@@ -34,18 +34,18 @@ class Veil:
     lists: tuple[tuple[str, frozenset[str]], ...] = field(default=(), repr=False)
     key: str = field(default="", repr=False)
 
-    def hides(self, customer_id: str) -> bool:
+    def is_erased(self, customer_id: str) -> bool:
         """Whether a customer was forgotten."""
-        return any(_hash(customer_id, key=key, use=FORGOTTEN) in marks for key, marks in self.lists)
+        return any(_hash(customer_id, key=key, use=FORGOTTEN) in hashes for key, hashes in self.lists)
 
-    def shown(self, customer_id: str) -> str:
+    def displayed_id(self, customer_id: str) -> str:
         """The id a customer has in the tables of a run."""
         return _hash(customer_id, key=self.key, use=PSEUDONYM)[:PSEUDONYM_LENGTH] if self.key else customer_id
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """What tells this veil from others, without telling anything of it."""
-        text = json.dumps([[key, sorted(marks)] for key, marks in self.lists] + [self.key])
+        text = json.dumps([[key, sorted(hashes)] for key, hashes in self.lists] + [self.key])
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -64,10 +64,10 @@ def veil_at(folder: Path, *, pseudonyms: str = "") -> Veil:
     lists = []
     for place in (folder, *folder.parents):
         if (place / LIST).is_file():
-            held = read_json(place / LIST)
-            lists.append((_fitting(place, named=held.get("key", ""), what=str(place / LIST)), held["marks"]))
-    key = _fitting(folder, named=pseudonyms, what="--pseudonymise") if pseudonyms else ""
-    return Veil(lists=tuple((key, frozenset(marks)) for key, marks in lists), key=key)
+            stored = read_json(place / LIST)
+            lists.append((_fitting(place, expected_id=stored.get("key", ""), what=str(place / LIST)), stored["marks"]))
+    key = _fitting(folder, expected_id=pseudonyms, what="--pseudonymise") if pseudonyms else ""
+    return Veil(lists=tuple((key, frozenset(hashes)) for key, hashes in lists), key=key)
 
 
 def find_key(folder: Path) -> str:
@@ -90,16 +90,16 @@ def make_key(folder: Path) -> str:
     """The key that holds in a folder; a new file in it, for its owner alone, where there is none."""
     if not find_key(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".{KEY_FILE}.{os.getpid()}"
-        handle = os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        temporary = folder / f".{KEY_FILE}.{os.getpid()}"
+        handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
         try:
-            os.link(aside, folder / KEY_FILE)  # never over a key that another process has just made
+            os.link(temporary, folder / KEY_FILE)  # never over a key that another process has just made
         except FileExistsError:
             pass
         finally:
-            aside.unlink()
+            temporary.unlink()
     return find_key(folder)
 
 
@@ -110,46 +110,46 @@ def key_name(key: str) -> str:
 
 def listed(folder: Path, ids: Collection[str]) -> set[str]:
     """Those of the customers who are on the list of a folder, or on one above it."""
-    veil = veil_at(folder)
-    return {one for one in ids if veil.hides(one)}
+    privacy = veil_at(folder)
+    return {one for one in ids if privacy.is_erased(one)}
 
 
 def put_on_list(folder: Path, ids: Collection[str]) -> None:
     """Write customers on the list of a folder, as marks; the list is whole at any moment."""
     path, key = folder / LIST, make_key(folder)
-    held = read_json(path)["marks"] if path.is_file() else []
-    marks = {_hash(one, key=key, use=FORGOTTEN) for one in ids}
-    write_json(path, {"key": key_name(key), "marks": sorted({*held, *marks})})
+    stored = read_json(path)["marks"] if path.is_file() else []
+    hashes = {_hash(one, key=key, use=FORGOTTEN) for one in ids}
+    write_json(path, {"key": key_name(key), "marks": sorted({*stored, *hashes})})
 
 
-def veiled(view: str, *, veil: Veil, con: ibis.BaseBackend) -> str:
+def veiled(view: str, *, privacy: Veil, con: ibis.BaseBackend) -> str:
     """The name of a view of the same rows without the forgotten, and with ids as the veil shows them.
 
     Takes  the name of a view with a customer_id
     """
-    if not veil.lists and not veil.key:
+    if not privacy.lists and not privacy.key:
         return view
-    keys, made = f"{view}_keys_{veil.name}", f"{view}_{veil.name}"
+    keys, made = f"{view}_keys_{privacy.fingerprint}", f"{view}_{privacy.fingerprint}"
     # in tables, not in the text of the view: what DuckDB says of an error would show it
     con.con.execute(f'create or replace table "{keys}" (number integer, key varchar, marks varchar[])').fetchall()
-    rows = [(number, key, sorted(marks)) for number, (key, marks) in enumerate(veil.lists)]
-    for row in [*rows, (len(rows), veil.key, [])]:
+    rows = [(number, key, sorted(hashes)) for number, (key, hashes) in enumerate(privacy.lists)]
+    for row in [*rows, (len(rows), privacy.key, [])]:
         con.con.execute(f'insert into "{keys}" values (?, ?, ?)', list(row)).fetchall()
     hidden = [
         f'{_hash_sql(keys, number=n, use=FORGOTTEN)} in (select unnest(marks) from "{keys}" where number = {n})'
         for n in range(len(rows))
     ]
     shown = f"{_hash_sql(keys, number=len(rows), use=PSEUDONYM)}[:{PSEUDONYM_LENGTH}] as customer_id"
-    chosen = f"* replace ({shown})" if veil.key else "*"
+    chosen = f"* replace ({shown})" if privacy.key else "*"
     where = f" where not ({' or '.join(hidden)})" if hidden else ""
     con.con.execute(f'create or replace view "{made}" as select {chosen} from "{view}"{where}').fetchall()
     return made
 
 
-def _fitting(folder: Path, *, named: str, what: str) -> str:
+def _fitting(folder: Path, *, expected_id: str, what: str) -> str:
     """The key that holds in a folder, held against the name of the key that is needed."""
     key = find_key(folder)
-    if not key or key_name(key) != named:
+    if not key or key_name(key) != expected_id:
         found = "another key is there now" if key else "there is no key now"
         raise RunError(
             f"{what}: it was written by a key of its own, and {found}. Put back {KEY_FILE} ({folder} or above), or "

@@ -32,15 +32,15 @@ def cannot_stand(previous: str, *, made_with: Mapping[str, Any]) -> str:
     """
     if not previous:
         return "there is no earlier run of this source"
-    held = load_run(previous)
-    before = held.parameters()
+    previous_run = load_run(previous)
+    before = previous_run.parameters()
     names = {*before, *made_with} - set(MAY_DIFFER)
     others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
     if others:
         return f"the last run had another {', '.join(others)}"
-    missing = [name for name in needed_of_last_run(KEEPS) if not held.has(name)]
+    missing = [name for name in needed_of_last_run(KEEPS) if not previous_run.has(name)]
     if missing:
-        return f"the last run ({held.path.name}) holds no {', '.join(missing)}"
+        return f"the last run ({previous_run.path.name}) holds no {', '.join(missing)}"
     return ""
 
 
@@ -118,8 +118,8 @@ def only_say(made_with: Mapping[str, Any], *, previous: str, root: Path, noteboo
     from segkit.pages.kernel import run_notebooks
 
     steps = first_steps(standing_steps(notebooks_dir=notebooks_dir))
-    beside = root if root.is_dir() else Path(previous).parent  # where the list of the forgotten and overrides.yaml are
-    with TemporaryDirectory(prefix=".dry-run-", dir=beside) as folder:
+    parent = root if root.is_dir() else Path(previous).parent  # where the list of the forgotten and overrides.yaml are
+    with TemporaryDirectory(prefix=".dry-run-", dir=parent) as folder:
         run = open_run(folder, outcome="building", **made_with)
         run_notebooks(steps, run=run, parameters=run.parameters())
         rows = new_decisions(run).to_dict("records")

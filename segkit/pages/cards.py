@@ -16,7 +16,7 @@ from segkit.pages.look import look
 def persona_cards_html(
     personas: pd.DataFrame,
     *,
-    bars: pd.DataFrame | None = None,
+    differences: pd.DataFrame | None = None,
     facts: pd.DataFrame | None = None,
     copy: pd.DataFrame | None = None,
 ) -> Markup:
@@ -31,15 +31,15 @@ def persona_cards_html(
     facts : the table of the run: says how each figure was computed
     copy : the table of the run: what to say
     """
-    drawn = dict(list(bars.groupby("segment"))) if bars is not None else {}
+    drawn = dict(list(differences.groupby("segment"))) if differences is not None else {}
     copies = dict(list(copy.groupby("segment"))) if copy is not None and len(copy) else {}
-    known: dict[str, dict[str, Fact]] = {}
+    facts_by_segment: dict[str, dict[str, Fact]] = {}
     for fact in facts_from(facts) if facts is not None else []:
-        known.setdefault(fact.segment, {})[fact.name] = fact
+        facts_by_segment.setdefault(fact.segment, {})[fact.name] = fact
     rows = []
     for row in personas.to_dict("records"):
         own = row["segment"]
-        texts = _traced(row, facts=known.get(own, {}))
+        texts = _traced(row, facts=facts_by_segment.get(own, {}))
         rows.append(
             {
                 "segment": own,
@@ -69,11 +69,11 @@ def _traced(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict[str, l
     return texts
 
 
-def _bars(bars: pd.DataFrame) -> list[dict[str, Any]]:
+def _bars(differences: pd.DataFrame) -> list[dict[str, Any]]:
     """The strongest differences as diverging bars: right of the middle means more than everyone else."""
-    most = float(bars["effect"].abs().max()) or 1.0
+    most = float(differences["effect"].abs().max()) or 1.0
     rows = []
-    for row in bars.to_dict("records"):
+    for row in differences.to_dict("records"):
         width = 50 * abs(row["effect"]) / most
         more = row["effect"] >= 0
         rows.append({"part": f"bar_{row['bar']}", "more": more, "left": 50.0 if more else 50 - width, "width": width})

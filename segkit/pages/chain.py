@@ -151,8 +151,8 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
 def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: bool) -> Run:
     """The run to build: empty, or a copy of the good one where only some steps run again on the same inputs."""
     if reuse and (place / "run.json").is_file():
-        held = load_run(place)
-        if held.record().get("outcome") == "done" and held.parameters() == made_with:
+        earlier_run = load_run(place)
+        if earlier_run.record().get("outcome") == "done" and earlier_run.parameters() == made_with:
             shutil.copytree(place, building, dirs_exist_ok=True)
             Run(building).update(outcome="building")
     run = open_run(building, outcome="building", **made_with)
@@ -204,17 +204,17 @@ def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str
         found = latest_good(root, before=of["as_of"], source=of["source_name"])
         return str(found) if found else ""
     run = load_run(previous)
-    held = run.parameters()
+    parameters = run.parameters()
     if run.record().get("outcome") != "done":
         raise RunError(f"--previous {previous}: this run is not finished. Give a finished one, or none.")
-    if held.get("source_name") != of["source_name"]:
+    if parameters.get("source_name") != of["source_name"]:
         raise RunError(
-            f"--previous {previous}: it is of the source '{held.get('source_name')}', this run of "
+            f"--previous {previous}: it is of the source '{parameters.get('source_name')}', this run of "
             f"'{of['source_name']}'. Give a run of the same source, or none."
         )
-    if held.get("as_of", "") >= of["as_of"]:
+    if parameters.get("as_of", "") >= of["as_of"]:
         raise RunError(
-            f"--previous {previous}: it is as of {held.get('as_of')}, not before {of['as_of']}. Give an earlier one, "
+            f"--previous {previous}: it is as of {parameters.get('as_of')}, not before {of['as_of']}. Give an earlier one, "
             f"or none."
         )
     return str(run.path.resolve())

@@ -104,16 +104,16 @@ def explore(run: Run) -> Any:
     features = run.table("features").set_index("customer_id").reindex(placed["customer_id"])
     colours = {segment: look(segment)[0] for segment in sorted(placed["segment"].unique())}
     scatter = Scatter(data=placed, x="x", y="y", width=640, height=480).color(by="segment", map=colours)
-    beside = Output()
+    output = Output()
 
-    def tell(change: dict[str, Any]) -> None:
-        beside.clear_output(wait=True)
-        with beside:
+    def show_circled(change: dict[str, Any]) -> None:
+        output.clear_output(wait=True)
+        with output:
             display(HTML(circle_html(placed.iloc[list(change["new"])], features=features, names=names)))
 
-    scatter.widget.observe(tell, names=["selection"])
-    tell({"new": []})
-    return HBox([scatter.show(), beside])
+    scatter.widget.observe(show_circled, names=["selection"])
+    show_circled({"new": []})
+    return HBox([scatter.show(), output])
 
 
 def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Series) -> str:
@@ -139,8 +139,10 @@ def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Seri
     shown = [(words, *(html.FORMATS[form](value) for value in values)) for words, form, *values in rows]
     table = pd.DataFrame(shown, columns=["mean", "circled", "all"])
     parts = circled["segment"].value_counts(normalize=True).head(3)
-    told = ", ".join(f"{names.get(segment, segment)} {numbers.share(part)}" for segment, part in parts.items())
-    return str(html.table_html(table, caption=f"{numbers.count(len(circled))} customers: {told}"))
+    segment_shares = ", ".join(
+        f"{names.get(segment, segment)} {numbers.share(part)}" for segment, part in parts.items()
+    )
+    return str(html.table_html(table, caption=f"{numbers.count(len(circled))} customers: {segment_shares}"))
 
 
 def _rivals_html(table: pd.DataFrame) -> Markup:

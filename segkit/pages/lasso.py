@@ -127,7 +127,7 @@ def _told(
         columns.append({"words": TOLD[name][0], "form": TOLD[name][1], "kind": "habit"})
     for name in (name for name in features if str(name).startswith(NEEDS)):
         values[name] = features[name]
-        columns.append({"words": describe(name).words, "form": "share", "kind": "need"})
+        columns.append({"words": describe(name).label, "form": "share", "kind": "need"})
     return values.astype(float), tuple(columns)
 
 

@@ -151,12 +151,12 @@ def _frame(drawn: pd.DataFrame) -> tuple[list[float], float]:
 
 def _renumbered(item: Mapping[str, Any]) -> Any:
     """The same document with ids counted from one: Bokeh counts on through the life of a process."""
-    known: dict[str, str] = {}
+    new_ids: dict[str, str] = {}
 
     def walk(part: Any) -> Any:
         if isinstance(part, Mapping):
             return {
-                key: known.setdefault(value, f"m{len(known) + 1}") if key in ("id", "root_id") else walk(value)
+                key: new_ids.setdefault(value, f"m{len(new_ids) + 1}") if key in ("id", "root_id") else walk(value)
                 for key, value in part.items()
             }
         return [walk(one) for one in part] if isinstance(part, list) else part

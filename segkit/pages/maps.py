@@ -120,7 +120,7 @@ def _push_apart(
 
 
 def _leave(
-    centres: np.ndarray, one: int, *, need: np.ndarray, others: int = 0, points: np.ndarray | None = None
+    centres: np.ndarray, box: int, *, need: np.ndarray, others: int = 0, points: np.ndarray | None = None
 ) -> bool:
     """Move a box off what it overlaps, one after the other: fixed points, or the boxes from number `others` on, which
     move as far the other way.
@@ -129,7 +129,7 @@ def _leave(
     things = points if fixed else centres[others:]  # a view: boxes that moved are seen where they are
     start, moved = 0, False
     while start < len(things):
-        apart = centres[one] - things[start:]
+        apart = centres[box] - things[start:]
         depth = (need if fixed else need[start:]) - np.abs(apart)
         hits = np.flatnonzero((depth > 0).all(axis=1))
         if not len(hits):
@@ -137,7 +137,7 @@ def _leave(
         hit = int(hits[0])
         axis = int(np.argmin(depth[hit]))
         step = depth[hit, axis] * (1 if apart[hit, axis] >= 0 else -1) * 1.02
-        centres[one, axis] += step if fixed else step / 2
+        centres[box, axis] += step if fixed else step / 2
         if not fixed:
             things[start + hit, axis] -= step / 2
         start, moved = start + hit + 1, True

@@ -27,10 +27,10 @@ def candidates(table: pd.DataFrame) -> Figure:
         drawn = ordered["smallest_share"].clip(upper=MOST_SHARE).fillna(0)
         axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest effect a pilot of this segment can show")
         for y, end, value in zip(place, drawn, ordered["smallest_share"], strict=True):
-            said = "too few customers" if pd.isna(value) else f"±{share(value)}"
-            axes.annotate(said, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
-        known = ordered["reachable"].notna()
-        axes.plot(ordered.loc[known, "reachable"], place[known.to_numpy()], "D", color=ACCENT, markersize=5,
+            effect_text = "too few customers" if pd.isna(value) else f"±{share(value)}"
+            axes.annotate(effect_text, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        has_reachable = ordered["reachable"].notna()
+        axes.plot(ordered.loc[has_reachable, "reachable"], place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5,
                   label="reached before, by itself (above its mean)")  # fmt: skip
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
         axes.set_xlim(0, max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15)

@@ -30,7 +30,7 @@ class FirstAction:
     row: Mapping[str, Any]
     why: str
     size: str
-    do: str
+    action: str
     proof: str
 
 
@@ -65,20 +65,22 @@ def overview_tiles(
     segments: pd.DataFrame, *, kpis: pd.DataFrame, summary: Mapping[str, Any], horizon_days: int | None = None
 ) -> list[tuple[str, str, str]]:
     """Customers, revenue, what is expected next, and how far to trust it."""
-    known = kpis.set_index("kpi")
+    kpi_rows = kpis.set_index("kpi")
     tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
     if segments["revenue"].notna().any():
         tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
     expected = _expected(segments, summary=summary)
     if expected is not None:
         tiles.append(_expected_tile(segments, expected=expected, horizon_days=horizon_days))
-    elif "active rate" in known.index:
-        tiles.append(("Active lately", share(known.loc["active rate", "value"]), "of all known, in the last horizon"))
+    elif "active rate" in kpi_rows.index:
+        tiles.append(
+            ("Active lately", share(kpi_rows.loc["active rate", "value"]), "of all known, in the last horizon")
+        )
     tested = segments[segments["verdict"] != "not tested"]
     if len(tested):
-        held = int(tested["verdict"].isin(HOLD).sum())
+        stable_count = int(tested["verdict"].isin(HOLD).sum())
         note = text("overview", "stable_note", agreement=summary.get("stability.ari_mean"))
-        tiles.append(("How far to trust them", f"{held} of {len(tested)}", note))
+        tiles.append(("How far to trust them", f"{stable_count} of {len(tested)}", note))
     return tiles
 
 
@@ -190,7 +192,7 @@ def _first(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:
         row=shown_row(row),
         why=TRENDS[trend],
         size=text("overview", "size", row=row, change=change, horizon_days=horizon_days),
-        do=_sentence(row["action"]),
+        action=_sentence(row["action"]),
         proof=text("overview", "proof", row=row),
     )
 

@@ -75,10 +75,10 @@ def pilot_said(facts: Mapping[str, Any]) -> list[str]:
     treated = sum(one["treatment"] for one in facts["power"])
     control = sum(one["control"] for one in facts["power"])
     form = by_unit(facts["unit"])
-    said = [text("pilot", "design", treated=treated, control=control, facts=facts)]
+    sentences = [text("pilot", "design", treated=treated, control=control, facts=facts)]
     for one in facts["power"]:
         break_even = form(one["break_even"]) if one["break_even"] else ""
-        said.append(text("pilot", "power", row=one, effect=form(one["smallest_effect"]), break_even=break_even))
-    said += [text("pilot", "left_out", customers=n, reason=reason) for reason, n in facts["left_out"].items() if n]
-    said.append(text("pilot", "imbalance", worst=facts["imbalance"]))
-    return [*said, text("pilot", "expected", expected=facts["expected"])]
+        sentences.append(text("pilot", "power", row=one, effect=form(one["smallest_effect"]), break_even=break_even))
+    sentences += [text("pilot", "left_out", customers=n, reason=reason) for reason, n in facts["left_out"].items() if n]
+    sentences.append(text("pilot", "imbalance", worst=facts["imbalance"]))
+    return [*sentences, text("pilot", "expected", expected=facts["expected"])]

@@ -50,12 +50,12 @@ def tiles(found: Prediction, *, horizon_days: int) -> list[tuple[str, str, str]]
 
 def trust(found: Prediction) -> list[str]:
     """How the forecast did in the back-test, against its rivals, and how far the base rate moved."""
-    told = []
+    sentences = []
     for target, name in found.chosen.items():
         own = found.backtest[found.backtest["target"] == target]
         if len(own):
-            told.append(_against(own, target=target, said_by=name))
-    return [*told, *_drift(found.figures), *found.reasons]
+            sentences.append(_against(own, target=target, forecaster=name))
+    return [*sentences, *_drift(found.figures), *found.reasons]
 
 
 def segments_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
@@ -65,10 +65,10 @@ def segments_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     table = table.loc[order.sort_values(ascending=False, kind="stable").index]
     forms = {"active_share": share, "orders": number, "spend": number, "move_share": share}
     few = table["customers"].map(is_few)
-    told = {n: [_ranged(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()}
-    told = {n: pd.Series(words, index=table.index).mask(few, NOTHING) for n, words in told.items()}
+    interval_texts = {n: [_ranged(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()}
+    interval_texts = {n: pd.Series(words, index=table.index).mask(few, NOTHING) for n, words in interval_texts.items()}
     sizes = {"customers": table["customers"].map(shown), "value_12m": table["value_12m"].mask(few)}
-    return table[["segment", "name"]].assign(**sizes, **told)
+    return table[["segment", "name"]].assign(**sizes, **interval_texts)
 
 
 def segments_drawn(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
@@ -87,9 +87,15 @@ def backtest_shown(found: Prediction) -> pd.DataFrame:
         decisive = by.loc[DECISIVE[target]]
         shown = {m: _scored(by, m, form) for m, form in (("auc", score), ("ece", share), ("mae", number))}
         shown |= {"total": _scored(by, "total", share), "coverage": _scored(by, "coverage", share)}
-        said = "chosen" if first["chosen"] else ""
+        chosen_text = "chosen" if first["chosen"] else ""
         rows.append(
-            {"target": TARGETS[target], "label": first["label"], **shown, "verdict": decisive["verdict"], "said": said}
+            {
+                "target": TARGETS[target],
+                "label": first["label"],
+                **shown,
+                "verdict": decisive["verdict"],
+                "said": chosen_text,
+            }
         )
     columns = ["target", "label", "auc", "ece", "mae", "total", "coverage", "verdict", "said"]
     return pd.DataFrame(rows, columns=columns)
@@ -116,8 +122,8 @@ def offers_shown(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 
 def categories_shown(found: Prediction) -> pd.DataFrame:
     """The likeliest category that customers have not bought yet: of how many, and how likely."""
-    known = found.customers.dropna(subset=["new_category"])
-    chances = known.groupby("new_category")["new_category_chance"]
+    with_category = found.customers.dropna(subset=["new_category"])
+    chances = with_category.groupby("new_category")["new_category_chance"]
     table = chances.agg(["size", "mean"]).assign(low=chances.quantile(0.05), high=chances.quantile(0.95)).reset_index()
     table = table[table["size"] >= FLOOR]  # the ends of a range of few would be single customers
     table = table.sort_values(["size", "new_category"], ascending=[False, True]).head(NEW_TOLD)
@@ -141,17 +147,17 @@ def value_said(found: Prediction) -> list[str]:
 
 def hits_said(found: Prediction) -> list[str]:
     """How often next categories were right in the back-test."""
-    told = []
+    sentences = []
     for name in ("next", "new"):
         ours, theirs = (found.figures.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
         if ours is not None:
-            told.append(text("forecast", "hits", ours=ours, theirs=theirs, new=name == "new"))
-    return told
+            sentences.append(text("forecast", "hits", ours=ours, theirs=theirs, new=name == "new"))
+    return sentences
 
 
-def _against(own: pd.DataFrame, *, target: str, said_by: str) -> str:
+def _against(own: pd.DataFrame, *, target: str, forecaster: str) -> str:
     """One sentence: how good, and against whom ahead, level or behind."""
-    by = own[own["forecaster"] == said_by].set_index("measure")
+    by = own[own["forecaster"] == forecaster].set_index("measure")
     errors = own[(own["measure"] == DECISIVE[target]) & (own["forecaster"] != "model")]
     return text(
         "forecast",
@@ -161,7 +167,7 @@ def _against(own: pd.DataFrame, *, target: str, said_by: str) -> str:
         label=by["label"].iloc[0],
         value=by["value"].to_dict(),
         others=errors.to_dict("records"),
-        replaced=said_by != "model",
+        replaced=forecaster != "model",
     )
 
 

@@ -74,7 +74,7 @@ def frontier(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
+def rivals(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
     """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals. Where no
     mix is known, who is active at all is drawn upwards instead.
 
@@ -84,11 +84,11 @@ def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
     ----------
     ours : the rival that is this run's segments; drawn in the accent
     """
-    up = "mix" if rivals["mix_r2"].notna().any() else "active"
-    known = rivals[rivals["spend_r2"].notna() & rivals[f"{up}_r2"].notna()]
+    up = "mix" if baselines["mix_r2"].notna().any() else "active"
+    scored = baselines[baselines["spend_r2"].notna() & baselines[f"{up}_r2"].notna()]
     with style():
         figure, axes = one_panel(height=4.4)
-        for row in known.to_dict("records"):
+        for row in scored.to_dict("records"):
             own = row["baseline"] == ours
             colour = ACCENT if own else QUIET
             x, y = row["spend_r2"], row[f"{up}_r2"]
@@ -107,9 +107,9 @@ def rivals(rivals: pd.DataFrame, *, ours: str = "segkit") -> Figure:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         texts = place_labels(
-            axes, anchors=list(zip(known["spend_r2"], known[f"{up}_r2"], strict=True)), labels=list(known["label"])
+            axes, anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)), labels=list(scored["label"])
         )
-        for text, rival in zip(texts, known["baseline"], strict=True):
+        for text, rival in zip(texts, scored["baseline"], strict=True):
             text.set(color=ACCENT if rival == ours else INK, fontweight="bold" if rival == ours else "regular")
     return figure
 

@@ -44,9 +44,9 @@ def run_readout(
     InputError : the outcomes, the files of the pilot, a cost or a margin cannot be used; nothing was written
     """
     place = find_pilot(run_dir, pilot=pilot)
-    held = load_pilot(place)
-    values, about = read_outcomes(outcomes, facts=held.facts, index=held.units.index, data_dir=data_dir)
-    found = read_out(held, values, contact_cost=contact_cost, margin=margin)
+    design = load_pilot(place)
+    values, about = read_outcomes(outcomes, facts=design.facts, index=design.units.index, data_dir=data_dir)
+    found = read_out(design, values, contact_cost=contact_cost, margin=margin)
     content = as_plain(readout_json(found, about=about))
     target = Path(out) if out else place / "readout"
     with build_aside(target, mark="readout.json") as building:
@@ -54,9 +54,9 @@ def run_readout(
         write_bytes(building / "readout.html", page_of(found, content=content).encode("utf-8"))
         swap_in(building, target)
     table = experiment_of(content)
-    said = [pilot_story.readout_headline(table), *pilot_story.what_next(table)]
-    said.append(pilot_story.qini_said(content["qini"], unit=content["unit"]))
-    return target / "readout.html", said + pilot_story.forgotten_said(found.facts)
+    sentences = [pilot_story.readout_headline(table), *pilot_story.what_next(table)]
+    sentences.append(pilot_story.qini_said(content["qini"], unit=content["unit"]))
+    return target / "readout.html", sentences + pilot_story.forgotten_said(found.facts)
 
 
 def page_of(found: Readout, *, content: Mapping[str, Any]) -> str:

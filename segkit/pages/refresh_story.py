@@ -46,9 +46,9 @@ def decided(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
     for row in rows.to_dict("records"):
         named[row["decision"]].append(row["segment"])
     run = rows.loc[rows["scope"] == "run", "decision"]
-    told = [text("refresh", "decided", decision=one) for one in run if one in DECIDED]
+    sentences = [text("refresh", "decided", decision=one) for one in run if one in DECIDED]
     others = {name: of for name, of in named.items() if name not in DECIDED}
-    return told + [f"{name.capitalize()}: {', '.join(sorted(of))}." for name, of in sorted(others.items())]
+    return sentences + [f"{name.capitalize()}: {', '.join(sorted(of))}." for name, of in sorted(others.items())]
 
 
 def stayed_standing(moves: pd.DataFrame) -> tuple[float, int]:
@@ -84,41 +84,41 @@ def tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tup
 def to_do(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
     """What to do, the most important first, a sentence each."""
     doing = acted if acted or found.decision == "keep" else None
-    said = [text("refresh", "to_do", decision=found.decision, acted=doing)]
-    said += list(found.tests.loc[found.tests["decision"] != "keep", "words"])
+    sentences = [text("refresh", "to_do", decision=found.decision, acted=doing)]
+    sentences += list(found.tests.loc[found.tests["decision"] != "keep", "words"])
     campaigns = decisions[decisions["scope"] == "campaign"]
     order = {"start a pilot": 0, "stop": 1, "fell short": 2}
     for row in sorted(campaigns.to_dict("records"), key=lambda row: order.get(row["decision"], 3)):
         segment = _called(row["segment"], names=names)
-        said.append(text("refresh", "campaign", decision=row["decision"], segment=segment, reason=row["reason"]))
+        sentences.append(text("refresh", "campaign", decision=row["decision"], segment=segment, reason=row["reason"]))
     if campaigns.empty and found.decision != "look":
-        said.append(text("refresh", "no_pilot"))
+        sentences.append(text("refresh", "no_pilot"))
     for decision in ("look", "refit"):
         rows = decisions[(decisions["scope"] == "segment") & (decisions["decision"] == decision)]
         if len(rows):
             called = [_called(segment, names=names) for segment in rows["segment"]]
-            said.append(text("refresh", "segments", decision=decision, segments=called))
-    return said
+            sentences.append(text("refresh", "segments", decision=decision, segments=called))
+    return sentences
 
 
 def moves_said(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) -> list[str]:
     """The moves in words: how many for which reason, and the largest streams."""
     counts = moves["cause"].value_counts()
     counts = counts[[cause for cause in CAUSES if cause in counts]]
-    told = zip(shown_counts(counts), counts.index, strict=True)
-    said = [", ".join(f"{size} {CAUSES[cause]}" for size, cause in told) + "."]
+    cause_counts = zip(shown_counts(counts), counts.index, strict=True)
+    sentences = [", ".join(f"{size} {CAUSES[cause]}" for size, cause in cause_counts) + "."]
     moved = moves.dropna(subset=["before", "standing"])
     moved = moved[moved["before"] != moved["standing"]]
     for (source, into), size in _largest(moved, "before", "standing", most=most):
         back = int(((moved["before"] == into) & (moved["standing"] == source)).sum())
         way = {"source": _called(source, names=names), "into": _called(into, names=names)}
-        said.append(text("refresh", "changed", customers=size, back=back, **way))
+        sentences.append(text("refresh", "changed", customers=size, back=back, **way))
     taken = moves.dropna(subset=["standing", "after"])
     taken = taken[taken["standing"] != taken["after"]]
     for (source, into), size in _largest(taken, "standing", "after", most=most):
         way = {"source": _called(source, names=names), "into": _called(into, names=names)}
-        said.append(text("refresh", "redefined", customers=size, **way))
-    return said
+        sentences.append(text("refresh", "redefined", customers=size, **way))
+    return sentences
 
 
 def tests_shown(tests: pd.DataFrame) -> pd.DataFrame:

@@ -121,8 +121,8 @@ def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | No
     """The run that `segkit run` is building, which has been resolved already; None for any other."""
     if not (path / "run.json").is_file() or load_run(path).record().get("outcome") != "building":
         return None
-    held = load_run(path).parameters()
-    differing = sorted(name for name, value in wanted.items() if held.get(name) != value)
+    parameters = load_run(path).parameters()
+    differing = sorted(name for name, value in wanted.items() if parameters.get(name) != value)
     if differing:
         raise RunError(
             f"{path.name}: this run is being built with another {', '.join(differing)}. Give another run_dir."

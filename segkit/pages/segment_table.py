@@ -35,13 +35,16 @@ def segment_table_html(
     horizon_days : how far is looked ahead, for the heading
     cards : the page that holds a card for each segment; a name links to its own
     """
-    known = {name: bool(segments[name].notna().any()) for name in ("revenue_share", "margin", "spend_next")}
+    has_values = {name: bool(segments[name].notna().any()) for name in ("revenue_share", "margin", "spend_next")}
     return templates.html(
         "segments",
         "table",
         rows=shown_rows(segments),
-        known={**known, "active": not known["spend_next"] and bool(segments["active_share_next"].notna().any())},
-        most=float(segments["revenue_share"].max()) if known["revenue_share"] else 0.0,
+        known={
+            **has_values,
+            "active": not has_values["spend_next"] and bool(segments["active_share_next"].notna().any()),
+        },
+        most=float(segments["revenue_share"].max()) if has_values["revenue_share"] else 0.0,
         caption=caption,
         horizon_days=horizon_days,
         cards=cards,

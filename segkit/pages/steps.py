@@ -126,11 +126,11 @@ def check_names(names: Iterable[str], *, steps: Sequence[Step]) -> None:
     ------
     InputError : names the parameter and the nearest ones that exist
     """
-    known = sorted({name for step in steps for name in step.parameters})
+    declared = sorted({name for step in steps for name in step.parameters})
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(known)}."
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(declared)}."
             raise InputError(f"-p {name}: no notebook declares this parameter. {hint}")
 
 

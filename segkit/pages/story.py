@@ -71,11 +71,11 @@ def traits_shown(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
 
 def needs_or_demographics(summary: Mapping[str, Any]) -> list[str]:
     """Whether needs or demographics foretell more, for each measure, with the lead and its interval."""
-    told = []
+    sentences = []
     for measure, of in (("spend", "how much is spent"), ("mix", "what is bought")):
         name = f"blocks.needs_or_demographics.{measure}"
         known = summary.get(f"{name}_lead") is not None
-        told.append(
+        sentences.append(
             text(
                 "segments",
                 "needs_or_demographics",
@@ -85,7 +85,7 @@ def needs_or_demographics(summary: Mapping[str, Any]) -> list[str]:
                 reason=summary.get(f"{name}.reason") or summary.get("blocks.reason"),
             )
         )
-    return told
+    return sentences
 
 
 def ledger_shown(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def moves_shown(moves: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=str.capitalize)
 
 
-def carried_said(moves: pd.DataFrame, *, since: str, found: str, anew: str) -> list[str]:
+def carried_said(moves: pd.DataFrame, *, since: str, found: str, reread_reason: str) -> list[str]:
     """What a run under standing segments did, a sentence each.
 
     Takes  moves of its customers; since: date of the last run; found: date on which the segments were found; anew: why
@@ -122,7 +122,7 @@ def carried_said(moves: pd.DataFrame, *, since: str, found: str, anew: str) -> l
     return [
         text("segments", "standing", found=found),
         text("segments", "stayed", customers=len(both), part=stayed),
-        text("segments", "read_again", since=since, reason=anew),
+        text("segments", "read_again", since=since, reason=reread_reason),
     ]
 
 
@@ -131,16 +131,16 @@ def foresight_headline(table: pd.DataFrame) -> str:
     return text("segments", "foresight", outcomes=table.to_dict("records"))
 
 
-def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:
+def rivals_shown(baselines: pd.DataFrame) -> pd.DataFrame:
     """The rivals with each score and its interval as text."""
     shown = {
         m: [
             interval(v, low, high, form=fine if m == "mix" else score)
-            for v, low, high in zip(rivals[f"{m}_r2"], rivals[f"{m}_low"], rivals[f"{m}_high"], strict=True)
+            for v, low, high in zip(baselines[f"{m}_r2"], baselines[f"{m}_low"], baselines[f"{m}_high"], strict=True)
         ]
         for m in ("spend", "mix", "active")
     }
-    return rivals.assign(**shown)
+    return baselines.assign(**shown)
 
 
 def figure(summary: Mapping[str, Any], name: str, *, form: Callable[[float], str] = score) -> str:

@@ -124,12 +124,12 @@ def links(links: Iterable[tuple[str, str, str]]) -> None:
 def persona_cards(
     personas: pd.DataFrame,
     *,
-    bars: pd.DataFrame | None = None,
+    differences: pd.DataFrame | None = None,
     facts: pd.DataFrame | None = None,
     copy: pd.DataFrame | None = None,
 ) -> None:
     """Display a card for each persona; bars draw the differences, facts say how figures were made, copy what to say."""
-    _display(cards.persona_cards_html(personas, bars=bars, facts=facts, copy=copy))
+    _display(cards.persona_cards_html(personas, differences=differences, facts=facts, copy=copy))
 
 
 def _display(markup: Markup) -> None:

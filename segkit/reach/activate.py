@@ -51,21 +51,25 @@ class Export:
         lines += [f"  left out: {count:,} {reason}" for reason, count in self.left_out.items()]
         lines += [f"  note: {note}" for note in self.notes]
         if self.dry:
-            return "\n".join([*lines, "  first rows, masked:", *self._shown(), "nothing was written (--dry-run)"])
+            return "\n".join(
+                [*lines, "  first rows, masked:", *self._preview_rows(), "nothing was written (--dry-run)"]
+            )
         return "\n".join([*lines, *(f"{place} ({count:,} rows)" for place, count in self.written)])
 
-    def _shown(self) -> list[str]:
+    def _preview_rows(self) -> list[str]:
         table = [list(self.rows.columns)]
         for row in self.rows.head(FIRST_ROWS).itertuples(index=False, name=None):
-            table.append([self._cell(header, cell) for header, cell in zip(self.rows.columns, row, strict=True)])
+            table.append(
+                [self._preview_cell(header, cell) for header, cell in zip(self.rows.columns, row, strict=True)]
+            )
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
         return ["    " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
 
-    def _cell(self, header: str, value: str | None) -> str:
+    def _preview_cell(self, header: str, value: str | None) -> str:
         column = self.target.columns[header]
         if value is None:
             return self.target.missing or "-"
-        return masked(value, forms=column.forms) if column.personal else " ".join(harmless(value).split())
+        return masked(value, forms=column.forms) if column.is_personal else " ".join(harmless(value).split())
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Before:
 
     digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
     origin: str = ""
-    last: frozenset[str] = frozenset()
+    last_file: frozenset[str] = frozenset()
 
 
 def export(
@@ -117,16 +121,20 @@ def export(
     target, run = read_target(to), _finished(run_dir)
     if country_code and not (country_code.isdigit() and int(country_code) in COUNTRY_CODE_TO_REGION_CODE):
         raise InputError(f"--country-code {country_code}: no country has this code. Give digits only, such as 49.")
-    known = read_known(run, source=source, data_dir=data_dir)
-    held_out = frozenset().union(*(read_control(pilot) for pilot in pilots))
-    given = {"target": target, "held_out": held_out, "named": named, "country_code": country_code}
+    records = read_known(run, source=source, data_dir=data_dir)
+    control_group = frozenset().union(*(read_control(pilot) for pilot in pilots))
+    given = {"target": target, "held_out": control_group, "named": named, "country_code": country_code}
     place = {"source": source, "data_dir": data_dir}
     everyone = assigned(run, **place)
     chosen = _of_segments(everyone, segments)
-    before = _before(target, known, out=out, since=since, place=place, given=given) if target.changed_only else Before()
-    left, veil = before.digests.index.difference(everyone.index), veil_of(run)
-    left = left[[not veil.hides(one) for one in left]]  # of the forgotten nothing goes out, not even that they left
-    people = exportable(chosen, known, left=left, **given)
+    before = (
+        _before(target, records, out=out, since=since, place=place, given=given) if target.changed_only else Before()
+    )
+    left, privacy = before.digests.index.difference(everyone.index), veil_of(run)
+    left = left[
+        [not privacy.is_erased(one) for one in left]
+    ]  # of the forgotten nothing goes out, not even that they left
+    people = exportable(chosen, records, left=left, **given)
     made = Export(target, people.rows, len(chosen), people.left_out, people.notes, dry=dry_run)
     if target.changed_only:
         return _export_changes(made, people, before=before, out=out)
@@ -144,21 +152,21 @@ def _export_changes(made: Export, people: People, *, before: Before, out: str) -
     target, digests = made.target, _digests(people.rows, target=made.target)
     new = digests != before.digests.reindex(digests.index)
     nothing_new = bool(before.origin) and not new.any()
-    held = pd.Series(digests.index.isin(before.last), index=digests.index)
-    barred = len(before.last) - int(held.sum()) if files_of(out, target=target) else 0
+    in_last_file = pd.Series(digests.index.isin(before.last_file), index=digests.index)
+    barred = len(before.last_file) - int(in_last_file.sum()) if files_of(out, target=target) else 0
     unchanged = {f"unchanged since {before.origin}": int((~new).sum())} if before.origin else {}
     notes = () if before.origin else ("no earlier export is known here: every row counts as changed",)
     if nothing_new:
         notes = (LESS.format(barred) if barred else NOTHING_NEW,)
-    told = replace(made, rows=people.rows[new], left_out=made.left_out | unchanged, notes=(*made.notes, *notes))
+    result = replace(made, rows=people.rows[new], left_out=made.left_out | unchanged, notes=(*made.notes, *notes))
     if made.dry:
-        return told
-    last = held if nothing_new else new
+        return result
+    last = in_last_file if nothing_new else new
     written: list[tuple[Path, int]] = []
     if barred or not nothing_new:
         written = write_files(people.rows[last], people.segment[last], target=target, out=out)
-    _remember(digests, last=last, kept=last | people.segment.notna(), path=_state(target, out=out))
-    return replace(told, written=tuple((str(path), count) for path, count in written))
+    _remember(digests, last=last, remembered=last | people.segment.notna(), path=_state(target, out=out))
+    return replace(result, written=tuple((str(path), count) for path, count in written))
 
 
 def _finished(run_dir: str | Path) -> Run:
@@ -170,10 +178,10 @@ def _finished(run_dir: str | Path) -> Run:
 
 
 def _of_segments(table: pd.DataFrame, segments: tuple[str, ...]) -> pd.DataFrame:
-    known = sorted(table["segment"].unique())
-    strange = sorted(set(segments) - set(known))
+    segment_ids = sorted(table["segment"].unique())
+    strange = sorted(set(segments) - set(segment_ids))
     if strange:
-        raise InputError(f"--segment {', '.join(strange)}: not in this run. It has {', '.join(known)}.")
+        raise InputError(f"--segment {', '.join(strange)}: not in this run. It has {', '.join(segment_ids)}.")
     return table[table["segment"].isin(segments)] if segments else table
 
 
@@ -186,21 +194,21 @@ def _written(made: Export, segment: pd.Series, *, out: str, table: str, as_of: s
 
 
 def _before(
-    target: Target, known: Known, *, out: str, since: str, place: Mapping[str, str], given: Mapping[str, object]
+    target: Target, records: Known, *, out: str, since: str, place: Mapping[str, str], given: Mapping[str, object]
 ) -> Before:
     """What the target holds already: rows of an earlier run, or those that the last export to this place left."""
     path = _state(target, out=out)
     state = pd.read_parquet(path).set_index("customer_id") if path.is_file() else None
     last = frozenset() if state is None else frozenset(state.index[state["last"]])
     if since:
-        people = exportable(assigned(_finished(since), **place), known, **given)
+        people = exportable(assigned(_finished(since), **place), records, **given)
         return Before(_digests(people.rows, target=target), f"run {Path(since).name}", last)
     return Before() if state is None else Before(state["digest"], "the last export", last)
 
 
-def _remember(digests: pd.Series, *, last: pd.Series, kept: pd.Series, path: Path) -> None:
+def _remember(digests: pd.Series, *, last: pd.Series, remembered: pd.Series, path: Path) -> None:
     """Keep what the target holds from now on: who left the run, only as long as the last file tells it."""
-    table = pd.DataFrame({"digest": digests, "last": last})[kept].rename_axis("customer_id").reset_index()
+    table = pd.DataFrame({"digest": digests, "last": last})[remembered].rename_axis("customer_id").reset_index()
     write_bytes(path, table.to_parquet(index=False))
 
 
@@ -211,7 +219,7 @@ def _state(target: Target, *, out: str) -> Path:
 
 def _digests(rows: pd.DataFrame, *, target: Target) -> pd.Series:
     """A digest of each row without its date, which changes with every run."""
-    kept = [header for header in rows if target.columns[header].field != "as_of"]
-    texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[kept].itertuples(index=False))
+    headers = [header for header in rows if target.columns[header].field != "as_of"]
+    texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[headers].itertuples(index=False))
     digests = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]
     return pd.Series(digests, index=rows.index, name="digest", dtype=object)

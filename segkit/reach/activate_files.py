@@ -57,16 +57,16 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
         for file, part in groups:
             for number, (content, count) in enumerate(_contents(part, target=target)):
                 path = _numbered(folder / file, number)
-                aside = path.with_name(f".{path.name}.{os.getpid()}")
-                made.append((aside, path, count))
-                aside.write_bytes(content)
+                temporary = path.with_name(f".{path.name}.{os.getpid()}")
+                made.append((temporary, path, count))
+                temporary.write_bytes(content)
     except OSError as error:
-        for aside, _, _ in made:
-            aside.unlink(missing_ok=True)
+        for temporary, _, _ in made:
+            temporary.unlink(missing_ok=True)
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
     old = _of_before(folder, name) - {path for _, path, _ in made}
-    for aside, path, _ in made:
-        os.replace(aside, path)
+    for temporary, path, _ in made:
+        os.replace(temporary, path)
     for path in old:
         path.unlink()
     return [(path, count) for _, path, count in made]
@@ -87,17 +87,17 @@ def _contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, in
         yield buffer.getvalue(), len(rows)
         return
     header = _line(rows.columns, target=target)
-    held, count, size = [header], 0, len(header)
+    lines, count, size = [header], 0, len(header)
     for row in rows.itertuples(index=False, name=None):
         line = _line([target.missing if cell is None else cell for cell in row], target=target)
         full = target.max_rows and count >= target.max_rows
         large = target.max_megabytes and size + len(line) > target.max_megabytes * MEGABYTE
         if count and (full or large):
-            yield b"".join(held), count
-            held, count, size = [header], 0, len(header)
-        held.append(line)
+            yield b"".join(lines), count
+            lines, count, size = [header], 0, len(header)
+        lines.append(line)
         count, size = count + 1, size + len(line)
-    yield b"".join(held), count
+    yield b"".join(lines), count
 
 
 def _line(cells: pd.Index | list[str], *, target: Target) -> bytes:

@@ -62,7 +62,7 @@ def read_known(run: Run, *, source: str = "", data_dir: str = "") -> Known:
     ----------
     source, data_dir : where the source is now; by default as the run was made
     """
-    opened = source_of(run, source=source, data_dir=data_dir, as_they_are=True)
+    opened = source_of(run, source=source, data_dir=data_dir, source_ids=True)
     people = read_customers(opened, con=connect())
     if people is None:
         return Known(table=None, roles={})
@@ -84,11 +84,13 @@ def assigned(run: Run, *, source: str = "", data_dir: str = "") -> pd.DataFrame:
     """
     assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
     if run.parameters().get("pseudonyms"):
-        known = real_ids(run, source_of(run, source=source, data_dir=data_dir, as_they_are=True))
-        assignments = assignments.assign(customer_id=assignments["customer_id"].map(known)).dropna(subset="customer_id")
-    veil = veil_of(run)
-    if veil.lists:
-        assignments = assignments[[not veil.hides(one) for one in assignments["customer_id"]]]
+        real_id_by_pseudonym = real_ids(run, source_of(run, source=source, data_dir=data_dir, source_ids=True))
+        assignments = assignments.assign(customer_id=assignments["customer_id"].map(real_id_by_pseudonym)).dropna(
+            subset="customer_id"
+        )
+    privacy = veil_of(run)
+    if privacy.lists:
+        assignments = assignments[[not privacy.is_erased(one) for one in assignments["customer_id"]]]
     words = segments.rename(columns={"name": "segment_name"}).reindex(columns=list(NAMES))
     table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"])
     return table.set_index("customer_id", drop=False).sort_index()
@@ -96,11 +98,11 @@ def assigned(run: Run, *, source: str = "", data_dir: str = "") -> pd.DataFrame:
 
 def exportable(
     table: pd.DataFrame,
-    known: Known,
+    records: Known,
     *,
     target: Target,
     left: Iterable[str] = (),
-    held_out: frozenset[str] = frozenset(),
+    control_group: frozenset[str] = frozenset(),
     named: Mapping[str, str] | None = None,
     country_code: str = "",
 ) -> People:
@@ -116,11 +118,11 @@ def exportable(
     named : field of the target -> identifier column, where names do not tell
     country_code : of phone numbers that name none
     """
-    sources, notes = _available(target, known, named=named or {})
+    sources, notes = _available(target, records, named=named or {})
     inside = table.index
-    everyone = inside if known.table is None else inside.union(known.table.index)
+    everyone = inside if records.table is None else inside.union(records.table.index)
     everyone = everyone.union(pd.Index([one for one in left if one not in inside]))
-    rows, invalid = _values(table.reindex(everyone), target=target, sources=sources, known=known, code=country_code)
+    rows, invalid = _values(table.reindex(everyone), target=target, sources=sources, records=records, code=country_code)
     notes += [
         f"{header}: {int(bad.sum()):,} values are not valid and are left blank"
         for header, bad in invalid.items()
@@ -128,20 +130,20 @@ def exportable(
     ]
     segment = table["segment"].reindex(everyone)
     going = everyone.isin(left) if any(column.left is not None for column in target.columns.values()) else False
-    reasons = _barred(everyone, known=known, held_out=held_out)
-    shares = _shares_address(rows, target=target, barred=reasons != "")
+    reasons = _barred(everyone, records=records, control_group=control_group)
+    shares = _shares_address(rows, target=target, excluded=reasons != "")
     reasons = _marked(reasons, shares, "shares an address with one of these")
     reasons = _marked(reasons, segment.isna() & ~going, NOT_THERE)
     reasons = _unfit(reasons, rows, invalid, target=target)
     grouped = segment.where(reasons == "").dropna()
     small = grouped[grouped.groupby(grouped).transform("size") < FLOOR]
     reasons = _marked(reasons, everyone.isin(small.index), f"in a group of fewer than {FLOOR}")
-    kept, counts = reasons == "", reasons[everyone.isin(inside)].value_counts().sort_index()
-    if not consent_columns(known.roles):
+    allowed, counts = reasons == "", reasons[everyone.isin(inside)].value_counts().sort_index()
+    if not consent_columns(records.roles):
         notes.append("the source has no column of consent: none was checked")
     return People(
-        rows=rows[kept],
-        segment=segment[kept],
+        rows=rows[allowed],
+        segment=segment[allowed],
         left_out={str(reason): int(count) for reason, count in counts.items() if reason},
         notes=tuple(notes),
     )
@@ -163,15 +165,15 @@ def read_control(pilot: str | Path) -> frozenset[str]:
     return frozenset(table["customer_id"].map(as_given))
 
 
-def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _available(target: Target, records: Known, *, named: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Each header of the target with the column it is read from; optional ones that the source lacks are dropped."""
     found, notes = {}, []
     for header, column in target.columns.items():
-        source = column.field if column.field in OF_RUN else _identifier(column.field, known, named=named)
+        source = column.field if column.field in OF_RUN else _identifier(column.field, records, named=named)
         if source is not None:
             found[header] = source
             continue
-        there = ", ".join(known.identifiers()) or "none"
+        there = ", ".join(records.identifiers()) or "none"
         if column.required or set(target.any_of) == {header}:
             raise InputError(
                 f"{target.name} needs {column.field}, and the source has no such identifier (it has {there}). Give a "
@@ -179,7 +181,7 @@ def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tup
             )
         notes.append(f"{header} is left out: the source has no {column.field} (identifiers: {there})")
     if target.any_of and not set(found) & set(target.any_of):
-        there = ", ".join(known.identifiers()) or "none"
+        there = ", ".join(records.identifiers()) or "none"
         raise InputError(
             f"{target.name} needs {' or '.join(target.any_of)}, and the source has neither (identifiers: {there}). "
             "Give a column of its customers the role identifier."
@@ -187,9 +189,9 @@ def _available(target: Target, known: Known, *, named: Mapping[str, str]) -> tup
     return found, notes
 
 
-def _identifier(field: str, known: Known, *, named: Mapping[str, str]) -> str | None:
+def _identifier(field: str, records: Known, *, named: Mapping[str, str]) -> str | None:
     """The identifier column of a field: as it was named, by its own name, or by words in its name."""
-    names = known.identifiers()
+    names = records.identifiers()
     if field in named:
         if named[field] not in names:
             there = ", ".join(names) or "none"
@@ -200,14 +202,14 @@ def _identifier(field: str, known: Known, *, named: Mapping[str, str]) -> str | 
 
 
 def _values(
-    table: pd.DataFrame, *, target: Target, sources: Mapping[str, str], known: Known, code: str
+    table: pd.DataFrame, *, target: Target, sources: Mapping[str, str], records: Known, code: str
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """The values of each column in its form, and by header which of them were there and not valid."""
     rows, invalid = {}, {}
     for header, source in sources.items():
         column = target.columns[header]
         of_run = column.field in OF_RUN
-        raw = table[source] if of_run else known.table[source].reindex(table.index)
+        raw = table[source] if of_run else records.table[source].reindex(table.index)
         raw = raw.map(as_text)
         if column.field == "customer_id":
             raw = pd.Series(table.index, index=table.index, dtype=object)
@@ -222,11 +224,11 @@ def _values(
     return pd.DataFrame(rows, index=table.index), invalid
 
 
-def _barred(everyone: pd.Index, *, known: Known, held_out: frozenset[str]) -> pd.Series:
+def _barred(everyone: pd.Index, *, records: Known, control_group: frozenset[str]) -> pd.Series:
     """Why a customer must not be reached, whoever asks; empty where nothing speaks against it."""
     reasons = pd.Series("", index=everyone, dtype=object)
-    reasons = _marked(reasons, everyone.isin(held_out), "held out as control")
-    return _marked(reasons, ~may_contact(known.table, roles=known.roles, index=everyone), "no consent")
+    reasons = _marked(reasons, everyone.isin(control_group), "held out as control")
+    return _marked(reasons, ~may_contact(records.table, roles=records.roles, index=everyone), "no consent")
 
 
 def _unfit(reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Series], *, target: Target) -> pd.Series:
@@ -236,8 +238,8 @@ def _unfit(reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Seri
             reasons = _marked(reasons, invalid[header], f"{header} not valid")
             reasons = _marked(reasons, rows[header].isna(), f"{header} missing")
     if target.any_of:
-        held = [header for header in target.any_of if header in rows]
-        reasons = _marked(reasons, rows[held].isna().all(axis=1), f"no valid {' or '.join(target.any_of)}")
+        address_headers = [header for header in target.any_of if header in rows]
+        reasons = _marked(reasons, rows[address_headers].isna().all(axis=1), f"no valid {' or '.join(target.any_of)}")
     for header in target.unique:
         if header in rows:
             values = rows[header].where(reasons == "")
@@ -246,13 +248,13 @@ def _unfit(reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Seri
     return reasons
 
 
-def _shares_address(rows: pd.DataFrame, *, target: Target, barred: pd.Series) -> pd.Series:
+def _shares_address(rows: pd.DataFrame, *, target: Target, excluded: pd.Series) -> pd.Series:
     """Customers with an address that belongs to a barred one too: writing to them would reach that one."""
     shares = pd.Series(False, index=rows.index)
     for header in rows:
         if set(target.columns[header].forms) & set(ADDRESSES):
-            shares |= rows[header].isin(rows[header][barred].dropna())
-    return shares & ~barred
+            shares |= rows[header].isin(rows[header][excluded].dropna())
+    return shares & ~excluded
 
 
 def _marked(reasons: pd.Series, where: Any, reason: str) -> pd.Series:

@@ -38,15 +38,15 @@ def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confid
 
 def _header(run: Run, *, dialect: str) -> str:
     """What the query reads, as comments."""
-    held = run.parameters()
+    parameters = run.parameters()
     space = model_from(*run.load_model()).space
     tested = "run by the tests against the batch" if dialect in TESTED else "compiled only: no test has run it"
     lines = [
-        f"Segments of {held.get('source_name', held['source'])} as of {held['as_of']}, by the model of that run.",
+        f"Segments of {parameters.get('source_name', parameters['source'])} as of {parameters['as_of']}, by the model of that run.",
         f"Dialect {dialect}: {tested}.",
         f"Reads {FEATURES}: customer_id text and these features, double precision:",
         *(f"  {name}" for name in space.features),
-        f"each over the {held['lookback_days']} days before the day of placing, by the formulas of the run.",
+        f"each over the {parameters['lookback_days']} days before the day of placing, by the formulas of the run.",
         "A customer of whom one is null, infinite or not a number gets no segment.",
     ]
     if space.terms:

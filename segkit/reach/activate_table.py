@@ -89,9 +89,9 @@ def _bring_up_to_date(
 def _refuse_other_columns(run: Callable[..., list[tuple]], *, table: str, name: str, columns: list[str]) -> None:
     """The table that is there must be one of ours."""
     found = run(f"select * from {table} where false", names=True)
-    held = [row[0] for row in found]
-    if sorted(held) != sorted(columns):
-        missing, more = sorted(set(columns) - set(held)), sorted(set(held) - set(columns))
+    found_columns = [row[0] for row in found]
+    if sorted(found_columns) != sorted(columns):
+        missing, more = sorted(set(columns) - set(found_columns)), sorted(set(found_columns) - set(columns))
         raise InputError(
             f"table {name}: it has other columns (missing: {', '.join(missing) or 'none'}; unknown: "
             f"{', '.join(more) or 'none'}). It was not touched. Give another --table."
@@ -103,10 +103,10 @@ def _run_on(con: ibis.BaseBackend) -> Callable[..., list[tuple]]:
 
     def run(sql: str, *, names: bool = False) -> list[tuple]:
         cursor = con.con.cursor() if con.name == "postgres" else con.con
-        held = cursor.execute(sql)
+        result = cursor.execute(sql)
         if names:
-            return [(column[0],) for column in held.description]
-        return held.fetchall() if held.description else []
+            return [(column[0],) for column in result.description]
+        return result.fetchall() if result.description else []
 
     return run
 

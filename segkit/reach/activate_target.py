@@ -31,7 +31,7 @@ class Column(YamlModel):
     left: Text | None = Field(None, description="a text")
 
     @property
-    def personal(self) -> bool:
+    def is_personal(self) -> bool:
         """Whether it tells who somebody is."""
         return self.field not in OF_RUN or self.field == "customer_id"
 

@@ -55,8 +55,8 @@ def forget(ids: Collection[str], *, reports: Path) -> list[str]:
     if not reports.is_dir():
         raise InputError(f"--reports {reports}: there is no such folder.")
     _refuse_busy(reports, again=False)
-    places = _places(reports)
-    unknown = sorted(set(wanted) - _known(places, wanted) - listed(reports, wanted))
+    scope = _places(reports)
+    unknown = sorted(set(wanted) - _known(scope, wanted) - listed(reports, wanted))
     if unknown:
         more = f" (of {len(wanted)} given)" if len(wanted) > 1 else ""
         raise InputError(
@@ -65,13 +65,13 @@ def forget(ids: Collection[str], *, reports: Path) -> list[str]:
         )
     put_on_list(reports, wanted)  # first: what is made from here on is made without them
     _refuse_busy(reports, again=True)
-    said = [f"{place}: {count:,} removed" for place, count in _purge(places, wanted, root=reports)]
-    holding = [str(path.relative_to(reports)) for path in places.others if _holds(path, wanted)]
+    lines = [f"{place}: {count:,} removed" for place, count in _purge(scope, wanted, root=reports)]
+    holding = [str(path.relative_to(reports)) for path in scope.others if _holds(path, wanted)]
     if holding:
         more = f" and {len(holding) - TOLD:,} more" if len(holding) > TOLD else ""
-        said.append(f"Files of yours that still hold an id: {', '.join(holding[:TOLD])}{more}. Delete or mend them.")
+        lines.append(f"Files of yours that still hold an id: {', '.join(holding[:TOLD])}{more}. Delete or mend them.")
     who = "1 customer is" if len(wanted) == 1 else f"{len(wanted):,} customers are"
-    return [*said, f"{who} forgotten below {reports}, and kept out by {LIST}.", *NOT_REACHED]
+    return [*lines, f"{who} forgotten below {reports}, and kept out by {LIST}.", *NOT_REACHED]
 
 
 def _places(root: Path) -> Places:
@@ -79,36 +79,38 @@ def _places(root: Path) -> Places:
     runs = tuple(load_run(path.parent) for path in sorted(root.rglob("run.json")))
     pilots = tuple(path.parent for path in sorted(root.rglob("pilot.json")))
     inside = [run.path / part for run in runs for part in ("tables", "model")]
-    files = [path for path in stray(root, ours=inside) if path.is_file() and not path.is_symlink()]
+    files = [path for path in stray(root, own_folders=inside) if path.is_file() and not path.is_symlink()]
     states = tuple(path for path in files if is_state(path))
     ours = {folder / name for folder in pilots for name in FILES}
     ours |= {path.with_name(f"{path.name}.aside.jsonl") for path in states}
-    past = {path.with_name(f"{path.name}.past") for path in states}
-    others = [path for path in files if path not in ours and not past & set(path.parents) and path.name != KEY_FILE]
+    history_folders = {path.with_name(f"{path.name}.past") for path in states}
+    others = [
+        path for path in files if path not in ours and not history_folders & set(path.parents) and path.name != KEY_FILE
+    ]
     return Places(runs=runs, pilots=pilots, states=states, others=tuple(others))
 
 
-def _known(places: Places, ids: Collection[str]) -> set[str]:
+def _known(scope: Places, ids: Collection[str]) -> set[str]:
     """Those of the customers of whom anything is kept."""
     found: set[str] = set()
-    for run in places.runs:
+    for run in scope.runs:
         shown = _shown(run, ids)
         for path in tables_of(run):
             found |= {shown[one] for one in customers_in(path, shown)}
-    for folder in places.pilots:
+    for folder in scope.pilots:
         found |= in_pilot(folder, ids)
-    for path in places.states:
+    for path in scope.states:
         found |= in_state(path, ids)
     return found
 
 
-def _purge(places: Places, ids: Collection[str], *, root: Path) -> Iterator[tuple[str, int]]:
+def _purge(scope: Places, ids: Collection[str], *, root: Path) -> Iterator[tuple[str, int]]:
     """Remove customers place by place; gives each place they were in, and how many they were."""
-    for run in places.runs:
+    for run in scope.runs:
         yield from _told(run.path, purge_run(run, _shown(run, ids)), root=root)
-    for folder in places.pilots:
+    for folder in scope.pilots:
         yield from _told(folder, purge_pilot(folder, ids), root=root)
-    for path in places.states:
+    for path in scope.states:
         yield from _told(path, purge_state(path, ids), root=root)
 
 
@@ -119,8 +121,8 @@ def _told(path: Path, count: int, *, root: Path) -> Iterator[tuple[str, int]]:
 
 def _shown(run: Run, ids: Collection[str]) -> dict[str, str]:
     """The customers by the id that the tables of a run show."""
-    veil = veil_of(run)
-    return {veil.shown(one): one for one in ids}
+    privacy = veil_of(run)
+    return {privacy.displayed_id(one): one for one in ids}
 
 
 def _holds(path: Path, ids: Collection[str]) -> bool:

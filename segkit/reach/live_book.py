@@ -19,18 +19,18 @@ class Book:
         Takes  a run; changed: customer_id, segment, level of each expectation, expectations at first
         """
         placed = run.table("assignments").set_index("customer_id")
-        foreseen = run.table("anticipation").set_index("customer_id").reindex(placed.index)
+        predictions = run.table("anticipation").set_index("customer_id").reindex(placed.index)
         self._outcomes = outcomes
         self._row = {who: i for i, who in enumerate(placed.index)}
         self._begun = placed["segment"].to_numpy(dtype=object)
-        self._base = foreseen[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
+        self._base = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
         self._now: dict[str, Standing] = {who: (segment, levels, base) for who, segment, levels, base in changed}
 
     def __contains__(self, customer_id: str) -> bool:
         """Whether the run has the customer in a segment."""
         return customer_id in self._row
 
-    def standing(self, customer_id: str) -> Standing:
+    def assignment(self, customer_id: str) -> Standing:
         """Where a customer stands now."""
         found = self._now.get(customer_id)
         if found is not None:
@@ -40,12 +40,12 @@ class Book:
             return None, [0] * len(self._outcomes), None
         return self._begun[row], [0] * len(self._outcomes), self._base[row].tolist()
 
-    def begun(self, customer_id: str) -> str | None:
+    def segment_in_run(self, customer_id: str) -> str | None:
         """The segment of a customer in the run; None for one it does not hold."""
         row = self._row.get(customer_id)
         return None if row is None else self._begun[row]
 
-    def put(self, customer_id: str, standing: Standing) -> None:
+    def record(self, customer_id: str, standing: Standing) -> None:
         """Write down where a customer stands now."""
         self._now[customer_id] = standing
 
@@ -64,7 +64,7 @@ class Book:
             now[place[who]] = segment
         return pd.DataFrame({"begun": begun, "now": now, "active": index.isin(list(active))}, index=index)
 
-    def crossed(self) -> Counter[tuple[str, str]]:
+    def count_expectation_changes(self) -> Counter[tuple[str, str]]:
         """How many customers' expectation of each outcome has halved or doubled since the run."""
         found: Counter[tuple[str, str]] = Counter()
         for segment, levels, _ in self._now.values():

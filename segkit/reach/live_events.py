@@ -64,7 +64,7 @@ def read_event(raw: Mapping[str, Any], *, recipe: Recipe, needs: Collection[str]
     """
     event_id, who = _required(raw, "event_id"), _required(raw, "customer_id")
     kind = raw.get("event") or PURCHASE
-    if not isinstance(kind, str) or kind not in recipe.of_kind:
+    if not isinstance(kind, str) or kind not in recipe.measures_by_kind:
         raise InputError(f"event: unknown kind {_shown(kind)}; the source names {', '.join(sorted(recipe.kinds))}")
     time = raw.get("timestamp")
     time = time.isoformat() if isinstance(time, datetime) else time
@@ -129,7 +129,7 @@ def _day(timestamp: Any, recipe: Recipe) -> int:
     try:
         if isinstance(timestamp, bool) or timestamp is None:
             raise ValueError
-        day = recipe.moment(timestamp)[0]
+        day = recipe.local_day_and_hour(timestamp)[0]
     except (ValueError, TypeError, AttributeError, ArithmeticError, OSError):
         raise InputError(f"timestamp: {_shown(timestamp)} is not a time; write it as 2024-05-31T18:00:00Z") from None
     if not FIRST_DAY <= day <= LAST_DAY:

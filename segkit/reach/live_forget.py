@@ -23,12 +23,12 @@ def is_state(path: Path) -> bool:
             return False
     con = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     try:
-        held = {row[0] for row in con.execute("select name from sqlite_master where type = 'table'")}
+        table_names = {row[0] for row in con.execute("select name from sqlite_master where type = 'table'")}
     except sqlite3.DatabaseError:
         return False
     finally:
         con.close()
-    return held >= OURS
+    return table_names >= OURS
 
 
 def purge_state(path: Path, ids: Collection[str]) -> int:
@@ -69,8 +69,8 @@ def in_state(path: Path, ids: Collection[str]) -> set[str]:
         found = _theirs(con, ids)
     finally:
         con.close()
-    past = path.with_name(f"{path.name}.past") / "known.json"
-    begun = json.loads(past.read_text(encoding="utf-8"))["customers"] if past.is_file() else []
+    history_file = path.with_name(f"{path.name}.past") / "known.json"
+    begun = json.loads(history_file.read_text(encoding="utf-8"))["customers"] if history_file.is_file() else []
     return found | (set(begun) & set(ids))
 
 
@@ -89,9 +89,9 @@ def _delete(con: sqlite3.Connection, ids: Collection[str]) -> set[str]:
     found = _theirs(con, ids)
     con.execute("begin immediate")
     last = con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
-    held = con.execute("select value from told where name = 'numbered'").fetchone()
+    numbered_row = con.execute("select value from told where name = 'numbered'").fetchone()
     # numbers of changes are never given twice: a consumer tells repeats by them
-    numbered = json.dumps(max(last, json.loads(held[0]) if held else 0))
+    numbered = json.dumps(max(last, json.loads(numbered_row[0]) if numbered_row else 0))
     con.execute("insert or replace into told values ('numbered', ?)", (numbered,))
     for one in ids:
         for table in ("events", "places", "changes"):

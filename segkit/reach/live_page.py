@@ -30,11 +30,11 @@ def write_page(live: Live, folder: str | Path) -> Path:
     """
     path = Path(folder) / "index.html"
     text = str(templates.html("live", "page", **page_facts(live), reload=RELOAD_SECONDS))
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(aside, path)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(temporary, path)
     except OSError as error:
         raise SegkitError(f"{path}: the page cannot be written ({error.strerror}). The state is whole.") from None
     return path
@@ -48,7 +48,7 @@ def page_facts(live: Live) -> dict[str, Any]:
     beyond = NormalDist().inv_cdf(1 - ALL_ALERTS / 2 / len(live.segments))  # so that all segments together stay at 5 %
     rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
     _write_counts(rows)
-    told = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
+    shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
     counts, before = live.state.counts(), date(1970, 1, 1)
     return {
@@ -57,31 +57,31 @@ def page_facts(live: Live) -> dict[str, Any]:
         "clock": (before + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
         "horizon": horizon,
         "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
-        "answer": _answer(told, moved=len(moved), customers=len(table)),
+        "answer": _answer(shown_rows, moved=len(moved), customers=len(table)),
         "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
-        "widest": max((max(row["at_run"], row["now"]) for row in told), default=1),
-        "segments": told,
+        "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1),
+        "segments": shown_rows,
         "moves": _moves(moved, names=names),
-        "alerts": _alerts(told, live=live, counts=counts),
+        "alerts": _alerts(shown_rows, live=live, counts=counts),
         "few": FEW,
     }
 
 
 def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str, beyond: float) -> dict[str, Any]:
     begun, now = table["begun"] == segment, table["now"] == segment
-    came, left = int((now & ~begun).sum()), int((begun & ~now).sum())
-    net, width = came - left, Z95 * math.sqrt(came + left)
-    told = segments.loc[segment] if segment in segments.index else pd.Series(dtype=object)
-    expected = [told.get(f"active_share_next{part}") for part in ("", "_low", "_high")]
+    joined, left = int((now & ~begun).sum()), int((begun & ~now).sum())
+    net, width = joined - left, Z95 * math.sqrt(joined + left)
+    description = segments.loc[segment] if segment in segments.index else pd.Series(dtype=object)
+    expected = [description.get(f"active_share_next{part}") for part in ("", "_low", "_high")]
     seen = int((begun & table["active"]).sum())
     return {
         "name": name,
         "at_run": int(begun.sum()),
         "now": int(now.sum()),
-        "came": shown(came) if not is_few(left) or is_few(came) else HIDDEN,  # the one would tell the other
-        "left": shown(left) if not is_few(came) or is_few(left) else HIDDEN,
-        "change": _net(net, width) if came + left >= FLOOR else f"{FEW} moved",
-        "beyond": came + left >= FLOOR and abs(net) > beyond * math.sqrt(came + left),
+        "came": shown(joined) if not is_few(left) or is_few(joined) else HIDDEN,  # the one would tell the other
+        "left": shown(left) if not is_few(joined) or is_few(left) else HIDDEN,
+        "change": _net(net, width) if joined + left >= FLOOR else f"{FEW} moved",
+        "beyond": joined + left >= FLOOR and abs(net) > beyond * math.sqrt(joined + left),
         "net": net,
         "expected": numbers.interval(
             *(None if numbers.is_missing(v) else float(v) for v in expected), form=numbers.share
@@ -130,7 +130,7 @@ def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str
 
 def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
     found = [templates.text("live", "alert_segment", row=row) for row in rows if row["beyond"]]
-    for (outcome, level), customers in sorted(live.book.crossed().items()):
+    for (outcome, level), customers in sorted(live.book.count_expectation_changes().items()):
         if customers >= FLOOR:
             found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=customers))
     lines = counts["aside"]

@@ -56,14 +56,14 @@ class Past:
     def __init__(self, folder: Path, *, recipe: Recipe) -> None:
         self._recipe, self._tables = recipe, {}
         self._orders: dict[int, dict[int, list[int]]] = {}
-        known = json.loads((folder / "known.json").read_text(encoding="utf-8"))
-        self.customers: list[str] = known["customers"]
-        self._names: dict[str, list[str]] = known["names"]
+        metadata = json.loads((folder / "known.json").read_text(encoding="utf-8"))
+        self.customers: list[str] = metadata["customers"]
+        self._names: dict[str, list[str]] = metadata["names"]
         self._number = {who: i for i, who in enumerate(self.customers)}
         self._first_ever = _open(folder, "first_ever")
-        for table, columns in known["tables"].items():
-            held = {name: _open(folder, f"{table}_{name}") for name in columns}
-            self._tables[table] = Rows(starts=_open(folder, f"{table}_starts"), columns=held)
+        for table, columns in metadata["tables"].items():
+            columns_by_name = {name: _open(folder, f"{table}_{name}") for name in columns}
+            self._tables[table] = Rows(starts=_open(folder, f"{table}_starts"), columns=columns_by_name)
 
     def __contains__(self, customer_id: str) -> bool:
         return customer_id in self._number
@@ -74,14 +74,14 @@ class Past:
         if number is None:
             return Customer.from_days(recipe, today=today, first_ever=NEVER, rows={})
         since = today - recipe.lookback_days + 1
-        held = self._tables["days"].of(number, since=since)
+        rows = self._tables["days"].of(number, since=since)
         return Customer.from_days(
             recipe,
             today=today,
             first_ever=int(self._first_ever[number]),
-            rows=dict(zip(held["day"].tolist(), _whole(held["sums"].tolist(), recipe=recipe), strict=True)),
-            bought=self._beside("day_categories", number, since=since),
-            by_channel=self._beside("day_channels", number, since=since),
+            rows=dict(zip(rows["day"].tolist(), _whole(rows["sums"].tolist(), recipe=recipe), strict=True)),
+            bought=self._named_amounts("day_categories", number, since=since),
+            by_channel=self._named_amounts("day_channels", number, since=since),
         )
 
     def order(self, customer_id: str, order_id: str) -> tuple[int, int | None, int] | None:
@@ -101,19 +101,19 @@ class Past:
         if number not in self._orders:
             if len(self._orders) >= MOST_REMEMBERED:
                 self._orders.clear()
-            rows, held = self._tables["day_orders"], {}
+            rows, rows_by_order = self._tables["day_orders"], {}
             first, end = rows.starts[number : number + 2].tolist()
             for row, order in enumerate(rows.columns["order"][first:end].tolist(), start=first):
-                held.setdefault(order, []).append(row)
-            self._orders[number] = held
+                rows_by_order.setdefault(order, []).append(row)
+            self._orders[number] = rows_by_order
         return self._orders[number]
 
-    def _beside(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
+    def _named_amounts(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
         if table not in self._tables:
             return ()
-        held, names = self._tables[table].of(number, since=since), self._names[table]
+        rows, names = self._tables[table].of(number, since=since), self._names[table]
         return zip(
-            held["day"].tolist(), [names[i] for i in held["name"].tolist()], held["weight"].tolist(), strict=True
+            rows["day"].tolist(), [names[i] for i in rows["name"].tolist()], rows["weight"].tolist(), strict=True
         )
 
 
@@ -122,8 +122,8 @@ def recipe_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -
 
     Takes  the run, the meta of its model; features: those that are worked out, the others are left out
     """
-    held = set(run.columns("days"))
-    columns = [column for name, column in OF_COLUMN.items() if name in held]
+    day_columns = set(run.columns("days"))
+    columns = [column for name, column in OF_COLUMN.items() if name in day_columns]
     columns += ["order_id"] if "order_id" in run.columns("day_orders") else []
     columns += [name for name, table in (("category", "day_categories"), ("channel", "day_channels")) if run.has(table)]
     ends = ("channel_", "_share")
@@ -150,13 +150,13 @@ def open_past(run: Run, folder: Path, *, recipe: Recipe, of_run: str) -> Past:
     """
     marker = folder / "made.json"
     if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != [FORMAT, of_run]:
-        aside = folder.with_name(f"{folder.name}.{os.getpid()}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        _make(run, aside, recipe=recipe)
-        (aside / "made.json").write_text(json.dumps([FORMAT, of_run]), encoding="utf-8")
+        staging = folder.with_name(f"{folder.name}.{os.getpid()}")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        _make(run, staging, recipe=recipe)
+        (staging / "made.json").write_text(json.dumps([FORMAT, of_run]), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        staging.rename(folder)
     return Past(folder, recipe=recipe)
 
 
@@ -164,9 +164,9 @@ def _make(run: Run, folder: Path, *, recipe: Recipe) -> None:
     as_of = day_number(run.period.as_of)
     first = run.scan("days")
     first = first.group_by("customer_id").aggregate(day=first.day.min(where=first.own_events > 0).epoch_days())
-    known = first.to_pandas().sort_values("customer_id", ignore_index=True)
-    who = pd.Index(known["customer_id"])
-    np.save(folder / "first_ever.npy", known["day"].fillna(NEVER).to_numpy(dtype=np.int64))
+    first_days = first.to_pandas().sort_values("customer_id", ignore_index=True)
+    who = pd.Index(first_days["customer_id"])
+    np.save(folder / "first_ever.npy", first_days["day"].fillna(NEVER).to_numpy(dtype=np.int64))
     since = as_of - recipe.lookback_days
     tables, names = {}, {}
     parts = [_of_days(run, recipe=recipe, since=since, of=chunk) for chunk in _chunks(who)]
@@ -188,15 +188,15 @@ def _of_days(run: Run, *, recipe: Recipe, since: int, of: tuple[str, str]) -> pd
     """The sums of each day in whole parts; squares in two columns."""
     rows = _between(run, "days", of)
     rows = rows.filter(rows.day.epoch_days() >= since)
-    *names, last = recipe.day_sums
+    *names, last = recipe.day_aggregates
     names += [] if last == "amount_squared" else [last]
     scale = dict(zip(recipe.names, recipe.scales, strict=True))
-    sums = {name: (rows[name].sum().cast("decimal(38, 4)") * scale[name]).cast("int64") for name in names}
+    aggregates = {name: (rows[name].sum().cast("decimal(38, 4)") * scale[name]).cast("int64") for name in names}
     if last == "amount_squared":
         whole = rows[last].sum().cast("decimal(38, 8)")
-        sums["square_high"] = (whole * (UNIT**2) / SQUARE_PART).floor().cast("int64")
-        sums["square_low"] = ((whole * (UNIT**2)) % SQUARE_PART).cast("int64")
-    table = rows.group_by("customer_id", day=rows.day.epoch_days().cast("int64")).aggregate(**sums)
+        aggregates["square_high"] = (whole * (UNIT**2) / SQUARE_PART).floor().cast("int64")
+        aggregates["square_low"] = ((whole * (UNIT**2)) % SQUARE_PART).cast("int64")
+    table = rows.group_by("customer_id", day=rows.day.epoch_days().cast("int64")).aggregate(**aggregates)
     return table.to_pandas().sort_values(["customer_id", "day"], ignore_index=True)
 
 
@@ -255,7 +255,7 @@ def _chunks(who: pd.Index) -> Iterator[tuple[str, str]]:
 
 def _whole(rows: list[list[int]], *, recipe: Recipe) -> list[list[int]]:
     """Rows of sums with the two parts of the square put together."""
-    if recipe.day_sums[-1] == "amount_squared":
+    if recipe.day_aggregates[-1] == "amount_squared":
         for row in rows:
             low = row.pop()
             row[-1] = row[-1] * SQUARE_PART + low

@@ -42,8 +42,8 @@ class Look:
     part: np.ndarray
     taste: "Taste"
     undo: Mapping[int, int] = field(default_factory=dict)
-    home: int = -1
-    at: np.ndarray | None = None
+    previous_code: int = -1
+    coordinates: np.ndarray | None = None
     segment: str | None = None
     expected: list[float] = field(default_factory=list)
 
@@ -51,11 +51,11 @@ class Look:
 class Taste:
     """What one customer bought by term, and its part of the coordinates, kept up to date change by change."""
 
-    def __init__(self, known: Folded, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
-        self._known, self._terms_of, self._unit = known, terms_of, unit
+    def __init__(self, space_map: Folded, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
+        self._space_map, self._terms_of, self._unit = space_map, terms_of, unit
         self._weight: dict[str, int] = {}  # by category, as last followed
         self.amounts: dict[int, int] = {}  # by term, in whole parts
-        self._logs, self._roots = np.zeros(known.logs.shape[1]), np.zeros(known.logs.shape[1])
+        self._logs, self._roots = np.zeros(space_map.logs.shape[1]), np.zeros(space_map.logs.shape[1])
         self._whole = 0
 
     def follow(self, bought: Breadth) -> dict[int, int]:
@@ -83,15 +83,15 @@ class Taste:
     def _move(self, changed: tuple[int, int]) -> None:
         term, old = changed
         old, new = old / self._unit, self.amounts[term] / self._unit
-        self._logs += (log1p(new) - log1p(old)) * self._known.logs[term]
-        self._roots += (sqrt(new) - sqrt(old)) * sqrt(self._unit) * self._known.shares[term]
+        self._logs += (log1p(new) - log1p(old)) * self._space_map.logs[term]
+        self._roots += (sqrt(new) - sqrt(old)) * sqrt(self._unit) * self._space_map.shares[term]
 
     def _move_all(self, undo: Mapping[int, int]) -> None:
         terms = list(undo)
         old = np.array(list(undo.values())) / self._unit
         new = np.array([self.amounts[term] for term in terms]) / self._unit
-        self._logs += (np.log1p(new) - np.log1p(old)) @ self._known.logs[terms]
-        self._roots += (np.sqrt(new) - np.sqrt(old)) * sqrt(self._unit) @ self._known.shares[terms]
+        self._logs += (np.log1p(new) - np.log1p(old)) @ self._space_map.logs[terms]
+        self._roots += (np.sqrt(new) - np.sqrt(old)) * sqrt(self._unit) @ self._space_map.shares[terms]
 
 
 class Places:
@@ -107,65 +107,69 @@ class Places:
         self._middle = space.centre[: len(self.outcomes)]
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
 
-    def taste(self) -> Taste:
+    def new_category_mix(self) -> Taste:
         """The taste of a customer who bought nothing yet."""
         return Taste(self._map, self._placer.terms_of, unit=self._unit)
 
-    def see(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
+    def observe(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
         """Look at a customer; their taste must have followed them. `fill` says where they stand.
 
         Parameters
         ----------
         home : their segment in the run
         """
-        return Look(customer.features(), taste.part(), taste, home=self._placer.code.get(home, -1))
+        return Look(customer.features(), taste.part(), taste, previous_code=self._placer.code.get(home, -1))
 
-    def look(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
+    def assign_one(self, customer: Customer, taste: Taste, *, home: str | None = None) -> Look:
         """Look at a customer, and say where they stand."""
-        look = self.see(customer, taste, home=home)
-        self.fill([look])
+        look = self.observe(customer, taste, home=home)
+        self.assign([look])
         return look
 
-    def fill(self, looks: list[Look]) -> None:
+    def assign(self, looks: list[Look]) -> None:
         """Say where customers stand, many at once; each by itself, so that the others do not matter."""
-        held = [look for look in looks if look.features]
-        if not held:
+        with_features = [look for look in looks if look.features]
+        if not with_features:
             return
-        known, axes = self._map, self.axes
-        values = np.array([self._values(look.features) for look in held], dtype=float)
-        at = np.einsum("ij,jk->ik", known.z_scores(values), known.behaviour) + known.constant  # no BLAS: it would
-        at += np.array([look.part for look in held])  # round differently by how many there are
-        number = self._placer.assign(at[:, :axes], home=np.array([look.home for look in held])).tolist()
+        space_map, axes = self._map, self.axes
+        values = np.array([self._values(look.features) for look in with_features], dtype=float)
+        at = (
+            np.einsum("ij,jk->ik", space_map.z_scores(values), space_map.behaviour) + space_map.constant
+        )  # no BLAS: it would
+        at += np.array([look.part for look in with_features])  # round differently by how many there are
+        number = self._placer.assign(
+            at[:, :axes], home=np.array([look.previous_code for look in with_features])
+        ).tolist()
         expected = (at[:, axes:] + self._middle).round(9).tolist()
-        for look, point, i, foreseen in zip(held, at, number, expected, strict=True):
-            look.at, look.segment, look.expected = point, self._model.segments[i], foreseen
+        for look, point, i, expectations in zip(with_features, at, number, expected, strict=True):
+            look.coordinates, look.segment, look.expected = point, self._model.segments[i], expectations
 
-    def confidence(self, look: Look, *, known: bool = True) -> float:
+    def confidence(self, look: Look, *, in_run: bool = True) -> float:
         """Share of the bags that agree.
 
         Parameters
         ----------
         known : to the run; a newcomer's is cut by how little is known: a third is left after one day
         """
-        if look.at is None:
+        if look.coordinates is None:
             return 0.0
         codes = np.array([self._placer.code[look.segment]])
-        found = float(self._placer.agreement(look.at[None, : self.axes], codes)[0])
+        found = float(self._placer.agreement(look.coordinates[None, : self.axes], codes)[0])
         days = look.features["active_days"]
-        return found if known else round(found * days / (days + FEW_DAYS), 6)
+        return found if in_run else round(found * days / (days + FEW_DAYS), 6)
 
     def levels(self, expected: list[float], base: list[float]) -> list[int]:
         """Each expectation against that of the run: halved, as before, doubled."""
         return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
 
-    def differ(self, standing: Standing, now: Look) -> bool:
+    def has_changed(self, standing: Standing, now: Look) -> bool:
         """Whether there is anything new about a customer."""
         segment, levels, base = standing
         if segment != now.segment:
             return True
-        return now.at is not None and base is not None and self.levels(now.expected, base) != levels
+        return now.coordinates is not None and base is not None and self.levels(now.expected, base) != levels
 
-    def changes(
+    def describe_changes(
         self, standing: Standing, before: Look, now: Look, *, known: bool
     ) -> tuple[list[dict[str, Any]], Standing]:
         """What is new about a customer, with reasons.
@@ -176,9 +180,9 @@ class Places:
         segment, levels, base = standing
         found, after = [], levels
         if segment != now.segment:
-            why = self.why_segment(before, now)
+            why = self.explain_segment(before, now)
             words = because(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
-            moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, known=known)}
+            moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, in_run=known)}
             found.append({"kind": "segment", **moved, "because": words, "why": why})
         if now.segment is not None:
             expected = now.expected
@@ -186,13 +190,13 @@ class Places:
             after = self.levels(expected, base)
             for i, outcome in enumerate(self.outcomes):
                 if levels[i] != after[i]:
-                    why = self.why_expected(before, now, outcome=outcome, up=after[i] > levels[i])
+                    why = self.explain_expectation(before, now, outcome=outcome, up=after[i] > levels[i])
                     moved = {"outcome": outcome, "from": LEVELS[levels[i]], "to": LEVELS[after[i]]}
                     moved |= {"expected_at_run": _amount(base[i]), "expected": _amount(expected[i])}
                     found.append({"kind": "prediction", **moved, "because": because(why), "why": why})
         return found, (now.segment, after, base)
 
-    def why_segment(self, before: Look, now: Look) -> list[dict[str, Any]]:
+    def explain_segment(self, before: Look, now: Look) -> list[dict[str, Any]]:
         """What moved a customer to a segment: the terms of the difference of distances to the two centres.
 
         Distances are squared, so that their difference is linear in the coordinates, and these are in z-scores and
@@ -202,37 +206,37 @@ class Places:
             return []
         middle = np.mean(list(self._centres.values()), axis=0)
         start = middle if before.segment is None else self._centres[before.segment]
-        return self._why(before, now, np.append(self._centres[now.segment] - start, np.zeros(len(self.outcomes))))
+        return self._explain(before, now, np.append(self._centres[now.segment] - start, np.zeros(len(self.outcomes))))
 
-    def why_expected(self, before: Look, now: Look, *, outcome: str, up: bool) -> list[dict[str, Any]]:
+    def explain_expectation(self, before: Look, now: Look, *, outcome: str, up: bool) -> list[dict[str, Any]]:
         """What moved an expectation."""
         towards = np.zeros(self.axes + len(self.outcomes))
         towards[self.axes + self.outcomes.index(outcome)] = 1.0 if up else -1.0
-        return self._why(before, now, towards)
+        return self._explain(before, now, towards)
 
-    def _why(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
-        pushes = [*self._of_features(before, now, towards), *self._of_terms(before, now, towards)]
+    def _explain(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
+        pushes = [*self._feature_reasons(before, now, towards), *self._term_reasons(before, now, towards)]
         pushes = sorted((p for p in pushes if p["push"] > 0), key=lambda p: (-p["push"], p["feature"]))
         whole = sum(p["push"] for p in pushes)
         return [{**p, "push": round(p["push"] / whole, 3)} for p in pushes[:REASONS]]
 
-    def _of_features(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
-        known = self._map
-        start = self._scores(before) if before.features else np.zeros(len(known.features))
-        push = (self._scores(now) - start) * (known.behaviour @ towards)
+    def _feature_reasons(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
+        space_map = self._map
+        start = self._scores(before) if before.features else np.zeros(len(space_map.features))
+        push = (self._scores(now) - start) * (space_map.behaviour @ towards)
         return [
             {
                 "feature": name,
-                "words": describe(name).words,
+                "words": describe(name).label,
                 "before": before.features.get(name),
                 "now": now.features[name],
                 "push": float(push[i]),
             }
-            for i, name in enumerate(known.features)
+            for i, name in enumerate(space_map.features)
         ]
 
-    def _of_terms(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
-        known = self._map
+    def _term_reasons(self, before: Look, now: Look, towards: np.ndarray) -> list[dict[str, Any]]:
+        space_map = self._map
         amounts = [{**look.taste.amounts, **look.undo} if look.features else {} for look in (before, now)]
         rows = sorted({i for amount in amounts for i, value in amount.items() if value})
         if not rows:
@@ -240,12 +244,12 @@ class Places:
         values = [np.array([a.get(i, 0) / self._unit for i in rows]) for a in amounts]
         logs = np.log1p(values[1]) - np.log1p(values[0])
         shares = [np.sqrt(v / (v.sum() or 1.0)) for v in values]
-        push = logs * (known.logs[rows] @ towards) + (shares[1] - shares[0]) * (known.shares[rows] @ towards)
+        push = logs * (space_map.logs[rows] @ towards) + (shares[1] - shares[0]) * (space_map.shares[rows] @ towards)
         named = zip(rows, *values, push, strict=True)
         return [
             {
-                "feature": f"bought: {known.terms[i]}",
-                "words": f"bought: {known.terms[i].lower()}",
+                "feature": f"bought: {space_map.terms[i]}",
+                "words": f"bought: {space_map.terms[i].lower()}",
                 "before": float(was) if before.features else None,
                 "now": float(is_),
                 "push": float(p),

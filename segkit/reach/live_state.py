@@ -60,7 +60,7 @@ class State:
                 self._con.execute(f"pragma wal_autocheckpoint = {PAGES_IN_WAL}")
                 self._con.executescript(TABLES)
                 self._con.execute("begin immediate")
-                self._belong(of_run)
+                self._require_run(of_run)
             except BaseException:
                 os.close(self._lock)
                 raise
@@ -71,7 +71,7 @@ class State:
             row = (event_id, customer_id, line)
             return self._con.execute("insert or ignore into events values (?, ?, ?)", row).rowcount == 1
 
-    def knows(self, event_id: str) -> bool:
+    def has_event(self, event_id: str) -> bool:
         """Whether an event was counted."""
         with _said(self.path):
             return bool(self._con.execute("select 1 from events where event_id = ?", (event_id,)).fetchone())
@@ -100,13 +100,15 @@ class State:
             self._con.execute("delete from parked where day <= ?", (until,))
             return lines
 
-    def put_place(self, customer_id: str, segment: str | None, *, levels: list[int], base: list[float] | None) -> None:
+    def set_assignment(
+        self, customer_id: str, segment: str | None, *, levels: list[int], base: list[float] | None
+    ) -> None:
         """Keep where a customer stands now."""
         row = (customer_id, segment, json.dumps(levels), json.dumps(base))
         with _said(self.path):
             self._con.execute("insert or replace into places values (?, ?, ?, ?)", row)
 
-    def places(self) -> Iterator[tuple[str, str | None, list[int], list[float] | None]]:
+    def assignments(self) -> Iterator[tuple[str, str | None, list[int], list[float] | None]]:
         """Everyone who stands elsewhere than in the run, or was not in it."""
         with _said(self.path):
             for who, segment, levels, base in self._con.execute("select * from places"):
@@ -125,16 +127,16 @@ class State:
     def last_change(self) -> int:
         """The number of the latest change; 0 where there is none."""
         with _said(self.path):
-            held = self._con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
-            return max(held, self.told("numbered", 0))  # the last may have been of a customer who was forgotten
+            last_id = self._con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
+            return max(last_id, self.get_meta("numbered", 0))  # the last may have been of a customer who was forgotten
 
-    def set_aside(self, line: str, *, reason: str) -> None:
+    def reject_line(self, line: str, *, reason: str) -> None:
         """Keep a line that cannot be used, once."""
         row = (sha256(line.encode("utf-8", "replace")).hexdigest(), reason, line[:SHOWN_OF_A_LINE])
         with _said(self.path):
             self._con.execute("insert or ignore into aside (line_hash, reason, line) values (?, ?, ?)", row)
 
-    def aside(self, *, after: int = 0) -> list[tuple[str, str]]:
+    def rejected_lines(self, *, after: int = 0) -> list[tuple[str, str]]:
         """Reason and line of those set aside, without the first ones."""
         with _said(self.path):
             sql = "select reason, line from aside order by id limit -1 offset ?"
@@ -146,12 +148,12 @@ class State:
             names = ("events", "parked", "changes", "aside")
             return {name: self._con.execute(f"select count(*) from {name}").fetchone()[0] for name in names}
 
-    def tell(self, name: str, value: Any) -> None:
+    def set_meta(self, name: str, value: Any) -> None:
         """Keep a value, such as the clock."""
         with _said(self.path):
             self._con.execute("insert or replace into told values (?, ?)", (name, json.dumps(value)))
 
-    def told(self, name: str, default: Any) -> Any:
+    def get_meta(self, name: str, default: Any) -> Any:
         """The value kept, or the default."""
         with _said(self.path):
             row = self._con.execute("select value from told where name = ?", (name,)).fetchone()
@@ -170,12 +172,12 @@ class State:
         finally:
             os.close(self._lock)
 
-    def _belong(self, of_run: str) -> None:
-        held = self.told("run", None)
-        if held is None:
-            self.tell("run", of_run)
+    def _require_run(self, of_run: str) -> None:
+        recorded_run = self.get_meta("run", None)
+        if recorded_run is None:
+            self.set_meta("run", of_run)
             self.commit()
-        elif held != of_run:
+        elif recorded_run != of_run:
             raise RunError(f"{self.path}: this state goes on from another run. Give another --state, or that run.")
 
 

@@ -41,12 +41,12 @@ def run_live(
         stream = Stream(live, out=out, page=page)
         stream.deliver()
         for lines in read_lines(source):
-            stream.take(lines)
+            stream.feed_lines(lines)
         stream.deliver(page_now=True)
         found = live.state.counts()
         return (
             f"{found['events']:,} events counted, {found['changes']:,} changes, {found['parked']:,} events waiting for "
-            f"their day, {found['aside']:,} lines set aside ({stream.aside_path})"
+            f"their day, {found['aside']:,} lines set aside ({stream.rejected_path})"
         )
 
 
@@ -60,16 +60,16 @@ class Stream:
     def __init__(self, live: Live, *, out: BinaryIO, page: str = "") -> None:
         self._live, self._out, self._page = live, out, page
         self._open, self._since, self._page_at = 0, time.monotonic(), -PAGE_SECONDS
-        self._sent = live.state.told("delivered", 0)
-        self.aside_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
-        self._aside = _whole_lines(self.aside_path)
+        self._sent = live.state.get_meta("delivered", 0)
+        self.rejected_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
+        self._rejected_count = _whole_lines(self.rejected_path)
 
-    def take(self, lines: list[bytes]) -> None:
+    def feed_lines(self, lines: list[bytes]) -> None:
         """Take lines in; none means that the pipe is idle."""
         for line in lines:
             if not self._open:
                 self._since = time.monotonic()
-            self._one(line)
+            self._feed_line(line)
             self._open += 1
             if self._open >= MOST_EVENTS or time.monotonic() - self._since > MOST_SECONDS:
                 self.deliver()
@@ -87,15 +87,15 @@ class Stream:
             self._flush_out()
             if self._sent != self._live.last_change:
                 self._sent = self._live.last_change
-                state.tell("delivered", self._sent)
-            self._append_aside()
+                state.set_meta("delivered", self._sent)
+            self._append_rejected()
         if page_now:
             self._live.flush()
         if self._page and (page_now or time.monotonic() - self._page_at >= PAGE_SECONDS):
             write_page(self._live, self._page)
             self._page_at = time.monotonic()
 
-    def _one(self, line: bytes) -> None:
+    def _feed_line(self, line: bytes) -> None:
         if not line.strip():
             return
         event: dict[str, Any] = {}
@@ -106,9 +106,9 @@ class Stream:
             else:
                 self._live.feed(event)
         except InputError as error:
-            if self._live.forgot(str(event.get("customer_id", "")).strip()):
+            if self._live.is_erased(str(event.get("customer_id", "")).strip()):
                 return  # a line set aside would keep what is to be forgotten
-            self._live.state.set_aside(line.decode("utf-8", "replace"), reason=str(error))
+            self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
 
     def _write(self, line: str) -> None:
         try:
@@ -122,22 +122,24 @@ class Stream:
         except OSError as error:
             raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is whole.") from None
 
-    def _append_aside(self) -> None:
-        new = self._live.state.aside(after=self._aside)
+    def _append_rejected(self) -> None:
+        new = self._live.state.rejected_lines(after=self._rejected_count)
         if not new:
             return
         try:
-            with self.aside_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with self.rejected_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 for reason, line in new:
                     file.write(json.dumps({"reason": reason, "line": line}, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise SegkitError(f"{self.aside_path}: cannot be written ({error.strerror}). The state is whole.") from None
-        self._aside += len(new)
+            raise SegkitError(
+                f"{self.rejected_path}: cannot be written ({error.strerror}). The state is whole."
+            ) from None
+        self._rejected_count += len(new)
 
 
 def read_lines(source: BinaryIO) -> Iterator[list[bytes]]:
     """Lines as they come, in batches; an empty batch when none has come for a moment; a huge line is cut short."""
-    held, cut = b"", False  # cut: the rest of a huge line is being skipped
+    buffer, cut = b"", False  # cut: the rest of a huge line is being skipped
     while True:
         if not _is_ready(source, 0.0):
             yield []
@@ -146,14 +148,14 @@ def read_lines(source: BinaryIO) -> Iterator[list[bytes]]:
         chunk = os.read(source.fileno(), CHUNK) if _has_number(source) else source.read(CHUNK)
         if not chunk:
             break
-        *lines, rest = (held + chunk).split(b"\n")
+        *lines, rest = (buffer + chunk).split(b"\n")
         if cut and lines:
             lines, cut = lines[1:], False
-        held = b"" if cut else rest
-        if len(held) > LONGEST_LINE:
-            lines, held, cut = [*lines, held[: LONGEST_LINE + 1]], b"", True
+        buffer = b"" if cut else rest
+        if len(buffer) > LONGEST_LINE:
+            lines, buffer, cut = [*lines, buffer[: LONGEST_LINE + 1]], b"", True
         yield lines
-    yield [held] if held else []
+    yield [buffer] if buffer else []
 
 
 def _is_ready(source: BinaryIO, seconds: float) -> bool:

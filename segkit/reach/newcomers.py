@@ -79,7 +79,7 @@ def newcomers(
     read = read.filter(read.day < ibis.literal(period.as_of))
     if engine not in HERE:
         read = carry(read, to=open_engine(engine), folder=folder, name="segkit_events")
-    days = build_days(read, kinds=meta["kinds"], to_keep=False)
+    days = build_days(read, kinds=meta["kinds"], aggregate=False)
     features = features_expression(days, kinds=meta["kinds"], channels=_channels(model), period=period)
     missing = sorted(set(model.space.features) - set(features.columns))
     if missing or (model.space.terms and days.categories is None):
@@ -164,14 +164,19 @@ def _source(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Source:
         return open_source(events, data_dir=data_dir or None)
     con = connect()
     open_file(FileSpec(path=path.name), base=path.parent.resolve(), name="segkit_new", con=con)
-    held = list(columns_of("segkit_new", con=con))
-    missing = sorted(set(REQUIRED) - set(held))
+    columns = list(columns_of("segkit_new", con=con))
+    missing = sorted(set(REQUIRED) - set(columns))
     if missing:
         raise InputError(
-            f"{path.name}: there is no column {missing[0]!r}.{nearest(missing[0], held)} Name the columns by the "
+            f"{path.name}: there is no column {missing[0]!r}.{nearest(missing[0], columns)} Name the columns by the "
             "contract (README), or give a source's YAML file."
         )
-    table = {"path": path.name, "columns": {name: quoted(name) for name in CONTRACT if name in held}}
-    said = {"name": path.stem, "timezone": meta["timezone"], "kinds": meta["kinds"], "needs": list(meta["needs"])}
-    text = yaml.safe_dump({**said, "events": [table]}, allow_unicode=True, sort_keys=False)
+    table = {"path": path.name, "columns": {name: quoted(name) for name in CONTRACT if name in columns}}
+    description = {
+        "name": path.stem,
+        "timezone": meta["timezone"],
+        "kinds": meta["kinds"],
+        "needs": list(meta["needs"]),
+    }
+    text = yaml.safe_dump({**description, "events": [table]}, allow_unicode=True, sort_keys=False)
     return parse_source(text, label=path.name, base=path.parent.resolve())

@@ -24,23 +24,23 @@ class Bags:
 
     centres: np.ndarray
     sizes: np.ndarray
-    bag_of: np.ndarray
+    subsample_of: np.ndarray
     labels: np.ndarray
 
     @property
     def count(self) -> int:
         return self.labels.shape[1]
 
-    def kept(self) -> np.ndarray:
+    def clustered_share(self) -> np.ndarray:
         """Share of the bags a customer was in, in which HDBSCAN kept them; 0 for one who was in none."""
         return (self.labels >= 0).sum(axis=1) / np.maximum((self.labels > -2).sum(axis=1), 1)
 
     def core(self) -> np.ndarray:
         """Customers that HDBSCAN kept in at least half of the bags they were in."""
-        return self.kept() >= 0.5
+        return self.clustered_share() >= 0.5
 
 
-def find_bags(points: np.ndarray, *, bags: int = BAGS, seed: int = 7) -> Bags:
+def find_bags(points: np.ndarray, *, n_subsamples: int = BAGS, seed: int = 7) -> Bags:
     """Map and cluster subsamples of customers.
 
     Takes  points: customers x axes, finite
@@ -56,9 +56,9 @@ def find_bags(points: np.ndarray, *, bags: int = BAGS, seed: int = 7) -> Bags:
     BudgetError : too few customers, or all alike
     """
     _refuse_alike(points)
-    labels = np.full((len(points), bags), -2, dtype=np.int32)
+    labels = np.full((len(points), n_subsamples), -2, dtype=np.int32)
     centres, sizes, bag_of = [], [], []
-    for bag in range(bags):
+    for bag in range(n_subsamples):
         rng = np.random.default_rng([seed, bag])
         size = min(int(BAG_SHARE * len(points)), LARGEST_BAG)
         rows = np.sort(rng.permutation(len(points))[:size])
@@ -72,7 +72,7 @@ def find_bags(points: np.ndarray, *, bags: int = BAGS, seed: int = 7) -> Bags:
     return Bags(
         centres=np.array(centres).reshape(shape),
         sizes=np.array(sizes, dtype=float),
-        bag_of=np.array(bag_of, dtype=np.int64),
+        subsample_of=np.array(bag_of, dtype=np.int64),
         labels=labels,
     )
 

@@ -49,15 +49,15 @@ class _Trial:
     """
 
     blocks: Mapping[str, Block]
-    learners: np.ndarray
-    learnt: np.ndarray
-    judges: np.ndarray
-    came: np.ndarray
+    train_rows: np.ndarray
+    train_outcomes: np.ndarray
+    test_rows: np.ndarray
+    test_outcomes: np.ndarray
     counts: np.ndarray
 
 
 def judge_blocks(
-    past: Past,
+    training: Past,
     *,
     people: pd.DataFrame | None = None,
     roles: Mapping[str, str] | None = None,
@@ -76,20 +76,18 @@ def judge_blocks(
     draws : resamplings of the customers; more of them firm up the intervals
     seed : the same seed gives the same table on one machine
     """
-    windows = past.earlier()
-    if windows is None or windows.then is None or windows.came is None or past.last is None:
+    windows = training.earlier_fit_data()
+    if windows is None or windows.then is None or windows.outcomes is None or training.last is None:
         return None
-    since = past.last.came
+    since = training.last.outcomes
     words = are_free_text(list(windows.now.categories))
     terms = judged_terms(windows.now, words=words)
-    learnt, judged = (forward_truth(each, terms=terms, words=words) for each in (windows.came, since))
+    learnt, judged = (forward_truth(each, terms=terms, words=words) for each in (windows.outcomes, since))
     blocks = designs(windows.then, windows.now, people=people, roles=roles, seed=seed)
-    return prove(blocks, learnt=learnt, judged=judged, draws=draws, seed=seed)
+    return prove(blocks, train=learnt, test=judged, draws=draws, seed=seed)
 
 
-def prove(
-    blocks: Mapping[str, Block], *, learnt: Truth, judged: Truth, draws: int = DRAWS, seed: int = 7
-) -> BlockProof:
+def prove(blocks: Mapping[str, Block], *, train: Truth, test: Truth, draws: int = DRAWS, seed: int = 7) -> BlockProof:
     """Each block alone, what it adds to all the others, and needs against demographics.
 
     Takes  blocks: name -> Block of the same customers; learnt, judged: what came after the first and the second date
@@ -106,11 +104,13 @@ def prove(
     rng = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
     leads: list[dict[str, object]] = []
-    for measure in (m for m in MEASURES if m in learnt.values and m in judged.values):
-        judges, came = judged.values[measure]
-        counts = np.ones((1 + draws, len(came)))
-        counts[1:] = rng.multinomial(len(came), np.full(len(came), 1 / len(came)), size=draws)
-        trial = _Trial(blocks, *learnt.values[measure], judges, came, counts)
+    for measure in (m for m in MEASURES if m in train.values and m in test.values):
+        judges, test_outcomes = test.values[measure]
+        counts = np.ones((1 + draws, len(test_outcomes)))
+        counts[1:] = rng.multinomial(
+            len(test_outcomes), np.full(len(test_outcomes), 1 / len(test_outcomes)), size=draws
+        )
+        trial = _Trial(blocks, *train.values[measure], judges, test_outcomes, counts)
         rows += [{"measure": measure} | row for row in _measured(trial)]
         leads += [{"measure": measure} | row for row in _needs_lead(trial)]
     scores = ["alone_r2", "alone_low", "alone_high", "adds", "adds_low", "adds_high"]
@@ -156,10 +156,10 @@ def block_figures(proof: BlockProof | None, *, reason: str = "") -> dict[str, ob
     """The headline numbers, flat: blocks.needs.spend_r2 and .low, .high; blocks.needs.spend_adds and .low, .high;
     blocks.needs_or_demographics.mix, its .reason and the lead; blocks.reason where there is no proof.
     """
-    told = [] if proof is None else proof.table.to_dict("records")
+    rows = [] if proof is None else proof.table.to_dict("records")
     leads = [] if proof is None else proof.leads.to_dict("records")
     figures: dict[str, object] = {"blocks.reason": (reason or None) if proof is None else None}
-    for row in told:
+    for row in rows:
         name = f"blocks.{row['block']}.{row['measure']}"
         figures |= Estimate(row["alone_r2"], row["alone_low"], row["alone_high"]).metrics(f"{name}_r2")
         if row["block"] != "all":
@@ -174,58 +174,58 @@ def block_figures(proof: BlockProof | None, *, reason: str = "") -> dict[str, ob
     return figures
 
 
-def _measured(trial: _Trial) -> list[dict[str, object]]:
+def _measured(data: _Trial) -> list[dict[str, object]]:
     """A row for all blocks together, and one for each of them that is known of enough customers."""
-    everyone = np.ones(len(trial.came), dtype=bool)
-    if not trial.blocks or not _enough(trial, everyone):
+    everyone = np.ones(len(data.test_outcomes), dtype=bool)
+    if not data.blocks or not _enough(data, everyone):
         return []
-    names = list(trial.blocks)
-    whole = _expected(trial, names)
-    r2, drawn = _scores(trial, [whole], among=everyone)
+    names = list(data.blocks)
+    whole = _expected(data, names)
+    r2, drawn = _scores(data, [whole], rows=everyone)
     rows = [{"block": "all", "label": LABELS["all"], "customers": len(everyone)} | _alone(r2[0], drawn[0])]
-    for name, block in trial.blocks.items():
-        among = block.known_now[trial.judges]
-        if not _enough(trial, among, of=block):
+    for name, block in data.blocks.items():
+        among = block.has_data_now[data.test_rows]
+        if not _enough(data, among, of=block):
             continue
-        alone = _expected(trial, [name], of=block)
-        without = _expected(trial, [other for other in names if other != name])
-        r2, drawn = _scores(trial, [alone, whole, without], among=among)
+        alone = _expected(data, [name], of=block)
+        without = _expected(data, [other for other in names if other != name])
+        r2, drawn = _scores(data, [alone, whole, without], rows=among)
         head = {"block": name, "label": LABELS[name], "customers": int(among.sum())}
         adds = bootstrap_interval(drawn[1] - drawn[2], at=r2[1] - r2[2]).columns("adds")
         rows.append(head | _alone(r2[0], drawn[0]) | adds)
     return rows
 
 
-def _needs_lead(trial: _Trial) -> list[dict[str, object]]:
+def _needs_lead(data: _Trial) -> list[dict[str, object]]:
     """Needs less demographics, both learnt and judged on customers of whom demographics are known; a row, or none."""
-    known = trial.blocks.get("demographic")
-    if known is None or "needs" not in trial.blocks:
+    demographic = data.blocks.get("demographic")
+    if demographic is None or "needs" not in data.blocks:
         return []
-    among = known.known_now[trial.judges]
-    if not _enough(trial, among, of=known):
+    among = demographic.has_data_now[data.test_rows]
+    if not _enough(data, among, of=demographic):
         return []
-    both = [_expected(trial, [name], of=known) for name in ("needs", "demographic")]
-    r2, drawn = _scores(trial, both, among=among)
+    both = [_expected(data, [name], of=demographic) for name in ("needs", "demographic")]
+    r2, drawn = _scores(data, both, rows=among)
     head = {"customers": int(among.sum()), "needs_r2": r2[0], "demographic_r2": r2[1]}
     return [head | bootstrap_interval(drawn[0] - drawn[1], at=r2[0] - r2[1]).columns("lead")]
 
 
-def _expected(trial: _Trial, names: Sequence[str], *, of: Block | None = None) -> np.ndarray:
+def _expected(data: _Trial, names: Sequence[str], *, of: Block | None = None) -> np.ndarray:
     """What is expected of those judged from some blocks; learnt on the customers of whom a block is known."""
     if not names:
-        return np.zeros_like(trial.came)
-    inside = trial.learners if of is None else trial.learners & of.known_then
-    values = trial.learnt[inside[trial.learners]]
-    then = np.hstack([trial.blocks[name].then for name in names])[inside]
-    now = np.hstack([trial.blocks[name].now for name in names])[trial.judges]
+        return np.zeros_like(data.test_outcomes)
+    inside = data.train_rows if of is None else data.train_rows & of.has_data_then
+    values = data.train_outcomes[inside[data.train_rows]]
+    then = np.hstack([data.blocks[name].then for name in names])[inside]
+    now = np.hstack([data.blocks[name].now for name in names])[data.test_rows]
     return (now - then.mean(axis=0)) @ ridge_from_products(then - then.mean(axis=0), values - values.mean(axis=0))
 
 
-def _scores(trial: _Trial, expected: Sequence[np.ndarray], *, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scores(data: _Trial, expected: Sequence[np.ndarray], *, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """R2 of each expectation on some of those judged, and in each resampling (expectations x draws)."""
-    came = trial.came[among]
-    errors = np.column_stack([_apart(came - each[among]) for each in [*expected, np.zeros_like(trial.came)]])
-    counted = (trial.counts if among.all() else np.ascontiguousarray(trial.counts[:, among])) @ errors
+    outcomes = data.test_outcomes[rows]
+    errors = np.column_stack([_apart(outcomes - each[rows]) for each in [*expected, np.zeros_like(data.test_outcomes)]])
+    counted = (data.counts if rows.all() else np.ascontiguousarray(data.counts[:, rows])) @ errors
     total = counted[:, -1:]
     r2 = 1 - np.divide(counted[:, :-1], total, out=np.ones_like(counted[:, :-1]), where=total > 0)
     return r2[0], r2[1:].T
@@ -241,10 +241,10 @@ def _alone(at: float, drawn: np.ndarray) -> dict[str, float]:
     return {"alone_r2": score.value, "alone_low": score.low, "alone_high": score.high}
 
 
-def _enough(trial: _Trial, among: np.ndarray, *, of: Block | None = None) -> bool:
+def _enough(data: _Trial, rows: np.ndarray, *, of: Block | None = None) -> bool:
     """Whether enough customers are learnt from and judged, and enough of them did otherwise than most."""
-    learnt = trial.learnt if of is None else trial.learnt[of.known_then[trial.learners]]
-    return all(len(v) >= FEWEST and _otherwise(v) >= FEWEST_APART for v in (learnt, trial.came[among]))
+    learnt = data.train_outcomes if of is None else data.train_outcomes[of.has_data_then[data.train_rows]]
+    return all(len(v) >= FEWEST and _otherwise(v) >= FEWEST_APART for v in (learnt, data.test_outcomes[rows]))
 
 
 def _otherwise(values: np.ndarray) -> int:

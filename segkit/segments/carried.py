@@ -34,13 +34,13 @@ class Carried:
 
     model: SegmentModel
     expected: Anticipation
-    placed: pd.DataFrame
+    assigned: pd.DataFrame
     core: pd.Series
     coords: pd.DataFrame
     ledger: pd.DataFrame
     moves: pd.DataFrame
     names: dict[str, str]
-    found: str
+    fitted_as_of: str
 
 
 def standing_run(path: str, *, of: Run) -> Run:
@@ -76,11 +76,11 @@ def carry_on(previous: Run, now: Signals, *, overrides: Overrides, as_of: str) -
     if now.features.empty:
         raise InputError(f"as_of {as_of}: nobody did anything in the lookback. Check the source, or give another date.")
     ledger = previous.table("ledger")
-    model = decided(model_from(*previous.load_model()), overrides, known=set(ledger["segment"]))
+    model = decided(model_from(*previous.load_model()), overrides, segment_ids=set(ledger["segment"]))
     expected = anticipate(model.space, known_to(model, now))
     before = previous.table("assignments").set_index("customer_id")["segment"]
     before = before.replace(overrides.merge)
-    placed = place_points(model, expected.axes, home=before)
+    placed = place_points(model, expected.axes, previous_segment=before)
     coords, core = _where_they_stood(previous, expected.axes)
     sizes = placed["segment"].value_counts()
     rows = [(as_of, s, "same", s, 1.0, int(sizes.get(s, 0)), int(sizes.get(s, 0))) for s in sorted(set(model.segments))]
@@ -89,13 +89,13 @@ def carry_on(previous: Run, now: Signals, *, overrides: Overrides, as_of: str) -
     return Carried(
         model=model,
         expected=expected,
-        placed=placed,
+        assigned=placed,
         core=core,
         coords=coords,
         ledger=pd.concat([ledger, entries], ignore_index=True),
         moves=customer_moves(before, placed["segment"], placed["segment"]),
         names={**names, **overrides.rename},
-        found=fitted_as_of(previous),
+        fitted_as_of=fitted_as_of(previous),
     )
 
 
@@ -104,7 +104,7 @@ def fitted_as_of(run: Run) -> str:
     return str(run.load_model()[1].get("fitted_as_of") or run.parameters()["as_of"])
 
 
-def decided(model: SegmentModel, overrides: Overrides, *, known: set[str]) -> SegmentModel:
+def decided(model: SegmentModel, overrides: Overrides, *, segment_ids: set[str]) -> SegmentModel:
     """The model with what a person has merged since; what is pinned stays by itself, as all does.
 
     Takes  model; overrides; known: every id there ever was
@@ -113,7 +113,7 @@ def decided(model: SegmentModel, overrides: Overrides, *, known: set[str]) -> Se
     ------
     InputError : a decision is about an id that is not there
     """
-    asked = {*overrides.rename, *overrides.merge, *overrides.merge.values(), *overrides.pin} - known
+    asked = {*overrides.rename, *overrides.merge, *overrides.merge.values(), *overrides.pin} - segment_ids
     if asked:
         listed = ", ".join(sorted(set(model.segments)))
         raise InputError(f"overrides: {sorted(asked)} are no segments; there are {listed}. Mend overrides.yaml.")
@@ -122,21 +122,21 @@ def decided(model: SegmentModel, overrides: Overrides, *, known: set[str]) -> Se
 
 def with_proof(segments: pd.DataFrame, previous: Run) -> pd.DataFrame:
     """The segment table with stability and verdict as they were measured when the segments were found."""
-    held = previous.table("segments").set_index("segment")[list(PROOF)]
-    kept = held.reindex(segments["segment"]).reset_index(drop=True)
-    return segments.assign(**{name: kept[name].set_axis(segments.index) for name in PROOF})
+    previous_proof = previous.table("segments").set_index("segment")[list(PROOF)]
+    aligned = previous_proof.reindex(segments["segment"]).reset_index(drop=True)
+    return segments.assign(**{name: aligned[name].set_axis(segments.index) for name in PROOF})
 
 
-def proved(previous: Run, *, found: str) -> dict[str, object]:
+def proved(previous: Run, *, fitted_as_of: str) -> dict[str, object]:
     """The headline numbers of the proof, as they were measured when the segments were found, and that date."""
-    held = {name: value for name, value in previous.summary().items() if name.startswith(PROVED)}
-    return {**held, "segments.found_as_of": found}
+    metrics = {name: value for name, value in previous.summary().items() if name.startswith(PROVED)}
+    return {**metrics, "segments.found_as_of": fitted_as_of}
 
 
-def model_kept(carried: Carried, previous: Run) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+def model_kept(reassignment: Carried, previous: Run) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """The model as a run keeps it, with what stood beside it, and when it was found."""
-    arrays, plain = model_arrays(carried.model)
-    return arrays, {**previous.load_model()[1], **plain, "fitted_as_of": carried.found}
+    arrays, plain = model_arrays(reassignment.model)
+    return arrays, {**previous.load_model()[1], **plain, "fitted_as_of": reassignment.fitted_as_of}
 
 
 def _where_they_stood(previous: Run, axes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
@@ -147,13 +147,13 @@ def _where_they_stood(previous: Run, axes: pd.DataFrame) -> tuple[pd.DataFrame, 
     away, who = away.reshape(len(axes), -1), who.reshape(len(axes), -1)
     weights = 1.0 / np.maximum(away, 1e-9) ** 2
     weights /= weights.sum(axis=1, keepdims=True)
-    held = seen[["x", "y"]].to_numpy()
-    coords = (held[who] * weights[:, :, None]).sum(axis=1).round(9)
+    positions = seen[["x", "y"]].to_numpy()
+    coords = (positions[who] * weights[:, :, None]).sum(axis=1).round(9)
     core = pd.Series(seen["core"].to_numpy()[who[:, 0]], index=axes.index)
     return pd.DataFrame(coords, index=axes.index, columns=["x", "y"]), core
 
 
-def known_then(windows: Windows, model: SegmentModel) -> Windows:
+def known_then(data: Windows, model: SegmentModel) -> Windows:
     """The windows with all that the model reads, so that it places customers of then too."""
-    then = None if windows.then is None else known_to(model, windows.then)
-    return Windows(now=known_to(model, windows.now), then=then, came=windows.came)
+    then = None if data.then is None else known_to(model, data.then)
+    return Windows(now=known_to(model, data.now), then=then, outcomes=data.outcomes)

@@ -31,59 +31,59 @@ class Cut:
         return self.family, len(self.centres)
 
 
-def make_cuts(points: np.ndarray, bags: Bags, *, family: str, counts: Sequence[int]) -> list[Cut]:
+def make_cuts(points: np.ndarray, subsamples: Bags, *, family: str, counts: Sequence[int]) -> list[Cut]:
     """Cuts into several numbers of segments (fewer where the bags do not hold as many), highest on the first axis
     first.
 
     Takes  points: customers x axes; the bags found in them; counts: of segments
     """
     if family == "joined":
-        made = _joined(bags.centres, bags.sizes, counts=counts)
+        made = _joined(subsamples.centres, subsamples.sizes, counts=counts)
     else:
-        made = _anchored(points, bags.kept(), counts=counts)
+        made = _anchored(points, subsamples.clustered_share(), counts=counts)
     return [Cut(centres=c[np.argsort(-c[:, 0], kind="stable")], family=family) for c in made]
 
 
-def make_cut(points: np.ndarray, bags: Bags, *, family: str, segments: int) -> Cut:
+def make_cut(points: np.ndarray, subsamples: Bags, *, family: str, segments: int) -> Cut:
     """One such cut."""
-    return make_cuts(points, bags, family=family, counts=[segments])[0]
+    return make_cuts(points, subsamples, family=family, counts=[segments])[0]
 
 
-def without_crumbs(points: np.ndarray, cut: Cut, *, floor: int, fewest: int) -> Cut:
+def without_crumbs(points: np.ndarray, segmentation: Cut, *, min_customers: int, min_segments: int) -> Cut:
     """Give up the smallest segments, one at a time, until each has enough customers or no more can be given up.
 
     Takes  points: customers x axes; a cut finer than is wanted; floor: customers; fewest: segments to be left
     """
-    centres = cut.centres
-    while len(centres) > fewest:
+    centres = segmentation.centres
+    while len(centres) > min_segments:
         sizes = np.bincount(nearest(points, centres), minlength=len(centres))
-        if sizes.min() >= floor:
+        if sizes.min() >= min_customers:
             break
         centres = np.delete(centres, int(sizes.argmin()), axis=0)
-    return Cut(centres=centres, family=cut.family)
+    return Cut(centres=centres, family=segmentation.family)
 
 
-def bag_cuts(points: np.ndarray, bags: Bags, *, family: str, counts: Sequence[int]) -> list[list[np.ndarray]]:
+def bag_cuts(points: np.ndarray, subsamples: Bags, *, family: str, counts: Sequence[int]) -> list[list[np.ndarray]]:
     """The same cuts made on each bag alone: of its clusters, or of its customers with the weights of all bags.
 
     Gives  for each bag the centres of the cut into each number of segments
     """
-    kept, found = bags.kept(), []
-    for bag in range(bags.count):
+    weights, found = subsamples.clustered_share(), []
+    for bag in range(subsamples.count):
         if family == "joined":
-            own = bags.bag_of == bag
-            found.append(_joined(bags.centres[own], bags.sizes[own], counts=counts))
+            own = subsamples.subsample_of == bag
+            found.append(_joined(subsamples.centres[own], subsamples.sizes[own], counts=counts))
         else:
-            inside = bags.labels[:, bag] > -2
-            found.append(_anchored(points[inside], kept[inside], counts=counts))
+            inside = subsamples.labels[:, bag] > -2
+            found.append(_anchored(points[inside], weights[inside], counts=counts))
     return found
 
 
-def macro_buckets(centres: np.ndarray, *, most: int = MACRO_MOST) -> np.ndarray:
+def macro_buckets(centres: np.ndarray, *, max_groups: int = MACRO_MOST) -> np.ndarray:
     """The broad bucket of each segment (0, 1, ...): Ward over the segment centres, so micro nests in macro."""
-    if len(centres) <= most:
+    if len(centres) <= max_groups:
         return np.arange(len(centres))
-    return fcluster(linkage(centres, "ward"), most, criterion="maxclust") - 1
+    return fcluster(linkage(centres, "ward"), max_groups, criterion="maxclust") - 1
 
 
 def _joined(centres: np.ndarray, sizes: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
@@ -99,15 +99,15 @@ def _joined(centres: np.ndarray, sizes: np.ndarray, *, counts: Sequence[int]) ->
     return made
 
 
-def _anchored(points: np.ndarray, kept: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
+def _anchored(points: np.ndarray, weights: np.ndarray, *, counts: Sequence[int]) -> list[np.ndarray]:
     """Halve the part with the largest spread along one axis, at its mean, until there are enough; then the means of
     those nearest to each centre, once. A finer cut goes on from a coarser one.
     """
-    kept = kept if kept.any() else np.ones(len(points))  # no structure is a finding: then all weigh the same
-    seen = kept > 0
-    points, kept = points[seen], kept[seen]
+    weights = weights if weights.any() else np.ones(len(points))  # no structure is a finding: then all weigh the same
+    seen = weights > 0
+    points, weights = points[seen], weights[seen]
     parts = [np.arange(len(points))]
-    spreads = [_spread(points, kept)]
+    spreads = [_spread(points, weights)]
     made: dict[int, np.ndarray] = {}
     for segments in sorted(set(counts)):
         while len(parts) < segments and max(s[0] for s in spreads) > 0:
@@ -116,23 +116,23 @@ def _anchored(points: np.ndarray, kept: np.ndarray, *, counts: Sequence[int]) ->
             low = points[rows, axis] <= middle
             for half in (rows[low], rows[~low]):
                 parts.append(half)
-                spreads.append(_spread(points[half], kept[half]))
-        made[segments] = _means(points, kept, parts=parts)
+                spreads.append(_spread(points[half], weights[half]))
+        made[segments] = _means(points, weights, parts=parts)
     return [made[segments] for segments in counts]
 
 
-def _means(points: np.ndarray, kept: np.ndarray, *, parts: list[np.ndarray]) -> np.ndarray:
+def _means(points: np.ndarray, weights: np.ndarray, *, parts: list[np.ndarray]) -> np.ndarray:
     """The weighted means of those nearest to the weighted mean of each part."""
-    number = nearest(points, np.array([np.average(points[rows], axis=0, weights=kept[rows]) for rows in parts]))
-    sizes = np.bincount(number, weights=kept)
-    sums = np.column_stack([np.bincount(number, weights=kept * column) for column in points.T])
+    number = nearest(points, np.array([np.average(points[rows], axis=0, weights=weights[rows]) for rows in parts]))
+    sizes = np.bincount(number, weights=weights)
+    totals = np.column_stack([np.bincount(number, weights=weights * column) for column in points.T])
     present = sizes > 0
-    return sums[present] / sizes[present, None]
+    return totals[present] / sizes[present, None]
 
 
-def _spread(points: np.ndarray, kept: np.ndarray) -> tuple[float, int, float]:
+def _spread(points: np.ndarray, weights: np.ndarray) -> tuple[float, int, float]:
     """Largest weighted sum of squares along one axis, that axis, and the mean on it."""
-    mean = np.average(points, axis=0, weights=kept)
-    squares = kept @ np.square(points - mean)
+    mean = np.average(points, axis=0, weights=weights)
+    squares = weights @ np.square(points - mean)
     axis = int(squares.argmax())
     return float(squares[axis]), axis, float(mean[axis])

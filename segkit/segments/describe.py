@@ -11,7 +11,7 @@ from segkit.stats import mean_interval, proportion_interval
 FEWEST_SEEN = 20  # customers; with fewer in the learning window nothing is said of a segment's future
 
 
-def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcomes) -> pd.DataFrame:
+def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: Outcomes) -> pd.DataFrame:
     """Customers, revenue and orders of each segment over the lookback.
 
     Takes  placed: segment and macro_segment by customer_id; features of the same customers; last: outcomes of the
@@ -20,11 +20,11 @@ def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcome
            orders,
            spend_now (mean spend in the last horizon, per customer); sorted by segment
     """
-    joined = placed[["segment", "macro_segment"]].join(features)
+    joined = assigned[["segment", "macro_segment"]].join(features)
     groups = joined.groupby("segment", sort=True)
     money = "spend" in features
     revenue = groups["spend"].sum() if money else pd.Series(np.nan, index=groups.size().index)
-    spent = last.totals["spend"] if "spend" in last.totals else pd.Series(np.nan, index=last.totals.index)
+    spent = outcomes.totals["spend"] if "spend" in outcomes.totals else pd.Series(np.nan, index=outcomes.totals.index)
     often = "orders" if "orders" in features else "active_days"
     table = pd.DataFrame(
         {
@@ -33,9 +33,9 @@ def segment_sizes(placed: pd.DataFrame, features: pd.DataFrame, *, last: Outcome
             "customer_share": groups.size() / len(joined),
             "revenue": revenue.round(2),
             "revenue_share": (revenue / revenue.sum()).round(9) if money and revenue.sum() > 0 else np.nan,
-            "margin": _margin(last, placed["segment"]),
+            "margin": _margin(outcomes, assigned["segment"]),
             "orders": groups[often].sum().round().astype("int64"),
-            "spend_now": spent.groupby(placed["segment"]).mean().round(6),
+            "spend_now": spent.groupby(assigned["segment"]).mean().round(6),
         }
     )
     return table.reset_index()
@@ -45,11 +45,11 @@ def _margin(last: Outcomes, segment: pd.Series) -> pd.Series | float:
     """Share of the purchases' amount that was left after their cost, in the last horizon; null without cost."""
     if "cost" not in last.totals:
         return np.nan
-    sums = last.totals[["amount", "cost"]].groupby(segment).sum()
-    return ((sums["amount"] - sums["cost"]) / sums["amount"].where(sums["amount"] > 0)).round(6)
+    totals = last.totals[["amount", "cost"]].groupby(segment).sum()
+    return ((totals["amount"] - totals["cost"]) / totals["amount"].where(totals["amount"] > 0)).round(6)
 
 
-def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
+def expected_next(model: SegmentModel, data: Windows) -> pd.DataFrame:
     """What customers of each segment are expected to do in the next horizon, from those who stood there one horizon
     ago.
 
@@ -60,16 +60,18 @@ def expected_next(model: SegmentModel, windows: Windows) -> pd.DataFrame:
     """
     names = [f"{n}{part}" for n in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
     empty = pd.DataFrame(np.nan, index=pd.Index(sorted(set(model.segments)), name="segment"), columns=names)
-    if windows.then is None or windows.came is None:
+    if data.then is None or data.outcomes is None:
         return empty
-    stood = place(model, windows.then)["segment"]
-    totals = windows.came.totals
+    stood = place(model, data.then)["segment"]
+    totals = data.outcomes.totals
     for segment, members in stood.groupby(stood):
         if len(members) < FEWEST_SEEN:
             continue
-        came = totals.loc[members.index]
-        empty.loc[segment, names[:3]] = proportion_interval((came["active_days"] > 0).sum(), len(came))
-        if "spend" in came:
-            middle, low, high = mean_interval(came["spend"])
+        members_totals = totals.loc[members.index]
+        empty.loc[segment, names[:3]] = proportion_interval(
+            (members_totals["active_days"] > 0).sum(), len(members_totals)
+        )
+        if "spend" in members_totals:
+            middle, low, high = mean_interval(members_totals["spend"])
             empty.loc[segment, names[3:]] = middle, max(low, min(middle, 0.0)), high  # nobody spends less than nothing
     return empty.round(6)

@@ -24,8 +24,8 @@ class Block:
 
     then: np.ndarray
     now: np.ndarray
-    known_then: np.ndarray
-    known_now: np.ndarray
+    has_data_then: np.ndarray
+    has_data_now: np.ndarray
 
 
 def designs(
@@ -57,8 +57,10 @@ def designs(
             wide = _indicators(table[columns].dropna(how="all"))
             found[role] = _block(wide.reindex(then.features.index), wide.reindex(now.features.index))
     if "demographic" in found:
-        said = found["demographic"]
-        found["known"] = _block(*(pd.DataFrame({"known": k * 1.0}) for k in (said.known_then, said.known_now)))
+        demographic = found["demographic"]
+        found["known"] = _block(
+            *(pd.DataFrame({"known": k * 1.0}) for k in (demographic.has_data_then, demographic.has_data_now))
+        )
     return {name: found[name] for name in (*BLOCKS, "known") if name in found and found[name].then.shape[1]}
 
 
@@ -90,12 +92,12 @@ def _needs(then: Signals, now: Signals, *, seed: int) -> dict[str, Block]:
     return {"needs": Block(first, second, np.ones(len(first), dtype=bool), np.ones(len(second), dtype=bool))}
 
 
-def _indicators(known: pd.DataFrame) -> pd.DataFrame:
+def _indicators(attributes: pd.DataFrame) -> pd.DataFrame:
     """Numbers as they are, missing ones as the mean; of text a column of 0 and 1 for each common value, for the
     others, and for unknown.
     """
-    parts = [pd.DataFrame(index=known.index)]
-    for name, values in known.items():
+    parts = [pd.DataFrame(index=attributes.index)]
+    for name, values in attributes.items():
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             finite = values.astype(float).replace([np.inf, -np.inf], np.nan)
             parts.append(finite.fillna(finite.mean()).to_frame())

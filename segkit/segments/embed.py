@@ -44,21 +44,21 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
     drawn = hash_sample(axes.index)
     coords = np.empty((len(points), 2))
     coords[drawn] = umap_plane(points[drawn], n_neighbors=n_neighbors, min_dist=min_dist, epochs=epochs, seed=seed)
-    coords[~drawn] = _between(points[~drawn], known=points[drawn], coords=coords[drawn])
+    coords[~drawn] = _between(points[~drawn], sample_points=points[drawn], coords=coords[drawn])
     return pd.DataFrame(coords, index=axes.index, columns=["x", "y"]).round(6)
 
 
-def _between(points: np.ndarray, *, known: np.ndarray, coords: np.ndarray) -> np.ndarray:
+def _between(points: np.ndarray, *, sample_points: np.ndarray, coords: np.ndarray) -> np.ndarray:
     """The middle of the places of the nearest known points: the median, which is not pulled between two islands."""
     if not len(points):
         return np.empty((0, 2))
-    return np.median(coords[KDTree(known).query(points, k=LIKEST)[1]], axis=1)
+    return np.median(coords[KDTree(sample_points).query(points, k=LIKEST)[1]], axis=1)
 
 
 def umap_plane(points: np.ndarray, *, n_neighbors: int, min_dist: float, epochs: int, seed: int) -> np.ndarray:
     """UMAP in two dimensions from exact neighbours: no compilation of NN-descent, equal across processes."""
     distances, indices = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(points)
-    known = (indices.astype(np.int32), distances.astype(np.float32), None)
+    neighbours = (indices.astype(np.int32), distances.astype(np.float32), None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one job because seeded, no transform, no TensorFlow: all are meant
         from umap import UMAP
@@ -69,7 +69,7 @@ def umap_plane(points: np.ndarray, *, n_neighbors: int, min_dist: float, epochs:
             min_dist=min_dist,
             init="pca" if points.shape[1] >= 2 else "random",
             n_epochs=epochs,
-            precomputed_knn=known,
+            precomputed_knn=neighbours,
             random_state=seed,
             n_jobs=1,
         )

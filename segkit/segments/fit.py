@@ -27,7 +27,7 @@ class Windows:
 
     now: Signals
     then: Signals | None
-    came: Outcomes | None
+    outcomes: Outcomes | None
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Fit:
 
     model: SegmentModel
     axes: pd.DataFrame
-    number: np.ndarray
-    seen: np.ndarray
-    bags: Bags
-    cut: Cut
+    segment_number: np.ndarray
+    in_sample: np.ndarray
+    subsamples: Bags
+    segmentation: Cut
     frontier: pd.DataFrame
 
     def core(self) -> np.ndarray:
         """Customers that HDBSCAN kept in at least half of their bags; who was in none is as the nearest who was."""
-        if self.seen.all():
-            return self.bags.core()
+        if self.in_sample.all():
+            return self.subsamples.core()
         points = self.axes.to_numpy()
-        return self.bags.core()[KDTree(points[self.seen]).query(points)[1]]
+        return self.subsamples.core()[KDTree(points[self.in_sample]).query(points)[1]]
 
 
 def last_horizon(customers: Customers) -> Outcomes:
@@ -72,20 +72,20 @@ def first_active_day(days: Days) -> date | None:
     return None if pd.isna(first) else pd.Timestamp(first).date()
 
 
-def space_for(windows: Windows, *, seed: int = 7) -> Space:
+def space_for(data: Windows, *, seed: int = 7) -> Space:
     """The anticipation space where there is history to learn it from, else balanced behaviour."""
-    if windows.then is None or windows.came is None:
-        return balanced_space(windows.now.rows(hash_sample(windows.now.features.index)), seed=seed)
-    return learn_space(windows.then, windows.came, seed=seed)
+    if data.then is None or data.outcomes is None:
+        return balanced_space(data.now.select(hash_sample(data.now.features.index)), seed=seed)
+    return learn_space(data.then, data.outcomes, seed=seed)
 
 
 def fit_segments(
-    windows: Windows,
+    data: Windows,
     *,
     budget: Budget | None = None,
     space: Space | None = None,
-    keep: pd.Index | None = None,
-    bags: int = BAGS,
+    fit_on: pd.Index | None = None,
+    n_subsamples: int = BAGS,
     seed: int = 7,
 ) -> Fit:
     """Find segments and place everyone.
@@ -102,38 +102,42 @@ def fit_segments(
     seed : the same seed gives the same segments on one machine
     """
     budget = budget or Budget()
-    everyone = windows.now.features.index
-    seen = hash_sample(everyone) if keep is None else everyone.isin(keep)
-    learnt = windows if keep is None else only_customers(windows, keep)
+    everyone = data.now.features.index
+    seen = hash_sample(everyone) if fit_on is None else everyone.isin(fit_on)
+    learnt = data if fit_on is None else only_customers(data, fit_on)
     space = space or space_for(learnt, seed=seed)
-    axes = coordinates(space, windows.now)
+    axes = coordinates(space, data.now)
     points = axes.to_numpy()
-    found = find_bags(points[seen], bags=bags, seed=seed)
+    found = find_bags(points[seen], n_subsamples=n_subsamples, seed=seed)
     learning = coordinates(space, learnt.then).to_numpy() if learnt.then is not None else None
-    asked = (points, seen) if keep is None else (points[seen], None)  # those left out have no say
-    cut, frontier = search(asked[0], found, seen=asked[1], learning=learning, outcomes=learnt.came, budget=budget)
+    asked = (points, seen) if fit_on is None else (points[seen], None)  # those left out have no say
+    cut, frontier = search(
+        asked[0], found, in_sample=asked[1], training_points=learning, outcomes=learnt.outcomes, budget=budget
+    )
     number = nearest(points, cut.centres)
-    return Fit(_model(space, cut, found), axes, number, seen=seen, bags=found, cut=cut, frontier=frontier)
+    return Fit(
+        _model(space, cut, found), axes, number, in_sample=seen, subsamples=found, segmentation=cut, frontier=frontier
+    )
 
 
-def _model(space: Space, cut: Cut, bags: Bags) -> SegmentModel:
-    ids = tuple(f"S{i + 1:02d}" for i in range(len(cut.centres)))
-    macro = tuple(f"M{i + 1}" for i in macro_buckets(cut.centres))
+def _model(space: Space, segmentation: Cut, subsamples: Bags) -> SegmentModel:
+    ids = tuple(f"S{i + 1:02d}" for i in range(len(segmentation.centres)))
+    macro = tuple(f"M{i + 1}" for i in macro_buckets(segmentation.centres))
     return SegmentModel(
         space=space,
         segments=ids,
         macro=macro,
-        centres=cut.centres,
-        bag_centres=bags.centres,
-        bag_of=bags.bag_of,
-        bag_segment=nearest(bags.centres, cut.centres),
+        centres=segmentation.centres,
+        bag_centres=subsamples.centres,
+        bag_of=subsamples.subsample_of,
+        bag_segment=nearest(subsamples.centres, segmentation.centres),
     )
 
 
-def only_customers(windows: Windows, keep: pd.Index) -> Windows:
+def only_customers(data: Windows, customers: pd.Index) -> Windows:
     """The same windows for some customers, by id."""
-    now = windows.now.rows(windows.now.features.index.isin(keep))
-    if windows.then is None or windows.came is None:
-        return Windows(now=now, then=None, came=None)
-    inside = windows.then.features.index.isin(keep)
-    return Windows(now=now, then=windows.then.rows(inside), came=windows.came.rows(inside))
+    now = data.now.select(data.now.features.index.isin(customers))
+    if data.then is None or data.outcomes is None:
+        return Windows(now=now, then=None, outcomes=None)
+    inside = data.then.features.index.isin(customers)
+    return Windows(now=now, then=data.then.select(inside), outcomes=data.outcomes.select(inside))

@@ -73,19 +73,19 @@ def _one_draw(
 ) -> float:
     n = counts.sum()
     members = sparse.csr_array((counts[order], order, starts), shape=(len(starts) - 1, len(values)))
-    sums = members @ values
+    group_sum = members @ values
     sizes = np.bincount(codes, weights=counts, minlength=len(starts) - 1)
     present = sizes > 0
-    mean_part = np.square(sums.sum(axis=0)).sum() / n
+    mean_part = np.square(group_sum.sum(axis=0)).sum() / n
     total = counts @ squares - mean_part
-    between = (np.einsum("ij,ij->i", sums, sums)[present] / sizes[present]).sum() - mean_part
+    between = (np.einsum("ij,ij->i", group_sum, group_sum)[present] / sizes[present]).sum() - mean_part
     if n <= present.sum():
         return float("nan")
     return float(1 - (1 - between / total) * (n - 1) / (n - present.sum())) if total > 0 else 0.0
 
 
 def compare(
-    segmentations: dict[str, np.ndarray], truth: Truth, *, ours: str, draws: int = DRAWS, seed: int = 7
+    segmentations: dict[str, np.ndarray], outcomes: Truth, *, reference: str, draws: int = DRAWS, seed: int = 7
 ) -> pd.DataFrame:
     """Judge segmentations on the same customers, and each against ours in pairs.
 
@@ -95,18 +95,18 @@ def compare(
            ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)
     """
     rows = []
-    for measure, (inside, values) in truth.values.items():
+    for measure, (inside, values) in outcomes.values.items():
         drawn = {}  # of ours, by the customers a rival is known for: most are known for all
         for name, labels in segmentations.items():
-            known = ~pd.isna(labels[inside])
-            pair = labels[inside][known], segmentations[ours][inside][known]
+            is_labelled = ~pd.isna(labels[inside])
+            pair = labels[inside][is_labelled], segmentations[reference][inside][is_labelled]
             head = {"baseline": name, "measure": measure}
-            key = known.tobytes()
-            counts = _counts(int(known.sum()), draws=draws, seed=seed)
+            key = is_labelled.tobytes()
+            counts = _counts(int(is_labelled.sum()), draws=draws, seed=seed)
             if key not in drawn:
-                drawn[key] = adjusted_r2(pair[1], values[known], draws=counts)
-            theirs = drawn[key] if name == ours else adjusted_r2(pair[0], values[known], draws=counts)
-            rows.append(head | _compared(*pair, values[known], drawn=theirs, own_drawn=drawn[key]))
+                drawn[key] = adjusted_r2(pair[1], values[is_labelled], draws=counts)
+            theirs = drawn[key] if name == reference else adjusted_r2(pair[0], values[is_labelled], draws=counts)
+            rows.append(head | _compared(*pair, values[is_labelled], drawn=theirs, reference_drawn=drawn[key]))
     table = pd.DataFrame(rows)
     order = {name: i for i, name in enumerate(segmentations)}
     return table.sort_values("baseline", key=lambda c: c.map(order), kind="stable", ignore_index=True)
@@ -129,12 +129,15 @@ def _counts(customers: int, *, draws: int, seed: int) -> np.ndarray:
 
 
 def _compared(
-    theirs: np.ndarray, own: np.ndarray, values: np.ndarray, *, drawn: np.ndarray, own_drawn: np.ndarray
+    labels: np.ndarray, reference: np.ndarray, values: np.ndarray, *, drawn: np.ndarray, reference_drawn: np.ndarray
 ) -> dict[str, object]:
-    score, own_score = (float(adjusted_r2(each, values)[0]) for each in (theirs, own))
-    interval, lead = bootstrap_interval(drawn, at=score), bootstrap_interval(own_drawn - drawn, at=own_score - score)
+    score, own_score = (float(adjusted_r2(each, values)[0]) for each in (labels, reference))
+    interval, lead = (
+        bootstrap_interval(drawn, at=score),
+        bootstrap_interval(reference_drawn - drawn, at=own_score - score),
+    )
     return {
-        "segments": len(pd.unique(theirs)),
+        "segments": len(pd.unique(labels)),
         "customers": len(values),
         "r2": score,
         "low": interval.low,

@@ -75,9 +75,9 @@ def lasting(fit: Fit, *, now: Signals, previous: Run | None, overrides: Override
     ledger = previous.table("ledger")
     before = previous.table("assignments").set_index("customer_id")["segment"]
     used = highest_id(ledger)
-    refit, standing, events = carry_over(fit, now=now, old=old, used=used, as_of=as_of, home=before)
+    refit, standing, events = carry_over(fit, now=now, old=old, used=used, as_of=as_of, previous_segment=before)
     decided = apply_overrides(refit, overrides, standing=standing)
-    after = pd.Series(np.array(decided.model.segments, dtype=object)[decided.number], index=now.features.index)
+    after = pd.Series(np.array(decided.model.segments, dtype=object)[decided.segment_number], index=now.features.index)
     names = previous.table("segments").set_index("segment")["name"].to_dict()
     return Lasting(
         fit=decided,
@@ -88,7 +88,7 @@ def lasting(fit: Fit, *, now: Signals, previous: Run | None, overrides: Override
 
 
 def carry_over(
-    fit: Fit, *, now: Signals, old: SegmentModel, used: int, as_of: str, home: pd.Series | None = None
+    fit: Fit, *, now: Signals, old: SegmentModel, used: int, as_of: str, previous_segment: pd.Series | None = None
 ) -> tuple[Fit, pd.Series, pd.DataFrame]:
     """Give the segments of a refit the ids of the old segments that they carry on.
 
@@ -106,20 +106,20 @@ def carry_over(
     ------
     RunError : the old model was made of features that these customers do not have
     """
-    standing = standing_segments(old, now, home=home)
-    shared = pd.crosstab(standing.to_numpy(), fit.number)
+    standing = standing_segments(old, now, previous_segment=previous_segment)
+    shared = pd.crosstab(standing.to_numpy(), fit.segment_number)
     ids, matched = lasting_ids(shared, count=len(fit.model.segments), used=used)
     model = replace(fit.model, segments=tuple(ids))
     events = _events(shared, ids=ids, matched=matched, as_of=as_of)
     return replace(fit, model=model), standing, events
 
 
-def standing_segments(old: SegmentModel, now: Signals, *, home: pd.Series | None = None) -> pd.Series:
+def standing_segments(old: SegmentModel, now: Signals, *, previous_segment: pd.Series | None = None) -> pd.Series:
     """Where the old model puts today's customers, by customer_id."""
-    return standing_places(old, now, home=home)["segment"]
+    return standing_places(old, now, previous_segment=previous_segment)["segment"]
 
 
-def standing_places(old: SegmentModel, now: Signals, *, home: pd.Series | None = None) -> pd.DataFrame:
+def standing_places(old: SegmentModel, now: Signals, *, previous_segment: pd.Series | None = None) -> pd.DataFrame:
     """The same with macro bucket and confidence.
 
     Parameters
@@ -130,7 +130,7 @@ def standing_places(old: SegmentModel, now: Signals, *, home: pd.Series | None =
     ------
     RunError : the old model was made of features that these customers do not have
     """
-    return place(old, known_to(old, now), home=home)
+    return place(old, known_to(old, now), previous_segment=previous_segment)
 
 
 def known_to(old: SegmentModel, now: Signals) -> Signals:
@@ -173,7 +173,7 @@ def customer_moves(before: pd.Series, standing: pd.Series, after: pd.Series) -> 
 
 def first_entries(fit: Fit, *, as_of: str) -> pd.DataFrame:
     """The ledger of a first run: every segment is born."""
-    sizes = pd.Series(fit.number).value_counts()
+    sizes = pd.Series(fit.segment_number).value_counts()
     rows = [(as_of, s, "born", "", np.nan, 0, int(sizes.get(i, 0))) for i, s in enumerate(fit.model.segments)]
     return pd.DataFrame(rows, columns=LEDGER)
 
@@ -185,9 +185,9 @@ def highest_id(ledger: pd.DataFrame) -> int:
 
 def lasting_names(names: Mapping[str, str], old: Mapping[str, str]) -> dict[str, str]:
     """Names by segment: old ones stay; a new segment whose name is taken gets its id beside it."""
-    kept = {segment: old.get(segment, name) for segment, name in names.items()}
-    taken = {kept[segment] for segment in kept if segment in old}
-    return {s: f"{n} {s}" if s not in old and n in taken else n for s, n in kept.items()}
+    names_by_segment = {segment: old.get(segment, name) for segment, name in names.items()}
+    taken = {names_by_segment[segment] for segment in names_by_segment if segment in old}
+    return {s: f"{n} {s}" if s not in old and n in taken else n for s, n in names_by_segment.items()}
 
 
 def lasting_ids(shared: pd.DataFrame, *, count: int, used: int) -> tuple[list[str], dict[int, str]]:
@@ -213,9 +213,9 @@ def _events(shared: pd.DataFrame, *, ids: list[str], matched: dict[int, str], as
         part = table.loc[source, new] / max(after[new], 1)
         event = "same" if new in matched else "split" if part >= MOST_OF else "born"
         other = segment if event == "same" else source if event == "split" else ""
-        came = before[other] if other else 0
+        before_count = before[other] if other else 0
         overlap = _overlap(table, other, new) if other else np.nan
-        rows.append((as_of, segment, event, other, overlap, int(came), int(after[new])))
+        rows.append((as_of, segment, event, other, overlap, int(before_count), int(after[new])))
     for old in table.index:
         if old not in matched.values():
             into = int(table.loc[old].idxmax())

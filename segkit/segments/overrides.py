@@ -27,11 +27,11 @@ class Overrides(YamlModel):
     merge: dict[Text, Text] = Field({}, description="the id that another is counted as, e.g. {S05: S03}")
     pin: tuple[Text, ...] = Field((), description="a list of ids, e.g. [S02]")
 
-    def shown(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """Each decision as a sentence."""
-        told = [f"{segment} is called {name}." for segment, name in sorted(self.rename.items())]
-        told += [f"{segment} is counted as {into}." for segment, into in sorted(self.merge.items())]
-        return told + [f"{segment} keeps its definition." for segment in self.pin]
+        sentences = [f"{segment} is called {name}." for segment, name in sorted(self.rename.items())]
+        sentences += [f"{segment} is counted as {into}." for segment, into in sorted(self.merge.items())]
+        return sentences + [f"{segment} keeps its definition." for segment in self.pin]
 
 
 def read_overrides(path: str | Path) -> Overrides:
@@ -57,11 +57,11 @@ def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | Non
     ------
     InputError : a decision is about an id that is not there
     """
-    known = set(fit.model.segments) | (set(standing) if standing is not None else set())
+    segment_ids = set(fit.model.segments) | (set(standing) if standing is not None else set())
     asked = {*overrides.rename, *overrides.merge, *overrides.merge.values(), *overrides.pin}
-    if asked - known:
+    if asked - segment_ids:
         raise InputError(
-            f"overrides: {sorted(asked - known)} are no segments; there are {', '.join(sorted(known))}. "
+            f"overrides: {sorted(asked - segment_ids)} are no segments; there are {', '.join(sorted(segment_ids))}. "
             f"Mend overrides.yaml."
         )
     centres = fit.model.centres.copy()

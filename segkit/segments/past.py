@@ -26,12 +26,14 @@ TABLES = ("training_features", "training_bought", "training_outcomes", "training
 class Moment:
     """One date in the past: `known` of the customers then, and what they did in the horizon that followed."""
 
-    known: Signals
-    came: Outcomes
+    customers: Signals
+    outcomes: Outcomes
 
-    def known_as(self, now: Signals) -> Signals:
+    def customers_like(self, now: Signals) -> Signals:
         """What was known with the features of today: a channel that nobody used yet is zero."""
-        return replace(self.known, features=self.known.features.reindex(columns=now.features.columns, fill_value=0.0))
+        return replace(
+            self.customers, features=self.customers.features.reindex(columns=now.features.columns, fill_value=0.0)
+        )
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class Past:
     last: Moment | None
     before: Moment | None
 
-    def windows(self, now: Signals) -> Windows:
+    def fit_data(self, now: Signals) -> Windows:
         """Today's customers, with the last horizon to learn from."""
         return _windows(now, self.last)
 
-    def earlier(self) -> Windows | None:
+    def earlier_fit_data(self) -> Windows | None:
         """The windows one horizon ago, which the proof makes segments on; None where there is nothing to learn from."""
-        return _windows(self.last.known, self.before) if self.last and self.before else None
+        return _windows(self.last.customers, self.before) if self.last and self.before else None
 
 
-def past_of(days: Days, *, period: Period, kinds: dict[str, str], most: int = SAMPLE_SIZE) -> Past:
+def past_of(days: Days, *, period: Period, kinds: dict[str, str], max_customers: int = SAMPLE_SIZE) -> Past:
     """Look back one and two horizons.
 
     Takes  days: the state; rows on or after `period.as_of` are not looked at
@@ -61,7 +63,12 @@ def past_of(days: Days, *, period: Period, kinds: dict[str, str], most: int = SA
     most : customers at each date; of more, those whose ids have the smallest hashes
     """
     last = period.one_horizon_back()
-    return Past(*(_moment(days, period=each, kinds=kinds, most=most) for each in (last, last.one_horizon_back())))
+    return Past(
+        *(
+            _moment(days, period=each, kinds=kinds, max_customers=max_customers)
+            for each in (last, last.one_horizon_back())
+        )
+    )
 
 
 def windows_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Windows:
@@ -71,12 +78,12 @@ def windows_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Windows:
     Gives  Windows
     """
     now = customer_signals(days, period=period, kinds=kinds)
-    return _windows(now, _moment(days, period=period.one_horizon_back(), kinds=kinds, most=SAMPLE_SIZE))
+    return _windows(now, _moment(days, period=period.one_horizon_back(), kinds=kinds, max_customers=SAMPLE_SIZE))
 
 
-def write_past(run: Run, past: Past) -> None:
+def write_past(run: Run, training: Past) -> None:
     """Keep the past in a run, by moment (last, before), as the tables training_*."""
-    moments = {name: moment for name, moment in vars(past).items() if moment is not None}
+    moments = {name: moment for name, moment in vars(training).items() if moment is not None}
     if not moments:
         return
     parts = {
@@ -99,41 +106,45 @@ def read_past(run: Run) -> Past:
     return Past(*(_read_moment(tables, name) for name in ("last", "before")))
 
 
-def _moment(days: Days, *, period: Period, kinds: dict[str, str], most: int) -> Moment | None:
+def _moment(days: Days, *, period: Period, kinds: dict[str, str], max_customers: int) -> Moment | None:
     if not reaches_back(days, period=period):
         return None
-    few = _of_few(days, start=period.lookback_start, end=period.as_of, most=most)
-    known = customer_signals(few, period=period, kinds=kinds)
-    came = customer_outcomes(few, start=period.as_of, horizon_days=period.horizon_days, index=known.features.index)
-    return Moment(known, came)
+    few = _of_few(days, start=period.lookback_start, end=period.as_of, max_customers=max_customers)
+    customers = customer_signals(few, period=period, kinds=kinds)
+    came = customer_outcomes(few, start=period.as_of, horizon_days=period.horizon_days, index=customers.features.index)
+    return Moment(customers, came)
 
 
-def _of_few(days: Days, *, start: date, end: date, most: int) -> Days:
+def _of_few(days: Days, *, start: date, end: date, max_customers: int) -> Days:
     """The days of a sample of those with an event of their own in a window; of all where they are few."""
     rows = days.rows
     seen = rows.filter((rows.day >= ibis.literal(start)) & (rows.until < ibis.literal(end)) & (rows.own_events > 0))
     ids = sorted(seen.select("customer_id").distinct().to_pandas()["customer_id"])
-    if len(ids) <= most:
+    if len(ids) <= max_customers:
         return days
-    kept = ibis.memtable(pd.DataFrame({"customer_id": ids})[hash_sample(ids, most=most)])
-    parts = {name: table.semi_join(kept, "customer_id") for name, table in vars(days).items() if table is not None}
+    sample = ibis.memtable(pd.DataFrame({"customer_id": ids})[hash_sample(ids, most=max_customers)])
+    parts = {name: table.semi_join(sample, "customer_id") for name, table in vars(days).items() if table is not None}
     return Days(**{**vars(days), **parts})
 
 
-def _windows(now: Signals, moment: Moment | None) -> Windows:
-    if moment is None:
-        return Windows(now=now, then=None, came=None)
-    return Windows(now=now, then=moment.known_as(now), came=moment.came)
+def _windows(now: Signals, window: Moment | None) -> Windows:
+    if window is None:
+        return Windows(now=now, then=None, outcomes=None)
+    return Windows(now=now, then=window.customers_like(now), outcomes=window.outcomes)
 
 
-def _long(of: Signals | Outcomes) -> pd.DataFrame | None:
+def _long(data: Signals | Outcomes) -> pd.DataFrame | None:
     """What was bought as rows: customer_id, category, weight."""
-    if of.weights is None:
+    if data.weights is None:
         return None
-    index = (of.features if isinstance(of, Signals) else of.totals).index
-    held = of.weights.tocoo()
-    categories = pd.Categorical.from_codes(held.col, categories=list(of.categories))
-    columns = {"customer_id": index.to_numpy()[held.row], "category": categories.astype(object), "weight": held.data}
+    index = (data.features if isinstance(data, Signals) else data.totals).index
+    entries = data.weights.tocoo()
+    categories = pd.Categorical.from_codes(entries.col, categories=list(data.categories))
+    columns = {
+        "customer_id": index.to_numpy()[entries.row],
+        "category": categories.astype(object),
+        "weight": entries.data,
+    }
     return pd.DataFrame(columns).set_index("customer_id")
 
 
@@ -144,8 +155,8 @@ def _read_moment(tables: dict[str, pd.DataFrame], name: str) -> Moment | None:
     features = own["training_features"].set_index("customer_id").dropna(axis=1, how="all")
     totals = own["training_outcomes"].set_index("customer_id")
     bought = _wide(own.get("training_bought"), index=features.index)
-    came = _wide(own.get("training_outcomes_bought"), index=totals.index)
-    return Moment(Signals(features, *bought), Outcomes(totals, *came))
+    outcome_weights = _wide(own.get("training_outcomes_bought"), index=totals.index)
+    return Moment(Signals(features, *bought), Outcomes(totals, *outcome_weights))
 
 
 def _wide(table: pd.DataFrame | None, *, index: pd.Index) -> tuple[sparse.csr_array | None, tuple[str, ...]]:

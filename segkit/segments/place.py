@@ -124,7 +124,7 @@ class Placer:
             number = _first_least(gaps)
             if home is not None and ((home[rows] >= 0) & (self.codes[number] != home[rows])).any():
                 squares = np.maximum(gaps + np.square(part).sum(axis=1, keepdims=True), 0.0)
-                number = staying(squares, number, codes=self.codes, home=home[rows])
+                number = staying(squares, number, codes=self.codes, previous_code=home[rows])
             found.append(number)
         return found[0] if len(found) == 1 else np.concatenate(found)
 
@@ -226,7 +226,7 @@ def fold(space: Space, *, with_outcomes: bool = False) -> Folded:
     )
 
 
-def place(model: SegmentModel, signals: Signals, *, home: pd.Series | None = None) -> pd.DataFrame:
+def place(model: SegmentModel, customers: Signals, *, previous_segment: pd.Series | None = None) -> pd.DataFrame:
     """Assign a segment to everyone, also to customers that the fit has not seen.
 
     Takes  model; signals of any date with the features of the model's space
@@ -237,13 +237,17 @@ def place(model: SegmentModel, signals: Signals, *, home: pd.Series | None = Non
     ----------
     home : segment by customer_id that they have in the run before, and keep at a border
     """
-    return place_points(model, coordinates(model.space, signals), home=home)
+    return place_points(model, coordinates(model.space, customers), previous_segment=previous_segment)
 
 
-def place_points(model: SegmentModel, axes: pd.DataFrame, *, home: pd.Series | None = None) -> pd.DataFrame:
+def place_points(model: SegmentModel, axes: pd.DataFrame, *, previous_segment: pd.Series | None = None) -> pd.DataFrame:
     """The same for customers whose coordinates are known."""
     points, placer = axes.to_numpy(dtype=float), Placer(model)
-    codes = None if home is None else pd.Index(list(placer.code)).get_indexer(home.reindex(axes.index))
+    codes = (
+        None
+        if previous_segment is None
+        else pd.Index(list(placer.code)).get_indexer(previous_segment.reindex(axes.index))
+    )
     number = placer.assign(points, home=codes)
     return pd.DataFrame(
         {
@@ -264,16 +268,16 @@ def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return _nearest(points, _centres_of(centres))
 
 
-def staying(squares: np.ndarray, number: np.ndarray, *, codes: np.ndarray, home: np.ndarray) -> np.ndarray:
+def staying(squares: np.ndarray, number: np.ndarray, *, codes: np.ndarray, previous_code: np.ndarray) -> np.ndarray:
     """Number of the centre where those who are at a border keep the segment they had.
 
     Takes  squares: squared distances, customers x centres; number: of the nearest; codes: segment of each centre; home:
            code of the segment that each customer had, -1 for none
     """
-    own = np.where(codes == home[:, None], squares, np.inf)
+    own = np.where(codes == previous_code[:, None], squares, np.inf)
     near = squares[np.arange(len(number)), number]
-    stays = own.min(axis=1) <= (1 + STAYS) ** 2 * near + TIE
-    return np.where(stays & (codes[number] != home), own.argmin(axis=1), number)
+    keeps_previous = own.min(axis=1) <= (1 + STAYS) ** 2 * near + TIE
+    return np.where(keeps_previous & (codes[number] != previous_code), own.argmin(axis=1), number)
 
 
 @dataclass(frozen=True)
@@ -339,14 +343,14 @@ def model_from(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Seg
     ------
     RunError : parts are missing: another version made it
     """
-    held = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
+    stored = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
     needed = [f"space_{field.name}" for field in fields(Space)]
     needed += [field.name for field in fields(SegmentModel) if field.name != "space"]
-    missing = sorted(set(needed) - set(held))
+    missing = sorted(set(needed) - set(stored))
     if missing:
         raise RunError(
             f"model: there is no {', '.join(missing[:3])} in it, so another version of segkit made it. "
             f"Make that run again, or give another (--previous none does without)."
         )
-    space = Space(**{field.name: held[f"space_{field.name}"] for field in fields(Space)})
-    return SegmentModel(space=space, **{f.name: held[f.name] for f in fields(SegmentModel) if f.name != "space"})
+    space = Space(**{field.name: stored[f"space_{field.name}"] for field in fields(Space)})
+    return SegmentModel(space=space, **{f.name: stored[f.name] for f in fields(SegmentModel) if f.name != "space"})

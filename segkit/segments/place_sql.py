@@ -117,8 +117,8 @@ def _view(con: ibis.BaseBackend, text: str, *, name: str) -> ir.Table:
 
 def _placed(model: SegmentModel, folded: Folded, *, features: str, weights: str, confidence: bool) -> ir.Table:
     """The whole as an expression over tables of these names."""
-    known = ibis.table({"customer_id": "string", **dict.fromkeys(folded.features, "float64")}, name=features)
-    axes = _behaviour(known, folded)
+    input_table = ibis.table({"customer_id": "string", **dict.fromkeys(folded.features, "float64")}, name=features)
+    axes = _behaviour(input_table, folded)
     if folded.terms:
         axes = _with_tastes(axes, folded, weights=weights)
     found = _nearest(axes, model.centres, prefix="near")
@@ -133,15 +133,15 @@ def _placed(model: SegmentModel, folded: Folded, *, features: str, weights: str,
     return _with_confidence(found, model, codes=np.array(codes))
 
 
-def _behaviour(known: ir.Table, folded: Folded) -> ir.Table:
+def _behaviour(features: ir.Table, folded: Folded) -> ir.Table:
     """Axes from features: logs of the skewed ones, clipped, times loadings."""
     low, high = folded.mean - CLIP * folded.scale, folded.mean + CLIP * folded.scale
     read, finite = {}, []
     for i, name in enumerate(folded.features):
-        value = known[name].cast("float64")
+        value = features[name].cast("float64")
         finite.append(value.abs() <= _number(LARGEST))
         read[f"f{i}"] = (_number(1) + _positive(value)).ln() if folded.skewed[i] else value + _number(TINY)
-    read = known.select("customer_id", finite=reduce(and_, finite), **read)
+    read = features.select("customer_id", finite=reduce(and_, finite), **read)
     clipped = {
         f"f{i}": ibis.cases(
             (read[f"f{i}"] > _number(high[i]), _number(high[i])),
@@ -150,12 +150,14 @@ def _behaviour(known: ir.Table, folded: Folded) -> ir.Table:
         )
         for i in range(len(folded.features))
     }
-    kept = read.select("customer_id", "finite", **clipped)
+    clipped_table = read.select("customer_id", "finite", **clipped)
     loadings = folded.behaviour / folded.scale[:, None]
     constant = folded.constant - folded.mean @ loadings
     names = [f"f{i}" for i in range(len(folded.features))]
-    axes = {f"a{j}": _weighted(kept, names, loadings[:, j], constant=constant[j]) for j in range(len(constant))}
-    return kept.select("customer_id", "finite", **axes)
+    axes = {
+        f"a{j}": _weighted(clipped_table, names, loadings[:, j], constant=constant[j]) for j in range(len(constant))
+    }
+    return clipped_table.select("customer_id", "finite", **axes)
 
 
 def _with_tastes(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
@@ -175,11 +177,11 @@ def _with_tastes(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
         "customer_id", "term", "amount", logged=(_number(1) + bought.amount).ln(), root=bought.amount.sqrt()
     )
     joined = read.join(loadings, read.term == loadings.known)
-    sums = {f"l{j}": (joined.logged * joined[f"l{j}"]).sum() for j in range(width)}
-    sums |= {f"s{j}": (joined.root * joined[f"s{j}"]).sum() for j in range(width)}
-    tastes = joined.group_by("customer_id").aggregate(**sums, whole=joined.amount.sum())
-    shared = tastes.select(
-        "customer_id", **{f"t{j}": tastes[f"l{j}"] + tastes[f"s{j}"] / tastes.whole.sqrt() for j in range(width)}
+    aggregates = {f"l{j}": (joined.logged * joined[f"l{j}"]).sum() for j in range(width)}
+    aggregates |= {f"s{j}": (joined.root * joined[f"s{j}"]).sum() for j in range(width)}
+    totals = joined.group_by("customer_id").aggregate(**aggregates, whole=joined.amount.sum())
+    shared = totals.select(
+        "customer_id", **{f"t{j}": totals[f"l{j}"] + totals[f"s{j}"] / totals.whole.sqrt() for j in range(width)}
     )
     both = axes.left_join(shared, "customer_id")
     return both.select(
@@ -189,9 +191,9 @@ def _with_tastes(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
 
 def _nearest(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> ir.Table:
     """Add the number of the nearest centre; of those within `TIE` the first."""
-    gaps = _gaps(axes, centres, prefix=prefix)
-    names = list(gaps)
-    wide = axes.select(*axes.columns, **gaps)
+    distances = _gaps(axes, centres, prefix=prefix)
+    names = list(distances)
+    wide = axes.select(*axes.columns, **distances)
     lowest = ibis.least(*(wide[name] for name in names)) if len(names) > 1 else wide[names[0]]
     least = wide.select(*wide.columns, **{f"{prefix}_least": lowest})
     limit = least[f"{prefix}_least"] + _number(TIE)
@@ -208,22 +210,22 @@ def _gaps(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> dict[str, ir.V
     }
 
 
-def _with_confidence(found: ir.Table, model: SegmentModel, *, codes: np.ndarray) -> ir.Table:
+def _with_confidence(assigned: ir.Table, model: SegmentModel, *, codes: np.ndarray) -> ir.Table:
     """Add the share of bags whose own nearest centre went to the same segment."""
     shown = ["customer_id", "segment", "macro_segment"]
     bags = np.unique(model.bag_of)
     if not len(bags):
-        return found.select(*shown, confidence=_number(0))
+        return assigned.select(*shown, confidence=_number(0))
     for bag in bags:
         own = np.flatnonzero(model.bag_of == bag)
-        found = _nearest(found, model.bag_centres[own], prefix=f"b{bag}")
-        went = found[f"b{bag}"].cases(*enumerate(int(code) for code in codes[model.bag_segment[own]]))
-        found = found.select(
-            *[c for c in found.columns if c != f"b{bag}"], **{f"agrees_{bag}": (went == found.code).ifelse(1, 0)}
+        assigned = _nearest(assigned, model.bag_centres[own], prefix=f"b{bag}")
+        went = assigned[f"b{bag}"].cases(*enumerate(int(code) for code in codes[model.bag_segment[own]]))
+        assigned = assigned.select(
+            *[c for c in assigned.columns if c != f"b{bag}"], **{f"agrees_{bag}": (went == assigned.code).ifelse(1, 0)}
         )
-    agreed = reduce(add, (found[f"agrees_{bag}"] for bag in bags)).cast("float64")
-    known = ibis.cases((found.segment.notnull(), agreed / _number(len(bags))))
-    return found.select(*shown, confidence=known)
+    agreed = reduce(add, (assigned[f"agrees_{bag}"] for bag in bags)).cast("float64")
+    share = ibis.cases((assigned.segment.notnull(), agreed / _number(len(bags))))
+    return assigned.select(*shown, confidence=share)
 
 
 def _compiled(expression: ir.Table, *, dialect: str) -> sge.Query:
@@ -251,8 +253,8 @@ def _values(folded: Folded, *, categories: Iterable[str]) -> list[tuple[str, lis
     rows = [(term, *(float(v) for v in row)) for term, row in zip(folded.terms, numbers, strict=True)]
     found = [(LOADINGS, ["known"], _loading_columns(folded.logs.shape[1]), rows)]
     if folded.words:
-        known = set(folded.terms)
-        split = [(name, word) for name in sorted(set(categories)) for word in words_of(name) if word in known]
+        terms = set(folded.terms)
+        split = [(name, word) for name in sorted(set(categories)) for word in words_of(name) if word in terms]
         found.append((TERMS, ["category", "word"], [], split or [("", "")]))
     return found
 

@@ -54,10 +54,10 @@ def recut(run: Run, *, segments_min: int = 12, segments_max: int = 20, smallest_
     points = axes.to_numpy()
     bags, seen = _bags(run, model, axes.index)
     last = read_past(run).last
-    learning = None if last is None else anticipate(model.space, _with_all(last.known, model)).axes.to_numpy()
-    budget = Budget(fewest=segments_min, most=segments_max, smallest_share=smallest_share)
-    came = last.came if last else None
-    cut, frontier = search(points, bags, seen=seen, learning=learning, outcomes=came, budget=budget)
+    learning = None if last is None else anticipate(model.space, _with_all(last.customers, model)).axes.to_numpy()
+    budget = Budget(min_segments=segments_min, max_segments=segments_max, smallest_share=smallest_share)
+    outcomes = last.outcomes if last else None
+    cut, frontier = search(points, bags, in_sample=seen, training_points=learning, outcomes=outcomes, budget=budget)
     number = nearest(points, cut.centres)
     before = run.table("assignments").set_index("customer_id")["segment"].reindex(axes.index)
     used = highest_id(run.table("ledger"))
@@ -67,10 +67,10 @@ def recut(run: Run, *, segments_min: int = 12, segments_max: int = 20, smallest_
     return Recut(_sizes(ids, number, macro_buckets(cut.centres)), assignments, frontier)
 
 
-def bag_table(bags: Bags, customers: pd.Index) -> pd.DataFrame:
+def bag_table(subsamples: Bags, customers: pd.Index) -> pd.DataFrame:
     """The cluster of each customer in each bag, as a run keeps it: -1 noise, -2 not in the bag."""
-    names = [f"subsample_{i + 1:02d}" for i in range(bags.count)]
-    return pd.DataFrame(bags.labels.astype("int16"), index=customers.rename("customer_id"), columns=names)
+    names = [f"subsample_{i + 1:02d}" for i in range(subsamples.count)]
+    return pd.DataFrame(subsamples.labels.astype("int16"), index=customers.rename("customer_id"), columns=names)
 
 
 def _bags(run: Run, model: SegmentModel, customers: pd.Index) -> tuple[Bags, np.ndarray]:
@@ -91,10 +91,10 @@ def _found(model: SegmentModel, labels: np.ndarray) -> list[int]:
     return counts
 
 
-def _with_all(known: Signals, model: SegmentModel) -> Signals:
+def _with_all(customers: Signals, model: SegmentModel) -> Signals:
     """What was known one horizon ago, with zeros for features that there were none of then."""
-    wanted = known.features.reindex(columns=list(model.space.features), fill_value=0.0)
-    return Signals(features=wanted, weights=known.weights, categories=known.categories)
+    wanted = customers.features.reindex(columns=list(model.space.features), fill_value=0.0)
+    return Signals(features=wanted, weights=customers.weights, categories=customers.categories)
 
 
 def _sizes(ids: list[str], number: np.ndarray, macro: np.ndarray) -> pd.DataFrame:

@@ -114,18 +114,18 @@ def known_groups(people: pd.DataFrame | None, *, roles: Mapping[str, str], seed:
 
 def _clustered(table: pd.DataFrame, *, seed: int) -> pd.Series:
     """One column is taken as it is when it has few values; several are joined by KMeans on their indicators."""
-    known = table.dropna(how="all")
-    if len(known.columns) == 1 and known.iloc[:, 0].nunique() <= MOST_GROUPS:
-        return known.iloc[:, 0].astype(object)
-    text = known.select_dtypes(exclude="number").astype(object).fillna("unknown").astype(str)
-    numeric = known.select_dtypes(include="number")
+    filled = table.dropna(how="all")
+    if len(filled.columns) == 1 and filled.iloc[:, 0].nunique() <= MOST_GROUPS:
+        return filled.iloc[:, 0].astype(object)
+    text = filled.select_dtypes(exclude="number").astype(object).fillna("unknown").astype(str)
+    numeric = filled.select_dtypes(include="number")
     parts = [pd.get_dummies(text, dtype=float)] if len(text.columns) else []
     if len(numeric.columns):
         spread = numeric.std().replace(0, 1.0)
         parts.append(((numeric - numeric.mean()) / spread).fillna(0.0).astype(float))
     joined = pd.concat(parts, axis=1).to_numpy()
     count = min(MOST_GROUPS, len(np.unique(joined, axis=0)))
-    return pd.Series(KMeans(count, n_init=5, random_state=seed).fit_predict(joined), index=known.index, dtype=object)
+    return pd.Series(KMeans(count, n_init=5, random_state=seed).fit_predict(joined), index=filled.index, dtype=object)
 
 
 def _recent_and_often(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

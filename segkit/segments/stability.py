@@ -29,15 +29,15 @@ class Stability:
         """Mean adjusted Rand index over the pairs of refits."""
         return _mean_of_pairs(self.ari)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """stability.ari_mean with its 95 % interval (jackknife over refits), and the number of refits."""
-        fits = len(self.ari)
-        left_out = np.array([_mean_of_pairs(np.delete(np.delete(self.ari, i, 0), i, 1)) for i in range(fits)])
-        half = Z95 * np.sqrt((fits - 1) / fits * np.square(left_out - left_out.mean()).sum())
-        return Estimate.around(self.mean, half=half).metrics("stability.ari_mean") | {"stability.fits": fits}
+        n_refits = len(self.ari)
+        left_out = np.array([_mean_of_pairs(np.delete(np.delete(self.ari, i, 0), i, 1)) for i in range(n_refits)])
+        half = Z95 * np.sqrt((n_refits - 1) / n_refits * np.square(left_out - left_out.mean()).sum())
+        return Estimate.around(self.mean, half=half).metrics("stability.ari_mean") | {"stability.fits": n_refits}
 
 
-def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: int = 7) -> Stability:
+def stability(data: Windows, fit: Fit, *, n_refits: int = FITS["quick"], seed: int = 7) -> Stability:
     """Refit everything on subsamples of the customers in whom segments were looked for, place them all, and compare.
 
     Takes  windows; fit: the segmentation in question; its family and count are kept
@@ -47,21 +47,21 @@ def stability(windows: Windows, fit: Fit, *, fits: int = FITS["quick"], seed: in
     ----------
     fits : refits, three or more; more narrow the interval
     """
-    count = len(fit.cut.centres)
-    budget = Budget(fewest=count, most=count, smallest_share=0.0, families=(fit.cut.family,))
-    windows = Windows(windows.now.rows(fit.seen), windows.then, windows.came)
-    everyone = windows.now.features.index
-    if windows.then is not None:
-        everyone = everyone.union(windows.then.features.index)
+    count = len(fit.segmentation.centres)
+    budget = Budget(min_segments=count, max_segments=count, smallest_share=0.0, families=(fit.segmentation.family,))
+    data = Windows(data.now.select(fit.in_sample), data.then, data.outcomes)
+    everyone = data.now.features.index
+    if data.then is not None:
+        everyone = everyone.union(data.then.features.index)
     labels = []
-    for i in range(fits):
+    for i in range(n_refits):
         rng = np.random.default_rng([seed, 1000 + i])
         keep = everyone[np.sort(rng.permutation(len(everyone))[: int(SUBSAMPLE * len(everyone))])]
-        labels.append(fit_segments(windows, keep=keep, budget=budget, seed=seed + 101 * (i + 1)).number)
-    ari = np.eye(fits)
-    for i, j in combinations(range(fits), 2):
+        labels.append(fit_segments(data, fit_on=keep, budget=budget, seed=seed + 101 * (i + 1)).segment_number)
+    ari = np.eye(n_refits)
+    for i, j in combinations(range(n_refits), 2):
         ari[i, j] = ari[j, i] = adjusted_rand_score(labels[i], labels[j])
-    best = np.array([best_jaccard(fit.number[fit.seen], other) for other in labels])
+    best = np.array([best_jaccard(fit.segment_number[fit.in_sample], other) for other in labels])
     table = pd.DataFrame(
         {"stability": best.mean(axis=0), "stability_low": best.min(axis=0), "stability_high": best.max(axis=0)}
     )

@@ -28,14 +28,14 @@ class Structure:
     ari: np.ndarray
     jaccard: np.ndarray
 
-    def found(self, stability: Stability) -> bool:
+    def has_structure(self, stability: Stability) -> bool:
         """Whether the segments as a whole come back more surely than the reference does."""
         return bool(stability.mean > np.percentile(self.ari, LEVEL))
 
-    def figures(self, stability: Stability) -> dict[str, object]:
+    def metrics(self, stability: Stability) -> dict[str, object]:
         """structure.found, and the reference it had to beat."""
         return {
-            "structure.found": self.found(stability),
+            "structure.found": self.has_structure(stability),
             "structure.reference_ari": float(np.percentile(self.ari, LEVEL)),
             "structure.reference_ari.low": float(self.ari.min()),
             "structure.reference_ari.high": float(self.ari.max()),
@@ -43,7 +43,7 @@ class Structure:
         }
 
 
-def structure(fit: Fit, *, nulls: int = NULLS["full"], bags: int = BAGS, seed: int = 7) -> Structure | None:
+def structure(fit: Fit, *, nulls: int = NULLS["full"], n_subsamples: int = BAGS, seed: int = 7) -> Structure | None:
     """Run the search on data with the same margins and no structure, and see how surely its segments come back.
 
     Takes  fit: the segmentation in question; its family and count are used
@@ -55,12 +55,14 @@ def structure(fit: Fit, *, nulls: int = NULLS["full"], bags: int = BAGS, seed: i
     """
     if nulls < 1:
         return None
-    points = fit.axes.to_numpy()[fit.seen]
+    points = fit.axes.to_numpy()[fit.in_sample]
     aris, jaccards = [], []
     for i in range(nulls):
         rng = np.random.default_rng([seed, 2000 + i])
         shuffled = np.column_stack([rng.permutation(column) for column in points.T])
-        pair = [_refit(shuffled, fit, rng=rng, bags=bags, seed=seed + 977 * (2 * i + j)) for j in range(2)]
+        pair = [
+            _refit(shuffled, fit, rng=rng, n_subsamples=n_subsamples, seed=seed + 977 * (2 * i + j)) for j in range(2)
+        ]
         aris.append(adjusted_rand_score(*pair))
         jaccards.append(best_jaccard(*pair))
     return Structure(ari=np.array(aris), jaccard=np.concatenate(jaccards))
@@ -78,7 +80,7 @@ def segment_verdict(jaccard: float, *, reference: Structure | None = None, stabi
     """
     if np.isnan(jaccard):
         return "not tested"
-    if reference is not None and stability is not None and not reference.found(stability):
+    if reference is not None and stability is not None and not reference.has_structure(stability):
         return "constructed"
     if jaccard < UNSTABLE_BELOW:
         return "unstable"
@@ -89,8 +91,8 @@ def segment_verdict(jaccard: float, *, reference: Structure | None = None, stabi
     return "reproducible"
 
 
-def _refit(points: np.ndarray, fit: Fit, *, rng: np.random.Generator, bags: int, seed: int) -> np.ndarray:
+def _refit(points: np.ndarray, fit: Fit, *, rng: np.random.Generator, n_subsamples: int, seed: int) -> np.ndarray:
     rows = np.sort(rng.permutation(len(points))[: int(SUBSAMPLE * len(points))])
-    found = find_bags(points[rows], bags=bags, seed=seed)
-    cut = make_cut(points[rows], found, family=fit.cut.family, segments=len(fit.cut.centres))
+    found = find_bags(points[rows], n_subsamples=n_subsamples, seed=seed)
+    cut = make_cut(points[rows], found, family=fit.segmentation.family, segments=len(fit.segmentation.centres))
     return nearest(points, cut.centres)

@@ -21,12 +21,12 @@ from segkit.segments.search import Budget
 KNOWN_SHARE = 0.05  # a rival known for fewer customers than this is left out
 
 
-def earlier_fit(past: Past, *, budget: Budget | None = None, seed: int = 7) -> Fit | None:
+def earlier_fit(training: Past, *, budget: Budget | None = None, seed: int = 7) -> Fit | None:
     """Segments as they would have been made one horizon ago; nothing that came since is looked at.
 
     Gives  Fit; None where history is too short (lookback + 2 horizons)
     """
-    windows = past.earlier()
+    windows = training.earlier_fit_data()
     return None if windows is None else fit_segments(windows, budget=budget, seed=seed)
 
 
@@ -38,11 +38,11 @@ def preferred_cut(previous: Run | None, earlier: Fit | None) -> tuple[str, int] 
         table = previous.table("frontier")
         if "family" in table:
             return tuple(table.loc[table["chosen"], ["family", "segments"]].iloc[0])
-    return earlier.cut.shape if earlier else None
+    return earlier.segmentation.shape if earlier else None
 
 
 def backtest(
-    past: Past,
+    training: Past,
     *,
     earlier: Fit | None,
     today: Fit | None = None,
@@ -62,19 +62,19 @@ def backtest(
         before); missing where unknown
     labels : words for rivals, beside the usual ones
     """
-    if earlier is None or past.last is None:
+    if earlier is None or training.last is None:
         return None
-    now, words = past.last.known, earlier.model.space.words
-    truth = forward_truth(past.last.came, terms=judged_terms(now, words=words), words=words)
-    found = {"ours": earlier.number}
-    if today is not None and today.cut.shape != earlier.cut.shape:
+    now, words = training.last.customers, earlier.model.space.words
+    truth = forward_truth(training.last.outcomes, terms=judged_terms(now, words=words), words=words)
+    found = {"ours": earlier.segment_number}
+    if today is not None and today.segmentation.shape != earlier.segmentation.shape:
         found["as_today"] = _cut_as(today, earlier)
-    found |= rivals(now, axes=earlier.axes, count=len(earlier.cut.centres), seed=seed)
+    found |= rivals(now, axes=earlier.axes, count=len(earlier.segmentation.centres), seed=seed)
     for name, group in (groups or {}).items():
         codes = group.reindex(now.features.index)
         if codes.notna().mean() >= KNOWN_SHARE:
             found[name] = codes.to_numpy(dtype=object)
-    table = compare(found, truth, ours="ours", seed=seed)
+    table = compare(found, truth, reference="ours", seed=seed)
     words_of = LABELS | dict(labels or {})
     table["label"] = [words_of.get(name, name.replace("_", " ")) for name in table["baseline"]]
     table["verdict"] = [verdict(low, high) for low, high in zip(table["lead_low"], table["lead_high"], strict=True)]
@@ -84,8 +84,8 @@ def backtest(
 def _cut_as(today: Fit, earlier: Fit) -> np.ndarray:
     """What was found one horizon ago, cut into as many segments as today; the number alone comes from later."""
     points = earlier.axes.to_numpy()
-    family, segments = today.cut.shape
-    cut = make_cut(points[earlier.seen], earlier.bags, family=family, segments=segments)
+    family, segments = today.segmentation.shape
+    cut = make_cut(points[earlier.in_sample], earlier.subsamples, family=family, segments=segments)
     return nearest(points, cut.centres)
 
 
@@ -130,8 +130,8 @@ def _sentence(row: dict[str, object]) -> str:
     """Ours against a rival in words, measure by measure."""
     if row["baseline"] == "ours":
         return "these segments"
-    told = [f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str)]
-    return ", ".join(told)
+    verdicts = [f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str)]
+    return ", ".join(verdicts)
 
 
 def history_reason(days: Days, *, period: Period) -> str:
@@ -139,8 +139,8 @@ def history_reason(days: Days, *, period: Period) -> str:
     if reaches_back(days, period=period.one_horizon_back().one_horizon_back()):
         return ""
     needed = period.lookback_days + 2 * period.horizon_days
-    held = (period.as_of - (first_active_day(days) or period.as_of)).days
-    return f"the proof needs {needed} days of history (lookback and two horizons); there are {held}"
+    available_days = (period.as_of - (first_active_day(days) or period.as_of)).days
+    return f"the proof needs {needed} days of history (lookback and two horizons); there are {available_days}"
 
 
 def judged_terms(now: Signals, *, words: bool) -> list[str] | None:

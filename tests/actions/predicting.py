@@ -30,9 +30,9 @@ def lessons(windows: Windows, *, seed: int = 3) -> tuple[Lesson, Lesson]:
     for _ in range(2):
         often = windows.then.features["orders"].to_numpy()
         stays = rng.random(len(often)) < np.clip(often / np.median(often), 0.2, 0.95)
-        totals = windows.came.totals.mul(stays, axis=0)
-        weights = windows.came.weights.multiply(stays[:, None]).tocsr()
-        found.append(Lesson(known(windows.then), Outcomes(totals, weights, windows.came.categories)))
+        totals = windows.outcomes.totals.mul(stays, axis=0)
+        weights = windows.outcomes.weights.multiply(stays[:, None]).tocsr()
+        found.append(Lesson(known(windows.then), Outcomes(totals, weights, windows.outcomes.categories)))
     return found[0], found[1]
 
 

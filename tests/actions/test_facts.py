@@ -64,9 +64,11 @@ def test_a_missing_fact_is_named_and_facts_of_others_do_not_count() -> None:
 
 
 def test_values_are_shown_in_the_form_of_their_unit() -> None:
-    shown = {unit: Fact("f", "S01", 0.5, unit, "").shown() for unit in ("share", "customers", "days", "score", "euro")}
+    shown = {
+        unit: Fact("f", "S01", 0.5, unit, "").formatted() for unit in ("share", "customers", "days", "score", "euro")
+    }
     assert shown == {"share": "50\u00a0%", "customers": "0", "days": "0.50", "score": "0.50", "euro": "0.50"}
-    assert Fact("f", "S01", None, "share", "").shown() == "–"
+    assert Fact("f", "S01", None, "share", "").formatted() == "–"
 
 
 def test_table_of_facts_is_sorted_and_named_by_segment() -> None:
@@ -85,13 +87,15 @@ def test_table_of_facts_is_sorted_and_named_by_segment() -> None:
 
 
 def test_money_carries_the_currency_of_the_source() -> None:
-    shown = {unit: Fact("f", "S01", 47.3, unit, "").shown() for unit in ("USD", "GBP", "CHF", "money")}
+    shown = {unit: Fact("f", "S01", 47.3, unit, "").formatted() for unit in ("USD", "GBP", "CHF", "money")}
     assert shown == {"USD": "$47.3", "GBP": "£47.3", "CHF": "CHF\u00a047.3", "money": "47.3"}
 
 
 def test_facts_come_back_from_their_table() -> None:
     again = facts_from(fact_table(FACTS))
-    assert {f"{f.segment}.{f.name}": f.shown() for f in again} == {f"{f.segment}.{f.name}": f.shown() for f in FACTS}
+    assert {f"{f.segment}.{f.name}": f.formatted() for f in again} == {
+        f"{f.segment}.{f.name}": f.formatted() for f in FACTS
+    }
 
 
 def test_texts_are_derived_again_and_a_form_is_asked_of_each() -> None:

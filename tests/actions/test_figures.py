@@ -13,7 +13,9 @@ from tests.actions.helpers import members_of, needs_of
 
 def facts_of(segments: pd.DataFrame, told: Told, **more: object) -> pd.DataFrame:
     features, segment = members_of(segments)
-    table = fact_table(segment_facts(segments, features=features, segment=segment, told=told, horizon_days=91, **more))
+    table = fact_table(
+        segment_facts(segments, features=features, segment=segment, tables=told, horizon_days=91, **more)
+    )
     check(table, name="facts")
     return table.set_index("fact")
 
@@ -51,7 +53,7 @@ def test_who_they_are_is_told_only_where_enough_are_known() -> None:
     features = pd.DataFrame({"active_days": 3.0, "demographic: age = 65+": old, "missing: age": 1 - known}, index=index)
     segments = pd.DataFrame({"segment": ["S01", "S02", "S03"], "customers": 40, "customer_share": 1 / 3})
     told = Told(needs=needs_of(), traits=segment_traits(features, segment))
-    table = fact_table(segment_facts(segments, features=features, segment=segment, told=told, horizon_days=91))
+    table = fact_table(segment_facts(segments, features=features, segment=segment, tables=told, horizon_days=91))
     table = table.set_index("fact")
     assert table.loc["S01.who_1", "text"] == "age: 65+" and table.loc["S01.who_1_share", "value"] == 0.9
     assert table.loc["S02.known", "value"] == 40 and "S02.who_1" not in table.index

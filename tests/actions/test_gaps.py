@@ -32,7 +32,7 @@ def shop() -> tuple[Signals, pd.Series, pd.DataFrame]:
 
 def test_what_similar_customers_buy_and_a_segment_does_not_is_found_and_measured(shop: tuple) -> None:
     signals, segment, axes = shop
-    table = unmet_needs(signals, segment, axes=axes, told={})
+    table = unmet_needs(signals, segment, axes=axes, named_needs={})
     check(table, name="unmet_needs")
     row = table.set_index("segment").loc["S02"]
     assert (
@@ -41,16 +41,16 @@ def test_what_similar_customers_buy_and_a_segment_does_not_is_found_and_measured
         and row["difference_low"] < row["difference"] < row["difference_high"]
     )
     assert row["difference"] == pytest.approx(row["peers"] - row["buyers"]) and row["members"] == 60
-    pd.testing.assert_frame_equal(table, unmet_needs(signals, segment, axes=axes, told={}))
+    pd.testing.assert_frame_equal(table, unmet_needs(signals, segment, axes=axes, named_needs={}))
 
 
 def test_what_a_segment_over_buys_is_not_what_it_lacks_and_chance_is_no_gap(shop: tuple) -> None:
     signals, segment, axes = shop
-    assert "CANDLES" not in set(unmet_needs(signals, segment, axes=axes, told={"S02": ["CANDLES"]})["term"])
+    assert "CANDLES" not in set(unmet_needs(signals, segment, axes=axes, named_needs={"S02": ["CANDLES"]})["term"])
     drawn = pd.Series(np.random.default_rng(0).permutation(segment.to_numpy()), index=segment.index)
-    assert len(unmet_needs(signals, drawn, axes=axes, told={})) <= 1
+    assert len(unmet_needs(signals, drawn, axes=axes, named_needs={})) <= 1
     without = Signals(signals.features, None, ())
-    assert unmet_needs(without, segment, axes=axes, told={}).columns.tolist() == COLUMNS
+    assert unmet_needs(without, segment, axes=axes, named_needs={}).columns.tolist() == COLUMNS
 
 
 def texts_of(segment: pd.Series) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def made_up(seed: int, *, size: int = 120, lifts: tuple[float, ...] = (0.0, 0.5)
 def test_lift_is_the_difference_of_means_where_nothing_was_known_before() -> None:
     values = np.array([1.0, 3.0, 2.0, 6.0, 4.0, 8.0])
     treated = np.array([False, False, False, True, True, True])
-    found = lift_of(values, treated=treated, past=np.empty((6, 0)))
+    found = lift_of(values, treated=treated, covariate_values=np.empty((6, 0)))
     assert (found.treated, found.control) == (3, 3)
     assert found.lift == pytest.approx(4.0) and found.control_mean == pytest.approx(2.0)
     assert found.df == pytest.approx(25 / 8.5)  # Welch's, of spreads 1 and 4
@@ -56,8 +56,8 @@ def test_more_segments_widen_each_interval_and_all_of_them_are_one_more() -> Non
 
 
 def test_where_nothing_varies_there_is_no_interval_and_no_verdict() -> None:
-    flat = lift_of(np.ones(40), treated=np.arange(40) % 2 == 0, past=np.ones((40, 1)))
-    zero = simultaneous([lift_of(np.zeros(40), treated=np.arange(40) % 2 == 0, past=np.ones((40, 1)))])[0]
+    flat = lift_of(np.ones(40), treated=np.arange(40) % 2 == 0, covariate_values=np.ones((40, 1)))
+    zero = simultaneous([lift_of(np.zeros(40), treated=np.arange(40) % 2 == 0, covariate_values=np.ones((40, 1)))])[0]
     assert np.isnan(zero.se) and verdict_of(zero, price=Price(1.0, 1.0))[0] == "cannot tell"
     assert flat.se > 0, "all of them came: known well, but not without error"
 
@@ -91,7 +91,7 @@ def test_verdict_follows_the_rule(low: float, high: float, price: Price, verdict
     one = Lift("S01", 50, 50, 2, 1, (low + high) / 2, 0.5, 98, 0.2, low=low, high=high)
     assert verdict_of(one, price=price)[0] == verdict
     back = returns_of([one], price=price).iloc[0]
-    assert np.isnan(back["total"]) != price.known
+    assert np.isnan(back["total"]) != price.is_complete
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,11 @@ def cards_of(segments: pd.DataFrame, needs: pd.DataFrame, *, good: bool = True, 
     features, segment = members_of(segments)
     rules, signals = rules_of(segments, good=good), segment_signals(features, segment)
     told = Told(needs=needs, rules=rules)
-    facts = segment_facts(segments, features=features, segment=segment, told=told, horizon_days=91, currency="USD")
+    facts = segment_facts(segments, features=features, segment=segment, tables=told, horizon_days=91, currency="USD")
     table = fact_table(facts)
     check(table, name="facts")
     chosen = pd.Series(dict.fromkeys(segments["segment"], "often") | looks)
-    cards = write_personas(segments, looks=chosen, facts=facts, signals=signals, rules=rules)
+    cards = write_personas(segments, activity_levels=chosen, facts=facts, signals=signals, rules=rules)
     verify(cards, table)
     return cards.set_index("segment"), table
 
@@ -97,10 +97,10 @@ def test_with_short_history_the_next_horizon_is_not_known(large: pd.DataFrame) -
 def test_every_look_has_its_texts(look: str, uses: bool, needs: pd.DataFrame, large: pd.DataFrame) -> None:
     features, segment = members_of(large)
     told = Told(needs=needs)
-    facts = segment_facts(large, features=features, segment=segment, told=told, horizon_days=91)
+    facts = segment_facts(large, features=features, segment=segment, tables=told, horizon_days=91)
     action = next_action(look, facts=facts, segment="S01")
     assert action and not action.endswith(".") and ("tea" in action) is (len(needs) > 0)
-    cards = write_personas(large, looks=pd.Series(look, index=large["segment"]), facts=facts, uses=uses)
+    cards = write_personas(large, activity_levels=pd.Series(look, index=large["segment"]), facts=facts, uses=uses)
     assert (cards[["story", "how_they_buy", "next", "proposition", "offer", "kpi"]] != "").all().all()
 
 

@@ -127,7 +127,7 @@ def test_without_a_back_test_sums_are_as_unsure_as_their_customers() -> None:
     )
     who = {"active": "model", "orders": "model", "spend": "model"}
     segment = pd.Series(["S01", "S01", "S01", "S02"], index=people.index)
-    table = segment_sums(people, segment, trials=[], chosen=who, model=None).set_index("segment")
+    table = segment_sums(people, segment, origins=[], chosen=who, model=None).set_index("segment")
     assert table.loc[EVERYONE, ["active_share", "orders", "spend", "value_12m"]].tolist() == [0.5, 8.0, 40.0, 160.0]
     assert table.loc[EVERYONE, "orders_high"] - 8 == pytest.approx(2 * 4**0.5), "errors of customers partly cancel"
     assert table.loc["S02", ["spend_low", "spend_high"]].tolist() == [10, 10]

@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def stand_in(lesson: Lesson, now: Known, *, seed: int) -> dict[str, Told]:
         found = rivals_of(lesson, now)
-        return {"model": Told(found["classic"].learnt * 0.9, found["classic"].now * 0.9), **found}
+        return {"model": Told(found["classic"].out_of_fold * 0.9, found["classic"].now * 0.9), **found}
 
     monkeypatch.setattr(predict_backtest, "forecasts_of", stand_in)
 
@@ -61,8 +61,8 @@ def test_every_target_and_forecaster_is_scored_and_the_table_fits_its_schema(tri
 
 
 def test_a_rival_that_is_not_beaten_says_the_target(trials: list[Trial]) -> None:
-    prophet = trials[0].told["last"].assign(spend=trials[0].values("spend"))
-    fixed = [replace(trials[0], told=trials[0].told | {"last": prophet})]
+    prophet = trials[0].banded["last"].assign(spend=trials[0].values("spend"))
+    fixed = [replace(trials[0], told=trials[0].banded | {"last": prophet})]
     who = best_forecasters(score_trials(fixed, draws=20))
     assert who["spend"] == "last" and set(who) == {"active", "orders", "spend"}
     level = [replace(trials[0], told={"model": prophet, "last": prophet})]
@@ -78,8 +78,8 @@ def test_promises_are_compared_in_groups_that_are_everyone(trials: list[Trial]) 
 
 def test_a_season_is_measured_and_none_is_not_found(planted_windows: Plant) -> None:
     later, earlier = lessons(planted_windows(300)[0])
-    totals = later.came.totals.assign(active_days=0.0)
-    gone = replace(later, came=Outcomes(totals, later.came.weights, later.came.categories))
+    totals = later.outcomes.totals.assign(active_days=0.0)
+    gone = replace(later, came=Outcomes(totals, later.outcomes.weights, later.outcomes.categories))
     figures = drift_figures(trials_of([gone, earlier]))
     assert figures["forecast.drift.active_observed"] == 0 and figures["forecast.drift.active.high"] < 0
     same = drift_figures(trials_of([earlier, earlier]))

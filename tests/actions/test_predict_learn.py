@@ -30,44 +30,48 @@ def lesson(planted_windows: Plant) -> Lesson:
 
 
 def with_totals(lesson: Lesson, **totals: np.ndarray) -> Lesson:
-    came = lesson.came
+    came = lesson.outcomes
     return replace(lesson, came=Outcomes(came.totals.assign(**totals), came.weights, came.categories))
 
 
 def test_same_seed_same_forecast_and_the_lesson_is_unchanged(planted_windows: Plant) -> None:
     lesson, _ = lessons(planted_windows(160)[0])
-    before = lesson.then.signals.features.copy()
-    first, second = (foretell(lesson, lesson.then, seed=5) for _ in range(2))
+    before = lesson.snapshot.signals.features.copy()
+    first, second = (foretell(lesson, lesson.snapshot, seed=5) for _ in range(2))
     pd.testing.assert_frame_equal(first.now, second.now)
-    pd.testing.assert_frame_equal(lesson.then.signals.features, before)
-    assert not first.learnt.equals(foretell(lesson, lesson.then, seed=6).learnt), "the seed draws the folds"
+    pd.testing.assert_frame_equal(lesson.snapshot.signals.features, before)
+    assert not first.out_of_fold.equals(foretell(lesson, lesson.snapshot, seed=6).out_of_fold), (
+        "the seed draws the folds"
+    )
 
 
 def test_means_and_chances_add_up_to_what_came(lesson: Lesson) -> None:
-    told = foretell(lesson, lesson.then)
-    assert told.reason == "" and told.learnt["chance"].sum() == pytest.approx(lesson.came.active.sum(), rel=0.01)
+    told = foretell(lesson, lesson.snapshot)
+    assert told.reason == "" and told.out_of_fold["chance"].sum() == pytest.approx(
+        lesson.outcomes.active.sum(), rel=0.01
+    )
     for name in ("orders", "spend"):
-        assert told.learnt[f"{name}_mean"].sum() == pytest.approx(lesson.values(name).sum(), rel=0.02)
+        assert told.out_of_fold[f"{name}_mean"].sum() == pytest.approx(lesson.values(name).sum(), rel=0.02)
     assert told.now["chance"].between(0, 1).all() and (told.now.drop(columns="chance") >= 0).all().all()
 
 
 def test_those_who_came_were_promised_more(lesson: Lesson) -> None:
-    told, came = foretell(lesson, lesson.then).learnt["chance"], lesson.came.active
+    told, came = foretell(lesson, lesson.snapshot).out_of_fold["chance"], lesson.outcomes.active
     assert told[came].mean() > told[~came].mean() + 0.05
 
 
 @pytest.mark.parametrize("everyone", [True, False])
 def test_with_one_class_only_all_have_one_chance_and_it_is_said(lesson: Lesson, everyone: bool) -> None:
     days = np.full(400, 3.0) if everyone else np.r_[np.ones(4), np.zeros(396)]
-    told = foretell(with_totals(lesson, active_days=days), lesson.then)
+    told = foretell(with_totals(lesson, active_days=days), lesson.snapshot)
     assert told.now["chance"].nunique() == 1 and "everyone has the same chance" in told.reason
     assert told.now["chance"].iloc[0] == pytest.approx(401 / 402 if everyone else 5 / 402)
 
 
 def test_without_money_or_orders_only_activity_is_foretold(lesson: Lesson) -> None:
     bare = with_totals(lesson, orders=np.zeros(400))
-    features = lesson.then.signals.features.drop(columns="spend")
-    then = replace(lesson.then, signals=replace(lesson.then.signals, features=features))
+    features = lesson.snapshot.signals.features.drop(columns="spend")
+    then = replace(lesson.snapshot, signals=replace(lesson.snapshot.signals, features=features))
     bare = replace(bare, then=then)
     assert bare.amounts == [] and list(foretell(bare, then).now.columns) == ["chance"]
 
@@ -80,21 +84,21 @@ def test_weights_of_a_mixture_are_not_below_zero_and_ignore_outliers() -> None:
 
 
 def test_last_again_says_the_last_horizon(lesson: Lesson) -> None:
-    last = rivals_of(lesson, lesson.then)["last"].now
-    assert last["spend"].tolist() == pytest.approx(lesson.then.last["spend"].tolist())
-    assert last.groupby(lesson.then.last["active_days"])["chance"].nunique().max() == 1
+    last = rivals_of(lesson, lesson.snapshot)["last"].now
+    assert last["spend"].tolist() == pytest.approx(lesson.snapshot.last["spend"].tolist())
+    assert last.groupby(lesson.snapshot.last["active_days"])["chance"].nunique().max() == 1
 
 
 def test_a_cell_of_the_rfm_table_has_one_forecast_and_no_cell_is_empty(lesson: Lesson) -> None:
-    table = rivals_of(lesson, lesson.then)["rfm"].now
+    table = rivals_of(lesson, lesson.snapshot)["rfm"].now
     assert table.notna().all().all() and table["spend"].nunique() <= 125
-    few = replace(lesson.then, signals=lesson.then.signals.rows(np.arange(3)), last=lesson.then.last[:3])
-    few = replace(few, classic=lesson.then.classic[:3])
+    few = replace(lesson.snapshot, signals=lesson.snapshot.signals.select(np.arange(3)), last=lesson.snapshot.last[:3])
+    few = replace(few, classic=lesson.snapshot.bgnbd[:3])
     pd.testing.assert_frame_equal(rivals_of(lesson, few)["rfm"].now, table[:3])
 
 
 def test_a_classic_forecast_that_could_not_be_fitted_is_no_rival(lesson: Lesson) -> None:
-    nothing = replace(lesson.then, classic=lesson.then.classic * np.nan)
+    nothing = replace(lesson.snapshot, classic=lesson.snapshot.bgnbd * np.nan)
     assert set(rivals_of(replace(lesson, then=nothing), nothing)) == {"last", "rfm"}
     assert foretell(replace(lesson, then=nothing), nothing).now.notna().all().all()
 

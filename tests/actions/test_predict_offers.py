@@ -40,17 +40,17 @@ def shop() -> tuple[Lesson, pd.Series]:
     after[:24, 1] = 1.0
     before[57:, 1] = 1.0
     lesson = simple(before=before, after=after, names=("bread", "tea"))
-    lesson.then.signals.weights[59, 1] = 1.0
-    return lesson, pd.Series(["S01"] * 30 + ["S02"] * 30, index=lesson.then.index)
+    lesson.snapshot.signals.weights[59, 1] = 1.0
+    return lesson, pd.Series(["S01"] * 30 + ["S02"] * 30, index=lesson.snapshot.index)
 
 
 def test_offers_are_shares_of_those_who_could_take_them(shop: tuple[Lesson, pd.Series]) -> None:
     lesson, segment = shop
-    many = lesson.then.signals.weights.toarray()
+    many = lesson.snapshot.signals.weights.toarray()
     many[30:50, 1] = 1.0
-    then = replace(lesson.then, signals=replace(lesson.then.signals, weights=sparse.csr_array(many)))
+    then = replace(lesson.snapshot, signals=replace(lesson.snapshot.signals, weights=sparse.csr_array(many)))
     table = next_offers(
-        replace(lesson, then=then), segment, now=lesson.then.signals, segment_now=segment, period=PERIOD
+        replace(lesson, then=then), segment, now=lesson.snapshot.signals, segment_now=segment, period=PERIOD
     ).set_index(["segment", "kind", "term"])
     tea = table.loc[("S01", "cross-sell", "tea")]
     assert (tea["asked"], tea["share"], tea["reach"]) == (30, 0.8, 30) and tea["share_low"] < 0.8 < tea["share_high"]
@@ -65,11 +65,11 @@ def test_of_many_terms_those_high_by_chance_are_not_called_more() -> None:
     after = (rng.random((600, 80)) < 0.1).astype(float)
     after[:100, 0] = rng.random(100) < 0.5
     lesson = simple(before=np.eye(600, 80), after=after, names=tuple(f"t{i:02d}" for i in range(80)))
-    before = lesson.then.signals.weights.toarray()
+    before = lesson.snapshot.signals.weights.toarray()
     before[300:325] = 1.0
-    signals = replace(lesson.then.signals, weights=sparse.csr_array(before))
-    lesson = replace(lesson, then=replace(lesson.then, signals=signals))
-    segment = pd.Series(np.repeat(["S01", "S02", "S03"], [100, 250, 250]), index=lesson.then.index)
+    signals = replace(lesson.snapshot.signals, weights=sparse.csr_array(before))
+    lesson = replace(lesson, then=replace(lesson.snapshot, signals=signals))
+    segment = pd.Series(np.repeat(["S01", "S02", "S03"], [100, 250, 250]), index=lesson.snapshot.index)
     table = next_offers(lesson, segment, now=signals, segment_now=segment, period=PERIOD)
     more = table[table["more"]]
     assert more[["segment", "term"]].to_numpy().tolist() == [["S01", "t00"]]
@@ -77,8 +77,8 @@ def test_of_many_terms_those_high_by_chance_are_not_called_more() -> None:
 
 def test_a_source_without_categories_has_no_offers(shop: tuple[Lesson, pd.Series]) -> None:
     lesson, segment = shop
-    bare = replace(lesson.then.signals, weights=None, categories=())
-    none = replace(lesson, then=replace(lesson.then, signals=bare))
+    bare = replace(lesson.snapshot.signals, weights=None, categories=())
+    none = replace(lesson, then=replace(lesson.snapshot, signals=bare))
     assert list(next_offers(none, segment, now=bare, segment_now=segment, period=PERIOD).columns) == OFFERS
     assert learn_categories(none, chance=np.full(60, 0.5), segment=segment.to_numpy()) is None
     told = next_categories(None, bare, chance=np.full(60, 0.5), segment=segment.to_numpy())
@@ -89,15 +89,15 @@ def test_what_goes_with_churn_is_found_and_chance_is_not_told() -> None:
     rng = np.random.default_rng(1)
     lesson = simple(before=np.ones((400, 1)), after=np.ones((400, 1)), names=("bread",))
     habit, noise = rng.random(400), rng.random((400, 3))
-    features = pd.DataFrame({"recency_days": habit, "orders": noise[:, 0], "spend": noise[:, 1]}, lesson.then.index)
+    features = pd.DataFrame({"recency_days": habit, "orders": noise[:, 0], "spend": noise[:, 1]}, lesson.snapshot.index)
     days = (rng.random(400) < np.where(habit > 0.5, 0.5, 0.9)).astype(float)
-    totals = lesson.came.totals.assign(active_days=days)
+    totals = lesson.outcomes.totals.assign(active_days=days)
     told = replace(
         lesson,
-        then=replace(lesson.then, signals=replace(lesson.then.signals, features=features)),
-        came=replace(lesson.came, totals=totals),
+        then=replace(lesson.snapshot, signals=replace(lesson.snapshot.signals, features=features)),
+        came=replace(lesson.outcomes, totals=totals),
     )
-    table = churn_drivers(told, pd.Series("S01", index=lesson.then.index))
+    table = churn_drivers(told, pd.Series("S01", index=lesson.snapshot.index))
     check(table, name="drivers")
     assert table["feature"].tolist() == ["recency_days"] * 2 and table["segment"].tolist() == ["S01", "all"]
     assert (table["effect_low"] > 0).all()

@@ -33,8 +33,8 @@ def _customers(shop_run: Run, day: date) -> Customers:
 @pytest.fixture(scope="module")
 def fitted(shop: Path):  # noqa: ANN201  a fit and its signals
     signals = _customers(Run(shop / "run"), THEN).signals
-    windows = Windows(now=signals, then=None, came=None)
-    return fit_segments(windows, budget=Budget(fewest=3, most=4), bags=3), signals
+    windows = Windows(now=signals, then=None, outcomes=None)
+    return fit_segments(windows, budget=Budget(min_segments=3, max_segments=4), n_subsamples=3), signals
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def _placed_as(previous: Run, signals: Signals) -> pd.DataFrame:
     from segkit.segments.place import model_from
 
     home = previous.table("assignments").set_index("customer_id")["segment"]
-    return standing_places(model_from(*previous.load_model()), signals, home=home).reset_index()
+    return standing_places(model_from(*previous.load_model()), signals, previous_segment=home).reset_index()
 
 
 def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) -> None:

@@ -33,13 +33,13 @@ def learnt(world: tuple) -> tuple[list[Rule], list[Score], np.ndarray, np.ndarra
     train, judged = split(len(figures))
     scores = learn_scores(figures, axes, train=train)
     own = dict.fromkeys(set(segment), ["TEA", "RUM"])
-    return learn_rules(figures, segment, scores=scores, own=own, train=train, judged=judged), scores, train, judged
+    return learn_rules(figures, segment, scores=scores, own=own, train=train, test=judged), scores, train, judged
 
 
 def test_quarters_of_a_space_are_rebuilt_by_short_rules(world: tuple) -> None:
     rules, scores, _train, _judged = learnt(world)
     assert [s.name for s in scores] == ["activity", "taste_1"]
-    assert all(r.good and 0 < len(r.conditions) <= CONDITIONS for r in rules)
+    assert all(r.is_good and 0 < len(r.conditions) <= CONDITIONS for r in rules)
     assert min(r.precision[0] for r in rules) > 0.8 and min(r.recall[0] for r in rules) > 0.5
     assert all(r.precision[1] <= r.precision[0] <= r.precision[2] + 1e-9 for r in rules)
 
@@ -50,7 +50,7 @@ def test_precision_and_recall_are_of_customers_that_nothing_was_learnt_on(world:
     assert not (train & judged).any() and (train | judged).all()
     held = with_scores(figures, scores)[judged]
     inside = segment[judged].eq("S01").to_numpy()
-    picked = rules[0].holds(held)
+    picked = rules[0].matches(held)
     assert rules[0].precision[0] == pytest.approx((picked & inside).sum() / picked.sum())
     assert rules[0].recall[0] == pytest.approx((picked & inside).sum() / inside.sum())
 
@@ -62,7 +62,7 @@ def test_what_the_judged_customers_are_like_does_not_change_a_rule(world: tuple)
     other.loc[judged, "orders"] = 0.0
     again = learn_rules(
         other, segment, scores=learn_scores(other, axes, train=train),
-        own=dict.fromkeys(set(segment), ["TEA", "RUM"]), train=train, judged=judged,
+        own=dict.fromkeys(set(segment), ["TEA", "RUM"]), train=train, test=judged,
     )  # fmt: skip
     assert [r.conditions for r in again] == [r.conditions for r in rules]
     assert [r.precision for r in again] != [r.precision for r in rules]
@@ -72,7 +72,7 @@ def test_a_segment_that_is_drawn_by_chance_has_no_good_rule(world: tuple) -> Non
     figures, axes, segment = world
     drawn = pd.Series(np.random.default_rng(1).permutation(segment.to_numpy()), index=segment.index)
     rules, *_ = learnt((figures, axes, drawn))
-    assert not any(r.good for r in rules)
+    assert not any(r.is_good for r in rules)
     table = rules_table(rules, scores=[])
     check(table, name="rules")
     assert not table["good"].any()
@@ -95,13 +95,13 @@ def test_rules_and_points_are_rebuilt_from_their_tables(world: tuple) -> None:
         for row in rows.itertuples():
             values = again[row.item].to_numpy()
             picked &= (values >= (-np.inf if pd.isna(row.at_least) else row.at_least)) & ~(values >= row.below)
-        assert (picked == rule.holds(with_scores(figures, scores))).all()
+        assert (picked == rule.matches(with_scores(figures, scores))).all()
 
 
 def test_points_add_up_by_marks() -> None:
     score = Score(name="activity", words="activity points", items=(("orders", (2.0, 5.0), 2), ("gap", (9.0,), -1)))
     figures = pd.DataFrame({"orders": [1, 2, 5, 8], "gap": [3, 9, 10, 2]})
-    assert score.of(figures).tolist() == [0, 1, 3, 4]
+    assert score.score(figures).tolist() == [0, 1, 3, 4]
 
 
 def test_marks_can_be_typed_and_are_shown_in_full() -> None:
@@ -112,6 +112,6 @@ def test_figures_that_are_all_alike_give_no_rule() -> None:
     figures = pd.DataFrame({"orders": [3.0] * 40}, index=[f"c{i}" for i in range(40)])
     train, judged = split(40)
     segment = pd.Series(["S01"] * 20 + ["S02"] * 20, index=figures.index)
-    rules = learn_rules(figures, segment, scores=[], own={}, train=train, judged=judged)
-    assert [r.conditions for r in rules] == [(), ()] and not any(r.good for r in rules)
+    rules = learn_rules(figures, segment, scores=[], own={}, train=train, test=judged)
+    assert [r.conditions for r in rules] == [(), ()] and not any(r.is_good for r in rules)
     assert rules_table(rules, scores=[]).empty

@@ -30,7 +30,7 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     days = make_days(EVENTS, kinds=source.kinds)
     aside = pd.DataFrame({"table": ["lines.csv"], "reason": ["no customer"], "rows": [1234], "share": [0.01]})
     asked = {"period": Period(date(2024, 6, 1), lookback_days=100, horizon_days=50)}
-    table = datasheet(source, days, set_aside=aside, **asked)
+    table = datasheet(source, days, rejected=aside, **asked)
     assert table.columns.tolist() == COLUMNS and table.map(lambda cell: isinstance(cell, str)).all().all()
     said = {(row.about, row.item): row.value for row in table.itertuples()}
     assert said["period", "days used"] == "2024-01-02 to 2024-02-01", "nothing on or after as_of"
@@ -42,6 +42,6 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     assert said["guess", "timezone: Europe/Berlin"] == "of the draft"
     assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
     veil = Veil(lists=(("key", frozenset({"mark"})),))
-    table = datasheet(source.model_copy(update={"veil": veil}), days, set_aside=aside[:0], pseudonyms=True, **asked)
+    table = datasheet(source.model_copy(update={"veil": veil}), days, rejected=aside[:0], pseudonyms=True, **asked)
     said = {(row.about, row.item): row.value for row in table.itertuples()}
     assert said["left out", "the forgotten"] == "<20" and said["ids", "customers are told by"] == "hashes"

@@ -32,7 +32,7 @@ NONE_ASIDE = pd.DataFrame(columns=["table", "reason", "rows", "share"])
 def make_profile(make_days: Callable, make_events: Callable, events: list, as_of: date, **windows: int) -> pd.DataFrame:
     period = Period(as_of, **{"lookback_days": 30, "horizon_days": 20, **windows})
     days = make_days(events, kinds=KINDS)
-    return profiling.profile(days, events=make_events(events), set_aside=NONE_ASIDE, period=period)
+    return profiling.profile(days, events=make_events(events), rejected=NONE_ASIDE, period=period)
 
 
 def test_activity_counts_events_and_customers_by_month_and_kind(make_days: Callable, midyear: date) -> None:

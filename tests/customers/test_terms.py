@@ -35,9 +35,9 @@ def test_aligned_drops_unknown_terms_and_fills_missing_ones_with_zero() -> None:
 
 def test_most_common_breaks_ties_by_name_and_leaves_rare_terms_out() -> None:
     bought = sparse.csr_array(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [5, 9, 0, 1.0]]))
-    assert most_common(bought, ["b", "a", "d", "c"], most=9, rarest=1) == ["a", "b", "c", "d"]
-    assert most_common(bought, ["b", "a", "d", "c"], most=1, rarest=1) == ["a"]
-    assert most_common(bought, ["b", "a", "d", "c"], most=9, rarest=2) == ["a", "b"]
+    assert most_common(bought, ["b", "a", "d", "c"], max_terms=9, min_buyers=1) == ["a", "b", "c", "d"]
+    assert most_common(bought, ["b", "a", "d", "c"], max_terms=1, min_buyers=1) == ["a"]
+    assert most_common(bought, ["b", "a", "d", "c"], max_terms=9, min_buyers=2) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("count", "free"), [(MOST_CATEGORIES, False), (MOST_CATEGORIES + 1, True)])

@@ -62,8 +62,10 @@ def test_model_comes_back_and_gives_the_same_bytes(run: Run) -> None:
 
 
 def test_summary_holds_plain_numbers_sorted_and_merged(run: Run) -> None:
-    run.note({"segments.count": np.int64(16), "forward.spend_r2": 0.12345678, "forward.mix_r2": float("nan")})
-    run.note({"as_of": datetime.date(2024, 3, 1), "known": np.bool_(True), "forward.mix_r2.low": None, "huge": np.inf})
+    run.record_metrics({"segments.count": np.int64(16), "forward.spend_r2": 0.12345678, "forward.mix_r2": float("nan")})
+    run.record_metrics(
+        {"as_of": datetime.date(2024, 3, 1), "known": np.bool_(True), "forward.mix_r2.low": None, "huge": np.inf}
+    )
     text = (run.path / "summary.json").read_text()
     expected = {
         "as_of": "2024-03-01",
@@ -79,7 +81,7 @@ def test_summary_holds_plain_numbers_sorted_and_merged(run: Run) -> None:
 
 def test_other_parameters_empty_a_scratch_run_and_the_same_keep_it(run: Run) -> None:
     run.write(pd.DataFrame({"a": [1]}), name="numbers")
-    run.note({"a": 1})
+    run.record_metrics({"a": 1})
     assert open_run(run.path, step="02_embed", **PARAMETERS).has("numbers")
     other = open_run(run.path, step="02_embed", **{**PARAMETERS, "seed": 8})
     assert not other.has("numbers") and other.summary() == {} and other.parameters()["seed"] == 8
@@ -108,7 +110,7 @@ def test_finished_run_is_read_only(run: Run) -> None:
     run.update(outcome="done")
     for write in (
         lambda: run.write(pd.DataFrame({"a": [1]}), name="a"),
-        lambda: run.note({"a": 1}),
+        lambda: run.record_metrics({"a": 1}),
         lambda: run.save_model({"a": np.array([1])}),
         lambda: open_run(run.path, **PARAMETERS),
     ):

@@ -60,7 +60,7 @@ def test_how_sure_without_proof_gives_the_reason_and_nothing_made_up() -> None:
 def test_first_comes_what_surely_cools_and_never_an_unstable_segment(segments: pd.DataFrame) -> None:
     told = overview.first_actions(segments, horizon_days=91)
     assert [one.row["segment"] for one in told] == ["S13", "S02", "S01"]
-    assert (told[0].why, told[0].do) == ("Cooling", "Ask why.")
+    assert (told[0].why, told[0].action) == ("Cooling", "Ask why.")
     assert "60\u00a0% less than lately: 40 each in 91 days (30 to 50) instead of 100; 1,200 less in all" in told[0].size
     assert told[2].why == "Steady" and "about as lately: 6,000 in all" in told[2].size
     steady = overview.first_actions(segments.assign(verdict=["reproducible", "constructed", "unstable"]))
@@ -78,7 +78,7 @@ def test_first_actions_without_a_known_future_go_by_size(segments: pd.DataFrame)
         revenue_share=np.nan, spend_now=np.nan, spend_next=np.nan, spend_next_low=np.nan, spend_next_high=np.nan
     )
     told = overview.first_actions(unknown)
-    assert (told[0].why, told[0].size, told[0].do) == ("Large", "60 customers.", "Offer the fresh box.")
+    assert (told[0].why, told[0].size, told[0].action) == ("Large", "60 customers.", "Offer the fresh box.")
 
 
 def test_trust_is_one_sentence_or_the_reason() -> None:

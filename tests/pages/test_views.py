@@ -82,7 +82,7 @@ def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFram
     personas["bar_1"] = ["orders: 3 against 1", "", ""]
     bars = pd.DataFrame({"segment": "S01", "bar": [1], "words": ["orders"], "effect": [0.8]})
     copy = pd.DataFrame({"segment": "S01", "slot": ["push"], "text": ["Come <b>now"], "why": ["it shouts"]})
-    made = cards.persona_cards_html(personas, bars=bars, copy=copy)
+    made = cards.persona_cards_html(personas, differences=bars, copy=copy)
     assert made.count("<article") == 3 and made.count("sk-diverge") == 1 and "orders: 3 against 1" in made
     assert "They come &lt;early&gt;." in made and "Come &lt;b&gt;now" in made and "(template: it shouts)" in made
     assert "Next best action" not in made and "Careful" not in made

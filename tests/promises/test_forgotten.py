@@ -120,7 +120,7 @@ def test_list_holds_marks_and_its_key_is_for_its_owner_alone(few: Path, left: li
     assert hashlib.sha256(left[0].encode()).hexdigest() not in held["marks"], "without the key nobody can try ids"
     assert stat.S_IMODE((few / KEY_FILE).stat().st_mode) == 0o600
     veil = veil_at(few / "run")
-    assert [veil.hides(one) for one in (*left, "another")] == [True, True, False]
+    assert [veil.is_erased(one) for one in (*left, "another")] == [True, True, False]
 
 
 def test_lost_key_stops_instead_of_bringing_them_back(

@@ -156,7 +156,7 @@ def test_what_few_bought_is_named_nowhere(bought: tuple[Signals, pd.Series]) -> 
     known = learn_needs(signals, count=2)
     assert known is not None and "yacht" not in " ".join(known.names).lower()
     axes = pd.DataFrame({"axis_1": np.arange(80.0) % 9}, index=segment.index)
-    assert "YACHT" not in set(unmet_needs(signals, segment, axes=axes, told={})["term"])
+    assert "YACHT" not in set(unmet_needs(signals, segment, axes=axes, named_needs={})["term"])
 
 
 def test_share_for_whom_a_need_comes_first_is_hidden_where_they_are_few() -> None:

@@ -49,7 +49,7 @@ def test_a_table_a_figure_and_an_array_stay_in_their_run(run: Run, tmp_path: Pat
     with pytest.raises(RunError):
         run.write(pd.DataFrame({"a": [1]}), name)
     with pytest.raises(RunError):
-        run.note({name: 1})
+        run.record_metrics({name: 1})
     with pytest.raises(KeyError):
         run.load_model(part=name or "?")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]

@@ -89,7 +89,7 @@ def batch_segments(run: Run, events: made.Events, *, as_of: date) -> dict[str, s
     days = build_days(events.table(), kinds=made.KINDS)
     signals = customer_signals(days, period=replace(run.period, as_of=as_of), kinds=made.KINDS)
     home = run.table("assignments").set_index("customer_id")["segment"]
-    return place(model_from(*run.load_model()), signals, home=home)["segment"].to_dict()
+    return place(model_from(*run.load_model()), signals, previous_segment=home)["segment"].to_dict()
 
 
 def as_sent(row: dict[str, Any]) -> dict[str, Any]:

@@ -53,13 +53,13 @@ def test_placed_live_is_placed_in_batch_at_the_same_tick(events: made.Events, ra
                 ahead = {row["customer_id"] for row in later if row["day"] > day}
                 for who in set(live.customers()) - ahead:
                     assert live.segment(who) == wanted.get(who), who
-                    assert live.look(who).segment == wanted.get(who), who
+                    assert live.inspect(who).segment == wanted.get(who), who
 
 
 def test_a_run_begins_where_its_assignments_stand(live: Live, small_run: tuple[Run, made.Events]) -> None:
     placed = small_run[0].table("assignments").set_index("customer_id")["segment"]
     assert {who: live.segment(who) for who in placed.index} == placed.to_dict()
-    assert {who: live.look(who).segment for who in placed.index} == placed.to_dict()
+    assert {who: live.inspect(who).segment for who in placed.index} == placed.to_dict()
     assert live.segment("nobody") is None
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_customer_gets_a_segment_from_the_first_event_with_low_confid
 def test_the_same_event_id_counts_once_whatever_it_says(live: Live, purchase: Purchase) -> None:
     assert live.feed(purchase("e1", "newcomer", "2024-03-02"))
     assert live.feed(purchase("e1", "newcomer", "2024-03-02", 9_999)) == []
-    assert live.look("newcomer").features["spend"] == 12.5
+    assert live.inspect("newcomer").features["spend"] == 12.5
     assert live.feed(purchase("e1", "another", "2024-03-02")) == [] and live.segment("another") is None
 
 
@@ -100,7 +100,7 @@ def test_an_event_of_the_future_waits_for_its_day(live: Live, purchase: Purchase
 def test_an_unknown_category_counts_as_breadth_and_as_no_taste(live: Live, purchase: Purchase) -> None:
     live.feed(purchase("e1", "a", "2024-03-02", category="never seen"))
     live.feed(purchase("e2", "b", "2024-03-02", category="another one"))
-    assert live.segment("a") == live.segment("b") and live.look("a").features["categories"] == 1
+    assert live.segment("a") == live.segment("b") and live.inspect("a").features["categories"] == 1
 
 
 def test_an_event_before_the_run_is_refused_as_counted_already(live: Live, purchase: Purchase) -> None:
@@ -133,12 +133,12 @@ def test_closed_and_opened_again_it_stands_where_it_stood(small_run: tuple[Run, 
     half = len(later.rows) // 2
     with Live(run.path, state=tmp_path / "once.sqlite") as once:
         told = [change for row in later.rows for change in once.feed(as_sent(row))]
-        stands = {who: (once.segment(who), once.look(who).features) for who in once.customers()}
+        stands = {who: (once.segment(who), once.inspect(who).features) for who in once.customers()}
     with Live(run.path, state=tmp_path / "twice.sqlite") as first:
         again = [change for row in later.rows[:half] for change in first.feed(as_sent(row))]
     with Live(run.path, state=tmp_path / "twice.sqlite") as second:
         again += [change for row in later.rows for change in second.feed(as_sent(row))]
-        assert {who: (second.segment(who), second.look(who).features) for who in second.customers()} == stands
+        assert {who: (second.segment(who), second.inspect(who).features) for who in second.customers()} == stands
     assert again == told
 
 

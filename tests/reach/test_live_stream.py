@@ -108,8 +108,8 @@ def test_an_event_against_the_contract_is_set_aside_with_its_reason(
     line: dict[str, Any], words: str, small_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
     with Live(small_run[0].path, state=tmp_path / "state") as live:
-        Stream(live, out=io.BytesIO()).take([json.dumps(line).encode(), b""])
-        ((reason, _),) = live.state.aside()
+        Stream(live, out=io.BytesIO()).feed_lines([json.dumps(line).encode(), b""])
+        ((reason, _),) = live.state.rejected_lines()
         assert words in reason and live.state.counts()["events"] == 0
 
 
@@ -183,8 +183,8 @@ def die_somewhere(run: Run, lines: list[str], *, state: Path, after: int, seen: 
             stream = Stream(live, out=Dying(file, step))
             live.state._con.set_trace_callback(step)  # each statement, so also between the parts of a commit
             for start in range(0, len(lines), 20):
-                stream.take([line.encode() for line in lines[start : start + 20]])
-                stream.take([])
+                stream.feed_lines([line.encode() for line in lines[start : start + 20]])
+                stream.feed_lines([])
             stream.deliver()
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -250,7 +250,7 @@ def test_a_closed_output_ends_the_stream_and_is_told_again_at_the_next_start(
     lines = [line.encode() for line in lines_of(later)]
     with Live(run.path, state=tmp_path / "state", commit_every=10**9) as live:
         with pytest.raises(SegkitError, match="output: cannot be written"):
-            Stream(live, out=Closed()).take([*lines, b""])
+            Stream(live, out=Closed()).feed_lines([*lines, b""])
     out = io.BytesIO()
     with Live(run.path, state=tmp_path / "state", commit_every=10**9) as live:
         Stream(live, out=out).deliver()

@@ -13,11 +13,11 @@ from segkit.segments.fit import Fit, Windows, fit_segments
 from segkit.segments.search import Budget
 
 Plant = Callable[..., tuple[Windows, np.ndarray]]
-BUDGET = Budget(fewest=4, most=6, smallest_share=0.05)
+BUDGET = Budget(min_segments=4, max_segments=6, smallest_share=0.05)
 
 
 def fit(windows: Windows) -> Fit:
-    return fit_segments(windows, budget=BUDGET, bags=2)
+    return fit_segments(windows, budget=BUDGET, n_subsamples=2)
 
 
 def with_features(windows: Windows, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Windows:
@@ -29,7 +29,7 @@ def with_features(windows: Windows, change: Callable[[pd.DataFrame], pd.DataFram
 def test_customers_all_alike_are_told_that_there_is_nothing_to_segment(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     alike = np.zeros(240, dtype=int)
-    same = Windows(*(part.rows(alike) for part in (windows.now, windows.then, windows.came)))
+    same = Windows(*(part.select(alike) for part in (windows.now, windows.then, windows.outcomes)))
     with pytest.raises(BudgetError, match=r"240 customers have only 1 different expectations.*nothing to segment"):
         fit(same)
 
@@ -37,7 +37,7 @@ def test_customers_all_alike_are_told_that_there_is_nothing_to_segment(planted_w
 def test_a_constant_feature_changes_nothing(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     constant = with_features(windows, lambda f: f.assign(lines=7.0))
-    assert (fit(constant).number == fit(windows).number).all()
+    assert (fit(constant).segment_number == fit(windows).segment_number).all()
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -61,8 +61,8 @@ def test_one_giant_customer_leaves_the_others_where_they_were(planted_windows: P
     windows, _ = planted_windows()
     giant = with_features(windows, lambda f: f.assign(spend=f["spend"].where(f.index > "c0000", 1e12)))
     before, after = fit(windows), fit(giant)
-    assert np.isfinite(after.axes.to_numpy()).all() and np.bincount(after.number).min() >= 12
-    assert adjusted_rand_score(before.number[1:], after.number[1:]) > 0.7
+    assert np.isfinite(after.axes.to_numpy()).all() and np.bincount(after.segment_number).min() >= 12
+    assert adjusted_rand_score(before.segment_number[1:], after.segment_number[1:]) > 0.7
 
 
 def test_a_thousand_copies_of_one_customer_share_a_segment(planted_windows: Plant) -> None:
@@ -76,8 +76,8 @@ def test_a_thousand_copies_of_one_customer_share_a_segment(planted_windows: Plan
         return replace(taken, **{name: getattr(taken, name).set_axis(index)})
 
     found = fit_segments(
-        Windows(*(copied(part) for part in (windows.now, windows.then, windows.came))),
-        budget=Budget(fewest=2, most=6, smallest_share=0.01),
-        bags=2,
+        Windows(*(copied(part) for part in (windows.now, windows.then, windows.outcomes))),
+        budget=Budget(min_segments=2, max_segments=6, smallest_share=0.01),
+        n_subsamples=2,
     )
-    assert len(set(found.number[240:])) == 1 and np.bincount(found.number).min() >= 20
+    assert len(set(found.segment_number[240:])) == 1 and np.bincount(found.segment_number).min() >= 20

@@ -60,7 +60,7 @@ def planted(customers: int = 400, *, seed: int = 3) -> tuple[dict[str, Block], T
 
 def test_planted_blocks_are_found_and_a_season_counts_neither_way() -> None:
     blocks, learnt, judged = planted()
-    found = prove(blocks, learnt=learnt, judged=judged)
+    found = prove(blocks, train=learnt, test=judged)
     check(found.table, name="blocks")
     rows = found.table.set_index("block")
     assert list(rows.index) == ["all", "rhythm", "needs", "demographic"]
@@ -90,7 +90,7 @@ def test_what_is_unknown_of_those_judged_does_not_touch_the_answer() -> None:
     outcome = judged.values["spend"][1].copy()
     outcome[1::2] = 7.0  # those of whom no demographics are known
     other = Truth(values={"spend": (judged.values["spend"][0], outcome)})
-    one, two = (prove(blocks, learnt=learnt, judged=each) for each in (judged, other))
+    one, two = (prove(blocks, train=learnt, test=each) for each in (judged, other))
     pd.testing.assert_frame_equal(one.leads, two.leads)
     told = [found.table.query("block == 'demographic'") for found in (one, two)]
     pd.testing.assert_frame_equal(*told)
@@ -98,9 +98,9 @@ def test_what_is_unknown_of_those_judged_does_not_touch_the_answer() -> None:
 
 def test_same_seed_same_table_and_draws_move_the_interval_alone() -> None:
     blocks, learnt, judged = planted()
-    one, two = (prove(blocks, learnt=learnt, judged=judged, draws=50, seed=5).table for _ in range(2))
+    one, two = (prove(blocks, train=learnt, test=judged, draws=50, seed=5).table for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
-    more = prove(blocks, learnt=learnt, judged=judged, draws=80, seed=5).table
+    more = prove(blocks, train=learnt, test=judged, draws=80, seed=5).table
     assert one["alone_r2"].equals(more["alone_r2"]) and not one["alone_low"].equals(more["alone_low"])
 
 
@@ -108,12 +108,12 @@ def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out(
     blocks, learnt, judged = planted()
     few = np.arange(400) < 60
     told = replace(blocks["demographic"], known_then=few, known_now=few)
-    found = prove(blocks | {"demographic": told}, learnt=learnt, judged=judged)
+    found = prove(blocks | {"demographic": told}, train=learnt, test=judged)
     assert "demographic" not in set(found.table["block"]) and found.leads.empty
     answer, reason = needs_or_demographics(found, measure="spend")
     assert answer == "cannot tell" and "known of too few customers" in reason
     nearly_all = Truth(values={"active": (np.ones(400, dtype=bool), (np.arange(400) > 5).astype(float)[:, None])})
-    alike = prove(blocks, learnt=nearly_all, judged=nearly_all)
+    alike = prove(blocks, train=nearly_all, test=nearly_all)
     assert alike.table.empty and needs_or_demographics(alike, measure="active")[1].startswith("there is too little")
     check(alike.table, name="blocks")
 
@@ -204,9 +204,9 @@ def test_people_are_indicators_of_common_values_and_numbers(planted_windows: Cal
     }  # what is the same of all says nothing
     told = found["demographic"]
     assert told.then.shape == (240, 5)  # age, owner, renter, unknown, other
-    assert told.known_then.sum() == 200 and not told.then[200:].any()
+    assert told.has_data_then.sum() == 200 and not told.then[200:].any()
     assert np.abs(told.then.mean(axis=0)).max() < 0.05
-    assert found["known"].then.shape == (240, 1) and found["known"].known_now.all()
+    assert found["known"].then.shape == (240, 1) and found["known"].has_data_now.all()
     assert designs(windows.then, windows.now, people=people.assign(home=None, age=np.nan), roles=roles).keys() == {
         "rfm",
         "rhythm",

@@ -30,7 +30,7 @@ def windows(planted_windows: Callable) -> Windows:
 def previous(windows: Windows, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run in which segments were found, on the customers of one date."""
     run = open_run(tmp_path_factory.mktemp("carried") / "then", as_of=THEN, source_name="made")
-    fit = fit_segments(windows, budget=Budget(fewest=3, most=4), bags=3)
+    fit = fit_segments(windows, budget=Budget(min_segments=3, max_segments=4), n_subsamples=3)
     expected = anticipate(fit.model.space, windows.now)
     points = np.random.default_rng(1).normal(size=(len(fit.axes), 2))
     placed = place_points(fit.model, fit.axes).assign(core=fit.core(), x=points[:, 0], y=points[:, 1])
@@ -40,7 +40,7 @@ def previous(windows: Windows, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ids = list(fit.model.segments)
     table = pd.DataFrame({"segment": ids, "name": [f"Name {s}" for s in ids], "stability": 0.7, "verdict": "natural"})
     table.assign(stability_low=0.6, stability_high=0.8).to_parquet(run.path / "tables" / "segments.parquet")
-    run.note({"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "forecast.spend": 3.0})
+    run.record_metrics({"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "forecast.spend": 3.0})
     arrays, meta = model_arrays(fit.model)
     run.save_model(arrays, meta=meta | {"lookback_days": 182})
     return run
@@ -60,10 +60,10 @@ def test_the_same_customers_stay_where_they_were(kept: Carried, previous: Run) -
 
 def test_customers_of_another_date_are_placed_by_the_same_model(previous: Run, windows: Windows) -> None:
     assert windows.then is not None
-    some = windows.then.rows(np.arange(100))
+    some = windows.then.select(np.arange(100))
     kept = carry_on(previous, some, overrides=NONE, as_of=NOW)
     home = previous.table("assignments").set_index("customer_id")["segment"]
-    pd.testing.assert_frame_equal(kept.placed, place(model_from(*previous.load_model()), some, home=home))
+    pd.testing.assert_frame_equal(kept.assigned, place(model_from(*previous.load_model()), some, previous_segment=home))
     assert kept.coords.index.equals(some.features.index) and kept.coords.notna().all().all()
     assert (kept.moves["cause"] == "left").sum() == len(windows.now.features) - 100
 
@@ -71,7 +71,7 @@ def test_customers_of_another_date_are_placed_by_the_same_model(previous: Run, w
 def test_the_ledger_goes_on_and_the_model_knows_when_it_was_found(kept: Carried, previous: Run) -> None:
     new = kept.ledger[kept.ledger["as_of"] == NOW]
     assert set(new["event"]) == {"same"} and len(kept.ledger) == len(previous.table("ledger")) + len(new)
-    assert new["customers_after"].sum() == len(kept.placed)
+    assert new["customers_after"].sum() == len(kept.assigned)
     arrays, meta = model_kept(kept, previous)
     assert meta["fitted_as_of"] == THEN == fitted_as_of(previous) and meta["lookback_days"] == 182
     assert model_from(arrays, meta).segments == kept.model.segments
@@ -81,7 +81,7 @@ def test_proof_is_that_of_the_day_on_which_the_segments_were_found(kept: Carried
     ids = sorted(set(kept.model.segments), reverse=True)
     table = with_proof(pd.DataFrame({"segment": ids, "verdict": "not tested", "stability": np.nan}), previous)
     assert (table["verdict"] == "natural").all() and (table["stability"] == 0.7).all()
-    told = proved(previous, found=THEN)
+    told = proved(previous, fitted_as_of=THEN)
     assert told == {"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "segments.found_as_of": THEN}
 
 
@@ -89,14 +89,14 @@ def test_what_a_person_merged_or_renamed_since_holds(previous: Run, windows: Win
     ids = sorted(set(model_from(*previous.load_model()).segments))
     merged = Overrides(rename={ids[0]: "Tea"}, merge={ids[1]: ids[0]}, pin=(ids[2],))
     kept = carry_on(previous, windows.now, overrides=merged, as_of=NOW)
-    assert ids[1] not in set(kept.placed["segment"]) and kept.names[ids[0]] == "Tea"
+    assert ids[1] not in set(kept.assigned["segment"]) and kept.names[ids[0]] == "Tea"
     with pytest.raises(InputError, match=r"\['S99'\] are no segments"):
         carry_on(previous, windows.now, overrides=Overrides(rename={"S99": "Tea"}), as_of=NOW)
 
 
 def test_nobody_in_the_lookback_is_said(previous: Run, windows: Windows, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nobody did anything in the lookback"):
-        carry_on(previous, windows.now.rows(np.zeros(0, dtype=int)), overrides=NONE, as_of=NOW)
+        carry_on(previous, windows.now.select(np.zeros(0, dtype=int)), overrides=NONE, as_of=NOW)
 
 
 def test_the_run_whose_segments_stand_must_be_named_and_whole(previous: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from segkit.segments.place import place
 from segkit.segments.search import Budget
 
 Plant = Callable[..., tuple]
-BUDGET = Budget(fewest=4, most=6, smallest_share=0.05)
+BUDGET = Budget(min_segments=4, max_segments=6, smallest_share=0.05)
 KINDS = {"purchase": "customer"}
 
 
@@ -29,18 +29,18 @@ def test_everyone_is_placed_and_planted_needs_come_back(planted_windows: Plant) 
     windows, need = planted_windows()
     found = fit(windows)
     placed = place(found.model, windows.now)
-    assert len(found.number) == 240 and found.axes.index.equals(windows.now.features.index)
-    assert placed["segment"].tolist() == [found.model.segments[i] for i in found.number]
+    assert len(found.segment_number) == 240 and found.axes.index.equals(windows.now.features.index)
+    assert placed["segment"].tolist() == [found.model.segments[i] for i in found.segment_number]
     assert placed["confidence"].between(0, 1).all()
-    assert adjusted_rand_score(need, found.number) > 0.6
+    assert adjusted_rand_score(need, found.segment_number) > 0.6
     bought, mix = forward_truth(windows.came).values["mix"]
-    assert adjusted_r2(found.number[bought], mix)[0] > 0.5
+    assert adjusted_r2(found.segment_number[bought], mix)[0] > 0.5
 
 
 def test_same_seed_same_bytes_and_the_seed_has_an_effect(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     first, again, other = fit(windows), fit(windows), fit(windows, seed=8)
-    assert first.number.tobytes() == again.number.tobytes()
+    assert first.segment_number.tobytes() == again.segment_number.tobytes()
     assert first.model.centres.tobytes() == again.model.centres.tobytes()
     pd.testing.assert_frame_equal(first.frontier, again.frontier)
     assert first.model.bag_centres.tobytes() != other.model.bag_centres.tobytes()
@@ -50,17 +50,17 @@ def test_fitted_on_some_everyone_is_placed(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     keep = windows.now.features.index[::2]
     found = fit(windows, keep=keep)
-    assert len(found.number) == 240 and len(found.bags.labels) == 120
+    assert len(found.segment_number) == 240 and len(found.subsamples.labels) == 120
     wanted = Windows(*(part.rows(np.arange(0, 240, 2)) for part in (windows.now, windows.then, windows.came)))
-    assert fit(wanted).number.tobytes() == found.number[::2].tobytes(), "those left out have no say"
+    assert fit(wanted).segment_number.tobytes() == found.segment_number[::2].tobytes(), "those left out have no say"
 
 
 def test_short_history_gives_segments_of_balanced_behaviour(planted_windows: Plant) -> None:
     windows, need = planted_windows()
-    found = fit(Windows(now=windows.now, then=None, came=None))
-    assert found.model.space.outcome_names == () and len(found.number) == 240
+    found = fit(Windows(now=windows.now, then=None, outcomes=None))
+    assert found.model.space.outcome_names == () and len(found.segment_number) == 240
     assert found.frontier["spend_r2"].isna().all() and found.frontier["chosen"].sum() == 1
-    assert adjusted_rand_score(need, found.number) > 0.3
+    assert adjusted_rand_score(need, found.segment_number) > 0.3
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_windows_look_one_horizon_back_and_never_ahead(weekly: object) -> None:
     assert windows.then.features.index.tolist() == ["ann", "bob", "eve"]
     assert windows.then.features.columns.tolist() == windows.now.features.columns.tolist()
     assert windows.now.features["orders"].tolist() == [14, 14, 5]
-    assert windows.came.totals["orders"].tolist() == [4, 4, 0]
+    assert windows.outcomes.totals["orders"].tolist() == [4, 4, 0]
     assert last_horizon(customers).totals["orders"].tolist() == [4, 4, 0]
 
 

@@ -81,13 +81,13 @@ def test_comparison_is_in_pairs_on_the_customers_a_rival_knows() -> None:
     halves = (best > 0).astype(object)
     halves[:30] = None
     labels = {"ours": best, "same": best + 10, "halves": halves, "random": rng.integers(0, 3, 180)}
-    table = compare(labels, truth, ours="ours", seed=1).set_index("baseline")
+    table = compare(labels, truth, reference="ours", seed=1).set_index("baseline")
     assert table.loc["same", ["lead", "lead_low", "lead_high"]].tolist() == [0, 0, 0]
     assert table.loc["halves", "customers"] == 150 and table.loc["halves", "segments"] == 2
     assert (table.loc[["halves", "random"], "lead_low"] > 0).all()
     assert table.loc["random", "low"] < 0 < table.loc["random", "high"] and abs(table.loc["random", "r2"]) < 0.05
-    pd.testing.assert_frame_equal(table, compare(labels, truth, ours="ours", seed=1).set_index("baseline"))
-    assert not table.equals(compare(labels, truth, ours="ours", seed=2).set_index("baseline"))
+    pd.testing.assert_frame_equal(table, compare(labels, truth, reference="ours", seed=1).set_index("baseline"))
+    assert not table.equals(compare(labels, truth, reference="ours", seed=2).set_index("baseline"))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ Plant = Callable[..., tuple[Windows, np.ndarray]]
 @pytest.fixture
 def planted_fit(planted_windows: Plant) -> tuple[Windows, Fit]:
     windows, _ = planted_windows()
-    return windows, fit_segments(windows, budget=Budget(fewest=4, most=6), bags=4)
+    return windows, fit_segments(windows, budget=Budget(min_segments=4, max_segments=6), n_subsamples=4)
 
 
 def _shared(rows: dict[str, list[int]]) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def test_a_refit_of_the_same_customers_carries_every_id_on(planted_fit: tuple[Wi
     old = replace(fit.model, segments=tuple(f"S{i + 31}" for i in range(len(fit.model.segments))))
     refit, standing, events = carry_over(fit, now=windows.now, old=old, used=50, as_of="2018-01-01")
     assert refit.model.segments == old.segments and set(events["event"]) == {"same"}
-    assert standing.tolist() == [old.segments[i] for i in fit.number]
+    assert standing.tolist() == [old.segments[i] for i in fit.segment_number]
 
 
 def test_names_that_were_given_stay_and_a_newcomer_may_not_take_one() -> None:
@@ -126,7 +126,7 @@ def test_a_channel_that_fell_out_of_use_does_not_stop_the_next_run(planted_fit: 
         behaviour_outcomes=np.vstack([space.behaviour_outcomes, np.ones(space.behaviour_outcomes.shape[1])]),
     )
     standing = standing_segments(replace(fit.model, space=wider), windows.now)
-    assert standing.tolist() == [fit.model.segments[i] for i in fit.number]
+    assert standing.tolist() == [fit.model.segments[i] for i in fit.segment_number]
 
 
 def test_a_previous_run_is_of_the_same_source_or_refused(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_model_of_another_version_is_refused_by_what_it_lacks(planted_fit: t
 
 def test_a_pinned_segment_keeps_the_middle_of_those_it_had(planted_fit: tuple[Windows, Fit]) -> None:
     _, fit = planted_fit
-    standing = pd.Series(np.where(np.arange(len(fit.number)) < 30, "S01", "S02"), index=fit.axes.index)
+    standing = pd.Series(np.where(np.arange(len(fit.segment_number)) < 30, "S01", "S02"), index=fit.axes.index)
     pinned = apply_overrides(fit, Overrides(rename={}, merge={}, pin=("S01",)), standing=standing)
     assert np.allclose(pinned.model.centres[0], fit.axes.iloc[:30].mean())
 

@@ -54,28 +54,28 @@ def test_what_is_read_back_is_what_was_made(days: Days, tmp_path: Path) -> None:
 def test_each_moment_is_the_window_of_its_date(days: Days) -> None:
     past = past_of(days, period=PERIOD, kinds=KINDS)
     now, earlier = (windows_at(days, period=each, kinds=KINDS) for each in (PERIOD, PERIOD.one_horizon_back()))
-    pd.testing.assert_frame_equal(past.windows(now.now).then.features, now.then.features)
-    pd.testing.assert_frame_equal(past.earlier().now.features, earlier.now.features)
-    pd.testing.assert_frame_equal(past.earlier().came.totals, earlier.came.totals)
+    pd.testing.assert_frame_equal(past.fit_data(now.now).then.features, now.then.features)
+    pd.testing.assert_frame_equal(past.earlier_fit_data().now.features, earlier.now.features)
+    pd.testing.assert_frame_equal(past.earlier_fit_data().outcomes.totals, earlier.outcomes.totals)
 
 
 def test_where_history_is_short_there_is_no_past(days: Days, tmp_path: Path) -> None:
     none = past_of(days, period=replace(PERIOD, as_of=date(2024, 3, 1)), kinds=KINDS)
-    assert none == Past(None, None) and none.earlier() is None
+    assert none == Past(None, None) and none.earlier_fit_data() is None
     one = past_of(days, period=replace(PERIOD, as_of=date(2024, 3, 25)), kinds=KINDS)
-    assert one.last is not None and one.before is None and one.earlier() is None
+    assert one.last is not None and one.before is None and one.earlier_fit_data() is None
     run = open_run(tmp_path / "run", step="02_embed")
     write_past(run, none)
     assert read_past(run) == none
 
 
 def test_a_sample_keeps_whole_customers_and_does_not_depend_on_the_others(days: Days) -> None:
-    whole, few = (past_of(days, period=PERIOD, kinds=KINDS, most=most) for most in (99, 12))
-    kept = few.last.known.features
+    whole, few = (past_of(days, period=PERIOD, kinds=KINDS, max_customers=most) for most in (99, 12))
+    kept = few.last.customers.features
     assert len(kept) == 12
-    pd.testing.assert_frame_equal(kept, whole.last.known.features.loc[kept.index])
-    pd.testing.assert_frame_equal(few.last.came.totals, whole.last.came.totals.loc[kept.index])
-    ids = list(whole.last.known.features.index)
+    pd.testing.assert_frame_equal(kept, whole.last.customers.features.loc[kept.index])
+    pd.testing.assert_frame_equal(few.last.outcomes.totals, whole.last.outcomes.totals.loc[kept.index])
+    ids = list(whole.last.customers.features.index)
     inside = [i for i, c in zip(ids, hash_sample(ids, most=12), strict=True) if c]
     assert inside == list(kept.index)
     fewer = [i for i in ids if i in inside or i > "c05"]

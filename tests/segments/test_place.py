@@ -119,9 +119,11 @@ def test_who_is_at_a_border_keeps_the_segment_they_had(at: float, kept: bool) ->
     squares = np.array([[at**2, (10 - at) ** 2, 400.0]])  # a tenth farther than the nearest: 5.238 of 10
     number = squares.argmin(axis=1)
     codes = np.array([0, 1, 0])  # the third centre was merged into the first segment
-    assert staying(squares, number, codes=codes, home=np.array([0])).tolist() == [0 if kept else 1]
-    assert staying(squares, number, codes=codes, home=np.array([-1])).tolist() == [1], "a newcomer has none to keep"
-    assert staying(squares, number, codes=codes, home=np.array([1])).tolist() == [1]
+    assert staying(squares, number, codes=codes, previous_code=np.array([0])).tolist() == [0 if kept else 1]
+    assert staying(squares, number, codes=codes, previous_code=np.array([-1])).tolist() == [1], (
+        "a newcomer has none to keep"
+    )
+    assert staying(squares, number, codes=codes, previous_code=np.array([1])).tolist() == [1]
 
 
 def test_only_customers_with_a_segment_of_before_stay_and_slices_are_the_same(
@@ -130,10 +132,10 @@ def test_only_customers_with_a_segment_of_before_stay_and_slices_are_the_same(
     now = planted_windows()[0].now
     plain = place(model, now)
     home = pd.Series(np.roll(plain["segment"].to_numpy(), 1), index=plain.index)
-    found = place(model, now, home=home)
+    found = place(model, now, previous_segment=home)
     stayed = found["segment"] != plain["segment"]
     assert (found["segment"][stayed] == home[stayed]).all()
     monkeypatch.setattr(placing, "CELLS_AT_ONCE", 7)
-    pd.testing.assert_frame_equal(place(model, now, home=home), found)
+    pd.testing.assert_frame_equal(place(model, now, previous_segment=home), found)
     nobody = pd.Series(["S99"], index=["not there"])
-    pd.testing.assert_frame_equal(place(model, now, home=nobody), plain)
+    pd.testing.assert_frame_equal(place(model, now, previous_segment=nobody), plain)

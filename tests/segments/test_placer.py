@@ -18,7 +18,7 @@ from segkit.segments.search import Budget
 def fitted(planted_windows: Callable[..., tuple[Windows, np.ndarray]]) -> tuple[SegmentModel, Signals]:
     """A model fitted on planted customers, and customers it has not seen."""
     windows, _ = planted_windows(400)
-    model = fit_segments(windows, budget=Budget(fewest=4, most=8), bags=3).model
+    model = fit_segments(windows, budget=Budget(min_segments=4, max_segments=8), n_subsamples=3).model
     return model, planted_windows(150, seed=9)[0].now
 
 

@@ -82,7 +82,7 @@ def test_names_need_no_money_and_equal_customers_get_the_same_one() -> None:
 
 def test_the_last_run_is_a_rival_and_says_what_it_saw(planted_windows: Plant, tmp_path: Path) -> None:
     windows, _ = planted_windows()
-    fit = fit_segments(windows, budget=Budget(fewest=4, most=4), bags=2)
+    fit = fit_segments(windows, budget=Budget(min_segments=4, max_segments=4), n_subsamples=2)
     run = open_run(tmp_path / "run", as_of="2024-05-01", lookback_days=182, horizon_days=91, source_name="shop")
     arrays, meta = model_arrays(fit.model)
     run.save_model(arrays, meta=meta)

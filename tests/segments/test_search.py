@@ -25,23 +25,23 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def blob_bags(blobs: tuple[np.ndarray, np.ndarray]) -> Bags:
-    return find_bags(blobs[0], bags=3, seed=7)
+    return find_bags(blobs[0], n_subsamples=3, seed=7)
 
 
 def unknown(points: np.ndarray, bags: Bags, budget: Budget) -> tuple:
-    return search(points, bags, learning=None, outcomes=None, budget=budget)
+    return search(points, bags, training_points=None, outcomes=None, budget=budget)
 
 
 def test_planted_groups_are_found(blobs: tuple, blob_bags: Bags) -> None:
     points, group = blobs
-    cut, _ = unknown(points, blob_bags, Budget(fewest=PLANTED, most=PLANTED))
+    cut, _ = unknown(points, blob_bags, Budget(min_segments=PLANTED, max_segments=PLANTED))
     assert adjusted_rand_score(group, nearest(points, cut.centres)) > 0.98
 
 
 @pytest.mark.parametrize(("fewest", "most", "smallest"), [(4, 6, 0.1), (6, 6, 0.01), (2, 9, 0.06)])
 def test_chosen_cut_keeps_the_budget(blobs: tuple, blob_bags: Bags, fewest: int, most: int, smallest: float) -> None:
     points, _ = blobs
-    cut, frontier = unknown(points, blob_bags, Budget(fewest=fewest, most=most, smallest_share=smallest))
+    cut, frontier = unknown(points, blob_bags, Budget(min_segments=fewest, max_segments=most, smallest_share=smallest))
     shares = np.bincount(nearest(points, cut.centres), minlength=len(cut.centres)) / len(points)
     assert fewest <= len(cut.centres) <= most and shares.min() >= smallest and len(points) * shares.min() >= 20
     check(frontier, name="frontier")
@@ -51,18 +51,18 @@ def test_chosen_cut_keeps_the_budget(blobs: tuple, blob_bags: Bags, fewest: int,
 
 def test_no_segment_is_below_the_privacy_floor_however_small_a_share_is_asked(blobs: tuple, blob_bags: Bags) -> None:
     points, _ = blobs
-    cut, frontier = unknown(points, blob_bags, Budget(fewest=3, most=12, smallest_share=0.001))
+    cut, frontier = unknown(points, blob_bags, Budget(min_segments=3, max_segments=12, smallest_share=0.001))
     assert np.bincount(nearest(points, cut.centres)).min() >= 20
     assert frontier.loc[frontier["chosen"], "smallest_share"].item() * len(points) >= 20
 
 
 def test_same_seed_same_bags_another_seed_others(blobs: tuple, blob_bags: Bags) -> None:
     points, _ = blobs
-    again, other = find_bags(points, bags=3, seed=7), find_bags(points, bags=3, seed=8)
+    again, other = find_bags(points, n_subsamples=3, seed=7), find_bags(points, n_subsamples=3, seed=8)
     assert again.labels.tobytes() == blob_bags.labels.tobytes()
     assert again.centres.tobytes() == blob_bags.centres.tobytes()
     assert other.labels.tobytes() != blob_bags.labels.tobytes()
-    assert find_bags(points, bags=2, seed=7).count == 2
+    assert find_bags(points, n_subsamples=2, seed=7).count == 2
 
 
 def test_all_alike_cannot_be_segmented() -> None:
@@ -73,18 +73,18 @@ def test_all_alike_cannot_be_segmented() -> None:
 def test_too_few_customers_are_told_which_limit_binds(blobs: tuple) -> None:
     points = blobs[0][::3]
     with pytest.raises(BudgetError, match=r"150 customers are too few; 12 segments of 20 need 240\. Ask for fewer"):
-        unknown(points, find_bags(points, bags=2), Budget())
+        unknown(points, find_bags(points, n_subsamples=2), Budget())
 
 
 def test_a_smallest_share_that_cannot_be_met_is_told(blobs: tuple, blob_bags: Bags) -> None:
     with pytest.raises(BudgetError, match=r"above 12\.0% of 450 customers; the best \(\d+ segments\) has one of \d"):
-        unknown(blobs[0], blob_bags, Budget(fewest=8, most=9, smallest_share=0.12))
+        unknown(blobs[0], blob_bags, Budget(min_segments=8, max_segments=9, smallest_share=0.12))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_continuum_still_gives_segments_within_the_budget(seed: int) -> None:
     points = np.random.default_rng(seed).uniform(size=(600, 3))
-    cut, _ = unknown(points, find_bags(points, bags=3, seed=seed), Budget(fewest=6, most=9))
+    cut, _ = unknown(points, find_bags(points, n_subsamples=3, seed=seed), Budget(min_segments=6, max_segments=9))
     assert 6 <= len(cut.centres) <= 9 and np.bincount(nearest(points, cut.centres)).min() >= 20
 
 
@@ -95,7 +95,7 @@ def bags_of(points: np.ndarray, labels: list[np.ndarray]) -> Bags:
     return Bags(
         centres=np.array(centres).reshape(-1, points.shape[1]),
         sizes=np.array([len(m) for m in _members(points, labels)], dtype=float),
-        bag_of=np.array([b for b, _, _ in found], dtype=np.int64),
+        subsample_of=np.array([b for b, _, _ in found], dtype=np.int64),
         labels=np.column_stack(labels).astype(np.int32),
     )
 
@@ -108,7 +108,7 @@ def test_bags_in_which_nothing_was_found_are_no_hindrance(blobs: tuple) -> None:
     points, group = blobs
     noise = np.full(len(points), -1)
     bags = bags_of(points, [group, noise, group])
-    cut, frontier = unknown(points, bags, Budget(fewest=4, most=PLANTED))
+    cut, frontier = unknown(points, bags, Budget(min_segments=4, max_segments=PLANTED))
     assert 4 <= len(cut.centres) <= PLANTED and frontier["stability"].notna().all()
     assert segment_figures(bags, cut, nearest(points, cut.centres))["segments.noise_share.high"] == 1.0
 
@@ -116,7 +116,7 @@ def test_bags_in_which_nothing_was_found_are_no_hindrance(blobs: tuple) -> None:
 def test_no_cluster_in_any_bag_still_gives_segments(blobs: tuple) -> None:
     points, _ = blobs
     bags = bags_of(points, [np.full(len(points), -1)] * 2)
-    cut, _ = unknown(points, bags, Budget(fewest=4, most=6))
+    cut, _ = unknown(points, bags, Budget(min_segments=4, max_segments=6))
     assert 4 <= len(cut.centres) <= 6
 
 
@@ -147,14 +147,14 @@ def test_micro_segments_nest_in_at_most_six_buckets() -> None:
 
 def test_core_is_what_was_kept_in_half_of_the_bags_one_was_in() -> None:
     labels = np.array([[0, 0, 0], [0, -1, -2], [-1, -1, 0], [-2, -2, -2], [-1, 1, -1]])
-    bags = Bags(centres=np.zeros((2, 1)), sizes=np.ones(2), bag_of=np.array([0, 1]), labels=labels)
-    np.testing.assert_allclose(bags.kept(), [1, 0.5, 1 / 3, 0, 1 / 3])
+    bags = Bags(centres=np.zeros((2, 1)), sizes=np.ones(2), subsample_of=np.array([0, 1]), labels=labels)
+    np.testing.assert_allclose(bags.clustered_share(), [1, 0.5, 1 / 3, 0, 1 / 3])
     assert bags.core().tolist() == [True, True, False, False, False]
 
 
 def test_figures_carry_the_range_over_the_bags(blobs: tuple, blob_bags: Bags) -> None:
     points, _ = blobs
-    cut, _ = unknown(points, blob_bags, Budget(fewest=PLANTED, most=PLANTED))
+    cut, _ = unknown(points, blob_bags, Budget(min_segments=PLANTED, max_segments=PLANTED))
     figures = pd.Series(segment_figures(blob_bags, cut, nearest(points, cut.centres)))
     assert figures["segments.count"] == PLANTED and figures["segments.customers"] == 450
     for name in ("segments.hdbscan_ari", "segments.noise_share"):
@@ -163,24 +163,32 @@ def test_figures_carry_the_range_over_the_bags(blobs: tuple, blob_bags: Bags) ->
 
 
 def test_a_refit_takes_what_its_bags_hold(blobs: tuple, blob_bags: Bags) -> None:
-    one_bag = blob_bags.bag_of == 0
+    one_bag = blob_bags.subsample_of == 0
     few = Bags(
         centres=blob_bags.centres[one_bag],
         sizes=blob_bags.sizes[one_bag],
-        bag_of=blob_bags.bag_of[one_bag],
+        subsample_of=blob_bags.subsample_of[one_bag],
         labels=blob_bags.labels[:, :1],
     )
     count = int(one_bag.sum()) + 5
-    cut, _ = unknown(blobs[0], few, Budget(fewest=count, most=count, smallest_share=0.0, families=("joined",)))
+    cut, _ = unknown(
+        blobs[0], few, Budget(min_segments=count, max_segments=count, smallest_share=0.0, families=("joined",))
+    )
     assert len(cut.centres) == one_bag.sum()
 
 
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        (Budget(fewest=12, smallest_share=0.1), r"12 segments of at least 10\.0% are more than everyone.*to 8\.3% or"),
-        (Budget(fewest=9, most=5), r"from 9 to 5 cannot be met\. Give segments_min of at least 2, and segments_max"),
-        (Budget(fewest=1, most=5), r"from 1 to 5 cannot be met"),
+        (
+            Budget(min_segments=12, smallest_share=0.1),
+            r"12 segments of at least 10\.0% are more than everyone.*to 8\.3% or",
+        ),
+        (
+            Budget(min_segments=9, max_segments=5),
+            r"from 9 to 5 cannot be met\. Give segments_min of at least 2, and segments_max",
+        ),
+        (Budget(min_segments=1, max_segments=5), r"from 1 to 5 cannot be met"),
     ],
 )
 def test_a_budget_that_nobody_could_meet_says_which_limit_binds(
@@ -191,14 +199,17 @@ def test_a_budget_that_nobody_could_meet_says_which_limit_binds(
 
 
 def test_a_preferred_cut_stays_within_noise_and_not_beyond_it(blobs: tuple, blob_bags: Bags) -> None:
-    free, frontier = unknown(blobs[0], blob_bags, Budget(fewest=3, most=9))
+    free, frontier = unknown(blobs[0], blob_bags, Budget(min_segments=3, max_segments=9))
     allowed = frontier[frontier["smallest_share"] * len(blobs[0]) >= 20]
     kept = 0
     for row in allowed.to_dict("records"):
-        budget = Budget(fewest=3, most=9, prefer=(row["family"], row["segments"]))
+        budget = Budget(min_segments=3, max_segments=9, prefer=(row["family"], row["segments"]))
         within = row["score"] >= allowed["score"].max() - NOISE
         kept += within
         cut, _ = unknown(blobs[0], blob_bags, budget)
         assert cut.shape == (budget.prefer if within else free.shape)
     assert 0 < kept < len(allowed)
-    assert unknown(blobs[0], blob_bags, Budget(fewest=3, most=9, prefer=("anchored", 30)))[0].shape == free.shape
+    assert (
+        unknown(blobs[0], blob_bags, Budget(min_segments=3, max_segments=9, prefer=("anchored", 30)))[0].shape
+        == free.shape
+    )

@@ -16,7 +16,9 @@ Plant = Callable[..., tuple]
 @pytest.fixture
 def fitted(planted_windows: Plant) -> tuple[Windows, Fit]:
     windows, _ = planted_windows()
-    return windows, fit_segments(windows, budget=Budget(fewest=4, most=4, smallest_share=0.05), bags=2)
+    return windows, fit_segments(
+        windows, budget=Budget(min_segments=4, max_segments=4, smallest_share=0.05), n_subsamples=2
+    )
 
 
 def test_hand_made_overlap_with_the_best_match() -> None:
@@ -32,27 +34,29 @@ def test_the_same_groups_by_other_names_overlap_wholly() -> None:
 
 def test_refits_give_figures_in_range_and_repeat(fitted: tuple[Windows, Fit]) -> None:
     windows, fit = fitted
-    found = stability(windows, fit, fits=3)
-    table, figures = found.segments, found.figures()
-    assert len(table) == len(np.unique(fit.number)) and table.to_numpy().min() >= 0 and table.to_numpy().max() <= 1
+    found = stability(windows, fit, n_refits=3)
+    table, figures = found.segments, found.metrics()
+    assert (
+        len(table) == len(np.unique(fit.segment_number)) and table.to_numpy().min() >= 0 and table.to_numpy().max() <= 1
+    )
     assert ((table["stability_low"] <= table["stability"]) & (table["stability"] <= table["stability_high"])).all()
     assert figures["stability.ari_mean.low"] <= figures["stability.ari_mean"] <= figures["stability.ari_mean.high"]
     assert figures["stability.ari_mean"] > 0.2, "planted needs come back"
-    assert stability(windows, fit, fits=3).figures() == figures
-    assert stability(windows, fit, fits=3, seed=8).figures() != figures
+    assert stability(windows, fit, n_refits=3).metrics() == figures
+    assert stability(windows, fit, n_refits=3, seed=8).metrics() != figures
 
 
 def test_interval_of_equal_refits_has_no_width() -> None:
     same = Stability(ari=np.ones((4, 4)), segments=None)  # type: ignore[arg-type]
-    assert [same.figures()[f"stability.ari_mean{part}"] for part in ("", ".low", ".high")] == [1, 1, 1]
+    assert [same.metrics()[f"stability.ari_mean{part}"] for part in ("", ".low", ".high")] == [1, 1, 1]
 
 
 def test_the_reference_is_data_without_structure(fitted: tuple[Windows, Fit]) -> None:
     _, fit = fitted
-    reference = structure(fit, nulls=2, bags=2)
+    reference = structure(fit, nulls=2, n_subsamples=2)
     assert reference is not None and len(reference.ari) == 2
     assert reference.jaccard.min() >= 0 and reference.jaccard.max() <= 1
-    assert reference.ari.tobytes() == structure(fit, nulls=2, bags=2).ari.tobytes()  # type: ignore[union-attr]
+    assert reference.ari.tobytes() == structure(fit, nulls=2, n_subsamples=2).ari.tobytes()  # type: ignore[union-attr]
     assert structure(fit, nulls=0) is None
 
 

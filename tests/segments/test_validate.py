@@ -23,7 +23,7 @@ from segkit.tables import check
 AS_OF, HORIZON = date(2025, 3, 1), 91
 ORIGIN = AS_OF - timedelta(days=HORIZON)
 PERIOD = Period(AS_OF, lookback_days=182, horizon_days=HORIZON)
-BUDGET = Budget(fewest=6, most=7, smallest_share=0.0)
+BUDGET = Budget(min_segments=6, max_segments=7, smallest_share=0.0)
 KINDS = {"purchase": "customer", "feedback": "customer", "email_sent": "company"}
 
 
@@ -54,7 +54,7 @@ def test_a_shuffled_future_leaves_the_segments_and_takes_the_foresight(world: di
     fits, r2 = {}, {}
     for name, days in world.items():
         windows = windows_at(days, period=PERIOD.one_horizon_back(), kinds=KINDS)
-        fits[name] = fit_segments(windows, budget=BUDGET, bags=2)
+        fits[name] = fit_segments(windows, budget=BUDGET, n_subsamples=2)
         came = customer_outcomes(days, start=ORIGIN, horizon_days=HORIZON, index=windows.now.features.index)
         truth = forward_truth(came).values
         r2[name] = {m: adjusted_r2(fits[name].number[rows], values)[0] for m, (rows, values) in truth.items()}
