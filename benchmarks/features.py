@@ -28,8 +28,8 @@ MEMORY = "set memory_limit = '1500MB'"  # of DuckDB; what does not fit goes to d
 STEPS = ("scan", "baskets", "ours", "kept", "pandas", "naive", "live")
 IMPORTS = {  # before the clock starts
     "ours": ("segkit.customers.features", "segkit.data.sources"),
-    "kept": ("segkit.customers.features", "segkit.data.sources", "segkit.data.store"),
-    "live": ("segkit.customers.single", "duckdb"),
+    "kept": ("segkit.customers.features", "segkit.data.sources", "segkit.data.runs"),
+    "live": ("segkit.live.customer", "duckdb"),
     "pandas": ("pandas", "pyarrow.parquet"),
     "naive": ("pandas", "pyarrow.parquet"),
 }
@@ -58,8 +58,8 @@ def kept(path: str) -> int:
     """Days with their orders, categories and channels, kept as a run keeps them; then every feature from them."""
     from segkit.customers.days import build_days, load_days, write_days
     from segkit.customers.features import customer_features
+    from segkit.data.runs import open_run
     from segkit.data.sources import connect
-    from segkit.data.store import open_run
     from segkit.period import Period
 
     con = connect()
@@ -213,15 +213,14 @@ def live(path: str) -> int:
     """Events one at a time, all features after each: events per second of CPU on one core (the first 100,000)."""
     import duckdb
 
-    from segkit.customers.recipe import recipe
-    from segkit.customers.single import Customer
+    from segkit.live.customer import Customer, make_feature_plan
 
     sql = f"select customer_id, ts, amount, quantity, category, channel from '{path}' limit 100000"
     names = ("customer_id", "timestamp", "amount", "quantity", "category", "channel")
     events = [dict(zip(names, row, strict=True)) for row in duckdb.connect().execute(sql).fetchall()]
     for event in events:
         event["order_id"] = str(event["timestamp"])
-    shared = recipe((*names, "order_id"), kinds=KINDS, channels=("app", "phone", "store", "web"))
+    shared = make_feature_plan((*names, "order_id"), kinds=KINDS, channels=("app", "phone", "store", "web"))
     customers: dict[int, Customer] = {}
     start = time.process_time()
     for event in events:

@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from segkit.customers.anticipate import anticipate, balanced_space
+from segkit.customers.anticipation import anticipate, balanced_space
 from segkit.customers.days import build_days, write_days
 from segkit.customers.features import load_customers
-from segkit.data.store import open_run
-from segkit.reach.live import Live
-from segkit.reach.live_stream import MOST_EVENTS, Stream
-from segkit.segments.place import SegmentModel, model_arrays, place_points
+from segkit.data.runs import open_run
+from segkit.live.engine import Live
+from segkit.live.stream import MAX_BATCH_EVENTS, Stream
+from segkit.segments.model import SegmentModel, assign_points, model_to_arrays
 
 AS_OF, LOOKBACK, EACH = date(2024, 7, 1), 182, 20
 KINDS = {"purchase": "customer"}
@@ -58,9 +58,9 @@ def make_run(folder: Path, *, customers: int, seed: int = 7) -> Path:
     ids = tuple(f"S{i + 1:02d}" for i in range(SEGMENTS))
     model = SegmentModel(space, ids, ("M1",) * SEGMENTS, drawn[:SEGMENTS], drawn[SEGMENTS:],
                          np.repeat(np.arange(BAGS), SEGMENTS), np.tile(np.arange(SEGMENTS), BAGS))  # fmt: skip
-    run.write(place_points(model, axes).assign(core=True, x=0.0, y=0.0), "assignments")
+    run.write(assign_points(model, axes).assign(core=True, x=0.0, y=0.0), "assignments")
     run.write(axes, "anticipation")
-    arrays, meta = model_arrays(model)
+    arrays, meta = model_to_arrays(model)
     told = {"kinds": KINDS, "needs": ["purchase"], "timezone": "Europe/Berlin", "lookback_days": LOOKBACK}
     run.save_model(arrays, meta=meta | told)
     return run.path
@@ -98,7 +98,7 @@ def stream(
         return time.process_time() - cpu, time.perf_counter() - clock, np.array(each), live.last_change - told
 
 
-def sqlite_alone(lines: list[bytes], *, path: Path, sync: str, commit: int = MOST_EVENTS) -> float:
+def sqlite_alone(lines: list[bytes], *, path: Path, sync: str, commit: int = MAX_BATCH_EVENTS) -> float:
     con = sqlite3.connect(path, isolation_level=None)
     con.execute("pragma journal_mode = wal")
     con.execute(f"pragma synchronous = {sync}")
@@ -111,7 +111,7 @@ def sqlite_alone(lines: list[bytes], *, path: Path, sync: str, commit: int = MOS
     return time.process_time() - start
 
 
-def duckdb_alone(lines: list[bytes], *, path: Path, commit: int = MOST_EVENTS) -> float:
+def duckdb_alone(lines: list[bytes], *, path: Path, commit: int = MAX_BATCH_EVENTS) -> float:
     con = duckdb.connect(str(path), config={"threads": 1})
     con.execute("create table e (event_id text primary key, line text)").fetchall()
     start = time.process_time()
@@ -170,7 +170,7 @@ def main() -> None:
             cpu, clock = timed(lambda: live.tick("2024-07-02T12:00:00Z"))
         print(f"\nA tick that ages {given.customers:,} customers: {cpu:.1f} CPU-s, {clock:.1f} s by the clock.")
         print("\n| bare inserts, events in a commit | SQLite, CPU-µs an event | DuckDB |\n|---|---|---|")
-        for commit in (1, 20, MOST_EVENTS):
+        for commit in (1, 20, MAX_BATCH_EVENTS):
             lines = events(min(given.events, 400 * commit), customers=given.customers, seed=commit)
             lite = sqlite_alone(lines, path=folder / f"lite-{commit}", sync="full", commit=commit)
             duck = duckdb_alone(lines, path=folder / f"duck-{commit}", commit=commit)

@@ -20,17 +20,15 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from segkit.customers.batch import add_customers
-from segkit.customers.needs import held_needs, need_shares, needs_arrays
+from segkit.customers.features import update_customers
+from segkit.customers.needs import load_needs, need_shares, needs_to_arrays
 from segkit.data import sources
-from segkit.data.aside import build_aside, prune, swap_in
-from segkit.data.run_source import source_of
-from segkit.data.store import Run, load_run, open_run
+from segkit.data.runs import Run, load_run, open_run, open_run_source, prune_runs, publish_run, stage_run
 from segkit.data.synth import write_scenario
-from segkit.pages.chain import run_chain
-from segkit.segments import carried
-from segkit.segments.overrides import read_overrides
-from segkit.segments.past import past_of, write_past
+from segkit.notebook.chain import run_chain
+from segkit.segments import lineage
+from segkit.segments.fit import build_training_windows, write_training_windows
+from segkit.segments.lineage import read_overrides
 
 MEGABYTE = 1024**2
 COLUMNS = ["run", "memory_mb", "disk_mb", "cpu_seconds", "folders"]
@@ -40,19 +38,19 @@ CARRIED = ("segments", "frontier", "subsamples", "needs", "signals")  # tables t
 def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
     """A run of `as_of` that goes on from another, in its place; older ones are gone."""
     held = before.parameters()
-    with build_aside(place) as building:
+    with stage_run(place) as building:
         asked = held | {"as_of": as_of.isoformat(), "previous": str(before.path)}
         run = open_run(building, step="03_segments", outcome="building", **asked)
-        opened = source_of(run)
+        opened = open_run_source(run)
         events = sources.read_events(opened, con=sources.connect())
         events = events.filter(events.day < as_of)
-        customers, _ = add_customers(events, run=run, previous=before, kinds=opened.kinds)
+        customers, _ = update_customers(events, run=run, previous=before, kinds=opened.kinds)
         now = customers.signals
-        past = past_of(customers.days, period=run.period, kinds=opened.kinds)
-        kept = carried.carry_on(before, now, overrides=read_overrides(""), as_of=as_of.isoformat())
-        bought = held_needs(before)
+        past = build_training_windows(customers.days, period=run.period, kinds=opened.kinds)
+        kept = lineage.assign_with_previous_model(before, now, overrides=read_overrides(""), as_of=as_of.isoformat())
+        bought = load_needs(before)
         run.write(now.features.join(need_shares(bought, now)), "features")
-        write_past(run, past)
+        write_training_windows(run, past)
         run.write(kept.expected.axes.join(kept.expected.outcomes.add_prefix("expected_log_")), "anticipation")
         run.write(kept.coords, "map")
         assignments = kept.assigned.assign(core=kept.core).join(kept.coords)
@@ -62,13 +60,13 @@ def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
         run.write(kept.ledger, "ledger")
         run.write(kept.moves, "moves")
         if bought is not None:
-            arrays, meta = needs_arrays(bought)
+            arrays, meta = needs_to_arrays(bought)
             run.save_model(arrays, meta=meta, part="needs")
-        arrays, meta = carried.model_kept(kept, before)
+        arrays, meta = lineage.reassigned_model_arrays(kept, before)
         run.save_model(arrays, meta=meta)
         run.update(outcome="done")
-        swap_in(building, place)
-    prune(place, keep=keep)
+        publish_run(building, place)
+    prune_runs(place, keep=keep)
     return load_run(place)
 
 

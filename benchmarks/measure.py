@@ -17,17 +17,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from segkit.actions.holdout import TREATMENT, draw, strata_of
-from segkit.actions.kpi import COVARIATES, covariates, kpi_values
-from segkit.actions.lift import lifts_of
-from segkit.actions.verdict import Price, verdict_of
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
 from segkit.data.synth import write_scenario
+from segkit.experiments.design import TREATMENT, draw_treatment, strata_of
+from segkit.experiments.estimate import COVARIATES, Price, covariates, estimate_lifts, kpi_values, verdict_of
 from segkit.period import Period
-from segkit.segments.fit import fit_segments
-from segkit.segments.past import windows_at
-from segkit.segments.search import Budget
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import build_fit_data, fit_segments
 
 LOOKBACK, HORIZON = 182, 91
 SETS = {"Complete Journey": date(2017, 10, 1), "synth retail": None}
@@ -47,7 +44,7 @@ def load(name: str, folder: str) -> tuple[Days, dict[str, str], date]:
 
 def population(days: Days, kinds: dict[str, str], as_of: date, *, kpi: str) -> pd.DataFrame:
     period = Period(as_of, lookback_days=LOOKBACK, horizon_days=HORIZON)
-    windows = windows_at(days, period=period, kinds=kinds)
+    windows = build_fit_data(days, period=period, kinds=kinds)
     fit = fit_segments(windows, budget=Budget())
     index = windows.now.features.index
     past = covariates(days, kpi=kpi, period=period, index=index)
@@ -77,14 +74,16 @@ def experiment(people: pd.DataFrame, *, kpi: str, number: int, seed: int) -> dic
     units.index = pd.Index([f"c{i}" for i in range(len(units))], name="customer_id")
     units["stratum"] = strata_of(units["segment"], units["steady" if kpi == "active" else "pre"])
     share = SHARES[number % len(SHARES)]
-    units["arm"] = draw(units["stratum"], treated_share=dict.fromkeys(names, 1 - share), seed=number, salt=f"{seed}")
+    units["arm"] = draw_treatment(
+        units["stratum"], treated_share=dict.fromkeys(names, 1 - share), seed=number, salt=f"{seed}"
+    )
     lift = dict(zip(names, LIFTS, strict=True))
     true = {n: truth_of(people[people["segment"] == n], kpi=kpi, lift=lift[n]) for n in names}
     treated = (units["arm"] == TREATMENT).to_numpy()
     given = treat(units["came"].to_numpy(), kpi=kpi, lift=units["segment"].map(lift).to_numpy(), rng=rng)
     values = pd.Series(np.where(treated, given, units["came"]), index=units.index)
-    lifts = lifts_of(units, values, columns=COVARIATES)
-    plain = lifts_of(units, values, columns=())
+    lifts = estimate_lifts(units, values, columns=COVARIATES)
+    plain = estimate_lifts(units, values, columns=())
     sizes = units["segment"].value_counts()
     true["all"] = sum(true[n] * sizes[n] for n in names) / len(units)
     # a contact costs exactly what the lift of its segment earns, so that any scale or stop would be false

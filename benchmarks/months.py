@@ -14,10 +14,9 @@ import pandas as pd
 from segments import load
 
 from segkit.period import Period
-from segkit.segments.fit import fit_segments
-from segkit.segments.ledger import carry_over, standing_segments
-from segkit.segments.past import windows_at
-from segkit.segments.search import Budget
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import build_fit_data, fit_segments
+from segkit.segments.lineage import match_segments, segments_under_model
 
 MONTHS = (date(2017, 10, 1), date(2017, 11, 1), date(2017, 12, 1), date(2018, 1, 1))
 DAYS = {"lookback_days": 182, "horizon_days": 91}
@@ -42,15 +41,15 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for day in MONTHS[: given.months]:
-        windows = windows_at(days, period=Period(day, **DAYS), kinds=opened.kinds)
+        windows = build_fit_data(days, period=Period(day, **DAYS), kinds=opened.kinds)
         fit = fit_segments(windows, budget=Budget(prefer=None if given.free else shape))
         told = [""] * 5
         if model is not None:
-            since = kept(first[1], standing_segments(first[0], windows.now))
+            since = kept(first[1], segments_under_model(first[0], windows.now))
             old = set(model.segments)
-            nearest = kept(before, standing_segments(model, windows.now))
+            nearest = kept(before, segments_under_model(model, windows.now))
             about = {"now": windows.now, "old": model, "home": before, "used": used, "as_of": day.isoformat()}
-            fit, standing, _ = carry_over(fit, **about)
+            fit, standing, _ = match_segments(fit, **about)
             now = pd.Series(np.array(fit.model.segments)[fit.segment_number], index=fit.axes.index)
             ids = f"{len(old & set(fit.model.segments))} of {len(old)}"
             told = [since, nearest, kept(before, standing), kept(before, now), ids]

@@ -20,10 +20,10 @@ import pandas as pd
 from scipy import sparse
 from sklearn.cluster import KMeans
 
-from segkit.customers.anticipate import Space
-from segkit.customers.features import Signals
-from segkit.segments.place import Placer, SegmentModel, place
-from segkit.segments.place_sql import place_in_engine, place_sql
+from segkit.customers.anticipation import Space
+from segkit.customers.features import CustomerData
+from segkit.segments.model import Placer, SegmentModel, assign_segments
+from segkit.segments.sql import assign_in_engine, assignment_sql
 from segkit.vocabulary import FEATURES
 
 CATEGORIES, SEGMENTS, BAGS, BAG_CENTRES = 300, 16, 10, 40
@@ -69,7 +69,7 @@ def make_tables(con: duckdb.DuckDBPyConnection, model: SegmentModel, *, customer
     )
 
 
-def signals_of(con: duckdb.DuckDBPyConnection, model: SegmentModel, *, customers: int) -> Signals:
+def signals_of(con: duckdb.DuckDBPyConnection, model: SegmentModel, *, customers: int) -> CustomerData:
     """The first customers in memory, as the batch has them."""
     first = f"where customer_id < 'c' || lpad('{customers}', 9, '0') order by customer_id"
     features = con.execute(f"select * from segkit_features {first}").fetch_df().set_index("customer_id")
@@ -77,7 +77,7 @@ def signals_of(con: duckdb.DuckDBPyConnection, model: SegmentModel, *, customers
     column = held["category"].str.removeprefix("cat ").astype(int)
     at = (features.index.get_indexer(held["customer_id"]), column)
     weights = sparse.csr_array((held["weight"], at), shape=(len(features), CATEGORIES))
-    return Signals(features=features, weights=weights, categories=model.space.terms)
+    return CustomerData(features=features, weights=weights, categories=model.space.terms)
 
 
 def main() -> None:
@@ -100,11 +100,11 @@ def main() -> None:
         con.execute("set threads = 2").fetchall()
         make_tables(con, model, customers=asked.customers, bought=asked.bought)
         for name, confidence in (("SQL in DuckDB", False), ("SQL in DuckDB, with confidence", True)):
-            text = place_sql(model, confidence=confidence)
+            text = assignment_sql(model, confidence=confidence)
             into = f"create or replace table placed as {text}"
             note(name, asked.customers, cpu(lambda into=into: con.execute(into).fetchall())[0])
         signals = signals_of(con, model, customers=asked.batch)
-        seconds, placed = cpu(lambda: place(model, signals))
+        seconds, placed = cpu(lambda: assign_segments(model, signals))
         note("numpy batch, with confidence", asked.batch, seconds)
         sql = con.execute("select customer_id, segment, confidence from placed").fetch_df().set_index("customer_id")
         same = (sql.loc[placed.index, "segment"] == placed["segment"]).mean()
@@ -142,7 +142,7 @@ def on_spark(con: duckdb.DuckDBPyConnection, model: SegmentModel, folder: str, m
     stat = Path(f"/proc/{there._session._jvm.java.lang.ProcessHandle.current().pid()}/stat")
     tables = [there.read_parquet(f"{folder}/{name}.parquet") for name in ("segkit_features", "segkit_weights")]
     before = _ticks(stat)
-    place_in_engine(model, tables[0], weights=tables[1]).to_parquet(f"{folder}/placed")
+    assign_in_engine(model, tables[0], weights=tables[1]).to_parquet(f"{folder}/placed")
     return (_ticks(stat) - before) / os.sysconf("SC_CLK_TCK")
 
 

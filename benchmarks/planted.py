@@ -19,10 +19,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from segkit.data.synth import SCENARIOS, write_scenario
 from segkit.period import Period
-from segkit.segments.fit import Fit, Windows, fit_segments
-from segkit.segments.past import windows_at
-from segkit.segments.stability import FITS, stability
-from segkit.segments.structure import segment_verdict, structure
+from segkit.segments.fit import Fit, FitData, build_fit_data, fit_segments
+from segkit.segments.validation import N_REFITS, segment_verdict, stability, structure
 
 PERIOD = Period(date(2025, 3, 1), lookback_days=182, horizon_days=91)
 LATELY = 61  # days: the last third of the lookback
@@ -42,15 +40,15 @@ def shuffled(folder: Path, out: Path, *, seed: int) -> None:
         (out / name).write_bytes((folder / name).read_bytes())
 
 
-def fitted(folder: Path) -> tuple[Windows, Fit]:
+def fitted(folder: Path) -> tuple[FitData, Fit]:
     days, opened, _ = load(str(folder / "source.yaml"), None)
-    windows = windows_at(days, period=PERIOD, kinds=opened.kinds)
+    windows = build_fit_data(days, period=PERIOD, kinds=opened.kinds)
     return windows, fit_segments(windows)
 
 
-def told(windows: Windows, fit: Fit, *, nulls: int) -> str:
+def told(windows: FitData, fit: Fit, *, nulls: int) -> str:
     """Stability, whether there is structure, and the verdicts."""
-    steady = stability(windows, fit, n_refits=FITS["quick"])
+    steady = stability(windows, fit, n_refits=N_REFITS["quick"])
     reference = structure(fit, nulls=nulls)
     assert reference is not None
     words = [segment_verdict(j, reference=reference, stability=steady) for j in steady.segments["stability"]]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 from segments import HOME, SETS, load
 
-from segkit.actions.predict_backtest import drift_figures, leads_shown, score_trials, trials_of
-from segkit.actions.predict_known import lessons_of
 from segkit.customers.features import customers_at
+from segkit.forecast.backtest import backtest_origins, base_rate_metrics, score_forecasters, with_lead_verdicts
+from segkit.forecast.model import make_training_sets
 from segkit.period import Period
-from segkit.segments.past import past_of
+from segkit.segments.fit import build_training_windows
 
 COLUMNS = {  # target, measure -> heading; a lead is by how much the forecast is better, with its 95 % interval
     ("active", "auc"): "AUC",
@@ -46,15 +46,15 @@ def main() -> None:
         days, opened, _ = load(source, data)
         as_of = origin + timedelta(days=horizon)  # what came is judged: the forecast is of one horizon before
         asked = {"period": Period(as_of, lookback_days=lookback, horizon_days=horizon), "kinds": opened.kinds}
-        lessons = lessons_of(customers_at(days, **asked), past_of(days, **asked), origins=1)
+        lessons = make_training_sets(customers_at(days, **asked), build_training_windows(days, **asked), origins=1)
         start = time.process_time()
-        trials = trials_of(lessons)
+        trials = backtest_origins(lessons)
         learnt = time.process_time() - start
-        scores = leads_shown(score_trials(trials))
+        scores = with_lead_verdicts(score_forecasters(trials))
         customers = int(scores["customers"].iloc[0])
         print(f"\n{name}, as of {origin}, {lookback} / {horizon} days, {customers:,} customers, {learnt:.1f} CPU-s\n")
         print(markdown(scores))
-        moved = drift_figures(trials)
+        moved = base_rate_metrics(trials)
         for figure in ("active", "active_learnt", "active_observed", "spend_learnt", "spend_observed"):
             low, high = (moved[f"forecast.drift.{figure}.{end}"] for end in ("low", "high"))
             print(f"- drift, {figure}: {moved[f'forecast.drift.{figure}']:.3f} [{low:.3f}, {high:.3f}]")

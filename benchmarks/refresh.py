@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from segkit.data.store import load_run
+from segkit.data.runs import load_run
 
 HOME = Path(__file__).resolve().parents[1]
 

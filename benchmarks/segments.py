@@ -14,17 +14,14 @@ import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from segkit.customers.anticipate import anticipate
+from segkit.customers.anticipation import anticipate
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
 from segkit.period import Period
-from segkit.segments.fit import Windows, fit_segments, only_customers, space_for
-from segkit.segments.past import past_of
-from segkit.segments.place import nearest
-from segkit.segments.rivals import known_groups
-from segkit.segments.search import Budget
-from segkit.segments.stability import SUBSAMPLE, stability
-from segkit.segments.validate import backtest, rivals_table
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import FitData, build_training_windows, fit_segments, fit_space, select_customers
+from segkit.segments.model import nearest_centre
+from segkit.segments.validation import REFIT_SHARE, attribute_groups, backtest, baseline_table, stability
 
 HOME = Path(__file__).resolve().parents[1]
 SETS = {  # name -> source, as_of of the segments, lookback, horizon
@@ -42,17 +39,17 @@ def load(source: str, data: str | None) -> tuple[Days, sources.Source, pd.DataFr
     return Days(**{**vars(built), **kept}), opened, None if people is None else people.to_pandas()
 
 
-def kmeans_stability(windows: Windows, *, count: int, fits: int, seed: int = 7) -> float:
+def kmeans_stability(windows: FitData, *, count: int, fits: int, seed: int = 7) -> float:
     """The same refits, with KMeans in the same space in place of the search."""
     everyone = windows.now.features.index.union(windows.then.features.index)
     labels = []
     for i in range(fits):
         rng = np.random.default_rng([seed, 1000 + i])
-        keep = everyone[np.sort(rng.permutation(len(everyone))[: int(SUBSAMPLE * len(everyone))])]
-        seen = only_customers(windows, keep)
-        space = space_for(seen, seed=seed)
+        keep = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
+        seen = select_customers(windows, keep)
+        space = fit_space(seen, seed=seed)
         centres = KMeans(count, n_init=10, random_state=i).fit(anticipate(space, seen.now).axes).cluster_centers_
-        labels.append(nearest(anticipate(space, windows.now).axes.to_numpy(), centres))
+        labels.append(nearest_centre(anticipate(space, windows.now).axes.to_numpy(), centres))
     pairs = [adjusted_rand_score(labels[i], labels[j]) for i in range(fits) for j in range(i)]
     return float(np.mean(pairs))
 
@@ -75,11 +72,11 @@ def main() -> None:
         days, opened, people = load(source, data)
         period = Period(as_of + timedelta(horizon), lookback_days=lookback, horizon_days=horizon)
         start = time.process_time()
-        groups = known_groups(people, roles=opened.roles)
-        past = past_of(days, period=period, kinds=opened.kinds)
+        groups = attribute_groups(people, roles=opened.roles)
+        past = build_training_windows(days, period=period, kinds=opened.kinds)
         windows = past.earlier_fit_data()
         fit = fit_segments(windows, budget=budget)
-        table = rivals_table(backtest(past, earlier=fit, groups=groups))
+        table = baseline_table(backtest(past, earlier=fit, groups=groups))
         steady = stability(windows, fit, n_refits=given.fits).metrics()
         count = len(fit.segmentation.centres)
         other = kmeans_stability(windows, count=count, fits=given.fits)

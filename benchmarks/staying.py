@@ -2,7 +2,7 @@
 
 usage: python benchmarks/staying.py [--data DIR]
 Segments found at one date; everyone placed a month later under them, with several margins (the product's is
-`segkit.segments.place.STAYS`), and judged on what they did from then to the end of the data. A cost is in adjusted R2,
+`segkit.segments.model.BORDER_WIDTH`), and judged on what they did from then to the end of the data. A cost is in adjusted R2,
 against placing at the nearest centre alone, with its 95 % interval (customers resampled in pairs). DIR holds
 online_retail.parquet (../shared/data by default); without it that set is left out, and said so.
 """
@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 from segments import HOME, SETS, load
 
-from segkit.customers.features import customer_signals
-from segkit.customers.outcomes import customer_outcomes
+from segkit.customers.features import customer_data, customer_outcomes
 from segkit.period import Period
-from segkit.segments import place as placing
-from segkit.segments.fit import fit_segments
-from segkit.segments.judge import compare, forward_truth
-from segkit.segments.ledger import known_to
-from segkit.segments.past import windows_at
-from segkit.segments.place import place, place_points
-from segkit.segments.validate import judged_terms
+from segkit.segments import model
+from segkit.segments.fit import build_fit_data, fit_segments
+from segkit.segments.lineage import align_to_model
+from segkit.segments.model import assign_points, assign_segments
+from segkit.segments.scoring import compare_segmentations, scoring_outcomes
+from segkit.segments.validation import scoring_terms
 
 MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 CASES = (  # source, found, placed, lookback and horizon that are learnt with, days judged
@@ -52,18 +50,18 @@ def _print_case(
 ) -> None:
     days, opened, _ = load(SETS[name][0], data)
     period = Period(found, lookback_days=lookback, horizon_days=horizon)
-    windows = windows_at(days, period=period, kinds=opened.kinds)
+    windows = build_fit_data(days, period=period, kinds=opened.kinds)
     fit = fit_segments(windows)
-    home = place_points(fit.model, fit.axes)["segment"]
-    now = known_to(fit.model, customer_signals(days, period=replace(period, as_of=placed), kinds=opened.kinds))
+    home = assign_points(fit.model, fit.axes)["segment"]
+    now = align_to_model(fit.model, customer_data(days, period=replace(period, as_of=placed), kinds=opened.kinds))
     labels = {}
     for margin in MARGINS:
-        placing.STAYS = margin
-        labels[f"{margin:.2f}"] = place(fit.model, now, previous_segment=home)["segment"].to_numpy()
+        model.BORDER_WIDTH = margin
+        labels[f"{margin:.2f}"] = assign_segments(fit.model, now, previous_segment=home)["segment"].to_numpy()
     came = customer_outcomes(days, start=placed, horizon_days=judged, index=now.features.index)
     words = fit.model.space.words
-    truth = forward_truth(came, terms=judged_terms(now, words=words), words=words)
-    table = compare(labels, truth, reference="0.00").set_index(["baseline", "measure"])
+    truth = scoring_outcomes(came, terms=scoring_terms(now, words=words), words=words)
+    table = compare_segmentations(labels, truth, reference="0.00").set_index(["baseline", "measure"])
     both = now.features.index.isin(home.index)
     before = home.reindex(now.features.index).to_numpy()
     for margin, label in labels.items():

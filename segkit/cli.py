@@ -1,12 +1,71 @@
-"""The command `segkit`: status 0 done, 1 failed, 2 bad arguments or input; no traceback without --debug."""
+"""The command line: status 0 done, 1 failed, 2 bad arguments or input; no traceback without --debug."""
 
+import ast
+import errno
+import os
 import sys
+import traceback
+import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from segkit import __version__
-from segkit.command import DEBUG, guarded, literal, terminal_text
+from segkit.errors import SegkitError
+
+DISK_FULL = os.strerror(errno.ENOSPC)
+MAX_MESSAGE = 4_000  # characters of a message
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+
+
+def run_guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
+    """The result of some work; an error ends the command with one message and its status."""
+    try:
+        return work(**options)
+    except SegkitError as error:
+        _exit_with(str(error), status=error.status, debug=debug)
+    except KeyboardInterrupt:
+        _exit_with("interrupted", status=1, debug=debug)
+    except OSError as error:
+        _exit_with(_describe_os_error(error), status=1, debug=debug)
+    except Exception as error:  # the last door: whatever else is wrong is said in a line
+        first = str(error).strip().splitlines()
+        _exit_with(
+            f"{type(error).__name__}: {first[0] if first else 'no message'} (--debug shows where)",
+            status=1,
+            debug=debug,
+        )
+
+
+def _describe_os_error(error: OSError) -> str:
+    """What the system refused, and what was left as it was."""
+    if DISK_FULL in str(error):  # copying a folder lists what happened to each file
+        return "the disk is full. What was there before stands as it was: free space, and run it again"
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first} (--debug shows where)"
+
+
+def _exit_with(message: str, *, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"segkit: {terminal_text(message)}", err=True)
+    sys.exit(status)
+
+
+def terminal_text(text: str, *, most: int = MAX_MESSAGE) -> str:
+    """A text for a terminal: what a name in the data may hold to steer it is shown as a mark, and no name goes on."""
+    clean = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
+    return clean if len(clean) <= most else clean[:most] + " ..."
+
+
+def parse_literal(text: str) -> Any:
+    """A value as a notebook's parameters cell would have it: whole number, fraction, True, False, else text."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,14 +114,14 @@ def main() -> None:
 @DEBUG
 def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **options: Any) -> None:
     """Run the chain of notebooks on a source and write its report; prints the path of index.html."""
-    from segkit.pages.chain import run_chain  # slow imports wait until they are needed
+    from segkit.notebook.chain import run_chain
 
     if options["mode"] and options["steps"]:
         raise click.UsageError("--auto and --dry-run choose the steps themselves: leave --steps out")
-    parameters = {name: literal(text) for name, text in given}
+    parameters = {name: parse_literal(text) for name, text in given}
     if proof:
         parameters["proof"] = proof
-    click.echo(guarded(run_chain, debug=debug, parameters=parameters, **options))
+    click.echo(run_guarded(run_chain, debug=debug, parameters=parameters, **options))
 
 
 @main.command()
@@ -83,7 +142,7 @@ def check(debug: bool, **options: Any) -> None:
 
         return check_source(source, **others)
 
-    found = guarded(work, debug=debug, **options)
+    found = run_guarded(work, debug=debug, **options)
     click.echo(terminal_text(str(found), most=len(str(found))))
     sys.exit(found.status)
 
@@ -102,7 +161,7 @@ def synth(debug: bool, **options: Any) -> None:
 
         return write_scenario(**others)
 
-    click.echo(guarded(work, debug=debug, **options))
+    click.echo(run_guarded(work, debug=debug, **options))
 
 
 @main.command()
@@ -123,19 +182,19 @@ def place(debug: bool, **options: Any) -> None:
         from pathlib import Path
         from tempfile import TemporaryDirectory
 
-        from segkit.data.engine import SPARK
-        from segkit.reach.newcomers import newcomers, refuse_out, write_newcomers
+        from segkit.data.engine import SPARK_MASTER
+        from segkit.export.newcomers import assign_newcomers, refuse_out, write_newcomers
 
-        refuse_out(out, on_spark=SPARK.fullmatch(others["engine"]) is not None)
+        refuse_out(out, on_spark=SPARK_MASTER.fullmatch(others["engine"]) is not None)
         Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=Path(out).absolute().parent, prefix="carried-") as folder:
-            placed = newcomers(run_dir, events, folder=folder, **others)
+            placed = assign_newcomers(run_dir, events, folder=folder, **others)
             try:
                 return write_newcomers(placed, out=out)
             finally:
                 placed.get_backend().disconnect()
 
-    click.echo(guarded(work, debug=debug, **options))
+    click.echo(run_guarded(work, debug=debug, **options))
 
 
 @main.command(name="export")
@@ -164,16 +223,15 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
     """Export the segments of RUN into the tools that marketing uses, or its model as SQL."""
 
     def work(run_dir: str, out: str, named: tuple[tuple[str, str], ...], **others: Any) -> Any:
-        from segkit.reach.activate import export
-        from segkit.reach.activate_sql import export_sql
+        from segkit.export.export import export_segments, export_sql
 
         if (to or target) == "sql":
             return export_sql(run_dir, out=out, dialect=dialect, confidence=confidence)
-        return export(run_dir, to=to or target, out=out, named=dict(named), **others)
+        return export_segments(run_dir, to=to or target, out=out, named=dict(named), **others)
 
     if bool(to) == bool(target):
         raise click.UsageError("give one of --to and --target")
-    click.echo(guarded(work, debug=debug, **options))
+    click.echo(run_guarded(work, debug=debug, **options))
 
 
 @main.command()
@@ -197,17 +255,16 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
     """Draw a pilot on RUN: who is treated, who is held out, and what it will be able to show."""
 
     def work(**asked: Any) -> list[str]:
-        from segkit.actions.pilot import design_pilot
-        from segkit.actions.pilot_files import default_place, write_pilot
-        from segkit.data.store import load_run
-        from segkit.pages.pilot_story import pilot_said
+        from segkit.data.runs import load_run
+        from segkit.experiments.pilot import default_pilot_folder, design_pilot, write_pilot
+        from segkit.reports.experiments import describe_pilot
 
         run = load_run(run_dir)
         made = design_pilot(run, **asked)
-        place = out or default_place(run, segments=asked["segments"], kpi=asked["kpi"])
-        return [*pilot_said(made.facts), str(write_pilot(made, place))]
+        place = out or default_pilot_folder(run, segments=asked["segments"], kpi=asked["kpi"])
+        return [*describe_pilot(made.facts), str(write_pilot(made, place))]
 
-    click.echo("\n".join(guarded(work, debug=debug, **options)))
+    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -227,12 +284,12 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
     """
 
     def work(**asked: Any) -> list[str]:
-        from segkit.pages.readout_page import run_readout
+        from segkit.reports.experiments import run_readout
 
         page, summary = run_readout(run_dir, outcomes, **asked)
         return [*summary, str(page)]
 
-    click.echo("\n".join(guarded(work, debug=debug, **options)))
+    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -246,11 +303,11 @@ def live(debug: bool, **options: Any) -> None:
     """Events as JSON lines in, changes of segment as JSON lines out, until the input ends."""
 
     def work(**others: Any) -> Any:
-        from segkit.reach.live_stream import run_live
+        from segkit.live.stream import run_live
 
         return run_live(others.pop("run_dir"), source=sys.stdin.buffer, out=sys.stdout.buffer, **others)
 
-    click.echo(f"segkit: {guarded(work, debug=debug, **options)}", err=True)
+    click.echo(f"segkit: {run_guarded(work, debug=debug, **options)}", err=True)
 
 
 @main.command()
@@ -263,9 +320,9 @@ def forget(debug: bool, **options: Any) -> None:
     def work(customers: tuple[str, ...], reports: str) -> list[str]:
         from pathlib import Path
 
-        from segkit.pages.steps import HOME
-        from segkit.reach.forget import forget as forget_customers
+        from segkit.erasure import erase as forget_customers
+        from segkit.notebook.steps import HOME
 
         return forget_customers(customers, reports=Path(reports) if reports else HOME / "reports")
 
-    click.echo("\n".join(guarded(work, debug=debug, **options)))
+    click.echo("\n".join(run_guarded(work, debug=debug, **options)))

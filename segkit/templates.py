@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
-from segkit import numbers, small_groups
+from segkit import format as fmt
 
 SPACES = re.compile(r"[ \n]+")  # the no-break space between a number and its unit stays
 LONGEST_WORD = 20  # characters that a table keeps together
@@ -71,7 +71,7 @@ def plural(count: float, one: str, many: str) -> str:
 
 def sort_key(value: Any) -> str:
     """Write the number by which the script of a page sorts a cell; nothing where it is unknown."""
-    return "" if numbers.is_missing(value) else f"{float(value):.6g}"
+    return "" if fmt.is_missing(value) else f"{float(value):.6g}"
 
 
 @cache
@@ -85,13 +85,11 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    forms = (numbers.share, numbers.points, numbers.number, numbers.count, numbers.score, numbers.fine)
-    made.filters |= {
-        form.__name__: form for form in (*forms, numbers.joined, small_groups.shown, parts, plural, sort_key)
-    }
+    forms = (fmt.share, fmt.percentage_points, fmt.number, fmt.count, fmt.score, fmt.small_score)
+    made.filters |= {form.__name__: form for form in (*forms, fmt.joined, fmt.masked_count, parts, plural, sort_key)}
     made.filters["interval"] = _interval
-    made.tests |= {"missing": numbers.is_missing, "few": small_groups.is_few}
-    made.globals["FLOOR"] = small_groups.FLOOR
+    made.tests |= {"missing": fmt.is_missing, "few": fmt.is_few}
+    made.globals["FLOOR"] = fmt.FLOOR
     return made
 
 
@@ -101,4 +99,4 @@ def _chapter(name: str) -> TemplateModule:
 
 
 def _interval(value: Any, low: Any, high: Any, form: str) -> str:
-    return numbers.interval(value, low, high, form=_environment().filters[form])
+    return fmt.interval(value, low, high, form=_environment().filters[form])

@@ -1,16 +1,106 @@
-"""Each feature of a customer: name, block, unit, direction, plain words, and the one formula behind it.
-
-A formula is arithmetic on a customer's sums over the lookback (`a.orders`, `a.active_days`, ...: see `customers.sums`),
-written with operators and the few functions of `m` (where, sqrt, log), so that the same line serves numpy columns, an
-Ibis expression in a warehouse, and a single live customer. Features named from the data (kinds of event, channels,
-values of the customer table, needs) are described from their names.
-"""
+"""Name each feature once: its words, block, unit and formula."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from segkit import formulas as f
+COOLING_FACTOR = 2.0  # usual gaps of silence from which a customer cools
+
+
+def ratio(m: Any, above: Any, below: Any, *, empty: float = 0.0) -> Any:
+    """above / below, and `empty` where there is nothing to divide by."""
+    has_base = below > 0
+    return m.where(has_base, above / m.where(has_base, below, 1), empty)
+
+
+def positive(m: Any, value: Any) -> Any:
+    """The value, and zero where it is below."""
+    return m.where(value > 0, value, 0.0)
+
+
+def gap_mean(a: Any, m: Any) -> Any:
+    """Days between active days; a customer seen on one day is given the whole lookback."""
+    return ratio(m, a.last_day - a.first_day, a.active_days - 1, empty=1.0 * a.lookback_days)
+
+
+def gap_variation(a: Any, m: Any) -> Any:
+    """Standard deviation of the gaps over their mean; zero for a clockwork, about one for chance."""
+    n_gap = a.active_days - 1
+    mean = ratio(m, a.last_day - a.first_day, n_gap)
+    variance = ratio(m, a.gap_squared, n_gap) - mean * mean
+    return ratio(m, m.sqrt(positive(m, variance)), mean)
+
+
+def overdue(a: Any, m: Any) -> Any:
+    """Days of silence in usual gaps: above one, they should have come by now."""
+    return (a.as_of_day - a.last_day) / gap_mean(a, m)
+
+
+def order_variation(a: Any, m: Any) -> Any:
+    """Standard deviation of order values over their mean."""
+    mean = ratio(m, a.amount, a.orders)
+    variance = ratio(m, a.amount_squared, a.orders) - mean * mean
+    return ratio(m, m.sqrt(positive(m, variance)), mean)
+
+
+def trend(recent: Any, total: Any, a: Any) -> Any:
+    """Recent rate against the earlier one: -1 (stopped) to 1 (all of it recent), shrunk where little is known."""
+    early = (total - recent) / (a.lookback_days - a.recent_days)
+    late = recent / a.recent_days
+    return (late - early) / (late + early + 1.0 / a.lookback_days)
+
+
+def money_trend(recent: Any, total: Any, a: Any, m: Any) -> Any:
+    """The same for money, which has no natural unit to shrink by: zero where there is none."""
+    early = (total - recent) / (a.lookback_days - a.recent_days)
+    late = recent / a.recent_days
+    return ratio(m, late - early, late + early)
+
+
+def is_new(a: Any) -> Any:
+    """First seen lately."""
+    return a.as_of_day - a.first_ever <= a.recent_days
+
+
+def is_returned(a: Any) -> Any:
+    """Known before, silent for the earlier part of the lookback, and back."""
+    return (a.as_of_day - a.first_ever > a.recent_days) & (a.recent_active_days == a.active_days)
+
+
+def is_lapsed(a: Any) -> Any:
+    """Nothing lately."""
+    return a.recent_active_days == 0
+
+
+def is_cooling(a: Any, m: Any) -> Any:
+    """Active lately and before, and silent for longer than twice their usual gap."""
+    return _is_settled(a) & (overdue(a, m) > COOLING_FACTOR)
+
+
+def is_active(a: Any, m: Any) -> Any:
+    """Active lately and before, and not cooling."""
+    return _is_settled(a) & (overdue(a, m) <= COOLING_FACTOR)
+
+
+def _is_settled(a: Any) -> Any:
+    return (a.recent_active_days > 0) & (a.recent_active_days < a.active_days)
+
+
+def flag(m: Any, condition: Any) -> Any:
+    """One where the condition holds, else zero."""
+    return m.where(condition, 1.0, 0.0)
+
+
+def entropy(a: Any, m: Any) -> Any:
+    """Spread of what was bought over categories, in nats: ln W - sum(w ln w) / W (Shannon 1948)."""
+    whole = m.where(a.category_weight > 0, a.category_weight, 1)
+    return positive(m, m.log(whole) - a.category_log / whole)
+
+
+def since(last: Any, count: Any, a: Any, m: Any) -> Any:
+    """Days since something was last done; the whole lookback where it was not."""
+    return m.where(count > 0, a.as_of_day - last, 1.0 * a.lookback_days)
+
 
 BLOCKS = {
     "rfm": "recency, frequency, money",
@@ -61,13 +151,13 @@ class Feature:
 def _share(name: str, block: str, label: str, low_label: str, above: str, below: str, **more: Any) -> Feature:
     """A sum as a share of another."""
     return Feature(
-        name, block, "share", label, low_label, lambda a, m: f.ratio(m, a[above], a[below]), (above, below), **more
+        name, block, "share", label, low_label, lambda a, m: ratio(m, a[above], a[below]), (above, below), **more
     )
 
 
 def _stage(name: str, label: str, condition: Callable[[Any, Any], Any], *, direction: int = 0) -> Feature:
     """A stage of the lifecycle as a flag; every customer is in exactly one."""
-    formula = lambda a, m: f.flag(m, condition(a, m))  # noqa: E731
+    formula = lambda a, m: flag(m, condition(a, m))  # noqa: E731
     needs = ("first_ever", "recent_active_days")
     return Feature(
         f"stage_{name}", "lifecycle", "flag", label, f"not {label}", formula, needs, False, direction, in_space=False
@@ -80,57 +170,57 @@ FEATURES: tuple[Feature, ...] = (
     Feature("orders", "rfm", "orders", "number of orders", "few orders",
             lambda a, m: 1.0 * a.orders, ("orders",), True, 1),
     Feature("spend", "rfm", "money", "spend, net of returns", "little spend",
-            lambda a, m: f.positive(m, a.spend), ("spend",), True, 1),
+            lambda a, m: positive(m, a.spend), ("spend",), True, 1),
     Feature("active_days", "rhythm", "days", "days with something done", "few active days",
             lambda a, m: 1.0 * a.active_days, ("active_days",), True, 1),
     Feature("gap_days", "rhythm", "days", "days between visits", "come back soon",
-            f.gap_mean, ("gap_squared",), True, -1),
+            gap_mean, ("gap_squared",), True, -1),
     Feature("gap_variation", "rhythm", "ratio", "irregular rhythm", "regular rhythm",
-            f.gap_variation, ("gap_squared",)),
+            gap_variation, ("gap_squared",)),
     Feature("longest_gap_days", "rhythm", "days", "longest silence", "no long silence",
             lambda a, m: 1.0 * a.longest_gap, ("longest_gap",), True, -1),
     Feature("overdue", "rhythm", "ratio", "silent for longer than their habit", "on time by their habit",
-            f.overdue, ("gap_squared",), True, -1, in_space=False),
+            overdue, ("gap_squared",), True, -1, in_space=False),
     Feature("age_days", "lifecycle", "days", "days since first seen", "newly seen",
             lambda a, m: 1.0 * (a.as_of_day - a.first_ever), ("first_ever",), True),
     Feature("activity_trend", "lifecycle", "-1 to 1", "activity lately growing", "activity lately fading",
-            lambda a, m: f.trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
+            lambda a, m: trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
     Feature("orders_trend", "lifecycle", "-1 to 1", "orders lately growing", "orders lately fading",
-            lambda a, m: f.trend(a.recent_orders, a.orders, a), ("recent_orders",), False, 1),
+            lambda a, m: trend(a.recent_orders, a.orders, a), ("recent_orders",), False, 1),
     Feature("spend_trend", "lifecycle", "-1 to 1", "spend lately growing", "spend lately fading",
-            lambda a, m: f.money_trend(a.recent_amount, a.amount, a, m), ("recent_amount",), False, 1, in_space=False),
+            lambda a, m: money_trend(a.recent_amount, a.amount, a, m), ("recent_amount",), False, 1, in_space=False),
     Feature("orders_recent", "lifecycle", "orders", "orders lately", "few orders lately",
             lambda a, m: 1.0 * a.recent_orders, ("recent_orders",), True, 1),
     Feature("spend_recent", "lifecycle", "money", "spend lately", "little spend lately",
-            lambda a, m: f.positive(m, a.recent_amount), ("recent_amount",), True, 1),
-    _stage("new", "new", lambda a, m: f.is_new(a)),
-    _stage("active", "active", f.is_active, direction=1),
-    _stage("cooling", "cooling: late by their own habit", f.is_cooling, direction=-1),
-    _stage("lapsed", "lapsed: nothing lately", lambda a, m: f.is_lapsed(a), direction=-1),
-    _stage("returned", "back after a long silence", lambda a, m: f.is_returned(a), direction=1),
+            lambda a, m: positive(m, a.recent_amount), ("recent_amount",), True, 1),
+    _stage("new", "new", lambda a, m: is_new(a)),
+    _stage("active", "active", is_active, direction=1),
+    _stage("cooling", "cooling: late by their own habit", is_cooling, direction=-1),
+    _stage("lapsed", "lapsed: nothing lately", lambda a, m: is_lapsed(a), direction=-1),
+    _stage("returned", "back after a long silence", lambda a, m: is_returned(a), direction=1),
     Feature("order_value", "basket", "money", "large orders", "small orders",
-            lambda a, m: f.ratio(m, a.amount, a.orders), ("amount", "orders"), True, 1),
+            lambda a, m: ratio(m, a.amount, a.orders), ("amount", "orders"), True, 1),
     Feature("order_variation", "basket", "ratio", "orders of very different size", "orders of one size",
-            f.order_variation, ("amount_squared", "orders")),
+            order_variation, ("amount_squared", "orders")),
     Feature("lines_per_order", "basket", "lines", "many things in an order", "few things in an order",
-            lambda a, m: f.ratio(m, a.lines, a.orders), ("lines", "orders"), True, 1),
+            lambda a, m: ratio(m, a.lines, a.orders), ("lines", "orders"), True, 1),
     Feature("items_per_line", "basket", "items", "several of the same thing", "one of each thing",
-            lambda a, m: f.ratio(m, a.units, a.lines), ("units", "lines"), True),
+            lambda a, m: ratio(m, a.units, a.lines), ("units", "lines"), True),
     Feature("line_value", "basket", "money", "costly things", "cheap things",
-            lambda a, m: f.ratio(m, a.amount, a.lines), ("amount", "lines"), True),
+            lambda a, m: ratio(m, a.amount, a.lines), ("amount", "lines"), True),
     Feature("margin_share", "basket", "share", "margin on what they buy", "buy at low margins",
-            lambda a, m: f.ratio(m, a.amount - a.cost, a.amount), ("cost", "amount"), False, 1, in_space=False),
+            lambda a, m: ratio(m, a.amount - a.cost, a.amount), ("cost", "amount"), False, 1, in_space=False),
     Feature("discount_share", "price", "share", "share of the price saved by discounts", "pay the full price",
-            lambda a, m: f.ratio(m, a.discount, a.amount + a.discount), ("discount", "amount"), False, -1),
+            lambda a, m: ratio(m, a.discount, a.amount + a.discount), ("discount", "amount"), False, -1),
     _share("discounted_lines_share", "price", "often buy at a discount", "rarely buy at a discount",
            "discounted_lines", "lines", direction=-1),
     _share("private_label_share", "price", "share of own-label goods", "prefer known brands",
            "private_amount", "amount"),
     Feature("return_share", "returns", "share", "share of value returned", "return nothing",
-            lambda a, m: f.ratio(m, a.return_amount, a.amount + a.return_amount),
+            lambda a, m: ratio(m, a.return_amount, a.amount + a.return_amount),
             ("n_return", "return_amount"), False, -1),
     Feature("returns_per_order", "returns", "returns", "lines returned per order", "rarely return a thing",
-            lambda a, m: f.ratio(m, a.n_return, a.orders), ("n_return", "orders"), True, -1, in_space=False),
+            lambda a, m: ratio(m, a.n_return, a.orders), ("n_return", "orders"), True, -1, in_space=False),
     _share("weekend_share", "time", "come at the weekend", "come on weekdays", "weekend_occasions", "occasions"),
     _share("morning_share", "time", "come in the morning", "not in the morning", "occasions_morning", "occasions"),
     _share("afternoon_share", "time", "come in the afternoon", "not in the afternoon",
@@ -145,7 +235,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("categories", "breadth", "categories", "many categories", "few categories",
             lambda a, m: 1.0 * a.categories, ("categories",), True, 1),
     Feature("category_entropy", "breadth", "nats", "a wide range", "keep to a few categories",
-            f.entropy, ("category_log", "category_weight"), False, 1),
+            entropy, ("category_log", "category_weight"), False, 1),
     _share("top_category_share", "breadth", "one main category", "no main category",
            "top_category_weight", "category_weight"),
 )  # fmt: skip
@@ -164,7 +254,7 @@ def kind_features(kinds: dict[str, str]) -> list[Feature]:
     found += [_kind_recency(kind) for kind in further]
     for kind in further:
         if kinds[kind] == "customer":
-            found += [_per_order(kind)] if _speaks_of(kind, COUPON_WORDS) else []
+            found += [_per_order(kind)] if _mentions(kind, COUPON_WORDS) else []
             found += [_response(kind, to=other) for other in sent]
     return found
 
@@ -232,29 +322,29 @@ def describe(name: str) -> Feature:
 
 
 def _kind_block(kind: str) -> str:
-    return "service" if _speaks_of(kind, SERVICE_WORDS) else "price" if _speaks_of(kind, COUPON_WORDS) else "engagement"
+    return "service" if _mentions(kind, SERVICE_WORDS) else "price" if _mentions(kind, COUPON_WORDS) else "engagement"
 
 
-def _speaks_of(kind: str, words: tuple[str, ...]) -> bool:
+def _mentions(kind: str, words: tuple[str, ...]) -> bool:
     return any(word in kind.lower() for word in words)
 
 
 def _kind_recency(kind: str) -> Feature:
     words, last, count = kind.replace("_", " "), f"last_{kind}", f"n_{kind}"
     return Feature(f"{kind}_recency_days", _kind_block(kind), "days", f"days since: {words}", f"lately: {words}",
-                   lambda a, m: f.since(a[last], a[count], a, m), (last, count), True, in_space=False)  # fmt: skip
+                   lambda a, m: since(a[last], a[count], a, m), (last, count), True, in_space=False)  # fmt: skip
 
 
 def _per_order(kind: str) -> Feature:
     words, column = kind.replace("_", " "), f"n_{kind}"
     return Feature(f"{kind}_per_order", _kind_block(kind), "events", f"{words} per order", f"few {words} per order",
-                   lambda a, m: f.ratio(m, a[column], a.orders), (column, "orders"), True, in_space=False)  # fmt: skip
+                   lambda a, m: ratio(m, a[column], a.orders), (column, "orders"), True, in_space=False)  # fmt: skip
 
 
 def _response(kind: str, *, to: str) -> Feature:
     words, above, below = f"{kind} per {to}".replace("_", " "), f"n_{kind}", f"n_{to}"
     return Feature(f"{kind}_per_{to}", "engagement", "events", f"response: {words}", f"little response: {words}",
-                   lambda a, m: f.ratio(m, a[above], a[below]), (above, below), True, 1, in_space=False)  # fmt: skip
+                   lambda a, m: ratio(m, a[above], a[below]), (above, below), True, 1, in_space=False)  # fmt: skip
 
 
 _BY_NAME = {feature.name: feature for feature in FEATURES}

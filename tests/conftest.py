@@ -18,10 +18,9 @@ from scipy import sparse
 
 from segkit.cli import main
 from segkit.customers.days import Days, build_days
-from segkit.customers.features import Signals
-from segkit.customers.outcomes import Outcomes
+from segkit.customers.features import CustomerData, Outcomes
 from segkit.data.synth import write_scenario
-from segkit.segments.fit import Windows
+from segkit.segments.fit import FitData
 from tests.engines import postgres, spark  # noqa: F401  fixtures of the whole suite
 
 NEEDS = ("bake", "grill", "clean", "dine")  # planted by `planted_windows`
@@ -36,8 +35,8 @@ seed = 7  # of every random choice
 run_dir = "reports/lab"  # where the tables go"""
 SETUP = """\
 import pandas as pd
-from segkit.pages.report import start
-from segkit.pages import views
+from segkit.notebook.session import start
+from segkit.notebook import session
 run = start("{step}", run_dir=run_dir, source=source, data_dir=data_dir, as_of=as_of,
             lookback_days=lookback_days, horizon_days=horizon_days, seed=seed)"""
 
@@ -60,19 +59,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def planted_windows() -> Callable[..., tuple[Windows, np.ndarray]]:
+def planted_windows() -> Callable[..., tuple[FitData, np.ndarray]]:
     """A function that plants needs in customers: their windows, and the number of the need of each.
 
     A customer buys the things of their need, then and now alike; how often differs from customer to customer.
     """
 
-    def plant(customers: int = 240, *, needs: int = len(NEEDS), seed: int = 1) -> tuple[Windows, np.ndarray]:
+    def plant(customers: int = 240, *, needs: int = len(NEEDS), seed: int = 1) -> tuple[FitData, np.ndarray]:
         rng = np.random.default_rng(seed)
         need = np.arange(customers) % needs
         rate = rng.lognormal(2.0 + 0.3 * need, 0.4)
         index = pd.Index([f"c{i:04d}" for i in range(customers)], name="customer_id")
         then, now, came = (_spell(rng.poisson(rate), need=need, index=index, rng=rng) for _ in range(3))
-        return Windows(now=_as_signals(now), then=_as_signals(then), outcomes=_as_outcomes(came)), need
+        return FitData(now=_as_signals(now), then=_as_signals(then), outcomes=_as_outcomes(came)), need
 
     return plant
 
@@ -87,11 +86,11 @@ def _spell(orders: np.ndarray, *, need: np.ndarray, index: pd.Index, rng: np.ran
     return {"orders": orders, "lines": lines, "names": tuple(names), "index": index, "spend": lines.sum(axis=1) * 4.0}
 
 
-def _as_signals(spell: dict[str, Any]) -> Signals:
+def _as_signals(spell: dict[str, Any]) -> CustomerData:
     orders = spell["orders"].astype(float)
     columns = {"orders": orders, "spend": spell["spend"], "active_days": orders, "recency_days": 90 / (1 + orders)}
     features = pd.DataFrame(columns, index=spell["index"])
-    return Signals(features=features, weights=sparse.csr_array(4.0 * spell["lines"]), categories=spell["names"])
+    return CustomerData(features=features, weights=sparse.csr_array(4.0 * spell["lines"]), categories=spell["names"])
 
 
 def _as_outcomes(spell: dict[str, Any]) -> Outcomes:

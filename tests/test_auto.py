@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from segkit.cli import main
-from segkit.data.store import Run, load_run
+from segkit.data.runs import Run, load_run
 from tests.test_notebooks import hashes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of the notebook machinery

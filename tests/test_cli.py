@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from segkit.cli import main
 from segkit.errors import SegkitError, SourceError
-from segkit.pages import chain
+from segkit.notebook import chain
 
 
 def _answer(*arguments: str) -> Any:

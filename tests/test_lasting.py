@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
-from segkit.data.store import Run, load_run
+from segkit.data.runs import Run, load_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of the notebook machinery
 MONTHS = ("2017-11-01", "2017-12-01")

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
-from segkit.data.store import Run, load_run
-from segkit.pages.steps import HOME, find_steps
-from segkit.segments.place import model_from, place_points
+from segkit.data.runs import Run, load_run
+from segkit.notebook.steps import HOME, find_steps
+from segkit.segments.model import assign_points, model_from_arrays
 from segkit.tables import check
 from tests.engines import missing
-from tests.promises.kept import hashes
+from tests.guarantees.hashing import hashes
 
 FIGURES = (
     "segments.noise_share",
@@ -95,10 +95,10 @@ def test_record_says_what_the_run_was_made_from(run: Run) -> None:
 
 
 def test_model_places_the_customers_as_the_run_did(run: Run) -> None:
-    model = model_from(*run.load_model())
+    model = model_from_arrays(*run.load_model())
     assignments = run.table("assignments").set_index("customer_id")
     axes = run.table("anticipation").set_index("customer_id").filter(regex=r"^axis_\d+$")
-    placed = place_points(model, axes)
+    placed = assign_points(model, axes)
     columns = ["segment", "macro_segment", "confidence"]
     pd.testing.assert_frame_equal(placed[columns], assignments.loc[placed.index, columns])
     assert not [path for path in run.path.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]

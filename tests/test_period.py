@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data.store import open_run
+from segkit.data.runs import open_run
 from segkit.errors import InputError
 from segkit.period import Period
 

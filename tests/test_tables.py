@@ -11,9 +11,9 @@ import pytest
 
 from segkit import tables
 from segkit.cli import main
-from segkit.data.store import load_run
+from segkit.data.runs import load_run
 from segkit.errors import SchemaError
-from segkit.pages.steps import HOME, find_steps, standing_steps
+from segkit.notebook.steps import HOME, find_steps, standing_steps
 
 NOTEBOOKS = sorted((HOME / "notebooks").glob("**/[0-9][0-9]_*.ipynb"))
 PEOPLE = {"people", "start"}  # read in JupyterLab

@@ -1,31 +1,192 @@
-"""Days: all that is kept of a customer, one small row per local day, its orders and categories beside.
-
-The raw events are read once: lines become pieces of orders (one per order and day), pieces become days. Pieces, and so
-days, merge by key: any split of the events gives the same days, and new events are added without a rescan of the old.
-Money stays decimal: sums of decimals do not depend on the order in which threads finish.
-"""
+"""Aggregate events to one row per customer and local day."""
 
 from dataclasses import dataclass
 
 import ibis
 import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
-from segkit.customers.orders import (
-    MONEY,
-    PIECE_KEYS,
-    PURCHASE,
-    RETURN,
-    SQUARED,
-    exactly,
-    of_one_day,
-    pieces_of,
-    sum_of,
-    under_first_day,
-)
-from segkit.data.store import Run
+from segkit.data.runs import Run
 from segkit.errors import InputError
 from segkit.vocabulary import DAY_PARTS
+
+PURCHASE = "purchase"
+RETURN = "return"
+PIECE_KEYS = ("customer_id", "bought", "order_id", "day")  # of a piece of an order, or of the other events of a day
+MONEY_TYPE = "decimal(18, 4)"  # of a day; sums of days are wider
+SQUARE_TYPE = "decimal(36, 8)"  # two of them add up within the 38 digits that engines have
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One sum over events: of a column, or a count; of what was bought, returned, other, own, or of one kind."""
+
+    name: str
+    group: str
+    column: str | None = None
+    condition: str | None = None  # a flag that must be set, or an amount above zero
+
+
+MEASURES = (
+    Measure("own_events", "own"),
+    Measure("lines", "bought"),
+    Measure("amount", "bought", "amount"),
+    Measure("discount", "bought", "discount"),
+    Measure("cost", "bought", "cost"),
+    Measure("units", "bought", "quantity"),
+    Measure("private_amount", "bought", "amount", condition="private_label"),
+    Measure("discounted_lines", "bought", condition="discount"),
+    Measure("other_amount", "other", "amount"),
+    Measure("return_amount", "returned", "amount"),
+)
+
+
+def count_column(kind: str) -> str:
+    """The name of the column that counts a kind of event."""
+    return f"n_{kind}"
+
+
+def available_measures(columns: tuple[str, ...], *, kinds: dict[str, str]) -> list[Measure]:
+    """The sums that events with these columns carry, and the count of each kind.
+
+    >>> [m.name for m in measures(("customer_id", "amount"), kinds={"purchase": "customer"})]
+    ['own_events', 'lines', 'amount', 'other_amount', 'return_amount', 'n_purchase']
+    """
+    available = [m for m in MEASURES if {m.column, m.condition} - {None} <= set(columns)]
+    return available + [Measure(count_column(kind), kind) for kind in sorted(kinds)]
+
+
+def order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.Table | None]:
+    """Put lines together: the events are read once, and again only for the few orders that go on for days.
+
+    Takes  events: contract columns, each event once
+    Gives  orders that began and ended on one day, and the other events of a day: one row each, with sums and `slot`
+           (hours
+           since 1970 of the first event of their own); and orders of several days, a row for each day (or None)
+    """
+    aggregates, never = _aggregate_expressions(events, kinds=kinds)
+    bought = events.event == PURCHASE
+    if "order_id" not in events.columns:
+        pieces = events.group_by(events.customer_id, bought.name("bought"), events.day)
+        return pieces.aggregate(**aggregates).mutate(**never), None
+    span = {"day": events.day.min(), "last_day": events.day.max()}
+    no_day = ibis.null("date")
+    if set(kinds) == {PURCHASE}:  # every key of a group-by of all events costs
+        keys = {"order_id": events.order_id, "own_day": events.order_id.isnull().ifelse(events.day, no_day)}
+        never = {"bought": ibis.literal(True), **never}
+    else:
+        keys = {
+            "bought": bought,
+            "order_id": bought.ifelse(events.order_id, ibis.null(events.order_id.type())),
+            "own_day": (~bought | events.order_id.isnull()).ifelse(events.day, no_day),
+        }
+    whole = events.group_by(events.customer_id, **keys).aggregate(**span, **aggregates).mutate(**never)
+    longer = whole.filter(whole.day != whole.last_day).select("customer_id", "order_id")
+    lines = events.filter((events.event == PURCHASE) & events.order_id.notnull()).semi_join(
+        longer, ["customer_id", "order_id"]
+    )
+    aggregates, never = _aggregate_expressions(lines, kinds=kinds)
+    bought = (lines.event == PURCHASE).name("bought")
+    several = (
+        lines.group_by(lines.customer_id, bought, lines.order_id, lines.day).aggregate(**aggregates).mutate(**never)
+    )
+    return whole.filter(whole.day == whole.last_day).select(*several.columns), several
+
+
+def assign_first_day(pieces: ir.Table) -> ir.Table:
+    """Give each piece the day its order began (`first_day`), and its part in the square of the order's amount.
+
+    Only the first piece opens an order and is an occasion; what comes later adds to its lines and amounts.
+    """
+    if "order_id" not in pieces.columns:
+        return assign_own_day(pieces)
+    later = _later_pieces(pieces).rename(late_customer="customer_id", late_order="order_id", late_day="day")
+    keys = [
+        pieces.customer_id == later.late_customer,
+        pieces.order_id == later.late_order,
+        pieces.day == later.late_day,
+    ]
+    joined = pieces.left_join(later, keys)
+    late = joined.late_day.notnull()
+    columns = {
+        "first_day": joined.first_day.coalesce(joined.day),
+        "bought": joined.bought & ~late,
+        "own_events": late.ifelse(0, joined.own_events),
+        "slot": late.ifelse(ibis.null("int64"), joined.slot),
+    }
+    if "amount" in pieces.columns:
+        cross = _square(joined.amount, joined.before).fill_null(0)  # (a + b)**2 - b**2, in terms that fit
+        columns["square"] = ops.Cast(_square(joined.amount, joined.amount) + cross + cross, SQUARE_TYPE).to_expr()
+    return joined.mutate(**columns).drop("late_customer", "late_order", "late_day", "before")
+
+
+def assign_own_day(pieces: ir.Table) -> ir.Table:
+    """The same for pieces that are whole orders."""
+    square = {"square": _square(pieces.amount, pieces.amount).fill_null(0)} if "amount" in pieces.columns else {}
+    return pieces.mutate(first_day=pieces.day, **square)
+
+
+def money_sum(column: ir.NumericColumn, *, where: ir.BooleanColumn | None = None) -> ir.NumericScalar:
+    """An exact sum, zero where there is nothing."""
+    return column.cast(MONEY_TYPE).sum(where=where).fill_null(0).cast(MONEY_TYPE)
+
+
+def cast_exact(total: ir.NumericScalar) -> ir.NumericScalar:
+    """Whole numbers as such: DuckDB adds them up in a wider type than Ibis knows of, so the cast must stay."""
+    return ops.Cast(total, "int64").to_expr() if total.type().is_integer() else total.cast(MONEY_TYPE)
+
+
+def _aggregate_expressions(
+    events: ir.Table, *, kinds: dict[str, str]
+) -> tuple[dict[str, ir.Value], dict[str, ir.Value]]:
+    """The sums of each measure, and zeros for those that no kind of event adds to."""
+    own = {kind for kind, who in kinds.items() if who == "customer"}
+    adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
+    slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
+    aggregates, never = {"slot": slot.min(where=_is_kind(events, own, kinds=kinds))}, {}
+    for measure in available_measures(events.columns, kinds=kinds):
+        of = adds.get(measure.group, {measure.group})
+        if measure.group in ("returned", "other") and not kinds.keys() & of:
+            never[measure.name] = ibis.literal(0).cast(MONEY_TYPE)
+            continue
+        condition = _is_kind(events, of, kinds=kinds)
+        if measure.condition:
+            only = events[measure.condition]
+            only = (only if only.type().is_boolean() else only > 0).fill_null(False)
+            condition = only if condition is None else condition & only
+        counted = measure.column is None
+        aggregates[measure.name] = (
+            events.count(where=condition) if counted else money_sum(events[measure.column], where=condition)
+        )
+    return aggregates, never
+
+
+def _is_kind(events: ir.Table, of: set[str], *, kinds: dict[str, str]) -> ir.BooleanColumn | None:
+    """Whether an event is of some kinds; None where all are: a condition on every event costs."""
+    if kinds.keys() <= of:
+        return None
+    return events.event.isin(sorted(of)) if len(of) != 1 else events.event == next(iter(of))
+
+
+def _later_pieces(pieces: ir.Table) -> ir.Table:
+    """The few pieces that an order got after its first day: that day, and the amount `before` them."""
+    named = pieces.filter(pieces.order_id.notnull())
+    orders = named.group_by("customer_id", "order_id").aggregate(first_day=named.day.min(), pieces=named.count())
+    several = orders.filter(orders.pieces > 1).drop("pieces")
+    later = named.inner_join(several, ["customer_id", "order_id"])
+    earlier = ibis.window(
+        group_by=[later.customer_id, later.order_id], order_by=later.day, preceding=(None, 1), following=None
+    )
+    amount = later.amount if "amount" in pieces.columns else later.lines.cast(MONEY_TYPE)
+    later = later.mutate(before=amount.sum().over(earlier).cast(MONEY_TYPE)).filter(lambda t: t.day > t.first_day)
+    return later.select("customer_id", "order_id", "day", "first_day", "before")
+
+
+def _square(left: ir.DecimalColumn, right: ir.DecimalColumn) -> ir.DecimalColumn:
+    """A wide operand makes a wide product: two narrow ones overflow in DuckDB, two wide ones lose digits in Spark."""
+    return ops.Cast(left.cast("decimal(19, 4)") * right, SQUARE_TYPE).to_expr()
+
 
 DAY_KEYS = ("customer_id", "day", "until")
 TABLES = {"rows": "days", "categories": "day_categories", "channels": "day_channels", "orders": "day_orders"}
@@ -59,15 +220,15 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
     kinds : each kind of event -> 'customer' or 'company' (who does it)
     to_keep : false leaves orders, categories and channels as they come, not added up by day: for features made once
     """
-    events = _counted_once(events)
-    single, several = pieces_of(events, kinds=kinds)
-    placed = of_one_day(single)
+    events = _drop_duplicate_events(events)
+    single, several = order_pieces(events, kinds=kinds)
+    placed = assign_own_day(single)
     if several is not None:
-        placed = _union(placed, under_first_day(several))
+        placed = _union(placed, assign_first_day(several))
     return Days(
-        rows=_by_day(placed, aggregate=aggregate),
-        categories=_beside(events, "category", kinds=kinds, aggregate=aggregate),
-        channels=_beside(events, "channel", kinds=kinds, aggregate=aggregate),
+        rows=_aggregate_by_day(placed, aggregate=aggregate),
+        categories=_by_day_and_name(events, "category", kinds=kinds, aggregate=aggregate),
+        channels=_by_day_and_name(events, "channel", kinds=kinds, aggregate=aggregate),
         orders=single if several is None else _union(single, several),
     )
 
@@ -86,11 +247,11 @@ def merge_days(days: Days, more: Days) -> Days:
         raise InputError(
             "days: merging needs the pieces of orders. Build them with build_days, or keep them by write_days."
         )
-    pieces = _added(days.orders, more.orders, keys=PIECE_KEYS)
+    pieces = _add_up(days.orders, more.orders, keys=PIECE_KEYS)
     return Days(
-        rows=_by_day(under_first_day(pieces)),
-        categories=_added(days.categories, more.categories, keys=("customer_id", "day", "category")),
-        channels=_added(days.channels, more.channels, keys=("customer_id", "day", "channel")),
+        rows=_aggregate_by_day(assign_first_day(pieces)),
+        categories=_add_up(days.categories, more.categories, keys=("customer_id", "day", "category")),
+        channels=_add_up(days.channels, more.channels, keys=("customer_id", "day", "channel")),
         orders=pieces,
     )
 
@@ -106,7 +267,7 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
     if orders and days.orders is not None:
         run.write(days.orders, TABLES["orders"])
         if rows.get_backend().name == "duckdb":  # from the pieces just kept: the events are not added up again
-            rows = _by_day(under_first_day(run.scan(TABLES["orders"])))
+            rows = _aggregate_by_day(assign_first_day(run.scan(TABLES["orders"])))
     for part, table in (("rows", rows), ("categories", days.categories), ("channels", days.channels)):
         if table is not None:
             run.write(table, TABLES[part])
@@ -123,7 +284,7 @@ def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
     return Days(**tables)
 
 
-def _counted_once(events: ir.Table) -> ir.Table:
+def _drop_duplicate_events(events: ir.Table) -> ir.Table:
     """Events without repeats of an event_id: the earliest stays."""
     if "event_id" not in events.columns:
         return events
@@ -132,7 +293,7 @@ def _counted_once(events: ir.Table) -> ir.Table:
     return events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
 
 
-def _by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
+def _aggregate_by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
     """Add pieces up to days; squares of order amounts are kept so that their spread can be read later."""
     own, hour = pieces.slot.notnull(), pieces.slot % 24
     flags = {"orders": pieces.bought, "occasions": own}
@@ -143,14 +304,14 @@ def _by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
     if not aggregate:
         squared = {"amount_squared": pieces["square"]} if "square" in pieces.columns else {}
         return pieces.select("customer_id", *summed, **keys, **flags, **squared)
-    aggregates = {name: exactly(pieces[name].sum()) for name in summed}
+    aggregates = {name: cast_exact(pieces[name].sum()) for name in summed}
     aggregates |= {name: pieces.count(where=flag) for name, flag in flags.items()}
     if "square" in pieces.columns:
-        aggregates["amount_squared"] = pieces["square"].sum().cast(SQUARED)
+        aggregates["amount_squared"] = pieces["square"].sum().cast(SQUARE_TYPE)
     return pieces.group_by("customer_id", **keys).aggregate(**aggregates)
 
 
-def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], aggregate: bool) -> ir.Table | None:
+def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggregate: bool) -> ir.Table | None:
     """What was bought by category, or done by channel, on each day."""
     if name not in events.columns:
         return None
@@ -162,26 +323,26 @@ def _beside(events: ir.Table, name: str, *, kinds: dict[str, str], aggregate: bo
         amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
         one = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
         return rows.select("customer_id", "day", name, **{count: one}, **amount)
-    amount = {"amount": sum_of(_weight(rows, kinds=kinds))} if money else {}
+    amount = {"amount": money_sum(_weight(rows, kinds=kinds))} if money else {}
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
 
 
 def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
     """What an event weighs in its category: the amount of a purchase, and one for what is done without money."""
     if set(kinds) <= {PURCHASE, RETURN}:  # returns show no needs
-        return rows.amount.cast(MONEY).fill_null(0)
-    return (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY).fill_null(0), ibis.literal(1).cast(MONEY))
+        return rows.amount.cast(MONEY_TYPE).fill_null(0)
+    return (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY_TYPE).fill_null(0), ibis.literal(1).cast(MONEY_TYPE))
 
 
-def _added(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:
+def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:
     """Rows of the same key added up; what one of the two lacks is zero there (an absent key: null)."""
     if table is None or more is None:
         return more if table is None else table
     table, more = _nullable(table), _nullable(more)
     schema = dict(more.schema()) | dict(table.schema())
-    both = ibis.union(*(_aligned(part, schema=schema, keys=keys) for part in (table, more)))
+    both = ibis.union(*(_align_columns(part, schema=schema, keys=keys) for part in (table, more)))
     present_keys = [key for key in keys if key in schema]
-    aggregates = {name: exactly(both[name].sum()) for name in schema if name not in (*present_keys, "slot")}
+    aggregates = {name: cast_exact(both[name].sum()) for name in schema if name not in (*present_keys, "slot")}
     if "slot" in schema:
         aggregates = {"slot": both["slot"].min(), **aggregates}
     return both.group_by(present_keys).aggregate(**aggregates)
@@ -191,7 +352,7 @@ def _union(table: ir.Table, more: ir.Table) -> ir.Table:
     return ibis.union(*(_nullable(part.select(*table.columns)) for part in (table, more)))
 
 
-def _aligned(table: ir.Table, *, schema: dict[str, dt.DataType], keys: tuple[str, ...]) -> ir.Table:
+def _align_columns(table: ir.Table, *, schema: dict[str, dt.DataType], keys: tuple[str, ...]) -> ir.Table:
     lacks = {name: kind for name, kind in schema.items() if name not in table.columns}
     filled = {n: ibis.null(k) if n in (*keys, "slot") else ibis.literal(0).cast(k) for n, k in lacks.items()}
     return _nullable(table.mutate(**filled).select(*schema))

@@ -1,5 +1,6 @@
-"""The profile: can this data carry a segmentation? What is in it, what is missing, and the KPI baseline on day one."""
+"""Profile the data: who is in it, what is known of them, and whether it can carry a segmentation."""
 
+from collections.abc import Mapping
 from datetime import date
 
 import ibis
@@ -8,11 +9,192 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.days import Days
-from segkit.customers.outcomes import customer_outcomes
+from segkit.customers.features import customer_outcomes
 from segkit.data import readiness
 from segkit.data.readiness import WOULD_ADD, Facts, Verdict, top_share
+from segkit.data.spec import CustomerTable, EventTable, Source
+from segkit.format import FLOOR, masked_count
 from segkit.period import Period
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
+
+YES = frozenset({"true", "t", "yes", "y", "1", "1.0", "on", "granted", "opt-in", "opted in", "subscribed"})
+
+
+def consent_columns(roles: Mapping[str, str]) -> list[str]:
+    """The columns of the customer table that say whether a customer may be contacted."""
+    return sorted(name for name, role in roles.items() if role == "consent")
+
+
+def may_contact(people: pd.DataFrame | None, *, roles: Mapping[str, str], index: pd.Index) -> pd.Series:
+    """Whether each customer may be contacted.
+
+    Takes  people: customer_id and columns with roles, or None; index: customer ids
+    Gives  a flag by customer_id, in the order of the index: true for all where the source asks for no consent; else
+           true only where every column of consent holds a clear yes
+
+    Parameters
+    ----------
+    roles : column -> role
+    """
+    asked = consent_columns(roles)
+    if not asked:
+        return pd.Series(True, index=index, name="may_contact")
+    if people is None:
+        return pd.Series(False, index=index, name="may_contact")
+    answers = people.set_index("customer_id")[asked].reindex(index)
+    answered_yes = answers.apply(lambda column: column.map(_is_yes))
+    return answered_yes.all(axis=1).astype(bool).rename("may_contact")
+
+
+def _is_yes(value: object) -> bool:
+    return str(value).strip().lower() in YES
+
+
+FEATURE_ROLES = ("demographic", "geographic", "survey")
+MAX_VALUES = 20  # of a text column with a feature of their own, the most frequent first
+
+
+def common_values(people: ir.Table, *, roles: Mapping[str, str]) -> dict[str, list[str] | None]:
+    """What to tell apart in each column: learnt on one table, applied to any.
+
+    Takes  people: customer_id and columns with roles
+    Gives  column -> its frequent values, sorted; None where it is a number and taken as it is
+    """
+    found: dict[str, list[str] | None] = {}
+    for name in sorted(people.columns):
+        if roles.get(name) not in FEATURE_ROLES:
+            continue
+        if people[name].type().is_numeric():
+            found[name] = None
+            continue
+        column = people.select(value=people[name].cast("string")).filter(lambda t: t.value.notnull())
+        counts = column.group_by("value").aggregate(customers=column.count())
+        table = counts.to_pandas()
+        table = table[table["customers"] >= FLOOR].sort_values(["customers", "value"], ascending=[False, True])
+        found[name] = sorted(table["value"].head(MAX_VALUES))
+    return found
+
+
+def attribute_features(people: ir.Table | None, *, roles: Mapping[str, str], index: pd.Index) -> pd.DataFrame:
+    """The customer table as features of the customers wanted.
+
+    Takes  people: customer_id and columns with roles, or None
+    Gives  by `index`: "<role>: <column> = <value>" (one or zero) for text, "<role>: <column>" for numbers (zero where
+           not known), and "missing: <column>" (one where not known); no column where there is no table
+
+    Parameters
+    ----------
+    roles : column -> role; demographic, geographic and survey are read
+    index : customer ids, in the order wanted; those the table lacks are not known
+    """
+    if people is None:
+        return pd.DataFrame(index=index)
+    values = common_values(people, roles=roles)
+    columns: dict[str, ir.Value] = {}
+    for name, categories in values.items():
+        column, role = people[name], roles[name]
+        if categories is None:
+            columns[f"{role}: {name}"] = column.cast("float64").fill_null(0)
+        for value in categories or []:
+            same = (column.cast("string") == value).fill_null(False)
+            columns[f"{role}: {name} = {value}"] = same.ifelse(1, 0).cast("float64")
+        columns[f"missing: {name}"] = column.isnull().ifelse(1, 0).cast("float64")
+    found = people.select("customer_id", **columns).to_pandas().set_index("customer_id").reindex(index)
+    return found.fillna({name: float(name.startswith("missing: ")) for name in found})
+
+
+GUESS_COMMENT = "# guess"  # how a drafted source marks a line nobody has confirmed
+DATASHEET_COLUMNS = ["about", "item", "value", "words"]
+ROLE_USE = {
+    **dict.fromkeys(FEATURE_ROLES, "a feature; shown for groups of at least twenty"),
+    "current_segment": "a rival that the segments are held against; never a feature",
+    "identifier": "not read for a run; an export reads it from the source",
+    "consent": "says who may be in a pilot or an export; never a feature",
+    "ignore": "not read",
+}
+STORED_ITEMS = (
+    ("tables/", "one row a customer and day, and what is made of it; ids", "for the analyst: share pages, not tables"),
+    ("model/", "the segments as numbers, and names of categories; no customers", "places whom the run has not seen"),
+    ("pages and notebooks", "figures of groups of at least twenty; no ids", "may be passed on"),
+)
+
+DatasheetRow = tuple[str, str, str, str]
+
+
+def datasheet(
+    source: Source, days: Days, *, rejected: pd.DataFrame, period: Period, pseudonyms: bool = False
+) -> pd.DataFrame:
+    """What a run was made of.
+
+    Takes  source: as the run reads it; days: the state; set_aside: rows refused, by table and reason
+    Gives  about, item, value, words: all text, in the order of the page
+
+    Parameters
+    ----------
+    period : of the run
+    pseudonyms : whether ids are shown as hashes
+    """
+    lines = _period(days, source=source, period=period)
+    for table in source.tables:
+        lines += _event_columns(table)
+    lines += _customer_columns(source.customers, roles=source.roles) if source.customers else []
+    lines += _exclusions(source, rejected=rejected)
+    lines += _consent_columns(source.roles)
+    lines.append(("ids", "customers are told by", "hashes" if pseudonyms else "the ids of the source", "in tables/"))
+    lines += [("kept", *item) for item in STORED_ITEMS]
+    guesses = [line.split("#")[0].strip() for line in source.text.splitlines() if GUESS_COMMENT in line]
+    lines += [("guess", one, "of the draft", "confirm it in the source, and take the mark away") for one in guesses]
+    return pd.DataFrame(lines, columns=DATASHEET_COLUMNS)
+
+
+def _period(days: Days, *, source: Source, period: Period) -> list[DatasheetRow]:
+    rows = days.rows.filter(days.rows.day < ibis.literal(period.as_of))
+    counts = {f"n_{kind}": rows[f"n_{kind}"].sum() for kind in sorted(source.kinds)}
+    found = rows.aggregate(**counts, first=rows.day.min(), last=rows.day.max()).to_pandas().iloc[0]
+    span = f"{pd.Timestamp(found['first']).date()} to {pd.Timestamp(found['last']).date()}"
+    events = ", ".join(
+        f"{int(found[f'n_{kind}'] or 0):,} {kind} (by the {who})" for kind, who in sorted(source.kinds.items())
+    )
+    return [
+        ("period", "days used", span, f"local to {source.timezone}; nothing on or after {period.as_of}"),
+        ("period", "what describes a customer", f"{period.lookback_start} to {period.last_day}", "the lookback"),
+        ("events", "used", events, "after those set aside"),
+    ]
+
+
+def _event_columns(table: EventTable) -> list[DatasheetRow]:
+    words = f"only where {table.where}" if table.where else "all rows"
+    lookups = ", ".join(lookup.label for lookup in table.lookups)
+    words += f"; beside it {lookups}" if lookups else ""
+    return [
+        (
+            "events",
+            table.label,
+            ", ".join(n if n == sql else f"{n} ({sql})" for n, sql in table.columns.items()),
+            words,
+        )
+    ]
+
+
+def _customer_columns(table: CustomerTable, *, roles: dict[str, str]) -> list[DatasheetRow]:
+    return [("customers", name, roles[name], ROLE_USE[roles[name]]) for name in sorted(table.columns) if name in roles]
+
+
+def _exclusions(source: Source, *, rejected: pd.DataFrame) -> list[DatasheetRow]:
+    lines = [
+        ("left out", f"{r.table}: {r.reason}", f"{int(r.rows):,} rows", "cannot be used") for r in rejected.itertuples()
+    ]
+    erased = sum(len(hashes) for _, hashes in source.privacy.lists)
+    if erased:
+        lines.append(("left out", "the forgotten", masked_count(erased), "named by a list of marks, on their request"))
+    return lines or [("left out", "rows", "none", "all could be used")]
+
+
+def _consent_columns(roles: dict[str, str]) -> list[DatasheetRow]:
+    asked = consent_columns(roles)
+    words = "without a clear yes nobody is contacted; segments are made of all" if asked else "the source asks for none"
+    return [("consent", "columns", ", ".join(asked) or "none", words)]
+
 
 STAGES = {  # in the order of a life; "lately" is the last third of the lookback (`Period.recent_days`)
     "new": "first seen lately",
@@ -21,10 +203,10 @@ STAGES = {  # in the order of a life; "lately" is the last third of the lookback
     "lapsed": "came in the lookback, and not lately",
     "returned": "known from before, back lately after a long silence",
 }
-DESCRIBING = ("demographic", "geographic", "survey", "current_segment", "consent")
-CONCENTRATION = "revenue with the top hundredth"
+DESCRIBING_ROLES = ("demographic", "geographic", "survey", "current_segment", "consent")
+TOP_REVENUE_ITEM = "revenue with the top hundredth"
 
-Line = tuple[str, str, float, str, str]  # a row of the profile
+ProfileRow = tuple[str, str, float, str, str]  # a row of the profile
 
 
 def activity(days: Days, *, as_of: date, kinds: dict[str, str]) -> pd.DataFrame:
@@ -121,13 +303,13 @@ def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Per
     lines = _history(own.to_pandas(), period=period)
     if "amount" in days.rows.columns:
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
-        lines.append(("customers", CONCENTRATION, top_share(spent), "share", "a few giants can bend averages"))
+        lines.append(("customers", TOP_REVENUE_ITEM, top_share(spent), "share", "a few giants can bend averages"))
     lines += _coverage(events.filter(events.day < ibis.literal(period.as_of)))
     lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in rejected.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
 
 
-def profile_figures(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataFrame) -> dict[str, object]:
+def profile_metrics(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataFrame) -> dict[str, object]:
     """The headline numbers of the profile, flat; counts, so without an interval."""
     value = table.set_index("item")["value"]
     return {
@@ -140,13 +322,13 @@ def profile_figures(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataF
     }
 
 
-def shown_people(people: ir.Table, *, roles: dict[str, str]) -> pd.DataFrame:
+def customer_attributes(people: ir.Table, *, roles: dict[str, str]) -> pd.DataFrame:
     """What is known of customers and may describe groups of them; identifiers stay in the source."""
-    columns = sorted(name for name, role in roles.items() if role in DESCRIBING)
+    columns = sorted(name for name, role in roles.items() if role in DESCRIBING_ROLES)
     return people.select("customer_id", *columns).to_pandas().sort_values("customer_id", ignore_index=True)
 
 
-def refuse_hopeless(table: pd.DataFrame) -> None:
+def require_sufficient_history(table: pd.DataFrame) -> None:
     """Stop where nothing can be predicted; from the table of `profile`.
 
     Raises
@@ -157,7 +339,7 @@ def refuse_hopeless(table: pd.DataFrame) -> None:
     readiness.refuse_hopeless(_facts(table))
 
 
-def verdict(table: pd.DataFrame) -> Verdict:
+def assess_data(table: pd.DataFrame) -> Verdict:
     """Decide whether the data can carry a segmentation, and why; from the table of `profile`."""
     return readiness.verdict_of(_facts(table))
 
@@ -170,12 +352,12 @@ def _facts(table: pd.DataFrame) -> Facts:
         repeat_share=float(value["seen on more than one day"]),
         history_days=int(value["days of history"]),
         proof_days=int(value["days asked for"]),
-        top_share=float(value.get(CONCENTRATION, 0.0)),
+        top_share=float(value.get(TOP_REVENUE_ITEM, 0.0)),
         missing=tuple(table[(table["section"] == "columns") & (table["value"] == 0)]["item"]),
     )
 
 
-def _history(own: pd.DataFrame, *, period: Period) -> list[Line]:
+def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
     """How long, how many, how alive; from active_days, first and last of each customer."""
     first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
     recent = (pd.Timestamp(period.as_of) - pd.to_datetime(own["last"])).dt.days <= period.lookback_days
@@ -192,7 +374,7 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[Line]:
     ]
 
 
-def _coverage(events: ir.Table) -> list[Line]:
+def _coverage(events: ir.Table) -> list[ProfileRow]:
     """Share of events that carry each optional column; zero where the source has none."""
     present = [name for name in WOULD_ADD if name in events.columns]
     shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in present}

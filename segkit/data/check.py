@@ -1,32 +1,297 @@
-"""What `segkit check` says: what a source was understood to hold, what would help, and if it can carry segments."""
+"""Check a source before a run, and draft one for a table that has none."""
 
+import codecs
+import re
+import shlex
+import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 
 import ibis
 import pandas as pd
 
-from segkit.data.draft import DRAFTED_ENDINGS, draft_source
+from segkit.data.contract import AS_WRITTEN, column_types, sample_values, typed_view
+from segkit.data.expressions import quote
+from segkit.data.readers import (
+    CHUNK_BYTES,
+    CSV_ENDINGS,
+    EXCEL_ENDINGS,
+    PARQUET_ENDINGS,
+    detect_encoding,
+    open_file,
+    resolve_paths,
+)
 from segkit.data.readiness import WANTED, WOULD_ADD, Facts, top_share, verdict_of
 from segkit.data.sources import (
+    check_rejected_share,
     connect,
+    count_rejected_rows,
     default_as_of,
     open_source,
     read_customers,
     read_events,
     refuse_as_of,
-    refuse_set_aside,
-    rows_set_aside,
 )
-from segkit.data.spec import Source
+from segkit.data.spec import CONTRACT, FileSpec, Source
+from segkit.data.values import ambiguous_date, is_number, is_time_like
 from segkit.errors import SourceError
 from segkit.period import Period
 
-MATCH_LOW = 0.5  # below this share of known customers with an event, the ids of the two tables may differ
+DRAFTED_ENDINGS = (*CSV_ENDINGS, *EXCEL_ENDINGS, *PARQUET_ENDINGS)
+UNCOMPRESSED_CSV_ENDINGS = tuple(ending for ending in CSV_ENDINGS if not ending.endswith(".gz"))
+MAX_KINDS = 30  # different values up to which a column can be the kind of event
+NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
+    "customer_id": (
+        "customerid customer custno cust client userid user member account household shopper buyer kunde "
+        "contact subscriber visitor person email mail"
+    ),
+    "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
+    "order_id": "orderid invoice basket order receipt transaction ticket session bestell beleg bon",
+    "event": "eventtype eventname event action activity type",
+    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum",
+    "price": "unitprice price preis prix",
+    "quantity": "quantity qty units count menge pieces",
+    "discount": "discount rebate rabatt",
+    "cost": "cost cogs",
+    "category": (
+        "category department productgroup warengruppe kategorie description productname group feature page product"
+    ),
+    "item": "item sku stockcode productid article artikel ean upc",
+    "channel": "channel kanal device platform store os",
+    "campaign": "campaign utm promotion",
+    "text": "comment review feedback message text note",
+}
+COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
+MIN_KINDS = 5  # of events done by customers, before what they do is taken for what they need
+NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
+
+
+def draft_source(path: str) -> tuple[str, Path]:
+    """Propose a source for one table of events.
+
+    Takes  the path of a csv, tsv, parquet or xlsx file
+    Gives  the YAML text and where it was written: beside the table, under its name; never over a file that is there
+
+    Raises
+    ------
+    SourceError : no such file, a draft is there already, or no column looks like a customer or a time
+    """
+    table = Path(path)
+    target = table.with_suffix(".yaml")
+    if target.exists():
+        raise SourceError(f"{target} is there already. Run segkit check {target}, or move it away for a new draft.")
+    con = connect()
+    file = FileSpec(path=table.name)
+    resolve_paths(file, base=table.parent.resolve())
+    file = file.model_copy(update={"encoding": _encoding(table)})
+    is_text = open_file(file, base=table.parent.resolve(), name="draft", con=con)
+    view = typed_view("draft", text={"draft": file} if is_text else {}, con=con)
+    kinds = {name: kind for name, kind in column_types(view, con=con).items() if not name.endswith(AS_WRITTEN)}
+    samples = sample_values(
+        {name: f"cast({quote(name)} as varchar)" for name in kinds}, view=view, where="", label=table.name, con=con
+    )
+    text = _draft_yaml(
+        file, kinds=kinds, samples=samples, mapping=_guess(kinds, samples=samples, label=table.name), view=view, con=con
+    )
+    target.write_text(text, encoding="utf-8")
+    return text, target
+
+
+def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) -> dict[str, str]:
+    """Contract column (and price) -> raw column, by name and by what the values look like."""
+    found: dict[str, str] = {}
+    for contract, named in NAME_HINTS.items():
+        words = tuple(named.split())
+        fitting = [
+            name
+            for name in kinds
+            if name not in found.values() and _is_candidate(contract, name, kinds=kinds, samples=samples)
+        ]
+        ranked = sorted((_rank(name, hints=words), n, name) for n, name in enumerate(fitting))
+        if ranked and ranked[0][0] < len(words):
+            found[contract] = ranked[0][2]
+    for contract, test in (("timestamp", is_time_like), ("customer_id", _has_repeats)):
+        if contract not in found:
+            other = [name for name in kinds if name not in found.values() and test(samples[name])]
+            if not other:
+                what = "a time" if contract == "timestamp" else "a customer"
+                raise SourceError(
+                    f"{label}: no column looks like {what}; it has {', '.join(kinds)}. Write a source by hand: "
+                    "name, timezone, events with path and columns."
+                )
+            found[contract] = other[0]
+    return found
+
+
+def _rank(name: str, *, hints: tuple[str, ...]) -> int:
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    parts = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return next((n for n, word in enumerate(hints) if word in parts or (len(word) > 3 and word in plain)), len(hints))
+
+
+def _is_candidate(contract: str, name: str, *, kinds: dict[str, str], samples: dict[str, list[str]]) -> bool:
+    values = samples[name]
+    if contract == "timestamp":
+        return is_time_like(values) and (not is_number(kinds[name]) or kinds[name] == "BIGINT")
+    if contract in NUMBER_HINTS:
+        return is_number(kinds[name])
+    if contract == "event":
+        return not is_number(kinds[name]) and len(set(values)) <= MAX_KINDS
+    if contract in ("category", "channel", "campaign", "text"):
+        return kinds[name] == "VARCHAR" and not is_time_like(values)
+    if kinds[name] == "VARCHAR" and is_time_like(values):
+        return False
+    return kinds[name] != "DOUBLE" or all(value.endswith(".0") for value in values)
+
+
+def _has_repeats(values: list[str]) -> bool:
+    return 1 < len(set(values)) < len(values)
+
+
+def _encoding(table: Path) -> str | None:
+    """The encoding to name for a CSV: that of Windows where the file is not UTF-8; None where it shows itself."""
+    file = FileSpec(path=table.name)
+    if not table.name.lower().endswith(UNCOMPRESSED_CSV_ENDINGS) or detect_encoding(file, table) is not None:
+        return None
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with table.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return None
+
+
+def _draft_yaml(
+    file: FileSpec,
+    *,
+    kinds: dict[str, str],
+    samples: dict[str, list[str]],
+    mapping: dict[str, str],
+    view: str,
+    con: ibis.BaseBackend,
+) -> str:
+    columns, notes, events = _draft_columns(mapping, samples=samples)
+    if "event" in mapping:
+        rows = con.con.execute(
+            f"select distinct trim({quote(mapping['event'])}) from {quote(view)} order by 1 limit {MAX_KINDS}"
+        ).fetchall()
+        events = [row[0] for row in rows if row[0]]
+    company_kinds = [event for event in events if set(re.findall(r"[a-z]+", event.lower())) & set(COMPANY_WORDS)]
+    empty = con.con.execute(
+        f"select count(*) filter (where {quote(mapping['customer_id'])} is null), count(*) from {quote(view)}"
+    ).fetchall()[0]
+    table = Path(file.label)
+    ascii_name = unicodedata.normalize("NFKD", table.name.split(".")[0]).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_name).strip("_") or "source"
+    lines = [
+        f"# A draft for {table.name}. Look at each line marked 'guess'; then: segkit check "
+        f"{shlex.quote(table.with_suffix('.yaml').name)}",
+        f"name: {name}",
+        "timezone: UTC  # guess: the zone of the times in the file, e.g. Europe/London",
+        "kinds:  # guess: who does each: customer or company",
+        *(f"  {_yaml_scalar(event)}: {'company' if event in company_kinds else 'customer'}" for event in events),
+        *_draft_needs(events, company_kinds=company_kinds, columns=columns, notes=notes, event=mapping.get("event")),
+        "events:",
+        f"  - path: {_yaml_scalar(table.name)}",
+        *([f"    encoding: {file.encoding}  # guess: the file is not UTF-8"] if file.encoding else []),
+        "    columns:",
+    ]
+    lines += [
+        f"      {contract}: {_yaml_scalar(columns[contract])}  # guess{notes.get(contract, '')}"
+        for contract in CONTRACT
+        if contract in columns
+    ]
+    if empty[0]:
+        lines.append(
+            f"    where: {_yaml_scalar(quote(mapping['customer_id']) + ' is not null')}  # guess: {empty[0]:,} of "
+            f"{empty[1]:,} rows have no customer"
+        )
+    used = set(mapping.values())
+    left = [column for column in kinds if column not in used]
+    return "\n".join([*lines, *([f"# not used: {', '.join(left)}"] if left else []), ""])
+
+
+def _draft_needs(
+    events: list[str], *, company_kinds: list[str], columns: dict[str, str], notes: dict[str, str], event: str | None
+) -> list[str]:
+    """The kinds whose categories are needs, where there are no purchases; with no categories, what they do is what they
+    need, if they do enough kinds of things.
+    """
+    own = [kind for kind in events if kind not in company_kinds]
+    if event is None or not own:
+        return []
+    if "category" in columns and "purchase" in own:
+        return []
+    if "category" not in columns:
+        if len(own) < MIN_KINDS:
+            return []
+        columns["category"], notes["category"] = columns["event"], ": what they do says what they need"
+    return [f"needs: [{', '.join(_yaml_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
+
+
+def _draft_columns(
+    mapping: dict[str, str], *, samples: dict[str, list[str]]
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Contract column -> SQL, contract column -> a word on the guess, and the kinds of event."""
+    columns = {
+        contract: quote(raw) if not re.fullmatch(r"\w+", raw) else raw
+        for contract, raw in mapping.items()
+        if contract != "price"
+    }
+    notes: dict[str, str] = {}
+    sign = next(
+        (
+            quote(mapping[c])
+            for c in ("quantity", "amount")
+            if c in mapping and any(v.startswith("-") for v in samples[mapping[c]])
+        ),
+        None,
+    )
+    if "amount" not in mapping and "price" in mapping:
+        columns["amount"] = (
+            f"{quote(mapping['quantity'])} * {quote(mapping['price'])}"
+            if "quantity" in mapping
+            else quote(mapping["price"])
+        )
+    unclear = ambiguous_date(samples[mapping["timestamp"]])
+    if unclear:
+        separator, year = re.search(r"[./-]", unclear)[0], "Y" if re.search(r"\d{4}$", unclear) else "y"
+        clock = _time_format(samples[mapping["timestamp"]][0])
+        columns["timestamp"] = f"strptime({quote(mapping['timestamp'])}, '%d{separator}%m{separator}%{year}{clock}')"
+        notes["timestamp"] = ": the day comes first"
+    if "event" in mapping:
+        return columns, notes, []
+    if sign is not None:
+        columns |= {c: f"abs({columns[c]})" for c in ("quantity", "amount") if c in columns}
+        columns["event"] = f"case when {sign} < 0 then 'return' else 'purchase' end"
+        return columns, notes | {"event": ": negative numbers are returns"}, ["purchase", "return"]
+    kind = "purchase" if {"amount", "order_id", "quantity"} & set(columns) else "visit"
+    return columns | {"event": f"'{kind}'"}, notes, [kind]
+
+
+def _time_format(value: str) -> str:
+    found = re.search(r"[ T](\d{1,2}:\d{2}(:\d{2})?)$", value.strip())
+    return "" if not found else " %H:%M:%S" if found[2] else " %H:%M"
+
+
+def _yaml_scalar(text: str) -> str:
+    """A text as a YAML scalar, quoted where YAML would read it otherwise."""
+    return (
+        text
+        if re.fullmatch(r"[A-Za-z_][\w.-]*( [\w.-]+)*", text) and text.lower() not in ("true", "false", "null")
+        else "'" + text.replace("'", "''") + "'"
+    )
+
+
+MIN_MATCH_SHARE = 0.5  # below this share of known customers with an event, the ids of the two tables may differ
 TWICE = {"event_id": "protection against a line that was exported twice"}
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckReport:
     """The findings on a source: lines for a terminal, and the exit status (0: it can carry segments, 2: not yet)."""
 
     lines: tuple[str, ...]
@@ -38,7 +303,7 @@ class Check:
 
 def check_source(
     source: str, *, data_dir: str | None = None, as_of: str = "", lookback_days: int = 182, horizon_days: int = 91
-) -> Check:
+) -> CheckReport:
     """Look at a source as a run would, and say what it can carry. A table without a YAML gets a draft beside it first.
 
     Takes  the name of a built-in source, a YAML file, or a csv, tsv, parquet or xlsx file of events
@@ -69,23 +334,23 @@ def check_source(
     day = as_of or default_as_of(opened, con=con)
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
     refuse_as_of(opened, con=con, as_of=period.as_of)
-    rejected = rows_set_aside(opened, con=con)
-    facts = _facts(opened, events, period=period)
+    rejected = count_rejected_rows(opened, con=con)
+    facts = _count_history(opened, events, period=period)
     lines += [
-        *_understood(opened, events, span=_span(events, period=period), period=period),
-        *_customers(opened, events, con=con),
-        *_aside(rejected, source=opened),
+        *_describe_events(opened, events, span=_span(events, period=period), period=period),
+        *_describe_customers(opened, events, con=con),
+        *_describe_rejected(rejected, source=opened),
     ]
-    lines += [*_would_add(opened), ""]
+    lines += [*_describe_missing_columns(opened), ""]
     verdict = verdict_of(facts)
     answer, reasons = verdict.answer, [] if verdict.answer == "yes" else list(verdict.reasons)
     try:
-        refuse_set_aside(rejected, source=opened)
+        check_rejected_share(rejected, source=opened)
     except SourceError as error:
         answer, reasons = "no", [str(error), *reasons]
     said = "yes, with limits" if answer == "with limits" else answer
     lines += [f"Can it carry a segmentation? {said}", *(f"  - {reason}" for reason in reasons)]
-    return Check(lines=tuple(lines), status=2 if answer == "no" else 0)
+    return CheckReport(lines=tuple(lines), status=2 if answer == "no" else 0)
 
 
 def _span(events: ibis.Table, *, period: Period) -> pd.Series:
@@ -95,7 +360,7 @@ def _span(events: ibis.Table, *, period: Period) -> pd.Series:
     return past.agg(**counted, first=past.day.min(), last=past.day.max()).execute().iloc[0]
 
 
-def _facts(source: Source, events: ibis.Table, *, period: Period) -> Facts:
+def _count_history(source: Source, events: ibis.Table, *, period: Period) -> Facts:
     """What decides whether the source can carry segments, as the profile of a run counts it."""
     own = [kind for kind, by in source.kinds.items() if by == "customer"]
     before = events.filter((events.day < period.as_of) & events.event.isin(own))
@@ -114,7 +379,7 @@ def _facts(source: Source, events: ibis.Table, *, period: Period) -> Facts:
     )
 
 
-def _understood(source: Source, events: ibis.Table, *, span: pd.Series, period: Period) -> list[str]:
+def _describe_events(source: Source, events: ibis.Table, *, span: pd.Series, period: Period) -> list[str]:
     kinds = (
         events.group_by("event")
         .agg(rows=events.count(), customers=events.customer_id.nunique())
@@ -147,10 +412,10 @@ def _understood(source: Source, events: ibis.Table, *, span: pd.Series, period: 
         f"{int(shares[column + ' ']):,} different values"
         for column in mapped
     ]
-    return [*lines, *_repeated(events)]
+    return [*lines, *_describe_duplicates(events)]
 
 
-def _repeated(events: ibis.Table) -> list[str]:
+def _describe_duplicates(events: ibis.Table) -> list[str]:
     """Say how many lines are equal to another in everything, when no event_id tells them apart."""
     if "event_id" in events.columns:
         return []
@@ -169,7 +434,7 @@ def _repeated(events: ibis.Table) -> list[str]:
     )
 
 
-def _customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> list[str]:
+def _describe_customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> list[str]:
     people = read_customers(source, con=con)
     if people is None:
         return ["  customers: no table; the rivals are RFM and KMeans alone, and nothing is said of demographics"]
@@ -177,13 +442,13 @@ def _customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> 
     seen = people.semi_join(events.select("customer_id").distinct(), "customer_id").count().execute()
     roles = ", ".join(f"{column} {role}" for column, role in source.roles.items())
     lines = [f"  customers: {rows:,} rows, {seen:,} of them with an event ({roles})"]
-    if rows and seen < MATCH_LOW * rows:
+    if rows and seen < MIN_MATCH_SHARE * rows:
         ours, theirs = (table.customer_id.min().execute() for table in (events, people))
         lines.append(f"    few match: ids look like {ours!r} in the events and {theirs!r} in {source.customers.label}")
     return lines
 
 
-def _aside(rejected: pd.DataFrame, *, source: Source) -> list[str]:
+def _describe_rejected(rejected: pd.DataFrame, *, source: Source) -> list[str]:
     if rejected.empty:
         return ["  rows set aside: none"]
     return [
@@ -192,7 +457,7 @@ def _aside(rejected: pd.DataFrame, *, source: Source) -> list[str]:
     ]
 
 
-def _would_add(source: Source) -> list[str]:
+def _describe_missing_columns(source: Source) -> list[str]:
     mapped = {column for table in source.tables for column in table.columns}
     missing = {column: gain for column, gain in (WOULD_ADD | TWICE).items() if column not in mapped}
     return (

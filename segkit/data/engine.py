@@ -13,14 +13,14 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segkit.data.secrets import PASSWORD, filled_in, hidden
+from segkit.data.io import PASSWORD, expand_variables, mask_secrets
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 
-SPARK = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8s://\S+")
-HERE = ("", "duckdb")  # in this process
+SPARK_MASTER = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8s://\S+")
+LOCAL_ENGINES = ("", "duckdb")  # in this process
 ROWS_AT_ONCE = 1_000_000
-PATIENCE = 5.0  # seconds for a Spark master to answer
+CONNECT_TIMEOUT = 5.0  # seconds for a Spark master to answer
 EXTRAS = {"postgres": "segkit[postgres]", "postgresql": "segkit[postgres]"}
 LOCAL_PARTITIONS = 4  # of a shuffle on one machine; Spark's own 200 are for clusters
 SPARK_SETTINGS = {
@@ -41,13 +41,13 @@ def check_engine(engine: str) -> None:
     """
     if PASSWORD.search(engine):
         raise SourceError(
-            f"--engine {hidden(engine)}: a run records its engine, so no password belongs in it. "
+            f"--engine {mask_secrets(engine)}: a run records its engine, so no password belongs in it. "
             "Put it in an environment variable and write $NAME in its place, in quotes."
         )
-    if SPARK.fullmatch(engine):
-        _refuse_spark(engine)
-        _refuse_silent(engine)
-    elif engine not in HERE:
+    if SPARK_MASTER.fullmatch(engine):
+        _require_spark(engine)
+        _require_reachable(engine)
+    elif engine not in LOCAL_ENGINES:
         open_engine(engine).disconnect()
 
 
@@ -66,28 +66,28 @@ def open_engine(engine: str, *, settings: dict[str, str] | None = None) -> ibis.
     ------
     SourceError : Spark or its Java is not installed, the URL means nothing, or the server does not answer
     """
-    if engine in HERE:
+    if engine in LOCAL_ENGINES:
         return connect()
-    if SPARK.fullmatch(engine):
-        _refuse_spark(engine)
+    if SPARK_MASTER.fullmatch(engine):
+        _require_spark(engine)
         return _spark(engine, settings=settings or {})
     if "://" not in engine:
         raise SourceError(f"--engine {engine}: not an engine. Use duckdb, local[2], spark://host:port, or an Ibis URL.")
-    shown = hidden(engine)
+    shown = mask_secrets(engine)
     try:
-        return ibis.connect(filled_in(engine))
+        return ibis.connect(expand_variables(engine))
     except ImportError:
         kind = engine.partition("://")[0]
         extra = EXTRAS.get(kind, f"ibis-framework[{kind}]")
         raise SourceError(f"--engine {shown}: {kind} is not installed. Run pip install '{extra}'.") from None
     except Exception as error:  # every backend has errors of its own
-        reason = hidden(_reason(error), url=engine)
+        reason = mask_secrets(_reason(error), url=engine)
         raise SourceError(
             f"--engine {shown}: no connection ({reason}). Check the address, and that it is up."
         ) from None
 
 
-def carry(table: ir.Table, *, to: ibis.BaseBackend, folder: Path | str, name: str) -> ir.Table:
+def transfer_table(table: ir.Table, *, to: ibis.BaseBackend, folder: Path | str, name: str) -> ir.Table:
     """Take a table to another engine by way of a Parquet file; one that is there already stays as it is.
 
     Takes  an Ibis table; an engine that reads `folder` under the same path
@@ -130,7 +130,7 @@ def _batches(table: ir.Table) -> pa.RecordBatchReader:
     return table.to_pyarrow_batches(chunk_size=ROWS_AT_ONCE)
 
 
-def _refuse_spark(master: str) -> None:
+def _require_spark(master: str) -> None:
     """Say what Spark lacks here, without starting it."""
     if find_spec("pyspark") is None:
         raise SourceError(f"--engine {master}: pyspark is not installed. Run pip install 'segkit[spark]'.")
@@ -138,13 +138,13 @@ def _refuse_spark(master: str) -> None:
         raise SourceError(f"--engine {master}: no Java found. Install Java 17, or set JAVA_HOME.")
 
 
-def _refuse_silent(master: str) -> None:
+def _require_reachable(master: str) -> None:
     """Ask a standalone master whether it is there: Spark itself would try for a minute."""
     if not master.startswith("spark://"):
         return
     for host, port in re.findall(r"([^/,:\s]+):(\d+)", master.removeprefix("spark://")):
         try:
-            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
             return
         except (OSError, OverflowError):
             continue

@@ -5,10 +5,10 @@ import re
 import sqlglot
 from sqlglot import exp
 
-from segkit.data.safe_yaml import nearest
+from segkit.data.yaml_models import nearest
 from segkit.errors import SourceError
 
-UNSTEADY = {
+NON_DETERMINISTIC = {
     "now",
     "today",
     "random",
@@ -32,9 +32,9 @@ UNSTEADY = {
     "txid_current",
     "currval",
 }
-PRIVATE_KINDS = ("read_", "duckdb_", "pragma_")
-TEXT_SHOWN = 200  # characters of an expression in a message
-PRIVATE = {
+FORBIDDEN_PREFIXES = ("read_", "duckdb_", "pragma_")
+MAX_TEXT_SHOWN = 200  # characters of an expression in a message
+FORBIDDEN_FUNCTIONS = {
     "current_setting",
     "getvariable",
     "getenv",
@@ -49,7 +49,7 @@ PRIVATE = {
 }
 
 
-def checked(text: str, *, columns: list[str], where: str) -> str:
+def check_expression(text: str, *, columns: list[str], where: str) -> str:
     """Check one expression of a YAML and give it as SQL that can stand in a SELECT.
 
     Takes  the text as written: a bare column name (in any case, with any signs), or an SQL expression
@@ -61,11 +61,11 @@ def checked(text: str, *, columns: list[str], where: str) -> str:
     """
     bare = bare_column(text, columns=columns)
     if bare is not None:
-        return quoted(bare)
-    tree = _parsed(text, columns=columns, where=where)
+        return quote(bare)
+    tree = _parse(text, columns=columns, where=where)
     for node in tree.walk():
         _refuse(node, text=text, where=where)
-    for name in _names(tree):
+    for name in _column_names(tree):
         if name.lower() not in {column.lower() for column in columns}:
             raise SourceError(
                 f"{where}: no column {name!r} in the file.{nearest(name, columns)} "
@@ -88,23 +88,23 @@ def columns_used(text: str, *, columns: list[str]) -> list[str]:
     if bare is not None:
         return [bare]
     try:
-        names = _names(sqlglot.parse_one(text, read="duckdb"))
+        names = _column_names(sqlglot.parse_one(text, read="duckdb"))
     except (sqlglot.errors.SqlglotError, RecursionError):
         return []
     return [column for column in columns if column.lower() in {name.lower() for name in names}]
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(text: str) -> str:
+def sql_literal(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def _parsed(text: str, *, columns: list[str], where: str) -> exp.Expression:
+def _parse(text: str, *, columns: list[str], where: str) -> exp.Expression:
     try:
         trees = sqlglot.parse(text, read="duckdb")
     except (sqlglot.errors.SqlglotError, RecursionError):
@@ -114,39 +114,39 @@ def _parsed(text: str, *, columns: list[str], where: str) -> exp.Expression:
             (column for column in columns if re.search(rf"(?<![\w\"]){re.escape(column)}(?![\w\"])", text)), None
         )
         hint = (
-            f" Write columns that are also words of SQL, or hold spaces, in double quotes: {quoted(word)}."
+            f" Write columns that are also words of SQL, or hold spaces, in double quotes: {quote(word)}."
             if word
             else nearest(text, columns)
         )
-        raise SourceError(f"{where}: {_shown(text)} is neither a column of the file nor an SQL expression.{hint}")
+        raise SourceError(f"{where}: {_shorten(text)} is neither a column of the file nor an SQL expression.{hint}")
     return trees[0]
 
 
 def _refuse(node: exp.Expression, *, text: str, where: str) -> None:
     if isinstance(node, (exp.Query, exp.DDL, exp.DML, exp.Command, exp.Table, exp.Placeholder, exp.Alias)):
         raise SourceError(
-            f"{where}: {_shown(text)} is a query; an expression gives one value for one row. To bring in another "
+            f"{where}: {_shorten(text)} is a query; an expression gives one value for one row. To bring in another "
             "table use lookups."
         )
     if isinstance(node, (exp.AggFunc, exp.Window, exp.Star, exp.Columns)):
         raise SourceError(
-            f"{where}: {_shown(text)} looks at more than one row; an expression gives one value for one row."
+            f"{where}: {_shorten(text)} looks at more than one row; an expression gives one value for one row."
         )
     if isinstance(node, exp.Func):
         name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
-        if name.replace("_", "") in {word.replace("_", "") for word in UNSTEADY}:
+        if name.replace("_", "") in {word.replace("_", "") for word in NON_DETERMINISTIC}:
             raise SourceError(
-                f"{where}: {_shown(text)} changes from run to run ({name}). Use the columns of the file only."
+                f"{where}: {_shorten(text)} changes from run to run ({name}). Use the columns of the file only."
             )
-        if name in PRIVATE or name.startswith(PRIVATE_KINDS):
-            raise SourceError(f"{where}: {_shown(text)} calls {name}, which is not allowed in a source.")
+        if name in FORBIDDEN_FUNCTIONS or name.startswith(FORBIDDEN_PREFIXES):
+            raise SourceError(f"{where}: {_shorten(text)} calls {name}, which is not allowed in a source.")
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN] + " ...")
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= MAX_TEXT_SHOWN else text[:MAX_TEXT_SHOWN] + " ...")
 
 
-def _names(tree: exp.Expression) -> list[str]:
+def _column_names(tree: exp.Expression) -> list[str]:
     """Names of columns read, without the parameters of lambdas."""
     local = {name.name for node in tree.find_all(exp.Lambda) for name in node.expressions}
     return list(

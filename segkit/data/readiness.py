@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from segkit.errors import InputError
-from segkit.small_groups import FLOOR
+from segkit.format import FLOOR
 
 SEGMENTS = 12  # fewest segments of a report
 FEW_CUSTOMERS = SEGMENTS * FLOOR

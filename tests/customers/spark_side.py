@@ -8,10 +8,10 @@ import ibis
 from segkit.customers.days import Days, build_days, merge_days
 from segkit.customers.features import features_expression
 from segkit.data.engine import open_engine
-from segkit.data.store import load_run
+from segkit.data.runs import load_run
 from segkit.period import Period
-from segkit.segments.place import model_from
-from segkit.segments.place_sql import place_in_engine
+from segkit.segments.model import model_from_arrays
+from segkit.segments.sql import assign_in_engine
 
 PARTS = ("rows", "categories", "channels")
 
@@ -40,9 +40,9 @@ def main() -> None:
 
 def _place(con: ibis.BaseBackend, asked: dict[str, str]) -> None:
     """Place `features` and `weights` (Parquet) by the model of the run `place`; the cluster writes `out`."""
-    model = model_from(*load_run(asked["place"]).load_model())
+    model = model_from_arrays(*load_run(asked["place"]).load_model())
     features, weights = (con.read_parquet(asked[part]) for part in ("features", "weights"))
-    placed = place_in_engine(model, features, weights=weights, confidence=True)
+    placed = assign_in_engine(model, features, weights=weights, confidence=True)
     placed.to_parquet(asked["out"], mode="overwrite")
 
 

@@ -8,8 +8,8 @@ import ibis.expr.types as ir
 import pandas as pd
 import pytest
 
-from segkit.customers.batch import add_customers, describe_customers
-from segkit.data.store import Run, open_run
+from segkit.customers.features import describe_customers, update_customers
+from segkit.data.runs import Run, open_run
 
 KINDS = {"purchase": "customer", "mail_sent": "company"}
 THEN, NOW = date(2024, 3, 1), date(2024, 4, 1)
@@ -40,7 +40,7 @@ def _before(rows: list[tuple], folder: Path) -> Run:
 
 def test_events_added_to_kept_days_give_the_same_as_all_at_once(tmp_path: Path) -> None:
     added, whole = (open_run(tmp_path / name, as_of=NOW.isoformat(), **DAYS) for name in ("added", "whole"))
-    customers, why = add_customers(_events(ROWS), run=added, previous=_before(ROWS, tmp_path), kinds=KINDS)
+    customers, why = update_customers(_events(ROWS), run=added, previous=_before(ROWS, tmp_path), kinds=KINDS)
     wanted = describe_customers(_events(ROWS), run=whole, kinds=KINDS)
     assert why == ""
     pd.testing.assert_frame_equal(customers.signals.features, wanted.signals.features)
@@ -61,7 +61,7 @@ def test_history_that_changed_since_is_read_again(late: tuple, tmp_path: Path) -
     held = _before(ROWS, tmp_path)
     rows = [late, *(row for row in ROWS if row[0] != late[0])]
     added, whole = (open_run(tmp_path / name, as_of=NOW.isoformat(), **DAYS) for name in ("added", "whole"))
-    customers, why = add_customers(_events(rows), run=added, previous=held, kinds=KINDS)
+    customers, why = update_customers(_events(rows), run=added, previous=held, kinds=KINDS)
     assert why == "the source holds other events before 2024-03-01 than the last run read"
     wanted = describe_customers(_events(rows), run=whole, kinds=KINDS)
     pd.testing.assert_frame_equal(customers.signals.features, wanted.signals.features)
@@ -73,9 +73,11 @@ def test_kept_days_without_orders_or_of_other_kinds_are_not_built_on(tmp_path: P
     run = open_run(tmp_path / "now", as_of=NOW.isoformat(), **DAYS)
     other = {**KINDS, "visit": "customer"}
     assert (
-        add_customers(_events(ROWS), run=run, previous=held, kinds=other)[1] == "the last run knew other kinds of event"
+        update_customers(_events(ROWS), run=run, previous=held, kinds=other)[1]
+        == "the last run knew other kinds of event"
     )
     (held.path / "tables" / "day_orders.parquet").unlink()
     assert (
-        add_customers(_events(ROWS), run=run, previous=held, kinds=KINDS)[1] == "the last run kept no pieces of orders"
+        update_customers(_events(ROWS), run=run, previous=held, kinds=KINDS)[1]
+        == "the last run kept no pieces of orders"
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from segkit.customers.datasheet import COLUMNS, datasheet
 from segkit.customers.days import Days
+from segkit.customers.profile import DATASHEET_COLUMNS, datasheet
+from segkit.data.privacy import PrivacyRules
 from segkit.data.spec import parse_source
-from segkit.data.veil import Veil
 from segkit.period import Period
 
 SOURCE = """\
@@ -31,7 +31,7 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     aside = pd.DataFrame({"table": ["lines.csv"], "reason": ["no customer"], "rows": [1234], "share": [0.01]})
     asked = {"period": Period(date(2024, 6, 1), lookback_days=100, horizon_days=50)}
     table = datasheet(source, days, rejected=aside, **asked)
-    assert table.columns.tolist() == COLUMNS and table.map(lambda cell: isinstance(cell, str)).all().all()
+    assert table.columns.tolist() == DATASHEET_COLUMNS and table.map(lambda cell: isinstance(cell, str)).all().all()
     said = {(row.about, row.item): row.value for row in table.itertuples()}
     assert said["period", "days used"] == "2024-01-02 to 2024-02-01", "nothing on or after as_of"
     assert said["events", "used"] == "1 mail (by the company), 1 purchase (by the customer)"
@@ -41,7 +41,7 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     assert said["customers", "mail"] == "identifier"
     assert said["guess", "timezone: Europe/Berlin"] == "of the draft"
     assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
-    veil = Veil(lists=(("key", frozenset({"mark"})),))
+    veil = PrivacyRules(lists=(("key", frozenset({"mark"})),))
     table = datasheet(source.model_copy(update={"veil": veil}), days, rejected=aside[:0], pseudonyms=True, **asked)
     said = {(row.about, row.item): row.value for row in table.itertuples()}
     assert said["left out", "the forgotten"] == "<20" and said["ids", "customers are told by"] == "hashes"

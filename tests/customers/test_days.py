@@ -11,7 +11,7 @@ import pytest
 
 from segkit.customers.days import Days, build_days, load_days, merge_days, write_days
 from segkit.customers.features import customer_features
-from segkit.data.store import open_run
+from segkit.data.runs import open_run
 from segkit.errors import InputError
 from segkit.period import Period
 

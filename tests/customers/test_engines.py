@@ -13,12 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from segkit.customers.batch import describe_customers
 from segkit.customers.days import TABLES, Days, build_days
-from segkit.customers.features import customer_features, features_expression
-from segkit.data import engine as engines
-from segkit.data.engine import carry, check_engine, open_engine
-from segkit.data.store import Run, open_run
+from segkit.customers.features import customer_features, describe_customers, features_expression
+from segkit.data import engine as engine_module
+from segkit.data.engine import check_engine, open_engine, transfer_table
+from segkit.data.runs import Run, open_run
 from segkit.errors import SourceError
 from segkit.period import Period
 from tests import strategies as made
@@ -54,7 +53,7 @@ def test_a_spark_cluster_gives_what_duckdb_gives(
 def test_postgres_gives_what_duckdb_gives(postgres: str, large: made.Events, tmp_path: Path) -> None:
     con = open_engine(postgres)
     read = ibis.duckdb.connect().create_table("events", large.arrow())
-    days = build_days(carry(read, to=con, folder=tmp_path, name="events"), kinds=made.KINDS)
+    days = build_days(transfer_table(read, to=con, folder=tmp_path, name="events"), kinds=made.KINDS)
     here = build_days(large.table(), kinds=made.KINDS)
     _same_state(days, here)
     _same_features(features_expression(days, **ASKED).to_pandas(), here)
@@ -77,8 +76,8 @@ def test_a_run_holds_the_same_days_and_features_from_postgres(
 def test_a_table_is_carried_to_another_engine_and_stays_where_it_is_on_its_own(tmp_path: Path) -> None:
     one, other = open_engine("duckdb"), open_engine("duckdb")
     table = one.create_table("t", pd.DataFrame({"name": ["l'œuf", None], "value": [1, 2]}))
-    assert carry(table, to=one, folder=tmp_path, name="t") is table
-    there = carry(table, to=other, folder=tmp_path, name="t")
+    assert transfer_table(table, to=one, folder=tmp_path, name="t") is table
+    there = transfer_table(table, to=other, folder=tmp_path, name="t")
     assert there.get_backend() is other
     pd.testing.assert_frame_equal(there.to_pandas(), table.to_pandas())
 
@@ -103,8 +102,8 @@ def test_what_an_engine_lacks_is_told_with_how_to_get_it(
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     found = {"find_spec": lambda _: object(), "which": lambda _: "/usr/bin/java"} | {lacking: lambda _: None}
-    monkeypatch.setattr(engines, "find_spec", found["find_spec"])
-    monkeypatch.setattr(engines.shutil, "which", found["which"])
+    monkeypatch.setattr(engine_module, "find_spec", found["find_spec"])
+    monkeypatch.setattr(engine_module.shutil, "which", found["which"])
     with pytest.raises(SourceError, match=words):
         check_engine(engine)
 
@@ -113,7 +112,7 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     def connect(_: str) -> None:
         raise ModuleNotFoundError("psycopg")
 
-    monkeypatch.setattr(engines.ibis, "connect", connect)
+    monkeypatch.setattr(engine_module.ibis, "connect", connect)
     with pytest.raises(SourceError, match=r"pip install 'segkit\[postgres\]'"):
         check_engine("postgres://ann@host/db")
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit.customers.days import Days, build_days, merge_days
-from segkit.customers.features import customer_features, customer_signals, dormant_customers, features_expression
-from segkit.customers.recipe import recipe
-from segkit.customers.single import Customer
+from segkit.customers.features import customer_data, customer_features, dormant_customers, features_expression
+from segkit.live.customer import Customer, make_feature_plan
 from segkit.period import Period
 from segkit.vocabulary import describe
 from tests import strategies as made
@@ -33,7 +32,7 @@ def batch(events: made.Events, *, as_of: date = AS_OF, lookback_days: int = made
 
 
 def one_by_one(events: made.Events, *, as_of: date = AS_OF, lookback_days: int = made.LOOKBACK_DAYS) -> pd.DataFrame:
-    shared = recipe(
+    shared = make_feature_plan(
         events.columns,
         kinds=made.KINDS,
         timezone=events.timezone,
@@ -103,7 +102,7 @@ def customer_signals_table(days: Days, **asked: object) -> pd.DataFrame:
     features = customer_features(days, **asked)
     if days.categories is None:
         return features
-    signals = customer_signals(days, **{k: v for k, v in asked.items() if k != "channels"})
+    signals = customer_data(days, **{k: v for k, v in asked.items() if k != "channels"})
     bought = pd.DataFrame(signals.weights.toarray(), index=features.index, columns=list(signals.categories))
     return features.join(bought.add_prefix("bought "))
 
@@ -130,7 +129,7 @@ def test_days_merge_in_any_split_and_any_order(events: made.Events, part_of: lis
 def test_every_weekday_has_its_share(weekday: int) -> None:
     day = date(2024, 2, 26) + timedelta(days=weekday)  # a Monday, and the week of a leap day
     event = {"timestamp": f"{day}T12:00:00", "event": "purchase", "amount": 2.5}
-    customer = Customer(recipe(("amount",), kinds={"purchase": "customer"}))
+    customer = Customer(make_feature_plan(("amount",), kinds={"purchase": "customer"}))
     customer.add(event)
     names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     table = ibis.memtable(pd.DataFrame({"customer_id": ["a"], "day": [day], "hour": [12], "event": ["purchase"]}))

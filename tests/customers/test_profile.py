@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from segkit.customers import profile as profiling
-from segkit.customers.profile import refuse_hopeless
+from segkit.customers import profile
+from segkit.customers.profile import require_sufficient_history
 from segkit.errors import InputError
 from segkit.period import Period
 from segkit.tables import check
@@ -32,11 +32,11 @@ NONE_ASIDE = pd.DataFrame(columns=["table", "reason", "rows", "share"])
 def make_profile(make_days: Callable, make_events: Callable, events: list, as_of: date, **windows: int) -> pd.DataFrame:
     period = Period(as_of, **{"lookback_days": 30, "horizon_days": 20, **windows})
     days = make_days(events, kinds=KINDS)
-    return profiling.profile(days, events=make_events(events), rejected=NONE_ASIDE, period=period)
+    return profile.profile(days, events=make_events(events), rejected=NONE_ASIDE, period=period)
 
 
 def test_activity_counts_events_and_customers_by_month_and_kind(make_days: Callable, midyear: date) -> None:
-    table = profiling.activity(make_days(EVENTS, kinds=KINDS), as_of=midyear, kinds=KINDS)
+    table = profile.activity(make_days(EVENTS, kinds=KINDS), as_of=midyear, kinds=KINDS)
     expected = pd.DataFrame(
         {
             "month": pd.to_datetime(["2024-03-01", "2024-04-01", "2024-05-01", "2024-05-01"]),
@@ -52,7 +52,7 @@ def test_activity_counts_events_and_customers_by_month_and_kind(make_days: Calla
 @pytest.mark.parametrize("as_of", [date(2024, 6, 1), date(2024, 6, 15), date(2024, 6, 30)])
 def test_retention_holds_every_month_that_is_over(make_days: Callable, as_of: date) -> None:
     events = [*EVENTS, ("ann", "2024-06-10", "purchase", 1.0, None)]
-    table = profiling.retention(make_days(events, kinds=KINDS), as_of=as_of)
+    table = profile.retention(make_days(events, kinds=KINDS), as_of=as_of)
     expected = pd.DataFrame(
         {
             "cohort": pd.to_datetime(["2024-03-01", "2024-03-01", "2024-04-01", "2024-04-01"]),
@@ -65,7 +65,7 @@ def test_retention_holds_every_month_that_is_over(make_days: Callable, as_of: da
 
 
 def test_baseline_is_dated_and_counts_only_customers_who_did_something(make_days: Callable, midyear: date) -> None:
-    table = profiling.kpis(make_days(EVENTS, kinds=KINDS), period=Period(midyear, lookback_days=30, horizon_days=20))
+    table = profile.kpis(make_days(EVENTS, kinds=KINDS), period=Period(midyear, lookback_days=30, horizon_days=20))
     check(table, name="kpis")
     value = table.set_index("kpi")["value"]
     assert value["customers known"] == 2 and value["active rate"] == 0.5
@@ -88,9 +88,9 @@ def test_events_from_as_of_on_change_nothing(make_days: Callable, make_events: C
     days, more = (make_days(events, kinds=KINDS) for events in (EVENTS, EVENTS + LATER))
     period = Period(midyear, lookback_days=30, horizon_days=20)
     for make in (
-        lambda state: profiling.activity(state, as_of=midyear, kinds=KINDS),
-        lambda state: profiling.retention(state, as_of=midyear),
-        lambda state: profiling.kpis(state, period=period),
+        lambda state: profile.activity(state, as_of=midyear, kinds=KINDS),
+        lambda state: profile.retention(state, as_of=midyear),
+        lambda state: profile.kpis(state, period=period),
     ):
         pd.testing.assert_frame_equal(make(days), make(more))
     pd.testing.assert_frame_equal(
@@ -107,7 +107,7 @@ def table_of(**changes: float) -> pd.DataFrame:
         "customers with events of their own": 900,
         "active in the lookback": 900,
         "seen on more than one day": 0.8,
-        profiling.CONCENTRATION: 0.1,
+        profile.TOP_REVENUE_ITEM: 0.1,
         "category": 1.0,
         "amount": 1.0,
     }
@@ -128,13 +128,13 @@ def table_of(**changes: float) -> pd.DataFrame:
     ],
 )
 def test_verdict_says_yes_or_why_not(changes: dict[str, float], answer: str, words: str) -> None:
-    verdict = profiling.verdict(table_of(**changes))
+    verdict = profile.assess_data(table_of(**changes))
     assert verdict.answer == answer and words in " ".join(verdict.reasons)
 
 
 def test_figures_of_the_profile_are_flat(make_days: Callable, make_events: Callable, midyear: date) -> None:
     table = make_profile(make_days, make_events, EVENTS, midyear)
-    figures = profiling.profile_figures(table, verdict=profiling.verdict(table), features=pd.DataFrame({"a": [1.0]}))
+    figures = profile.profile_metrics(table, verdict=profile.assess_data(table), features=pd.DataFrame({"a": [1.0]}))
     assert figures == {
         "profile.verdict": "no",
         "profile.customers": 2,
@@ -149,22 +149,24 @@ def test_identifiers_and_columns_without_a_use_stay_in_the_source(make_events: C
     import ibis
 
     people = ibis.memtable({"customer_id": ["b", "a"], "age": [3, 4], "mail": ["x@y", "z@y"], "why": [0, 1]})
-    shown: Any = profiling.shown_people(people, roles={"age": "demographic", "mail": "identifier", "why": "ignore"})
+    shown: Any = profile.customer_attributes(
+        people, roles={"age": "demographic", "mail": "identifier", "why": "ignore"}
+    )
     assert shown.to_dict("list") == {"customer_id": ["a", "b"], "age": [4, 3]}
 
 
 def test_nothing_to_foresee_is_refused_with_the_count() -> None:
     with pytest.raises(InputError, match="1 of 900 customers .*12 segments of 20 need 240"):
-        refuse_hopeless(table_of(active_in_the_lookback=1))
+        require_sufficient_history(table_of(active_in_the_lookback=1))
     with pytest.raises(InputError, match="none of 900 customers was seen on more than one day"):
-        refuse_hopeless(table_of(seen_on_more_than_one_day=0))
-    refuse_hopeless(table_of(active_in_the_lookback=40, seen_on_more_than_one_day=0.1))
+        require_sufficient_history(table_of(seen_on_more_than_one_day=0))
+    require_sufficient_history(table_of(active_in_the_lookback=40, seen_on_more_than_one_day=0.1))
 
 
 def test_everyone_is_counted_in_their_stage_of_life() -> None:
     stages = ["new", "active", "active", "lapsed"]
-    features = pd.DataFrame({f"stage_{s}": [float(s == own) for own in stages] for s in profiling.STAGES})
-    table = profiling.lifecycle(features).set_index("stage")
+    features = pd.DataFrame({f"stage_{s}": [float(s == own) for own in stages] for s in profile.STAGES})
+    table = profile.lifecycle(features).set_index("stage")
     assert table["customers"].to_dict() == {"new": 1, "active": 2, "cooling": 0, "lapsed": 1, "returned": 0}
     assert table["share"].sum() == 1 and (table["share_low"] <= table["share"]).all()
-    assert profiling.lifecycle(features.head(0))["customers"].tolist() == [0] * 5
+    assert profile.lifecycle(features.head(0))["customers"].tolist() == [0] * 5

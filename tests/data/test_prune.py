@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data.aside import prune
-from segkit.data.store import Run, load_run, open_run
-from segkit.pages import chain
+from segkit.data.runs import Run, load_run, open_run, prune_runs
+from segkit.notebook import chain
 
 
 def _run(folder: Path, as_of: str, *, source: str = "shop", outcome: str = "done") -> Path:
@@ -39,27 +38,27 @@ def _names(folder: Path) -> set[str]:
 
 def test_newest_stay_and_live_states_go_with_their_run(shop: Path) -> None:
     before = _names(shop)
-    assert prune(shop / "2024-04-01", keep=2) == (["2024-01-01", "2024-02-01"], [])
+    assert prune_runs(shop / "2024-04-01", keep=2) == (["2024-01-01", "2024-02-01"], [])
     assert _names(shop) == before - {"2024-01-01", "2024-02-01", "2024-01-01.live"}
-    assert prune(shop / "2024-04-01", keep=2) == ([], [])
+    assert prune_runs(shop / "2024-04-01", keep=2) == ([], [])
     assert not list(shop.glob(".*.pruned"))
 
 
 def test_new_run_stays_even_where_it_is_the_oldest(shop: Path) -> None:
-    assert prune(shop / "2024-01-01", keep=1) == (["2024-02-01", "2024-03-01", "2024-04-01"], [])
+    assert prune_runs(shop / "2024-01-01", keep=1) == (["2024-02-01", "2024-03-01", "2024-04-01"], [])
     assert (shop / "2024-01-01").is_dir() and (shop / "2024-01-01.live").is_dir()
 
 
 def test_run_whose_live_state_is_in_use_stays(shop: Path) -> None:
     with (shop / "2024-01-01.live" / "state.sqlite.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert prune(shop / "2024-04-01", keep=1) == (["2024-02-01", "2024-03-01"], ["2024-01-01"])
+        assert prune_runs(shop / "2024-04-01", keep=1) == (["2024-02-01", "2024-03-01"], ["2024-01-01"])
     assert (shop / "2024-01-01" / "run.json").is_file() and (shop / "2024-01-01.live" / "kept.txt").is_file()
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(shop: Path) -> None:
     (shop / "2024-01-01").rename(shop / ".2024-01-01.pruned")
-    assert prune(shop / "2024-04-01", keep=4) == ([], [])
+    assert prune_runs(shop / "2024-04-01", keep=4) == ([], [])
     assert not (shop / ".2024-01-01.pruned").exists() and (shop / "2024-02-01").is_dir()
 
 

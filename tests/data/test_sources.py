@@ -12,15 +12,15 @@ import pyarrow as pa
 import pytest
 
 from segkit.data.sources import (
+    check_rejected_share,
     connect,
+    count_rejected_rows,
     default_as_of,
     fingerprint,
     open_source,
     read_customers,
     read_events,
     refuse_as_of,
-    refuse_set_aside,
-    rows_set_aside,
 )
 from segkit.errors import SourceError
 
@@ -191,7 +191,7 @@ def test_ids_stored_as_floats_lose_their_point(tmp_path):
     )
     path = write(tmp_path, yaml=source_of("customer_id: who, timestamp: when", path="sales.parquet"))
     assert events(path)["customer_id"].tolist() == ["12346"]
-    assert rows_set_aside(open_source(path), con=connect())["reason"].tolist() == ["no customer"]
+    assert count_rejected_rows(open_source(path), con=connect())["reason"].tolist() == ["no customer"]
 
 
 def test_ids_rounded_by_a_spreadsheet_are_refused(tmp_path):
@@ -326,7 +326,7 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path):
     bad = ",2024-03-01,1\nnull,2024-03-01,1\n7,soon,1\n7,,1\n7,1900-01-01,1\n"
     bad += "7,2024-03-01,-2\n7,2024-03-01,inf\n7,2024-03-01,?\nwho,when,sum\n"
     source = open_source(write(tmp_path, lines="who,when,sum\n" + good + bad))
-    got = rows_set_aside(source, con=connect())
+    got = count_rejected_rows(source, con=connect())
     assert dict(zip(got["reason"], got["rows"], strict=True)) == {
         "amount is not a finite number": 2,
         "header line repeated": 1,
@@ -339,8 +339,8 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path):
     with pytest.raises(
         SourceError, match=r"sales.csv: 9 rows \(13.0%\) cannot be used: 2 amount is not a finite number"
     ):
-        refuse_set_aside(got, source=source)
-    refuse_set_aside(got, source=open_source(write(tmp_path, yaml=YAML + "allow_set_aside: 0.2\n")))
+        check_rejected_share(got, source=source)
+    check_rejected_share(got, source=open_source(write(tmp_path, yaml=YAML + "allow_set_aside: 0.2\n")))
 
 
 def test_infinite_amounts_in_parquet_are_set_aside(tmp_path):
@@ -348,7 +348,7 @@ def test_infinite_amounts_in_parquet_are_set_aside(tmp_path):
         {"who": [1, 2, 3], "when": pd.to_datetime(["2024-03-01"] * 3), "sum": [float("inf"), 1.0, float("-inf")]}
     ).to_parquet(tmp_path / "s.parquet")
     source = open_source(write(tmp_path, yaml=YAML.replace("sales.csv", "s.parquet")))
-    assert rows_set_aside(source, con=connect())["rows"].tolist() == [2]
+    assert count_rejected_rows(source, con=connect())["rows"].tolist() == [2]
 
 
 def test_a_broken_number_inside_an_expression_is_set_aside(tmp_path):
@@ -356,7 +356,9 @@ def test_a_broken_number_inside_an_expression_is_set_aside(tmp_path):
     source = open_source(
         write(tmp_path, lines=lines, yaml=source_of("customer_id: who, timestamp: when, amount: price * 2"))
     )
-    assert rows_set_aside(source, con=connect()).values.tolist() == [["sales.csv", "price is not a number", 1, 1 / 41]]
+    assert count_rejected_rows(source, con=connect()).values.tolist() == [
+        ["sales.csv", "price is not a number", 1, 1 / 41]
+    ]
 
 
 def test_a_table_of_which_nothing_can_be_used_is_refused(tmp_path):
@@ -376,7 +378,7 @@ def test_an_event_id_seen_before_counts_once(tmp_path):
         yaml=YAML.replace("amount: sum", "event_id: id"),
     )
     assert len(events(path)) == 3
-    assert rows_set_aside(open_source(path), con=connect())["reason"].tolist() == ["event_id seen before"]
+    assert count_rejected_rows(open_source(path), con=connect())["reason"].tolist() == ["event_id seen before"]
 
 
 @pytest.mark.parametrize("lines", ["", "who,when,sum\n"])
@@ -435,7 +437,7 @@ def test_wrong_encoding_names_the_line_and_the_way_out(tmp_path):
 def test_a_bad_byte_beyond_the_sample_is_named_when_rows_are_counted(tmp_path):
     lines = b"who,when,sum\n" + b"7,2024-03-01,1\n" * 200_000 + "José,2024-03-01,2\n".encode("cp1252")
     with pytest.raises(SourceError, match="sales.csv: line .* is not UTF-8"):
-        rows_set_aside(open_source(write(tmp_path, lines=lines)), con=connect())
+        count_rejected_rows(open_source(write(tmp_path, lines=lines)), con=connect())
 
 
 def test_a_header_that_names_a_column_twice_is_refused(tmp_path):

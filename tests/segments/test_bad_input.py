@@ -9,18 +9,18 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from segkit.errors import BudgetError, SchemaError
-from segkit.segments.fit import Fit, Windows, fit_segments
-from segkit.segments.search import Budget
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import Fit, FitData, fit_segments
 
-Plant = Callable[..., tuple[Windows, np.ndarray]]
+Plant = Callable[..., tuple[FitData, np.ndarray]]
 BUDGET = Budget(min_segments=4, max_segments=6, smallest_share=0.05)
 
 
-def fit(windows: Windows) -> Fit:
+def fit(windows: FitData) -> Fit:
     return fit_segments(windows, budget=BUDGET, n_subsamples=2)
 
 
-def with_features(windows: Windows, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Windows:
+def with_features(windows: FitData, change: Callable[[pd.DataFrame], pd.DataFrame]) -> FitData:
     """The same windows with other features at both dates."""
     now, then = (replace(each, features=change(each.features.copy())) for each in (windows.now, windows.then))
     return replace(windows, now=now, then=then)
@@ -29,7 +29,7 @@ def with_features(windows: Windows, change: Callable[[pd.DataFrame], pd.DataFram
 def test_customers_all_alike_are_told_that_there_is_nothing_to_segment(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     alike = np.zeros(240, dtype=int)
-    same = Windows(*(part.select(alike) for part in (windows.now, windows.then, windows.outcomes)))
+    same = FitData(*(part.select(alike) for part in (windows.now, windows.then, windows.outcomes)))
     with pytest.raises(BudgetError, match=r"240 customers have only 1 different expectations.*nothing to segment"):
         fit(same)
 
@@ -76,7 +76,7 @@ def test_a_thousand_copies_of_one_customer_share_a_segment(planted_windows: Plan
         return replace(taken, **{name: getattr(taken, name).set_axis(index)})
 
     found = fit_segments(
-        Windows(*(copied(part) for part in (windows.now, windows.then, windows.outcomes))),
+        FitData(*(copied(part) for part in (windows.now, windows.then, windows.outcomes))),
         budget=Budget(min_segments=2, max_segments=6, smallest_share=0.01),
         n_subsamples=2,
     )

@@ -10,13 +10,21 @@ import pandas as pd
 import pytest
 
 from segkit.customers.days import Days, build_days
-from segkit.data.sources import Source, connect, open_source, read_customers, read_events
+from segkit.data.sources import connect, open_source, read_customers, read_events
+from segkit.data.spec import Source
 from segkit.data.synth import write_scenario
 from segkit.period import Period
-from segkit.segments.blocks import BlockProof, block_figures, judge_blocks, needs_or_demographics, prove
-from segkit.segments.designs import Block, designs
-from segkit.segments.judge import MEASURES, Truth
-from segkit.segments.past import past_of
+from segkit.segments.blocks import (
+    Block,
+    BlockProof,
+    block_designs,
+    block_metrics,
+    compare_blocks,
+    needs_or_demographics,
+    score_blocks,
+)
+from segkit.segments.fit import build_training_windows
+from segkit.segments.scoring import MEASURES, ScoringOutcomes
 from segkit.tables import check
 
 AS_OF = date(2025, 3, 1)
@@ -38,12 +46,14 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Days, pd.
 @pytest.fixture(scope="module")
 def proof(made_up: tuple[Source, Days, pd.DataFrame]) -> BlockProof:
     source, days, people = made_up
-    found = judge_blocks(past_of(days, period=PERIOD, kinds=source.kinds), people=people, roles=source.roles)
+    found = score_blocks(
+        build_training_windows(days, period=PERIOD, kinds=source.kinds), people=people, roles=source.roles
+    )
     assert found is not None
     return found
 
 
-def planted(customers: int = 400, *, seed: int = 3) -> tuple[dict[str, Block], Truth, Truth]:
+def planted(customers: int = 400, *, seed: int = 3) -> tuple[dict[str, Block], ScoringOutcomes, ScoringOutcomes]:
     """Needs say most of what comes, demographics a little and of half the customers, rhythm nothing."""
     rng = np.random.default_rng(seed)
     everyone, half = np.ones(customers, dtype=bool), np.arange(customers) % 2 == 0
@@ -51,16 +61,18 @@ def planted(customers: int = 400, *, seed: int = 3) -> tuple[dict[str, Block], T
     told = rng.normal(size=(customers, 2)) * half[:, None]
     blocks["demographic"] = Block(told, told, half, half)
 
-    def came(needs: np.ndarray, shift: float) -> Truth:
+    def came(needs: np.ndarray, shift: float) -> ScoringOutcomes:
         noise = rng.normal(size=customers)
-        return Truth(values={"spend": (everyone, (shift + 2 * needs[:, 0] + 0.5 * told[:, 0] + noise)[:, None])})
+        return ScoringOutcomes(
+            values={"spend": (everyone, (shift + 2 * needs[:, 0] + 0.5 * told[:, 0] + noise)[:, None])}
+        )
 
     return blocks, came(blocks["needs"].then, 0.0), came(blocks["needs"].now, 50.0)
 
 
 def test_planted_blocks_are_found_and_a_season_counts_neither_way() -> None:
     blocks, learnt, judged = planted()
-    found = prove(blocks, train=learnt, test=judged)
+    found = compare_blocks(blocks, train=learnt, test=judged)
     check(found.table, name="blocks")
     rows = found.table.set_index("block")
     assert list(rows.index) == ["all", "rhythm", "needs", "demographic"]
@@ -89,8 +101,8 @@ def test_what_is_unknown_of_those_judged_does_not_touch_the_answer() -> None:
     blocks, learnt, judged = planted()
     outcome = judged.values["spend"][1].copy()
     outcome[1::2] = 7.0  # those of whom no demographics are known
-    other = Truth(values={"spend": (judged.values["spend"][0], outcome)})
-    one, two = (prove(blocks, train=learnt, test=each) for each in (judged, other))
+    other = ScoringOutcomes(values={"spend": (judged.values["spend"][0], outcome)})
+    one, two = (compare_blocks(blocks, train=learnt, test=each) for each in (judged, other))
     pd.testing.assert_frame_equal(one.leads, two.leads)
     told = [found.table.query("block == 'demographic'") for found in (one, two)]
     pd.testing.assert_frame_equal(*told)
@@ -98,9 +110,9 @@ def test_what_is_unknown_of_those_judged_does_not_touch_the_answer() -> None:
 
 def test_same_seed_same_table_and_draws_move_the_interval_alone() -> None:
     blocks, learnt, judged = planted()
-    one, two = (prove(blocks, train=learnt, test=judged, draws=50, seed=5).table for _ in range(2))
+    one, two = (compare_blocks(blocks, train=learnt, test=judged, draws=50, seed=5).table for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
-    more = prove(blocks, train=learnt, test=judged, draws=80, seed=5).table
+    more = compare_blocks(blocks, train=learnt, test=judged, draws=80, seed=5).table
     assert one["alone_r2"].equals(more["alone_r2"]) and not one["alone_low"].equals(more["alone_low"])
 
 
@@ -108,12 +120,14 @@ def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out(
     blocks, learnt, judged = planted()
     few = np.arange(400) < 60
     told = replace(blocks["demographic"], known_then=few, known_now=few)
-    found = prove(blocks | {"demographic": told}, train=learnt, test=judged)
+    found = compare_blocks(blocks | {"demographic": told}, train=learnt, test=judged)
     assert "demographic" not in set(found.table["block"]) and found.leads.empty
     answer, reason = needs_or_demographics(found, measure="spend")
     assert answer == "cannot tell" and "known of too few customers" in reason
-    nearly_all = Truth(values={"active": (np.ones(400, dtype=bool), (np.arange(400) > 5).astype(float)[:, None])})
-    alike = prove(blocks, train=nearly_all, test=nearly_all)
+    nearly_all = ScoringOutcomes(
+        values={"active": (np.ones(400, dtype=bool), (np.arange(400) > 5).astype(float)[:, None])}
+    )
+    alike = compare_blocks(blocks, train=nearly_all, test=nearly_all)
     assert alike.table.empty and needs_or_demographics(alike, measure="active")[1].startswith("there is too little")
     check(alike.table, name="blocks")
 
@@ -130,7 +144,7 @@ def test_needs_foresee_the_mix_of_a_made_up_shop(proof: BlockProof) -> None:
 
 
 def test_figures_are_flat_with_intervals(proof: BlockProof) -> None:
-    figures = block_figures(proof)
+    figures = block_metrics(proof)
     for name in ("needs.spend_r2", "needs.mix_adds", "all.mix_r2", "needs_or_demographics.mix_lead"):
         at, low, high = (figures[f"blocks.{name}{part}"] for part in ("", ".low", ".high"))
         assert low < at < high
@@ -144,27 +158,29 @@ def test_nothing_after_as_of_is_looked_at(made_up: tuple[Source, Days, pd.DataFr
     cut = replace(days, rows=days.rows.filter(days.rows.day < early))
     if days.categories is not None:
         cut = replace(cut, categories=days.categories.filter(days.categories.day < early))
-    pasts = [past_of(each, period=replace(PERIOD, as_of=early), kinds=source.kinds) for each in (days, cut)]
-    one, two = (judge_blocks(past, people=people, roles=source.roles, draws=20) for past in pasts)
+    pasts = [
+        build_training_windows(each, period=replace(PERIOD, as_of=early), kinds=source.kinds) for each in (days, cut)
+    ]
+    one, two = (score_blocks(past, people=people, roles=source.roles, draws=20) for past in pasts)
     pd.testing.assert_frame_equal(one.table, two.table)
 
 
 def test_without_categories_people_and_history(made_up: tuple[Source, Days, pd.DataFrame]) -> None:
     source, days, _ = made_up
     given = {"period": PERIOD, "kinds": source.kinds}
-    bare = judge_blocks(past_of(replace(days, categories=None), **given), draws=20)
+    bare = score_blocks(build_training_windows(replace(days, categories=None), **given), draws=20)
     assert "mix" not in set(bare.table["measure"])
     assert not {"needs", "demographic", "known"} & set(bare.table["block"])
     answer, reason = needs_or_demographics(bare, measure="spend")
     assert (answer, reason) == ("cannot tell", "needs are not known: the source has no categories")
-    alone = judge_blocks(past_of(days, **given), draws=20)
+    alone = score_blocks(build_training_windows(days, **given), draws=20)
     assert needs_or_demographics(alone, measure="mix")[1].startswith("demographics are known of too few")
-    short = judge_blocks(past_of(days, period=replace(PERIOD, lookback_days=900), kinds=source.kinds))
+    short = score_blocks(build_training_windows(days, period=replace(PERIOD, lookback_days=900), kinds=source.kinds))
     assert short is None and needs_or_demographics(short, measure="mix", reason="too short") == (
         "cannot tell",
         "too short",
     )
-    figures = block_figures(None, reason="too short")
+    figures = block_metrics(None, reason="too short")
     assert figures["blocks.reason"] == "too short" and figures["blocks.needs_or_demographics.mix"] == "cannot tell"
 
 
@@ -178,8 +194,8 @@ def test_events_without_money_are_judged_on_active_days(make_events: Callable) -
     ]
     days = build_days(make_events(events).drop("amount", "category"), kinds={"visit": "customer"})
     period = Period(start + timedelta(days=120), lookback_days=60, horizon_days=30)
-    past = past_of(days, period=period, kinds={"visit": "customer"})
-    found = judge_blocks(past, draws=20)
+    past = build_training_windows(days, period=period, kinds={"visit": "customer"})
+    found = score_blocks(past, draws=20)
     assert found is not None and "mix" not in set(found.table["measure"])
     assert {"all", "rhythm"} <= set(found.table.query("measure == 'spend'")["block"])
 
@@ -192,7 +208,7 @@ def test_people_are_indicators_of_common_values_and_numbers(planted_windows: Cal
     people["mood"], people["same"] = ["good", "bad"] * 100, "yes"
     roles = {"age": "demographic", "home": "demographic", "mood": "survey", "same": "geographic"}
     before = people.copy()
-    found = designs(windows.then, windows.now, people=people, roles=roles)
+    found = block_designs(windows.then, windows.now, people=people, roles=roles)
     pd.testing.assert_frame_equal(people, before)
     assert set(found) == {
         "rfm",
@@ -207,7 +223,9 @@ def test_people_are_indicators_of_common_values_and_numbers(planted_windows: Cal
     assert told.has_data_then.sum() == 200 and not told.then[200:].any()
     assert np.abs(told.then.mean(axis=0)).max() < 0.05
     assert found["known"].then.shape == (240, 1) and found["known"].has_data_now.all()
-    assert designs(windows.then, windows.now, people=people.assign(home=None, age=np.nan), roles=roles).keys() == {
+    assert block_designs(
+        windows.then, windows.now, people=people.assign(home=None, age=np.nan), roles=roles
+    ).keys() == {
         "rfm",
         "rhythm",
         "needs",

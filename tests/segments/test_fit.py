@@ -10,30 +10,29 @@ from sklearn.metrics import adjusted_rand_score
 
 from segkit.customers.features import customers_at
 from segkit.period import Period
-from segkit.segments.fit import Fit, Windows, fit_segments, last_horizon, space_for
-from segkit.segments.judge import adjusted_r2, forward_truth
-from segkit.segments.past import windows_at
-from segkit.segments.place import place
-from segkit.segments.search import Budget
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import Fit, FitData, build_fit_data, fit_segments, fit_space, last_horizon_outcomes
+from segkit.segments.model import assign_segments
+from segkit.segments.scoring import adjusted_r2, scoring_outcomes
 
 Plant = Callable[..., tuple]
 BUDGET = Budget(min_segments=4, max_segments=6, smallest_share=0.05)
 KINDS = {"purchase": "customer"}
 
 
-def fit(windows: Windows, **options: object) -> Fit:
+def fit(windows: FitData, **options: object) -> Fit:
     return fit_segments(windows, **{"budget": BUDGET, "bags": 2, "seed": 7, **options})
 
 
 def test_everyone_is_placed_and_planted_needs_come_back(planted_windows: Plant) -> None:
     windows, need = planted_windows()
     found = fit(windows)
-    placed = place(found.model, windows.now)
+    placed = assign_segments(found.model, windows.now)
     assert len(found.segment_number) == 240 and found.axes.index.equals(windows.now.features.index)
     assert placed["segment"].tolist() == [found.model.segments[i] for i in found.segment_number]
     assert placed["confidence"].between(0, 1).all()
     assert adjusted_rand_score(need, found.segment_number) > 0.6
-    bought, mix = forward_truth(windows.came).values["mix"]
+    bought, mix = scoring_outcomes(windows.came).values["mix"]
     assert adjusted_r2(found.segment_number[bought], mix)[0] > 0.5
 
 
@@ -51,13 +50,13 @@ def test_fitted_on_some_everyone_is_placed(planted_windows: Plant) -> None:
     keep = windows.now.features.index[::2]
     found = fit(windows, keep=keep)
     assert len(found.segment_number) == 240 and len(found.subsamples.labels) == 120
-    wanted = Windows(*(part.rows(np.arange(0, 240, 2)) for part in (windows.now, windows.then, windows.came)))
+    wanted = FitData(*(part.rows(np.arange(0, 240, 2)) for part in (windows.now, windows.then, windows.came)))
     assert fit(wanted).segment_number.tobytes() == found.segment_number[::2].tobytes(), "those left out have no say"
 
 
 def test_short_history_gives_segments_of_balanced_behaviour(planted_windows: Plant) -> None:
     windows, need = planted_windows()
-    found = fit(Windows(now=windows.now, then=None, outcomes=None))
+    found = fit(FitData(now=windows.now, then=None, outcomes=None))
     assert found.model.space.outcome_names == () and len(found.segment_number) == 240
     assert found.frontier["spend_r2"].isna().all() and found.frontier["chosen"].sum() == 1
     assert adjusted_rand_score(need, found.segment_number) > 0.3
@@ -79,13 +78,13 @@ def weekly(make_days: Callable) -> object:
 def test_windows_look_one_horizon_back_and_never_ahead(weekly: object) -> None:
     as_of = date(2024, 6, 3)  # a Monday: the events of that day are after
     customers = customers_at(weekly, period=Period(as_of, lookback_days=98, horizon_days=28), kinds=KINDS)
-    windows = windows_at(weekly, period=customers.period, kinds=KINDS)
+    windows = build_fit_data(weekly, period=customers.period, kinds=KINDS)
     assert windows.now.features.index.tolist() == ["ann", "bob", "eve"]
     assert windows.then.features.index.tolist() == ["ann", "bob", "eve"]
     assert windows.then.features.columns.tolist() == windows.now.features.columns.tolist()
     assert windows.now.features["orders"].tolist() == [14, 14, 5]
     assert windows.outcomes.totals["orders"].tolist() == [4, 4, 0]
-    assert last_horizon(customers).totals["orders"].tolist() == [4, 4, 0]
+    assert last_horizon_outcomes(customers).totals["orders"].tolist() == [4, 4, 0]
 
 
 @pytest.mark.parametrize(("lookback", "known"), [(98, True), (130, True), (140, False)])
@@ -93,6 +92,6 @@ def test_the_learning_window_must_lie_within_history_but_for_a_sliver(
     weekly: object, lookback: int, known: bool
 ) -> None:
     period = Period(date(2024, 6, 3), lookback_days=lookback, horizon_days=28)
-    windows = windows_at(weekly, period=period, kinds=KINDS)
+    windows = build_fit_data(weekly, period=period, kinds=KINDS)
     assert (windows.then is not None) is known
-    assert (space_for(windows).outcome_names != ()) is known
+    assert (fit_space(windows).outcome_names != ()) is known

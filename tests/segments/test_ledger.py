@@ -8,30 +8,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.data.store import Run, open_run
+from segkit.data.runs import Run, open_run
 from segkit.errors import InputError, RunError
-from segkit.segments.fit import Fit, Windows, fit_segments
-from segkit.segments.ledger import (
-    _events,
-    carry_over,
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import Fit, FitData, fit_segments
+from segkit.segments.lineage import (
+    Overrides,
+    _ledger_rows,
+    apply_overrides,
+    continue_lineage,
     customer_moves,
     highest_id,
-    lasting,
-    lasting_ids,
-    lasting_names,
+    inherit_ids,
+    inherit_names,
+    match_segments,
     previous_run,
-    standing_segments,
+    read_overrides,
+    segments_under_model,
 )
-from segkit.segments.overrides import Overrides, apply_overrides, read_overrides
-from segkit.segments.place import model_arrays, model_from, place_points
-from segkit.segments.search import Budget
+from segkit.segments.model import assign_points, model_from_arrays, model_to_arrays
 
 NOTHING = Overrides(rename={}, merge={}, pin=())
-Plant = Callable[..., tuple[Windows, np.ndarray]]
+Plant = Callable[..., tuple[FitData, np.ndarray]]
 
 
 @pytest.fixture
-def planted_fit(planted_windows: Plant) -> tuple[Windows, Fit]:
+def planted_fit(planted_windows: Plant) -> tuple[FitData, Fit]:
     windows, _ = planted_windows()
     return windows, fit_segments(windows, budget=Budget(min_segments=4, max_segments=6), n_subsamples=4)
 
@@ -41,14 +43,14 @@ def _shared(rows: dict[str, list[int]]) -> pd.DataFrame:
 
 
 def test_a_segment_that_goes_on_keeps_its_id_and_a_new_one_gets_a_number_never_used() -> None:
-    ids, matched = lasting_ids(_shared({"S01": [90, 5, 5], "S04": [2, 2, 96]}), count=3, used=9)
+    ids, matched = inherit_ids(_shared({"S01": [90, 5, 5], "S04": [2, 2, 96]}), count=3, used=9)
     assert ids == ["S01", "S10", "S04"] and matched == {0: "S01", 2: "S04"}
 
 
 def test_same_split_merged_and_died_are_told_apart() -> None:
     shared = _shared({"S01": [60, 40, 0], "S02": [0, 0, 50], "S03": [0, 0, 45], "S04": [4, 3, 3]})
-    ids, matched = lasting_ids(shared, count=3, used=4)
-    events = _events(shared, ids=ids, matched=matched, as_of="2018-01-01").set_index("segment")
+    ids, matched = inherit_ids(shared, count=3, used=4)
+    events = _ledger_rows(shared, ids=ids, matched=matched, as_of="2018-01-01").set_index("segment")
     assert events["event"].to_dict() == {"S01": "same", "S05": "split", "S02": "same", "S03": "merged", "S04": "died"}
     assert events.loc["S05", "other"] == "S01" and events.loc["S03", "other"] == "S02"
     assert events.loc["S01", ["customers_before", "customers_after"]].tolist() == [100, 64]
@@ -65,57 +67,57 @@ def test_a_move_is_put_down_to_the_customer_or_to_the_definition() -> None:
     }  # fmt: skip
 
 
-def test_a_refit_of_the_same_customers_carries_every_id_on(planted_fit: tuple[Windows, Fit]) -> None:
+def test_a_refit_of_the_same_customers_carries_every_id_on(planted_fit: tuple[FitData, Fit]) -> None:
     windows, fit = planted_fit
     old = replace(fit.model, segments=tuple(f"S{i + 31}" for i in range(len(fit.model.segments))))
-    refit, standing, events = carry_over(fit, now=windows.now, old=old, used=50, as_of="2018-01-01")
+    refit, standing, events = match_segments(fit, now=windows.now, old=old, used=50, as_of="2018-01-01")
     assert refit.model.segments == old.segments and set(events["event"]) == {"same"}
     assert standing.tolist() == [old.segments[i] for i in fit.segment_number]
 
 
 def test_names_that_were_given_stay_and_a_newcomer_may_not_take_one() -> None:
-    names = lasting_names({"S01": "Fading beers", "S02": "Steady tea", "S09": "Steady wine"}, {"S01": "Steady wine"})
+    names = inherit_names({"S01": "Fading beers", "S02": "Steady tea", "S09": "Steady wine"}, {"S01": "Steady wine"})
     assert names == {"S01": "Steady wine", "S02": "Steady tea", "S09": "Steady wine S09"}
 
 
 def _finished(fit: Fit, *, folder: Path) -> Run:
     run = open_run(folder, step="03_segments", outcome="building", as_of="2018-01-01")
-    first = lasting(fit, now=None, previous=None, overrides=NOTHING, as_of="2018-01-01")
-    placed = place_points(fit.model, fit.axes)
+    first = continue_lineage(fit, now=None, previous=None, overrides=NOTHING, as_of="2018-01-01")
+    placed = assign_points(fit.model, fit.axes)
     run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
     run.write(first.ledger, "ledger")
     (folder / "tables" / "segments.parquet").write_bytes(b"")
     named = pd.DataFrame({"segment": fit.model.segments, "name": [f"Name {s}" for s in fit.model.segments]})
     named.to_parquet(folder / "tables" / "segments.parquet")
-    arrays, meta = model_arrays(fit.model)
+    arrays, meta = model_to_arrays(fit.model)
     run.save_model(arrays, meta=meta)
     return run
 
 
-def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[Windows, Fit], tmp_path: Path) -> None:
+def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[FitData, Fit], tmp_path: Path) -> None:
     windows, fit = planted_fit
     previous = _finished(fit, folder=tmp_path / "before")
     decided = Overrides(rename={"S02": "Tea"}, merge={"S03": "S01"}, pin=("S04",))
-    after = lasting(fit, now=windows.now, previous=previous, overrides=decided, as_of="2018-02-01")
+    after = continue_lineage(fit, now=windows.now, previous=previous, overrides=decided, as_of="2018-02-01")
     assert after.ledger["as_of"].value_counts().to_dict() == dict.fromkeys(
         ("2018-01-01", "2018-02-01"), len(fit.model.segments)
     )
     assert highest_id(after.ledger) == len(fit.model.segments)
     assert after.names["S02"] == "Tea" and after.names["S01"] == "Name S01"
-    placed = place_points(after.fit.model, after.fit.axes)["segment"]
+    placed = assign_points(after.fit.model, after.fit.axes)["segment"]
     assert (
         "S03" not in set(placed) and after.moves is not None and set(after.moves["cause"]) <= {"stayed", "definition"}
     )
 
 
-def test_a_previous_run_of_another_source_is_refused_by_name(planted_fit: tuple[Windows, Fit]) -> None:
+def test_a_previous_run_of_another_source_is_refused_by_name(planted_fit: tuple[FitData, Fit]) -> None:
     windows, fit = planted_fit
     old = replace(fit.model, space=replace(fit.model.space, features=("logins", *fit.model.space.features[1:])))
     with pytest.raises(RunError, match=r"previous run: its model needs \['logins'\].*--previous none"):
-        carry_over(fit, now=windows.now, old=old, used=1, as_of="2018-01-01")
+        match_segments(fit, now=windows.now, old=old, used=1, as_of="2018-01-01")
 
 
-def test_a_channel_that_fell_out_of_use_does_not_stop_the_next_run(planted_fit: tuple[Windows, Fit]) -> None:
+def test_a_channel_that_fell_out_of_use_does_not_stop_the_next_run(planted_fit: tuple[FitData, Fit]) -> None:
     windows, fit = planted_fit
     space = fit.model.space
     wider = replace(
@@ -125,7 +127,7 @@ def test_a_channel_that_fell_out_of_use_does_not_stop_the_next_run(planted_fit: 
         scale=np.append(space.scale, 1.0),
         behaviour_outcomes=np.vstack([space.behaviour_outcomes, np.ones(space.behaviour_outcomes.shape[1])]),
     )
-    standing = standing_segments(replace(fit.model, space=wider), windows.now)
+    standing = segments_under_model(replace(fit.model, space=wider), windows.now)
     assert standing.tolist() == [fit.model.segments[i] for i in fit.segment_number]
 
 
@@ -138,21 +140,21 @@ def test_a_previous_run_is_of_the_same_source_or_refused(tmp_path: Path) -> None
         previous_run(str(club.path), of=shop)
 
 
-def test_the_model_of_another_version_is_refused_by_what_it_lacks(planted_fit: tuple[Windows, Fit]) -> None:
-    arrays, meta = model_arrays(planted_fit[1].model)
+def test_the_model_of_another_version_is_refused_by_what_it_lacks(planted_fit: tuple[FitData, Fit]) -> None:
+    arrays, meta = model_to_arrays(planted_fit[1].model)
     old = {name: array for name, array in arrays.items() if name != "space_share_outcomes"}
     with pytest.raises(RunError, match=r"no space_share_outcomes in it, so another version of segkit made it"):
-        model_from(old, meta)
+        model_from_arrays(old, meta)
 
 
-def test_a_pinned_segment_keeps_the_middle_of_those_it_had(planted_fit: tuple[Windows, Fit]) -> None:
+def test_a_pinned_segment_keeps_the_middle_of_those_it_had(planted_fit: tuple[FitData, Fit]) -> None:
     _, fit = planted_fit
     standing = pd.Series(np.where(np.arange(len(fit.segment_number)) < 30, "S01", "S02"), index=fit.axes.index)
     pinned = apply_overrides(fit, Overrides(rename={}, merge={}, pin=("S01",)), standing=standing)
     assert np.allclose(pinned.model.centres[0], fit.axes.iloc[:30].mean())
 
 
-def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple[Windows, Fit], tmp_path: Path) -> None:
+def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple[FitData, Fit], tmp_path: Path) -> None:
     _, fit = planted_fit
     with pytest.raises(InputError, match=r"overrides: \['S99'\] are no segments"):
         apply_overrides(fit, Overrides(rename={"S99": "x"}, merge={}, pin=()), standing=None)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.data.store import Run, load_run, open_run
+from segkit.data.runs import Run, load_run, open_run
 from segkit.errors import BudgetError, RunError
-from segkit.segments.recut import recut
+from segkit.segments.lineage import recut
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from segkit.segments.fit import Fit, Windows, fit_segments
-from segkit.segments.search import Budget
-from segkit.segments.stability import Stability, best_jaccard, stability
-from segkit.segments.structure import Structure, segment_verdict, structure
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import Fit, FitData, fit_segments
+from segkit.segments.validation import Stability, Structure, best_jaccard, segment_verdict, stability, structure
 
 Plant = Callable[..., tuple]
 
 
 @pytest.fixture
-def fitted(planted_windows: Plant) -> tuple[Windows, Fit]:
+def fitted(planted_windows: Plant) -> tuple[FitData, Fit]:
     windows, _ = planted_windows()
     return windows, fit_segments(
         windows, budget=Budget(min_segments=4, max_segments=4, smallest_share=0.05), n_subsamples=2
@@ -32,7 +31,7 @@ def test_the_same_groups_by_other_names_overlap_wholly() -> None:
     assert (best_jaccard(number, np.zeros(60)) == np.bincount(number) / 60).all()
 
 
-def test_refits_give_figures_in_range_and_repeat(fitted: tuple[Windows, Fit]) -> None:
+def test_refits_give_figures_in_range_and_repeat(fitted: tuple[FitData, Fit]) -> None:
     windows, fit = fitted
     found = stability(windows, fit, n_refits=3)
     table, figures = found.segments, found.metrics()
@@ -51,7 +50,7 @@ def test_interval_of_equal_refits_has_no_width() -> None:
     assert [same.metrics()[f"stability.ari_mean{part}"] for part in ("", ".low", ".high")] == [1, 1, 1]
 
 
-def test_the_reference_is_data_without_structure(fitted: tuple[Windows, Fit]) -> None:
+def test_the_reference_is_data_without_structure(fitted: tuple[FitData, Fit]) -> None:
     _, fit = fitted
     reference = structure(fit, nulls=2, n_subsamples=2)
     assert reference is not None and len(reference.ari) == 2

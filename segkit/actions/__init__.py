@@ -1,1 +1,0 @@
-"""What to do with a segment: personas and copy, predictions, measurement, refresh."""

@@ -1,0 +1,1 @@
+"""Pilots with a holdout: design, read-out, estimates."""

@@ -1,0 +1,327 @@
+"""Measure KPIs and compare campaigns that were not randomised."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+
+from segkit.customers.days import Days
+from segkit.customers.features import customer_outcomes
+from segkit.experiments.estimate import COVARIATES, covariates, first_active_day, kpi_values
+from segkit.format import FLOOR
+from segkit.period import Period
+from segkit.stats import mean_interval, proportion_interval, ratio_interval
+from segkit.vocabulary import EVERYONE, SERVICE_WORDS
+
+STRATA = 10
+MIN_IN_STRATUM = 2  # customers of each group in a stratum
+MAX_IMBALANCE = 0.1  # standardised difference above which groups are not alike (Austin 2009)
+ASSOCIATION_COLUMNS = [
+    "campaign", "sent", "others", "kpi", "unit", "difference", "difference_low", "difference_high",
+    "matched", "matched_low", "matched_high", "matched_sent", "worst_before", "worst_after", "alike",
+]  # fmt: skip
+BALANCE = ["campaign", "column", "before", "after"]
+
+
+def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -> pd.DataFrame:
+    """Who was sent what in the last horizon: customer_id, campaign (kind, and type where the source names it), each
+    once.
+
+    Takes  events by the contract; kinds: each kind of event -> 'customer' or 'company'
+    """
+    start, end = period.last_horizon_start, period.as_of
+    by_company = sorted(kind for kind, by in kinds.items() if by == "company")
+    rows = events.filter(events.event.isin(by_company) & (events.day >= start) & (events.day < end))
+    columns = ["customer_id", "event"] + (["campaign"] if "campaign" in events.columns else [])
+    if not by_company:
+        return pd.DataFrame({"customer_id": pd.Series(dtype=object), "campaign": pd.Series(dtype=object)})
+    table = rows.select(*columns).distinct().to_pandas()
+    words = table["event"].str.replace("_", " ")
+    if "campaign" in table:
+        words = words + table["campaign"].map(lambda one: "" if pd.isna(one) else f": {one}")
+    found = pd.DataFrame({"customer_id": table["customer_id"], "campaign": words}).drop_duplicates()
+    return found.sort_values(["campaign", "customer_id"], ignore_index=True)
+
+
+def measure_associations(
+    days: Days, *, sent: pd.DataFrame, kpi: str, index: pd.Index, period: Period
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each campaign of the last horizon: those it was sent to beside the others, as they are and matched on the time
+    before.
+
+    Takes  sent: of `sent_campaigns`; index: the customers compared
+    Gives  a row a campaign (COLUMNS; differences per customer over the horizon, with 95 % intervals), and the balance:
+           campaign, column, before, after (standardised differences). Campaigns with too few of either group are left
+           out
+
+    Parameters
+    ----------
+    kpi : spend, orders or active
+    """
+    before = period.one_horizon_back()
+    history_days = (before.as_of - first_active_day(days, before=period.as_of)).days
+    if sent.empty or history_days < 1:
+        return pd.DataFrame([], columns=ASSOCIATION_COLUMNS), pd.DataFrame([], columns=BALANCE)
+    values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=before.horizon_days, index=index).to_numpy()
+    before = replace(
+        before,
+        lookback_days=min(before.lookback_days, history_days),
+        horizon_days=min(before.horizon_days, history_days),
+    )
+    covariate_table = covariates(days, kpi=kpi, period=before, index=index)
+    covariate_table = covariate_table.assign(
+        **{f"log {name}": np.log1p(covariate_table[name].clip(lower=0)) for name in ("pre", "recent")}
+    )
+    unit = {"spend": "money", "orders": "orders", "active": "share"}[kpi]
+    rows, balances = [], []
+    for campaign, group in sent.groupby("campaign", sort=True):
+        reached = index.isin(group["customer_id"])
+        if min(reached.sum(), (~reached).sum()) < FLOOR:
+            continue
+        weight, used = _match_weights(covariate_table, reached)
+        before = _standardised_differences(covariate_table, reached, weight=np.ones(len(index)))
+        after = _standardised_differences(covariate_table, reached, weight=weight)
+        plain = _unadjusted_difference(values, reached)
+        matched = _stratified_difference(values, reached, used=used)
+        worst = (float(before.abs().max()), float(after.abs().max()))
+        counts = (int(reached.sum()), int((~reached).sum()))
+        rows.append(
+            (
+                campaign,
+                *counts,
+                kpi,
+                unit,
+                *plain,
+                *matched,
+                int((reached & (used >= 0)).sum()),
+                *worst,
+                worst[1] < MAX_IMBALANCE,
+            )
+        )
+        balances += [(campaign, name, before[name], after[name]) for name in COVARIATES]
+    return pd.DataFrame(rows, columns=ASSOCIATION_COLUMNS), pd.DataFrame(balances, columns=BALANCE)
+
+
+def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights that make the others like those reached, and the stratum of each (-1: nobody like them in the other
+    group).
+    """
+    x = (covariate_table - covariate_table.mean()) / covariate_table.std().replace(0, 1)
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(x.to_numpy(), reached)
+    score = np.round(model.decision_function(x.to_numpy()), 9)
+    edges = np.unique(np.quantile(score[reached], np.arange(1, STRATA) / STRATA))
+    stratum = np.searchsorted(edges, score, side="left")
+    weight = np.zeros(len(score))
+    for number in np.unique(stratum):
+        mine = stratum == number
+        ours, theirs = int((mine & reached).sum()), int((mine & ~reached).sum())
+        if min(ours, theirs) < MIN_IN_STRATUM:
+            stratum[mine] = -1
+            continue
+        weight[mine & reached], weight[mine & ~reached] = 1.0, ours / theirs
+    return weight, stratum
+
+
+def _stratified_difference(values: np.ndarray, reached: np.ndarray, *, used: np.ndarray) -> tuple[float, float, float]:
+    """The mean of the differences within strata, weighted by those reached, with its 95 % interval."""
+    total, variance, ours = 0.0, 0.0, int((reached & (used >= 0)).sum())
+    if ours == 0:
+        return np.nan, np.nan, np.nan
+    for number in np.unique(used[used >= 0]):
+        a, b = values[(used == number) & reached], values[(used == number) & ~reached]
+        share = len(a) / ours
+        total += share * (a.mean() - b.mean())
+        variance += share**2 * (a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    return float(total), float(total - half), float(total + half)
+
+
+def _unadjusted_difference(values: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
+    return _stratified_difference(values, reached, used=np.zeros(len(values), dtype=int))
+
+
+def _standardised_differences(covariate_table: pd.DataFrame, reached: np.ndarray, *, weight: np.ndarray) -> pd.Series:
+    """Standardised differences of weighted means, in standard deviations of those reached."""
+    ours = covariate_table[reached & (weight > 0)].mean()
+    others, parts = covariate_table[~reached & (weight > 0)], weight[~reached & (weight > 0)]
+    if not len(parts):
+        return pd.Series(np.nan, index=covariate_table.columns)
+    theirs = pd.Series(np.average(others, axis=0, weights=parts), index=covariate_table.columns)
+    return (ours - theirs) / covariate_table[reached].std().replace(0, 1)
+
+
+HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds the same weekdays
+MIN_WINDOWS = 4
+TARGET_QUANTILE = 0.75  # quantile of the past windows that counts as reachable
+BASELINE = ["segment", "kpi", "value", "value_low", "value_high", "unit", "customers", "start", "end"]
+KEY_RESULTS = ["segment", "kpi", "unit", "starting_value", "windows", "lowest", "highest", "reachable", "target"]
+LEADING_KPIS = {  # KPIs with a key result, by the figure that a pilot moves
+    "active": "active rate",
+    "orders": "orders per customer",
+    "spend": "spend per customer",
+}
+CUSTOMER_KINDS = ("purchase", "return")
+
+
+def baseline(days: Days, *, segment: pd.Series, period: Period, kinds: dict[str, str]) -> pd.DataFrame:
+    """The KPIs of each segment over the last horizon before `as_of`, with 95 % intervals.
+
+    Takes  days: the state; segment: by customer_id
+    Gives  segment ("all" first), kpi, value, value_low, value_high, unit, customers (it is of), start, end (last day).
+           Active rate; orders and spend per customer; value of an order; margin (where costs are known); came back (of
+           those who came in the horizon before); response (of those who were sent something, to whom it can be told)
+
+    Parameters
+    ----------
+    kinds : each kind of event -> 'customer' or 'company'
+    """
+    start, horizon_days = period.last_horizon_start, period.horizon_days
+    start_before = period.one_horizon_back().last_horizon_start
+    table = _customer_totals(days, start=start, horizon_days=horizon_days, index=segment.index)
+    before = _customer_totals(days, start=start_before, horizon_days=horizon_days, index=segment.index)
+    whole = first_active_day(days, before=period.as_of) <= start_before
+    table["came_before"] = (before["active_days"] > 0) if whole else False
+    table = table.join(_event_counts(days, start=start, end=period.as_of, kinds=kinds, index=segment.index))
+    rows = []
+    for name, group in [(EVERYONE, table), *table.groupby(segment, sort=True)]:
+        rows += [(str(name), *line) for line in _group_kpis(group, kinds=kinds)]
+    found = pd.DataFrame(rows, columns=BASELINE[:7])
+    return found.assign(start=start.isoformat(), end=period.last_day.isoformat())[BASELINE]
+
+
+def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.DataFrame) -> pd.DataFrame:
+    """What the history of each KPI shows as reachable, and the target that follows.
+
+    The rule: the lookback is cut into windows of four weeks; reachable is the level that a quarter of them were at or
+    above, as a share above their mean; the target is the baseline times one more of it. It was reached without a
+    campaign: it is a level the segment knows, not a promise, and whether a campaign brings it only a holdout can say.
+
+    Takes  segment: by customer_id; baseline: of `baseline`
+    Gives  segment, kpi, unit, starting_value, windows, lowest and highest (of them, as shares of their mean, 1 is
+           the mean), reachable (share above the mean), target; empty where the lookback holds too few windows
+    """
+    as_of = period.as_of
+    history_days = min(period.lookback_days, (as_of - first_active_day(days, before=as_of)).days)
+    count = history_days // HISTORY_DAYS
+    if count < MIN_WINDOWS:
+        return pd.DataFrame([], columns=KEY_RESULTS).astype({"windows": "int64"})
+    levels = [
+        _levels(days, segment=segment, start=as_of - timedelta(days=HISTORY_DAYS * n)) for n in range(count, 0, -1)
+    ]
+    history = pd.concat(levels, keys=range(count), names=["window"]).reset_index()
+    now = baseline.set_index(["segment", "kpi"])
+    rows = []
+    for (name, kpi), group in history.groupby(["segment", "kpi"], sort=True):
+        if (name, kpi) not in now.index:  # no order in the last horizon: there is nothing to start from
+            continue
+        middle, fixed = group["value"].mean(), now.loc[(name, kpi)]
+        shares = group["value"] / middle if middle > 0 else pd.Series([np.nan])
+        reachable = max(0.0, float(shares.quantile(TARGET_QUANTILE)) - 1) if middle > 0 else np.nan
+        target = fixed["value"] * (1 + reachable)
+        target = min(target, 1.0) if fixed["unit"] == "share" else target
+        rows.append((name, kpi, fixed["unit"], fixed["value"], count, shares.min(), shares.max(), reachable, target))
+    return pd.DataFrame(rows, columns=KEY_RESULTS)
+
+
+def reachable(key_results: pd.DataFrame, *, kpi: str) -> pd.Series:
+    """The relative change that the history of each segment shows, by segment, of the KPI a pilot would move."""
+    mine = key_results[key_results["kpi"] == LEADING_KPIS[kpi]]
+    return mine.set_index("segment")["reachable"].astype(float)
+
+
+def measure_metrics(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experiment: pd.DataFrame) -> dict[str, object]:
+    """The headline numbers of the page, flat.
+
+    Takes  baseline, candidates and experiment, as they are kept
+    """
+    everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
+    figures: dict[str, object] = {
+        "measure.start": baseline["start"].min(),
+        "measure.end": baseline["end"].max(),
+    }
+    for kpi in LEADING_KPIS.values():
+        if kpi in everyone.index:
+            name = f"measure.{kpi.replace(' ', '_')}"
+            row = everyone.loc[kpi]
+            figures |= {name: row["value"], f"{name}.low": row["value_low"], f"{name}.high": row["value_high"]}
+    alone = candidates[candidates["segment"] != EVERYONE]
+    figures["measure.pilots_ready"] = int(alone["weeks_needed"].notna().sum())
+    figures["measure.smallest_share"] = alone["smallest_share"].min()
+    figures["measure.smallest_share_all"] = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
+    for verdict in ("scale", "go on", "stop", "cannot tell"):
+        counted = experiment[(experiment["verdict"] == verdict) & (experiment["segment"] != EVERYONE)]
+        figures[f"measure.verdict_{verdict.replace(' ', '_')}"] = len(counted)
+    return figures
+
+
+def _customer_totals(days: Days, *, start: date, horizon_days: int, index: pd.Index) -> pd.DataFrame:
+    rows = Days(rows=days.rows, categories=None)
+    return customer_outcomes(rows, start=start, horizon_days=horizon_days, index=index).totals
+
+
+def _event_counts(days: Days, *, start: date, end: date, kinds: dict[str, str], index: pd.Index) -> pd.DataFrame:
+    """Events of each kind by customer in a window."""
+    rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows.day < ibis.literal(end)))
+    counts = {f"n_{kind}": rows[f"n_{kind}"].sum().cast("float64") for kind in sorted(kinds)}
+    return (
+        rows.group_by("customer_id").aggregate(**counts).to_pandas().set_index("customer_id").reindex(index).fillna(0)
+    )
+
+
+def _group_kpis(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str, float, float, float, str, int]]:
+    """KPI lines of one group: kpi, value, low, high, unit, customers."""
+    people, was_active = len(table), table["active_days"] > 0
+    rows = [("active rate", *proportion_interval(int(was_active.sum()), people), "share", people)]
+    back = int(table["came_before"].sum())
+    if back:
+        rows.append(
+            ("came back", *proportion_interval(int((was_active & table["came_before"]).sum()), back), "share", back)
+        )
+    if table["orders"].any():
+        rows.append(("orders per customer", *mean_interval(table["orders"]), "orders", people))
+    if "spend" in table:
+        buyers = table[table["orders"] > 0]
+        rows.append(("spend per customer", *mean_interval(table["spend"]), "money", people))
+        rows.append(("value of an order", *ratio_interval(buyers["spend"], buyers["orders"]), "money", len(buyers)))
+    if "cost" in table and table["cost"].any():
+        buyers = table[table["amount"] > 0]
+        earned = buyers["amount"] - buyers["cost"]
+        rows.append(("margin", *ratio_interval(earned, buyers["amount"]), "share", len(buyers)))
+    return rows + _responses(table, kinds=kinds)
+
+
+def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str, float, float, float, str, int]]:
+    """Of those who were sent something in the window, the share who did each other thing in it."""
+    rows = []
+    for sent in sorted(kind for kind, by in kinds.items() if by == "company"):
+        reached = table[table[f"n_{sent}"] > 0]
+        for kind in sorted(kind for kind, by in kinds.items() if by == "customer"):
+            if kind in CUSTOMER_KINDS or any(word in kind.lower() for word in SERVICE_WORDS) or reached.empty:
+                continue
+            words = f"response: {kind} after {sent}".replace("_", " ")
+            rows.append(
+                (
+                    words,
+                    *proportion_interval(int((reached[f"n_{kind}"] > 0).sum()), len(reached)),
+                    "share",
+                    len(reached),
+                )
+            )
+    return rows
+
+
+def _levels(days: Days, *, segment: pd.Series, start: date) -> pd.DataFrame:
+    """The leading KPIs of each segment and of all in one window of the history."""
+    table = _customer_totals(days, start=start, horizon_days=HISTORY_DAYS, index=segment.index)
+    per = pd.DataFrame({"active rate": (table["active_days"] > 0).astype(float)})
+    if table["orders"].any():
+        per["orders per customer"] = table["orders"]
+    if "spend" in table:
+        per["spend per customer"] = table["spend"]
+    means = pd.concat([per.groupby(segment).mean(), per.mean().to_frame(EVERYONE).T])
+    return means.rename_axis("segment").reset_index().melt("segment", var_name="kpi", value_name="value")

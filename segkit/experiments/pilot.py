@@ -1,0 +1,458 @@
+"""Set up a pilot and its files."""
+
+import io
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segkit.customers.days import Days, load_days
+from segkit.customers.profile import may_contact
+from segkit.data import sources
+from segkit.data.io import (
+    csv_quoting,
+    escape_formula,
+    read_json,
+    to_json_value,
+    unescape_formula,
+    write_bytes,
+    write_json,
+)
+from segkit.data.runs import Run, load_run, publish_run, refuse_pseudonyms, stage_run
+from segkit.errors import InputError, RunError
+from segkit.experiments.design import (
+    CONTROL,
+    TREATMENT,
+    Spread,
+    draw_treatment,
+    excluded_ids,
+    expected_total,
+    imbalance,
+    lifts_from_readout,
+    rank_targets,
+    read_ids,
+    size_needed,
+    smallest_effect,
+    spreads,
+    strata_of,
+    treated_shares,
+)
+from segkit.experiments.estimate import COVARIATES, KPIS, Price, covariates, price_of
+from segkit.format import FLOOR
+
+FORM_VERSION = 1  # of pilot.json
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A frozen design. `facts`: all of pilot.json but the hashes of its files; `units`: by customer_id, segment,
+    stratum, arm and what was known before; `targets`: the treated in the order to contact them.
+    """
+
+    facts: dict[str, Any]
+    units: pd.DataFrame
+    targets: pd.DataFrame
+
+
+def design_pilot(
+    run: Run,
+    *,
+    segments: tuple[str, ...],
+    kpi: str = "spend",
+    share_control: float = 0.5,
+    weeks: int | None = None,
+    start: str = "",
+    seed: int = 7,
+    exclude: tuple[str, ...] = (),
+    budget: float | None = None,
+    contact_cost: float | None = None,
+    margin: float | None = None,
+    lift_from: str = "",
+) -> Pilot:
+    """Design a pilot on a finished run; nothing is written.
+
+    Takes  a run with its days and assignments
+    Gives  Pilot; the same arguments give the same pilot, whatever the order of the rows of the run
+
+    Parameters
+    ----------
+    segments : one or more ids; more need larger effects, as all are read at once
+    kpi : spend, orders or active
+    share_control : of the customers held out; .5 sees the smallest effects
+    weeks : how long the outcome is counted; None is the horizon of the run
+    start : ISO date the treatment begins; empty is the as_of of the run
+    seed : another draws others
+    exclude : folders of running pilots, or CSV files of customers, who must not be in this one
+    budget, contact_cost, margin : money for all contacts; money per contact; what one unit of the KPI earns
+    lift_from : an earlier read-out, from which alone an expected return can be stated
+
+    Raises
+    ------
+    InputError : a segment, KPI, share, date, cost or file that cannot be used, or too few customers
+    """
+    refuse_pseudonyms(run, what="a pilot says whom to contact")
+    price = price_of(contact_cost, margin, kpi=kpi)
+    if budget is not None and not budget > 0:
+        raise InputError(f"--budget {budget}: money for contacts, above zero.")
+    window = _outcome_window(run, weeks=weeks, start=start)
+    if not 0 < share_control < 1:
+        raise InputError(
+            f"--share-control {share_control}: a share between 0 and 1. Without a holdout nothing is learnt."
+        )
+    measured = lifts_from_readout(lift_from, kpi=kpi) if lift_from else None
+    days = load_days(run)
+    chosen = _customers_in_segments(run, segments)
+    eligible, left_out = _eligible(run, chosen, exclude=exclude)
+    sizes = eligible.groupby(eligible).size()
+    shares = treated_shares(sizes, share_control=share_control, budget=budget, price=price, measured=measured)
+    _refuse_small(chosen, sizes=sizes, shares=shares)
+    eligible = eligible[eligible.map(shares) > 0]
+    units = _units(run, days, eligible=eligible, shares=shares, kpi=kpi, window=window, seed=seed)
+    facts = {
+        "form": FORM_VERSION,
+        **_run_facts(run),
+        "segments": sorted(eligible.unique().tolist()),
+        "kpi": kpi,
+        "share_control": share_control,
+        "seed": seed,
+        **{name: value.isoformat() if isinstance(value, date) else value for name, value in window.items()},
+        "contact_cost": price.contact_cost,
+        "margin": price.margin,
+        "budget": budget,
+        "left_out": left_out | {"no return was measured or no budget was left": int(sizes.sum() - len(units))},
+        **_design_facts(run, days, units=units, kpi=kpi, window=window, price=price, measured=measured),
+    }
+    treated = units[units["arm"] == TREATMENT]
+    targets = rank_targets(treated, value=units["pre"], measured=measured, price=price)
+    return Pilot(facts=facts, units=units, targets=targets)
+
+
+def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any]:
+    """When the outcome is counted, and the baseline before it."""
+    period = run.period
+    as_of = period.as_of
+    try:
+        first = date.fromisoformat(start) if start else as_of
+    except ValueError:
+        raise InputError(f"--start {start}: not a date. Write it as YYYY-MM-DD.") from None
+    if first < as_of:
+        raise InputError(f"--start {start}: before the as_of of the run, {as_of}: outcomes would be known already.")
+    if weeks is not None and weeks < 1:
+        raise InputError(f"--weeks {weeks}: at least one.")
+    window_days = 7 * weeks if weeks else period.horizon_days
+    return {
+        "start": first,
+        "end": first + timedelta(days=window_days - 1),
+        "window_days": window_days,
+        "baseline_start": period.lookback_start,
+        "baseline_end": period.last_day,
+    }
+
+
+def _customers_in_segments(run: Run, segments: tuple[str, ...]) -> pd.Series:
+    """The customers of the segments asked for: segment by customer_id, sorted."""
+    assignments = run.table("assignments").sort_values("customer_id").set_index("customer_id")["segment"]
+    unknown = sorted(set(segments) - set(assignments))
+    if unknown or not segments:
+        there = ", ".join(sorted(assignments.unique()))
+        raise InputError(f"--segment {', '.join(unknown) or 'is not given'}: the segments of this run are {there}.")
+    return assignments[assignments.isin(segments)]
+
+
+def _eligible(run: Run, chosen: pd.Series, *, exclude: tuple[str, ...]) -> tuple[pd.Series, dict[str, int]]:
+    """Those who may be in the pilot; how many were left out, by reason."""
+    parameters = run.parameters()
+    roles = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None).roles
+    people = run.table("people") if run.has("people") else None
+    consents = may_contact(people, roles=roles, index=chosen.index)
+    in_other_pilot = pd.Series(chosen.index.isin(excluded_ids(exclude)), index=chosen.index)
+    left_out = {"no consent": int((~consents).sum()), "in another pilot": int((in_other_pilot & consents).sum())}
+    return chosen[consents & ~in_other_pilot], left_out
+
+
+def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, float]) -> None:
+    """Every arm of every segment holds at least the privacy floor."""
+    for name in sorted(chosen.unique()):
+        size, share = int(sizes.get(name, 0)), shares.get(name, 0.5)
+        if size and share == 0.0:
+            continue
+        smaller = min(share, 1 - share) * size
+        if smaller < FLOOR:
+            raise InputError(
+                f"{name}: {size} of {int((chosen == name).sum())} customers can be in the pilot, so its smaller "
+                f"arm has "
+                f"{int(smaller)}; each arm needs {FLOOR}. Take a larger segment, another share, or a larger budget."
+            )
+    if not any(shares.values()):
+        raise InputError("no segment is left to treat: the read-out measured no return above zero in any of them.")
+
+
+def _units(
+    run: Run,
+    days: Days,
+    *,
+    eligible: pd.Series,
+    shares: dict[str, float],
+    kpi: str,
+    window: dict[str, Any],
+    seed: int,
+) -> pd.DataFrame:
+    covariate_table = covariates(
+        days,
+        kpi=kpi,
+        period=replace(run.period, horizon_days=window["window_days"]),
+        index=eligible.index,
+    ).round(6)
+    stratum = strata_of(eligible, covariate_table["steady"] if kpi == "active" else covariate_table["pre"])
+    arm = draw_treatment(stratum, treated_share=shares, seed=seed, salt=window["start"].isoformat())
+    return pd.DataFrame({"segment": eligible, "stratum": stratum, "arm": arm, **covariate_table})
+
+
+def _run_facts(run: Run) -> dict[str, Any]:
+    """Which run the pilot was drawn from, and how its source reads time and kinds of event."""
+    parameters = run.parameters()
+    source = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None)
+    assigned = (run.path / "tables" / "assignments.parquet").read_bytes()
+    names = ("as_of", "lookback_days", "horizon_days", "source_name", "source_fingerprint")
+    about = {name: parameters.get(name) for name in names} | {"assignments": sha256(assigned).hexdigest()}
+    return {"run": about, "timezone": source.timezone, "kinds": dict(sorted(source.kinds.items()))}
+
+
+def _design_facts(
+    run: Run,
+    days: Days,
+    *,
+    units: pd.DataFrame,
+    kpi: str,
+    window: dict[str, Any],
+    price: Price,
+    measured: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """What is known of the pilot before it starts: counts, power, balance, and the expected return or why there is
+    none.
+    """
+    period = replace(run.period, horizon_days=window["window_days"])
+    found = spreads(days, kpi=kpi, segment=units["segment"], period=period)
+    counts = units.groupby(["segment", "arm"]).size().unstack(fill_value=0)
+    names = run.table("segments").set_index("segment")["name"].to_dict()
+    compared = len(found) + (len(found) > 1)
+    power = [
+        _power(one, counts=counts, name=names.get(one.segment, ""), compared=compared, price=price) for one in found
+    ]
+    balance = imbalance(units, columns=COVARIATES)
+    worst = balance.loc[balance["difference"].abs().idxmax()]
+    strata = (
+        units.groupby(["stratum", "arm"])
+        .size()
+        .unstack(fill_value=0)
+        .reindex(columns=[TREATMENT, CONTROL], fill_value=0)
+    )
+    return {
+        "unit": KPIS[kpi].unit,
+        "strata": {name: {arm: int(n) for arm, n in row.items()} for name, row in strata.to_dict("index").items()},
+        "power": power,
+        "imbalance": {**worst.to_dict(), "beyond_chance": bool(abs(worst["difference"]) > worst["chance"])},
+        "expected": expected_total(counts[TREATMENT], measured=measured, price=price),
+    }
+
+
+def _power(spread: Spread, *, counts: pd.DataFrame, name: str, compared: int, price: Price) -> dict[str, Any]:
+    """One segment's size and what it can show."""
+    treated, control = (int(counts.loc[spread.segment, arm]) for arm in (TREATMENT, CONTROL))
+    effect = smallest_effect(spread, treated=treated, control=control, compared=compared)
+    share = control / (treated + control)
+    needed = size_needed(spread, effect=price.break_even or 0.0, share_control=share, compared=compared)
+    return {
+        "segment": spread.segment,
+        "name": name,
+        "treatment": treated,
+        "control": control,
+        "baseline_mean": spread.mean,
+        "sd": spread.sd,
+        "sd_left": spread.residual_sd,
+        "smallest_effect": effect,
+        "smallest_share": effect / spread.mean if spread.mean > 0 else None,
+        "break_even": price.break_even,
+        "size_for_break_even": needed,
+    }
+
+
+UNITS_FILE, TARGETS_FILE = "units.parquet", "targets.csv"
+
+
+def write_pilot(pilot: Pilot, out: str | Path) -> Path:
+    """Keep a design in a folder of its own; gives the folder.
+
+    Takes  a design; a folder that is missing or empty
+
+    Raises
+    ------
+    RunError : the folder holds something
+    """
+    out = Path(out)
+    if (out / "pilot.json").is_file():
+        raise RunError(f"{out}: a pilot is frozen there, and a design is never written over. Give another --out.")
+    if out.is_dir() and any(out.iterdir()):
+        raise RunError(f"{out}: the folder holds something else. Give another --out.")
+    with stage_run(out) as building:
+        hashes = {}
+        for name, content in _pilot_tables(pilot).items():
+            write_bytes(building / name, content)
+            hashes[name] = sha256(content).hexdigest()
+        write_json(building / "pilot.json", to_rounded_json({**pilot.facts, "files": hashes}))
+        publish_run(building, out)
+    return out
+
+
+def load_pilot(folder: str | Path) -> Pilot:
+    """A pilot as it was frozen, held against the files that are there now.
+
+    Raises
+    ------
+    RunError : not a pilot, or its frozen units were changed
+    InputError : treatment.csv and control.csv are not what was drawn
+    """
+    folder = Path(folder)
+    if not (folder / "pilot.json").is_file():
+        raise RunError(f"{folder}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
+    facts = read_json(folder / "pilot.json")
+    if facts.get("form") != FORM_VERSION or not (folder / UNITS_FILE).is_file():
+        raise RunError(
+            f"{folder}: this pilot was made by another version, or its {UNITS_FILE} is missing. Make a new one."
+        )
+    content = (folder / UNITS_FILE).read_bytes()
+    if sha256(content).hexdigest() != facts["files"][UNITS_FILE]:
+        raise RunError(
+            f"{folder / UNITS_FILE}: it was changed after the draw. A design that was changed proves nothing."
+        )
+    units = pd.read_parquet(io.BytesIO(content)).set_index("customer_id")
+    refuse_altered(folder, units=units)
+    targets = None
+    if (folder / TARGETS_FILE).is_file():
+        targets = pd.read_csv(folder / TARGETS_FILE, converters={"customer_id": unescape_formula})
+    return Pilot(facts=facts, units=units, targets=pd.DataFrame() if targets is None else targets)
+
+
+def default_pilot_folder(run: Run, *, segments: tuple[str, ...], kpi: str) -> Path:
+    """Where a pilot goes when nothing is said: pilots/ beside the run, as a finished run is read-only."""
+    return run.path.resolve().parent / "pilots" / "-".join([run.path.resolve().name, *sorted(segments), kpi])
+
+
+def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
+    """The pilot meant: the folder given, the run's folder where it is a pilot itself, or the only one drawn from the
+    run.
+
+    Raises
+    ------
+    RunError : none was drawn from this run, or several
+    """
+    run_dir = Path(run_dir)
+    if not pilot and (run_dir / "pilot.json").is_file():
+        return run_dir
+    run = load_run(run_dir)
+    drawn = (
+        sha256((run.path / "tables" / "assignments.parquet").read_bytes()).hexdigest() if run.has("assignments") else ""
+    )
+    places = (
+        [Path(pilot)]
+        if pilot
+        else sorted(p.parent for p in (run.path.resolve().parent / "pilots").glob("*/pilot.json"))
+    )
+    if pilot and not (places[0] / "pilot.json").is_file():
+        raise RunError(f"--pilot {pilot}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
+    drawn = {
+        drawn,
+        *run.record().get("forgotten", {}).get("assignments", []),
+    }  # as they were before some were forgotten
+    mine = [place for place in places if read_json(place / "pilot.json")["run"]["assignments"] in drawn]
+    if pilot and not mine:
+        raise RunError(
+            f"--pilot {pilot}: it was drawn from another run than {run_dir}. Give the run it was drawn from."
+        )
+    if len(mine) != 1:
+        there = ", ".join(place.name for place in mine) or "none"
+        raise RunError(f"{run_dir}: the pilots drawn from this run are: {there}. Say which with --pilot DIR.")
+    return mine[0]
+
+
+def refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
+    """Stop when the files of a pilot no longer say what was drawn.
+
+    Raises
+    ------
+    InputError : no treated, no control, a customer in both, a treatment that depends on the segment, or others than
+    drawn
+    """
+    now = {}
+    for arm in (TREATMENT, CONTROL):
+        path = folder / f"{arm}.csv"
+        if not path.is_file():
+            raise InputError(f"{path}: there is no {arm} file. Put back the one that was drawn.")
+        now[arm] = pd.Index(read_ids(path)["customer_id"])
+        if now[arm].empty:
+            who = (
+                "treated, so nothing was tried" if arm == TREATMENT else "held out, so there is nothing to compare with"
+            )
+            raise InputError(f"{path.name}: no customer is {who}. Put back the file that was drawn.")
+    both = now[TREATMENT].intersection(now[CONTROL]).sort_values()
+    if len(both):
+        raise InputError(
+            f"treatment.csv and control.csv: {len(both)} customers are in both, '{both[0]}' first. Put back the "
+            f"drawn files."
+        )
+    arm = pd.concat([pd.Series(name, index=ids.unique(), dtype=object) for name, ids in now.items()])
+    _refuse_other_counts(arm, units=units)
+    moved = int((arm.reindex(units.index) != units["arm"]).sum()) + int((~arm.index.isin(units.index)).sum())
+    if moved:
+        raise InputError(
+            f"treatment.csv, control.csv: {moved} customers are not in the arm they were drawn for. Read a "
+            f"pilot out by its "
+            f"draw, whoever was reached in the end: put back the files as they were written."
+        )
+
+
+def to_rounded_json(value: Any) -> Any:
+    """What JSON can hold, at any depth: floats rounded, what is not a number null."""
+    if isinstance(value, dict):
+        return {str(name): to_rounded_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_rounded_json(one) for one in value]
+    return to_json_value(value)
+
+
+def _refuse_other_counts(arm: pd.Series, *, units: pd.DataFrame) -> None:
+    """Treated and control by stratum must be as drawn: a treatment that depends on the segment is no experiment."""
+    stratum = units["stratum"].reindex(arm.index)
+    for name, drawn in units.groupby("stratum")["arm"]:
+        in_stratum = arm[stratum == name]
+        counts = [(int((in_stratum == one).sum()), int((drawn == one).sum())) for one in (TREATMENT, CONTROL)]
+        if any(now != then for now, then in counts):
+            raise InputError(
+                f"treatment.csv, control.csv: in stratum {name} {counts[0][0]} are treated and {counts[1][0]} "
+                f"held out; drawn "
+                f"were {counts[0][1]} and {counts[1][1]}. Treatment now depends on the segment, so a difference proves "
+                f"nothing: put back the files as they were written."
+            )
+
+
+def _pilot_tables(pilot: Pilot) -> dict[str, bytes]:
+    """The tables of a pilot as bytes, sorted by customer."""
+    units = pilot.units.rename_axis("customer_id").reset_index().sort_values("customer_id", ignore_index=True)
+    files = {}
+    for arm in (TREATMENT, CONTROL):
+        rows = units.loc[units["arm"] == arm, ["customer_id", "segment"]]
+        files[f"{arm}.csv"] = _csv_bytes(rows)
+    files[TARGETS_FILE] = _csv_bytes(pilot.targets)
+    buffer = io.BytesIO()
+    units.to_parquet(buffer, index=False, compression="zstd")
+    files[UNITS_FILE] = buffer.getvalue()
+    return files
+
+
+def _csv_bytes(rows: pd.DataFrame) -> bytes:
+    """A table that people open in a spreadsheet."""
+    words = rows.assign(customer_id=rows["customer_id"].map(escape_formula)) if "customer_id" in rows else rows
+    return words.to_csv(index=False, lineterminator="\n", quoting=csv_quoting(words)).encode("utf-8")

@@ -1,0 +1,473 @@
+"""Read out a pilot: outcomes, lift, uplift by segment."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+
+from segkit.customers.days import build_days
+from segkit.data import sources
+from segkit.data.io import read_json
+from segkit.data.spec import CONTRACT, Source, parse_source
+from segkit.errors import InputError, RunError
+from segkit.experiments.design import TREATMENT
+from segkit.experiments.estimate import (
+    COVARIATES,
+    KPIS,
+    Lift,
+    Price,
+    estimate_lifts,
+    kpi_values,
+    price_of,
+    returns_of,
+    verdict_of,
+)
+from segkit.experiments.pilot import Pilot
+from segkit.stats import Z95, least_squares
+
+LATE_DAYS = 7  # of a window without any event at its end, before it counts as unfinished
+
+
+def read_outcomes(
+    outcomes: str, *, facts: dict[str, Any], index: pd.Index, data_dir: str = ""
+) -> tuple[pd.Series, dict[str, Any]]:
+    """The KPI of each customer of a pilot over its window.
+
+    Takes  outcomes: a source (complete_journey, or a YAML file) or a table (csv, parquet): events with customer_id and
+           timestamp, of which the window is counted, or one row a customer with customer_id and the KPI; facts: of
+           pilot.json
+    Gives  values by customer_id, and what they were read from (how, fingerprint)
+
+    Parameters
+    ----------
+    data_dir : folder of the files of a source; empty for beside its YAML
+
+    Raises
+    ------
+    InputError : no outcome in it, outcomes before the treatment, a window that is not over, customers that are missing
+    """
+    if outcomes in sources.BUILT_IN or outcomes.endswith((".yaml", ".yml")):
+        source = sources.open_source(outcomes, data_dir=data_dir or None)
+        return _kpi_from_events(source, facts=facts, index=index), {
+            "how": "source",
+            "fingerprint": sources.fingerprint(source),
+        }
+    path = Path(outcomes)
+    if not path.is_file():
+        raise InputError(
+            f"{outcomes}: no such file, and no source of that name. Give a YAML source, or a CSV of outcomes."
+        )
+    about = {"how": "file", "fingerprint": sha256(path.read_bytes()).hexdigest()}
+    columns = _read_table(path, rows=0).columns.tolist()
+    if "customer_id" not in columns:
+        raise InputError(f"{path.name}: there is no column customer_id. It has {', '.join(map(str, columns))}.")
+    if "timestamp" in columns:
+        source = _as_source(path, columns=columns, facts=facts)
+        return _kpi_from_events(source, facts=facts, index=index), about
+    if facts["kpi"] not in columns:
+        raise InputError(
+            f"{path.name}: there is no outcome. Give a column '{facts['kpi']}' for each customer, or events with a "
+            f"timestamp. It has {', '.join(map(str, columns))}."
+        )
+    return _kpi_from_table(_read_table(path), name=path.name, facts=facts, index=index), about
+
+
+def _kpi_from_events(source: Source, *, facts: dict[str, Any], index: pd.Index) -> pd.Series:
+    """The KPI counted from events within the window."""
+    con = sources.connect()
+    events = sources.read_events(source, con=con)
+    start, end = date.fromisoformat(facts["start"]), date.fromisoformat(facts["end"]) + timedelta(days=1)
+    span = events.aggregate(first=events.day.min(), last=events.day.max()).to_pandas().iloc[0]
+    last = pd.Timestamp(span["last"]).date()
+    if last < start:
+        raise InputError(
+            f"{source.name}: the outcomes end on {last}, before the treatment began on {start}. Give events of "
+            f"the window."
+        )
+    if last < end - timedelta(days=LATE_DAYS + 1):
+        raise InputError(
+            f"{source.name}: the outcomes end on {last}, and the window runs to {facts['end']}. Looking early "
+            f"finds effects "
+            f"that are not there: wait for the end, or plan fewer --weeks next time."
+        )
+    days = build_days(events.filter(events.day < ibis.literal(end)), kinds=source.kinds, aggregate=False)
+    values = kpi_values(days, kpi=facts["kpi"], start=start, window_days=int(facts["window_days"]), index=index)
+    if not values.any():
+        raise InputError(
+            f"{source.name}: no outcome: none of the {len(index):,} customers of the pilot did anything from "
+            f"{start} on. Are "
+            f"the customer ids the same as in the run?"
+        )
+    return values
+
+
+def _kpi_from_table(table: pd.DataFrame, *, name: str, facts: dict[str, Any], index: pd.Index) -> pd.Series:
+    """The KPI as a file gives it, a row for each customer, or for each customer and day."""
+    kpi = facts["kpi"]
+    values = pd.to_numeric(table[kpi], errors="coerce")
+    bad = int((values.isna() | ~np.isfinite(values)).sum())
+    if bad:
+        raise InputError(
+            f"{name}: {bad} of {len(table)} values of {kpi} are not numbers. Give zero for those who did nothing."
+        )
+    if kpi == "active" and not values.isin((0, 1)).all():
+        raise InputError(f"{name}: active is 1 for customers who came and 0 for the others; other numbers are in it.")
+    if "day" in table:
+        _refuse_other_days(table["day"], name=name, facts=facts)
+        by_customer = values.groupby(table["customer_id"]).agg("max" if kpi == "active" else "sum")
+    elif table["customer_id"].duplicated().any():
+        raise InputError(
+            f"{name}: {int(table['customer_id'].duplicated().sum())} customers are there twice. Add them up."
+        )
+    else:
+        by_customer = pd.Series(values.to_numpy(), index=table["customer_id"])
+    missing = int((~index.isin(by_customer.index)).sum())
+    if missing:
+        raise InputError(
+            f"{name}: no outcome for {missing:,} of the {len(index):,} customers of the pilot. Give every one a "
+            f"row, with zero "
+            f"for those who did nothing."
+        )
+    found = by_customer.reindex(index).astype(float).rename(KPIS[kpi].name)
+    if not found.any():
+        raise InputError(f"{name}: no outcome: {kpi} is zero for every customer of the pilot. Check the export.")
+    return found
+
+
+def _refuse_other_days(days: pd.Series, *, name: str, facts: dict[str, Any]) -> None:
+    when = pd.to_datetime(days, errors="coerce")
+    if when.isna().any():
+        raise InputError(f"{name}: {int(when.isna().sum())} values of day are not dates. Write them as YYYY-MM-DD.")
+    early = int((when < pd.Timestamp(facts["start"])).sum())
+    late = int((when >= pd.Timestamp(facts["end"]) + pd.Timedelta(days=1)).sum())
+    if early or late:
+        where = (
+            f"before the treatment began on {facts['start']}" if early else f"after the window ended on {facts['end']}"
+        )
+        raise InputError(f"{name}: {early or late} rows are dated {where}. Give the outcomes of the window only.")
+
+
+def _as_source(path: Path, *, columns: list[str], facts: dict[str, Any]) -> Source:
+    """A file of events with the contract's own column names, read as the run's source is."""
+    mapped = {name: f'"{name}"' for name in columns if name in CONTRACT}
+    text = {
+        "name": path.stem,
+        "timezone": facts["timezone"],
+        "kinds": facts["kinds"],
+        "events": [{"path": path.name, "columns": mapped}],
+    }
+    return parse_source(json.dumps(text), label=path.name, base=path.parent.resolve())
+
+
+def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
+    """A table of outcomes; ids stay text as written."""
+    try:
+        if path.suffix in (".parquet", ".pq"):
+            table = pd.read_parquet(path)
+            return table.astype({"customer_id": str}) if "customer_id" in table else table
+        return pd.read_csv(path, dtype={"customer_id": str, "day": str}, nrows=rows, keep_default_na=True)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: it cannot be read as a table ({str(error).splitlines()[0]}).") from None
+
+
+FOLDS = 5
+RESAMPLES = 300
+INTERVAL_FACTOR = (
+    2**0.5
+)  # each pair of folds counts twice, once to score and once to be scored: without any difference between
+# strata that doubles the variance which resampling under fixed scores sees
+MIN_SIGNAL = 0.1  # of the noise: how much real difference between strata is always allowed for
+GRID = np.linspace(0, 1, 21)  # shares contacted at which the curve is kept
+
+
+@dataclass(frozen=True)
+class Qini:
+    """The area between the curve and contacting by lot, in the KPI's unit per customer, with its 95 % interval;
+    `curve`: share contacted, gain (per customer of all), by_lot.
+    """
+
+    value: float
+    low: float
+    high: float
+    curve: pd.DataFrame
+
+    @property
+    def is_better_than_chance(self) -> bool:
+        """Whether the order is better than chance."""
+        return self.low > 0
+
+
+def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> Qini | None:
+    """How much better than by lot the customers can be ordered by what contact adds.
+
+    Customers are ordered within their fold only, and the folds' curves averaged: a fold that did well by chance has low
+    scores from the others, so an order across folds would look worse than by lot.
+
+    Takes  units: by customer_id; segment, stratum, arm; adjusted: the outcome less what the past foretold, same index
+    Gives  Qini; None where there are too few treated or held out to score every fold
+
+    Parameters
+    ----------
+    seed : of the resampling of customers that gives the interval
+    """
+    ordered = units.sort_index()
+    y = adjusted.reindex(ordered.index).to_numpy(dtype=float)
+    treated = (ordered["arm"] == TREATMENT).to_numpy()
+    share = pd.Series(treated, index=ordered.index).groupby(ordered["segment"]).transform("mean").to_numpy()
+    weight = np.where(treated, 1 / np.maximum(share, 1e-9), 1 / np.maximum(1 - share, 1e-9))
+    fold = ordered.groupby(["stratum", "arm"], sort=True).cumcount().to_numpy() % FOLDS
+    parts = []
+    for k in range(FOLDS):
+        score = _stratum_scores(ordered["stratum"], y, treated=treated, seen=fold != k)
+        if score is None or not treated[fold == k].any() or treated[fold == k].all():
+            return None
+        order = np.flatnonzero(fold == k)[np.argsort(-score[fold == k], kind="stable")]
+        ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+        parts.append((y[order], treated[order], weight[order], ends))
+    gain = _mean_curve(parts, rng=None)
+    rng = np.random.default_rng(seed)
+    half = INTERVAL_FACTOR * Z95 * float(np.std([_area(_mean_curve(parts, rng=rng)) for _ in range(RESAMPLES)]))
+    value = _area(gain)
+    curve = pd.DataFrame({"share": GRID, "gain": gain, "by_lot": GRID * gain[-1]})
+    return Qini(value=value, low=value - half, high=value + half, curve=curve)
+
+
+def _stratum_scores(stratum: pd.Series, y: np.ndarray, *, treated: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+    """The lift of each customer's stratum among those seen, pulled towards the mean where it is little known."""
+    cells = pd.DataFrame({"stratum": stratum.to_numpy()[seen], "treated": treated[seen], "y": y[seen]})
+    table = cells.groupby(["stratum", "treated"])["y"].agg(["mean", "var", "count"]).unstack("treated")
+    if not {("count", True), ("count", False)} <= set(table.columns):
+        return None
+    effect = table["mean"][True] - table["mean"][False]
+    noise = table["var"][True] / table["count"][True] + table["var"][False] / table["count"][False]
+    pulled = _shrink_effects(effect, noise)
+    return stratum.map(pulled).fillna(pulled.mean()).to_numpy()
+
+
+def _shrink_effects(effect: pd.Series, noise: pd.Series) -> pd.Series:
+    """Effects drawn towards their mean by how noisy they are (empirical Bayes; Efron & Morris 1975)."""
+    estimable = effect.notna() & noise.notna() & (noise > 0)
+    if not estimable.any():
+        return pd.Series(0.0, index=effect.index)
+    middle = float(np.average(effect[estimable], weights=1 / noise[estimable]))
+    signal = max(
+        float(effect[estimable].var(ddof=0) - noise[estimable].mean()), MIN_SIGNAL * float(noise[estimable].mean())
+    )
+    return (middle + (effect - middle) * signal / (signal + noise)).where(estimable, middle).round(9)
+
+
+def _mean_curve(parts: list[tuple[np.ndarray, ...]], *, rng: np.random.Generator | None) -> np.ndarray:
+    """The gain per customer at each share of GRID, averaged over folds; customers drawn anew where a generator is
+    given.
+    """
+    curves = []
+    for y, treated, weight, ends in parts:
+        times = np.ones(len(y)) if rng is None else _resample(treated, rng=rng)
+        curves.append(np.interp(GRID, *_curve(y, treated, weight, ends, times=times)))
+    return np.mean(curves, axis=0)
+
+
+def _curve(
+    y: np.ndarray, treated: np.ndarray, weight: np.ndarray, ends: np.ndarray, *, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share contacted and gain per customer, at the ends of equal scores; `times`: how often each was drawn."""
+    w = weight * times
+    up, down = np.cumsum(w * treated)[ends], np.cumsum(w * ~treated)[ends]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lift = np.cumsum(w * treated * y)[ends] / up - np.cumsum(w * ~treated * y)[ends] / down
+    contacted = np.cumsum(times)[ends] / times.sum()
+    gain = np.where((up > 0) & (down > 0), lift * contacted, 0.0)
+    return np.append(0.0, contacted), np.append(0.0, gain)
+
+
+def _area(gain: np.ndarray) -> float:
+    return float(np.trapezoid(gain, GRID) - gain[-1] / 2)
+
+
+def _resample(treated: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """How often each customer is drawn, treated and control each to their own number."""
+    times = np.zeros(len(treated))
+    for arm in (treated, ~treated):
+        places = np.flatnonzero(arm)
+        times[places] = np.bincount(rng.integers(len(places), size=len(places)), minlength=len(places))
+    return times
+
+
+EXPERIMENT = (
+    "segment",
+    "name",
+    "kpi",
+    "unit",
+    "start",
+    "end",
+    "treated",
+    "control",
+    "treated_mean",
+    "control_mean",
+    "lift",
+    "lift_low",
+    "lift_high",
+    "return_total",
+    "return_total_low",
+    "return_total_high",
+    "roi",
+    "roi_low",
+    "roi_high",
+    "verdict",
+    "reason",
+)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a pilot brought. `experiment`: a row for each segment, "all" last; `lifts`: the same with errors; `qini`:
+    None where it cannot be known; `price`: of a contact and a unit.
+    """
+
+    experiment: pd.DataFrame
+    lifts: tuple[Lift, ...]
+    qini: Qini | None
+    price: Price
+    facts: dict[str, Any]
+
+
+def read_out(
+    pilot: Pilot, values: pd.Series, *, contact_cost: float | None = None, margin: float | None = None
+) -> Readout:
+    """Compare treated and held out by the draw, whoever was reached in the end.
+
+    Takes  a pilot; values: the KPI of each of its customers over the window
+    Gives  Readout
+
+    Parameters
+    ----------
+    contact_cost, margin : None is what the pilot was designed with
+
+    Raises
+    ------
+    InputError : a cost or margin that makes no sense
+    """
+    kpi = pilot.facts["kpi"]
+    cost = pilot.facts["contact_cost"] if contact_cost is None else contact_cost
+    price = price_of(cost, pilot.facts["margin"] if margin is None else margin, kpi=kpi)
+    lifts = estimate_lifts(pilot.units, values, columns=COVARIATES)
+    order = compute_qini(pilot.units, adjust_outcomes(pilot.units, values), seed=int(pilot.facts["seed"]))
+    table = _experiment(pilot, lifts, price=price)
+    return Readout(experiment=table, lifts=tuple(lifts), qini=order, price=price, facts=pilot.facts)
+
+
+def adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """Outcomes less what the past foretold of them, within each segment and arm's own mean left in (CUPED)."""
+    found = values.reindex(units.index).astype(float).copy()
+    for _, rows in units.groupby("segment"):
+        treated = (rows["arm"] == "treatment").to_numpy(dtype=float)
+        covariate_values = rows[list(COVARIATES)].to_numpy(dtype=float)
+        covariate_values = covariate_values - covariate_values.mean(axis=0)
+        found[rows.index] -= (
+            covariate_values @ least_squares(found[rows.index].to_numpy(), treated, covariate_values).slopes[2:]
+        )
+    return found
+
+
+def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
+    """All of a read-out as JSON holds it: what a later pilot takes its expected return from.
+
+    Takes  about: what the outcomes were read from
+    """
+    facts = found.facts
+    rows = found.experiment.to_dict("records")
+    segments = [{**asdict(one), **row} for one, row in zip(found.lifts, rows, strict=True)]
+    order = found.qini
+    return {
+        "kpi": facts["kpi"],
+        "unit": facts["unit"],
+        "start": facts["start"],
+        "end": facts["end"],
+        "window_days": facts["window_days"],
+        "run": facts["run"],
+        "contact_cost": found.price.contact_cost,
+        "margin": found.price.margin,
+        "outcomes": about,
+        "segments": segments,
+        "qini": None if order is None else {"value": order.value, "low": order.low, "high": order.high},
+        "curve": [] if order is None else order.curve.to_dict("records"),
+    }
+
+
+def experiment_from_readout(content: dict[str, Any]) -> pd.DataFrame:
+    """The table experiment from a readout.json."""
+    return empty_experiment(content["segments"])
+
+
+def load_experiment(folder: str | Path | None) -> pd.DataFrame:
+    """The table experiment of a pilot's folder: its read-out, or its design where that is not in yet; empty without
+    one.
+
+    Raises
+    ------
+    RunError : the folder holds no pilot
+    """
+    if folder is None:
+        return empty_experiment([])
+    folder = Path(folder)
+    if not (folder / "pilot.json").is_file():
+        raise RunError(f"{folder}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
+    result = folder / "readout" / "readout.json"
+    return (
+        experiment_from_readout(read_json(result))
+        if result.is_file()
+        else experiment_from_design(read_json(folder / "pilot.json"))
+    )
+
+
+def experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
+    """The table experiment of a pilot whose outcome is not in: the design, and nothing claimed."""
+    rows = [
+        {
+            "segment": one["segment"],
+            "name": one["name"],
+            "kpi": facts["kpi"],
+            "unit": facts["unit"],
+            "start": facts["start"],
+            "end": facts["end"],
+            "treated": one["treatment"],
+            "control": one["control"],
+            "verdict": "not read yet",
+            "reason": f"its window runs to {facts['end']}",
+        }
+        for one in facts["power"]
+    ]
+    return empty_experiment(rows)
+
+
+def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The columns of the table experiment, typed, with the rows given (none: no pilot)."""
+    table = pd.DataFrame(rows, columns=list(EXPERIMENT))
+    text = ("segment", "name", "kpi", "unit", "start", "end", "verdict", "reason")
+    kinds = {
+        name: object if name in text else "int64" if name in ("treated", "control") else float for name in EXPERIMENT
+    }
+    return table.astype(kinds)
+
+
+def _experiment(pilot: Pilot, lifts: list[Lift], *, price: Price) -> pd.DataFrame:
+    names = {one["segment"]: one["name"] for one in pilot.facts["power"]} | {"all": "all segments together"}
+    table = pd.DataFrame([asdict(one) for one in lifts]).rename(columns={"low": "lift_low", "high": "lift_high"})
+    back = returns_of(lifts, price=price).rename(columns=lambda name: name.replace("total", "return_total"))
+    verdicts = [verdict_of(one, price=price) for one in lifts]
+    table = table.merge(back, on="segment").assign(
+        name=table["segment"].map(names),
+        kpi=pilot.facts["kpi"],
+        unit=KPIS[pilot.facts["kpi"]].unit,
+        start=pilot.facts["start"],
+        end=pilot.facts["end"],
+        verdict=[verdict for verdict, _ in verdicts],
+        reason=[reason for _, reason in verdicts],
+    )
+    return table[list(EXPERIMENT)]

@@ -1,0 +1,549 @@
+"""Export segments to files, databases and SQL."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+from segkit.data.engine import open_engine
+from segkit.data.io import escape_formula, write_bytes
+from segkit.data.runs import Run, load_run, load_run_privacy
+from segkit.errors import InputError, RunError
+from segkit.export.people import (
+    CustomerRecords,
+    People,
+    read_assignments,
+    read_control,
+    read_customer_records,
+    select_exportable,
+)
+from segkit.export.target import Target, masked, read_target
+from segkit.segments.model import model_from_arrays
+from segkit.segments.sql import FEATURES, SPARK_SETTINGS, TESTED_DIALECTS, WEIGHTS, assignment_sql
+
+BOTH = "\r\n"  # the writer quotes a text for the signs of its own line end only
+MEGABYTE = 1_000_000
+COLUMN_TYPES = {"confidence": "float64"}  # of a field in Parquet; the others are text
+FILE_SUFFIXES = (".csv", ".parquet")
+
+
+def export_location(out: str | Path, *, target: Target) -> tuple[Path, str]:
+    """Folder and name that an export is written under: `out` is a file if it ends in .csv or .parquet, else a folder.
+
+    Raises
+    ------
+    InputError : a file where the target needs one for each segment, or one that ends otherwise than its format
+    """
+    path = Path(out)
+    if path.suffix.lower() not in FILE_SUFFIXES:
+        return path, target.file
+    if target.by_segment:
+        raise InputError(f"--out {out}: {target.name} is one file for each segment. Give a folder.")
+    if path.suffix.lower() != f".{target.format}":
+        raise InputError(f"--out {out}: {target.name} is written as {target.format}. End the name in .{target.format}.")
+    return path.parent, path.name
+
+
+def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: str | Path) -> list[tuple[Path, int]]:
+    """Write the rows of a target.
+
+    Takes  rows: header -> text; segment: of each row
+    Gives  path and rows of each file; files of an earlier export of this name that are no longer needed are gone
+
+    Parameters
+    ----------
+    out : a folder, or a file
+    """
+    folder, name = export_location(out, target=target)
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = [(name, rows)]
+    if target.by_segment:
+        groups = [(name.format(segment=one), rows[segment == one]) for one in sorted(segment.dropna().unique())]
+    made: list[tuple[Path, Path, int]] = []
+    try:
+        for file, part in groups:
+            for number, (content, count) in enumerate(_file_contents(part, target=target)):
+                path = _numbered(folder / file, number)
+                temporary = path.with_name(f".{path.name}.{os.getpid()}")
+                made.append((temporary, path, count))
+                temporary.write_bytes(content)
+    except OSError as error:
+        for temporary, _, _ in made:
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
+    old = _earlier_files(folder, name) - {path for _, path, _ in made}
+    for temporary, path, _ in made:
+        os.replace(temporary, path)
+    for path in old:
+        path.unlink()
+    return [(path, count) for _, path, count in made]
+
+
+def list_export_files(out: str | Path, *, target: Target) -> set[Path]:
+    """The files that an earlier export to this place has left."""
+    return _earlier_files(*export_location(out, target=target))
+
+
+def _file_contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, int]]:
+    """The bytes and rows of each file of a group; at least one, if only with the header."""
+    if target.format == "parquet":
+        buffer = io.BytesIO()
+        kinds = {h: COLUMN_TYPES.get(target.columns[h].field, "string") for h in rows}
+        table = pa.Table.from_pandas(rows.astype(kinds), preserve_index=False).replace_schema_metadata(None)
+        pq.write_table(table, buffer, compression="zstd")
+        yield buffer.getvalue(), len(rows)
+        return
+    header = _line(rows.columns, target=target)
+    lines, count, size = [header], 0, len(header)
+    for row in rows.itertuples(index=False, name=None):
+        line = _line([target.missing if cell is None else cell for cell in row], target=target)
+        full = target.max_rows and count >= target.max_rows
+        large = target.max_megabytes and size + len(line) > target.max_megabytes * MEGABYTE
+        if count and (full or large):
+            yield b"".join(lines), count
+            lines, count, size = [header], 0, len(header)
+        lines.append(line)
+        count, size = count + 1, size + len(line)
+    yield b"".join(lines), count
+
+
+def _line(cells: pd.Index | list[str], *, target: Target) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator=BOTH).writerow([escape_formula(str(cell)) for cell in cells])
+    return (buffer.getvalue().removesuffix(BOTH) + target.line_end).encode(target.encoding)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """The first file has the plain name, the others a number."""
+    return path if not number else path.with_name(f"{path.stem}_{number + 1}{path.suffix}")
+
+
+def _earlier_files(folder: Path, name: str) -> set[Path]:
+    """Files that an earlier export under this name has left."""
+    plain = Path(name.replace("{segment}", "*"))
+    stem = Path(name.replace("{segment}", "S[0-9]*"))
+    found = set(folder.glob(stem.name)) | set(folder.glob(f"{stem.stem}_[0-9]*{stem.suffix}"))
+    return {path for path in found if path.is_file() and path.suffix == plain.suffix}
+
+
+TYPES = {"confidence": "double precision", "as_of": "date"}  # of columns that are not text
+KEY, LEFT = "customer_id", "left_on"
+STAGE = "segkit_stage"
+DEFAULT_TABLE = "segkit_segments"
+SUPPORTED_DATABASES = ("postgres", "duckdb")
+
+
+def write_table(
+    rows: pd.DataFrame,
+    *,
+    url: str,
+    name: str = DEFAULT_TABLE,
+    as_of: str,
+    before_commit: Callable[[], None] | None = None,
+) -> dict[str, int]:
+    """Bring a table up to date.
+
+    Takes  rows: customer_id and other columns, as text
+    Gives  how many rows were new, updated, and marked as gone
+
+    Parameters
+    ----------
+    url : an Ibis URL, such as postgres://user@host/database or duckdb://file.duckdb
+    name : of the table, made where there is none; schema.table is understood
+    as_of : date that is written to `left_on` of customers who are not among the rows
+    before_commit : called when all is ready; for tests
+
+    Raises
+    ------
+    InputError : no connection, no rights, a table with other columns; the table is as it was
+    """
+    con = open_engine(url)
+    if con.name not in SUPPORTED_DATABASES:
+        raise InputError(
+            f"--out: a table can be kept up to date in {', '.join(SUPPORTED_DATABASES)}. For others export parquet."
+        )
+    try:
+        run = _run_on(con)
+        run("begin")
+        counts = _merge_staging(run, _loader(con), rows, name=name, as_of=date.fromisoformat(as_of))
+        if before_commit is not None:
+            before_commit()
+        run("commit")
+    except InputError:
+        _roll_back(con)
+        raise
+    except Exception as error:  # every database has errors of its own
+        _roll_back(con)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"table {name}: {reason}. Nothing was written: the table is as it was. Check the connection, and the "
+            "rights of this user on the table and its schema, and export again."
+        ) from None
+    finally:
+        con.disconnect()
+    return counts
+
+
+def _merge_staging(
+    run: Callable[..., list[tuple]], load: Callable[[pd.DataFrame], None], rows: pd.DataFrame, *, name: str, as_of: date
+) -> dict[str, int]:
+    columns = list(rows.columns)
+    table = ".".join(_quoted(part) for part in name.split("."))
+    typed = [f"{_quoted(c)} {TYPES.get(c, 'text')}" for c in columns]
+    made = ", ".join([*typed, f"{_quoted(LEFT)} date", f"primary key ({_quoted(KEY)})"])
+    run(f"create table if not exists {table} ({made})")
+    _refuse_other_columns(run, table=table, name=name, columns=[*columns, LEFT])
+    run(f"create temporary table {STAGE} ({', '.join(typed)})")
+    load(rows)
+    listed = ", ".join(_quoted(c) for c in columns)
+    there = f"exists (select 1 from {STAGE} s where s.{_quoted(KEY)} = t.{_quoted(KEY)})"
+    updated = run(f"select count(*) from {table} t where {there}")[0][0]
+    gone = run(f"select count(*) from {table} t where t.{_quoted(LEFT)} is null and not {there}")[0][0]
+    changes = ", ".join(f"{_quoted(c)} = excluded.{_quoted(c)}" for c in columns if c != KEY)
+    run(
+        f"insert into {table} ({listed}) select {listed} from {STAGE} where true "
+        f"on conflict ({_quoted(KEY)}) do update set {changes}, {_quoted(LEFT)} = null"
+    )
+    run(f"update {table} as t set {_quoted(LEFT)} = date '{as_of}' where t.{_quoted(LEFT)} is null and not {there}")
+    run(f"drop table {STAGE}")
+    return {"new": len(rows) - updated, "updated": updated, "gone": gone}
+
+
+def _refuse_other_columns(run: Callable[..., list[tuple]], *, table: str, name: str, columns: list[str]) -> None:
+    """The table that is there must be one of ours."""
+    found = run(f"select * from {table} where false", names=True)
+    found_columns = [row[0] for row in found]
+    if sorted(found_columns) != sorted(columns):
+        missing, more = sorted(set(columns) - set(found_columns)), sorted(set(found_columns) - set(columns))
+        raise InputError(
+            f"table {name}: it has other columns (missing: {', '.join(missing) or 'none'}; unknown: "
+            f"{', '.join(more) or 'none'}). It was not touched. Give another --table."
+        )
+
+
+def _run_on(con: ibis.BaseBackend) -> Callable[..., list[tuple]]:
+    """A function that runs SQL on the one connection; gives rows, or the names of columns."""
+
+    def run(sql: str, *, names: bool = False) -> list[tuple]:
+        cursor = con.con.cursor() if con.name == "postgres" else con.con
+        result = cursor.execute(sql)
+        if names:
+            return [(column[0],) for column in result.description]
+        return result.fetchall() if result.description else []
+
+    return run
+
+
+def _loader(con: ibis.BaseBackend) -> Callable[[pd.DataFrame], None]:
+    """A function that fills the staging table."""
+
+    def load(rows: pd.DataFrame) -> None:
+        plain = rows.astype(object).where(rows.notna(), None)
+        if con.name == "duckdb":
+            con.con.register("segkit_rows", plain)
+            con.con.execute(f"insert into {STAGE} select * from segkit_rows")
+            con.con.unregister("segkit_rows")
+            return
+        with con.con.cursor().copy(f"copy {STAGE} from stdin") as copy:
+            for row in plain.itertuples(index=False, name=None):
+                copy.write_row(row)
+
+    return load
+
+
+def _roll_back(con: Any) -> None:
+    """Undo; a connection that is gone has been undone by the server."""
+    try:
+        _run_on(con)("rollback")
+    except Exception:  # noqa: BLE001  the error that led here is the one to tell
+        return
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+ENDING = ".sql"
+
+
+def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confidence: bool = False) -> Path:
+    """Write the query that places customers by the model of a run.
+
+    Takes  the folder of a run
+    Gives  path of the file
+
+    Parameters
+    ----------
+    out : a file that ends in .sql, or a folder
+    dialect : duckdb, postgres, spark, bigquery or snowflake
+    confidence : the share of bags that agree too; a longer query
+    """
+    run = load_run(run_dir)
+    path = Path(out) if out.endswith(ENDING) else Path(out) / f"place_{dialect}{ENDING}"
+    model = model_from_arrays(*run.load_model())
+    words = model.space.words and run.has("day_categories")
+    names = run.scan("day_categories").select("category").distinct().to_pandas()["category"] if words else []
+    text = assignment_sql(model, dialect=dialect, categories=[n for n in names if n is not None], confidence=confidence)
+    try:
+        write_bytes(path, f"{_sql_header(run, dialect=dialect)}\n{text};\n".encode())
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
+    return path
+
+
+def _sql_header(run: Run, *, dialect: str) -> str:
+    """What the query reads, as comments."""
+    parameters = run.parameters()
+    space = model_from_arrays(*run.load_model()).space
+    tested = "run by the tests against the batch" if dialect in TESTED_DIALECTS else "compiled only: no test has run it"
+    lines = [
+        f"Segments of {parameters.get('source_name', parameters['source'])} as of {parameters['as_of']}, by the model of that run.",
+        f"Dialect {dialect}: {tested}.",
+        f"Reads {FEATURES}: customer_id text and these features, double precision:",
+        *(f"  {name}" for name in space.features),
+        f"each over the {parameters['lookback_days']} days before the day of placing, by the formulas of the run.",
+        "A customer of whom one is null, infinite or not a number gets no segment.",
+    ]
+    if space.terms:
+        lines += [
+            f"Reads {WEIGHTS}: customer_id text, category text, weight double precision above zero: what was bought by",
+            "category in the same days (amounts net of discount; lines where there is no money), one row each.",
+        ]
+    if space.words:
+        lines += [
+            "Names of categories are read word by word. Only names known to the run are: export again after each."
+        ]
+    if dialect == "spark":
+        lines += ["First set these, or Spark takes all memory to compile it:"]
+        lines += [f"  set {name} = {value};" for name, value in SPARK_SETTINGS.items()]
+    lines += ["Gives customer_id, segment, macro_segment. Names are quoted: lower case matters."]
+    return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)
+
+
+FIRST_ROWS = 5  # that a dry run shows
+NOTHING_NEW = "nothing changed: no file was written, and those of an earlier export stay as they are"
+REMOVED_ONLY = (
+    "nothing changed, but {:,} in the last file may not be reached any more: it was written again without them"
+)
+STATE = ".exported.parquet"  # ending of the file that remembers the last export: customers and digests, no addresses
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported, or would be.
+
+    Parameters
+    ----------
+    rows : header -> text, by customer_id
+    customers : in the run, of the segments asked for
+    left_out : reason -> customers
+    written : path, or table, and rows of each
+    """
+
+    target: Target
+    rows: pd.DataFrame
+    customers: int
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+    written: tuple[tuple[str, int], ...] = ()
+    dry: bool = False
+
+    def __str__(self) -> str:
+        """The report, in lines."""
+        lines = [f"{self.target.title or self.target.name}: {len(self.rows):,} rows from {self.customers:,} customers"]
+        lines += [f"  left out: {count:,} {reason}" for reason, count in self.left_out.items()]
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.dry:
+            return "\n".join(
+                [*lines, "  first rows, masked:", *self._preview_rows(), "nothing was written (--dry-run)"]
+            )
+        return "\n".join([*lines, *(f"{place} ({count:,} rows)" for place, count in self.written)])
+
+    def _preview_rows(self) -> list[str]:
+        table = [list(self.rows.columns)]
+        for row in self.rows.head(FIRST_ROWS).itertuples(index=False, name=None):
+            table.append(
+                [self._preview_cell(header, cell) for header, cell in zip(self.rows.columns, row, strict=True)]
+            )
+        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+        return ["    " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
+
+    def _preview_cell(self, header: str, value: str | None) -> str:
+        column = self.target.columns[header]
+        if value is None:
+            return self.target.missing or "-"
+        return masked(value, forms=column.forms) if column.is_personal else " ".join(escape_formula(value).split())
+
+
+@dataclass(frozen=True)
+class PreviousExport:
+    """What the target holds: digest of each row by customer, where it is known from, and who is in the last file."""
+
+    digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
+    origin: str = ""
+    last_file: frozenset[str] = frozenset()
+
+
+def export_segments(
+    run_dir: str | Path,
+    *,
+    to: str,
+    out: str,
+    segments: tuple[str, ...] = (),
+    since: str = "",
+    pilots: tuple[str, ...] = (),
+    named: Mapping[str, str] | None = None,
+    country_code: str = "",
+    table: str = DEFAULT_TABLE,
+    source: str = "",
+    data_dir: str = "",
+    dry_run: bool = False,
+) -> Export:
+    """Export the segments of a run.
+
+    Takes  the folder of a run
+    Gives  Export; str() of it is a report
+
+    Parameters
+    ----------
+    to : name of a target, or the YAML file of one
+    out : a folder or a file; for a table the URL of a database
+    segments : only these, by id; all by default
+    since : an earlier run: a target of changed rows gets those that differ from it; by default from the last export
+    pilots : folders of pilots whose control groups are left out
+    named : field -> identifier column of the source, where their names do not tell
+    country_code : of phone numbers that name none, such as 49
+    table : name of the table, for a database
+    source, data_dir : where the source is now; by default as the run was made
+    dry_run : say what would be done, and write nothing
+
+    Raises
+    ------
+    InputError : the target cannot be filled from this source, or `out` cannot be written; nothing was changed
+    """
+    target, run = read_target(to), _load_finished_run(run_dir)
+    if country_code and not (country_code.isdigit() and int(country_code) in COUNTRY_CODE_TO_REGION_CODE):
+        raise InputError(f"--country-code {country_code}: no country has this code. Give digits only, such as 49.")
+    records = read_customer_records(run, source=source, data_dir=data_dir)
+    control_group = frozenset().union(*(read_control(pilot) for pilot in pilots))
+    given = {"target": target, "held_out": control_group, "named": named, "country_code": country_code}
+    place = {"source": source, "data_dir": data_dir}
+    everyone = read_assignments(run, **place)
+    chosen = _filter_segments(everyone, segments)
+    before = (
+        _previous_export(target, records, out=out, since=since, place=place, given=given)
+        if target.changed_only
+        else PreviousExport()
+    )
+    left, privacy = before.digests.index.difference(everyone.index), load_run_privacy(run)
+    left = left[
+        [not privacy.is_erased(one) for one in left]
+    ]  # of the forgotten nothing goes out, not even that they left
+    people = select_exportable(chosen, records, left=left, **given)
+    made = Export(target, people.rows, len(chosen), people.left_out, people.notes, dry=dry_run)
+    if target.changed_only:
+        return _export_changed_rows(made, people, before=before, out=out)
+    if dry_run:
+        return made
+    return replace(
+        made, written=_write_export(made, people.segment, out=out, table=table, as_of=run.parameters()["as_of"])
+    )
+
+
+def _export_changed_rows(made: Export, people: People, *, before: PreviousExport, out: str) -> Export:
+    """Export the rows that differ from what the target holds; where none does, the last file stays.
+
+    A header alone in its place would lose rows that nobody has uploaded yet. Only people who may no longer be reached
+    are taken out of it.
+    """
+    target, digests = made.target, _digests(people.rows, target=made.target)
+    new = digests != before.digests.reindex(digests.index)
+    nothing_new = bool(before.origin) and not new.any()
+    in_last_file = pd.Series(digests.index.isin(before.last_file), index=digests.index)
+    barred = len(before.last_file) - int(in_last_file.sum()) if list_export_files(out, target=target) else 0
+    unchanged = {f"unchanged since {before.origin}": int((~new).sum())} if before.origin else {}
+    notes = () if before.origin else ("no earlier export is known here: every row counts as changed",)
+    if nothing_new:
+        notes = (REMOVED_ONLY.format(barred) if barred else NOTHING_NEW,)
+    result = replace(made, rows=people.rows[new], left_out=made.left_out | unchanged, notes=(*made.notes, *notes))
+    if made.dry:
+        return result
+    last = in_last_file if nothing_new else new
+    written: list[tuple[Path, int]] = []
+    if barred or not nothing_new:
+        written = write_files(people.rows[last], people.segment[last], target=target, out=out)
+    _save_state(digests, last=last, remembered=last | people.segment.notna(), path=_state(target, out=out))
+    return replace(result, written=tuple((str(path), count) for path, count in written))
+
+
+def _load_finished_run(run_dir: str | Path) -> Run:
+    run = load_run(run_dir)
+    outcome = run.record().get("outcome")
+    if outcome not in ("done", "scratch"):
+        raise RunError(f"{run.path.name}: the run is {outcome or 'unfinished'}. Export a finished one.")
+    return run
+
+
+def _filter_segments(table: pd.DataFrame, segments: tuple[str, ...]) -> pd.DataFrame:
+    segment_ids = sorted(table["segment"].unique())
+    strange = sorted(set(segments) - set(segment_ids))
+    if strange:
+        raise InputError(f"--segment {', '.join(strange)}: not in this run. It has {', '.join(segment_ids)}.")
+    return table[table["segment"].isin(segments)] if segments else table
+
+
+def _write_export(made: Export, segment: pd.Series, *, out: str, table: str, as_of: str) -> tuple[tuple[str, int], ...]:
+    if made.target.format != "table":
+        files = write_files(made.rows, segment, target=made.target, out=out)
+        return tuple((str(path), count) for path, count in files)
+    counts = write_table(made.rows, url=out, name=table, as_of=as_of)
+    return tuple((f"{table}: {what}", count) for what, count in counts.items())
+
+
+def _previous_export(
+    target: Target,
+    records: CustomerRecords,
+    *,
+    out: str,
+    since: str,
+    place: Mapping[str, str],
+    given: Mapping[str, object],
+) -> PreviousExport:
+    """What the target holds already: rows of an earlier run, or those that the last export to this place left."""
+    path = _state(target, out=out)
+    state = pd.read_parquet(path).set_index("customer_id") if path.is_file() else None
+    last = frozenset() if state is None else frozenset(state.index[state["last"]])
+    if since:
+        people = select_exportable(read_assignments(_load_finished_run(since), **place), records, **given)
+        return PreviousExport(_digests(people.rows, target=target), f"run {Path(since).name}", last)
+    return PreviousExport() if state is None else PreviousExport(state["digest"], "the last export", last)
+
+
+def _save_state(digests: pd.Series, *, last: pd.Series, remembered: pd.Series, path: Path) -> None:
+    """Keep what the target holds from now on: who left the run, only as long as the last file tells it."""
+    table = pd.DataFrame({"digest": digests, "last": last})[remembered].rename_axis("customer_id").reset_index()
+    write_bytes(path, table.to_parquet(index=False))
+
+
+def _state(target: Target, *, out: str) -> Path:
+    folder, name = export_location(out, target=target)
+    return folder / (Path(name).stem + STATE)
+
+
+def _digests(rows: pd.DataFrame, *, target: Target) -> pd.Series:
+    """A digest of each row without its date, which changes with every run."""
+    headers = [header for header in rows if target.columns[header].field != "as_of"]
+    texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[headers].itertuples(index=False))
+    digests = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]
+    return pd.Series(digests, index=rows.index, name="digest", dtype=object)

@@ -1,0 +1,179 @@
+"""Newcomers: segments for customers a run has not seen, from their events, by the model of the run."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import yaml
+
+from segkit.customers.days import build_days
+from segkit.customers.features import category_totals, features_expression
+from segkit.data.contract import column_types
+from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
+from segkit.data.expressions import quote
+from segkit.data.io import csv_quoting, escape_formula, write_bytes
+from segkit.data.readers import open_file
+from segkit.data.runs import load_run, load_run_privacy
+from segkit.data.sources import check_rejected_share, connect, count_rejected_rows, open_source, read_events
+from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, parse_source
+from segkit.data.yaml_models import nearest
+from segkit.errors import InputError
+from segkit.period import Period
+from segkit.segments.model import SegmentModel, model_from_arrays
+from segkit.segments.sql import assign_in_engine
+from segkit.vocabulary import block_of
+
+CHANNEL = ("channel_", "_share")  # around the name of a channel, in the name of its feature
+
+
+def assign_newcomers(
+    run_dir: str | Path,
+    events: str,
+    *,
+    folder: str | Path,
+    as_of: str = "",
+    data_dir: str = "",
+    engine: str = "duckdb",
+) -> ir.Table:
+    """Place everyone with an event of their own in the lookback before a date.
+
+    Takes  the folder of a run; events: a source's YAML file, or a table (csv, parquet, xlsx) with contract columns
+    Gives  customer_id, segment, segment_name, macro_segment, confidence: a table of the engine, which computes it when
+           it is read or written
+
+    Parameters
+    ----------
+    folder : where events are put for another engine to read; a cluster must see it under the same path
+    as_of : ISO date, exclusive; by default that of the run
+    data_dir : folder of the source's files
+    engine : duckdb, local[2], spark://host:port, or an Ibis URL: where days, features and segments are computed
+
+    Raises
+    ------
+    InputError : events that lack what the model is made of, or that hold kinds the run does not know
+    """
+    run = load_run(run_dir)
+    arrays, meta = run.load_model()
+    model = model_from_arrays(arrays, meta)
+    made = run.parameters()
+    period = Period.parse(
+        as_of or made["as_of"], lookback_days=meta["lookback_days"], horizon_days=made["horizon_days"]
+    )
+    source = _open_events(events, meta=meta, data_dir=data_dir)
+    source = source.model_copy(update={"veil": replace(load_run_privacy(run), key="")})  # ids as the events have them
+    strange = sorted(set(source.kinds) - set(meta["kinds"]))
+    if strange:
+        raise InputError(
+            f"{events}: the run knows no events of kind {', '.join(strange)}. Use the kinds of its source."
+        )
+    con = connect()
+    check_rejected_share(count_rejected_rows(source, con=con), source=source)
+    read = read_events(source, con=con)
+    read = read.filter(read.day < ibis.literal(period.as_of))
+    if engine not in LOCAL_ENGINES:
+        read = transfer_table(read, to=open_engine(engine), folder=folder, name="segkit_events")
+    days = build_days(read, kinds=meta["kinds"], aggregate=False)
+    features = features_expression(days, kinds=meta["kinds"], channels=_channels(model), period=period)
+    missing = sorted(set(model.space.features) - set(features.columns))
+    if missing or (model.space.terms and days.categories is None):
+        lacking = ", ".join(missing[:5]) or "categories"
+        raise InputError(f"{events}: the model is made of {lacking} too. Give the columns that the run's source gives.")
+    features = _materialise(features.select("customer_id", *model.space.features), folder=folder, name="features")
+    weights = None
+    if model.space.terms:
+        weights = category_totals(days.categories, start=period.lookback_start, end=period.as_of)
+        weights = _materialise(weights, folder=folder, name="weights")
+    placed = assign_in_engine(model, features, weights=weights, confidence=True)
+    names = run.table("segments").set_index("segment")["name"].to_dict()
+    named = placed.segment.cases(*names.items(), else_=placed.segment)
+    return placed.select("customer_id", "segment", segment_name=named, **_rest(placed))
+
+
+def write_newcomers(placed: ir.Table, *, out: str | Path) -> Path:
+    """Write placed customers, sorted by id: csv or Parquet; on Spark the cluster writes a folder of Parquet files.
+
+    Takes  what `newcomers` gave
+    Gives  path of the file or folder
+
+    Raises
+    ------
+    InputError : `out` has another ending, or is a folder that is there already
+    """
+    path, on_spark = Path(out), placed.get_backend().name == "pyspark"
+    refuse_out(out, on_spark=on_spark)
+    if on_spark:
+        placed.to_parquet(str(path), mode="errorifexists")
+        return path
+    table = placed.to_pandas().sort_values("customer_id", ignore_index=True).round({"confidence": 6})
+    buffer = io.BytesIO()
+    if path.suffix == ".parquet":
+        table.to_parquet(buffer, index=False)
+    else:
+        text = table.select_dtypes(exclude="number").columns
+        shown = table.assign(**{name: table[name].map(escape_formula) for name in text})
+        shown.to_csv(buffer, index=False, quoting=csv_quoting(shown))
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def refuse_out(out: str | Path, *, on_spark: bool) -> None:
+    """Stop where the result could not be written, before anything is computed.
+
+    Raises
+    ------
+    InputError : `out` has another ending, or a cluster would write over what is there
+    """
+    if on_spark and Path(out).exists():
+        raise InputError(f"--out {out}: it is there already, and a cluster writes a folder of its own. Give another.")
+    if not on_spark and Path(out).suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out}: end the name in .csv or .parquet.")
+
+
+def _materialise(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
+    """On Spark a table that the cluster has written: features and places in one plan take all memory to compile."""
+    engine = table.get_backend()
+    if engine.name != "pyspark":
+        return table
+    path = str(Path(folder).absolute() / name)
+    table.to_parquet(path, mode="errorifexists")
+    return engine.read_parquet(path)
+
+
+def _rest(placed: ir.Table) -> dict[str, ir.Value]:
+    return {"macro_segment": placed.macro_segment, "confidence": placed.confidence}
+
+
+def _channels(model: SegmentModel) -> tuple[str, ...]:
+    """The channels whose shares the model is made of."""
+    before, after = CHANNEL
+    of_channel = [name for name in model.space.features if block_of(name) == "channel" and name.startswith(before)]
+    return tuple(name.removeprefix(before).removesuffix(after) for name in of_channel)
+
+
+def _open_events(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Source:
+    """The source a YAML file states, or that of a table whose columns have the names of the contract."""
+    path = Path(events)
+    if path.suffix.lower() in (".yaml", ".yml") or "." not in path.name:
+        return open_source(events, data_dir=data_dir or None)
+    con = connect()
+    open_file(FileSpec(path=path.name), base=path.parent.resolve(), name="segkit_new", con=con)
+    columns = list(column_types("segkit_new", con=con))
+    missing = sorted(set(REQUIRED) - set(columns))
+    if missing:
+        raise InputError(
+            f"{path.name}: there is no column {missing[0]!r}.{nearest(missing[0], columns)} Name the columns by the "
+            "contract (README), or give a source's YAML file."
+        )
+    table = {"path": path.name, "columns": {name: quote(name) for name in CONTRACT if name in columns}}
+    description = {
+        "name": path.stem,
+        "timezone": meta["timezone"],
+        "kinds": meta["kinds"],
+        "needs": list(meta["needs"]),
+    }
+    text = yaml.safe_dump({**description, "events": [table]}, allow_unicode=True, sort_keys=False)
+    return parse_source(text, label=path.name, base=path.parent.resolve())

@@ -1,0 +1,268 @@
+"""Who may be exported, and why others may not: consent, control groups, addresses, duplicates, the privacy floor."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segkit.customers.profile import consent_columns, may_contact
+from segkit.data.io import unescape_formula
+from segkit.data.runs import Run, load_run_privacy, open_run_source, source_ids
+from segkit.data.sources import connect, read_customers
+from segkit.errors import InputError, RunError
+from segkit.export.target import CONTACT, RUN_FIELDS, VALUE_FORMS, Target, as_phone, as_text
+from segkit.format import FLOOR
+
+SEGMENT_COLUMNS = ("segment_name", "need", "action")  # of a segment, beside its id
+ADDRESSES = ("email", "phone")  # forms that make a value the address of a person
+NOT_THERE = "not in the run"  # known to the source; no reason that is counted
+
+
+@dataclass(frozen=True)
+class People:
+    """Who may be exported.
+
+    Parameters
+    ----------
+    rows : header -> text, by customer_id, sorted
+    segment : of each of the rows; null for those who left the run
+    left_out : reason -> customers
+    notes : what else was done
+    """
+
+    rows: pd.DataFrame
+    segment: pd.Series
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CustomerRecords:
+    """The customer table as far as an export needs it: identifiers and consent, by customer_id."""
+
+    table: pd.DataFrame | None
+    roles: Mapping[str, str]
+
+    def identifiers(self) -> list[str]:
+        return sorted(name for name, role in self.roles.items() if role == "identifier")
+
+
+def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> CustomerRecords:
+    """Identifiers and consent, read from the source of the run at the time of the export; a run folder holds none.
+
+    Takes  run
+    Gives  Known
+
+    Parameters
+    ----------
+    source, data_dir : where the source is now; by default as the run was made
+    """
+    opened = open_run_source(run, source=source, data_dir=data_dir, source_ids=True)
+    people = read_customers(opened, con=connect())
+    if people is None:
+        return CustomerRecords(table=None, roles={})
+    roles = {name: role for name, role in opened.roles.items() if role in ("identifier", "consent")}
+    wanted = [name for name in people.columns if name == "customer_id" or name in roles]
+    table = people.select(*wanted).to_pandas()
+    return CustomerRecords(table=table.set_index("customer_id", drop=False).sort_index(), roles=roles)
+
+
+def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.DataFrame:
+    """What an export may say of each customer: assignments and the words of their segment, by customer_id.
+
+    Takes  a run; one whose ids are hashes is told by the ids of its source, which is read again for it
+    Gives  everyone but those who were forgotten, and those whom the source no longer holds
+
+    Parameters
+    ----------
+    source, data_dir : where the source is now; by default as the run was made
+    """
+    assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
+    if run.parameters().get("pseudonyms"):
+        real_id_by_pseudonym = source_ids(run, open_run_source(run, source=source, data_dir=data_dir, source_ids=True))
+        assignments = assignments.assign(customer_id=assignments["customer_id"].map(real_id_by_pseudonym)).dropna(
+            subset="customer_id"
+        )
+    privacy = load_run_privacy(run)
+    if privacy.lists:
+        assignments = assignments[[not privacy.is_erased(one) for one in assignments["customer_id"]]]
+    words = segments.rename(columns={"name": "segment_name"}).reindex(columns=list(SEGMENT_COLUMNS))
+    table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"])
+    return table.set_index("customer_id", drop=False).sort_index()
+
+
+def select_exportable(
+    table: pd.DataFrame,
+    records: CustomerRecords,
+    *,
+    target: Target,
+    left: Iterable[str] = (),
+    control_group: frozenset[str] = frozenset(),
+    named: Mapping[str, str] | None = None,
+    country_code: str = "",
+) -> People:
+    """The rows a target may have.
+
+    Takes  table: as `assigned` gives it; known: identifiers and consent
+    Gives  People
+
+    Parameters
+    ----------
+    left : customers of the last export; those who are not in the table get what the target keeps for them
+    held_out : customers of control groups
+    named : field of the target -> identifier column, where names do not tell
+    country_code : of phone numbers that name none
+    """
+    sources, notes = _available(target, records, named=named or {})
+    inside = table.index
+    everyone = inside if records.table is None else inside.union(records.table.index)
+    everyone = everyone.union(pd.Index([one for one in left if one not in inside]))
+    rows, invalid = _convert_values(
+        table.reindex(everyone), target=target, sources=sources, records=records, code=country_code
+    )
+    notes += [
+        f"{header}: {int(bad.sum()):,} values are not valid and are left blank"
+        for header, bad in invalid.items()
+        if bad.loc[inside].any() and not target.columns[header].required
+    ]
+    segment = table["segment"].reindex(everyone)
+    going = everyone.isin(left) if any(column.left is not None for column in target.columns.values()) else False
+    reasons = _contact_exclusions(everyone, records=records, control_group=control_group)
+    shares = _shares_excluded_address(rows, target=target, excluded=reasons != "")
+    reasons = _add_reason(reasons, shares, "shares an address with one of these")
+    reasons = _add_reason(reasons, segment.isna() & ~going, NOT_THERE)
+    reasons = _target_exclusions(reasons, rows, invalid, target=target)
+    grouped = segment.where(reasons == "").dropna()
+    small = grouped[grouped.groupby(grouped).transform("size") < FLOOR]
+    reasons = _add_reason(reasons, everyone.isin(small.index), f"in a group of fewer than {FLOOR}")
+    allowed, counts = reasons == "", reasons[everyone.isin(inside)].value_counts().sort_index()
+    if not consent_columns(records.roles):
+        notes.append("the source has no column of consent: none was checked")
+    return People(
+        rows=rows[allowed],
+        segment=segment[allowed],
+        left_out={str(reason): int(count) for reason, count in counts.items() if reason},
+        notes=tuple(notes),
+    )
+
+
+def read_control(pilot: str | Path) -> frozenset[str]:
+    """The customers a pilot holds out: customer_id of its control.csv.
+
+    Raises
+    ------
+    RunError : no such file, or no such column
+    """
+    path = Path(pilot) / "control.csv"
+    if not path.is_file():
+        raise RunError(f"{pilot}: no control.csv there, so it is not the folder of a pilot.")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if "customer_id" not in table:
+        raise RunError(f"{path}: no column customer_id, so nobody can be held out. Put back the file of the pilot.")
+    return frozenset(table["customer_id"].map(unescape_formula))
+
+
+def _available(
+    target: Target, records: CustomerRecords, *, named: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Each header of the target with the column it is read from; optional ones that the source lacks are dropped."""
+    found, notes = {}, []
+    for header, column in target.columns.items():
+        source = column.field if column.field in RUN_FIELDS else _identifier(column.field, records, named=named)
+        if source is not None:
+            found[header] = source
+            continue
+        there = ", ".join(records.identifiers()) or "none"
+        if column.required or set(target.any_of) == {header}:
+            raise InputError(
+                f"{target.name} needs {column.field}, and the source has no such identifier (it has {there}). Give a "
+                f"column of its customers the role identifier, or name it with --identifier {column.field} COLUMN."
+            )
+        notes.append(f"{header} is left out: the source has no {column.field} (identifiers: {there})")
+    if target.any_of and not set(found) & set(target.any_of):
+        there = ", ".join(records.identifiers()) or "none"
+        raise InputError(
+            f"{target.name} needs {' or '.join(target.any_of)}, and the source has neither (identifiers: {there}). "
+            "Give a column of its customers the role identifier."
+        )
+    return found, notes
+
+
+def _identifier(field: str, records: CustomerRecords, *, named: Mapping[str, str]) -> str | None:
+    """The identifier column of a field: as it was named, by its own name, or by words in its name."""
+    names = records.identifiers()
+    if field in named:
+        if named[field] not in names:
+            there = ", ".join(names) or "none"
+            raise InputError(f"--identifier {field} {named[field]}: not an identifier of the source. It has {there}.")
+        return named[field]
+    words = CONTACT.get(field, ())
+    return next((name for name in names if name == field or any(word in name.lower() for word in words)), None)
+
+
+def _convert_values(
+    table: pd.DataFrame, *, target: Target, sources: Mapping[str, str], records: CustomerRecords, code: str
+) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """The values of each column in its form, and by header which of them were there and not valid."""
+    rows, invalid = {}, {}
+    for header, source in sources.items():
+        column = target.columns[header]
+        of_run = column.field in RUN_FIELDS
+        raw = table[source] if of_run else records.table[source].reindex(table.index)
+        raw = raw.map(as_text)
+        if column.field == "customer_id":
+            raw = pd.Series(table.index, index=table.index, dtype=object)
+        elif of_run and column.field != "as_of" and column.left is not None:
+            raw = raw.where(table["segment"].notna(), column.left)
+        found = raw
+        for form in column.forms:
+            made = partial(as_phone, country_code=code) if form == "phone" else VALUE_FORMS[form]
+            found = found.map(made, na_action="ignore")
+        rows[header] = found.astype(object).where(found.notna(), None)
+        invalid[header] = raw.notna() & found.isna()
+    return pd.DataFrame(rows, index=table.index), invalid
+
+
+def _contact_exclusions(everyone: pd.Index, *, records: CustomerRecords, control_group: frozenset[str]) -> pd.Series:
+    """Why a customer must not be reached, whoever asks; empty where nothing speaks against it."""
+    reasons = pd.Series("", index=everyone, dtype=object)
+    reasons = _add_reason(reasons, everyone.isin(control_group), "held out as control")
+    return _add_reason(reasons, ~may_contact(records.table, roles=records.roles, index=everyone), "no consent")
+
+
+def _target_exclusions(
+    reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Series], *, target: Target
+) -> pd.Series:
+    """Rows the target could not take: something it requires is missing or not valid, or comes twice."""
+    for header, column in target.columns.items():
+        if column.required:
+            reasons = _add_reason(reasons, invalid[header], f"{header} not valid")
+            reasons = _add_reason(reasons, rows[header].isna(), f"{header} missing")
+    if target.any_of:
+        address_headers = [header for header in target.any_of if header in rows]
+        reasons = _add_reason(
+            reasons, rows[address_headers].isna().all(axis=1), f"no valid {' or '.join(target.any_of)}"
+        )
+    for header in target.unique:
+        if header in rows:
+            values = rows[header].where(reasons == "")
+            twice = values.notna() & values.duplicated(keep="first")
+            reasons = _add_reason(reasons, twice, f"{header} of another customer too")
+    return reasons
+
+
+def _shares_excluded_address(rows: pd.DataFrame, *, target: Target, excluded: pd.Series) -> pd.Series:
+    """Customers with an address that belongs to a barred one too: writing to them would reach that one."""
+    shares = pd.Series(False, index=rows.index)
+    for header in rows:
+        if set(target.columns[header].forms) & set(ADDRESSES):
+            shares |= rows[header].isin(rows[header][excluded].dropna())
+    return shares & ~excluded
+
+
+def _add_reason(reasons: pd.Series, where: Any, reason: str) -> pd.Series:
+    """The reasons, with one more for those who have none yet."""
+    return reasons.mask((reasons == "") & where, reason)

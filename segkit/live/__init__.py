@@ -1,0 +1,1 @@
+"""Segments updated with each event."""

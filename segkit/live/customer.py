@@ -1,0 +1,563 @@
+"""Keep one customer's features up to date, event by event."""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
+from math import log
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from segkit.customers.days import PURCHASE, RETURN, Measure, available_measures, count_column
+from segkit.customers.features import (
+    MONDAY,
+    PURCHASE_AGGREGATES,
+    RECENT_AGGREGATES,
+    WEEKS,
+    PlainMath,
+    available_features,
+)
+from segkit.errors import InputError
+from segkit.period import RECENT_PART
+from segkit.vocabulary import DAY_PARTS, WEEKDAYS
+
+LOG_UNIT = 10**10  # w ln w is kept as a whole number of these parts, as in the batch
+
+
+class WeightTally:
+    """Weights by category, and of them the number, the sum, the sum of w ln w, and the largest."""
+
+    def __init__(self) -> None:
+        self.weight: dict[str, int] = {}
+        self.total, self.log, self.top = 0, 0, 0
+        self.changed: set[str] = set()  # categories whose weight changed; a reader that follows them clears it
+        self._days: dict[int, dict[str, int]] = {}
+        self._stored: list[tuple[int, str, int]] = []  # of stored days, latest first
+
+    def load_days(self, stored: Iterable[tuple[int, str, int]]) -> None:
+        """Begin with day, category and weight of stored days, the earliest first."""
+        self._stored = list(stored)[::-1]
+        weight: dict[str, int] = {}
+        for _, category, value in self._stored:
+            weight[category] = weight.get(category, 0) + value
+        self.weight = {category: value for category, value in weight.items() if value}
+        values = self.weight.values()
+        self.total, self.top = sum(values), max(values, default=0)
+        self.log = sum([_w_log_w(value) for value in values])
+        self.changed.update(self.weight)
+
+    def add(self, day: int, category: str, weight: int) -> None:
+        """Add a weight to a category on a day of the lookback."""
+        of_day = self._days.setdefault(day, {})
+        of_day[category] = of_day.get(category, 0) + weight
+        self._change(category, weight)
+
+    def drop_days(self, *, before: int) -> None:
+        """Take away the days before one."""
+        while self._stored and self._stored[-1][0] < before:
+            _, category, weight = self._stored.pop()
+            self._change(category, -weight)
+        for day in [d for d in self._days if d < before]:
+            for category, weight in self._days.pop(day).items():
+                self._change(category, -weight)
+
+    def aggregates(self) -> tuple[float, float, float, float]:
+        """categories, category_weight, category_log, top_category_weight, as the formulas read them."""
+        return float(len(self.weight)), float(self.total), self.log / LOG_UNIT, float(self.top)
+
+    def _change(self, category: str, weight: int) -> None:
+        if not weight:
+            return
+        self.changed.add(category)
+        old = self.weight.get(category, 0)
+        new = old + weight
+        self.total += weight
+        self.log += _w_log_w(new) - _w_log_w(old)
+        if new:
+            self.weight[category] = new
+        else:
+            del self.weight[category]
+        if new > self.top:
+            self.top = new
+        elif weight < 0 and old == self.top:
+            self.top = max(self.weight.values(), default=0)
+
+
+def _w_log_w(weight: int) -> int:
+    return round(weight * log(weight) * LOG_UNIT) if weight > 1 else 0
+
+
+UNIT = 10_000  # parts of a currency unit in which money is counted, so that adding and taking away are exact
+EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
+DAY_AGGREGATES = (
+    *("active_days", "recent_active_days", "first_day", "last_day", "first_ever", "gap_squared", "longest_gap"),
+    *("weekend_occasions", "as_of_day", "lookback_days", "recent_days"),
+)
+CATEGORY_AGGREGATES = ("categories", "category_weight", "category_log", "top_category_weight")
+Changes = list[tuple[int, int]]  # positions of sums, and what is added to them
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """Sums in the order they are kept (`day_sums` of each day, then those of lately, then occasions by weekday), the
+    scale of each, and the formulas on them.
+    """
+
+    timezone: ZoneInfo
+    lookback_days: int
+    columns: frozenset[str]
+    kinds: Mapping[str, str]
+    channels: tuple[str, ...]
+    day_aggregates: tuple[str, ...]
+    names: tuple[str, ...]
+    scales: tuple[int, ...]
+    position: Mapping[str, int]
+    recent_positions: Mapping[int, int]  # position of a day's sum -> position of the same of lately
+    monday_position: int  # position of the occasions on Mondays
+    hour_positions: tuple[int, ...]  # hour -> position of its part of the day
+    measures_by_kind: Mapping[
+        str, tuple[tuple[int, str | None, str | None], ...]
+    ]  # kind -> position, column, condition
+    formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Each further kind of event -> position of the sum that counts it."""
+        return {kind: self.position[count_column(kind)] for kind in self.kinds if kind not in (PURCHASE, RETURN)}
+
+    @property
+    def recent_days(self) -> int:
+        return max(1, self.lookback_days // RECENT_PART)
+
+    def local_day_and_hour(self, timestamp: datetime | str | float) -> tuple[int, int]:
+        """Local day number and hours since 1970 of a time: UTC where it has no zone; text is ISO, a number seconds."""
+        return _local_day_and_hour(timestamp, self.timezone)
+
+    def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
+        """What an event adds to the sums of its day."""
+        found = []
+        for position, column, only in self.measures_by_kind[kind]:
+            if only is not None:
+                condition = event.get(only)
+                if not condition or (condition is not True and money_units(condition) <= 0):
+                    continue
+            value = 1 if column is None else money_units(event.get(column))
+            if value:
+                found.append((position, value))
+        return found
+
+    def weight(self, event: Mapping[str, Any], *, bought: bool) -> int:
+        """What an event weighs in its category: the amount of a purchase, and one where there is no money."""
+        if "amount" not in self.columns:
+            return 1
+        return money_units(event.get("amount")) if bought else money_units(1)
+
+
+def make_feature_plan(
+    columns: tuple[str, ...],
+    *,
+    kinds: Mapping[str, str],
+    timezone: str = "UTC",
+    lookback_days: int = 182,
+    channels: tuple[str, ...] = (),
+) -> FeaturePlan:
+    """Work out which features events with these columns carry.
+
+    Takes  columns: of the events of a source, by the contract
+    Gives  Recipe, for any number of customers
+
+    Parameters
+    ----------
+    kinds : each kind of event -> 'customer' or 'company'
+    timezone : of local days and hours
+    lookback_days : as in the batch that the segments were made from
+    channels : those with a share of their own, as in that batch
+    """
+    available = available_measures(columns, kinds=dict(kinds))
+    extra = ["orders", "occasions", *(f"occasions_{part}" for part in DAY_PARTS)]
+    extra += ["amount_squared"] if "amount" in columns else []
+    day_aggregates = [*(m.name for m in available), *extra]
+    scales = [UNIT if m.column else 1 for m in available] + [
+        UNIT**2 if name == "amount_squared" else 1 for name in extra
+    ]
+    position = {name: i for i, name in enumerate(day_aggregates)}
+    recent = [name for name in RECENT_AGGREGATES if name in position]
+    names = [*day_aggregates, *(f"recent_{name}" for name in recent), *(f"occasions_{day}" for day in WEEKDAYS)]
+    scales += [scales[position[name]] for name in recent] + [1] * len(WEEKDAYS)
+    return FeaturePlan(
+        timezone=ZoneInfo(timezone),
+        lookback_days=lookback_days,
+        columns=frozenset(columns),
+        kinds=dict(kinds),
+        channels=tuple(channels),
+        day_aggregates=tuple(day_aggregates),
+        names=tuple(names),
+        scales=tuple(scales),
+        position=position,
+        recent_positions={position[name]: len(day_aggregates) + i for i, name in enumerate(recent)},
+        monday_position=len(day_aggregates) + len(recent),
+        hour_positions=_day_part_positions(position),
+        measures_by_kind={kind: _measures_of_kind(kind, available, who=kinds[kind]) for kind in kinds},
+        formulas=_feature_formulas(names, columns, kinds=kinds, channels=channels),
+    )
+
+
+def money_units(value: Any) -> int:
+    """An amount in whole ten-thousandths; nothing counts as zero.
+
+    Raises
+    ------
+    ValueError : not a finite number, or below zero
+    """
+    if value is None:
+        return 0
+    if isinstance(value, float):
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{value} is not an amount of zero or more")
+        return round(value * UNIT)
+    if isinstance(value, int):
+        exact = Decimal(int(value))
+    else:
+        exact = Decimal(str(value))
+    if not exact.is_finite() or exact < 0:
+        raise ValueError(f"{value} is not an amount of zero or more")
+    return int((exact * UNIT).to_integral_value(ROUND_HALF_UP))
+
+
+@lru_cache(maxsize=4096)
+def _local_day_and_hour(timestamp: datetime | str | float, timezone: ZoneInfo) -> tuple[int, int]:
+    """Remembered, as the lines of an order share their time."""
+    if isinstance(timestamp, int | float):
+        local = datetime.fromtimestamp(timestamp, timezone)
+    else:
+        read = datetime.fromisoformat(timestamp) if isinstance(timestamp, str) else timestamp
+        local = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(timezone)
+    day = local.toordinal() - EPOCH_ORDINAL
+    return day, day * 24 + local.hour
+
+
+def weekday_of(day: int) -> int:
+    """Monday is 0, from a day number."""
+    return (day + WEEKS + MONDAY - 1) % 7
+
+
+def _measures_of_kind(
+    kind: str, measures: list[Measure], *, who: str
+) -> tuple[tuple[int, str | None, str | None], ...]:
+    """The measures that an event of a kind adds to."""
+    groups = {kind}
+    if kind == PURCHASE:
+        groups.add("bought")
+    if kind == RETURN:
+        groups.add("returned")
+    if who == "customer":
+        groups |= {"own"} if kind in (PURCHASE, RETURN) else {"own", "other"}
+    return tuple((i, m.column, m.condition) for i, m in enumerate(measures) if m.group in groups)
+
+
+def _day_part_positions(position: Mapping[str, int]) -> tuple[int, ...]:
+    hours = [(position[f"occasions_{part}"], start, end) for part, (start, end) in DAY_PARTS.items()]
+    return tuple(next(where for where, start, end in hours if start <= hour < end) for hour in range(24))
+
+
+def _feature_formulas(
+    names: list[str], columns: tuple[str, ...], *, kinds: Mapping[str, str], channels: tuple[str, ...]
+) -> tuple[tuple[str, Callable[[Any, Any], float]], ...]:
+    """The features whose sums there will be, as in the batch."""
+    aggregates = [*names, *DAY_AGGREGATES, *(f"last_{kind}" for kind in kinds if kind not in (PURCHASE, RETURN))]
+    aggregates += ["spend"] if "amount" in columns else []
+    aggregates += CATEGORY_AGGREGATES if "category" in columns else ()
+    aggregates += ["channel_events", *(f"channel_{name}" for name in channels)] if "channel" in columns else []
+    if PURCHASE not in kinds:
+        aggregates = [name for name in aggregates if name not in PURCHASE_AGGREGATES]
+    return tuple(
+        (f.name, f.formula) for f in available_features(tuple(aggregates), kinds=dict(kinds), channels=channels)
+    )
+
+
+ORDER_OPEN_DAYS = 92  # an order that fell out of the lookback is remembered so long, for lines that come late
+CLEANUP_DAYS = 7  # between two clearings of what is too old
+OWN_EVENTS = 0  # position of own_events among the sums of a day
+
+
+class FormulaInputs:
+    """What formulas read: sums by attribute, or by name where a name comes from the data."""
+
+    def __init__(self, values: dict[str, float]) -> None:
+        self.__dict__ = values
+
+    def __getitem__(self, name: str) -> float:
+        return self.__dict__[name]
+
+
+class Customer:
+    """One customer, event by event: `add` events in any order, `tick` to let time pass, `features` at any moment.
+
+    The features are those of the batch with `as_of` on the day after the clock's: today counts. The clock is the latest
+    time seen. An event_id counts once; an event older than the lookback only makes the customer older.
+    """
+
+    def __init__(self, plan: FeaturePlan) -> None:
+        self._plan = plan
+        self._today = -(10**7)
+        self._last_cleanup = self._today
+        self._first_ever = 10**7
+        self._aggregates = [0] * len(plan.names)
+        self._rows: dict[int, list[int]] = {}  # day -> its sums, within the lookback
+        self._days: list[int] = []  # of the rows, ascending
+        self._active: list[int] = []  # days with events of their own, ascending
+        self._recent_active = 0
+        self._gap_aggregates: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be worked out again
+        self._orders: dict[Hashable, list[Any]] = {}  # key -> [slot of the first own event, day, sums by position]
+        self._last: dict[str, int] = {}  # kind -> last day of it
+        self._seen: dict[Hashable, int] = {}  # event_id -> day
+        self._category_tally, self._channel_tally = WeightTally(), WeightTally()
+
+    @classmethod
+    def from_days(
+        cls,
+        plan: FeaturePlan,
+        *,
+        today: int,
+        first_ever: int,
+        rows: Mapping[int, list[int]],
+        bought: Iterable[tuple[int, str, int]] = (),
+        by_channel: Iterable[tuple[int, str, int]] = (),
+    ) -> "Customer":
+        """A customer known from stored days: what the events of those days would have made of them.
+
+        Takes  today: the clock; first_ever: the first day of their own, of all that is known; rows: day of the lookback
+               -> its sums; bought, by_channel: day of the lookback, name, weight, by day, in whole parts
+        """
+        one = cls(plan)
+        one._today = one._last_cleanup = today
+        one._first_ever = first_ever
+        recent_start, occasions = today - plan.recent_days + 1, plan.position["occasions"]
+        one._days = days = sorted(rows)
+        one._rows = dict(rows)
+        aggregates = [sum(column) for column in zip(*rows.values(), strict=True)] or [0] * len(plan.day_aggregates)
+        recent_rows = [rows[day] for day in days if day >= recent_start]
+        one._aggregates = aggregates + [0] * (len(plan.names) - len(aggregates))
+        for i, j in plan.recent_positions.items():
+            one._aggregates[j] = sum([row[i] for row in recent_rows])
+        for day in days:
+            one._aggregates[plan.monday_position + weekday_of(day)] += rows[day][occasions]
+        one._active = [day for day in days if rows[day][OWN_EVENTS] > 0]
+        one._recent_active, one._gap_aggregates = sum([row[OWN_EVENTS] > 0 for row in recent_rows]), None
+        for kind, i in plan.counts.items():
+            one._last[kind] = max((day for day in days if rows[day][i] > 0), default=0)
+        one._category_tally.load_days(bought)
+        one._channel_tally.load_days(by_channel)
+        return one
+
+    def knows_order(self, order_id: Hashable) -> bool:
+        """Whether a line of the order was added, or it was opened."""
+        return order_id in self._orders
+
+    def open_order(self, order_id: Hashable, *, day: int, slot: int | None, amount: int) -> None:
+        """Remember an order of the stored days, so that a line that comes late goes to its first day."""
+        position = self._plan.position.get("amount")
+        self._orders[order_id] = [slot, day, {} if position is None else {position: amount}]
+
+    @property
+    def category_tally(self) -> WeightTally:
+        """What they bought in the lookback by category, in whole parts."""
+        return self._category_tally
+
+    def add(self, event: Mapping[str, Any]) -> bool:
+        """Take an event in; False where its event_id was seen before.
+
+        Takes  an event by the contract: timestamp, event (default purchase), and the columns of the recipe it has
+
+        Raises
+        ------
+        InputError : a kind of event that the source does not name, or a time or number that cannot be read
+        """
+        recipe, kind = self._plan, event.get("event") or PURCHASE
+        if kind not in recipe.measures_by_kind:
+            raise InputError(f"event: unknown kind {kind!r}. The source names {', '.join(sorted(recipe.kinds))}.")
+        try:
+            day, slot = recipe.local_day_and_hour(event["timestamp"])
+            changes = recipe.changes(event, kind)
+        except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
+            raise InputError(
+                f"event: its time or a number cannot be read ({error!r}). Send it by the contract."
+            ) from None
+        identity = event.get("event_id")
+        if identity is not None:
+            if identity in self._seen:
+                return False
+            self._seen[identity] = day
+        if day > self._today:
+            self._advance(day)
+        bought, own = kind == PURCHASE, recipe.kinds[kind] == "customer"
+        order_id = event.get("order_id") if bought and "order_id" in recipe.columns else None
+        key = (bought, day) if order_id is None else order_id
+        self.add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes)
+        if not bought and day > self._last.get(kind, day - 1):
+            self._last[kind] = day
+        self._add_category_and_channel(event, bought=bought, own=own, day=day)
+        return True
+
+    def tick(self, time: datetime | str | float) -> None:
+        """Let time pass up to a moment; one before the clock changes nothing."""
+        day, _ = self._plan.local_day_and_hour(time)
+        if day > self._today:
+            self._advance(day)
+
+    def features(self) -> dict[str, float]:
+        """The features by name; none where nothing of their own lies in the lookback."""
+        if not self._active:
+            return {}
+        inputs = self._formula_inputs()
+        return {name: formula(inputs, PlainMath) for name, formula in self._plan.formulas}
+
+    def add_piece(self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes) -> None:
+        """Add to an order, or to the other events of a day; an earlier line moves the whole order to its day.
+
+        Takes  key of the order; day number; slot: hours since 1970 of the first own event, None where there is none
+        """
+        position, parts = self._plan.position, self._plan.hour_positions
+        order = self._orders.get(key)
+        if order is None:
+            order = self._orders[key] = [None, day, {}]
+            changes = [*changes, (position["orders"], 1)] if bought else list(changes)
+        elif day < order[1]:
+            self._add_to_day(order[1], [(i, -value) for i, value in order[2].items()])
+            order[1] = day
+            self._add_to_day(day, list(order[2].items()))
+        if slot is not None and (order[0] is None or slot < order[0]):
+            if order[0] is None:
+                changes = [*changes, (position["occasions"], 1)]
+            else:
+                changes = [*changes, (parts[order[0] % 24], -1)]
+            changes.append((parts[slot % 24], 1))
+            order[0] = slot
+        order_totals, amount = order[2], position.get("amount")
+        if bought and amount is not None:
+            before, more = order_totals.get(amount, 0), sum([value for i, value in changes if i == amount])
+            changes = [*changes, (position["amount_squared"], (2 * before + more) * more)]
+        for i, value in changes:
+            order_totals[i] = order_totals.get(i, 0) + value
+        self._add_to_day(order[1], changes)
+        if slot is not None and order[1] < self._first_ever:
+            self._first_ever = order[1]
+
+    def _add_to_day(self, day: int, changes: Changes) -> None:
+        """Add to a day and, where it lies in the lookback, to the sums."""
+        recipe, aggregates = self._plan, self._aggregates
+        if day <= self._today - recipe.lookback_days:
+            return
+        row = self._rows.get(day)
+        if row is None:
+            row = self._rows[day] = [0] * len(recipe.day_aggregates)
+            insort(self._days, day)
+        own = row[OWN_EVENTS]
+        is_recent = day > self._today - recipe.recent_days
+        recent, occasions = recipe.recent_positions, recipe.position["occasions"]
+        for i, value in changes:
+            row[i] += value
+            aggregates[i] += value
+            if is_recent and i in recent:
+                aggregates[recent[i]] += value
+            if i == occasions:
+                aggregates[recipe.monday_position + weekday_of(day)] += value
+        if (own > 0) != (row[OWN_EVENTS] > 0):
+            self._set_active(day, lately=is_recent, on=own == 0)
+
+    def _set_active(self, day: int, *, lately: bool, on: bool) -> None:
+        """A day becomes active, or is so no longer."""
+        active = self._active
+        self._recent_active += (1 if on else -1) if lately else 0
+        if not on:
+            del active[bisect_left(active, day)]
+            self._gap_aggregates = None
+        elif active and day > active[-1] and self._gap_aggregates is not None:
+            gap = day - active[-1]
+            self._gap_aggregates = self._gap_aggregates[0] + gap * gap, max(self._gap_aggregates[1], gap)
+            active.append(day)
+        else:
+            insort(active, day)
+            self._gap_aggregates = None
+
+    def _advance(self, today: int) -> None:
+        """Move the clock: days leave what is lately, and the lookback."""
+        recipe, days, rows, aggregates = self._plan, self._days, self._rows, self._aggregates
+        old, self._today = self._today, today
+        start, recent = today - recipe.lookback_days + 1, today - recipe.recent_days + 1
+        for day in days[bisect_left(days, old - recipe.recent_days + 1) : bisect_left(days, recent)]:
+            for i, j in recipe.recent_positions.items():
+                aggregates[j] -= rows[day][i]
+            self._recent_active -= rows[day][OWN_EVENTS] > 0
+        gone = bisect_left(days, start)
+        for day in days[:gone]:
+            row = rows.pop(day)
+            for i, value in enumerate(row):
+                aggregates[i] -= value
+            aggregates[recipe.monday_position + weekday_of(day)] -= row[recipe.position["occasions"]]
+            if row[OWN_EVENTS] > 0:
+                self._drop_first_active_day()
+        if gone:
+            del days[:gone]
+            self._category_tally.drop_days(before=start)
+            self._channel_tally.drop_days(before=start)
+        if today >= self._last_cleanup + CLEANUP_DAYS:
+            self._drop_expired(before=start - ORDER_OPEN_DAYS)
+
+    def _drop_first_active_day(self) -> None:
+        active = self._active
+        first = active.pop(0)
+        gap = active[0] - first if active else 0
+        if self._gap_aggregates is not None:
+            self._gap_aggregates = (
+                None
+                if gap and gap == self._gap_aggregates[1]
+                else (self._gap_aggregates[0] - gap * gap, self._gap_aggregates[1])
+            )
+
+    def _drop_expired(self, *, before: int) -> None:
+        """Forget orders and ids that are too old to come up again."""
+        self._last_cleanup = self._today
+        self._orders = {key: order for key, order in self._orders.items() if order[1] >= before}
+        self._seen = {identity: day for identity, day in self._seen.items() if day >= before}
+
+    def _add_category_and_channel(self, event: Mapping[str, Any], *, bought: bool, own: bool, day: int) -> None:
+        recipe = self._plan
+        if day <= self._today - recipe.lookback_days:
+            return
+        needed = own and (event.get("event") or PURCHASE) != RETURN
+        if needed and "category" in recipe.columns and event.get("category") is not None:
+            self._category_tally.add(day, event["category"], recipe.weight(event, bought=bought))
+        if own and "channel" in recipe.columns and event.get("channel") is not None:
+            self._channel_tally.add(day, event["channel"], 1)
+
+    def _formula_inputs(self) -> FormulaInputs:
+        recipe, active, today = self._plan, self._active, self._today
+        values = dict(
+            zip(recipe.names, [s / u for s, u in zip(self._aggregates, recipe.scales, strict=True)], strict=True)
+        )
+        if self._gap_aggregates is None:
+            gap_days = [later - day for day, later in zip(active, active[1:], strict=False)]
+            self._gap_aggregates = sum([gap * gap for gap in gap_days]), max(gap_days, default=0)
+        values["gap_squared"], values["longest_gap"] = self._gap_aggregates
+        values["active_days"], values["recent_active_days"] = len(active), self._recent_active
+        values["first_day"], values["last_day"], values["first_ever"] = active[0], active[-1], self._first_ever
+        values["as_of_day"], values["lookback_days"], values["recent_days"] = (
+            today + 1,
+            recipe.lookback_days,
+            recipe.recent_days,
+        )
+        values["weekend_occasions"] = values["occasions_saturday"] + values["occasions_sunday"]
+        if "amount" in values:
+            net, i = self._aggregates, recipe.position
+            values["spend"] = (net[i["amount"]] + net[i["other_amount"]] - net[i["return_amount"]]) / UNIT
+        for kind in recipe.kinds:
+            values[f"last_{kind}"] = self._last.get(kind, 0)
+        values.update(zip(CATEGORY_AGGREGATES, self._category_tally.aggregates(), strict=True))
+        values["channel_events"] = self._channel_tally.total
+        for channel in recipe.channels:
+            values[f"channel_{channel}"] = self._channel_tally.weight.get(channel, 0)
+        return FormulaInputs(values)

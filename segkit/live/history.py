@@ -1,0 +1,268 @@
+"""What live customers bring along from the run: its days as memory-mapped arrays, read one customer at a time.
+
+The arrays are made once for a state and lie beside it; opening them reads next to nothing, however many customers.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import numpy as np
+import pandas as pd
+
+from segkit.customers.features import day_number
+from segkit.data.runs import Run
+from segkit.live.customer import UNIT, Customer, FeaturePlan, make_feature_plan
+
+NEVER = 10**7  # first day of a customer without an event of their own
+SQUARE_PART = 10**12  # the sum of squares is kept in two whole numbers: one could overflow
+CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are made
+FORMAT_VERSION = 2
+SMALL_GROUP = 1_000  # bytes
+MAX_CACHED_ORDERS = 5_000  # customers whose orders are at hand
+SOURCE_COLUMNS = {  # a column of the days -> the column of the contract that it was made of
+    "amount": "amount",
+    "discount": "discount",
+    "cost": "cost",
+    "units": "quantity",
+    "private_amount": "private_label",
+}
+
+
+@dataclass(frozen=True)
+class CustomerRows:
+    """Rows of one table of the run, sorted by customer and day, and where those of each customer begin."""
+
+    starts: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def of(self, number: int, *, since: int = -NEVER) -> dict[str, np.ndarray]:
+        """The rows of a customer from a day on."""
+        first, end = int(self.starts[number]), int(self.starts[number + 1])
+        first += int(np.searchsorted(self.columns["day"][first:end], since))
+        return {name: column[first:end] for name, column in self.columns.items()}
+
+
+class RunHistory:
+    """The customers of a run, each as they stood on any day from its `as_of` on, had nothing happened since."""
+
+    def __init__(self, folder: Path, *, recipe: FeaturePlan) -> None:
+        self._recipe, self._tables = recipe, {}
+        self._orders: dict[int, dict[int, list[int]]] = {}
+        metadata = json.loads((folder / "known.json").read_text(encoding="utf-8"))
+        self.customers: list[str] = metadata["customers"]
+        self._names: dict[str, list[str]] = metadata["names"]
+        self._number = {who: i for i, who in enumerate(self.customers)}
+        self._first_ever = _open(folder, "first_ever")
+        for table, columns in metadata["tables"].items():
+            columns_by_name = {name: _open(folder, f"{table}_{name}") for name in columns}
+            self._tables[table] = CustomerRows(starts=_open(folder, f"{table}_starts"), columns=columns_by_name)
+
+    def __contains__(self, customer_id: str) -> bool:
+        return customer_id in self._number
+
+    def customer(self, customer_id: str, *, today: int) -> Customer:
+        """A customer with the clock at a day; one without a past is given an empty one."""
+        number, recipe = self._number.get(customer_id), self._recipe
+        if number is None:
+            return Customer.from_days(recipe, today=today, first_ever=NEVER, rows={})
+        since = today - recipe.lookback_days + 1
+        rows = self._tables["days"].of(number, since=since)
+        return Customer.from_days(
+            recipe,
+            today=today,
+            first_ever=int(self._first_ever[number]),
+            rows=dict(zip(rows["day"].tolist(), _join_square_parts(rows["sums"].tolist(), recipe=recipe), strict=True)),
+            bought=self._named_amounts("day_categories", number, since=since),
+            by_channel=self._named_amounts("day_channels", number, since=since),
+        )
+
+    def order(self, customer_id: str, order_id: str) -> tuple[int, int | None, int] | None:
+        """Day, slot and amount of an order of the run; None where it has none of that id."""
+        number = self._number.get(customer_id)
+        if number is None or "day_orders" not in self._tables:
+            return None
+        found = self._orders_of(number).get(_hash_text(order_id))
+        if found is None:
+            return None
+        day, slot, amount = (self._tables["day_orders"].columns[name][found] for name in ("day", "slot", "amount"))
+        begun = int(slot.min())
+        return int(day.min()), None if begun == NEVER * 24 else begun, int(amount.sum())
+
+    def _orders_of(self, number: int) -> dict[int, list[int]]:
+        """Rows of each order of a customer, by its hash; remembered for the customers seen last."""
+        if number not in self._orders:
+            if len(self._orders) >= MAX_CACHED_ORDERS:
+                self._orders.clear()
+            rows, rows_by_order = self._tables["day_orders"], {}
+            first, end = rows.starts[number : number + 2].tolist()
+            for row, order in enumerate(rows.columns["order"][first:end].tolist(), start=first):
+                rows_by_order.setdefault(order, []).append(row)
+            self._orders[number] = rows_by_order
+        return self._orders[number]
+
+    def _named_amounts(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
+        if table not in self._tables:
+            return ()
+        rows, names = self._tables[table].of(number, since=since), self._names[table]
+        return zip(
+            rows["day"].tolist(), [names[i] for i in rows["name"].tolist()], rows["weight"].tolist(), strict=True
+        )
+
+
+def recipe_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -> FeaturePlan:
+    """The recipe of a run's customers, read off its tables.
+
+    Takes  the run, the meta of its model; features: those that are worked out, the others are left out
+    """
+    day_columns = set(run.columns("days"))
+    columns = [column for name, column in SOURCE_COLUMNS.items() if name in day_columns]
+    columns += ["order_id"] if "order_id" in run.columns("day_orders") else []
+    columns += [name for name, table in (("category", "day_categories"), ("channel", "day_channels")) if run.has(table)]
+    ends = ("channel_", "_share")
+    channels = [f.removeprefix(ends[0]).removesuffix(ends[1]) for f in features
+                if f.startswith(ends[0]) and f.endswith(ends[1])]  # fmt: skip
+    span = {"timezone": meta["timezone"], "lookback_days": int(meta["lookback_days"])}
+    whole = make_feature_plan(tuple(columns), kinds=meta["kinds"], channels=tuple(channels), **span)
+    wanted = {*features, "active_days"}
+    return replace(whole, formulas=tuple(f for f in whole.formulas if f[0] in wanted))
+
+
+def fingerprint(run: Run) -> str:
+    """What tells this run from others: its parameters and its model."""
+    digest = sha256(json.dumps(run.parameters(), sort_keys=True).encode())
+    for name in ("model.json", "arrays.npz"):
+        digest.update((run.path / "model" / name).read_bytes())
+    return digest.hexdigest()
+
+
+def open_history(run: Run, folder: Path, *, recipe: FeaturePlan, of_run: str) -> RunHistory:
+    """The past of a run's customers, made first where it is not there yet.
+
+    Takes  the run, with days and day_orders; a folder of its own, beside the state
+    """
+    marker = folder / "made.json"
+    if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != [FORMAT_VERSION, of_run]:
+        staging = folder.with_name(f"{folder.name}.{os.getpid()}")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        _build_history(run, staging, recipe=recipe)
+        (staging / "made.json").write_text(json.dumps([FORMAT_VERSION, of_run]), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    return RunHistory(folder, recipe=recipe)
+
+
+def _build_history(run: Run, folder: Path, *, recipe: FeaturePlan) -> None:
+    as_of = day_number(run.period.as_of)
+    first = run.scan("days")
+    first = first.group_by("customer_id").aggregate(day=first.day.min(where=first.own_events > 0).epoch_days())
+    first_days = first.to_pandas().sort_values("customer_id", ignore_index=True)
+    who = pd.Index(first_days["customer_id"])
+    np.save(folder / "first_ever.npy", first_days["day"].fillna(NEVER).to_numpy(dtype=np.int64))
+    since = as_of - recipe.lookback_days
+    tables, names = {}, {}
+    parts = [_day_totals(run, recipe=recipe, since=since, of=chunk) for chunk in _chunks(who)]
+    tables["days"] = _save(folder, "days", parts, who=who)
+    for table, name, weight in (("day_categories", "category", "amount"), ("day_channels", "channel", "own_events")):
+        if run.has(table):
+            parts = [
+                _name_weights(run, table, name=name, weight=weight, since=since, of=chunk) for chunk in _chunks(who)
+            ]
+            names[table] = sorted(set().union(*(part[name].cat.categories for part in parts)))
+            coded = [part.assign(name=pd.Index(names[table]).get_indexer(part[name].astype(object))) for part in parts]
+            tables[table] = _save(folder, table, [part.drop(columns=name) for part in coded], who=who)
+    if "order_id" in recipe.columns:
+        parts = [_order_amounts(run, amount="amount" in recipe.columns, of=chunk) for chunk in _chunks(who)]
+        tables["day_orders"] = _save(folder, "day_orders", parts, who=who)
+    text = json.dumps({"customers": list(who), "names": names, "tables": tables})
+    (folder / "known.json").write_text(text, encoding="utf-8")
+
+
+def _day_totals(run: Run, *, recipe: FeaturePlan, since: int, of: tuple[str, str]) -> pd.DataFrame:
+    """The sums of each day in whole parts; squares in two columns."""
+    rows = _days_between(run, "days", of)
+    rows = rows.filter(rows.day.epoch_days() >= since)
+    *names, last = recipe.day_aggregates
+    names += [] if last == "amount_squared" else [last]
+    scale = dict(zip(recipe.names, recipe.scales, strict=True))
+    aggregates = {name: (rows[name].sum().cast("decimal(38, 4)") * scale[name]).cast("int64") for name in names}
+    if last == "amount_squared":
+        whole = rows[last].sum().cast("decimal(38, 8)")
+        aggregates["square_high"] = (whole * (UNIT**2) / SQUARE_PART).floor().cast("int64")
+        aggregates["square_low"] = ((whole * (UNIT**2)) % SQUARE_PART).cast("int64")
+    table = rows.group_by("customer_id", day=rows.day.epoch_days().cast("int64")).aggregate(**aggregates)
+    return table.to_pandas().sort_values(["customer_id", "day"], ignore_index=True)
+
+
+def _name_weights(run: Run, table: str, *, name: str, weight: str, since: int, of: tuple[str, str]) -> pd.DataFrame:
+    rows = _days_between(run, table, of)
+    rows = rows.filter(rows.day.epoch_days() >= since)
+    column, unit = (rows[weight], UNIT if weight == "amount" else 1) if weight in rows.columns else (rows.lines, 1)
+    found = rows.select("customer_id", name, day=rows.day.epoch_days().cast("int64"), weight=column)
+    found = found.mutate(weight=(found.weight.cast("decimal(38, 4)") * unit).cast("int64")).to_pandas()
+    return found.sort_values(["customer_id", "day", name], ignore_index=True).astype({name: "category"})
+
+
+def _order_amounts(run: Run, *, amount: bool, of: tuple[str, str]) -> pd.DataFrame:
+    rows = _days_between(run, "day_orders", of)
+    rows = rows.filter(rows.bought & rows.order_id.notnull())
+    paid = (rows.amount.cast("decimal(38, 4)") * UNIT).cast("int64") if amount else rows.lines * 0
+    slot = rows.slot.fill_null(NEVER * 24)
+    found = rows.select("customer_id", "order_id", day=rows.day.epoch_days().cast("int64"), slot=slot, amount=paid)
+    table = found.to_pandas().sort_values(["customer_id", "day", "order_id"], ignore_index=True)
+    return table.assign(order=np.array([_hash_text(text) for text in table["order_id"]], dtype=np.int64)).drop(
+        columns="order_id"
+    )
+
+
+def _days_between(run: Run, table: str, of: tuple[str, str]) -> ir.Table:
+    rows = run.scan(table)
+    return rows.filter((rows.customer_id >= of[0]) & (rows.customer_id <= of[1]))
+
+
+def _save(folder: Path, table: str, parts: list[pd.DataFrame], *, who: pd.Index) -> list[str]:
+    """Write the rows of a table column by column; the sums of days as one matrix. Gives the names of the columns."""
+    number = [who.get_indexer(part["customer_id"]) for part in parts]
+    starts = np.searchsorted(np.concatenate(number), np.arange(len(who) + 1))
+    np.save(folder / f"{table}_starts.npy", starts.astype(np.int64))
+    columns = {name: np.concatenate([part[name].to_numpy() for part in parts]) for name in parts[0].columns
+               if name != "customer_id"}  # fmt: skip
+    if table == "days":
+        day = columns.pop("day")
+        columns = {"day": day, "sums": np.column_stack(list(columns.values()))}
+    for name, values in columns.items():
+        np.save(folder / f"{table}_{name}.npy", values)
+    return list(columns)
+
+
+def _open(folder: Path, name: str) -> np.ndarray:
+    path = folder / f"{name}.npy"
+    mapped = "r" if path.stat().st_size > SMALL_GROUP else None  # an empty array cannot be mapped
+    return np.asarray(np.load(path, mmap_mode=mapped, allow_pickle=False))
+
+
+def _chunks(who: pd.Index) -> Iterator[tuple[str, str]]:
+    for start in range(0, len(who), CUSTOMERS_AT_ONCE):
+        part = who[start : start + CUSTOMERS_AT_ONCE]
+        yield part[0], part[-1]
+
+
+def _join_square_parts(rows: list[list[int]], *, recipe: FeaturePlan) -> list[list[int]]:
+    """Rows of sums with the two parts of the square put together."""
+    if recipe.day_aggregates[-1] == "amount_squared":
+        for row in rows:
+            low = row.pop()
+            row[-1] = row[-1] * SQUARE_PART + low
+    return rows
+
+
+def _hash_text(text: str) -> int:
+    """A number for a text, the same on every machine."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")

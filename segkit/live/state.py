@@ -1,0 +1,210 @@
+"""The durable state of live segments: one SQLite file in WAL mode; a kill at any moment loses and doubles nothing.
+
+In one transaction with each other stand: the events that count (their ids are what tells a repeat), the segments that
+changed, the log of changes, lines set aside, and the clock. What is not in the file is in the run, which is read-only.
+SQLite and not DuckDB: a commit of one event takes a tenth of the CPU, one of 500 half (benchmarks/live.py).
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from segkit.errors import InputError, RunError, SegkitError
+
+SYNCS = ("full", "normal")
+MAX_REJECTED_CHARACTERS = 1_000  # characters kept of a line that is set aside
+PAGES_IN_WAL = 4_000  # of 4 KB, before they go into the main file
+CREATE_TABLES = """
+create table if not exists told (name text primary key, value text) without rowid;
+create table if not exists events (event_id text primary key, customer_id text, line text) without rowid;
+create index if not exists events_of on events (customer_id);
+create table if not exists parked (event_id text primary key, day int, line text) without rowid;
+create table if not exists places (customer_id text primary key, segment text, levels text, base text) without rowid;
+create table if not exists changes (id integer primary key, customer_id text, line text);
+create table if not exists aside (id integer primary key, line_hash text unique, reason text, line text);
+"""
+
+
+class State:
+    """Opened by one process at a time; nothing lasts before `commit`."""
+
+    def __init__(self, path: Path, *, of_run: str, sync: str = "full") -> None:
+        """Open a state, or begin one.
+
+        Parameters
+        ----------
+        of_run : fingerprint of the run it goes on from
+        sync : full: a commit is on the disk when it returns, so that a power cut loses nothing; normal: it is with the
+               system, so that kill -9 loses nothing, and a power cut the last moments (the file stays whole)
+
+        Raises
+        ------
+        RunError : in use by another process, of another run, or not a state
+        """
+        if sync not in SYNCS:
+            raise InputError(f"sync {sync!r} is unknown. Give {' or '.join(SYNCS)}.")
+        self.path = path
+        with _translate_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = locked(path)
+            try:
+                self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+                self._con.execute("pragma journal_mode = wal")
+                self._con.execute(f"pragma synchronous = {sync}")
+                self._con.execute(f"pragma wal_autocheckpoint = {PAGES_IN_WAL}")
+                self._con.executescript(CREATE_TABLES)
+                self._con.execute("begin immediate")
+                self._require_run(of_run)
+            except BaseException:
+                os.close(self._lock)
+                raise
+
+    def add_event(self, event_id: str, *, customer_id: str, line: str) -> bool:
+        """Keep an event; False where its id is known."""
+        with _translate_errors(self.path):
+            row = (event_id, customer_id, line)
+            return self._con.execute("insert or ignore into events values (?, ?, ?)", row).rowcount == 1
+
+    def has_event(self, event_id: str) -> bool:
+        """Whether an event was counted."""
+        with _translate_errors(self.path):
+            return bool(self._con.execute("select 1 from events where event_id = ?", (event_id,)).fetchone())
+
+    def events_of(self, customer_id: str) -> list[tuple[str, str]]:
+        """Ids and lines of a customer's events."""
+        with _translate_errors(self.path):
+            sql = "select event_id, line from events where customer_id = ? order by event_id"
+            return self._con.execute(sql, (customer_id,)).fetchall()
+
+    def customers(self) -> set[str]:
+        """Those with an event."""
+        with _translate_errors(self.path):
+            return {row[0] for row in self._con.execute("select distinct customer_id from events")}
+
+    def park(self, event_id: str, *, day: int, line: str) -> None:
+        """Keep an event of the future until its day has come."""
+        with _translate_errors(self.path):
+            self._con.execute("insert or ignore into parked values (?, ?, ?)", (event_id, day, line))
+
+    def unpark(self, *, until: int) -> list[str]:
+        """Take out the parked events up to a day, in order of day and id."""
+        with _translate_errors(self.path):
+            sql = "select line from parked where day <= ? order by day, event_id"
+            lines = [row[0] for row in self._con.execute(sql, (until,))]
+            self._con.execute("delete from parked where day <= ?", (until,))
+            return lines
+
+    def set_assignment(
+        self, customer_id: str, segment: str | None, *, levels: list[int], base: list[float] | None
+    ) -> None:
+        """Keep where a customer stands now."""
+        row = (customer_id, segment, json.dumps(levels), json.dumps(base))
+        with _translate_errors(self.path):
+            self._con.execute("insert or replace into places values (?, ?, ?, ?)", row)
+
+    def assignments(self) -> Iterator[tuple[str, str | None, list[int], list[float] | None]]:
+        """Everyone who stands elsewhere than in the run, or was not in it."""
+        with _translate_errors(self.path):
+            for who, segment, levels, base in self._con.execute("select * from places"):
+                yield who, segment, json.loads(levels), json.loads(base)
+
+    def add_change(self, number: int, *, customer_id: str, line: str) -> None:
+        """Write a change into the log."""
+        with _translate_errors(self.path):
+            self._con.execute("insert into changes values (?, ?, ?)", (number, customer_id, line))
+
+    def changes(self, *, after: int = 0) -> list[str]:
+        """The log, from a number on: a JSON line each."""
+        with _translate_errors(self.path):
+            return [r[0] for r in self._con.execute("select line from changes where id > ? order by id", (after,))]
+
+    def last_change(self) -> int:
+        """The number of the latest change; 0 where there is none."""
+        with _translate_errors(self.path):
+            last_id = self._con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
+            return max(last_id, self.get_meta("numbered", 0))  # the last may have been of a customer who was forgotten
+
+    def reject_line(self, line: str, *, reason: str) -> None:
+        """Keep a line that cannot be used, once."""
+        row = (sha256(line.encode("utf-8", "replace")).hexdigest(), reason, line[:MAX_REJECTED_CHARACTERS])
+        with _translate_errors(self.path):
+            self._con.execute("insert or ignore into aside (line_hash, reason, line) values (?, ?, ?)", row)
+
+    def rejected_lines(self, *, after: int = 0) -> list[tuple[str, str]]:
+        """Reason and line of those set aside, without the first ones."""
+        with _translate_errors(self.path):
+            sql = "select reason, line from aside order by id limit -1 offset ?"
+            return self._con.execute(sql, (after,)).fetchall()
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each table."""
+        with _translate_errors(self.path):
+            names = ("events", "parked", "changes", "aside")
+            return {name: self._con.execute(f"select count(*) from {name}").fetchone()[0] for name in names}
+
+    def set_meta(self, name: str, value: Any) -> None:
+        """Keep a value, such as the clock."""
+        with _translate_errors(self.path):
+            self._con.execute("insert or replace into told values (?, ?)", (name, json.dumps(value)))
+
+    def get_meta(self, name: str, default: Any) -> Any:
+        """The value kept, or the default."""
+        with _translate_errors(self.path):
+            row = self._con.execute("select value from told where name = ?", (name,)).fetchone()
+            return default if row is None else json.loads(row[0])
+
+    def commit(self) -> None:
+        """Make all since the last commit last, as a whole."""
+        with _translate_errors(self.path):
+            self._con.execute("commit")
+            self._con.execute("begin immediate")
+
+    def close(self) -> None:
+        """Leave off; what was not committed is gone."""
+        try:
+            self._con.close()
+        finally:
+            os.close(self._lock)
+
+    def _require_run(self, of_run: str) -> None:
+        recorded_run = self.get_meta("run", None)
+        if recorded_run is None:
+            self.set_meta("run", of_run)
+            self.commit()
+        elif recorded_run != of_run:
+            raise RunError(f"{self.path}: this state goes on from another run. Give another --state, or that run.")
+
+
+def locked(path: Path) -> int:
+    """Hold a lock that the system frees when the process ends, however it ends."""
+    handle = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunError(f"{path}: another process writes this state. Stop it, or give another --state.") from None
+    return handle
+
+
+@contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    """What SQLite or the disk says becomes one message."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error) or "malformed" in str(error):
+            raise RunError(f"{path}: not a state of live segments ({error}). Give another --state.") from None
+        raise SegkitError(
+            f"{path}: the state cannot be written ({error}). What was committed is whole: make room, and start again "
+            "with the same input."
+        ) from None
+    except OSError as error:
+        raise SegkitError(
+            f"{path}: the state cannot be written ({error.strerror}). Make room, or mend rights."
+        ) from None

@@ -1,0 +1,329 @@
+"""Read a stream of live events, write changes, and keep the live page current."""
+
+import json
+import math
+import os
+import select
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from segkit import format as fmt
+from segkit import templates
+from segkit.errors import InputError, SegkitError
+from segkit.format import FLOOR, is_few, masked_count, masked_counts, suppressed_cells
+from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
+from segkit.stats import Z95, proportion_interval
+
+MAX_MOVES = 10
+ALL_ALERTS = 0.05  # chance that any segment is called changed where only chance is at work (Bonferroni)
+FEW, HIDDEN = f"<{FLOOR}", "hidden"
+RELOAD_SECONDS = 5
+
+
+def write_page(live: Live, folder: str | Path) -> Path:
+    """Write index.html whole or not at all; it loads nothing and reloads itself from any file server.
+
+    Raises
+    ------
+    SegkitError : the folder cannot be written
+    """
+    path = Path(folder) / "index.html"
+    text = str(templates.html("live", "page", **page_facts(live), reload=RELOAD_SECONDS))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SegkitError(f"{path}: the page cannot be written ({error.strerror}). The state is whole.") from None
+    return path
+
+
+def page_facts(live: Live) -> dict[str, Any]:
+    """All that the page shows, as text."""
+    table, segments = live.table(), live.run.table("segments").set_index("segment")
+    names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}
+    horizon = int(live.run.parameters()["horizon_days"])
+    beyond = NormalDist().inv_cdf(1 - ALL_ALERTS / 2 / len(live.segments))  # so that all segments together stay at 5 %
+    rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
+    _write_counts(rows)
+    shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
+    moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
+    counts, before = live.state.counts(), date(1970, 1, 1)
+    return {
+        "source": live.run.parameters().get("source_name", ""),
+        "as_of": (before + timedelta(days=live.as_of)).isoformat(),
+        "clock": (before + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
+        "horizon": horizon,
+        "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
+        "answer": _answer(shown_rows, moved=len(moved), customers=len(table)),
+        "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
+        "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1),
+        "segments": shown_rows,
+        "moves": _moves(moved, names=names),
+        "alerts": _alerts(shown_rows, live=live, counts=counts),
+        "few": FEW,
+    }
+
+
+def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str, beyond: float) -> dict[str, Any]:
+    begun, now = table["begun"] == segment, table["now"] == segment
+    joined, left = int((now & ~begun).sum()), int((begun & ~now).sum())
+    net, width = joined - left, Z95 * math.sqrt(joined + left)
+    description = segments.loc[segment] if segment in segments.index else pd.Series(dtype=object)
+    expected = [description.get(f"active_share_next{part}") for part in ("", "_low", "_high")]
+    seen = int((begun & table["active"]).sum())
+    return {
+        "name": name,
+        "at_run": int(begun.sum()),
+        "now": int(now.sum()),
+        "came": masked_count(joined) if not is_few(left) or is_few(joined) else HIDDEN,  # the one would tell the other
+        "left": masked_count(left) if not is_few(joined) or is_few(left) else HIDDEN,
+        "change": _net(net, width) if joined + left >= FLOOR else f"{FEW} moved",
+        "beyond": joined + left >= FLOOR and abs(net) > beyond * math.sqrt(joined + left),
+        "net": net,
+        "expected": fmt.interval(*(None if fmt.is_missing(v) else float(v) for v in expected), form=fmt.share),
+        "so_far": _share_of(seen, int(begun.sum())),
+    }
+
+
+def _write_counts(rows: list[dict[str, Any]]) -> None:
+    """The sizes of segments as text and as bars: the total of them is shown, so no hidden one may follow from it."""
+    for side in ("at_run", "now"):
+        sizes = [row[side] for row in rows]
+        for row, text, hide in zip(rows, masked_counts(sizes), suppressed_cells(sizes), strict=True):
+            row |= {f"{side}_shown": text, f"{side}_bar": 0 if hide else row[side]}
+
+
+def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
+    first = max((row for row in rows if row["beyond"]), key=lambda row: abs(row["net"]), default=None)
+    return templates.text("live", "answer", moved=moved, customers=customers, first=first)
+
+
+def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
+    return [
+        ("customers in a segment now", masked_count(int(table["now"].notna().sum()))),
+        ("stand elsewhere than at the run", masked_count(moved)),
+        ("new, or back from silence", masked_count(int((table["begun"].isna() & table["now"].notna()).sum()))),
+        ("gone silent for a whole lookback", masked_count(int((table["begun"].notna() & table["now"].isna()).sum()))),
+        ("events counted", fmt.count(events)),
+    ]
+
+
+def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The largest flows, and how many moved otherwise."""
+    pairs = moved.fillna({"begun": "", "now": ""}).groupby(["begun", "now"]).size().reset_index(name="customers")
+    pairs = pairs.sort_values(["customers", "begun", "now"], ascending=[False, True, True])
+    large = pairs[pairs["customers"] >= FLOOR].head(MAX_MOVES)
+    while is_few(pairs["customers"].sum() - large["customers"].sum()) and len(large):
+        large = large.iloc[:-1]  # the total is known: the rest has to be large enough too
+    found = [
+        (names.get(b, "new or back"), names.get(n, "silent"), fmt.count(c)) for b, n, c in large.itertuples(index=False)
+    ]
+    rest = int(pairs["customers"].sum() - large["customers"].sum())
+    return [*found, ("all others", "", masked_count(rest))] if rest else found
+
+
+def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
+    found = [templates.text("live", "alert_segment", row=row) for row in rows if row["beyond"]]
+    for (outcome, level), customers in sorted(live.book.count_expectation_changes().items()):
+        if customers >= FLOOR:
+            found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=customers))
+    lines = counts["aside"]
+    if lines:
+        part = lines / max(lines + counts["events"], 1)
+        found.append(templates.text("live", "alert_rejected", lines=lines, part=part))
+    if counts["parked"]:
+        found.append(templates.text("live", "alert_parked", events=counts["parked"]))
+    return found
+
+
+def _net(net: int, width: float) -> str:
+    low, high = net - width, net + width
+    return f"{_signed(net)} [{_signed(low)}, {_signed(high)}]"
+
+
+def _signed(value: float) -> str:
+    text = fmt.count(round(value))
+    return f"+{text}" if round(value) > 0 else text
+
+
+def _share_of(part: int, whole: int) -> str:
+    """A share with its 95 % interval (Wilson 1927)."""
+    if whole < FLOOR:
+        return fmt.MISSING
+    return fmt.interval(*proportion_interval(part, whole), form=fmt.share)
+
+
+MAX_BATCH_EVENTS, MAX_BATCH_SECONDS = 500, 0.05  # in a commit: a full pipe is committed so often
+CHUNK = 1 << 18  # bytes asked of the pipe at once
+PAGE_SECONDS = 5.0  # between two versions of the page
+
+
+def run_live(
+    run_dir: str, *, source: BinaryIO, out: BinaryIO, state: str = "", page: str = "", sync: str = "full"
+) -> str:
+    """Follow a stream to its end.
+
+    Takes  a run; source: a JSON line for each event, or {"tick": time}; out: where changes go, once they are durable
+    Gives  a sentence of what there is in the state at the end
+
+    Parameters
+    ----------
+    state : file of the state; empty for the run's own
+    page : folder of a page that is kept current; empty for none
+    sync : see `live_state.State`
+
+    Raises
+    ------
+    RunError : the run or the state cannot be used
+    SegkitError : the state, the side file or the output cannot be written
+    """
+    with Live(run_dir, state=state, commit_every=10**9, sync=sync) as live:
+        stream = Stream(live, out=out, page=page)
+        stream.deliver()
+        for lines in read_lines(source):
+            stream.feed_lines(lines)
+        stream.deliver(page_now=True)
+        found = live.state.counts()
+        return (
+            f"{found['events']:,} events counted, {found['changes']:,} changes, {found['parked']:,} events waiting for "
+            f"their day, {found['aside']:,} lines set aside ({stream.rejected_path})"
+        )
+
+
+class Stream:
+    """Feeds lines to live segments, and hands out what was committed: the log and the lines set aside.
+
+    The log in the state is the truth. A crash between commit and output repeats the last lines at the next start, under
+    the same ids, so that a consumer can drop them.
+    """
+
+    def __init__(self, live: Live, *, out: BinaryIO, page: str = "") -> None:
+        self._live, self._out, self._page = live, out, page
+        self._open, self._since, self._page_at = 0, time.monotonic(), -PAGE_SECONDS
+        self._sent = live.state.get_meta("delivered", 0)
+        self.rejected_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
+        self._rejected_count = _whole_lines(self.rejected_path)
+
+    def feed_lines(self, lines: list[bytes]) -> None:
+        """Take lines in; none means that the pipe is idle."""
+        for line in lines:
+            if not self._open:
+                self._since = time.monotonic()
+            self._feed_line(line)
+            self._open += 1
+            if self._open >= MAX_BATCH_EVENTS or time.monotonic() - self._since > MAX_BATCH_SECONDS:
+                self.deliver()
+        if not lines:
+            self.deliver()
+
+    def deliver(self, *, page_now: bool = False) -> None:
+        """Commit, and hand out what is new; the page follows at most every few seconds."""
+        state = self._live.state
+        if self._open or self._sent < self._live.last_change or page_now:
+            self._live.flush()
+            self._open = 0
+            for line in state.changes(after=self._sent):
+                self._write(line)
+            self._flush_out()
+            if self._sent != self._live.last_change:
+                self._sent = self._live.last_change
+                state.set_meta("delivered", self._sent)
+            self._append_rejected()
+        if page_now:
+            self._live.flush()
+        if self._page and (page_now or time.monotonic() - self._page_at >= PAGE_SECONDS):
+            write_page(self._live, self._page)
+            self._page_at = time.monotonic()
+
+    def _feed_line(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        event: dict[str, Any] = {}
+        try:
+            event = read_line(line)
+            if "tick" in event and "event_id" not in event:
+                self._live.tick(event["tick"])
+            else:
+                self._live.feed(event)
+        except InputError as error:
+            if self._live.is_erased(str(event.get("customer_id", "")).strip()):
+                return  # a line set aside would keep what is to be forgotten
+            self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
+
+    def _write(self, line: str) -> None:
+        try:
+            self._out.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        except OSError as error:
+            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is whole.") from None
+
+    def _flush_out(self) -> None:
+        try:
+            self._out.flush()
+        except OSError as error:
+            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is whole.") from None
+
+    def _append_rejected(self) -> None:
+        new = self._live.state.rejected_lines(after=self._rejected_count)
+        if not new:
+            return
+        try:
+            with self.rejected_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                for reason, line in new:
+                    file.write(json.dumps({"reason": reason, "line": line}, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise SegkitError(
+                f"{self.rejected_path}: cannot be written ({error.strerror}). The state is whole."
+            ) from None
+        self._rejected_count += len(new)
+
+
+def read_lines(source: BinaryIO) -> Iterator[list[bytes]]:
+    """Lines as they come, in batches; an empty batch when none has come for a moment; a huge line is cut short."""
+    buffer, cut = b"", False  # cut: the rest of a huge line is being skipped
+    while True:
+        if not _is_ready(source, 0.0):
+            yield []
+            while not _is_ready(source, PAGE_SECONDS):
+                yield []
+        chunk = os.read(source.fileno(), CHUNK) if _has_number(source) else source.read(CHUNK)
+        if not chunk:
+            break
+        *lines, rest = (buffer + chunk).split(b"\n")
+        if cut and lines:
+            lines, cut = lines[1:], False
+        buffer = b"" if cut else rest
+        if len(buffer) > MAX_LINE_BYTES:
+            lines, buffer, cut = [*lines, buffer[: MAX_LINE_BYTES + 1]], b"", True
+        yield lines
+    yield [buffer] if buffer else []
+
+
+def _is_ready(source: BinaryIO, seconds: float) -> bool:
+    return not _has_number(source) or bool(select.select([source], [], [], seconds)[0])
+
+
+def _has_number(source: BinaryIO) -> bool:
+    try:
+        source.fileno()
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _whole_lines(path: Path) -> int:
+    """Lines of a file; what a crash left of a last one is cut off."""
+    if not path.is_file():
+        return 0
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+    return content.count(b"\n")

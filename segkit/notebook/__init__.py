@@ -1,0 +1,1 @@
+"""Run notebooks: the session inside one, and the chain of all."""

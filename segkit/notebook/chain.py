@@ -1,0 +1,485 @@
+"""Run the chain of notebooks and render the report."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nbformat
+import pandas as pd
+from markupsafe import Markup
+from nbconvert.exporters import HTMLExporter
+from traitlets.config import Config
+
+from segkit import __version__, templates
+from segkit.data.engine import check_engine
+from segkit.data.privacy import find_key, key_id, make_key
+from segkit.data.runs import (
+    Run,
+    empty_run,
+    latest_finished_run,
+    load_run,
+    open_run,
+    prune_runs,
+    publish_run,
+    save_failed_run,
+    stage_run,
+)
+from segkit.errors import InputError, RunError, SegkitError
+from segkit.notebook.session import missing_steps, resolve, source_path
+from segkit.notebook.steps import DECIDES, HOME, OVERVIEW, Step, check_names, choose_steps, find_steps, standing_steps
+from segkit.reports.theme import bokeh_script, script, stylesheet
+from segkit.tables import KEEPS, needed_of_last_run, required_by
+
+CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # of the template, filled in when the body is known
+MIN_HEADINGS = 3  # of a page that gets a list of contents
+SCRIPT_MARKERS = {"sort": 'class="sk-sort"', "map": 'class="sk-map"'}  # script -> what needs it
+HIDDEN_TAGS = ("parameters", "injected-parameters", "hide")  # cells that are for the machine
+
+
+def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> list[Path]:
+    """Write a page for each executed notebook of a run, with links between them.
+
+    Takes  a run whose notebooks/ hold executed copies; the steps of the chain
+    Gives  the paths of the pages, in the order of the links: the overview first
+    """
+    present = [step for step in steps if (run.path / "notebooks" / f"{step.name}.ipynb").is_file()]
+    ordered = [step for step in present if step.name == OVERVIEW] + [step for step in present if step.name != OVERVIEW]
+    foot = _foot(run.parameters())
+    written = []
+    for step in ordered:
+        links = [{"href": other.page, "label": other.label, "current": other == step} for other in ordered]
+        notebook = nbformat.read(run.path / "notebooks" / f"{step.name}.ipynb", as_version=4)
+        text = render_notebook(notebook, title=step.title, links=links, foot=foot, show_code=show_code)
+        written.append(run.write_text(text, step.page))
+    return written
+
+
+def render_notebook(
+    notebook: nbformat.NotebookNode, *, title: str, links: Sequence[dict[str, Any]], foot: str, show_code: bool = False
+) -> str:
+    """One page as a whole HTML document.
+
+    Takes  an executed notebook, left as it is; the links of the navigation: href, label, current
+    Gives  HTML that stands alone: style inside, figures inside, and a script only where something can be touched
+
+    Parameters
+    ----------
+    show_code : keep the code cells (never the parameters cell)
+    """
+    page = {"title": title, "pages": list(links), "foot": foot, "css": stylesheet("views") + stylesheet("page")}
+    exporter = HTMLExporter(
+        template_name="page",
+        extra_template_basedirs=[str(Path(__file__).parents[1] / "reports")],
+        config=Config({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": list(HIDDEN_TAGS)}}),
+        exclude_input=not show_code,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        mathjax_url="",
+        require_js_url="",
+        jquery_url="",
+        widget_renderer_url="",
+    )
+    exporter.anchor_link_text = ""
+    body, _ = exporter.from_notebook_node(notebook, resources={"segkit": page})
+    return body.replace(CONTENTS, _table_of_contents(body), 1).replace(SCRIPTS, _scripts(body), 1)
+
+
+def _table_of_contents(body: str) -> Markup:
+    """The headings of a page as a list of links; nothing for a page with fewer than three."""
+    found = re.findall(r'<h2[^>]*? id="([^"]+)"[^>]*>(.*?)</h2>', body, flags=re.DOTALL)
+    if len(found) < MIN_HEADINGS:
+        return Markup()
+    return templates.html("page", "contents", links=[(name, Markup(words).striptags()) for name, words in found])
+
+
+def _scripts(body: str) -> Markup:
+    """What the page needs to be touched: nothing, the small script, or Bokeh and the small script."""
+    needed = [name for name, mark in SCRIPT_MARKERS.items() if mark in body]
+    scripts = [bokeh_script()] if "map" in needed else []
+    return templates.html("page", "scripts", scripts=scripts + [script(name) for name in needed])
+
+
+def _foot(parameters: dict[str, Any]) -> str:
+    """What the pages were made from; no clock, so that the same run gives the same page."""
+    return templates.text("page", "foot", parameters=parameters, version=__version__)
+
+
+DRY_RUN = "dry-run"
+MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
+NOT_GIVEN = object()  # a parameter that may also be None
+KEEP_OUTCOME, REFIT_OUTCOME = "kept", "refitted"
+
+
+def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
+    """Why the segments of the last run cannot go on, so that they have to be found anew; "" where they can.
+
+    Takes  path of the last run, or ""; the parameters of the new one
+    """
+    if not previous:
+        return "there is no earlier run of this source"
+    previous_run = load_run(previous)
+    before = previous_run.parameters()
+    names = {*before, *made_with} - set(MAY_DIFFER)
+    others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
+    if others:
+        return f"the last run had another {', '.join(others)}"
+    missing = [name for name in needed_of_last_run(KEEPS) if not previous_run.has(name)]
+    if missing:
+        return f"the last run ({previous_run.path.name}) holds no {', '.join(missing)}"
+    return ""
+
+
+def remaining_steps(run: Run, *, standing: Sequence[Step], every: Sequence[Step]) -> list[Step]:
+    """What to run once the decision is made: the rest under the standing segments, or everything.
+
+    Takes  run: refreshed as far as the decision; standing, every: the steps of a refreshed and of a full run
+
+    Raises
+    ------
+    InputError : the data looks broken
+    """
+    from segkit.refresh.decisions import KEEP, LOOK
+
+    row = decision_of(run)
+    since, reason = row["since"], row["reason"]
+    if row["decision"] == LOOK:
+        raise InputError(
+            f"the data looks broken, so nothing was changed, and the report of {since} stays. {reason} "
+            f"Look at the feed; where the data is right after all, run without --auto."
+        )
+    if row["decision"] == KEEP:
+        print_progress(f"keep the segments of {since}: {reason}")
+        return list(standing[_decision_index(standing) :])
+    print_progress(f"refit, in full, as the segments of {since} no longer fit: {reason}")
+    empty_run(run)
+    run.update(acted=REFIT_OUTCOME)
+    return list(every)
+
+
+def first_steps(standing: Sequence[Step]) -> list[Step]:
+    """The steps of a refreshed run up to the decision."""
+    return list(standing[: _decision_index(standing)])
+
+
+def decision_of(run: Run) -> dict[str, Any]:
+    """The decision on the run: a row of the table decisions."""
+    rows = new_decisions(run)
+    return rows[rows["scope"] == "run"].iloc[0].to_dict()
+
+
+def new_decisions(run: Run) -> pd.DataFrame:
+    """The rows that a run added to the log."""
+    log = run.table("decisions")
+    return log[log["as_of"] == run.parameters()["as_of"]]
+
+
+def run_auto(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = None) -> None:
+    """Go on with the segments of the last run, decide, and do what was decided.
+
+    Takes  a run to build; the steps of a full run
+
+    Raises
+    ------
+    InputError : the data looks broken
+    """
+    from segkit.notebook.steps import run_notebooks
+
+    standing = standing_steps(notebooks_dir=notebooks_dir)
+    run.update(acted=KEEP_OUTCOME)
+    then = partial(remaining_steps, run, standing=standing, every=every)
+    run_notebooks(first_steps(standing), run=run, parameters=run.parameters(), then=then)
+
+
+def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebooks_dir: Path | None = None) -> str:
+    """What a run would decide and do; all that is made for it is made in a folder that is removed.
+
+    Takes  parameters of the run; path of the last run, or ""; the folder of the runs, where overrides.yaml is
+    Gives  text, a line a decision
+    """
+    why = refit_reason(previous, made_with=made_with)
+    if why:
+        return f"A full run would be made: {why}."
+    from segkit.notebook.steps import run_notebooks
+    from segkit.refresh.decisions import KEEP, LOOK
+
+    steps = first_steps(standing_steps(notebooks_dir=notebooks_dir))
+    parent = root if root.is_dir() else Path(previous).parent  # where the list of the forgotten and overrides.yaml are
+    with TemporaryDirectory(prefix=".dry-run-", dir=parent) as folder:
+        run = open_run(folder, outcome="building", **made_with)
+        run_notebooks(steps, run=run, parameters=run.parameters())
+        rows = new_decisions(run).to_dict("records")
+    does = {KEEP: "the segments would be kept, and everyone placed anew", LOOK: "nothing would be changed"}
+    lines = [f"{row['scope']} {row['segment']}: {row['decision']}. {row['reason']}" for row in rows]
+    return "\n".join([*lines, f"So {does.get(rows[0]['decision'], 'a full run would be made')}. Nothing was written."])
+
+
+def write_pilots(run: Run, *, place: Path) -> None:
+    """Write, never send, the files of the pilots that a run decided, beside the place where it will stand; `acted` says
+    which. One that exists is left as it is.
+
+    Takes  an unfinished run that is whole but for this; the folder it will have
+    """
+    from segkit.customers.days import load_days
+    from segkit.experiments.estimate import main_kpi
+    from segkit.experiments.pilot import design_pilot, write_pilot
+    from segkit.refresh.decisions import PILOT
+
+    log, asked = run.table("decisions"), new_decisions(run)
+    asked = asked[asked["decision"] == PILOT]
+    if asked.empty:
+        return
+    kpi = main_kpi(load_days(run))
+    for number, segment in asked["segment"].items():
+        folder = place.parent / "pilots" / "-".join([place.name, segment, kpi])
+        try:
+            write_pilot(design_pilot(run, segments=(segment,), kpi=kpi), folder)
+            acted = f"files written to pilots/{folder.name}"
+        except InputError as error:
+            acted = f"no files: {error}"
+        log.loc[number, "acted"] = acted
+        print_progress(f"pilot in {segment}: {acted}")
+    Run(run.path, DECIDES[-1]).write(log, "decisions")
+
+
+def print_progress(words: str) -> None:
+    """A line for whoever watches the run, beside its progress."""
+    print(f"segkit: {words}", file=sys.stderr, flush=True)
+
+
+def _decision_index(standing: Sequence[Step]) -> int:
+    """How many steps of a refreshed run there are up to the decision."""
+    return max(number for number, step in enumerate(standing) if step.name in DECIDES) + 1
+
+
+OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir", "engine")
+KEY_PACKAGES = (
+    "duckdb",
+    "hdbscan",
+    "ibis-framework",
+    "numba",
+    "numpy",
+    "pandas",
+    "papermill",
+    "pyarrow",
+    "scikit-learn",
+    "umap-learn",
+)
+
+
+def run_chain(
+    *,
+    source: str = "complete_journey",
+    data_dir: str = "",
+    as_of: str = "",
+    lookback_days: int = 182,
+    horizon_days: int = 91,
+    seed: int = 7,
+    out: str | Path | None = None,
+    steps: str | None = None,
+    previous: str | None = None,
+    engine: str = "duckdb",
+    pseudonymise: bool = False,
+    mode: str = "",
+    keep: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    show_code: bool = False,
+    notebooks_dir: Path | None = None,
+) -> Path | str:
+    """Run the notebooks on a source and render their pages; the last good run survives any failure.
+
+    Takes  a source and windows, as segkit.notebook.session.start does
+    Gives  the path of index.html, or of the last page when the overview was not among the steps; with "dry-run" what
+           would be decided, as text
+
+    Parameters
+    ----------
+    out : the run folder; None is reports/<name of the source>/<as_of>
+    steps : "01-04", "03" or "01,03": only these, and what they need that is missing; None is all
+    previous : a finished run to compare with; None is the latest good one with an earlier as_of; "none" for none
+    engine : where days and features are computed; see segkit.data.engine.open_engine
+    pseudonymise : customers are shown by keyed hashes in all tables; the key is made beside the runs if there is none
+    mode : "auto" goes on with the segments of the last run where they still fit; "dry-run" only says so
+    keep : of the finished runs of the source in this folder only so many stay, the newest; None is all
+    parameters : further ones, each declared by at least one notebook
+    show_code : keep the code in the pages
+
+    Raises
+    ------
+    InputError : something given cannot be used, or with "auto" the data looks broken; nothing was changed
+    SegkitError : a notebook failed; its executed part is in <out>.failed
+    """
+    every = find_steps(notebooks_dir=notebooks_dir)
+    chosen = choose_steps(every, steps)
+    extra = _convert_parameters(parameters or {}, steps=every)
+    check_engine(engine)
+    windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
+    wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
+    place = Path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
+    before = _previous(previous, root=place.parent, of=wanted)
+    key = (find_key if mode == DRY_RUN else make_key)(place.parent) if pseudonymise else ""
+    hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
+    _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
+    made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
+    if mode == DRY_RUN:
+        return dry_run(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
+    why = refit_reason(before, made_with=made_with) if mode else ""
+    with stage_run(place) as building:
+        run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
+        try:
+            if mode and not why:
+                run_auto(run, every=every, notebooks_dir=notebooks_dir)
+            else:
+                if mode:
+                    print_progress(f"a full run: {why}.")
+                _execute_run(run, chosen=chosen, every=every)
+            if mode:
+                write_pilots(run, place=place)
+            render_run(run, steps=every, show_code=show_code)
+            run.update(outcome="done")
+        except (SegkitError, KeyboardInterrupt) as error:
+            run.update(outcome="failed", failure=str(error) or "interrupted")
+            failed = save_failed_run(building, place)
+            if isinstance(error, SegkitError) and not isinstance(error, InputError):
+                raise SegkitError(f"{error}. The notebook as far as it came: {failed / 'notebooks'}") from error
+            raise
+        publish_run(building, place)
+    if keep:
+        _prune(place, keep=keep)
+    pages = [place / step.page for step in [*every[-1:], *reversed(every)] if (place / step.page).is_file()]
+    return pages[0]
+
+
+def _prune(place: Path, *, keep: int) -> None:
+    """Remove older runs; what goes wrong there takes nothing from the run that has just been made."""
+    try:
+        gone, busy = prune_runs(place, keep=keep)
+    except (OSError, RunError) as error:
+        print_progress(f"--keep {keep}: older runs could not be removed ({error}). The new run is whole.")
+        return
+    if gone:
+        print_progress(f"--keep {keep}: removed {', '.join(gone)}.")
+    if busy:
+        print_progress(f"--keep {keep}: {', '.join(busy)} stayed, as a process is at work there.")
+
+
+def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> None:
+    from segkit.notebook.steps import run_notebooks
+
+    run_notebooks(_plan(run, chosen=chosen, every=every), run=run, parameters=run.parameters())
+
+
+def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[Step]:
+    """The chosen steps, those before them that are missing, and the overview when all that it reads will be there."""
+    last = max(every.index(step) for step in chosen)
+    needed = missing_steps(run, steps=[step for step in every[:last] if step not in chosen])
+    planned = [step for step in every if step in chosen or step in needed]
+    lacking = {table for step in every if step not in planned for table in step.writes if not run.has(table)}
+    made = {table for step in planned for table in step.writes}
+    overview = [step for step in every if step.name == OVERVIEW and step not in planned]
+    return planned + [step for step in overview if not (lacking - made) & set(required_by(step.key))]
+
+
+def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: bool) -> Run:
+    """The run to build: empty, or a copy of the good one where only some steps run again on the same inputs."""
+    if reuse and (place / "run.json").is_file():
+        earlier_run = load_run(place)
+        if earlier_run.record().get("outcome") == "done" and earlier_run.parameters() == made_with:
+            shutil.copytree(place, building, dirs_exist_ok=True)
+            Run(building).update(outcome="building")
+    run = open_run(building, outcome="building", **made_with)
+    source = {"name": made_with["source_name"], "fingerprint": made_with["source_fingerprint"]}
+    run.update(
+        source=source,
+        seed=made_with["seed"],
+        previous=made_with["previous"] or None,
+        versions=_versions(),
+        commit=_commit(),
+    )
+    return run
+
+
+def _convert_parameters(parameters: Mapping[str, Any], *, steps: Sequence[Step]) -> dict[str, Any]:
+    """Parameters of -p as the notebooks declare them: known, not an option of its own, of the type of the default."""
+    own = sorted(set(parameters) & set(OWN_OPTIONS))
+    if own:
+        option = "out" if own[0] == "run_dir" else own[0].replace("_dir", "").replace("_", "-")
+        raise InputError(f"-p {own[0]}: every notebook shares it. Give it as --{option}.")
+    check_names(parameters, steps=steps)
+    defaults = {name: value for step in steps for name, value in step.parameters.items()}
+    return {name: _convert_value(value, name=name, default=defaults[name]) for name, value in parameters.items()}
+
+
+def _convert_value(value: Any, *, name: str, default: Any) -> Any:
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, str) and not isinstance(value, bool):
+        return str(value)
+    if default is not None and type(value) is not type(default):
+        raise InputError(
+            f"-p {name}: '{value}' is not of type {type(default).__name__}, as the default {default!r} is."
+        )
+    return value
+
+
+def _folder(data_dir: str) -> str:
+    if data_dir and not Path(data_dir).is_dir():
+        raise InputError(f"--data {data_dir}: there is no such folder.")
+    return str(Path(data_dir).resolve()) if data_dir else ""
+
+
+def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str:
+    """The path of the run to compare with, or "" for none: finished, of the same source, strictly earlier."""
+    if previous == "none":
+        return ""
+    if previous is None:
+        found = latest_finished_run(root, before=of["as_of"], source=of["source_name"])
+        return str(found) if found else ""
+    run = load_run(previous)
+    parameters = run.parameters()
+    if run.record().get("outcome") != "done":
+        raise RunError(f"--previous {previous}: this run is not finished. Give a finished one, or none.")
+    if parameters.get("source_name") != of["source_name"]:
+        raise RunError(
+            f"--previous {previous}: it is of the source '{parameters.get('source_name')}', this run of "
+            f"'{of['source_name']}'. Give a run of the same source, or none."
+        )
+    if parameters.get("as_of", "") >= of["as_of"]:
+        raise RunError(
+            f"--previous {previous}: it is as of {parameters.get('as_of')}, not before {of['as_of']}. Give an earlier one, "
+            f"or none."
+        )
+    return str(run.path.resolve())
+
+
+def _refuse_other_ids(previous: str, *, pseudonyms: str) -> None:
+    """Customers are told again by their ids: a run cannot go on from one that shows them otherwise."""
+    if previous and load_run(previous).parameters().get("pseudonyms", "") != pseudonyms:
+        raise RunError(
+            f"{previous}: the run before shows customers by other ids (--pseudonymise, or another key), so nobody "
+            "could be told again. Run as it was made, or begin anew with --previous none in another --out."
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": python_version(), "segkit": __version__}
+    for name in KEY_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    if not (HOME / ".git").exists():
+        return None
+    answer = subprocess.run(["git", "-C", str(HOME), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,434 @@
+"""What a notebook works with: the open run, its parameters, and how results are displayed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import HTML, display
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from segkit import format as fmt
+from segkit import templates
+from segkit.data import sources
+from segkit.data.runs import Run, load_run, open_run
+from segkit.errors import RunError
+from segkit.notebook import steps as steps_module
+from segkit.notebook.steps import HOME, OVERVIEW, Step
+from segkit.period import Period
+from segkit.reports import html
+from segkit.reports import overview as overview_report
+from segkit.reports import personas as personas_report
+from segkit.reports.html import segment_table_html
+from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX, map_html, map_profile
+from segkit.reports.overview import FirstAction
+from segkit.reports.segments import format_baselines
+from segkit.reports.theme import segment_style, stylesheet
+from segkit.tables import written_by
+
+
+def show_figure(figure: Figure, *, alt: str, caption: str = "") -> None:
+    """Display a figure.
+
+    Parameters
+    ----------
+    alt : what the picture shows, for those who cannot see it; never empty
+    caption : what to see in it, in a sentence
+    """
+    _display(html.figure_html(figure, alt=alt, caption=caption))
+
+
+def show_table(
+    table: pd.DataFrame,
+    *,
+    caption: str = "",
+    columns: Mapping[str, str] | None = None,
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+    sortable: bool = False,
+) -> None:
+    """Display a table: numbers right and rounded, text escaped, unknown as a dash; the index is not shown.
+
+    Parameters
+    ----------
+    columns : column -> heading with unit, in the order to show; None shows all
+    formats : column -> "share", "number", "count", "score", or a function from a value to text
+    sortable : on the page, a heading sorts by its column
+    """
+    _display(html.table_html(table, caption=caption, columns=columns, formats=formats, sortable=sortable))
+
+
+def show_tiles(tiles: Iterable[tuple[Any, ...]]) -> None:
+    """Display a row of large numbers: (label, value) or (label, value, note) each; numbers are rounded."""
+    _display(html.tiles_html(tiles))
+
+
+def show_headline(text: str) -> None:
+    """Display the answer of a page in a sentence, computed from the run."""
+    _display(templates.html("_macros", "headline", text=text))
+
+
+def show_note(text: str, *, warn: bool = False) -> None:
+    """Display a remark in a quiet box; warn makes it stand out."""
+    _display(templates.html("_macros", "note", text=text, warn=warn))
+
+
+def show_bullets(items: Iterable[str], *, numbered: bool = False) -> None:
+    """Display a list of sentences, numbered where the order counts."""
+    _display(templates.html("_macros", "bullets", items=items, numbered=numbered))
+
+
+def show_segment_table(
+    segments: pd.DataFrame, *, caption: str = "", horizon_days: int | None = None, cards: str = ""
+) -> None:
+    """Display the table segments: need, size, revenue share as a bar, expected change, stability, next action.
+
+    Parameters
+    ----------
+    horizon_days : how far is looked ahead, for the heading
+    cards : the page that holds a card for each segment; a name links to its own
+    """
+    _display(segment_table_html(segments, caption=caption, horizon_days=horizon_days, cards=cards))
+
+
+def show_segment_map(
+    assignments: pd.DataFrame,
+    segments: pd.DataFrame,
+    *,
+    features: pd.DataFrame | None = None,
+    expected: pd.Series | None = None,
+    horizon_days: int | None = None,
+    alt: str,
+    caption: str = "",
+    cards: str = "",
+) -> None:
+    """Display the map of customers: on the page one to touch, in a notebook, in print and in mail a still picture.
+
+    Parameters
+    ----------
+    features : what circled customers are told by, as means of neighbourhoods of at least twenty
+    expected : what each is expected to spend, by customer_id; None is what their segment is expected to
+    cards : the page that holds a card for each segment
+    """
+    profile = None
+    if features is not None:
+        if expected is None:
+            expected = assignments.set_index("customer_id")["segment"].map(segments.set_index("segment")["spend_next"])
+        profile = map_profile(assignments, features, expected=expected, horizon_days=horizon_days)
+    _display(map_html(assignments, segments, profile=profile, alt=alt, caption=caption, cards=cards))
+
+
+def show_first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> None:
+    """Display what to do first, a numbered card each; cards is the page that a name links to."""
+    _display(overview_report.render_first_actions(actions, cards=cards))
+
+
+def show_segment_summaries(segments: pd.DataFrame, *, cards: str = "") -> None:
+    """Display each segment as a small card: name, size, need; cards is the page that a name links to."""
+    _display(overview_report.render_segment_summaries(segments, cards=cards))
+
+
+def show_links(links: Iterable[tuple[str, str, str]]) -> None:
+    """Display where to read on: (page, its name, what it answers) each."""
+    _display(overview_report.render_links(links))
+
+
+def show_persona_cards(
+    personas: pd.DataFrame,
+    *,
+    differences: pd.DataFrame | None = None,
+    facts: pd.DataFrame | None = None,
+    copy: pd.DataFrame | None = None,
+) -> None:
+    """Display a card for each persona; bars draw the differences, facts say how figures were made, copy what to say."""
+    _display(personas_report.persona_cards_html(personas, differences=differences, facts=facts, copy=copy))
+
+
+def _display(markup: Markup) -> None:
+    display(HTML(str(markup)))
+
+
+TABLE_RENDERERS = {  # columns that tell a table of the contract from any other -> how it shows itself
+    ("segment", "name", "verdict", "spend_next", "action"): lambda table: segment_table_html(table),
+    ("segment", "name", "story"): lambda table: personas_report.persona_cards_html(table),
+    ("baseline", "label", "spend_r2", "mix_r2", "active_r2"): lambda table: _render_baselines(table),
+}
+MAX_CIRCLED_NEEDS = 3  # of those who were circled
+WIDGETS_MISSING = (
+    "The map to circle in needs the extra 'widgets': pip install 'segkit[widgets]', then start the kernel anew."
+)
+
+
+def register() -> None:
+    """From now on the tables segments, personas and rivals, and a Run, show themselves richly in this kernel."""
+    shell = get_ipython()
+    if shell is None:
+        return
+    formatter = shell.display_formatter.formatters["text/html"]
+    formatter.for_type(pd.DataFrame, table_repr)
+    formatter.for_type(Run, run_repr)
+
+
+def table_repr(table: pd.DataFrame) -> str | None:
+    """How a table shows itself: those of the contract as on the pages, any other as pandas would."""
+    for columns, show in TABLE_RENDERERS.items():
+        if set(columns) <= set(table.columns) and len(table):
+            try:
+                return str(show(table))
+            except (KeyError, TypeError, ValueError):  # a table half changed by hand: show what is in it
+                break
+    return table._repr_html_()
+
+
+def run_repr(run: Run) -> str:
+    """How a run shows itself: what it was made from, and its tables by the notebook that made them."""
+    made = run.parameters()
+    tables = pd.DataFrame(sorted(run.record().get("tables", {}).items()), columns=["table", "made by"])
+    grouped = tables.groupby("made by")["table"].agg(", ".join).reset_index() if len(tables) else tables
+    words = f"Run {run.path.name}: {made.get('source_name', '')}, as of {made.get('as_of', '')}"
+    return str(html.table_html(grouped, caption=words))
+
+
+def runs(*, reports: str = "reports") -> None:
+    """Display the finished runs there are, the latest first.
+
+    Takes  the folder of runs; a relative path starts at the repository
+    """
+    found = [load_run(path.parent) for path in sorted((HOME / reports).glob("**/run.json"))]
+    rows = [
+        (run.parameters().get("source_name", ""), run.parameters().get("as_of", ""), _from_home(run.path))
+        for run in found
+        if run.record().get("outcome") == "done"
+    ]
+    if not rows:
+        show_note("There is no finished run yet: run a notebook, or `segkit run` in a terminal.")
+        return
+    table = pd.DataFrame(rows, columns=["source", "as of", "folder"])
+    show_table(table.sort_values(["as of", "source"], ascending=[False, True]), caption="Finished runs.")
+
+
+def open_lab(*, run_dir: str = "reports/lab") -> Run | None:
+    """Open a run to look at, finished or scratch, with tables that show themselves; None and a word if there is none.
+
+    Takes  its folder; a relative path starts at the repository
+    """
+    display(HTML(str(templates.html("page", "style", css=stylesheet("views")))))
+    register()
+    if not (HOME / run_dir / "run.json").is_file():
+        show_note(f"There is no run in {run_dir} yet: open 03_segments and run it, or name another folder.")
+        return None
+    return load_run(HOME / run_dir)
+
+
+def explore(run: Run) -> Any:
+    """The map on live data: circle customers, and read beside it what they have in common.
+
+    Takes  a run that holds segments
+    Gives  a widget; None, with a word, where the extra `widgets` is not installed
+    """
+    try:
+        from ipywidgets import HBox, Output
+        from jscatter import Scatter
+    except ImportError:
+        show_note(WIDGETS_MISSING, warn=True)
+        return None
+    placed = run.table("assignments")
+    names = run.table("segments").set_index("segment")["name"]
+    features = run.table("features").set_index("customer_id").reindex(placed["customer_id"])
+    colours = {segment: segment_style(segment)[0] for segment in sorted(placed["segment"].unique())}
+    scatter = Scatter(data=placed, x="x", y="y", width=640, height=480).color(by="segment", map=colours)
+    output = Output()
+
+    def show_circled(change: dict[str, Any]) -> None:
+        output.clear_output(wait=True)
+        with output:
+            display(HTML(circle_html(placed.iloc[list(change["new"])], features=features, names=names)))
+
+    scatter.widget.observe(show_circled, names=["selection"])
+    show_circled({"new": []})
+    return HBox([scatter.show(), output])
+
+
+def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Series) -> str:
+    """What circled customers have in common, beside everyone.
+
+    Takes  rows of assignments
+
+    Parameters
+    ----------
+    features : by customer_id, of everyone on the map
+    names : of segments, by id
+    """
+    if circled.empty:
+        return str(templates.html("_macros", "note", text="Hold Shift and draw around customers to read them."))
+    inside = features.loc[circled["customer_id"]]
+    rows = [
+        (words, form, inside[n].mean(), features[n].mean())
+        for n, (words, form) in CIRCLE_FEATURES.items()
+        if n in features
+    ]
+    needs = [n for n in features.columns if str(n).startswith(NEEDS_PREFIX)]
+    lead = (inside[needs].mean() - features[needs].mean()).sort_values(ascending=False, kind="stable")
+    rows += [
+        (f"buy: {n.removeprefix(NEEDS_PREFIX)}", "share", inside[n].mean(), features[n].mean())
+        for n in lead[lead > 0].index[:MAX_CIRCLED_NEEDS]
+    ]
+    shown = [(words, *(html.VALUE_FORMATS[form](value) for value in values)) for words, form, *values in rows]
+    table = pd.DataFrame(shown, columns=["mean", "circled", "all"])
+    parts = circled["segment"].value_counts(normalize=True).head(3)
+    segment_shares = ", ".join(f"{names.get(segment, segment)} {fmt.share(part)}" for segment, part in parts.items())
+    return str(html.table_html(table, caption=f"{fmt.count(len(circled))} customers: {segment_shares}"))
+
+
+def _render_baselines(table: pd.DataFrame) -> Markup:
+    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend", "mix": "Mix", "active": "Active"}
+    return html.table_html(format_baselines(table), columns=columns, caption="Adjusted R² in the period that followed.")
+
+
+def _from_home(path: Path) -> str:
+    return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else str(path)
+
+
+def start(
+    step: str,
+    *,
+    run_dir: str = "reports/lab",
+    source: str = "complete_journey",
+    as_of: str = "",
+    lookback_days: int = 182,
+    horizon_days: int = 91,
+    seed: int = 7,
+    data_dir: str = "",
+    standing: bool = False,
+) -> Run:
+    """Open the run folder for a notebook, show its place in the chain, and run earlier notebooks when it needs them.
+
+    Takes  the name of the notebook, such as "03_segments", and the parameters every notebook declares
+    Gives  Run, ready to be read and written; run.parameters() holds them resolved: as_of is never empty
+
+    Parameters
+    ----------
+    run_dir : a relative path starts at the repository, wherever the notebook runs
+    source : complete_journey, or the path of a YAML file
+    as_of : ISO date, exclusive; empty for the source's own
+    lookback_days, horizon_days : days that features see; days that are foreseen
+    seed : of every random choice
+    data_dir : where the files of the source are; empty for beside its YAML
+    standing : the notebook is one that goes on with the segments of the last run
+
+    Raises
+    ------
+    InputError : a parameter or the source cannot be used
+    RunError : the run is finished, and so read-only
+    """
+    windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
+    wanted = {"source": source_path(source), "data_dir": data_dir, "as_of": as_of, **windows}
+    steps = steps_module.standing_steps() if standing else steps_module.find_steps()
+    run = _open_in_chain(HOME / run_dir, step=step, wanted=wanted)
+    if run is None:
+        wanted = resolve(**wanted)
+        run = open_run(HOME / run_dir, step=step, **wanted)
+        _show("style", css=stylesheet("views"))
+        _catch_up(run, step=step, steps=steps)
+    _show("header", **_place(step, steps=steps))
+    register()
+    return run
+
+
+def resolve(
+    *, source: str, data_dir: str, as_of: str, lookback_days: int, horizon_days: int, **others: Any
+) -> dict[str, Any]:
+    """The parameters as they are recorded: the source found and read, its bytes known, as_of a date.
+
+    Raises
+    ------
+    SourceError : the source cannot be read
+    InputError : as_of is not an ISO date, or a window is not a positive number of days
+    """
+    opened = sources.open_source(source, data_dir=data_dir or None)
+    con = sources.connect()
+    day = as_of or sources.default_as_of(opened, con=con)
+    period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
+    sources.refuse_as_of(opened, con=con, as_of=period.as_of)
+    fingerprint = sources.fingerprint(opened)
+    return {
+        "source": source,
+        "data_dir": data_dir,
+        "as_of": day,
+        "lookback_days": lookback_days,
+        "horizon_days": horizon_days,
+        **others,
+        "source_name": opened.name,
+        "source_fingerprint": fingerprint,
+    }
+
+
+def source_path(source: str) -> str:
+    """A YAML file by its full path, from the current folder or else from the repository; a name as it is."""
+    if not source.endswith((".yaml", ".yml")):
+        return source
+    found = [folder / source for folder in (Path.cwd(), HOME) if (folder / source).is_file()]
+    return str(found[0].resolve()) if found else source
+
+
+def missing_steps(run: Run, *, steps: list[Step]) -> list[Step]:
+    """Those of the steps whose tables the run does not hold, and all that come after the first such step."""
+    for position, step in enumerate(steps):
+        if not _is_made(run, step=step):
+            return steps[position:]
+    return []
+
+
+def _is_made(run: Run, *, step: Step) -> bool:
+    """Whether a notebook has run to its end, and what it wrote is still there."""
+    record = run.record()
+    wrote = [table for table, by in record.get("tables", {}).items() if by == step.name]
+    if step.name not in record.get("steps", {}):  # run by hand, perhaps not to its end
+        wrote += [table.name for table in written_by(step.key) if wrote and not table.optional]
+        return bool(wrote) and all(run.has(table) for table in wrote)
+    return all(run.has(table) for table in wrote)
+
+
+def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | None:
+    """The run that `segkit run` is building, which has been resolved already; None for any other."""
+    if not (path / "run.json").is_file() or load_run(path).record().get("outcome") != "building":
+        return None
+    parameters = load_run(path).parameters()
+    differing = sorted(name for name, value in wanted.items() if parameters.get(name) != value)
+    if differing:
+        raise RunError(
+            f"{path.name}: this run is being built with another {', '.join(differing)}. Give another run_dir."
+        )
+    return Run(path, step)
+
+
+def _catch_up(run: Run, *, step: str, steps: list[Step]) -> None:
+    """Run the notebooks before this one whose tables are missing from a scratch run."""
+    names = [other.name for other in steps]
+    if step not in names:
+        raise RunError(f"'{step}' is not a notebook of the chain. There are {', '.join(names)}.")
+    needed = missing_steps(run, steps=steps[: names.index(step)])
+    if needed:
+        from segkit.notebook.steps import run_notebooks
+
+        _show("catching_up", steps=[other.name for other in needed])
+        run_notebooks(needed, run=run, parameters=run.parameters())
+
+
+def _place(step: str, *, steps: list[Step]) -> dict[str, Any]:
+    """Which step of how many, what it reads and writes, where the neighbours are."""
+    names = [other.name for other in steps]
+    place = names.index(step)
+    return {
+        "place": place + 1 if step != OVERVIEW else None,
+        "steps": len(steps),
+        "reads": steps[place].reads,
+        "writes": steps[place].writes,
+        "before": names[place - 1] if place else "",
+        "after": names[place + 1] if place + 1 < len(steps) else "",
+    }
+
+
+def _show(macro: str, **facts: Any) -> None:
+    display(HTML(str(templates.html("page", macro, **facts))))

@@ -1,1 +1,0 @@
-"""The pages floor: figures, rich display, the notebook chain and its HTML."""

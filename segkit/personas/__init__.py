@@ -1,0 +1,1 @@
+"""Who the segments are: traits, rules, names, facts, cards, copy."""

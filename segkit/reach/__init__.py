@@ -1,1 +1,0 @@
-"""What reaches out: live segments, exports."""

@@ -1,0 +1,1 @@
+"""What changed since the previous run, and what to do about it."""

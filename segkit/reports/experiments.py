@@ -1,0 +1,455 @@
+"""Plots and text of the measurement chapter, and the read-out page."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from segkit import __version__, templates
+from segkit.data.io import write_bytes, write_json
+from segkit.data.runs import publish_run, stage_run
+from segkit.experiments.design import SHOWN_WEEKS
+from segkit.experiments.estimate import KPIS
+from segkit.experiments.observational import LEADING_KPIS
+from segkit.experiments.pilot import find_pilot, load_pilot, to_rounded_json
+from segkit.experiments.readout import Readout, experiment_from_readout, read_out, read_outcomes, readout_json
+from segkit.format import FLOOR, MISSING, count, formatter_for, interval, is_few, is_missing, number, score, share
+from segkit.reports.html import figure_facts, table_facts
+from segkit.reports.theme import (
+    ACCENT,
+    FAINT,
+    INK,
+    QUIET,
+    SOFT,
+    WARN,
+    label_left,
+    one_panel,
+    segment_style,
+    style,
+    stylesheet,
+)
+from segkit.templates import text
+from segkit.vocabulary import EVERYONE
+
+VERDICT_COLOURS = {"scale": ACCENT, "go on": ACCENT, "stop": WARN, "cannot tell": QUIET}
+MAX_EFFECT_SHARE = 1.0  # of an effect that is drawn in full; a larger one runs off the picture, as its number says
+UNIT_TITLES = {"money": "money per customer", "orders": "orders per customer", "share": "share of customers"}
+
+
+def plot_candidates(table: pd.DataFrame) -> Figure:
+    """The smallest relative effect that a pilot in each segment can show, beside what its history shows as reachable.
+
+    Takes  candidates: segment, name, smallest_share, reachable (shares of the baseline; may be null)
+    """
+    ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
+    place = np.arange(len(ordered))[::-1]
+    with style():
+        figure, axes = one_panel(height=1.0 + 0.34 * len(ordered))
+        drawn = ordered["smallest_share"].clip(upper=MAX_EFFECT_SHARE).fillna(0)
+        axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest effect a pilot of this segment can show")
+        for y, end, value in zip(place, drawn, ordered["smallest_share"], strict=True):
+            effect_text = "too few customers" if pd.isna(value) else f"±{share(value)}"
+            axes.annotate(effect_text, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        has_reachable = ordered["reachable"].notna()
+        axes.plot(ordered.loc[has_reachable, "reachable"], place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5,
+                  label="reached before, by itself (above its mean)")  # fmt: skip
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.set_xlim(0, max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15)
+        axes.set_xlabel("Change of the figure per customer")
+        words = ordered["name"].where(ordered["segment"] == "all", ordered["segment"] + "  " + ordered["name"])
+        label_left(axes, place=place, words=words)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
+    return figure
+
+
+def plot_lifts(table: pd.DataFrame, *, break_even: float | None = None) -> Figure:
+    """What contact added in each segment, with simultaneous 95 % intervals, and the lift that would pay for it.
+
+    Takes  experiment: segment, name, lift, lift_low, lift_high, unit, verdict
+
+    Parameters
+    ----------
+    break_even : lift per customer that pays for a contact; None where its price is not known
+    """
+    place = np.arange(len(table))[::-1]
+    with style():
+        figure, axes = one_panel(height=1.0 + 0.42 * len(table))
+        axes.axvline(0, color=INK, linewidth=0.9)
+        if break_even:
+            axes.axvline(break_even, color=WARN, linewidth=1.1, linestyle=(0, (4, 3)), label="pays for the contact")
+            axes.legend(loc="lower right", fontsize=8)
+        for y, row in zip(place, table.to_dict("records"), strict=True):
+            colour = VERDICT_COLOURS.get(row["verdict"], QUIET)
+            axes.plot([row["lift_low"], row["lift_high"]], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+            marker = "D" if row["segment"] == "all" else segment_style(row["segment"])[1]
+            axes.plot([row["lift"]], [y], marker, color=colour, markersize=7)
+            end = (row["lift_high"], y)
+            axes.annotate(
+                row["verdict"], end, (7, 0), textcoords="offset points", va="center", fontsize=8, color=colour
+            )
+        label_left(
+            axes, place=place, words=table["segment"].where(table["segment"] != "all", "") + "  " + table["name"]
+        )
+        axes.margins(x=0.14)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        as_share = table["unit"].iloc[0] == "share"
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value) if as_share else number(value)))
+        axes.set_xlabel(f"Treated less held out, {UNIT_TITLES[table['unit'].iloc[0]]}")
+    return figure
+
+
+def plot_qini(curve: pd.DataFrame, *, unit: str) -> Figure:
+    """What contacting the most promising first would gain, beside contacting as many by lot.
+
+    Takes  curve: share (contacted), gain, by_lot (per customer of all)
+    """
+    with style():
+        figure, axes = one_panel(height=3.0)
+        axes.axhline(0, color=FAINT, linewidth=0.9)
+        axes.plot(curve["share"], curve["by_lot"], color=QUIET, linestyle=(0, (4, 3)), label="by lot")
+        axes.plot(curve["share"], curve["gain"], color=ACCENT, linewidth=2, label="the most promising first")
+        axes.legend(loc="upper left", fontsize=8)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: share(value) if unit == "share" else number(value))
+        )
+        axes.set_xlim(0, 1)
+        axes.set(xlabel="Share of customers contacted", ylabel="")
+        axes.set_title(f"Gain, {UNIT_TITLES[unit]} (of all customers)")
+    return figure
+
+
+def plot_associations(table: pd.DataFrame) -> Figure:
+    """Those who were sent a campaign less the others: as they are (pale), and matched on the time before (dark).
+
+    Takes  association: campaign, unit, difference and matched with _low and _high
+    """
+    place = np.arange(len(table))[::-1]
+    with style():
+        figure, axes = one_panel(height=1.0 + 0.5 * len(table))
+        axes.axvline(0, color=INK, linewidth=0.9)
+        for name, shift, colour, label in (
+            ("difference", 0.14, SOFT, "as they are"),
+            ("matched", -0.14, ACCENT, "matched"),
+        ):
+            for y, row in zip(place, table.to_dict("records"), strict=True):
+                axes.plot([row[f"{name}_low"], row[f"{name}_high"]], [y + shift] * 2, color=colour, linewidth=2)
+            axes.plot(table[name], place + shift, "o", color=colour, markersize=6, label=label)
+        label_left(axes, place=place, words=table["campaign"])
+        axes.legend(loc="best", fontsize=8)
+        axes.set_xlabel(f"Sent it less not sent it, {UNIT_TITLES[table['unit'].iloc[0]]} over the horizon")
+        as_share = table["unit"].iloc[0] == "share"
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value) if as_share else number(value)))
+    return figure
+
+
+def readout_headline(experiment: pd.DataFrame) -> str:
+    """The verdicts of a read-out in a sentence."""
+    rows = experiment[experiment["segment"] != EVERYONE]
+    found = {verdict: rows[rows["verdict"] == verdict].to_dict("records") for verdict in ("scale", "go on", "stop")}
+    found = {verdict: segments for verdict, segments in found.items() if segments}
+    unknown = int((rows["verdict"] == "cannot tell").sum())
+    return text("pilot", "readout_headline", found=found, segments=len(rows), unknown=unknown)
+
+
+def format_experiment(table: pd.DataFrame) -> pd.DataFrame:
+    """A read-out as text, a row a segment."""
+    form = formatter_for(table["unit"].iloc[0]) if len(table) else number
+    rows = table.to_dict("records")
+    shown = pd.DataFrame(
+        {
+            "Segment": [r["name"] if r["segment"] == EVERYONE else f"{r['segment']} {r['name']}" for r in rows],
+            "Treated / held out": [f"{count(r['treated'])} / {count(r['control'])}" for r in rows],
+            "Treated": [form(r["treated_mean"]) for r in rows],
+            "Held out": [form(r["control_mean"]) for r in rows],
+            "Lift [95 %]": [interval(r["lift"], r["lift_low"], r["lift_high"], form=form) for r in rows],
+            "Return in all [95 %]": [
+                interval(r["return_total"], r["return_total_low"], r["return_total_high"], form=number) for r in rows
+            ],
+            "Return per unit spent [95 %]": [
+                interval(r["roi"], r["roi_low"], r["roi_high"], form=number) for r in rows
+            ],
+            "Verdict": [r["verdict"] for r in rows],
+        }
+    )
+    empty = [name for name in shown.columns if (shown[name] == "–").all()]
+    return shown.drop(columns=empty)
+
+
+def describe_arms(facts: Mapping[str, Any]) -> str:
+    """How many were treated and held out, and which change the pilot was made to see."""
+    treated, control = (sum(one[arm] for one in facts["power"]) for arm in ("treatment", "control"))
+    seen = [one for one in facts["power"] if one["smallest_share"]]
+    return text("pilot", "arms", treated=treated, control=control, seen=seen)
+
+
+def next_steps(table: pd.DataFrame) -> list[str]:
+    """What to do in each segment, and why."""
+    rows = table[table["segment"] != EVERYONE].to_dict("records")
+    return [text("pilot", "what_next", row=row) for row in rows]
+
+
+def describe_erased(facts: Mapping[str, Any]) -> list[str]:
+    """How many customers were forgotten since the draw, where any were."""
+    customers = facts.get("forgotten", 0)
+    return [text("pilot", "forgotten", customers=customers)] if customers else []
+
+
+def describe_qini(order: Mapping[str, Any] | None, *, unit: str) -> str:
+    """Whether choosing whom to contact pays."""
+    if order is None:
+        return text("pilot", "order", qini="", pays=False)
+    shown = interval(order["value"], order["low"], order["high"], form=formatter_for(unit))
+    return text("pilot", "order", qini=shown, pays=order["low"] > 0)
+
+
+def describe_pilot(facts: Mapping[str, Any]) -> list[str]:
+    """A design in sentences: who, how long, what it can show, what was left out, and what return can be stated."""
+    treated = sum(one["treatment"] for one in facts["power"])
+    control = sum(one["control"] for one in facts["power"])
+    form = formatter_for(facts["unit"])
+    sentences = [text("pilot", "design", treated=treated, control=control, facts=facts)]
+    for one in facts["power"]:
+        break_even = form(one["break_even"]) if one["break_even"] else ""
+        sentences.append(text("pilot", "power", row=one, effect=form(one["smallest_effect"]), break_even=break_even))
+    sentences += [text("pilot", "left_out", customers=n, reason=reason) for reason, n in facts["left_out"].items() if n]
+    sentences.append(text("pilot", "imbalance", worst=facts["imbalance"]))
+    return [*sentences, text("pilot", "expected", expected=facts["expected"])]
+
+
+ASSOCIATION_CAPTION = (
+    "Differences per customer over the horizon, with 95 % intervals, each by itself. Unlike before: the largest "
+    "difference before "
+    "the campaign, in standard deviations, as they are and matched."
+)
+KPI_NOTE = "The figure to move is {kpi}. Another: -p kpi orders. To draw a pilot: segkit pilot RUN --segment ID."
+NO_PILOT = (
+    "No pilot was given, so nothing is known of what contact brings, and no return is stated anywhere in this "
+    "report. Draw one with "
+    "segkit pilot; when its window is over, segkit readout reads it, and -p pilot FOLDER shows it here."
+)
+BASELINE_HEADINGS = (
+    "active rate",
+    "orders per customer",
+    "spend per customer",
+    "value of an order",
+    "margin",
+    "came back",
+)
+
+
+def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, horizon_days: int) -> str:
+    """What it would take to know, or what a pilot showed, in a sentence."""
+    read = experiment[~experiment["verdict"].isin(["not read yet"]) & (experiment["segment"] != EVERYONE)]
+    if len(read):
+        return readout_headline(read)
+    alone = candidates[candidates["segment"] != EVERYONE]
+    known = alone["smallest_share"].notna().any()
+    best = alone.loc[alone["smallest_share"].idxmin()].to_dict() if known else None
+    together = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
+    return text("measure", "headline", best=best, together=together, horizon_days=horizon_days)
+
+
+def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """The leading KPIs of all customers, with their ranges."""
+    everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
+    tiles = []
+    for kpi in LEADING_KPIS.values():
+        if kpi in everyone.index:
+            row, form = everyone.loc[kpi], formatter_for(everyone.loc[kpi, "unit"])
+            tiles.append((f"{kpi.capitalize()}, one horizon", form(row["value"]), _format_range(row, form=form)))
+    return tiles
+
+
+def baseline_dates(baseline: pd.DataFrame) -> str:
+    """From when to when the baseline is."""
+    return text("measure", "dated", start=baseline["start"].min(), end=baseline["end"].max())
+
+
+def kpi_label(kpi: str) -> str:
+    """A KPI in words."""
+    return KPIS[kpi].words
+
+
+def format_balance(balance: pd.DataFrame) -> pd.DataFrame:
+    """How alike those who were sent a campaign and the others were, before and after matching."""
+    words = {"pre": "the KPI over the lookback", "recent": "the KPI lately", "steady": "active days"}
+    return pd.DataFrame(
+        {
+            "Campaign": balance["campaign"],
+            "Of the time before": balance["column"].map(words),
+            "As they are": [score(value) for value in balance["before"]],
+            "Matched": [score(value) for value in balance["after"]],
+        }
+    )
+
+
+def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+    """The baseline with a row a segment and a column a KPI, each with its interval; the share of responses is told
+    apart.
+    """
+    shown = baseline[baseline["kpi"].isin(BASELINE_HEADINGS) & ~baseline["customers"].map(is_few)]
+    cells = [
+        interval(r["value"], r["value_low"], r["value_high"], form=formatter_for(r["unit"]))
+        for r in shown.to_dict("records")
+    ]
+    wide = shown.assign(shown=cells).pivot(index="segment", columns="kpi", values="shown")
+    wide = wide.reindex(columns=[kpi for kpi in BASELINE_HEADINGS if kpi in wide.columns])
+    order = [EVERYONE, *(one for one in wide.index if one != EVERYONE)]
+    wide = wide.reindex(order).rename(columns=lambda kpi: kpi[0].upper() + kpi[1:])
+    first = [_segment_label(one, names=names) for one in wide.index]
+    return wide.reset_index(drop=True).assign(Segment=first)[["Segment", *wide.columns]]
+
+
+def describe_responses(baseline: pd.DataFrame) -> list[str]:
+    """A sentence for each response of all customers."""
+    rows = baseline[(baseline["segment"] == EVERYONE) & baseline["kpi"].str.startswith("response")]
+    rows = rows[rows["customers"] >= FLOOR]
+    return [text("measure", "response", row=row) for row in rows.to_dict("records")]
+
+
+def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str) -> pd.DataFrame:
+    """Key results of one KPI as text: baseline, what the windows of the past ran between, reachable, target."""
+    rows = table[table["kpi"] == kpi].copy()
+    rows = rows.assign(order=rows["segment"] != EVERYONE).sort_values(["order", "segment"])
+    form = formatter_for(rows["unit"].iloc[0]) if len(rows) else number
+    return pd.DataFrame(
+        {
+            "Segment": [_segment_label(one, names=names) for one in rows["segment"]],
+            "Baseline": rows["starting_value"].map(form),
+            "Windows of its past, least to most (1 is their mean)": [
+                f"{low:.2f} to {high:.2f}" for low, high in zip(rows["lowest"], rows["highest"], strict=True)
+            ],
+            "Reachable": [f"+{share(value)}" for value in rows["reachable"]],
+            "Proposed key result": rows["target"].map(form),
+        }
+    )
+
+
+def format_candidates(table: pd.DataFrame) -> pd.DataFrame:
+    """Candidate pilots as text, the sharpest first."""
+    ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
+    form = formatter_for(ordered["unit"].iloc[0]) if len(ordered) else number
+    return pd.DataFrame(
+        {
+            "Segment": [
+                _segment_label(row["segment"], names={row["segment"]: row["name"]})
+                for row in ordered.to_dict("records")
+            ],
+            "Customers": ordered["customers"].map(count),
+            "Baseline": ordered["mean"].map(form),
+            "Smallest effect seen": [
+                f"{form(e)} ({share(s)})"
+                for e, s in zip(ordered["smallest_effect"], ordered["smallest_share"], strict=True)
+            ],
+            **{f"In {weeks} weeks": ordered[f"share_{weeks}"].map(share) for weeks in SHOWN_WEEKS},
+            "Reached before": [MISSING if is_missing(value) else f"+{share(value)}" for value in ordered["reachable"]],
+            "Weeks to show that": [_format_weeks(row) for row in ordered.to_dict("records")],
+        }
+    )
+
+
+def format_associations(table: pd.DataFrame) -> pd.DataFrame:
+    """Campaigns as association, as text."""
+    form = formatter_for(table["unit"].iloc[0]) if len(table) else number
+    rows = table.to_dict("records")
+    return pd.DataFrame(
+        {
+            "Campaign": [r["campaign"] for r in rows],
+            "Sent to / not": [f"{count(r['sent'])} / {count(r['others'])}" for r in rows],
+            "As they are [95 %]": [
+                interval(r["difference"], r["difference_low"], r["difference_high"], form=form) for r in rows
+            ],
+            "Matched [95 %]": [interval(r["matched"], r["matched_low"], r["matched_high"], form=form) for r in rows],
+            "Could be matched": [count(r["matched_sent"]) for r in rows],
+            "Unlike before, at worst": [f"{r['worst_before']:.2f} → {r['worst_after']:.2f}" for r in rows],
+            "Alike after matching": ["yes" if r["alike"] else "no: read nothing into it" for r in rows],
+        }
+    )
+
+
+def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
+    return "All customers" if segment == EVERYONE else f"{segment} {names.get(segment, '')}".strip()
+
+
+def _format_weeks(row: Mapping[str, Any]) -> str:
+    """Weeks needed, or the customers it would take instead."""
+    if not is_missing(row["weeks_needed"]):
+        return f"{int(row['weeks_needed'])}"
+    return MISSING if is_missing(row["size_needed"]) else f"needs {number(row['size_needed'])} customers"
+
+
+def _format_range(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
+    return f"{form(row['value_low'])} to {form(row['value_high'])}"
+
+
+def run_readout(
+    run_dir: str,
+    outcomes: str,
+    *,
+    pilot: str = "",
+    data_dir: str = "",
+    contact_cost: float | None = None,
+    margin: float | None = None,
+    out: str | None = None,
+) -> tuple[Path, list[str]]:
+    """Read a pilot out and write readout.json and readout.html.
+
+    Takes  run_dir: the run the pilot was drawn from, or the pilot's own folder; outcomes: a source or a table
+    Gives  the path of the page, and what it says in sentences
+
+    Parameters
+    ----------
+    pilot : folder of the pilot; empty finds the only one that was drawn from the run
+    data_dir : folder of the source's files
+    contact_cost, margin : None is what the pilot was designed with
+    out : folder; None is readout/ in the pilot's
+
+    Raises
+    ------
+    InputError : the outcomes, the files of the pilot, a cost or a margin cannot be used; nothing was written
+    """
+    place = find_pilot(run_dir, pilot=pilot)
+    design = load_pilot(place)
+    values, about = read_outcomes(outcomes, facts=design.facts, index=design.units.index, data_dir=data_dir)
+    found = read_out(design, values, contact_cost=contact_cost, margin=margin)
+    content = to_rounded_json(readout_json(found, about=about))
+    target = Path(out) if out else place / "readout"
+    with stage_run(target, marker="readout.json") as building:
+        write_json(building / "readout.json", content)
+        write_bytes(building / "readout.html", render_readout(found, content=content).encode("utf-8"))
+        publish_run(building, target)
+    table = experiment_from_readout(content)
+    sentences = [readout_headline(table), *next_steps(table)]
+    sentences.append(describe_qini(content["qini"], unit=content["unit"]))
+    return target / "readout.html", sentences + describe_erased(found.facts)
+
+
+def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
+    """The page of a read-out, a whole HTML document: the answer, the picture, the table, what to do, whom to contact,
+    limits.
+    """
+    table, facts, curve = found.experiment, found.facts, pd.DataFrame(content["curve"])
+    page = templates.html(
+        "readout",
+        "page",
+        words={
+            "headline": readout_headline(table),
+            "pilot": describe_arms(facts),
+            "what_next": next_steps(table),
+            "order": describe_qini(content["qini"], unit=facts["unit"]),
+            "forgotten": describe_erased(facts),
+        },
+        facts=facts,
+        lifts=figure_facts(plot_lifts(table, break_even=found.price.break_even)),
+        experiment=table_facts(format_experiment(table)),
+        price=found.price,
+        order=figure_facts(plot_qini(curve, unit=facts["unit"])) if content["qini"] is not None else None,
+        version=__version__,
+        css=stylesheet("views") + stylesheet("page"),
+    )
+    return str(page)

@@ -1,0 +1,239 @@
+"""Render tables, tiles and figures as HTML."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from numbers import Number
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from segkit import format as fmt
+from segkit import templates
+from segkit.errors import InputError
+from segkit.format import is_few, is_missing
+from segkit.reports import theme
+from segkit.reports.theme import segment_style
+
+PIXELS_PER_INCH = 96  # of the page
+VALUE_FORMATS: dict[str, Callable[[Any], str]] = {
+    "share": fmt.share,
+    "number": fmt.number,
+    "count": fmt.count,
+    "score": fmt.score,
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table as it is shown: its heading, how its values are written, and whether they stand right."""
+
+    heading: str
+    form: Callable[[Any], str]
+    right: bool
+
+
+def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
+    """A figure with a text for those who cannot see it; the same figure gives the same bytes.
+
+    Raises
+    ------
+    InputError : alt is empty
+    """
+    if not alt.strip():
+        raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
+    return templates.html("_macros", "figure", alt=alt, caption=caption, **figure_facts(figure))
+
+
+def figure_facts(figure: Figure) -> dict[str, Any]:
+    """Prepare a figure for a template: its drawing, and its width in pixels."""
+    return {"drawing": theme.svg(figure), "width": round(figure.get_figwidth() * PIXELS_PER_INCH)}
+
+
+def table_html(
+    table: pd.DataFrame,
+    *,
+    caption: str = "",
+    columns: Mapping[str, str] | None = None,
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+    sortable: bool = False,
+) -> Markup:
+    """A table with scope headers: numbers right and rounded, text escaped, unknown as a dash.
+
+    Takes  a table; its index is not shown
+    Gives  HTML; on a phone each row becomes a small card
+
+    Parameters
+    ----------
+    columns : column -> heading, in the order to show; units belong in the heading. None shows all
+    formats : column -> "share", "number", "count", "score", or a function from a value to text
+    sortable : headings become buttons on the page; without a script the order stays as given
+
+    Raises
+    ------
+    InputError : columns or formats name a column that is not there, or an unknown format
+    """
+    facts = table_facts(table, columns=columns, formats=formats)
+    return templates.html("_macros", "table", caption=caption, sortable=sortable, **facts)
+
+
+def table_facts(
+    table: pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+) -> dict[str, Any]:
+    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value.
+
+    Parameters
+    ----------
+    table
+        Any table.
+    columns, formats
+        As in ``table_html``.
+    """
+    headings = (
+        dict(columns) if columns else {str(name): str(name).replace("_", " ").capitalize() for name in table.columns}
+    )
+    chosen = dict(formats or {})
+    missing = sorted((set(headings) | set(chosen)) - set(map(str, table.columns)))
+    if missing:
+        raise InputError(f"table: there are no columns {missing}. There are {sorted(map(str, table.columns))}.")
+    columns_shown = [
+        Column(heading, _choose_format(chosen.get(name), column=table[name]), _is_number(table[name]))
+        for name, heading in headings.items()
+    ]
+    rows = [list(zip(columns_shown, row.values(), strict=True)) for row in table[list(headings)].to_dict("records")]
+    return {"columns": columns_shown, "rows": rows}
+
+
+def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
+    """A row of large numbers.
+
+    Takes  (label, value) or (label, value, note); a value that is not text is rounded
+    """
+    made = [(label, _format_value(value), note[0] if note else "") for label, value, *note in tiles]
+    return templates.html("_macros", "tiles", tiles=made)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _choose_format(chosen: str | Callable[[Any], str] | None, *, column: pd.Series) -> Callable[[Any], str]:
+    if callable(chosen):
+        return chosen
+    if chosen is not None and chosen not in VALUE_FORMATS:
+        raise InputError(f"table: there is no format '{chosen}'. There are {', '.join(VALUE_FORMATS)}.")
+    if chosen:
+        return VALUE_FORMATS[chosen]
+    return fmt.count if pd.api.types.is_integer_dtype(column) else _format_value
+
+
+def _format_value(value: Any) -> str:
+    """Any value as text: dates as ISO, flags as words, numbers rounded."""
+    if fmt.is_missing(value):
+        return fmt.MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return (
+            value.date().isoformat()
+            if value.time() == datetime.min.time()
+            else value.isoformat(sep=" ", timespec="minutes")
+        )
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if isinstance(value, str) else fmt.number(value) if isinstance(value, Number) else str(value)
+
+
+DOTS = 5  # of the stability scale
+HIDDEN_FIGURES = (
+    "customer_share",
+    "revenue",
+    "margin",
+    "orders",
+    "spend_",
+    "active_share_",
+)  # of their columns, the beginning
+
+
+def segment_table_html(
+    segments: pd.DataFrame, *, caption: str = "", horizon_days: int | None = None, cards: str = ""
+) -> Markup:
+    """The segments, largest revenue first; on the page each heading sorts.
+
+    Takes  the table segments; columns that are unknown throughout (margin without cost) are left out; who comes back
+           stands in for spend where there is no money
+
+    Parameters
+    ----------
+    horizon_days : how far is looked ahead, for the heading
+    cards : the page that holds a card for each segment; a name links to its own
+    """
+    has_values = {name: bool(segments[name].notna().any()) for name in ("revenue_share", "margin", "spend_next")}
+    return templates.html(
+        "segments",
+        "table",
+        rows=shown_rows(segments),
+        known={
+            **has_values,
+            "active": not has_values["spend_next"] and bool(segments["active_share_next"].notna().any()),
+        },
+        most=float(segments["revenue_share"].max()) if has_values["revenue_share"] else 0.0,
+        caption=caption,
+        horizon_days=horizon_days,
+        cards=cards,
+    )
+
+
+def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
+    """Prepare the rows of the segment table for a template, largest revenue first.
+
+    Parameters
+    ----------
+    segments
+        The table segments.
+
+    Returns
+    -------
+    list of dict
+        Each row without what a small segment may not show, with its colour and marker (``look``), where its spend
+        goes (``way``) and the filled ones of five dots for its stability (``dots``).
+    """
+    return [shown_row(row) for row in by_revenue(segments).to_dict("records")]
+
+
+def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Prepare one row of the segment table for a template, as ``shown_rows`` does."""
+    hides = HIDDEN_FIGURES if is_few(row["customers"]) else ()
+    row = {name: None if name.startswith(hides) else value for name, value in row.items()}
+    dots = None if is_missing(row["stability"]) else round(min(max(float(row["stability"]), 0), 1) * DOTS)
+    return {**row, "look": segment_style(row["segment"]), "way": way(row), "dots": dots}
+
+
+def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
+    """The order of segments on every page: largest revenue first, or largest number of customers."""
+    columns = ["revenue_share", "customers", "segment"]
+    return segments.sort_values(columns, ascending=[False, False, True], na_position="last")
+
+
+def way(row: Mapping[str, Any]) -> str:
+    """Where the spend of a segment goes: up or down only where the whole range lies on one side, else level.
+
+    Parameters
+    ----------
+    row
+        A row of the segment table.
+
+    Returns
+    -------
+    str
+        "up", "down" or "level"; "" where the present spend or the range of the next is not known.
+    """
+    now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
+    if is_missing(now) or is_missing(low) or is_missing(high):
+        return ""
+    return "down" if high < now else "up" if low > now else "level"

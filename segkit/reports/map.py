@@ -1,0 +1,488 @@
+"""Draw the interactive map of customers."""
+
+import base64
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+
+from segkit import templates
+from segkit.errors import InputError
+from segkit.format import FLOOR
+from segkit.reports import theme
+from segkit.reports.html import by_revenue, shown_rows
+from segkit.reports.theme import COLOURS, FAINT, INK, QUIET, SEQUENTIAL, WIDTH, segment_style, shorten, style
+from segkit.vocabulary import describe
+
+MAX_NEIGHBOURHOODS = 800  # on a page: more would weigh more and say no more
+MAX_MAP_POINTS = 20_000  # drawn; beyond that a sample
+MIN_SEGMENT_POINTS = 60  # points of it in a sample, where it has so many
+SIGNIFICANT_DIGITS = 4  # that count in a mean: the rest is weight
+CIRCLE_FEATURES = {  # features a circle is told by: words and form
+    "spend": ("spent lately, each", "number"),
+    "orders": ("orders lately, each", "number"),
+    "order_value": ("spent on an order", "number"),
+    "recency_days": ("days since they last came", "number"),
+    "discount_share": ("of the price saved by discounts", "share"),
+}
+NEEDS_PREFIX = "needs: "  # begin of the features that are shares of a need
+
+
+@dataclass(frozen=True)
+class MapProfile:
+    """What a circle is told by.
+
+    Parameters
+    ----------
+    columns : words, form ("share" or "number") and kind ("habit" or "need") of each
+    means : a row for each neighbourhood, a column for each of `columns`; everyone : the same of all customers
+    neighbourhood : of each customer, by customer_id
+    """
+
+    columns: tuple[dict[str, str], ...]
+    means: np.ndarray
+    everyone: np.ndarray
+    neighbourhood: pd.Series
+
+
+def map_profile(
+    assignments: pd.DataFrame,
+    features: pd.DataFrame,
+    *,
+    expected: pd.Series | None = None,
+    horizon_days: int | None = None,
+) -> MapProfile:
+    """Means of what customers did and are expected to do, by neighbourhood of the map.
+
+    Takes  assignments (customer_id, x, y); features with a row for each of them, by customer_id as index or column
+    Gives  Profile; without columns where there are fewer than twenty customers
+
+    Parameters
+    ----------
+    expected : what each is expected to spend in the next horizon, by customer_id
+    """
+    index = pd.Index(assignments["customer_id"])
+    plane = assignments[["x", "y"]].to_numpy(dtype=float)
+    keyed = features.set_index("customer_id") if "customer_id" in features.columns else features
+    values, columns = _circle_columns(keyed.reindex(index), expected, horizon_days=horizon_days)
+    if len(index) < FLOOR:
+        values, columns = values.iloc[:, :0], ()
+    least = max(FLOOR, -(-len(index) // MAX_NEIGHBOURHOODS))
+    number = neighbourhoods(plane, least=least)
+    return MapProfile(
+        columns=columns,
+        means=_rounded(values.groupby(number).mean().to_numpy(dtype=float)),
+        everyone=_rounded(values.mean().to_numpy(dtype=float)),
+        neighbourhood=pd.Series(number, index=index),
+    )
+
+
+def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
+    """The number of the neighbourhood of each point: halves of halves, cut at the middle of the longer side.
+
+    It is the partition of a k-d tree (Bentley 1975).
+
+    Takes  points (n x 2)
+    Gives  whole numbers from 0; each neighbourhood has from `least` to twice as many points; all in one if fewer
+    """
+    found, number, open_parts = np.zeros(len(plane), dtype=int), 0, [np.arange(len(plane))]
+    while open_parts:
+        rows = open_parts.pop()
+        if len(rows) < 2 * least:
+            found[rows] = number
+            number += 1
+            continue
+        longer = int(np.argmax(np.ptp(plane[rows], axis=0)))
+        ordered = rows[np.argsort(plane[rows, longer], kind="stable")]
+        open_parts += [ordered[: len(rows) // 2], ordered[len(rows) // 2 :]]
+    return found
+
+
+def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, seed: int = 7) -> pd.DataFrame:
+    """The customers that are drawn: all, or a sample in which small segments keep enough points to be seen.
+
+    Takes  assignments (customer_id, segment)
+    Gives  rows of assignments, in their order
+    """
+    if len(assignments) <= most:
+        return assignments
+    rng = np.random.default_rng(seed)
+    shuffled = assignments.iloc[rng.permutation(len(assignments))]
+    place = shuffled.groupby("segment").cumcount()
+    share = most / len(assignments)
+    wanted = shuffled.groupby("segment")["segment"].transform("size") * share
+    return shuffled[place < np.maximum(wanted, MIN_SEGMENT_POINTS)].sort_index()
+
+
+def _circle_columns(
+    features: pd.DataFrame, expected: pd.Series | None, *, horizon_days: int | None
+) -> tuple[pd.DataFrame, tuple[dict[str, str], ...]]:
+    """The columns a circle is told by, and how each is shown."""
+    values, columns = pd.DataFrame(index=features.index), []
+    if expected is not None and expected.notna().any():
+        values["expected"] = expected.reindex(features.index)
+        ahead = f" in the next {horizon_days} days" if horizon_days else ""
+        columns.append({"words": f"expected to spend{ahead}", "form": "number", "kind": "habit"})
+    for name in (name for name in CIRCLE_FEATURES if name in features):
+        values[name] = features[name]
+        columns.append({"words": CIRCLE_FEATURES[name][0], "form": CIRCLE_FEATURES[name][1], "kind": "habit"})
+    for name in (name for name in features if str(name).startswith(NEEDS_PREFIX)):
+        values[name] = features[name]
+        columns.append({"words": describe(name).label, "form": "share", "kind": "need"})
+    return values.astype(float), tuple(columns)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """To a few figures that count; unknown stays unknown."""
+    size = np.where((values == 0) | ~np.isfinite(values), 1.0, np.abs(np.nan_to_num(values, nan=1.0)))
+    scale = 10.0 ** (SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(size)))
+    return np.round(values * scale) / scale
+
+
+def to_json_rows(values: np.ndarray) -> list[Any]:
+    """Numbers as JSON has them: unknown is null."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in np.atleast_2d(values)]
+
+
+LABEL_WIDTH = 20  # characters before a name is broken
+LABEL_LENGTH = 56  # characters before it is cut
+LABEL_ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
+LABEL_GAP = 6.0  # pixels between two labels
+LEADER = 14.0  # pixels a label may stray before a line leads back to its place
+MAX_KINDS = 7  # categories a small map tells apart; the rest is grey
+COLOUR_QUANTILES = (0.02, 0.98)  # quantiles that end the colour scale, so that one outlier does not wash it out
+
+
+def plot_segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figure:
+    """Customers as points in the colour and shape of their segment, its name beside the middle.
+
+    Takes  assignments (segment, core, x, y); segments (segment, name)
+    Gives  a figure; customers who are not core are fainter
+    """
+    with style():
+        figure, axes = _bare_figure(assignments, width=WIDTH, height=6.2)
+        size = _point_size(len(assignments))
+        names = segments.set_index("segment")["name"]
+        anchors = {}
+        for segment, rows in assignments.sort_values("segment").groupby("segment"):
+            colour, marker = segment_style(str(segment))
+            core = rows["core"].to_numpy()
+            axes.scatter(rows["x"][~core], rows["y"][~core], s=size, c=colour, marker=marker, alpha=0.22, linewidths=0)
+            axes.scatter(rows["x"][core], rows["y"][core], s=size, c=colour, marker=marker, alpha=0.75, linewidths=0)
+            middle = rows[core] if core.any() else rows
+            anchors[segment] = (middle["x"].median(), middle["y"].median())
+        for segment, (x, y) in anchors.items():
+            colour, marker = segment_style(str(segment))
+            axes.scatter([x], [y], s=70, c=colour, marker=marker, edgecolors="white", linewidths=1.4, zorder=4)
+        labels = [
+            textwrap.fill(shorten(names.get(segment, segment), most=LABEL_LENGTH), LABEL_WIDTH) for segment in anchors
+        ]
+        place_labels(axes, anchors=list(anchors.values()), labels=labels)
+    return figure
+
+
+def plot_small_maps(assignments: pd.DataFrame, values: pd.DataFrame) -> Figure:
+    """The same map once for each column of values, coloured by it: numbers as a scale, text as kinds.
+
+    Takes  assignments (customer_id, x, y); values: customer_id as index or column, and one to three more columns
+    Gives  a figure with a map for each column, titled by its name
+    """
+    keyed = values.set_index("customer_id") if "customer_id" in values.columns else values
+    aligned = keyed.reindex(assignments["customer_id"])
+    if not 1 <= len(keyed.columns) <= 3:
+        raise InputError(f"values: {len(keyed.columns)} columns to colour by; a row of small maps holds one to three.")
+    with style():
+        height, side = 3.9, WIDTH / 3 - 0.16  # inches; fixed places keep the maps square and equal
+        figure = Figure(figsize=(WIDTH, height))
+        FigureCanvasAgg(figure)
+        for position, column in enumerate(keyed.columns):
+            left = (position * WIDTH / 3 + 0.08) / WIDTH
+            axes = figure.add_axes((left, 1 - (side + 0.35) / height, side / WIDTH, side / height))
+            axes.set_title(str(column).replace("_", " ").capitalize())
+            _clear(axes)
+            _colour_points(axes, assignments, aligned[column])
+    return figure
+
+
+def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5) -> list[Text]:
+    """Write labels near their anchors without overlap, inside the axes; a thin line leads back where one had to move.
+
+    Takes  axes whose limits are final; anchors in data units, and a label for each
+    Gives  the texts, moved
+    """
+    outline = [withStroke(linewidth=2.6, foreground="white")]
+    texts = [axes.text(0, 0, label, fontsize=size, color=INK, ha="center", va="center", zorder=6) for label in labels]
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    axes.figure.draw_without_rendering()
+    boxes = np.array([[box.width, box.height] for box in (text.get_window_extent(renderer) for text in texts)])
+    points = axes.transData.transform(np.array(anchors, dtype=float).reshape(-1, 2))
+    frame = axes.get_window_extent(renderer)
+    wanted = points + np.array([0, 9.0]) + np.column_stack([np.zeros(len(boxes)), boxes[:, 1] / 2])
+    placed = _push_apart(
+        wanted, boxes=boxes, points=points, low=np.array([frame.x0, frame.y0]), high=np.array([frame.x1, frame.y1])
+    )
+    back = axes.transData.inverted()
+    for text, position, box, point in zip(texts, placed, boxes, points, strict=True):
+        text.set_position(back.transform(position))
+        text.set_path_effects(outline)
+        edge = np.clip(point, position - box / 2, position + box / 2)
+        if np.hypot(*(edge - point)) > LEADER:
+            (x0, y0), (x1, y1) = back.transform([edge, point])
+            axes.add_line(Line2D([x0, x1], [y0, y1], color=QUIET, linewidth=0.6, zorder=3))
+    return texts
+
+
+def _push_apart(
+    wanted: np.ndarray, *, boxes: np.ndarray, points: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Centres of boxes moved until they overlap neither each other nor an anchor, as far as the frame allows."""
+    centres = wanted.copy()
+    half = boxes / 2
+    for _ in range(LABEL_ROUNDS):
+        moved = False
+        for one in range(len(centres)):
+            moved |= _move_box(centres, one, others=one + 1, need=half[one] + half[one + 1 :] + LABEL_GAP)
+            moved |= _move_box(centres, one, points=points, need=half[one] + LABEL_GAP + 2)
+        centres = np.clip(centres, low + half, high - half)
+        if not moved:
+            break
+    return centres
+
+
+def _move_box(
+    centres: np.ndarray, box: int, *, need: np.ndarray, others: int = 0, points: np.ndarray | None = None
+) -> bool:
+    """Move a box off what it overlaps, one after the other: fixed points, or the boxes from number `others` on, which
+    move as far the other way.
+    """
+    fixed = points is not None
+    things = points if fixed else centres[others:]  # a view: boxes that moved are seen where they are
+    start, moved = 0, False
+    while start < len(things):
+        apart = centres[box] - things[start:]
+        depth = (need if fixed else need[start:]) - np.abs(apart)
+        hits = np.flatnonzero((depth > 0).all(axis=1))
+        if not len(hits):
+            break
+        hit = int(hits[0])
+        axis = int(np.argmin(depth[hit]))
+        step = depth[hit, axis] * (1 if apart[hit, axis] >= 0 else -1) * 1.02
+        centres[box, axis] += step if fixed else step / 2
+        if not fixed:
+            things[start + hit, axis] -= step / 2
+        start, moved = start + hit + 1, True
+    return moved
+
+
+def _colour_points(axes: Axes, assignments: pd.DataFrame, value: pd.Series) -> None:
+    x, y, size = assignments["x"].to_numpy(), assignments["y"].to_numpy(), _point_size(len(assignments)) * 0.45
+    if pd.api.types.is_numeric_dtype(value) and not pd.api.types.is_bool_dtype(value):
+        low, high = value.quantile(COLOUR_QUANTILES[0]), value.quantile(COLOUR_QUANTILES[1])
+        drawn = axes.scatter(
+            x, y, c=value.to_numpy(dtype=float), s=size, cmap=SEQUENTIAL, vmin=low, vmax=high, linewidths=0
+        )
+        scale = axes.figure.colorbar(drawn, cax=axes.inset_axes((0.15, -0.06, 0.7, 0.03)), orientation="horizontal")
+        scale.outline.set_visible(False)
+        scale.ax.tick_params(length=0)
+        return
+    text = value.astype("object").where(value.notna(), "unknown").astype(str).to_numpy()
+    kinds = (
+        pd.Series(text)
+        .value_counts()
+        .rename_axis("kind")
+        .reset_index()
+        .sort_values(["count", "kind"], ascending=[False, True])
+    )
+    axes.scatter(x, y, c=FAINT, s=size, linewidths=0)
+    handles = []
+    for kind, colour in zip(kinds["kind"].head(MAX_KINDS), COLOURS, strict=False):
+        axes.scatter(x[text == kind], y[text == kind], c=colour, s=size, linewidths=0)
+        handles.append(
+            Line2D([], [], marker="o", linestyle="", color=colour, markersize=4.5, label=shorten(kind, most=24))
+        )
+    if len(kinds) > MAX_KINDS:
+        handles.append(Line2D([], [], marker="o", linestyle="", color=FAINT, markersize=4.5, label="others"))
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=2, fontsize=7, handletextpad=0.1)
+
+
+def _bare_figure(assignments: pd.DataFrame, *, width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure filled by one map without axes: distances on it have no unit."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    _clear(axes)
+    for name, limit in (("x", axes.set_xlim), ("y", axes.set_ylim)):
+        low, high = float(assignments[name].min()), float(assignments[name].max())
+        margin = 0.06 * (high - low) or 1.0
+        limit(low - margin, high + margin)
+    return figure, axes
+
+
+def _clear(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def _point_size(rows: int) -> float:
+    """Area of a point in square points: 16 for a few hundred customers, 2 for tens of thousands."""
+    return float(np.clip(900 / np.sqrt(max(rows, 1)), 2, 16))
+
+
+BOKEH_MARKERS = {  # of the matplotlib markers of `look`
+    "o": "circle",
+    "s": "square",
+    "^": "triangle",
+    "D": "diamond",
+    "v": "inverted_triangle",
+    "P": "plus",
+    "X": "x",
+}
+LARGER = {"plus": 1.25, "x": 1.25, "diamond": 1.3, "triangle": 1.15, "inverted_triangle": 1.15}  # to look as large
+THIN = ("plus", "x")  # markers that are lines
+MARGIN = 0.05  # of the plane, around the outermost customers
+ASPECT_RANGE = (1.15, 1.75)  # width over height of the map, at least and at most
+RESTING, FADED = 0.75, 0.1  # how strong a point is, and one that was not circled
+
+
+def map_html(
+    assignments: pd.DataFrame,
+    segments: pd.DataFrame,
+    *,
+    profile: MapProfile | None = None,
+    alt: str,
+    caption: str = "",
+    cards: str = "",
+) -> Markup:
+    """The map of customers with a list of segments beside it.
+
+    Takes  assignments (customer_id, segment, core, x, y); the table segments
+    Gives  a figure: a still picture, and what the page's script makes a map to touch of
+
+    Parameters
+    ----------
+    profile : of `lasso.map_profile`: what customers that were circled are told by
+    cards : the page that holds a card for each segment
+    """
+    drawn = sample_customers(assignments)
+    ordered = by_revenue(segments)
+    still = base64.b64encode(theme.png(plot_segment_map(drawn, segments))).decode("ascii")
+    document = {"segments": _anchors(drawn, ordered), **_bokeh_item(drawn, ordered, profile=profile)}
+    if profile is not None and profile.columns:
+        means = {"means": to_json_rows(profile.means), "everyone": to_json_rows(profile.everyone)[0]}
+        document["profile"] = {"columns": list(profile.columns), **means}
+    return templates.html(
+        "map",
+        "figure",
+        still=still,
+        document=document,
+        rows=shown_rows(segments),
+        drawn=len(drawn),
+        customers=len(assignments),
+        alt=alt,
+        caption=caption,
+        cards=cards,
+    )
+
+
+def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each segment with its colour, and where its name stands: the middle of its core."""
+    found = []
+    places = dict(list(drawn.groupby("segment")))
+    for row in ordered.to_dict("records"):
+        if row["segment"] not in places:
+            continue
+        rows = places[row["segment"]]
+        middle = rows[rows["core"]] if rows["core"].any() else rows
+        x, y = (round(float(middle[name].median()), 4) for name in ("x", "y"))
+        colour = segment_style(row["segment"])[0]
+        found.append({"id": row["segment"], "name": row["name"], "colour": colour, "x": x, "y": y})
+    return found
+
+
+def _bokeh_item(drawn: pd.DataFrame, ordered: pd.DataFrame, *, profile: MapProfile | None) -> dict[str, Any]:
+    """The plot as BokehJS reads it, the frame of the plane, and its shape; the same customers give the same bytes."""
+    from bokeh.embed import json_item  # slow to import, and needed by few pages
+
+    box, shape = _frame(drawn)
+    plot = _plot(box)
+    size = float(np.clip(260 / np.sqrt(max(len(drawn), 1)), 2.6, 8))
+    bins = profile.neighbourhood if profile is not None else pd.Series(0, index=drawn["customer_id"])
+    for segment in ordered["segment"]:
+        rows = drawn[drawn["segment"] == segment].sort_values(["x", "y"], kind="stable")  # no order of customers
+        colour, marker = segment_style(segment)[0], BOKEH_MARKERS[segment_style(segment)[1]]
+        data = {name: rows[name].to_numpy(dtype=np.float32) for name in ("x", "y")}
+        data["bin"] = bins.reindex(rows["customer_id"]).fillna(0).to_numpy(dtype=np.uint16)
+        line = {"line_color": colour, "line_width": size / 4} if marker in THIN else {"line_color": None}
+        plot.scatter(
+            *("x", "y"),
+            source=data,
+            name=segment,
+            marker=marker,
+            size=size * LARGER.get(marker, 1),
+            fill_color=colour,
+            alpha=RESTING,
+            nonselection_alpha=FADED,
+            **line,
+        )
+    item = json_item(plot, "map")
+    return {"item": _renumbered(item), "box": box, "shape": shape}
+
+
+def _plot(box: list[float]) -> Any:
+    """An empty Bokeh figure: nothing but the points and a lasso."""
+    from bokeh.models import LassoSelectTool, Range1d
+    from bokeh.plotting import figure
+
+    plot = figure(
+        tools="",
+        toolbar_location=None,
+        sizing_mode="stretch_both",
+        x_range=Range1d(box[0], box[1]),
+        y_range=Range1d(box[2], box[3]),
+        min_border=0,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        stylesheets=[":host .bk-events { touch-action: var(--sk-touch, pan-y) !important; }"],
+    )
+    plot.axis.visible = False
+    plot.grid.visible = False
+    plot.add_tools(LassoSelectTool(continuous=False))
+    return plot
+
+
+def _frame(drawn: pd.DataFrame) -> tuple[list[float], float]:
+    """The part of the plane that is shown (x from, to, y from, to), and its width over its height."""
+    low, high = drawn[["x", "y"]].min().to_numpy(dtype=float), drawn[["x", "y"]].max().to_numpy(dtype=float)
+    span = np.where(high > low, high - low, 1.0) * (1 + 2 * MARGIN)
+    shape = float(np.clip(span[0] / span[1], *ASPECT_RANGE))
+    span = np.array([max(span[0], span[1] * shape), max(span[1], span[0] / shape)])
+    middle = (low + high) / 2
+    box = [middle[0] - span[0] / 2, middle[0] + span[0] / 2, middle[1] - span[1] / 2, middle[1] + span[1] / 2]
+    return [round(float(value), 4) for value in box], round(shape, 3)
+
+
+def _renumbered(item: Mapping[str, Any]) -> Any:
+    """The same document with ids counted from one: Bokeh counts on through the life of a process."""
+    new_ids: dict[str, str] = {}
+
+    def walk(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {
+                key: new_ids.setdefault(value, f"m{len(new_ids) + 1}") if key in ("id", "root_id") else walk(value)
+                for key, value in part.items()
+            }
+        return [walk(one) for one in part] if isinstance(part, list) else part
+
+    return walk(item)

@@ -1,0 +1,258 @@
+"""The overview page."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from segkit import templates
+from segkit.data.runs import Run
+from segkit.format import TOO_FEW_TEXT, count, is_few, is_missing, number, share, small_score, suppressed_cells
+from segkit.reports.html import shown_row, shown_rows, way
+from segkit.reports.segments import format_metric
+from segkit.tables import notebooks
+from segkit.templates import text
+
+FEW_LISTED = 3  # segments named in a headline
+MAX_FIRST_ACTIONS = 3  # actions
+STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
+BASELINE_LABELS = {"rfm25": "recency and frequency", "kmeans": "KMeans on behaviour", "demographic": "demographics"}
+EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
+TRENDS = {"down": "Cooling", "up": "Warming", "level": "Steady", "": "Large"}
+
+
+@dataclass(frozen=True)
+class FirstAction:
+    """One thing to do first: the segment (a row of the segment table), why it, how large, what to do, what backs it."""
+
+    row: Mapping[str, Any]
+    why: str
+    size: str
+    action: str
+    proof: str
+
+
+def optional_table(run: Run, name: str) -> pd.DataFrame | None:
+    """A table of a run that not every run has; None where it is missing."""
+    return run.table(name) if run.has(name) else None
+
+
+def expected_spend(run: Run) -> pd.Series | None:
+    """What each customer is expected to spend, by customer_id; None where the run holds no forecast."""
+    forecast = optional_table(run, "predictions")
+    if forecast is None or "spend_mean" not in forecast:
+        return None
+    return forecast.set_index("customer_id")["spend_mean"]
+
+
+def overview_headline(segments: pd.DataFrame) -> str:
+    """What was found, in one sentence."""
+    top = segments["revenue_share"].dropna().astype(float).nlargest(FEW_LISTED)
+    return text(
+        "overview",
+        "headline",
+        segments=len(segments),
+        customers=segments["customers"].sum(),
+        top=len(top),
+        top_share=top.sum(),
+        cooling=int((segments["spend_next_high"] < segments["spend_now"]).sum()),
+    )
+
+
+def overview_tiles(
+    segments: pd.DataFrame, *, kpis: pd.DataFrame, summary: Mapping[str, Any], horizon_days: int | None = None
+) -> list[tuple[str, str, str]]:
+    """Customers, revenue, what is expected next, and how far to trust it."""
+    kpi_rows = kpis.set_index("kpi")
+    tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
+    if segments["revenue"].notna().any():
+        tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
+    expected = _expected_spend(segments, summary=summary)
+    if expected is not None:
+        tiles.append(_expected_tile(segments, expected=expected, horizon_days=horizon_days))
+    elif "active rate" in kpi_rows.index:
+        tiles.append(
+            ("Active lately", share(kpi_rows.loc["active rate", "value"]), "of all known, in the last horizon")
+        )
+    tested = segments[segments["verdict"] != "not tested"]
+    if len(tested):
+        stable_count = int(tested["verdict"].isin(STABLE_VERDICTS).sum())
+        note = text("overview", "stable_note", agreement=summary.get("stability.ari_mean"))
+        tiles.append(("How far to trust them", f"{stable_count} of {len(tested)}", note))
+    return tiles
+
+
+def describe_accuracy(summary: Mapping[str, Any]) -> str:
+    """How good the segments are at telling apart who will spend what, in one sentence a marketer reads."""
+    leads: dict[str, list[str]] = {"better than": [], "as well as": [], "less well than": []}
+    measure = "active" if is_missing(summary.get("forward.spend_r2")) else "spend"
+    for name, words in BASELINE_LABELS.items():
+        low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
+        if not is_missing(low) and not is_missing(high):
+            leads["better than" if low > 0 else "less well than" if high < 0 else "as well as"].append(words)
+    leads = {how: names for how, names in leads.items() if names}
+    return text("overview", "trust", leads=leads, measure=measure, reason=summary.get("forward.reason"))
+
+
+def choose_first_actions(
+    segments: pd.DataFrame, *, horizon_days: int | None = None, most: int = MAX_FIRST_ACTIONS
+) -> list[FirstAction]:
+    """What to do first: segments that surely spend less come first, then those with most money in them.
+
+    Takes  the table segments; unstable segments are left out; no kind of action comes twice while others are left
+    """
+    table = segments[(segments["verdict"] != "unstable") & ~segments["customers"].map(is_few)]
+    loss = ((table["spend_now"] - table["spend_next"]) * table["customers"]).where(
+        table["spend_next_high"] < table["spend_now"], 0.0
+    )
+    worth = (table["spend_next"] * table["customers"]).fillna(table["customers"] / 1e6)
+    ranked = table.assign(_loss=loss.fillna(0.0), _worth=worth)
+    ranked = ranked.sort_values(["_loss", "_worth", "segment"], ascending=[False, False, True])
+    kinds = ranked["action"].str.partition(":")[0]
+    ranked = ranked.assign(_again=kinds.groupby(kinds).cumcount()).sort_values("_again", kind="stable")
+    return [_first_action(row, horizon_days=horizon_days) for row in ranked.head(most).to_dict("records")]
+
+
+def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame, as_of: str) -> list[str]:
+    """What changed since the last run, a sentence each: of segments, of customers, and why.
+
+    Takes  the table segments; ledger and moves, or None where the run has none
+
+    Parameters
+    ----------
+    as_of : date of this run; the one before is the last date in the ledger
+    """
+    before = ledger.loc[ledger["as_of"] < as_of, "as_of"].max() if ledger is not None else None
+    if is_missing(before):
+        return [text("overview", "first_run")]
+    rows = ledger[ledger["as_of"] == as_of]
+    names = segments.set_index("segment")["name"]
+    sentences = [text("overview", "same", segments=(rows["event"] == "same").sum(), since=before)]
+    for event in EVENTS:
+        found = sorted(rows.loc[rows["event"] == event, "segment"].unique())
+        if found:
+            known = [f"{names[s]} ({s})" if s in names.index else s for s in found]
+            sentences.append(text("overview", "became", names=known, event=event))
+    return [*sentences, *(_describe_moves(moves) if moves is not None else [])]
+
+
+def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:
+    """The other pages and what each answers: (page, name, question).
+
+    Takes  the notebooks that a run holds tables of
+    """
+    return [(f"{step}.html", one.label, one.question) for step, one in notebooks().items() if step in set(made)]
+
+
+def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
+    """One sentence each on foresight, rivals, stability and the map's noise."""
+    found, noise = summary.get("segments.found_as_of"), summary.get("segments.noise_share")
+    sentences = [text("overview", "found_as_of", found=found)] if found else []
+    sentences += [
+        _describe_predictability(summary),
+        *(_compare_with_baseline(summary, name=n, words=w) for n, w in BASELINE_LABELS.items()),
+    ]
+    agreement = format_metric(summary, "stability.ari_mean") if summary.get("stability.ari_mean") is not None else ""
+    sentences.append(text("overview", "stability", agreement=agreement))
+    if summary.get("structure.found") is not None:
+        reference = summary.get("structure.reference_ari")
+        sentences.append(text("overview", "structure", found=summary["structure.found"], reference=reference))
+    if noise is not None:
+        agreement = format_metric(summary, "segments.hdbscan_ari")
+        sentences.append(text("overview", "noise", share_left=noise, agreement=agreement))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _expected_spend(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Expected spend of all customers with its range; None where it is not known.
+
+    The range of the forecast holds chance and season. That of the segments supposes that their errors are independent.
+    """
+    if not is_missing(summary.get("forecast.spend")):
+        return tuple(summary[f"forecast.spend{part}"] for part in ("", ".low", ".high"))
+    if segments["spend_next"].isna().all():
+        return None
+    total = float((segments["spend_next"] * segments["customers"]).sum())
+    halves = (segments["spend_next_high"] - segments["spend_next_low"]) / 2 * segments["customers"]
+    half = np.sqrt((halves**2).sum())
+    return total, total - half, total + half
+
+
+def _expected_tile(
+    segments: pd.DataFrame, *, expected: tuple[float, float, float], horizon_days: int | None
+) -> tuple[str, str, str]:
+    total, low, high = expected
+    known = segments["spend_now"].notna().all()
+    now = (segments["spend_now"] * segments["customers"]).sum() if known else None
+    note = text("overview", "expected_note", low=low, high=high, now=now, horizon_days=horizon_days)
+    return text("overview", "expected_label", horizon_days=horizon_days), number(total), note
+
+
+def _first_action(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:
+    trend = way(row)
+    change = {"down": "less", "up": "more"}.get(trend, "") if trend and row["spend_now"] > 0 else ""
+    return FirstAction(
+        row=shown_row(row),
+        why=TRENDS[trend],
+        size=text("overview", "size", row=row, change=change, horizon_days=horizon_days),
+        action=_sentence(row["action"]),
+        proof=text("overview", "proof", row=row),
+    )
+
+
+def _describe_moves(moves: pd.DataFrame) -> list[str]:
+    """How many customers stayed, moved of themselves, or were moved by the new definition."""
+    both = moves[~moves["cause"].isin(("joined", "left"))]
+    if both.empty:
+        return []
+    counts = both["cause"].value_counts().reindex(["stayed", "customer", "definition", "both"], fill_value=0)
+    few = zip(counts.items(), suppressed_cells(counts), strict=True)
+    part = {cause: TOO_FEW_TEXT if hide else share(size / len(both)) for (cause, size), hide in few}
+    joined, left = ((moves["cause"] == cause).sum() for cause in ("joined", "left"))
+    return [
+        text("overview", "moved", customers=len(both), part=part),
+        text("overview", "joined_left", joined=joined, left=left),
+    ]
+
+
+def _describe_predictability(summary: Mapping[str, Any]) -> str:
+    known = [summary.get(f"forward.{measure}_r2") is not None for measure in ("spend", "mix")]
+    spend = format_metric(summary, "forward.spend_r2") if known[0] else ""
+    mix = format_metric(summary, "forward.mix_r2", form=small_score) if known[1] else ""
+    return text("overview", "foresight", spend=spend, mix=mix, reason=summary.get("forward.reason"))
+
+
+def _compare_with_baseline(summary: Mapping[str, Any], *, name: str, words: str) -> str:
+    leads = []
+    for measure, of in (("spend", "spend"), ("mix", "what is bought")):
+        low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
+        if not is_missing(low) and not is_missing(high):
+            leads.append(("ahead" if low > 0 else "behind" if high < 0 else "level", of))
+    return text("overview", "rival", words=words, leads=leads) if leads else ""
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."
+
+
+def render_first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> Markup:
+    """What to do first, a numbered card each.
+
+    Parameters
+    ----------
+    cards : the page that holds a card for each segment; a name links to its own
+    """
+    return templates.html("overview", "first", actions=actions, cards=cards)
+
+
+def render_segment_summaries(segments: pd.DataFrame, *, cards: str = "") -> Markup:
+    """Each segment as a small card, largest revenue first: name, size and need."""
+    return templates.html("overview", "minis", rows=shown_rows(segments), cards=cards)
+
+
+def render_links(links: Iterable[tuple[str, str, str]]) -> Markup:
+    """Where to read on: (page, its name, what it answers) each."""
+    return templates.html("overview", "links", links=links)

@@ -1,0 +1,192 @@
+"""Cards and text of the personas chapter."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from segkit import templates
+from segkit.format import FLOOR, interval, number, share
+from segkit.personas.cards import has_story
+from segkit.personas.copy import SLOT_LABELS
+from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, facts_from_table
+from segkit.personas.naming import label
+from segkit.personas.rules import SHARE_OF, Scorecard, is_share
+from segkit.reports.theme import segment_style
+from segkit.templates import text
+
+
+def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
+    """How many segments have a story, and why the others have none."""
+    stories = has_story(segments)
+    small = int((segments["customers"] < FLOOR).sum())
+    return text(
+        "personas",
+        "answer",
+        stories=stories.sum(),
+        personas=len(personas),
+        small=small,
+        unstable=int((~stories).sum()) - small,
+        facts=len(facts),
+    )
+
+
+def describe_reliability(segments: pd.DataFrame, *, rules: pd.DataFrame) -> list[str]:
+    """One sentence on stories, one on rules."""
+    with_stories = segments[has_story(segments)]
+    part = with_stories["customers"].sum() / max(segments["customers"].sum(), 1)
+    sentences = [text("personas", "stories", part=part)]
+    if len(rules):
+        good = rules.drop_duplicates("segment").query("good")
+        rates = {rate: good[rate].median() for rate in ("precision", "recall")}
+        sentences.append(text("personas", "rules", good=len(good), segments=len(segments), **rates))
+    return sentences
+
+
+def describe_predictors(predictors: pd.DataFrame) -> list[str]:
+    """How often people are read wrong by who they are, and by their segment."""
+    if predictors.empty:
+        return [text("personas", "too_little_known")]
+    sentences = []
+    for words, rows in predictors.groupby("words", sort=False):
+        ours, theirs = (rows[rows["grouping"] == g].iloc[0].to_dict() for g in ("ours", "demographic"))
+        better = theirs["wrong"] < theirs["chance"] - 0.005
+        sentences.append(text("personas", "read_wrong", words=words, ours=ours, theirs=theirs, better=better))
+    return sentences
+
+
+def format_predictors(predictors: pd.DataFrame) -> pd.DataFrame:
+    """The table of readings with figures as text."""
+    wrong = [interval(r.wrong, r.wrong_low, r.wrong_high, form=share) for r in predictors.itertuples()]
+    return predictors.assign(wrong=wrong, chance=predictors["chance"].map(share))
+
+
+def format_rules(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
+    """A line for each segment with a story: its rule in words, and how it did."""
+    first = rules.drop_duplicates("segment").set_index("segment")
+    with_rules = personas[personas["segment"].isin(first.index) & (personas["rule"] != "")]
+    rows = [first.loc[s] for s in with_rules["segment"]]
+    rule_texts = [
+        text.split(". ")[0] if row["good"] else "none" for text, row in zip(with_rules["rule"], rows, strict=True)
+    ]
+    rates = {
+        rate: [interval(r[rate], r[f"{rate}_low"], r[f"{rate}_high"], form=share) for r in rows]
+        for rate in ("precision", "recall")
+    }
+    return pd.DataFrame({"name": with_rules["name"].to_numpy(), "rule": rule_texts, **rates})
+
+
+def format_scorecards(scores: Sequence[Scorecard], *, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The points cards: for each score and item its marks and points."""
+    rows = []
+    for score in scores:
+        for item, cutoffs, points in score.items:
+            cutoff_texts = [share(m) if is_share(item) else number(m) for m in cutoffs]
+            what = (
+                label(item.removeprefix(SHARE_OF), labels=labels) if item.startswith(SHARE_OF) else _format_item(item)
+            )
+            rows.append((score.words, what, ", ".join(cutoff_texts), f"{points:+d}".replace("-", "\u2212")))
+    return pd.DataFrame(rows, columns=["Score", "Figure", "Marks (at least)", "Points each"])
+
+
+def format_needs(
+    needs: pd.DataFrame, segments: pd.DataFrame, *, labels: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """The needs with names in plain words and figures as text."""
+    rows = needs.merge(segments[["segment", "name"]], on="segment")
+    shown = {name: rows[name].map(share) for name in ("share", "others", "buyers")}
+    effect = [interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()]
+    return rows.assign(said=[label(t, labels=labels) for t in rows["term"]], effect=effect, **shown)
+
+
+def persona_metrics(rules: pd.DataFrame, segments: pd.DataFrame, *, predictors: pd.DataFrame) -> dict[str, object]:
+    """The headline numbers of the page, flat."""
+    has_stories = has_story(segments)
+    figures: dict[str, object] = {
+        "personas.described": int(has_stories.sum()),
+        "personas.not_described": int((~has_stories).sum()),
+    }
+    one = rules.drop_duplicates("segment")
+    good = one[one["good"]]
+    figures |= {"rules.count": len(good), "rules.none": len(segments) - len(good)}
+    for rate in ("precision", "recall"):
+        figures[f"rules.{rate}"] = float(good[rate].median()) if len(good) else None
+        figures[f"rules.{rate}.low"] = float(good[f"{rate}_low"].median()) if len(good) else None
+        figures[f"rules.{rate}.high"] = float(good[f"{rate}_high"].median()) if len(good) else None
+    for row in predictors.to_dict("records"):
+        name = f"comparison.{row['grouping']}.{row['reading']}_wrong"
+        figures |= {name: row["wrong"], f"{name}.low": row["wrong_low"], f"{name}.high": row["wrong_high"]}
+    return figures
+
+
+def _format_item(item: str) -> str:
+    return item.replace("_", " ")
+
+
+def persona_cards_html(
+    personas: pd.DataFrame,
+    *,
+    differences: pd.DataFrame | None = None,
+    facts: pd.DataFrame | None = None,
+    copy: pd.DataFrame | None = None,
+) -> Markup:
+    """A card for each persona, in the order given; two a page when printed.
+
+    Takes  personas: text columns, already rendered, and their forms where a run has them
+    Gives  HTML; each text carries the name of its column (data-part), each figure how it was computed (title)
+
+    Parameters
+    ----------
+    bars : of `bars.strongest`: draws the differences
+    facts : the table of the run: says how each figure was computed
+    copy : the table of the run: what to say
+    """
+    drawn = dict(list(differences.groupby("segment"))) if differences is not None else {}
+    copies = dict(list(copy.groupby("segment"))) if copy is not None and len(copy) else {}
+    facts_by_segment: dict[str, dict[str, Fact]] = {}
+    for fact in facts_from_table(facts) if facts is not None else []:
+        facts_by_segment.setdefault(fact.segment, {})[fact.name] = fact
+    rows = []
+    for row in personas.to_dict("records"):
+        own = row["segment"]
+        texts = _trace_figures(row, facts=facts_by_segment.get(own, {}))
+        rows.append(
+            {
+                "segment": own,
+                "look": segment_style(own),
+                "name": row["name"],
+                "texts": texts,
+                "bars": _render_differences(drawn[own]) if own in drawn and "bar_1" in texts else [],
+                "messages": copies[own].to_dict("records") if own in copies else [],
+            }
+        )
+    return templates.html("personas", "cards", rows=rows, slots=SLOT_LABELS)
+
+
+def _trace_figures(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict[str, list[str | Fact]]:
+    """The texts of a card, each as its words and the facts it names; whole where its facts are not there."""
+    forms = json.loads(row[FORMS_COLUMN]) if FORMS_COLUMN in row else {}
+    texts: dict[str, list[str | Fact]] = {}
+    for name, words in row.items():
+        if not isinstance(words, str) or not words.strip():
+            continue
+        form = forms.get(name)
+        if form is None or not facts or not set(PLACEHOLDER.findall(form)) <= set(facts):
+            texts[name] = [words]
+        else:
+            pieces = PLACEHOLDER.split(form)  # words, name, words, name, ..., words
+            texts[name] = [facts[piece] if i % 2 else piece for i, piece in enumerate(pieces)]
+    return texts
+
+
+def _render_differences(differences: pd.DataFrame) -> list[dict[str, Any]]:
+    """The strongest differences as diverging bars: right of the middle means more than everyone else."""
+    most = float(differences["effect"].abs().max()) or 1.0
+    rows = []
+    for row in differences.to_dict("records"):
+        width = 50 * abs(row["effect"]) / most
+        more = row["effect"] >= 0
+        rows.append({"part": f"bar_{row['bar']}", "more": more, "left": 50.0 if more else 50 - width, "width": width})
+    return rows

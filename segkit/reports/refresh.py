@@ -1,0 +1,398 @@
+"""Plots and text of the refresh chapter."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
+
+from segkit.format import (
+    FLOOR,
+    MISSING,
+    count,
+    formatter_for,
+    interval,
+    is_few,
+    is_missing,
+    masked_count,
+    masked_counts,
+    number,
+    percentage_points,
+    score,
+    share,
+)
+from segkit.refresh.monitor import Standing
+from segkit.reports.segments import CAUSES
+from segkit.reports.theme import (
+    ACCENT,
+    FAINT,
+    INK,
+    QUIET,
+    SOFT,
+    WARN,
+    label_left,
+    one_panel,
+    segment_style,
+    shorten,
+    style,
+)
+from segkit.templates import text
+from segkit.vocabulary import EVERYONE
+
+FLOW_STAGES = ("before", "standing", "after")
+GONE = "–"  # not in that run
+COLUMN_WIDTH = 0.03  # width of a column of segments; the stages are one apart
+COLUMN_GAP = 0.012  # between segments, of the height
+CURVE_STEPS = np.linspace(0, 1, 40)
+CURVE_SHAPE = CURVE_STEPS**2 * (3 - 2 * CURVE_STEPS)  # a smooth step
+MAX_FEATURES = 12
+
+
+def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, str], refitted: bool) -> Figure:
+    """Streams of customers from the segments of the last run to today's: those who changed to the middle column, and
+    from there to the right those whom a new definition took.
+
+    Takes  flow: before, standing, after (missing: not there), customers
+
+    Parameters
+    ----------
+    names : by segment; dates : of the last run and of this one
+    refitted : whether there is a new definition; without one the picture ends in the middle
+    """
+    stages = FLOW_STAGES if refitted else FLOW_STAGES[:2]
+    table = moves.assign(**{stage: moves[stage].fillna(GONE) for stage in FLOW_STAGES})
+    everyone = sorted({s for stage in stages for s in table[stage]} - {GONE}) + [GONE]
+    places = [
+        _segment_positions(table.groupby(stage)["customers"].sum().reindex(everyone, fill_value=0)) for stage in stages
+    ]
+    with style():
+        figure, axes = one_panel(height=1.2 + 0.36 * len(everyone))
+        for position in range(len(stages) - 1):
+            _streams(axes, table, stages[position : position + 2], places[position : position + 2], x=position)
+        for position, place in enumerate(places):
+            _draw_column(axes, place, x=position, names=names, last=position == len(places) - 1)
+        heads = [f"Then, {dates[0]}", f"Now, {dates[1]}: same definition", "Now: new definition"]
+        for position in range(len(stages)):
+            align, at = ("center", position) if position == 1 and refitted else ("left", position - COLUMN_WIDTH)
+            axes.text(at, 1.03, heads[position], ha=align, va="bottom", fontsize=9, color=QUIET)
+        axes.set(xlim=(-0.42, len(stages) - 1 + 0.62), ylim=(-0.01, 1.08))
+        axes.axis("off")
+    return figure
+
+
+def plot_drift(table: pd.DataFrame) -> Figure:
+    """The features that drifted most: their size as a bar, and what chance gives as a mark.
+
+    Takes  drift, of which the rows of features are drawn: words, size, chance, verdict
+    """
+    rows = table[table["what"] == "feature"].head(MAX_FEATURES)
+    place = np.arange(len(rows))[::-1]
+    colours = rows["verdict"].map({"large": WARN, "moderate": ACCENT, "small": SOFT}).fillna(FAINT)
+    with style():
+        figure, axes = one_panel(height=1.2 + 0.32 * max(len(rows), 1))
+        axes.barh(place, rows["size"], height=0.56, color=colours)
+        axes.plot(rows["chance"], place, "|", color=INK, markersize=13, markeredgewidth=1.6, label="what chance gives")
+        for at, words in ((0.1, "moderate"), (0.25, "large")):
+            axes.axvline(at, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.annotate(words, (at, 1), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                          fontsize=8, color=QUIET)  # fmt: skip
+        label_left(axes, place=place, words=rows["words"])
+        axes.set_xlim(0, max(0.3, float(rows["size"].max() if len(rows) else 0)) * 1.05)
+        axes.set_xlabel("Stability index: 0 is the same distribution")
+        axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
+    """The change of each segment's share with its interval, over the band that chance gives.
+
+    Takes  drift, of which the rows of shares are drawn: item, difference with _low and _high, chance, beyond
+    """
+    rows = table[table["what"] == "share"].sort_values("item", ignore_index=True)
+    place = np.arange(len(rows))[::-1]
+    with style():
+        figure, axes = one_panel(height=1.2 + 0.34 * max(len(rows), 1))
+        axes.barh(place, 2 * rows["chance"], left=-rows["chance"], height=0.72, color=FAINT, label="what chance gives")
+        axes.axvline(0, color=QUIET, linewidth=0.9)
+        for y, row in zip(place, rows.to_dict("records"), strict=True):
+            colour = ACCENT if row["beyond"] else QUIET
+            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color=colour, linewidth=2)
+            axes.plot([row["difference"]], [y], segment_style(row["item"])[1], color=colour, markersize=6)
+        label_left(axes, place=place, words=rows["item"] + "  " + rows["item"].map(names).fillna(""))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.set_xlabel("Change of the share of customers (points of all), with its 95 % interval")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
+    return figure
+
+
+def _segment_positions(sizes: pd.Series) -> dict[str, tuple[float, float]]:
+    """Top and height of each segment in a column that is one high."""
+    there = sizes[sizes > 0]
+    scale = (1 - COLUMN_GAP * max(len(there) - 1, 0)) / max(there.sum(), 1)
+    tops, found = 1.0, {}
+    for segment, size in there.items():
+        found[str(segment)] = (tops, size * scale)
+        tops -= size * scale + COLUMN_GAP
+    return found
+
+
+def _streams(axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: list[dict], *, x: float) -> None:
+    """A band for each pair of segments: pale where customers stay, in the colour they come from where they move."""
+    pairs = table.groupby(list(stages))["customers"].sum()
+    left, right = ({s: top for s, (top, _) in place.items()} for place in places)
+    scales = [
+        _scale(place, table.groupby(stage)["customers"].sum()) for place, stage in zip(places, stages, strict=True)
+    ]
+    for (source, into), size in pairs.items():
+        heights = size * scales[0], size * scales[1]
+        upper = left[source] + (right[into] - left[source]) * CURVE_SHAPE
+        lower = upper - heights[0] + (heights[0] - heights[1]) * CURVE_SHAPE
+        left[source], right[into] = left[source] - heights[0], right[into] - heights[1]
+        if is_few(size):
+            continue  # a stream of a few customers would tell of persons; its place stays empty
+        moved = source != into
+        colour = FAINT if not moved or GONE in (source, into) else segment_style(source)[0]
+        axes.fill_between(x + COLUMN_WIDTH + CURVE_STEPS * (1 - 2 * COLUMN_WIDTH), lower, upper, color=colour, alpha=0.55 if moved else 0.5,
+                          linewidth=0, zorder=2 if moved else 1)  # fmt: skip
+
+
+def _scale(place: dict[str, tuple[float, float]], sizes: pd.Series) -> float:
+    return sum(height for _, height in place.values()) / max(float(sizes.sum()), 1.0)
+
+
+def _draw_column(
+    axes: Axes, place: dict[str, tuple[float, float]], *, x: float, names: dict[str, str], last: bool
+) -> None:
+    for segment, (top, height) in place.items():
+        colour = FAINT if segment == GONE else segment_style(segment)[0]
+        axes.add_patch(
+            Rectangle((x - COLUMN_WIDTH, top - height), 2 * COLUMN_WIDTH, height, color=colour, linewidth=0, zorder=3)
+        )
+        middle = top - height / 2
+        if last:
+            words = "no longer active" if segment == GONE else f"{segment}  {shorten(names.get(segment, ''), most=30)}"
+            axes.text(x + COLUMN_WIDTH + 0.02, middle, words, ha="left", va="center", fontsize=8, color=INK)
+        elif x == 0:
+            words = "not there then" if segment == GONE else f"{segment}  {shorten(names.get(segment, ''), most=24)}"
+            axes.text(x - COLUMN_WIDTH - 0.02, middle, words, ha="right", va="center", fontsize=8, color=INK)
+
+
+FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
+DECISION_TEXT = ("keep", "refit", "look")  # of a run
+KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
+
+
+def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> str:
+    """The decision and what moved, in a sentence."""
+    stayed, of = share_stayed(moves)
+    far = int(((drift["what"] == "feature") & (drift["verdict"] == "large")).sum())
+    features = int((drift["what"] == "feature").sum())
+    return text(
+        "refresh",
+        "headline",
+        decision=found.decision,
+        since=found.since,
+        stayed=stayed,
+        customers=of,
+        far=far,
+        features=features,
+    )
+
+
+def describe_decisions(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
+    """What the refresh decided of this run and of campaigns, a sentence each; nothing at a first run.
+
+    Takes  the table decisions, or None where the run has none
+    """
+    if decisions is None:
+        return []
+    rows = decisions[(decisions["as_of"] == as_of) & (decisions["scope"] != "segment")]
+    named = {row["decision"]: [] for row in rows.to_dict("records")}
+    for row in rows.to_dict("records"):
+        named[row["decision"]].append(row["segment"])
+    run = rows.loc[rows["scope"] == "run", "decision"]
+    sentences = [text("refresh", "decided", decision=one) for one in run if one in DECISION_TEXT]
+    others = {name: of for name, of in named.items() if name not in DECISION_TEXT}
+    return sentences + [f"{name.capitalize()}: {', '.join(sorted(of))}." for name, of in sorted(others.items())]
+
+
+def share_stayed(moves: pd.DataFrame) -> tuple[float, int]:
+    """Share of customers in both runs whom the standing definition puts where they were; how many they are."""
+    both = moves[~moves["cause"].isin(["joined", "left"])]
+    return (float((both["before"] == both["standing"]).mean()) if len(both) else float("nan")), len(both)
+
+
+def refresh_tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Decision, customers who moved, drift beyond chance, and what came of what was expected."""
+    both = moves[~moves["cause"].isin(["joined", "left"])]
+    changed = int(both["cause"].isin(["customer", "both"]).sum())
+    redefined = int(both["cause"].isin(["definition", "both"]).sum())
+    joined, left = (int((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
+    features = drift[drift["what"] == "feature"]
+    made = [
+        ("Decision", found.decision.capitalize(), f"since {found.since}"),
+        (
+            "They changed",
+            MISSING if is_few(changed) else share(changed / max(len(both), 1)),
+            f"{masked_count(changed)} customers by the standing definition",
+        ),
+    ]
+    if redefined:
+        part = MISSING if is_few(redefined) else share(redefined / max(len(both), 1))
+        made.append(("The definition changed", part, f"{masked_count(redefined)} customers"))
+    made.append(("Came and went", f"{masked_count(joined)} / {masked_count(left)}", "joined; no longer active"))
+    beyond = int(features["beyond"].sum())
+    made.append(("Drift beyond chance", f"{beyond} of {len(features)}", "features; most of it small is no alarm"))
+    return made
+
+
+def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
+    """What to do, the most important first, a sentence each."""
+    doing = acted if acted or found.decision == "keep" else None
+    sentences = [text("refresh", "to_do", decision=found.decision, acted=doing)]
+    sentences += list(found.tests.loc[found.tests["decision"] != "keep", "words"])
+    campaigns = decisions[decisions["scope"] == "campaign"]
+    order = {"start a pilot": 0, "stop": 1, "fell short": 2}
+    for row in sorted(campaigns.to_dict("records"), key=lambda row: order.get(row["decision"], 3)):
+        segment = _segment_label(row["segment"], names=names)
+        sentences.append(text("refresh", "campaign", decision=row["decision"], segment=segment, reason=row["reason"]))
+    if campaigns.empty and found.decision != "look":
+        sentences.append(text("refresh", "no_pilot"))
+    for decision in ("look", "refit"):
+        rows = decisions[(decisions["scope"] == "segment") & (decisions["decision"] == decision)]
+        if len(rows):
+            called = [_segment_label(segment, names=names) for segment in rows["segment"]]
+            sentences.append(text("refresh", "segments", decision=decision, segments=called))
+    return sentences
+
+
+def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) -> list[str]:
+    """The moves in words: how many for which reason, and the largest streams."""
+    counts = moves["cause"].value_counts()
+    counts = counts[[cause for cause in CAUSES if cause in counts]]
+    cause_counts = zip(masked_counts(counts), counts.index, strict=True)
+    sentences = [", ".join(f"{size} {CAUSES[cause]}" for size, cause in cause_counts) + "."]
+    moved = moves.dropna(subset=["before", "standing"])
+    moved = moved[moved["before"] != moved["standing"]]
+    for (source, into), size in _largest(moved, "before", "standing", most=most):
+        back = int(((moved["before"] == into) & (moved["standing"] == source)).sum())
+        way = {"source": _segment_label(source, names=names), "into": _segment_label(into, names=names)}
+        sentences.append(text("refresh", "changed", customers=size, back=back, **way))
+    taken = moves.dropna(subset=["standing", "after"])
+    taken = taken[taken["standing"] != taken["after"]]
+    for (source, into), size in _largest(taken, "standing", "after", most=most):
+        way = {"source": _segment_label(source, names=names), "into": _segment_label(into, names=names)}
+        sentences.append(text("refresh", "redefined", customers=size, **way))
+    return sentences
+
+
+def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
+    """The tests of the run as text."""
+    return pd.DataFrame(
+        {
+            "Test": tests["words"],
+            "Found [95 %]": [_test_figure(row) for row in tests.to_dict("records")],
+            "Limit": [_test_value(row["limit"], of=row["measure"]) for row in tests.to_dict("records")],
+            "Says": tests["decision"],
+        }
+    )
+
+
+def format_accuracy(promises: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+    """What was expected and came, as text; per customer."""
+    rows = promises.to_dict("records")
+    return pd.DataFrame(
+        {
+            "Segment": [_segment_label(r["segment"], names=names) for r in rows],
+            "Of": [KPI_WORDS[r["kpi"]] for r in rows],
+            "Predicted [95 %]": [_range(r, "predicted") for r in rows],
+            "Observed [95 %]": [_range(r, "observed") for r in rows],
+            "Part that came, against all [95 %]": [
+                MISSING
+                if is_missing(r["against_all"])
+                else interval(r["against_all"], r["against_all_low"], r["against_all_high"], form=percentage_points)
+                for r in rows
+            ],
+            "Verdict": [r["verdict"] for r in rows],
+        }
+    )
+
+
+def accuracy_caption(promises: pd.DataFrame) -> str:
+    """Which part of the horizon is over."""
+    if promises.empty:
+        return ""
+    return text("refresh", "promises_caption", part=promises["part"].iloc[0], days=promises["days"].iloc[0])
+
+
+def format_segment_decisions(decisions: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+    """The decision on each segment, those that ask for something first."""
+    rows = decisions[decisions["scope"] == "segment"]
+    rows = rows.assign(order=rows["decision"] == "keep").sort_values(["order", "segment"])
+    return pd.DataFrame(
+        {
+            "Segment": [_segment_label(s, names=names) for s in rows["segment"]],
+            "Decision": rows["decision"],
+            "Reason": rows["reason"],
+        }
+    )
+
+
+def format_changes(changes: pd.DataFrame) -> pd.DataFrame:
+    """What changed in each persona, as text."""
+    rows = changes.to_dict("records")
+    form = share if (changes["kpi"] == "active rate").any() else number
+    return pd.DataFrame(
+        {
+            "Segment": [f"{r['segment']} {r['name']}" for r in rows],
+            "Became": [r["became"] for r in rows],
+            "Customers": [
+                f"{masked_count(r['customers_before'])} → {masked_count(r['customers_after'])}" for r in rows
+            ],
+            "Then [95 %]": [_side(r, "kpi_before", form=form) for r in rows],
+            "Now [95 %]": [_side(r, "kpi_after", form=form) for r in rows],
+            "What changed": [r["words"] for r in rows],
+        }
+    )
+
+
+def format_decision_log(decisions: pd.DataFrame) -> pd.DataFrame:
+    """The log, latest run first: its decisions on runs and campaigns."""
+    rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
+    return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
+        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason", "acted": "Done by itself"}
+    )
+
+
+def _side(row: Mapping[str, Any], name: str, *, form: Callable[[Any], str]) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
+
+
+def _range(row: Mapping[str, Any], name: str) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=formatter_for(row["unit"]))
+
+
+def _test_figure(row: Mapping[str, Any]) -> str:
+    shown = _test_value(row["value"], of=row["measure"])
+    if is_missing(row["low"]):
+        return shown
+    return f"{shown} [{_test_value(row['low'], of=row['measure'])}, {_test_value(row['high'], of=row['measure'])}]"
+
+
+def _test_value(value: float, *, of: str) -> str:
+    if of.startswith(("share", "customers in")):
+        return share(value)
+    return score(value) if of.startswith("change") else count(value)
+
+
+def _largest(moves: pd.DataFrame, source: str, into: str, *, most: int) -> list[tuple[tuple[str, str], int]]:
+    sizes = moves.groupby([source, into]).size()
+    return sorted(sizes[sizes >= FLOOR].items(), key=lambda one: (-one[1], one[0]))[:most]
+
+
+def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
+    return "All customers" if segment == EVERYONE else f"{segment} {names.get(segment, '')}".strip()

@@ -1,0 +1,445 @@
+"""Plots and text of the segments chapter."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.dates import ConciseDateFormatter, MonthLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from segkit.format import (
+    MISSING,
+    count,
+    interval,
+    is_few,
+    masked_count,
+    masked_counts,
+    number,
+    score,
+    share,
+    small_score,
+    suppressed_cells,
+)
+from segkit.reports.map import place_labels
+from segkit.reports.theme import (
+    ACCENT,
+    FAINT,
+    INK,
+    QUIET,
+    SOFT,
+    label_left,
+    many_panels,
+    one_panel,
+    segment_style,
+    style,
+)
+from segkit.segments.validation import MIN_REPRODUCIBLE_JACCARD, MIN_STABLE_JACCARD
+from segkit.tables import titles
+from segkit.templates import text
+from segkit.vocabulary import BLOCKS
+
+MEASURE_TITLES = {
+    "spend": "Next spend foreseen (R²)",
+    "mix": "Next mix foreseen (R²)",
+    "active": "Active next foreseen (R²)",
+}
+VERTICAL_TITLES = {"mix": "Next mix explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
+
+
+def plot_blocks(table: pd.DataFrame, *, measures: tuple[str, ...] = ("spend", "mix")) -> Figure:
+    """What each kind of data says alone (dark) and adds to all the others (pale), with 95 % intervals; the one that
+    says most alone of the first measure comes first, below all of them together.
+
+    Takes  blocks: block, label, measure, customers, alone_r2, alone_low, alone_high, adds, adds_low, adds_high
+
+    Parameters
+    ----------
+    measures : a panel each, of spend, mix and active; those not in the table are left out
+    """
+    shown = [measure for measure in measures if (table["measure"] == measure).any()]
+    first = table[table["measure"].isin(shown)].drop_duplicates("block")
+    first = first.assign(part=first["block"] != "all")
+    ordered = first.sort_values(["part", "alone_r2", "block"], ascending=[True, False, True])
+    place = np.arange(len(ordered))[::-1]
+    with style():
+        height = 0.9 + 0.42 * len(ordered)
+        figure, panels = many_panels(rows=1, columns=max(len(shown), 1), height=height, sharey=True)
+        label_left(panels[0, 0], place=place, words=_block_labels(ordered))
+        for axes, measure in zip(panels[0], shown, strict=False):
+            rows = table[table["measure"] == measure].set_index("block").reindex(ordered["block"])
+            _draw_intervals(axes, rows, place=place + 0.19, of=("alone_r2", "alone_low", "alone_high"), dark=True)
+            _draw_intervals(axes, rows, place=place - 0.19, of=("adds", "adds_low", "adds_high"), dark=False)
+            axes.axvline(0, color=QUIET, linewidth=0.8)
+            axes.set_title(MEASURE_TITLES[measure])
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.spines["left"].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+        panels[0, -1].legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def plot_frontier(table: pd.DataFrame) -> Figure:
+    """What more or fewer segments would bring: spend, mix and stability against their number, the chosen cut marked.
+
+    Takes  segments, spend_r2, mix_r2, stability, chosen
+    """
+    columns = {"spend_r2": "Spend explained (R²)", "mix_r2": "Mix explained (R²)", "stability": "Stability (ARI, 0-1)"}
+    shown = {name: title for name, title in columns.items() if table[name].notna().any()}
+    with style():
+        figure, panels = many_panels(rows=1, columns=max(len(shown), 1), height=2.7)
+        chosen = table["chosen"].to_numpy(dtype=bool)
+        families = table["family"] if "family" in table else pd.Series("", index=table.index)
+        markers = dict(zip(sorted(families.unique()), "os^", strict=False))
+        for axes, (name, title) in zip(panels[0], shown.items(), strict=False):
+            for family, marker in markers.items():
+                rows = table[(families == family) & ~chosen]
+                axes.scatter(rows["segments"], rows[name], s=22, color=SOFT, marker=marker, linewidths=0, label=family)
+            axes.scatter(table["segments"][chosen], table[name][chosen], s=64, color=ACCENT, zorder=3)
+            for x, y in zip(table["segments"][chosen], table[name][chosen], strict=True):
+                axes.annotate("chosen", (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=8)
+            axes.set_title(title)
+            axes.set_xlabel("Segments")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.margins(x=0.08, y=0.25)
+    return figure
+
+
+def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
+    """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals. Where no
+    mix is known, who is active at all is drawn upwards instead.
+
+    Takes  rivals: baseline, label, spend_r2, spend_low, spend_high, and the same of mix and active
+
+    Parameters
+    ----------
+    ours : the rival that is this run's segments; drawn in the accent
+    """
+    up = "mix" if baselines["mix_r2"].notna().any() else "active"
+    scored = baselines[baselines["spend_r2"].notna() & baselines[f"{up}_r2"].notna()]
+    with style():
+        figure, axes = one_panel(height=4.4)
+        for row in scored.to_dict("records"):
+            own = row["baseline"] == ours
+            colour = ACCENT if own else QUIET
+            x, y = row["spend_r2"], row[f"{up}_r2"]
+            axes.plot(
+                [row["spend_low"], row["spend_high"]], [y, y], color=colour, linewidth=1.2, alpha=1 if own else 0.45
+            )
+            axes.plot(
+                [x, x], [row[f"{up}_low"], row[f"{up}_high"]], color=colour, linewidth=1.2, alpha=1 if own else 0.45
+            )
+            axes.scatter([x], [y], s=80 if own else 34, color=colour, zorder=3)
+        axes.set_xlabel("Next spend explained (adjusted R²)")
+        axes.set_ylabel(VERTICAL_TITLES[up])
+        axes.margins(0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        texts = place_labels(
+            axes, anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)), labels=list(scored["label"])
+        )
+        for text, rival in zip(texts, scored["baseline"], strict=True):
+            text.set(color=ACCENT if rival == ours else INK, fontweight="bold" if rival == ours else "regular")
+    return figure
+
+
+def plot_stability(segments: pd.DataFrame) -> Figure:
+    """How surely each segment comes back when everything is refitted: a dot with its interval, the verdict beside it.
+
+    Takes  segments: segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict
+    """
+    ordered = segments.sort_values(["stability", "segment"], ascending=[False, True])
+    with style():
+        figure, axes = one_panel(height=0.8 + 0.3 * len(ordered))
+        place = np.arange(len(ordered))[::-1]
+        for limit in (MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD):
+            axes.axvline(limit, color=FAINT, linewidth=1, zorder=0)
+        axes.hlines(place, ordered["stability_low"], ordered["stability_high"], color=QUIET, linewidth=1.2)
+        for y, row in zip(place, ordered.to_dict("records"), strict=True):
+            colour, marker = segment_style(row["segment"])
+            axes.scatter([row["stability"]], [y], s=46, color=colour, marker=marker, zorder=3)
+            axes.annotate(row["verdict"], (1.02, y), va="center", fontsize=8, color=QUIET, annotation_clip=False)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("Overlap with its best match after refitting on four fifths of customers (Jaccard, 0-1)")
+        label_left(axes, place=place, words=ordered["name"])
+    return figure
+
+
+def _block_labels(ordered: pd.DataFrame) -> pd.Series:
+    """The labels; where a block is not known of all customers, with the number it was judged on."""
+    partly = ordered["customers"] < ordered["customers"].max()
+    judged = ordered["label"] + " (of " + ordered["customers"].map(count) + ")"
+    return ordered["label"].where(~partly, judged)
+
+
+def _draw_intervals(axes: Axes, rows: pd.DataFrame, *, place: np.ndarray, of: tuple[str, str, str], dark: bool) -> None:
+    """Bars from zero with the interval of each as a line; a score that is not there has none."""
+    at, low, high = (rows[name].to_numpy(dtype=float) for name in of)
+    label = "alone" if dark else "added to all the others"
+    axes.barh(place, np.nan_to_num(at), height=0.36, color=ACCENT if dark else SOFT, label=label)
+    axes.hlines(place, low, high, color=INK, linewidth=0.9)
+
+
+MIN_COHORT = 50  # newcomers; a smaller month is left out
+MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
+
+
+def plot_timeline(activity: pd.DataFrame) -> Figure:
+    """Events and active customers by month, a row for each kind of event, the most frequent first.
+
+    Takes  activity: month (date), event, events, customers
+    """
+    kinds = (
+        activity.groupby("event")["events"].sum().sort_values(ascending=False, kind="stable").index[:MAX_EVENT_KINDS]
+    )
+    with style():
+        figure, panels = many_panels(rows=len(kinds), columns=2, height=0.5 + 1.15 * len(kinds), sharex=True)
+        for row, kind in zip(panels, kinds, strict=True):
+            rows = activity[(activity["event"] == kind) & ~activity["customers"].map(is_few)]
+            for axes, column, colour in zip(row, ("events", "customers"), (SOFT, ACCENT), strict=True):
+                axes.bar(pd.to_datetime(rows["month"]), rows[column], width=24, color=colour)
+                axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+                axes.tick_params(length=0)
+                axes.set_title(f"{str(kind).replace('_', ' ').capitalize()}: {column} a month")
+                axes.xaxis.set_major_locator(MonthLocator(bymonth=_month_ticks(activity["month"].nunique())))
+                axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
+    return figure
+
+
+def plot_foresight(table: pd.DataFrame) -> Figure:
+    """How much of each outcome the past foretells, as bars.
+
+    Takes  outcome (words), r2 (0-1)
+    """
+    with style():
+        figure, axes = one_panel(height=0.7 + 0.42 * len(table))
+        place = np.arange(len(table))[::-1]
+        axes.barh(place, table["r2"].clip(lower=0), height=0.52, color=ACCENT)
+        for y, r2 in zip(place, table["r2"], strict=True):
+            axes.annotate(f"{r2:.2f}", (max(r2, 0), y), (5, 0), textcoords="offset points", va="center")
+        label_left(axes, place=place, words=table["outcome"])
+        top = max(table["r2"].max(), 0.1)
+        axes.set_xlim(0, min(1.15 * top + 0.05, 1.1))
+        axes.set_xlabel("Share of the differences between customers that is foreseen (R², 0-1)")
+    return figure
+
+
+def plot_retention(table: pd.DataFrame) -> Figure:
+    """Share of newcomers who came again, by months since their first visit: a line for each month of joining.
+
+    Takes  cohort (month), newcomers, months_since, share (0-1)
+    """
+    large = table[(table["months_since"] > 0) & (table["newcomers"] >= MIN_COHORT)]
+    with style():
+        figure, axes = one_panel(height=3.2)
+        cohorts = sorted(large["cohort"].unique())
+        colours = {cohort: ACCENT if cohort == cohorts[-1] else SOFT for cohort in cohorts}
+        seaborn.lineplot(
+            large,
+            x="months_since",
+            y="share",
+            hue="cohort",
+            palette=colours,
+            errorbar=None,
+            marker="o",
+            legend=False,
+            ax=axes,
+        )
+        for cohort, rows in large.groupby("cohort"):
+            last = rows.sort_values("months_since").iloc[-1]
+            end = (last["months_since"], last["share"])
+            axes.annotate(f"{cohort:%b %Y}", end, (6, -3), textcoords="offset points", fontsize=7.5)
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="Months since the first visit", ylabel="")
+        axes.set_title(f"Share of a month's newcomers who came again (months with {MIN_COHORT} newcomers or more)")
+    return figure
+
+
+def plot_segment_shares(segments: pd.DataFrame) -> Figure:
+    """Share of revenue against share of customers for each segment, the largest revenue first.
+
+    Takes  segments: segment, name, customer_share, revenue_share
+    """
+    ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
+    with style():
+        figure, axes = one_panel(height=0.8 + 0.34 * len(ordered))
+        place = np.arange(len(ordered))
+        shares = ordered.melt("name", ["revenue_share", "customer_share"], var_name="of", value_name="share")
+        colours = {"revenue_share": ACCENT, "customer_share": SOFT}
+        seaborn.barplot(
+            shares, y="name", x="share", hue="of", palette=colours, errorbar=None, width=0.66, saturation=1, ax=axes
+        )
+        for y, value in zip(place, ordered["revenue_share"], strict=True):
+            axes.annotate(
+                share(value),
+                (value if pd.notna(value) else 0, y - 0.17),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        seaborn.move_legend(
+            axes, "lower right", title=None, labels=["share of revenue", "share of customers"], fontsize=8
+        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.set_xlim(0)
+        axes.margins(x=0.1)
+        axes.set(xlabel="", ylabel="")
+        label_left(axes, place=place, words=ordered["name"])
+        axes.set_ylim(len(ordered) - 0.5, -0.5)
+    return figure
+
+
+def _month_ticks(months: int) -> tuple[int, ...]:
+    """The months of a year that get a label; January is always one, as it carries the year."""
+    return tuple(range(1, 13)) if months <= 6 else (1, 4, 7, 10) if months <= 24 else (1,)
+
+
+CAUSES = {
+    "stayed": "stayed where they were",
+    "customer": "moved: they changed",
+    "definition": "moved: the definition changed",
+    "both": "moved: both changed",
+    "joined": "not there at the last run",
+    "left": "no longer active",
+}
+
+
+def profile_tiles(profile: pd.DataFrame, kpis: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """The size of the data, and how alive it is."""
+    value, figure = profile.set_index("item")["value"], kpis.set_index("kpi")
+    active = interval(*figure.loc["active rate", ["value", "value_low", "value_high"]], form=share)
+    return [
+        ("Customers", count(value["customers with events of their own"]), "before as_of"),
+        ("To be segmented", count(value["active in the lookback"]), "active in the lookback"),
+        ("History", count(value["days of history"]), "days"),
+        ("Active lately", active, "of all known, in the last horizon"),
+    ]
+
+
+def format_baseline(kpis: pd.DataFrame) -> pd.DataFrame:
+    """The KPI baseline with each value and its interval as text."""
+    shown = [interval(r.value, r.value_low, r.value_high, form=_unit_format(r.unit)) for r in kpis.itertuples()]
+    return kpis.assign(shown=shown)
+
+
+def format_profile(profile: pd.DataFrame) -> pd.DataFrame:
+    """The profile with each value as text in the form of its unit."""
+    return profile.assign(shown=[_unit_format(r.unit)(r.value) for r in profile.itertuples()])
+
+
+def format_shares(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Shares with their intervals as text: for each name the columns <name>, <name>_low and <name>_high in one."""
+    parts = {name: table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False) for name in names}
+    return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
+
+
+def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
+    """Customers by stage, counts and shares as text; small groups are hidden."""
+    hides = suppressed_cells(lifecycle["customers"])
+    table = format_shares(lifecycle, "share")
+    return table.assign(customers=masked_counts(lifecycle["customers"]), share=table["share"].mask(hides, MISSING))
+
+
+def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
+    """What sets segments apart beside their habits, with names, and each figure as text in the form of its unit."""
+    rows = traits.merge(segments[["segment", "name"]], on="segment")
+    forms = [_unit_format(unit) for unit in rows["unit"]]
+    return rows.assign(
+        kind=rows["block"].map(BLOCKS),
+        value=[form(value) for form, value in zip(forms, rows["value"], strict=True)],
+        others=[form(value) for form, value in zip(forms, rows["others"], strict=True)],
+        effect=[interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()],
+    )
+
+
+def compare_needs_and_demographics(summary: Mapping[str, Any]) -> list[str]:
+    """Whether needs or demographics foretell more, for each measure, with the lead and its interval."""
+    sentences = []
+    for measure, of in (("spend", "how much is spent"), ("mix", "what is bought")):
+        name = f"blocks.needs_or_demographics.{measure}"
+        known = summary.get(f"{name}_lead") is not None
+        sentences.append(
+            text(
+                "segments",
+                "needs_or_demographics",
+                of=of,
+                verdict=summary[name] if known else "",
+                lead=format_metric(summary, f"{name}_lead") if known else "",
+                reason=summary.get(f"{name}.reason") or summary.get("blocks.reason"),
+            )
+        )
+    return sentences
+
+
+def format_ledger(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -> pd.DataFrame:
+    """The ledger's rows of one run, with the names of the segments that are there."""
+    rows = ledger[ledger["as_of"] == as_of].sort_values("segment", ignore_index=True)
+    rows = rows.assign(
+        name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""),
+        overlap=rows["overlap"].map(score),
+        customers_after=rows["customers_after"].map(masked_count),
+    )
+    headings = titles("ledger")
+    return rows[list(headings)].rename(columns=headings)
+
+
+def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
+    """How many customers stayed, moved because they changed, or because the definition did."""
+    counts = moves["cause"].value_counts().reindex(CAUSES, fill_value=0)
+    table = counts.rename_axis("cause").rename("customers").reset_index()
+    parts = (table["customers"] / max(len(moves), 1)).map(share)
+    table["share"] = parts.mask(suppressed_cells(counts), MISSING)
+    table["customers"] = masked_counts(counts)
+    table["cause"] = table["cause"].map(CAUSES)
+    return table.rename(columns=str.capitalize)
+
+
+def describe_standing_run(moves: pd.DataFrame, *, since: str, found: str, reread_reason: str) -> list[str]:
+    """What a run under standing segments did, a sentence each.
+
+    Takes  moves of its customers; since: date of the last run; found: date on which the segments were found; anew: why
+           all of history was read again, or ""
+    """
+    both = moves[~moves["cause"].isin(("joined", "left"))]
+    stayed = (both["cause"] == "stayed").mean() if len(both) else None
+    return [
+        text("segments", "standing", found=found),
+        text("segments", "stayed", customers=len(both), part=stayed),
+        text("segments", "read_again", since=since, reason=reread_reason),
+    ]
+
+
+def predictability_headline(table: pd.DataFrame) -> str:
+    """What can be foreseen, in one sentence."""
+    return text("segments", "foresight", outcomes=table.to_dict("records"))
+
+
+def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:
+    """The rivals with each score and its interval as text."""
+    shown = {
+        m: [
+            interval(v, low, high, form=small_score if m == "mix" else score)
+            for v, low, high in zip(baselines[f"{m}_r2"], baselines[f"{m}_low"], baselines[f"{m}_high"], strict=True)
+        ]
+        for m in ("spend", "mix", "active")
+    }
+    return baselines.assign(**shown)
+
+
+def format_metric(summary: Mapping[str, Any], name: str, *, form: Callable[[float], str] = score) -> str:
+    """A headline number with its interval, as text."""
+    return interval(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"), form=form)
+
+
+def _unit_format(unit: str) -> Any:
+    return {"share": share, "customers": count, "rows": count}.get(unit, number)

@@ -1,0 +1,435 @@
+"""Validate segments: baselines, stability and structure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from segkit.customers.category_mix import common_terms
+from segkit.customers.days import Days
+from segkit.customers.features import CustomerData
+from segkit.data.runs import Run
+from segkit.period import Period
+from segkit.segments.clustering import N_SUBSAMPLES, Budget, cluster_subsamples, make_segmentation
+from segkit.segments.fit import Fit, FitData, TrainingWindows, first_active_day, fit_segments, has_history
+from segkit.segments.lineage import segments_under_model
+from segkit.segments.model import model_from_arrays, nearest_centre
+from segkit.segments.scoring import MEASURES, MIX_TERMS, compare_segmentations, lead_verdict, scoring_outcomes
+from segkit.stats import Z95, Estimate, rank_groups
+from segkit.vocabulary import is_in_space
+
+BASELINE_LABELS = {
+    "ours": "micro-segments",
+    "as_today": "the same, as many as today",
+    "rfm11": "RFM, its 11 usual names",
+    "rfm25": "recency x frequency (5 x 5)",
+    "rfm125": "RFM (5 x 5 x 5)",
+    "kmeans": "KMeans on behaviour",
+    "kmeans_space": "KMeans in the same space",
+    "demographic": "demographics (KMeans on the known)",
+    "geographic": "geography",
+    "survey": "survey answers (KMeans)",
+    "current_segment": "the segments used today",
+    "last_run": "the segments of the last run",
+}
+RFM_NAMES = (  # by fifth of recency (rows: longest ago first) and of frequency (columns: rarest first)
+    ("Lost", "Lost", "At Risk", "At Risk", "Can't Lose Them"),
+    ("Hibernating", "Hibernating", "At Risk", "At Risk", "Can't Lose Them"),
+    ("About to Sleep", "About to Sleep", "Need Attention", "Loyal", "Loyal"),
+    ("Promising", "Potential Loyalist", "Potential Loyalist", "Loyal", "Loyal"),
+    ("New Customers", "Potential Loyalist", "Potential Loyalist", "Champions", "Champions"),
+)
+FIFTHS = 5  # of recency, frequency and money
+GROUPED_ROLES = ("demographic", "geographic", "survey")
+MAX_GROUPS = 12  # of customers by what is known of them
+
+
+def baseline_segmentations(
+    now: CustomerData, *, axes: pd.DataFrame, count: int, seed: int = 7
+) -> dict[str, np.ndarray]:
+    """The segmentations that everyone could have had from the same data at the same date.
+
+    Takes  now: signals; axes: coordinates of the same customers; count: of segments, for KMeans
+    Gives  name -> group of each customer, in the order of `now`
+    """
+    f = now.features
+    recent, often = _recency_and_frequency(f)
+    found = {"rfm11": rfm_names(f), "rfm25": recent * FIFTHS + often}
+    if "spend" in f:
+        found["rfm125"] = found["rfm25"] * FIFTHS + rank_groups(f["spend"], parts=FIFTHS)
+    behaviour = f[[name for name in f.columns if is_in_space(name)]]
+    scaled = np.log1p(behaviour.clip(lower=0)).to_numpy()
+    spread = scaled.std(axis=0)
+    scaled = (scaled - scaled.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    found["kmeans"] = KMeans(count, n_init=5, random_state=seed).fit_predict(scaled)
+    found["kmeans_space"] = KMeans(count, n_init=5, random_state=seed).fit_predict(axes.to_numpy())
+    return found
+
+
+def rfm_names(features: pd.DataFrame) -> np.ndarray:
+    """The usual name of each customer's cell of recency and frequency, as most tools print it; needs no money.
+
+    Takes  features with recency_days, and orders or active_days
+    Gives  one of eleven names for each customer, in order; equal values get equal scores, so some may be empty
+    """
+    recent, often = _recency_and_frequency(features)
+    return np.array(RFM_NAMES, dtype=object)[recent, often]
+
+
+def previous_run_baseline(previous: Run | None, then: CustomerData | None) -> dict[str, pd.Series]:
+    """The segments of the run before as a rival: its model as it stands, applied to customers one horizon ago.
+
+    Takes  previous: a finished run, or None; then: signals at the origin of the backtest, or None
+    Gives  last_run -> group by customer_id; nothing where there is no such run
+    """
+    if previous is None or then is None:
+        return {}
+    return {"last_run": segments_under_model(model_from_arrays(*previous.load_model()), then)}
+
+
+def previous_run_label(previous: Run | None, *, origin: date) -> dict[str, str]:
+    """A label that says when the run before was made, and how much it had seen of the days it is judged on."""
+    if previous is None:
+        return {}
+    made = previous.period.as_of
+    seen = max(0, (made - origin).days)
+    saw = f", which saw {seen} of the days judged" if seen else ""
+    return {"last_run": f"the run of {made.isoformat()}{saw}"}
+
+
+def attribute_groups(people: pd.DataFrame | None, *, roles: Mapping[str, str], seed: int = 7) -> dict[str, pd.Series]:
+    """Customers grouped by what is known of them: who they are, where they live, what they answered, the segment
+    used today.
+
+    Takes  people: customer_id and columns with roles, or None
+    Gives  role -> group by customer_id; missing where nothing of that role is known
+    """
+    if people is None:
+        return {}
+    table = people.set_index("customer_id")
+    found = {}
+    for role in GROUPED_ROLES:
+        columns = sorted(c for c in table.columns if roles.get(c) == role)
+        if columns:
+            found[role] = _cluster_attributes(table[columns], seed=seed)
+    today = sorted(c for c in table.columns if roles.get(c) == "current_segment")
+    if today:
+        found["current_segment"] = table[today[0]].astype(object)
+    return found
+
+
+def _cluster_attributes(table: pd.DataFrame, *, seed: int) -> pd.Series:
+    """One column is taken as it is when it has few values; several are joined by KMeans on their indicators."""
+    filled = table.dropna(how="all")
+    if len(filled.columns) == 1 and filled.iloc[:, 0].nunique() <= MAX_GROUPS:
+        return filled.iloc[:, 0].astype(object)
+    text = filled.select_dtypes(exclude="number").astype(object).fillna("unknown").astype(str)
+    numeric = filled.select_dtypes(include="number")
+    parts = [pd.get_dummies(text, dtype=float)] if len(text.columns) else []
+    if len(numeric.columns):
+        spread = numeric.std().replace(0, 1.0)
+        parts.append(((numeric - numeric.mean()) / spread).fillna(0.0).astype(float))
+    joined = pd.concat(parts, axis=1).to_numpy()
+    count = min(MAX_GROUPS, len(np.unique(joined, axis=0)))
+    return pd.Series(KMeans(count, n_init=5, random_state=seed).fit_predict(joined), index=filled.index, dtype=object)
+
+
+def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Fifths of recency (4: just now) and of frequency (4: most often): orders, or active days where there are none."""
+    often = features["orders"] if "orders" in features else features["active_days"]
+    return rank_groups(-features["recency_days"], parts=FIFTHS), rank_groups(often, parts=FIFTHS)
+
+
+N_REFITS = {"quick": 5, "full": 20}  # refits
+REFIT_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Agreement of refits: `ari` (fits x fits); per segment the mean Jaccard with its best match, low and high over
+    the refits.
+    """
+
+    ari: np.ndarray
+    segments: pd.DataFrame
+
+    @property
+    def mean(self) -> float:
+        """Mean adjusted Rand index over the pairs of refits."""
+        return _mean_of_pairs(self.ari)
+
+    def metrics(self) -> dict[str, float]:
+        """stability.ari_mean with its 95 % interval (jackknife over refits), and the number of refits."""
+        n_refits = len(self.ari)
+        left_out = np.array([_mean_of_pairs(np.delete(np.delete(self.ari, i, 0), i, 1)) for i in range(n_refits)])
+        half = Z95 * np.sqrt((n_refits - 1) / n_refits * np.square(left_out - left_out.mean()).sum())
+        return Estimate.around(self.mean, half=half).metrics("stability.ari_mean") | {"stability.fits": n_refits}
+
+
+def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], seed: int = 7) -> Stability:
+    """Refit everything on subsamples of the customers in whom segments were looked for, place them all, and compare.
+
+    Takes  windows; fit: the segmentation in question; its family and count are kept
+    Gives  Stability: adjusted Rand index of refits; Jaccard of each segment with its best match in each refit
+
+    Parameters
+    ----------
+    fits : refits, three or more; more narrow the interval
+    """
+    count = len(fit.segmentation.centres)
+    budget = Budget(min_segments=count, max_segments=count, smallest_share=0.0, families=(fit.segmentation.family,))
+    data = FitData(data.now.select(fit.in_sample), data.then, data.outcomes)
+    everyone = data.now.features.index
+    if data.then is not None:
+        everyone = everyone.union(data.then.features.index)
+    labels = []
+    for i in range(n_refits):
+        rng = np.random.default_rng([seed, 1000 + i])
+        keep = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
+        labels.append(fit_segments(data, fit_on=keep, budget=budget, seed=seed + 101 * (i + 1)).segment_number)
+    ari = np.eye(n_refits)
+    for i, j in combinations(range(n_refits), 2):
+        ari[i, j] = ari[j, i] = adjusted_rand_score(labels[i], labels[j])
+    best = np.array([best_jaccard(fit.segment_number[fit.in_sample], other) for other in labels])
+    table = pd.DataFrame(
+        {"stability": best.mean(axis=0), "stability_low": best.min(axis=0), "stability_high": best.max(axis=0)}
+    )
+    return Stability(ari=ari, segments=table)
+
+
+def best_jaccard(number: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """For each group, intersection over union with the group of another segmentation that matches it best.
+
+    >>> best_jaccard(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 9])).round(2).tolist()
+    [0.67, 0.5]
+    """
+    table = pd.crosstab(number, other).to_numpy()
+    union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None, :] - table
+    return (table / union).max(axis=1)
+
+
+def _mean_of_pairs(ari: np.ndarray) -> float:
+    return float(ari[np.triu_indices(len(ari), 1)].mean())
+
+
+NULL_PERCENTILE = 95  # percentile of the reference that structure has to beat
+N_NULL_COPIES = {"quick": 0, "full": 10}  # shuffled copies
+MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The reference: adjusted Rand index and each segment's Jaccard between refits of data without structure."""
+
+    ari: np.ndarray
+    jaccard: np.ndarray
+
+    def has_structure(self, stability: Stability) -> bool:
+        """Whether the segments as a whole come back more surely than the reference does."""
+        return bool(stability.mean > np.percentile(self.ari, NULL_PERCENTILE))
+
+    def metrics(self, stability: Stability) -> dict[str, object]:
+        """structure.found, and the reference it had to beat."""
+        return {
+            "structure.found": self.has_structure(stability),
+            "structure.reference_ari": float(np.percentile(self.ari, NULL_PERCENTILE)),
+            "structure.reference_ari.low": float(self.ari.min()),
+            "structure.reference_ari.high": float(self.ari.max()),
+            "structure.reference_jaccard": float(np.percentile(self.jaccard, NULL_PERCENTILE)),
+        }
+
+
+def structure(
+    fit: Fit, *, nulls: int = N_NULL_COPIES["full"], n_subsamples: int = N_SUBSAMPLES, seed: int = 7
+) -> Structure | None:
+    """Run the search on data with the same margins and no structure, and see how surely its segments come back.
+
+    Takes  fit: the segmentation in question; its family and count are used
+    Gives  Structure, or None where no copies are asked for
+
+    Parameters
+    ----------
+    nulls : shuffled copies; more of them firm up the percentile
+    """
+    if nulls < 1:
+        return None
+    points = fit.axes.to_numpy()[fit.in_sample]
+    aris, jaccards = [], []
+    for i in range(nulls):
+        rng = np.random.default_rng([seed, 2000 + i])
+        shuffled = np.column_stack([rng.permutation(column) for column in points.T])
+        pair = [
+            _refit(shuffled, fit, rng=rng, n_subsamples=n_subsamples, seed=seed + 977 * (2 * i + j)) for j in range(2)
+        ]
+        aris.append(adjusted_rand_score(*pair))
+        jaccards.append(best_jaccard(*pair))
+    return Structure(ari=np.array(aris), jaccard=np.concatenate(jaccards))
+
+
+def segment_verdict(jaccard: float, *, reference: Structure | None = None, stability: Stability | None = None) -> str:
+    """Unstable, constructed, reproducible or natural (DESIGN; Dolnicar & Leisch 2010, 2017).
+
+    Takes  jaccard: mean overlap of the segment with its best match in refits
+    Gives  "not tested" without it; natural only where the structure test was made and this segment beats the reference
+
+    Parameters
+    ----------
+    reference, stability : the structure test and the refits it is held against; None where it was not made
+    """
+    if np.isnan(jaccard):
+        return "not tested"
+    if reference is not None and stability is not None and not reference.has_structure(stability):
+        return "constructed"
+    if jaccard < MIN_STABLE_JACCARD:
+        return "unstable"
+    if jaccard < MIN_REPRODUCIBLE_JACCARD:
+        return "constructed"
+    if reference is not None and jaccard > np.percentile(reference.jaccard, NULL_PERCENTILE):
+        return "natural"
+    return "reproducible"
+
+
+def _refit(points: np.ndarray, fit: Fit, *, rng: np.random.Generator, n_subsamples: int, seed: int) -> np.ndarray:
+    rows = np.sort(rng.permutation(len(points))[: int(REFIT_SHARE * len(points))])
+    found = cluster_subsamples(points[rows], n_subsamples=n_subsamples, seed=seed)
+    cut = make_segmentation(points[rows], found, family=fit.segmentation.family, segments=len(fit.segmentation.centres))
+    return nearest_centre(points, cut.centres)
+
+
+MIN_COVERAGE = 0.05  # a rival known for fewer customers than this is left out
+
+
+def earlier_fit(training: TrainingWindows, *, budget: Budget | None = None, seed: int = 7) -> Fit | None:
+    """Segments as they would have been made one horizon ago; nothing that came since is looked at.
+
+    Gives  Fit; None where history is too short (lookback + 2 horizons)
+    """
+    windows = training.earlier_fit_data()
+    return None if windows is None else fit_segments(windows, budget=budget, seed=seed)
+
+
+def preferred_shape(previous: Run | None, earlier: Fit | None) -> tuple[str, int] | None:
+    """The family and number of segments that stay where no other is better beyond noise: those of the run before, or
+    else those that were best one horizon ago.
+    """
+    if previous is not None and previous.has("frontier"):
+        table = previous.table("frontier")
+        if "family" in table:
+            return tuple(table.loc[table["chosen"], ["family", "segments"]].iloc[0])
+    return earlier.segmentation.shape if earlier else None
+
+
+def backtest(
+    training: TrainingWindows,
+    *,
+    earlier: Fit | None,
+    today: Fit | None = None,
+    groups: Mapping[str, pd.Series] | None = None,
+    labels: Mapping[str, str] | None = None,
+    seed: int = 7,
+) -> pd.DataFrame | None:
+    """Judge segments of one horizon ago and their rivals on what customers did since.
+
+    Takes  past: what was known one and two horizons ago, and what came; earlier: the segments of `earlier_fit`
+    Gives  as `judge.compare`, with `label` and `verdict`; None where there are no earlier segments
+
+    Parameters
+    ----------
+    today : today's fit; where it has another number of segments, those of then cut into as many are a rival
+    groups : further rivals: name -> group by customer_id (demographics, the segments used today, those of the run
+        before); missing where unknown
+    labels : words for rivals, beside the usual ones
+    """
+    if earlier is None or training.last is None:
+        return None
+    now, words = training.last.customers, earlier.model.space.words
+    truth = scoring_outcomes(training.last.outcomes, terms=scoring_terms(now, words=words), words=words)
+    found = {"ours": earlier.segment_number}
+    if today is not None and today.segmentation.shape != earlier.segmentation.shape:
+        found["as_today"] = _segment_like(today, earlier)
+    found |= baseline_segmentations(now, axes=earlier.axes, count=len(earlier.segmentation.centres), seed=seed)
+    for name, group in (groups or {}).items():
+        codes = group.reindex(now.features.index)
+        if codes.notna().mean() >= MIN_COVERAGE:
+            found[name] = codes.to_numpy(dtype=object)
+    table = compare_segmentations(found, truth, reference="ours", seed=seed)
+    words_of = BASELINE_LABELS | dict(labels or {})
+    table["label"] = [words_of.get(name, name.replace("_", " ")) for name in table["baseline"]]
+    table["verdict"] = [
+        lead_verdict(low, high) for low, high in zip(table["lead_low"], table["lead_high"], strict=True)
+    ]
+    return table
+
+
+def _segment_like(today: Fit, earlier: Fit) -> np.ndarray:
+    """What was found one horizon ago, cut into as many segments as today; the number alone comes from later."""
+    points = earlier.axes.to_numpy()
+    family, segments = today.segmentation.shape
+    cut = make_segmentation(points[earlier.in_sample], earlier.subsamples, family=family, segments=segments)
+    return nearest_centre(points, cut.centres)
+
+
+def baseline_table(compared: pd.DataFrame) -> pd.DataFrame:
+    """One row per segmentation: baseline, label, segments, customers; r2, low, high and verdict (ours against it) by
+    measure.
+
+    Takes  a table of `backtest`; a measure that the source lacks is null
+    """
+    columns = {}
+    for measure in MEASURES:
+        part = compared[compared["measure"] == measure].set_index("baseline")
+        for name in ("r2", "low", "high", "lead", "lead_low", "lead_high", "verdict"):
+            columns[f"{measure}_{name}"] = part[name]
+    head = compared.drop_duplicates("baseline").set_index("baseline")[["label", "segments", "customers"]]
+    table = head.join(pd.DataFrame(columns).reindex(head.index)).reset_index()
+    table["verdict"] = [_verdict_sentence(row) for row in table.to_dict("records")]
+    return table
+
+
+def validation_metrics(compared: pd.DataFrame | None, *, reason: str) -> dict[str, object]:
+    """The headline numbers of the backtest, flat: forward.spend_r2 and .low, .high, forward.rfm25.spend_r2, ...;
+    null with the reason.
+    """
+    if compared is None:
+        return {f"forward.{m}_r2{part}": None for m in MEASURES for part in ("", ".low", ".high")} | {
+            "forward.reason": reason
+        }
+    count = compared.loc[compared["baseline"] == "ours", "segments"].max()
+    figures: dict[str, object] = {"forward.reason": None, "forward.segments": count}
+    for row in compared.to_dict("records"):
+        of = "" if row["baseline"] == "ours" else f"{row['baseline']}."
+        name = f"forward.{of}{row['measure']}_r2"
+        figures |= {name: row["r2"], f"{name}.low": row["low"], f"{name}.high": row["high"]}
+        if row["baseline"] != "ours":
+            lead = f"forward.{row['baseline']}.{row['measure']}_lead"
+            figures |= {lead: row["lead"], f"{lead}.low": row["lead_low"], f"{lead}.high": row["lead_high"]}
+    return figures
+
+
+def _verdict_sentence(row: dict[str, object]) -> str:
+    """Ours against a rival in words, measure by measure."""
+    if row["baseline"] == "ours":
+        return "these segments"
+    verdicts = [f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str)]
+    return ", ".join(verdicts)
+
+
+def reason_without_backtest(days: Days, *, period: Period) -> str:
+    """Why there is no backtest, or "" where there can be one."""
+    if has_history(days, period=period.one_horizon_back().one_horizon_back()):
+        return ""
+    needed = period.lookback_days + 2 * period.horizon_days
+    available_days = (period.as_of - (first_active_day(days) or period.as_of)).days
+    return f"the proof needs {needed} days of history (lookback and two horizons); there are {available_days}"
+
+
+def scoring_terms(now: CustomerData, *, words: bool) -> list[str] | None:
+    """The categories, or their words, that most customers had in the lookback: what the mix is judged on."""
+    if now.weights is None:
+        return None
+    return common_terms(now.weights, now.categories, words=words, most=MIX_TERMS, rarest=1)[-1]

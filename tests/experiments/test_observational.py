@@ -1,0 +1,148 @@
+"""Day one: the baseline of each segment, and key results that come from its own history."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segkit.customers.days import Days, load_days
+from segkit.data.runs import Run
+from segkit.errors import InputError
+from segkit.experiments import design, observational
+from segkit.period import Period
+from segkit.tables import check
+
+KINDS = {"purchase": "customer", "coupon_used": "customer", "mail_sent": "company"}
+AS_OF = date(2024, 6, 29)
+PERIOD = Period(AS_OF, lookback_days=60, horizon_days=35)
+OF_SHOP = Period(date(2024, 10, 1), lookback_days=182, horizon_days=91)
+EVENTS = [
+    ("ann", "2024-06-01", "purchase", 10.0, None),
+    ("ann", "2024-06-10", "purchase", 30.0, None),
+    ("ann", "2024-05-05", "purchase", 5.0, None),
+    ("bob", "2024-06-02", "mail_sent", None, None),
+    ("bob", "2024-05-04", "purchase", 7.0, None),
+    ("eve", "2024-06-03", "mail_sent", None, None),
+    ("eve", "2024-06-04", "coupon_used", None, None),
+    ("eve", "2024-04-10", "purchase", 7.0, None),
+    ("eve", "2024-07-01", "purchase", 999.0, None),
+]
+SEGMENT = pd.Series({"ann": "S01", "bob": "S01", "eve": "S02"}).rename_axis("customer_id")
+
+
+@pytest.fixture
+def days(make_days: Callable[..., Days]) -> Days:
+    return make_days(EVENTS, kinds=KINDS)
+
+
+@pytest.fixture
+def shop_days(shop_run: Run) -> tuple[Days, pd.Series]:
+    assigned = shop_run.table("assignments").set_index("customer_id")["segment"].sort_index()
+    return load_days(shop_run), assigned
+
+
+def test_baseline_is_of_the_last_horizon_and_nothing_later(days: Days) -> None:
+    table = observational.baseline(days, segment=SEGMENT, period=PERIOD, kinds=KINDS)
+    check(table, name="starting_values")
+    value = table.set_index(["segment", "kpi"])["value"]
+    assert value["all", "active rate"] == pytest.approx(2 / 3) and value["S02", "active rate"] == 1
+    assert value["S01", "spend per customer"] == 20 and value["S01", "orders per customer"] == 1
+    assert value["S01", "came back"] == 0.5, "ann came again, bob did not"
+    assert value["all", "response: coupon used after mail sent"] == 0.5
+    assert (table["start"] == "2024-05-25").all() and (table["end"] == "2024-06-28").all()
+    held = table.dropna(subset=["value_low"])
+    assert (held["value_low"] <= held["value"]).all() and (held["value"] <= held["value_high"]).all()
+
+
+def test_later_events_change_no_baseline(days: Days, make_days: Callable[..., Days]) -> None:
+    asked = {"segment": SEGMENT, "period": PERIOD, "kinds": KINDS}
+    known = make_days([event for event in EVENTS if event[1] < AS_OF.isoformat()], kinds=KINDS)
+    pd.testing.assert_frame_equal(observational.baseline(days, **asked), observational.baseline(known, **asked))
+
+
+def test_key_result_is_what_a_quarter_of_the_windows_reached(make_days: Callable[..., Days]) -> None:
+    starts = [AS_OF - timedelta(days=28 * n) for n in range(5, 0, -1)]
+    levels = [80.0, 100.0, 100.0, 120.0, 100.0]
+    lines = [("ann", day.isoformat(), "purchase", paid, None) for day, paid in zip(starts, levels, strict=True)]
+    days, segment = make_days(lines, kinds=KINDS), SEGMENT[["ann"]]
+    period = Period(AS_OF, lookback_days=140, horizon_days=28)
+    fixed = observational.baseline(days, segment=segment, period=period, kinds=KINDS)
+    rest = {"segment": segment, "baseline": fixed}
+    table = observational.key_results(days, period=period, **rest).set_index(["segment", "kpi"])
+    spend = table.loc[("S01", "spend per customer")]
+    assert (spend["windows"], spend["lowest"], spend["highest"]) == (5, 0.8, 1.2)
+    assert spend["reachable"] == pytest.approx(0.0) and spend["target"] == pytest.approx(100.0)
+    assert table.loc[("S01", "active rate"), "target"] == 1.0
+    assert observational.key_results(days, period=replace(period, lookback_days=84), **rest).empty
+
+
+def test_candidates_say_how_small_an_effect_each_segment_shows(shop_days: tuple[Days, pd.Series]) -> None:
+    days, segment = shop_days
+    wanted = pd.Series({"S01": 5.0, "S02": 0.0001, "S03": 0.1, "all": 0.1})
+    table = design.candidate_pilots(days, kpi="spend", segment=segment, reachable=wanted, period=OF_SHOP).set_index(
+        "segment"
+    )
+    assert table.index.tolist() == ["S01", "S02", "S03", "all"] and table["customers"].tolist() == [120, 100, 30, 250]
+    assert table.loc["all", "smallest_share"] < table.loc["S01", "smallest_share"]
+    assert table.loc["S03", ["smallest_share", "share_8", "weeks_needed"]].isna().all(), "an arm below the floor"
+    assert table.loc["S01", "weeks_needed"] == 2 and np.isnan(table.loc["S02", "weeks_needed"])
+    assert table.loc["S02", "size_needed"] > 100_000
+    assert table.loc["S01", "share_13"] < table.loc["S01", "share_4"]
+    long = replace(OF_SHOP, horizon_days=200)
+    short = design.candidate_pilots(days, kpi="active", segment=segment, reachable=wanted, period=long)
+    assert short["smallest_share"].isna().all()
+    with pytest.raises(InputError, match="needs 400 days of history to be sized; there are"):
+        design.spreads(days, kpi="active", segment=segment, period=long)
+
+
+def test_campaigns_are_association_and_matching_takes_the_choice_away() -> None:
+    rng = np.random.default_rng(1)
+    before = rng.lognormal(3, 0.7, 600)
+    reached = rng.random(600) < 1 / (1 + np.exp(-(np.log(before) - 3)))  # those who spend more are chosen
+    came = before + rng.normal(0, 5, 600)  # and nobody is moved by it
+    past = pd.DataFrame({"pre": before, "log pre": np.log(before)})
+    weight, used = observational._match_weights(past, reached)
+    plain = observational._unadjusted_difference(came, reached)
+    matched = observational._stratified_difference(came, reached, used=used)
+    assert plain[1] > 3 and abs(matched[0]) < 0.35 * plain[0]
+    gap = [
+        observational._standardised_differences(past, reached, weight=one).abs().max() for one in (np.ones(600), weight)
+    ]
+    assert gap[1] < 0.35 * gap[0]
+
+
+def test_each_campaign_of_the_window_is_compared_and_balanced(
+    shop_days: tuple[Days, pd.Series], make_events: Callable[..., object]
+) -> None:
+    days, segment = shop_days
+    reached = segment.index[:90]
+    lines = [(customer, "2024-08-01", "mail_sent", None, None) for customer in [*reached, *reached]]
+    lines += [(customer, "2024-05-01", "mail_sent", None, None) for customer in segment.index]
+    lines += [("s01-001", "2024-08-02", "purchase", 1.0, None)]
+    sent = observational.sent_campaigns(make_events(lines), kinds=KINDS, period=OF_SHOP)
+    assert len(sent) == 90 and set(sent["campaign"]) == {"mail sent"}
+    asked = {"kpi": "spend", "period": OF_SHOP, "index": segment.index}
+    table, balance = observational.measure_associations(days, sent=sent, **asked)
+    row = table.iloc[0]
+    assert (row["sent"], row["others"]) == (90, 160) and row["matched_low"] < row["matched"] < row["matched_high"]
+    assert set(balance["column"]) == {"pre", "recent", "steady"}
+    few = observational.measure_associations(days, sent=sent.head(5), **asked)[0]
+    none = observational.sent_campaigns(make_events(lines), kinds={"purchase": "customer"}, period=OF_SHOP)
+    assert few.empty and none.empty and observational.measure_associations(days, sent=none, **asked)[0].empty
+
+
+def test_a_segment_without_an_order_in_the_last_horizon_has_no_key_result_of_orders(
+    make_days: Callable[..., Days],
+) -> None:
+    rows = [("ann", f"2024-0{month}-0{day}", "purchase", 10.0, None) for month in (3, 4, 5, 6) for day in (1, 8)]
+    rows += [("bob", f"2024-0{month}-02", "purchase", 10.0, None) for month in (3, 4)]
+    period = Period(as_of=AS_OF, lookback_days=112, horizon_days=35)
+    days = make_days(rows, kinds=KINDS)
+    segment = pd.Series({"ann": "S01", "bob": "S02"}).rename_axis("customer_id")
+    start = observational.baseline(days, segment=segment, kinds=KINDS, period=period)
+    results = observational.key_results(days, segment=segment, baseline=start, period=period)
+    assert "orders per customer" in set(results.loc[results["segment"] == "S01", "kpi"])
+    assert "orders per customer" not in set(results.loc[results["segment"] == "S02", "kpi"])

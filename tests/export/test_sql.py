@@ -1,0 +1,58 @@
+"""The model of a run as a SQL file: it says what it reads, and DuckDB runs it as it stands."""
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from segkit.cli import main
+from segkit.data.runs import open_run
+from segkit.errors import InputError
+from segkit.export.export import export_sql
+from segkit.segments.model import SegmentModel, assign_segments, model_to_arrays
+from tests.segments.test_sql import as_tables, made_model, made_signals
+
+
+@pytest.fixture
+def model() -> SegmentModel:
+    return made_model(np.random.default_rng(3), words=False)
+
+
+@pytest.fixture
+def run(model: SegmentModel, tmp_path: Path) -> Path:
+    made = open_run(tmp_path / "run", source="shop", as_of="2024-06-01", lookback_days=182)
+    arrays, meta = model_to_arrays(model)
+    made.save_model(arrays, meta=meta)
+    return made.path
+
+
+def test_the_file_runs_as_it_stands(run: Path, model: SegmentModel, tmp_path: Path) -> None:
+    path = export_sql(run, out=str(tmp_path / "out"))
+    text = path.read_text(encoding="utf-8")
+    assert path.name == "place_duckdb.sql" and "run by the tests against the batch" in text.splitlines()[1]
+    assert "--   gap_variation\n" in text and "segkit_weights: customer_id text, category text, weight" in text
+    signals = made_signals(np.random.default_rng(4), customers=50)
+    con = duckdb.connect()
+    for name, table in zip(("segkit_features", "segkit_weights"), as_tables(signals), strict=True):
+        con.register(name, table)
+    found = con.execute(text).fetch_df().set_index("customer_id").sort_index()
+    pd.testing.assert_frame_equal(found, assign_segments(model, signals)[list(found.columns)], check_dtype=False)
+
+
+def test_a_dialect_that_no_test_runs_says_so(run: Path, tmp_path: Path) -> None:
+    text = export_sql(run, out=str(tmp_path / "b.sql"), dialect="bigquery").read_text(encoding="utf-8")
+    assert "Dialect bigquery: compiled only: no test has run it." in text
+
+
+def test_the_command_takes_a_dialect_or_refuses_it(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.sql"
+    answer = CliRunner().invoke(main, ["export", str(run), "--to", "sql", "--dialect", "postgres", "--out", str(out)])
+    assert (answer.exit_code, answer.stdout) == (0, f"{out}\n") and out.is_file()
+    with pytest.raises(InputError, match="--dialect oracle: not known"):
+        export_sql(run, out=str(tmp_path / "o.sql"), dialect="oracle")
+    assert not (tmp_path / "o.sql").exists()
+    both = CliRunner().invoke(main, ["export", str(run), "--to", "sql", "--target", "x.yaml", "--out", str(out)])
+    assert both.exit_code == 2 and "give one of --to and --target" in both.stderr

@@ -1,0 +1,135 @@
+"""A broken run folder, or one of another version, ends a command in one message; no number is read from it."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from segkit.cli import main
+from segkit.data.io import read_json, write_json
+from segkit.data.runs import latest_finished_run, open_run
+from segkit.errors import RunError
+from segkit.notebook.chain import run_chain
+from tests.guarantees.hashing import hashes
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "something else": lambda content: b"\x89PNG\r\n" + bytes(range(256)) * 4,
+    "a few bytes changed": lambda content: _flipped(content, at=len(content) // 3),
+}
+READ = {  # command -> what it reads of a run
+    "export": ("run.json", "tables/assignments.parquet", "tables/segments.parquet"),
+    "place": ("run.json", "model/arrays.npz", "model/model.json"),
+    "pilot": ("run.json", "tables/days.parquet", "tables/segments.parquet"),
+    "live": ("run.json", "model/arrays.npz", "tables/days.parquet", "tables/day_orders.parquet"),
+}
+EVERYDAY = {("export", "tables/assignments.parquet"), ("live", "model/arrays.npz"), ("live", "tables/days.parquet")}
+CASES = [
+    pytest.param(command, file, marks=[] if (command, file) in EVERYDAY else pytest.mark.slow)
+    for command, files in READ.items()
+    for file in files
+]
+
+
+def _flipped(content: bytes, *, at: int) -> bytes:
+    return content[:at] + bytes(byte ^ 0xFF for byte in content[at : at + 8]) + content[at + 8 :]
+
+
+def answer(command: str, run: Path, *, source: Path, folder: Path) -> Result:
+    """What a command says that reads a run."""
+    more = {
+        "export": ["--to", "csv", "--out", folder / "out"],
+        "place": [source, "--out", folder / "placed.csv"],
+        "pilot": ["--segment", "S01", "--out", folder / "pilot"],
+        "live": ["--state", folder / "state.sqlite"],
+    }
+    return CliRunner().invoke(main, [command, str(run), *map(str, more[command])], input="")
+
+
+def is_told(said: Result) -> bool:
+    return said.exit_code == 2 and said.stderr.count("\n") == 1 and "Traceback" not in said.stderr
+
+
+@pytest.fixture
+def copy(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of the good run, to be spoilt."""
+    return Path(shutil.copytree(whole_run, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("command", "file"), CASES)
+def test_a_spoilt_file_is_named_and_nothing_comes_of_it(
+    copy: Path, made_up_company: Path, tmp_path: Path, command: str, file: str
+) -> None:
+    whole = (copy / file).read_bytes()
+    for how, spoil in SPOILT.items():
+        if file.endswith(".json") and how == "a few bytes changed":
+            continue  # a digit for a digit is no fault that a text can show
+        (copy / file).write_bytes(spoil(whole))
+        said = answer(command, copy, source=made_up_company, folder=tmp_path)
+        assert is_told(said) and file in said.stderr, (how, said.stderr)
+    assert not [name for name in ("out", "placed.csv", "pilot") if (tmp_path / name).exists()]
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", "{}", '{"parameters": 3}', "[" * 20_000, '{"a": 1', "\ufeff{}"])
+def test_a_record_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content, encoding="utf-8")
+    said = answer("export", tmp_path / "run", source=tmp_path, folder=tmp_path)
+    assert is_told(said) and "run.json" in said.stderr
+
+
+def test_a_run_of_another_format_says_whose_it_is(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
+    run.update(format=99, outcome="done")
+    said = answer("export", run.path, source=tmp_path, folder=tmp_path)
+    assert is_told(said) and "its format is 99, and this segkit reads 2: another version made it" in said.stderr
+    with pytest.raises(RunError, match="another version made it"):
+        latest_finished_run(tmp_path, before="2024-02-01")
+
+
+def test_a_run_of_an_older_format_says_what_was_renamed(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
+    run.update(format=1, outcome="done", tables={"calibration": "05_predict"})
+    words = "names differ: in calibration promised is predicted, came is observed"
+    with pytest.raises(RunError, match=words):
+        latest_finished_run(tmp_path, before="2024-02-01")
+
+
+def test_a_model_of_another_version_says_what_it_lacks(copy: Path, made_up_company: Path, tmp_path: Path) -> None:
+    meta = read_json(copy / "model" / "model.json")
+    write_json(copy / "model" / "model.json", {name: value for name, value in meta.items() if name != "segments"})
+    said = answer("live", copy, source=made_up_company, folder=tmp_path)
+    assert is_told(said) and "there is no segments in it, so another version of segkit made it" in said.stderr
+
+
+@pytest.mark.slow
+def test_a_spoilt_previous_run_ends_the_chain_and_the_report_stays(
+    copy: Path, made_up_company: Path, tmp_path: Path
+) -> None:
+    before, good = tmp_path / "before", hashes(copy)
+    shutil.copytree(copy, before)
+    (before / "model" / "arrays.npz").write_bytes(b"PK")
+    record = read_json(before / "run.json")
+    earlier = {**record["parameters"], "as_of": "2025-02-01"}
+    write_json(before / "run.json", {**record, "parameters": earlier})
+    given = ["run", "--source", str(made_up_company), "--out", str(copy), "--previous", str(before), "--steps", "03"]
+    said = CliRunner().invoke(main, given)
+    assert said.exit_code == 2 and "arrays.npz" in said.stderr.splitlines()[-1], said.output
+    assert "Traceback" not in said.stderr and hashes(copy) == good
+    (before / "run.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read as JSON"):
+        run_chain(source=str(made_up_company), out=copy, previous=str(before))
+
+
+def test_dates_decide_which_run_is_the_latest_and_no_clock_does(tmp_path: Path) -> None:
+    for as_of, modified in (("2024-01-01", 4e9), ("2024-02-01", 1.0), ("2024-03-01", 2e9)):  # a clock set back
+        run = open_run(tmp_path / as_of, source="shop", as_of=as_of)
+        run.update(outcome="done")
+        os.utime(run.path / "run.json", (modified, modified))
+        os.utime(run.path, (modified, modified))
+    assert latest_finished_run(tmp_path, before="2024-03-01") == tmp_path / "2024-02-01"

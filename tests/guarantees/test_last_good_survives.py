@@ -1,0 +1,93 @@
+"""The last good report survives any failure: kill -9 in every step, two runs at once, no memory; the next run works."""
+
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from segkit.data.runs import load_run
+from segkit.notebook.steps import find_steps
+from tests.guarantees.hashing import hashes
+
+STEPS = [step.name for step in find_steps()]
+PATIENCE = 300  # seconds for a kernel to start on a busy machine, and to end once its parent is gone
+GIGABYTE = 2**30
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def report(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of the good run, to run into again."""
+    return Path(shutil.copytree(whole_run, tmp_path / "reports" / "run"))
+
+
+def begin(source: Path, out: Path, *arguments: str, **options: object) -> subprocess.Popen:
+    given = ["run", "--source", str(source), "--out", str(out), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "segkit", *given], **pipes, **options)
+
+
+def kernel_of(process: subprocess.Popen) -> psutil.Process:
+    """The process that executes the notebooks, once it is there."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):  # one that has just ended
+                if "ipykernel" in " ".join(child.cmdline()):
+                    return child
+        time.sleep(0.05)
+    raise AssertionError(f"no kernel: {process.communicate()}")
+
+
+def test_kill_9_in_every_step_leaves_the_report_and_the_next_run_works(report: Path, made_up_company: Path) -> None:
+    before, chance = hashes(report), random.Random(7)
+    took = {name: told["seconds"] for name, told in load_run(report).record()["steps"].items()}
+    for step in STEPS:
+        process = begin(made_up_company, report, "--steps", step[:2])
+        kernel = kernel_of(process)
+        time.sleep(chance.uniform(0.2, min(took[step], 8.0)))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() in (-signal.SIGKILL, 0)
+        process.communicate()
+        assert hashes(report) == before or process.returncode == 0, step
+        before = hashes(report)
+        psutil.wait_procs([kernel], timeout=PATIENCE)
+        assert not kernel.is_running(), f"{step}: the kernel goes on without its parent"
+        assert load_run(report).record()["outcome"] == "done"
+    process = begin(made_up_company, report, "--steps", "07")
+    out, said = process.communicate()
+    assert process.returncode == 0, said
+    assert out.splitlines()[-1] == str(report / "index.html")
+    assert [path.name for path in report.parent.iterdir()] == ["run"], "what the killed left is cleared"
+
+
+def test_of_two_runs_at_once_one_makes_the_report_and_one_is_told(report: Path, made_up_company: Path) -> None:
+    both = [begin(made_up_company, report, "--steps", "07") for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    status = sorted(process.returncode for process in both)
+    assert status == [0, 2], said
+    told = next(text for process, text in zip(both, said, strict=True) if process.returncode == 2)
+    assert "another `segkit run` is building this run" in told and told.count("\n") == 1
+    assert load_run(report).record()["outcome"] == "done" and (report / "index.html").is_file()
+    assert [path.name for path in report.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("gigabytes", [0.6, 1.5])
+def test_without_memory_a_run_ends_in_a_message_and_the_report_stays(
+    report: Path, made_up_company: Path, gigabytes: float
+) -> None:
+    before, most = hashes(report), int(gigabytes * GIGABYTE)
+    process = begin(made_up_company, report, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
+    said = process.communicate()[1]
+    assert process.returncode != 0 and hashes(report) == before, said
+    if process.returncode not in (1, 2):
+        return  # so little that the interpreter itself was stopped by the system, before it could say a word
+    assert said.splitlines()[-1].startswith("segkit: ") or "MemoryError" in said.splitlines()[-1], said

@@ -1,0 +1,131 @@
+"""A password or key is never written down or shown: not in a log, a notebook, a record or a message."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from segkit.cli import main
+from segkit.data.engine import check_engine
+from segkit.data.io import mask_secrets
+from segkit.data.sources import connect, open_source, read_events
+from segkit.errors import SourceError
+from segkit.notebook.chain import run_chain
+
+SECRET = "hunter2-7431"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
+DATABASE = """\
+name: shop
+timezone: UTC
+events:
+  - database: "{url}"
+    table: sales
+    columns: {{customer_id: who, timestamp: at, amount: paid}}
+"""
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A password as the environment holds it, and a key for a language model."""
+    for name in ("SHOP_PASS", "OPENAI_API_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, SECRET)
+    return SECRET
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "shown"),
+    [
+        ("no host hunter2-7431@x", "postgres://me:$SHOP_PASS@x/db", "no host $SHOP_PASS@x"),
+        (
+            "bad url postgres://me:hunter2-7431@x/db",
+            "postgres://me:${SHOP_PASS}@x/db",
+            "bad url postgres://me:$SHOP_PASS@x/db",
+        ),
+        ("postgres://me:a@b@c@x/db", "", "postgres://me:...@x/db"),
+        ("postgres://me:$SHOP_PASS@x/db", "", "postgres://me:$SHOP_PASS@x/db"),
+        ("nothing here", "postgres://me:$NO_SUCH_NAME@x/db", "nothing here"),
+    ],
+)
+def test_a_message_shows_the_name_and_not_the_value(secret: str, text: str, url: str, shown: str) -> None:
+    assert mask_secrets(text, url=url) == shown
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        f"postgres://me:{SECRET}@127.0.0.1:1/db",
+        f"postgres://me:p@{SECRET}@127.0.0.1:1/db",
+        "postgres://me:$SHOP_PASS@127.0.0.1:1/db",
+        "nosuch://me:$SHOP_PASS@127.0.0.1:1/db",
+        "$SHOP_PASS://x",
+    ],
+)
+def test_an_engine_that_cannot_be_used_is_told_without_its_password(secret: str, engine: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        check_engine(engine)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres://me:$SHOP_PASS@127.0.0.1:1/db", "nosuch://me:$SHOP_PASS@x/db", f"nosuch://me:{SECRET}@x/db"]
+)
+def test_a_database_of_a_source_that_does_not_answer_is_told_without_its_password(
+    secret: str, tmp_path: Path, url: str
+) -> None:
+    (tmp_path / "shop.yaml").write_text(DATABASE.format(url=url), encoding="utf-8")
+    for debug in ([], ["--debug"]):
+        said = CliRunner().invoke(main, ["check", str(tmp_path / "shop.yaml"), *debug])
+        assert said.exit_code == 2 and "sales: the database table cannot be read" in said.stderr
+        assert SECRET not in said.output + said.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_run_holds_no_secret_in_any_file(
+    secret: str,
+    tmp_path: Path,
+    make_notebook: Callable[..., Path],
+    capfd: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / SECRET / "shop.duckdb"  # stands for all of an address that is secret
+    place.parent.mkdir()
+    with duckdb.connect(str(place)) as con:
+        con.execute("create table sales as select 'c' || i as who, date '2024-01-01' + i::int as at, 1.5 as paid "
+                    "from range(40) t(i)")  # fmt: skip
+    monkeypatch.setenv("SHOP_DB", str(place))
+    (tmp_path / "shop.yaml").write_text(DATABASE.format(url="$SHOP_DB"), encoding="utf-8")
+    assert len(read_events(open_source(str(tmp_path / "shop.yaml")), con=connect()).execute()) == 40
+    make_notebook("01_first", 'views.headline(f"{run.parameters()}")', "print(run.record())")
+    run_chain(
+        source=str(tmp_path / "shop.yaml"), out=tmp_path / "out", notebooks_dir=tmp_path / "notebooks", show_code=True
+    )
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    said = capfd.readouterr()
+    assert len(files) >= 3 and not [path.name for path in files if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in said.out + said.err
+
+
+@pytest.mark.slow
+def test_a_run_on_postgres_holds_no_password(secret: str, postgres: str, made_up_company: Path, tmp_path: Path) -> None:
+    user, _, rest = postgres.removeprefix("postgres://").partition("@")
+    engine = f"postgres://{user.partition(':')[0]}:$SHOP_PASS@{rest}"
+    given = [
+        "run",
+        "--source",
+        str(made_up_company),
+        "--out",
+        str(tmp_path / "run"),
+        "--steps",
+        "01",
+        "--engine",
+        engine,
+    ]
+    said = CliRunner().invoke(main, given)
+    assert said.exit_code == 0, said.output
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not [path.name for path in files if SECRET.encode() in path.read_bytes()]
+    assert "$SHOP_PASS" in (tmp_path / "run" / "run.json").read_text() and SECRET not in said.output
+    shutil.rmtree(tmp_path / "run")

@@ -1,0 +1,80 @@
+"""What is written stays in the folder that was asked for, whatever a name says."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segkit.data.runs import Run, open_run
+from segkit.data.sources import open_source
+from segkit.errors import InputError, RunError, SourceError
+from segkit.export.target import read_target
+
+OUTSIDE = (
+    "../x",
+    "../../x",
+    "/tmp/x",
+    "a/b",
+    "..",
+    ".",
+    "x/../../y",
+    "~/x",
+    "a\\..\\b",
+    "a\x00b",
+    "",
+    " ",
+    "a b",
+    "%2e%2e/x",
+    "x\n",
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return open_run(tmp_path / "inside" / "run", step="01_profile", source="shop", as_of="2024-01-01")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_the_name_of_a_source_is_the_name_of_a_folder(tmp_path: Path, name: str) -> None:
+    written = name.replace("\\", "\\\\").replace("\x00", "\\0").replace("\n", "\\n")
+    yaml = f'name: "{written}"\ntimezone: UTC\nevents: {{path: a.csv, columns: {{customer_id: a, timestamp: b}}}}\n'
+    (tmp_path / "shop.yaml").write_text(yaml, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"becomes a folder name|the key 'name' is missing"):
+        open_source(str(tmp_path / "shop.yaml"))
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_table_a_figure_and_an_array_stay_in_their_run(run: Run, tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError):
+        run.write(pd.DataFrame({"a": [1]}), name)
+    with pytest.raises(RunError):
+        run.record_metrics({name: 1})
+    with pytest.raises(KeyError):
+        run.load_model(part=name or "?")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]
+
+
+@pytest.mark.parametrize("name", [one for one in OUTSIDE if one.strip() and one not in ("a b", "%2e%2e/x", "x\n")])
+def test_a_file_of_a_target_stays_in_the_folder_of_the_export(tmp_path: Path, name: str) -> None:
+    written = name.replace("\\", "\\\\").replace("\x00", "\\0")
+    (tmp_path / "own.yaml").write_text(f'name: own\nfile: "{written}"\ncolumns: {{Group: segment}}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="must be a plain file name"):
+        read_target(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize(
+    "more", ["max_rows: many", "max_rows: -1", "max_megabytes: .inf", "max_rows: true", "encoding: 7", "name: [a]"]
+)
+def test_what_a_target_says_has_the_right_type(tmp_path: Path, more: str) -> None:
+    text = "name: own\ncolumns: {Group: segment}\n"
+    text = text.replace("name: own\n", "") if more.startswith("name") else text
+    (tmp_path / "own.yaml").write_text(text + more + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="expected a (text|number)"):
+        read_target(str(tmp_path / "own.yaml"))
+
+
+def test_a_model_keeps_its_parts_in_its_folder(run: Run, tmp_path: Path) -> None:
+    run.save_model({"../../../x": np.array([1.0])})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]
+    assert sorted(path.name for path in (run.path / "model").iterdir()) == ["arrays.npz", "model.json"]

@@ -1,0 +1,111 @@
+"""A small run to go on from, with a model of random numbers, made in a moment."""
+
+import random
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+
+from segkit.customers.anticipation import Space, anticipate
+from segkit.customers.days import build_days, write_days
+from segkit.customers.features import customer_data, load_customers
+from segkit.data.runs import Run, load_run, open_run
+from segkit.segments.model import SegmentModel, assign_segments, model_from_arrays, model_to_arrays
+from segkit.vocabulary import is_in_space
+from tests import strategies as made
+
+AS_OF = date(2024, 3, 1)
+SEGMENTS, BAGS, AXES, MIX = 5, 3, 3, 2
+
+
+def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
+    """A run of the events before `as_of`; segments are cells around random centres."""
+    before = events.only([row["day"] < as_of for row in events.rows])
+    told = {"source": "made", "source_name": "a <made> source", "as_of": as_of.isoformat(), "horizon_days": 30}
+    run = open_run(folder, **told, lookback_days=made.LOOKBACK_DAYS, seed=seed)
+    held = ibis.duckdb.connect().create_table("events", before.arrow())  # what is streamed to a file is no memtable
+    write_days(run, build_days(held, kinds=made.KINDS))
+    signals = load_customers(run, kinds=made.KINDS).signals
+    model = random_model([f for f in signals.features.columns if is_in_space(f)], seed=seed)
+    placed = assign_segments(model, signals)
+    run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
+    expected = anticipate(model.space, signals)
+    run.write(expected.axes.join(expected.outcomes.add_prefix("expected_log_")), "anticipation")
+    run.write(_segments(sorted(set(model.segments))), "segments")
+    arrays, meta = model_to_arrays(model)
+    told = {"kinds": made.KINDS, "needs": sorted(made.KINDS), "timezone": events.timezone}
+    run.save_model(arrays, meta=meta | told | {"lookback_days": made.LOOKBACK_DAYS})
+    return load_run(folder)
+
+
+def _segments(ids: list[str]) -> pd.DataFrame:
+    """What the page reads of segments: names that must be escaped, and what was expected."""
+    table = pd.DataFrame(
+        {"segment": ids, "name": [f"<b>{s}</b>" for s in ids], "macro_segment": "M1", "verdict": "unstable"}
+    )
+    ranged = [f"{n}{part}" for n in ("stability", "active_share_next", "spend_next") for part in ("", "_low", "_high")]
+    counts = dict.fromkeys(("customers", "customer_share", "orders"), 0)
+    money = dict.fromkeys(("revenue", "revenue_share", "margin", "spend_now"), np.nan)
+    return table.assign(**counts, **money, **dict.fromkeys(ranged, 0.5), need="", action="")
+
+
+def random_model(features: list[str], *, seed: int) -> SegmentModel:
+    """Centres among random customers, so that small changes move many."""
+    rng = np.random.default_rng(seed)
+    terms = made.CATEGORIES[:4]
+    outcomes = 2 + MIX
+    space = Space(
+        features=tuple(features),
+        mean=rng.normal(size=len(features)),
+        scale=rng.uniform(0.5, 3, size=len(features)),
+        terms=tuple(terms),
+        words=False,
+        mix_terms=tuple(terms[:MIX]),
+        outcome_names=("spend", "orders"),
+        behaviour_outcomes=rng.normal(size=(len(features), outcomes)) / np.sqrt(len(features)),
+        log_outcomes=rng.normal(size=(len(terms), outcomes)),
+        share_outcomes=rng.normal(size=(len(terms), outcomes)),
+        constant_outcomes=rng.normal(size=outcomes),
+        rotation=rng.normal(size=(outcomes, AXES)),
+        centre=rng.normal(size=outcomes),
+    )
+    return SegmentModel(
+        space=space,
+        segments=tuple(f"S{i + 1:02d}" for i in range(SEGMENTS)),
+        macro=("M1",) * SEGMENTS,
+        centres=3 * rng.normal(size=(SEGMENTS, AXES)),
+        bag_centres=3 * rng.normal(size=(SEGMENTS * BAGS, AXES)),
+        bag_of=np.repeat(np.arange(BAGS), SEGMENTS),
+        bag_segment=rng.integers(0, SEGMENTS, size=SEGMENTS * BAGS),
+    )
+
+
+def batch_segments(run: Run, events: made.Events, *, as_of: date) -> dict[str, str]:
+    """Where the batch puts everyone of all the events at a date."""
+    days = build_days(events.table(), kinds=made.KINDS)
+    signals = customer_data(days, period=replace(run.period, as_of=as_of), kinds=made.KINDS)
+    home = run.table("assignments").set_index("customer_id")["segment"]
+    return assign_segments(model_from_arrays(*run.load_model()), signals, previous_segment=home)["segment"].to_dict()
+
+
+def as_sent(row: dict[str, Any]) -> dict[str, Any]:
+    """An event as a queue would send it: plain JSON values."""
+    event = {name: value for name, value in row.items() if name not in ("day", "hour") and value is not None}
+    event["timestamp"] = f"{row['timestamp'].isoformat()}Z"
+    return {name: value if isinstance(value, bool | str) else str(value) for name, value in event.items()}
+
+
+def with_ids(events: made.Events) -> made.Events:
+    """The same events, each with an id of its own where it had none."""
+    rows = [{**row, "event_id": row["event_id"] or f"x{i}"} for i, row in enumerate(events.rows)]
+    return made.Events(rows=rows, columns=events.columns, timezone=events.timezone)
+
+
+def fixed_events(*, rows: int = 400, customers: int = 30, seed: int = 3) -> made.Events:
+    """Events of every column, the same each time."""
+    who = [f"{made.CUSTOMERS[i % len(made.CUSTOMERS)]}-{i}" for i in range(customers)]
+    return with_ids(made._events(random.Random(seed).choice, rows=rows, held=set(made.OPTIONAL), who=who))

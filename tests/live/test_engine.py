@@ -1,0 +1,163 @@
+"""Live segments: the same as the batch at the same moment, whatever the order; each change with its reasons."""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from segkit.data.runs import Run
+from segkit.errors import InputError, RunError
+from segkit.live.engine import Live
+from tests import strategies as made
+from tests.live.live_runs import AS_OF, as_sent, batch_segments, make_live_run, with_ids
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # an example costs seconds: no shrinking
+FEW = settings(max_examples=int(os.environ.get("SEGKIT_EXAMPLES", "3")), deadline=None, phases=PHASES)
+Purchase = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def live(small_run: tuple[Run, made.Events], tmp_path: Path) -> Any:
+    with Live(small_run[0].path, state=tmp_path / "state.sqlite") as found:
+        yield found
+
+
+@FEW
+@given(made.events(least=8, most=40), st.randoms(use_true_random=False), st.integers(0, 1000))
+def test_placed_live_is_placed_in_batch_at_the_same_tick(events: made.Events, random: Any, seed: int) -> None:
+    events = with_ids(events)
+    before = {row["event_id"] for row in events.rows if row["day"] < AS_OF}
+    assume(any(row["day"] < AS_OF and made.KINDS[row["event"]] == "customer" for row in events.rows))
+    later = [row for row in events.rows if row["event_id"] not in before]
+    random.shuffle(later)
+    with TemporaryDirectory() as folder:
+        run = make_live_run(Path(folder) / "run", events, seed=seed)
+        for day in sorted({AS_OF, *(random.choice(events.rows)["day"] for _ in range(2)), events.last_day()}):
+            if day < AS_OF:
+                continue
+            with Live(run.path, commit_every=7) as live:  # each day goes on from the state of the day before
+                for row in later:
+                    live.feed(as_sent(row))
+                live.tick(f"{day}T12:00:00Z")
+                day = AS_OF + timedelta(days=live.clock - live.as_of)
+                known = made.Events(
+                    [row for row in events.rows if row["day"] <= day], columns=events.columns, timezone=events.timezone
+                )
+                wanted = batch_segments(run, known, as_of=day + timedelta(days=1))
+                ahead = {row["customer_id"] for row in later if row["day"] > day}
+                for who in set(live.customers()) - ahead:
+                    assert live.segment(who) == wanted.get(who), who
+                    assert live.inspect(who).segment == wanted.get(who), who
+
+
+def test_a_run_begins_where_its_assignments_stand(live: Live, small_run: tuple[Run, made.Events]) -> None:
+    placed = small_run[0].table("assignments").set_index("customer_id")["segment"]
+    assert {who: live.segment(who) for who in placed.index} == placed.to_dict()
+    assert {who: live.inspect(who).segment for who in placed.index} == placed.to_dict()
+    assert live.segment("nobody") is None
+
+
+def test_an_unknown_customer_gets_a_segment_from_the_first_event_with_low_confidence(
+    live: Live, purchase: Purchase
+) -> None:
+    first, *_ = live.feed(purchase("e1", "newcomer", "2024-03-02"))
+    assert (first["kind"], first["from"], first["to"]) == ("segment", None, live.segment("newcomer"))
+    assert first["confidence"] <= 1 / 3 and first["cause"] == "event" and first["event_id"] == "e1"
+    assert first["because"] and len(first["why"]) <= 3
+
+
+def test_the_same_event_id_counts_once_whatever_it_says(live: Live, purchase: Purchase) -> None:
+    assert live.feed(purchase("e1", "newcomer", "2024-03-02"))
+    assert live.feed(purchase("e1", "newcomer", "2024-03-02", 9_999)) == []
+    assert live.inspect("newcomer").features["spend"] == 12.5
+    assert live.feed(purchase("e1", "another", "2024-03-02")) == [] and live.segment("another") is None
+
+
+def test_silence_ages_everyone_and_the_silent_leave(live: Live) -> None:
+    changes = live.tick("2024-08-01T00:00:00Z")
+    assert {c["to"] for c in changes} == {None} and {c["cause"] for c in changes} == {"tick"}
+    assert all(c["because"] == "nothing of their own in 60 days" for c in changes)
+    assert {live.segment(who) for who in live.customers()} == {None}
+    assert live.tick("2024-07-01T00:00:00Z") == [], "time does not go back"
+
+
+def test_an_event_of_the_future_waits_for_its_day(live: Live, purchase: Purchase) -> None:
+    live.tick("2024-03-05T12:00:00Z")
+    assert live.feed(purchase("e1", "newcomer", "2024-03-20")) == []
+    assert live.segment("newcomer") is None and live.state.counts()["parked"] == 1
+    live.tick("2024-03-18T12:00:00Z")
+    assert live.segment("newcomer") is None
+    (change,) = [c for c in live.tick("2024-03-19T12:00:00Z") if c["customer_id"] == "newcomer"]
+    assert change["to"] == live.segment("newcomer") and live.state.counts()["parked"] == 0
+
+
+def test_an_unknown_category_counts_as_breadth_and_as_no_taste(live: Live, purchase: Purchase) -> None:
+    live.feed(purchase("e1", "a", "2024-03-02", category="never seen"))
+    live.feed(purchase("e2", "b", "2024-03-02", category="another one"))
+    assert live.segment("a") == live.segment("b") and live.inspect("a").features["categories"] == 1
+
+
+def test_an_event_before_the_run_is_refused_as_counted_already(live: Live, purchase: Purchase) -> None:
+    with pytest.raises(InputError, match="before the run's as_of"):
+        live.feed(purchase("e1", "newcomer", "2024-02-20"))
+
+
+def test_an_expectation_that_halves_or_doubles_is_told_once(live: Live, small_run: tuple[Run, made.Events]) -> None:
+    found = [change for row in small_run[1].rows for change in live.feed(as_sent(row))]
+    told = [c for c in found if c["kind"] == "prediction"]
+    assert told and all(c["from"] != c["to"] and c["because"] for c in told)
+    for who, outcome in {(c["customer_id"], c["outcome"]) for c in told}:
+        mine = [c for c in told if (c["customer_id"], c["outcome"]) == (who, outcome)]
+        assert mine[0]["from"] == "as before"
+        assert all(a["to"] == b["from"] for a, b in zip(mine, mine[1:], strict=False)), "each goes on from the last"
+    large = [c for c in told if c["to"] == "doubled"]
+    assert all(1 + c["expected"] >= 1.99 * (1 + c["expected_at_run"]) for c in large)
+
+
+def test_the_log_holds_every_change_under_ids_that_rise_by_one(live: Live, small_run: tuple[Run, made.Events]) -> None:
+    told = [change for row in small_run[1].rows for change in live.feed(as_sent(row))]
+    assert [c["id"] for c in told] == list(range(1, len(told) + 1))
+    assert len(live.state.changes()) == len(told) == live.last_change
+    last = {c["customer_id"]: c["to"] for c in told if c["kind"] == "segment"}
+    assert {who: live.segment(who) for who in last} == last
+
+
+def test_closed_and_opened_again_it_stands_where_it_stood(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+    run, later = small_run
+    half = len(later.rows) // 2
+    with Live(run.path, state=tmp_path / "once.sqlite") as once:
+        told = [change for row in later.rows for change in once.feed(as_sent(row))]
+        stands = {who: (once.segment(who), once.inspect(who).features) for who in once.customers()}
+    with Live(run.path, state=tmp_path / "twice.sqlite") as first:
+        again = [change for row in later.rows[:half] for change in first.feed(as_sent(row))]
+    with Live(run.path, state=tmp_path / "twice.sqlite") as second:
+        again += [change for row in later.rows for change in second.feed(as_sent(row))]
+        assert {who: (second.segment(who), second.inspect(who).features) for who in second.customers()} == stands
+    assert again == told
+
+
+def test_two_writers_at_once_and_the_state_of_another_run_are_refused(
+    live: Live, small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="another process writes this state"):
+        Live(small_run[0].path, state=tmp_path / "state.sqlite")
+    other = make_live_run(tmp_path / "other", small_run_events(), seed=2)
+    live.close()
+    with pytest.raises(RunError, match="goes on from another run"):
+        Live(other.path, state=tmp_path / "state.sqlite")
+    (tmp_path / "text").write_text("not a database, but long enough to be read as one " * 20)
+    with pytest.raises(RunError, match="not a state of live segments"):
+        Live(small_run[0].path, state=tmp_path / "text")
+    live.state = Live(small_run[0].path, state=tmp_path / "third.sqlite").state  # for the fixture to close
+
+
+def small_run_events() -> made.Events:
+    from tests.live.live_runs import fixed_events
+
+    return fixed_events(rows=60, customers=8)

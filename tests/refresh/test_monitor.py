@@ -1,0 +1,193 @@
+"""A run held against the one before it: moves, drift, decisions and the log; and what is refused."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segkit.customers.days import load_days
+from segkit.customers.features import CustomerData, Customers, customers_at
+from segkit.data.runs import Run, open_run
+from segkit.errors import RunError
+from segkit.refresh.monitor import (
+    Refresh,
+    assign_with_previous_model,
+    compare_runs,
+    count_flow,
+    load_previous_run,
+    persona_changes,
+    segment_names,
+)
+from segkit.reports import refresh as refresh_report
+from segkit.segments.clustering import Budget
+from segkit.segments.fit import FitData, fit_segments
+from segkit.segments.lineage import first_ledger_rows, fitted_as_of
+from segkit.segments.model import assign_points, model_to_arrays
+from segkit.tables import check
+
+THEN, NOW = date(2024, 9, 1), date(2024, 10, 1)
+KINDS = {"purchase": "customer", "mail_sent": "company", "coupon_used": "customer"}
+NAMED = ["segment", "name", "need", "action", "customers"]
+
+
+def _customers(shop_run: Run, day: date) -> Customers:
+    return customers_at(load_days(shop_run), period=replace(shop_run.period, as_of=day), kinds=KINDS)
+
+
+@pytest.fixture(scope="module")
+def fitted(shop: Path):  # noqa: ANN201  a fit and its signals
+    signals = _customers(Run(shop / "run"), THEN).signals
+    windows = FitData(now=signals, then=None, outcomes=None)
+    return fit_segments(windows, budget=Budget(min_segments=3, max_segments=4), n_subsamples=3), signals
+
+
+@pytest.fixture
+def earlier(shop_run: Run, fitted, tmp_path: Path) -> Run:  # noqa: ANN001
+    """The shop's run of a month before: its segments, as they were found then."""
+    fit, signals = fitted
+    run = open_run(tmp_path / "then", outcome="building", **(shop_run.parameters() | {"as_of": THEN.isoformat()}))
+    placed = assign_points(fit.model, fit.axes)
+    run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
+    run.write(signals.features, "features")
+    run.write(first_ledger_rows(fit, as_of=THEN.isoformat()), "ledger")
+    ids = sorted(set(fit.model.segments))
+    table = pd.DataFrame({"segment": ids, "name": [f"Name {s}" for s in ids], "need": "tea", "action": "Ask why"})
+    table = table.assign(
+        customers=placed["segment"].value_counts().reindex(ids, fill_value=0).to_numpy(), spend_next=50.0
+    )
+    table.assign(spend_next_low=40.0, spend_next_high=60.0).to_parquet(run.path / "tables" / "segments.parquet")
+    run.save_model(*model_to_arrays(fit.model)[:1], meta=model_to_arrays(fit.model)[1])
+    return run
+
+
+@pytest.fixture
+def made(shop_run: Run, earlier: Run) -> Refresh:
+    return _refreshed(shop_run, earlier)
+
+
+def _refreshed(run: Run, previous: Run | None) -> Refresh:
+    customers = _customers(run, NOW)
+    signals = customers.signals
+    standing = previous.load_model() if previous else None
+    after = run.table("assignments") if standing is None else _placed_as(previous, signals)
+    found = assign_with_previous_model(customers, signals.features, previous=previous)
+    return compare_runs(run, previous, customers.days, found, assignments=after)
+
+
+def _placed_as(previous: Run, signals: CustomerData) -> pd.DataFrame:
+    from segkit.segments.lineage import assign_under_model
+    from segkit.segments.model import model_from_arrays
+
+    home = previous.table("assignments").set_index("customer_id")["segment"]
+    return assign_under_model(model_from_arrays(*previous.load_model()), signals, previous_segment=home).reset_index()
+
+
+def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) -> None:
+    now = _customers(shop_run, NOW).index
+    assert made.standing.placed.index.equals(now) and made.moves["customer_id"].is_unique
+    assert made.flow["customers"].sum() == len(made.moves)
+    assert not made.moves["cause"].isin(["definition", "both"]).any(), "the definition is the same"
+
+
+def test_the_log_grows_by_the_run_and_each_segment(made: Refresh, shop_run: Run, earlier: Run) -> None:
+    check(made.decisions, name="decisions")
+    check(made.flow, name="flow")
+    for part, name in {"drift": "drift", "checks": "checks", "promises": "forecast_accuracy"}.items():
+        check(getattr(made.standing, part), name=name)
+    check(made.standing.tests, name="decision_tests")
+    assert made.added["scope"].value_counts()["run"] == 1 and (made.added["as_of"] == NOW.isoformat()).all()
+    before = made.decisions.assign(as_of="2024-08-01")
+    earlier.write(before, "decisions")
+    log = _refreshed(shop_run, earlier).decisions
+    pd.testing.assert_frame_equal(log.head(len(before)), before)
+    assert len(log) > len(before) and set(log["as_of"]) == {"2024-08-01", NOW.isoformat()}
+
+
+def test_a_first_run_has_tables_without_rows_and_says_so(shop_run: Run) -> None:
+    first = _refreshed(shop_run, None)
+    tables = [first.standing.drift, first.standing.checks, first.standing.promises, first.standing.tests, first.flow]
+    assert all(table.empty for table in [*tables, first.decisions, persona_changes(shop_run, None)])
+    assert first.figures["refresh.decision"] is None and "no earlier run" in refresh_report.FIRST_RUN
+
+
+def test_events_that_stopped_decide_to_look_and_no_pilot_is_decided(shop_run: Run, earlier: Run) -> None:
+    now = _customers(shop_run, NOW)
+    period = replace(now.period, as_of=NOW + timedelta(days=110))  # the shop's year ends on its last day
+    standing = assign_with_previous_model(replace(now, period=period), now.signals.features, previous=earlier)
+    after = _placed_as(earlier, now.signals)
+    found = compare_runs(shop_run, earlier, now.days, standing, assignments=after)
+    assert found.standing.decision == "look" and "hold 0 events of customers" in found.standing.reason
+    assert not (found.added["scope"] == "campaign").any()
+
+
+def test_a_sentence_says_what_moved_and_what_to_do(made: Refresh, shop_run: Run, earlier: Run) -> None:
+    names = segment_names(shop_run, earlier)
+    found = made.standing
+    assert found.since in refresh_report.refresh_headline(found, made.moves, found.drift)
+    assert refresh_report.list_next_steps(found, made.added, names=names, acted="kept")[0].endswith(
+        "placed everyone anew."
+    )
+    assert refresh_report.describe_moves(made.moves, names=names)[0].endswith(".")
+    for shown in (
+        refresh_report.format_tests(found.tests),
+        refresh_report.format_accuracy(found.promises, names=names),
+        refresh_report.format_segment_decisions(made.added, names=names),
+        refresh_report.format_decision_log(made.decisions),
+    ):
+        assert len(shown) and not shown.isna().any().any()
+
+
+def test_a_model_is_as_old_as_the_run_that_learnt_it(earlier: Run) -> None:
+    assert fitted_as_of(earlier) == THEN.isoformat()
+    arrays, meta = earlier.load_model()
+    earlier.save_model(arrays, meta=meta | {"fitted_as_of": "2024-07-01"})
+    assert fitted_as_of(earlier) == "2024-07-01"
+
+
+def test_a_flow_names_who_was_not_there() -> None:
+    columns = ["customer_id", "before", "standing", "after", "cause"]
+    moves = pd.DataFrame([("a", None, "S01", "S01", "joined"), ("b", "S01", None, None, "left")], columns=columns)
+    assert count_flow(moves)["customers"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda run: run.update(parameters=run.parameters() | {"source_name": "other"}), "is of the source 'other'"),
+        (lambda run: run.update(parameters=run.parameters() | {"as_of": NOW.isoformat()}), "not before 2024-10-01"),
+        (lambda run: (run.path / "tables" / "features.parquet").unlink(), "holds no features"),
+    ],
+)
+def test_a_run_that_cannot_be_held_against_is_refused_in_one_message(
+    shop_run: Run, earlier: Run, change: object, words: str
+) -> None:
+    change(earlier)
+    with pytest.raises(RunError, match=words):
+        load_previous_run(str(earlier.path), of=shop_run)
+
+
+def test_what_changed_in_a_persona_is_told_where_ranges_do_not_touch(tmp_path: Path) -> None:
+    runs = []
+    for place, need, spend, as_of in (("then", "tea", 50.0, "2024-09-01"), ("now", "wine", 90.0, "2024-10-01")):
+        run = open_run(tmp_path / place, outcome="building", as_of=as_of)
+        (run.path / "tables").mkdir()
+        table = pd.DataFrame(
+            [["S01", "Tea lovers", need, "Ask", 40], ["S02", "Others", "all", "Wait", 60]], columns=NAMED
+        )
+        (table if place == "then" else table.iloc[:1]).to_parquet(run.path / "tables" / "segments.parquet")
+        base = pd.DataFrame({"segment": ["S01"], "kpi": ["spend per customer"], "value": [spend], "unit": ["money"]})
+        base.assign(value_low=spend - 5, value_high=spend + 5).to_parquet(
+            run.path / "tables" / "starting_values.parquet"
+        )
+        entries = [(as_of, "S01", "same", "S01", 0.9, 40, 40), (as_of, "S02", "died", "", np.nan, 60, 0)]
+        columns = ["as_of", "segment", "event", "other", "overlap", "customers_before", "customers_after"]
+        pd.DataFrame(entries, columns=columns).to_parquet(run.path / "tables" / "ledger.parquet")
+        runs.append(run)
+    changes = persona_changes(runs[1], runs[0])
+    check(changes, name="persona_changes")
+    words = changes.set_index("segment")["words"]
+    assert "Its need was: tea." in words["S01"] and "went up: 90 [85, 95], was 50 [45, 55]" in words["S01"]
+    assert words["S02"].startswith("It is gone")

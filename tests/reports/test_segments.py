@@ -1,0 +1,121 @@
+"""Figures: from a table without changing it, the same bytes each time, the same look for a segment everywhere."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from segkit.errors import InputError
+from segkit.reports import map as map_report
+from segkit.reports import segments as segments_report
+from segkit.reports.html import figure_html
+from segkit.reports.theme import COLOURS, segment_style
+
+
+def blocks_table() -> pd.DataFrame:
+    """Two blocks and both together on two measures; demographics are known of fewer, and not judged on mix."""
+    judged = [("all", "spend", 90), ("needs", "spend", 90), ("demographic", "spend", 30)]
+    table = pd.DataFrame([*judged, ("needs", "mix", 80)], columns=["block", "measure", "customers"])
+    scores = {"alone_r2": 0.3, "alone_low": 0.2, "alone_high": 0.4}
+    added = {name: [np.nan, 0.1, -0.02, 0.1] for name in ("adds", "adds_low", "adds_high")}
+    return table.assign(label=table["block"], **scores, **added)
+
+
+@pytest.fixture
+def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    months = pd.to_datetime(["2024-01-01", "2024-02-01"] * 2)
+    score = {"spend_r2": 0.5, "spend_low": 0.4, "spend_high": 0.6, "mix_r2": 0.05, "mix_low": 0.04, "mix_high": 0.06}
+    return {
+        "segments": segments,
+        "assignments": assignments,
+        "values": pd.DataFrame(
+            {"spend": np.arange(12.0), "need": ["a"] * 11 + [None]}, index=assignments["customer_id"]
+        ),
+        "activity": pd.DataFrame(
+            {"month": months, "event": ["buy", "buy", "mail", "mail"], "events": 30, "customers": 20}
+        ),
+        "foresight": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01]}),
+        "frontier": pd.DataFrame(
+            {
+                "segments": [12, 14],
+                "spend_r2": [0.4, 0.5],
+                "mix_r2": [0.1, 0.1],
+                "stability": np.nan,
+                "chosen": [False, True],
+            }
+        ),
+        "blocks": blocks_table(),
+        "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
+        "rivals": pd.DataFrame([{"rival": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
+    }
+
+
+DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
+    "blocks": lambda given: segments_report.plot_blocks(given["blocks"]),
+    "timeline": lambda given: segments_report.plot_timeline(given["activity"]),
+    "segment_map": lambda given: map_report.plot_segment_map(given["assignments"], given["segments"]),
+    "small_maps": lambda given: map_report.plot_small_maps(given["assignments"], given["values"]),
+    "foresight": lambda given: segments_report.plot_foresight(given["foresight"]),
+    "frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
+    "retention": lambda given: segments_report.plot_retention(given["retention"]),
+    "rivals": lambda given: segments_report.plot_baselines(given["rivals"]),
+    "segment_bars": lambda given: segments_report.plot_segment_shares(given["segments"]),
+    "stability": lambda given: segments_report.plot_stability(given["segments"]),
+}
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_figure_repeats_to_the_byte_and_leaves_its_tables(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    before = {key: table.copy() for key, table in tables.items()}
+    pages = [figure_html(DRAW[name](tables), alt="a picture") for _ in range(2)]
+    assert pages[0] == pages[1]
+    for key, table in tables.items():
+        pd.testing.assert_frame_equal(table, before[key])
+
+
+def test_every_figure_has_a_test() -> None:
+    assert set(DRAW) == set(segments_report.__all__)
+
+
+def test_forty_segments_differ_in_colour_or_shape() -> None:
+    looks = [segment_style(f"S{number:02d}") for number in range(1, 41)]
+    assert len(set(looks)) == 40
+    assert segment_style("S07") == segment_style("S007") and {colour for colour, _ in looks} == set(COLOURS)
+
+
+def test_labels_of_the_map_do_not_overlap(assignments: pd.DataFrame, segments: pd.DataFrame) -> None:
+    crowded = assignments.assign(x=assignments["x"] / 100, y=assignments["y"] / 100)
+    crowded.loc[0, ["x", "y"]] = [5.0, 5.0]
+    figure = map_report.plot_segment_map(crowded, segments)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["Fresh & early", "Big <b>baskets</b>", "Fading"]
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[at + 1 :])
+
+
+def test_bars_start_at_zero(tables: dict[str, pd.DataFrame]) -> None:
+    for name in ("timeline", "foresight", "segment_bars"):
+        axes = DRAW[name](tables).axes[0]
+        assert 0 in (axes.get_xlim()[0], axes.get_ylim()[0])
+
+
+def test_blocks_known_of_fewer_customers_say_of_how_many(tables: dict[str, pd.DataFrame]) -> None:
+    spend, mix = segments_report.plot_blocks(tables["blocks"]).axes
+    assert [label.get_text() for label in spend.get_yticklabels()] == ["all", "demographic (of 30)", "needs"]
+    assert [bar.get_width() for bar in spend.patches] == [0.3, 0.3, 0.3, 0, -0.02, 0.1]
+    assert [bar.get_width() for bar in mix.patches] == [0, 0, 0.3, 0, 0, 0.1]
+
+
+def test_blocks_without_a_measure_have_one_panel(tables: dict[str, pd.DataFrame]) -> None:
+    assert len(segments_report.plot_blocks(tables["blocks"].query("measure == 'spend'")).axes) == 1
+
+
+def test_small_maps_hold_one_to_three_columns(assignments: pd.DataFrame) -> None:
+    many = pd.DataFrame(0.0, index=assignments["customer_id"], columns=list("abcd"))
+    with pytest.raises(InputError, match="values: 4 columns to colour by"):
+        map_report.plot_small_maps(assignments, many)
+
+
+def test_one_customer_has_a_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> None:
+    assert map_report.plot_segment_map(assignments.head(1), segments.head(1)).axes
