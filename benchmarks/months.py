@@ -48,7 +48,13 @@ def main() -> None:
             since = kept(first[1], segments_under_model(first[0], windows.now))
             old = set(model.segments)
             nearest = kept(before, segments_under_model(model, windows.now))
-            about = {"now": windows.now, "old": model, "home": before, "used": used, "as_of": day.isoformat()}
+            about = {
+                "now": windows.now,
+                "old": model,
+                "previous_segment": before,
+                "used": used,
+                "as_of": day.isoformat(),
+            }
             fit, standing, _ = match_segments(fit, **about)
             now = pd.Series(np.array(fit.model.segments)[fit.segment_number], index=fit.axes.index)
             ids = f"{len(old & set(fit.model.segments))} of {len(old)}"

@@ -483,7 +483,7 @@ def open_run_source(run: Run, *, source: str = "", data_dir: str = "", source_id
     parameters = run.parameters()
     opened = open_source(source or parameters["source"], data_dir=(data_dir or parameters.get("data_dir")) or None)
     privacy = load_run_privacy(run)
-    return opened.model_copy(update={"veil": replace(privacy, key="") if source_ids else privacy})
+    return opened.model_copy(update={"privacy": replace(privacy, key="") if source_ids else privacy})
 
 
 def load_run_privacy(run: Run) -> PrivacyRules:

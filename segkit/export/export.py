@@ -437,7 +437,7 @@ def export_segments(
         raise InputError(f"--country-code {country_code}: no country has this code. Give digits only, such as 49.")
     records = read_customer_records(run, source=source, data_dir=data_dir)
     control_group = frozenset().union(*(read_control(pilot) for pilot in pilots))
-    given = {"target": target, "held_out": control_group, "named": named, "country_code": country_code}
+    given = {"target": target, "control_group": control_group, "named": named, "country_code": country_code}
     place = {"source": source, "data_dir": data_dir}
     everyone = read_assignments(run, **place)
     chosen = _filter_segments(everyone, segments)

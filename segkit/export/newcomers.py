@@ -64,7 +64,9 @@ def assign_newcomers(
         as_of or made["as_of"], lookback_days=meta["lookback_days"], horizon_days=made["horizon_days"]
     )
     source = _open_events(events, meta=meta, data_dir=data_dir)
-    source = source.model_copy(update={"veil": replace(load_run_privacy(run), key="")})  # ids as the events have them
+    source = source.model_copy(
+        update={"privacy": replace(load_run_privacy(run), key="")}
+    )  # ids as the events have them
     strange = sorted(set(source.kinds) - set(meta["kinds"]))
     if strange:
         raise InputError(

@@ -197,7 +197,7 @@ MEMBER_FACTS = (
 )
 BY_MEDIAN = ("gap_days", "recency_days")  # one who came once has the whole lookback as a gap: the mean would mislead
 ROW_FACTS = {  # part of Told -> column -> (fact, unit, how)
-    "gaps": {
+    "unmet_needs": {
         "peers": ("lack_peers", "share", "customers of other segments nearest in the space, who buy it"),
         "buyers": ("lack_buyers", "share", "members who buy it, those who did not choose it"),
         "difference": ("lack_gap", "share", "the difference, members in pairs with their peers"),
@@ -210,7 +210,10 @@ ROW_FACTS = {  # part of Told -> column -> (fact, unit, how)
         "writers": ("topic_writers", "customers", "members who wrote anything in the lookback"),
     },
 }
-ROW_NAMES = {"gaps": ("term", "lack"), "topics": ("topic", "topic")}  # part -> column with a name, fact that holds it
+ROW_NAMES = {
+    "unmet_needs": ("term", "lack"),
+    "topics": ("topic", "topic"),
+}  # part -> column with a name, fact that holds it
 
 
 @dataclass(frozen=True)
@@ -380,7 +383,7 @@ def _row_facts(table: pd.DataFrame | None, part: str, *, format_term: Callable[[
     column, fact = ROW_NAMES[part]
     facts = []
     for row in table.to_dict("records") if table is not None else []:
-        words = format_term(row[column]) if part == "gaps" else row[column]
+        words = format_term(row[column]) if part == "unmet_needs" else row[column]
         facts.append(Fact(fact, row["segment"], None, "name", f"the first row of the table {part}", text=words))
         facts += [Fact(name, row["segment"], row[c], unit, how) for c, (name, unit, how) in ROW_FACTS[part].items()]
     return facts

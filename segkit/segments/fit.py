@@ -229,10 +229,10 @@ def write_training_windows(run: Run, training: TrainingWindows) -> None:
     if not moments:
         return
     parts = {
-        "training_features": {name: m.known.features for name, m in moments.items()},
-        "training_outcomes": {name: m.came.totals for name, m in moments.items()},
-        "training_bought": {name: _weights_to_rows(m.known) for name, m in moments.items()},
-        "training_outcomes_bought": {name: _weights_to_rows(m.came) for name, m in moments.items()},
+        "training_features": {name: m.customers.features for name, m in moments.items()},
+        "training_outcomes": {name: m.outcomes.totals for name, m in moments.items()},
+        "training_bought": {name: _weights_to_rows(m.customers) for name, m in moments.items()},
+        "training_outcomes_bought": {name: _weights_to_rows(m.outcomes) for name, m in moments.items()},
     }
     for table, by_moment in parts.items():
         found = {name: part for name, part in by_moment.items() if part is not None}

@@ -85,7 +85,7 @@ def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | Non
         bag_segment=nearest_centre(fit.model.bag_centres, centres),
         segments=tuple(overrides.merge.get(s, s) for s in fit.model.segments),
     )
-    return replace(fit, model=model, number=nearest_centre(points, centres))
+    return replace(fit, model=model, segment_number=nearest_centre(points, centres))
 
 
 MIN_OVERLAP = 0.3  # Jaccard overlap, today, from which a new segment carries on an old one

@@ -42,6 +42,6 @@ def test_what_was_used_and_what_was_not(make_days: Callable[..., Days], tmp_path
     assert said["guess", "timezone: Europe/Berlin"] == "of the draft"
     assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
     veil = PrivacyRules(lists=(("key", frozenset({"mark"})),))
-    table = datasheet(source.model_copy(update={"veil": veil}), days, rejected=aside[:0], pseudonyms=True, **asked)
+    table = datasheet(source.model_copy(update={"privacy": veil}), days, rejected=aside[:0], pseudonyms=True, **asked)
     said = {(row.about, row.item): row.value for row in table.itertuples()}
     assert said["left out", "the forgotten"] == "<20" and said["ids", "customers are told by"] == "hashes"

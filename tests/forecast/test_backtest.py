@@ -60,10 +60,10 @@ def test_every_target_and_forecaster_is_scored_and_the_table_fits_its_schema(tri
 
 def test_a_rival_that_is_not_beaten_says_the_target(trials: list[BacktestOrigin]) -> None:
     prophet = trials[0].banded["last"].assign(spend=trials[0].values("spend"))
-    fixed = [replace(trials[0], told=trials[0].banded | {"last": prophet})]
+    fixed = [replace(trials[0], banded=trials[0].banded | {"last": prophet})]
     who = best_forecasters(score_forecasters(fixed, draws=20))
     assert who["spend"] == "last" and set(who) == {"active", "orders", "spend"}
-    level = [replace(trials[0], told={"model": prophet, "last": prophet})]
+    level = [replace(trials[0], banded={"model": prophet, "last": prophet})]
     assert best_forecasters(score_forecasters(level, draws=20))["spend"] == "last", "level is not beaten"
 
 
@@ -77,7 +77,7 @@ def test_promises_are_compared_in_groups_that_are_everyone(trials: list[Backtest
 def test_a_season_is_measured_and_none_is_not_found(planted_windows: Plant) -> None:
     later, earlier = lessons(planted_windows(300)[0])
     totals = later.outcomes.totals.assign(active_days=0.0)
-    gone = replace(later, came=Outcomes(totals, later.outcomes.weights, later.outcomes.categories))
+    gone = replace(later, outcomes=Outcomes(totals, later.outcomes.weights, later.outcomes.categories))
     figures = base_rate_metrics(backtest_origins([gone, earlier]))
     assert figures["forecast.drift.active_observed"] == 0 and figures["forecast.drift.active.high"] < 0
     same = base_rate_metrics(backtest_origins([earlier, earlier]))

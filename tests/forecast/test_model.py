@@ -29,7 +29,7 @@ def lesson(planted_windows: Plant) -> TrainingSet:
 
 def with_totals(lesson: TrainingSet, **totals: np.ndarray) -> TrainingSet:
     came = lesson.outcomes
-    return replace(lesson, came=Outcomes(came.totals.assign(**totals), came.weights, came.categories))
+    return replace(lesson, outcomes=Outcomes(came.totals.assign(**totals), came.weights, came.categories))
 
 
 def test_same_seed_same_forecast_and_the_lesson_is_unchanged(planted_windows: Plant) -> None:
@@ -70,7 +70,7 @@ def test_without_money_or_orders_only_activity_is_foretold(lesson: TrainingSet) 
     bare = with_totals(lesson, orders=np.zeros(400))
     features = lesson.snapshot.signals.features.drop(columns="spend")
     then = replace(lesson.snapshot, signals=replace(lesson.snapshot.signals, features=features))
-    bare = replace(bare, then=then)
+    bare = replace(bare, snapshot=then)
     assert bare.amounts == [] and list(forecast_customers(bare, then).now.columns) == ["chance"]
 
 
@@ -91,14 +91,14 @@ def test_a_cell_of_the_rfm_table_has_one_forecast_and_no_cell_is_empty(lesson: T
     table = make_baselines(lesson, lesson.snapshot)["rfm"].now
     assert table.notna().all().all() and table["spend"].nunique() <= 125
     few = replace(lesson.snapshot, signals=lesson.snapshot.signals.select(np.arange(3)), last=lesson.snapshot.last[:3])
-    few = replace(few, classic=lesson.snapshot.bgnbd[:3])
+    few = replace(few, bgnbd=lesson.snapshot.bgnbd[:3])
     pd.testing.assert_frame_equal(make_baselines(lesson, few)["rfm"].now, table[:3])
 
 
 def test_a_classic_forecast_that_could_not_be_fitted_is_no_rival(lesson: TrainingSet) -> None:
-    nothing = replace(lesson.snapshot, classic=lesson.snapshot.bgnbd * np.nan)
-    assert set(make_baselines(replace(lesson, then=nothing), nothing)) == {"last", "rfm"}
-    assert forecast_customers(replace(lesson, then=nothing), nothing).now.notna().all().all()
+    nothing = replace(lesson.snapshot, bgnbd=lesson.snapshot.bgnbd * np.nan)
+    assert set(make_baselines(replace(lesson, snapshot=nothing), nothing)) == {"last", "rfm"}
+    assert forecast_customers(replace(lesson, snapshot=nothing), nothing).now.notna().all().all()
 
 
 def test_bands_hold_as_many_as_they_say(planted_windows: Plant) -> None:

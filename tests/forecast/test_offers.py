@@ -57,7 +57,7 @@ def test_offers_are_shares_of_those_who_could_take_them(shop: tuple[TrainingSet,
     many[30:50, 1] = 1.0
     then = replace(lesson.snapshot, signals=replace(lesson.snapshot.signals, weights=sparse.csr_array(many)))
     table = next_offers(
-        replace(lesson, then=then), segment, now=lesson.snapshot.signals, segment_now=segment, period=PERIOD
+        replace(lesson, snapshot=then), segment, now=lesson.snapshot.signals, segment_now=segment, period=PERIOD
     ).set_index(["segment", "kind", "term"])
     tea = table.loc[("S01", "cross-sell", "tea")]
     assert (tea["asked"], tea["share"], tea["reach"]) == (30, 0.8, 30) and tea["share_low"] < 0.8 < tea["share_high"]
@@ -75,7 +75,7 @@ def test_of_many_terms_those_high_by_chance_are_not_called_more() -> None:
     before = lesson.snapshot.signals.weights.toarray()
     before[300:325] = 1.0
     signals = replace(lesson.snapshot.signals, weights=sparse.csr_array(before))
-    lesson = replace(lesson, then=replace(lesson.snapshot, signals=signals))
+    lesson = replace(lesson, snapshot=replace(lesson.snapshot, signals=signals))
     segment = pd.Series(np.repeat(["S01", "S02", "S03"], [100, 250, 250]), index=lesson.snapshot.index)
     table = next_offers(lesson, segment, now=signals, segment_now=segment, period=PERIOD)
     more = table[table["more"]]
@@ -85,7 +85,7 @@ def test_of_many_terms_those_high_by_chance_are_not_called_more() -> None:
 def test_a_source_without_categories_has_no_offers(shop: tuple[TrainingSet, pd.Series]) -> None:
     lesson, segment = shop
     bare = replace(lesson.snapshot.signals, weights=None, categories=())
-    none = replace(lesson, then=replace(lesson.snapshot, signals=bare))
+    none = replace(lesson, snapshot=replace(lesson.snapshot, signals=bare))
     assert list(next_offers(none, segment, now=bare, segment_now=segment, period=PERIOD).columns) == OFFERS
     assert learn_categories(none, chance=np.full(60, 0.5), segment=segment.to_numpy()) is None
     told = next_categories(None, bare, chance=np.full(60, 0.5), segment=segment.to_numpy())
@@ -102,7 +102,7 @@ def test_what_goes_with_churn_is_found_and_chance_is_not_told() -> None:
     told = replace(
         lesson,
         then=replace(lesson.snapshot, signals=replace(lesson.snapshot.signals, features=features)),
-        came=replace(lesson.outcomes, totals=totals),
+        outcomes=replace(lesson.outcomes, totals=totals),
     )
     table = churn_drivers(told, pd.Series("S01", index=lesson.snapshot.index))
     check(table, name="drivers")

@@ -119,7 +119,7 @@ def test_same_seed_same_table_and_draws_move_the_interval_alone() -> None:
 def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out() -> None:
     blocks, learnt, judged = planted()
     few = np.arange(400) < 60
-    told = replace(blocks["demographic"], known_then=few, known_now=few)
+    told = replace(blocks["demographic"], has_data_then=few, has_data_now=few)
     found = compare_blocks(blocks | {"demographic": told}, train=learnt, test=judged)
     assert "demographic" not in set(found.table["block"]) and found.leads.empty
     answer, reason = needs_or_demographics(found, measure="spend")

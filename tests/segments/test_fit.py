@@ -21,7 +21,7 @@ KINDS = {"purchase": "customer"}
 
 
 def fit(windows: FitData, **options: object) -> Fit:
-    return fit_segments(windows, **{"budget": BUDGET, "bags": 2, "seed": 7, **options})
+    return fit_segments(windows, **{"budget": BUDGET, "n_subsamples": 2, "seed": 7, **options})
 
 
 def test_everyone_is_placed_and_planted_needs_come_back(planted_windows: Plant) -> None:
