@@ -90,16 +90,6 @@ def test_options_are_keyword_only_and_typed(path: Path) -> None:
         assert lines <= MOST_BODY, f"{function.name}: {lines} lines; move parts to helpers below it"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_public_functions_say_what_comes_in_and_goes_out(path: Path) -> None:
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            text = ast.get_docstring(node) or ""
-            assert text, f"{node.name}: a public name has a docstring"
-            marks = [text.find(mark) for mark in ("Takes ", "Gives ", "Parameters\n", "Raises\n") if mark in text]
-            assert marks == sorted(marks), f"{node.name}: takes, gives, parameters, raises, in this order"
-
-
 def test_scripts_and_data_files_are_packaged() -> None:
     project = tomllib.loads((HOME / "pyproject.toml").read_text())
     assert project["project"]["scripts"] == {"segkit": "segkit.cli:main"}
