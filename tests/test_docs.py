@@ -1,0 +1,58 @@
+"""The examples of the documents run as they are written, and their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from segkit.data.sources import connect, open_source, read_customers, read_events
+
+HOME = Path(__file__).parents[1]
+DOCUMENTS = sorted([HOME / "README.md", *(HOME / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(?P<kind>\w+) ?(?P<name>[\w.]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def source_examples() -> list[tuple[str, dict[str, str], str]]:
+    """Heading, tables by file name, and YAML of each complete example in docs/sources.md."""
+    text = (HOME / "docs" / "sources.md").read_text(encoding="utf-8")
+    examples, tables = [], {}
+    for block in BLOCK.finditer(text):
+        if block["kind"] == "csv":
+            tables[block["name"]] = block["body"]
+        elif block["kind"] == "yaml":
+            heading = re.findall(r"^##+ (.+)$", text[: block.start()], flags=re.MULTILINE)[-1]
+            examples.append((heading, tables, block["body"]))
+            tables = {}
+    return examples
+
+
+@pytest.mark.parametrize(("heading", "tables", "yaml"), source_examples(), ids=[one[0] for one in source_examples()])
+def test_example_of_a_source_is_read(heading: str, tables: dict[str, str], yaml: str, tmp_path: Path) -> None:
+    for name, body in tables.items():
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    (tmp_path / "source.yaml").write_text(yaml, encoding="utf-8")
+    source, con = open_source(str(tmp_path / "source.yaml")), connect()
+    events = read_events(source, con=con).to_pandas()
+    assert len(events) >= 2 and events["customer_id"].notna().all() and events["day"].notna().all()
+    if source.customers:
+        assert len(read_customers(source, con=con).to_pandas()) >= 2
+    mapped = set().union(*(table.columns for table in source.tables))
+    assert all(events[name].notna().any() for name in mapped), "each mapped column holds something"
+
+
+def test_every_key_of_a_source_has_an_example() -> None:
+    from segkit.data.spec import CONTRACT, ROLES, SourceYaml
+
+    text = (HOME / "docs" / "sources.md").read_text(encoding="utf-8")
+    keys = {field.alias or name for name, field in SourceYaml.model_fields.items()}
+    assert not [name for name in {*keys, *CONTRACT, *ROLES} if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_files_named_in_a_document_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not [link for link in LINK.findall(text) if not (path.parent / link).exists()]
+    named = re.findall(r"`((?:docs|notebooks|segkit|tests|benchmarks)/[\w./-]+)`", text)
+    assert not [name for name in named if not (HOME / name).exists()]
+    assert "pip install segkit" not in text and "pip install 'segkit" not in text
