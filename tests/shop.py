@@ -44,8 +44,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events = pd.DataFrame(lines, columns=["who", "at", "kind", "paid", "leaflet"])
     events["number"] = [f"o{i}" if kind == "purchase" else None for i, kind in enumerate(events["kind"])]
     events.round({"paid": 2}).to_csv(folder / "events.csv", index=False)
-    said = ["no" if n % 10 == 9 else "yes" for n in range(len(who))]
-    pd.DataFrame({"who": who, "may_mail": said}).iloc[1:].to_csv(folder / "people.csv", index=False)
+    consent = ["no" if n % 10 == 9 else "yes" for n in range(len(who))]
+    pd.DataFrame({"who": who, "may_mail": consent}).iloc[1:].to_csv(folder / "people.csv", index=False)
     (folder / "source.yaml").write_text(SOURCE, encoding="utf-8")
     _make_run(folder)
     return folder
