@@ -1,9 +1,9 @@
-"""The whole chain on very many customers beside the usual script on the same lines: CPU, clock, memory, each step.
+"""The whole chain on very many customers, compared with the usual script on the same lines: CPU, clock, memory, each step.
 
 usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5] [--folder DIR] [--no-naive | --at-once]
 
-The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py beside it; where they are
-not there, the script says so and ends. Memory is the peak of the sum over the command and all that it started.
+The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py in the same folder; where they are
+missing, the script says so and ends. Memory is the peak of the sum over the command and all that it started.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def _measured(commands: dict[str, list[str | Path]], *, folder: Path) -> dict[st
     """CPU-seconds of commands and all that they started, seconds on the clock, and peak gigabytes; all at once."""
     start, running, peaks, found = time.perf_counter(), {}, dict.fromkeys(commands, 0), {}
     for number, (name, command) in enumerate(commands.items()):
-        with (folder / f"said_{number}.log").open("wb") as said:
-            running[name] = subprocess.Popen(list(map(str, command)), cwd=HOME, stdout=said, stderr=said)
+        with (folder / f"output_{number}.log").open("wb") as output:
+            running[name] = subprocess.Popen(list(map(str, command)), cwd=HOME, stdout=output, stderr=output)
     while len(found) < len(running):
         time.sleep(EVERY)
         for name, process in running.items():

@@ -1,9 +1,9 @@
-"""Features from raw events: ours beside a scan, a bare group-by of baskets, and pandas, vectorised and as blogs do.
+"""Features from raw events: ours compared with a scan, a bare group-by of baskets, and pandas, vectorised and naive.
 
 usage: python benchmarks/features.py [--rows 1e6,1e7,5e7] [--folder DIR] [--skip pandas,naive]
 
 Each figure is one process of its own: CPU-seconds (all threads, after the imports), seconds on the clock, peak memory.
-The data are made by ../shared/bench/generate_transactions.py; where it is not there, the script says so and ends.
+The data are made by ../shared/bench/generate_transactions.py; where it is missing, the script says so and ends.
 """
 
 import argparse
@@ -294,8 +294,8 @@ def one_size(rows: int, *, folder: Path, customers: int, skip: list[str]) -> Non
             continue
         floor = took["cpu"] if step == "baskets" else floor
         against = f"{took['cpu'] / floor:.1f}" if floor and step not in ("live", "scan") else ""
-        said = "events a second" if step == "live" else "" if step in ("scan", "baskets") else "features"
-        note = f"{took['found']:,} {said}" if said else ""
+        counted = "events a second" if step == "live" else "" if step in ("scan", "baskets") else "features"
+        note = f"{took['found']:,} {counted}" if counted else ""
         cells = f"{took['cpu']:.2f} | {against} | {took['clock']:.1f} | {took['gigabytes']:.2f} | {note}"
         print(f"| {rows:,} | {step} | {cells} |", flush=True)
 

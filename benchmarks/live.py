@@ -1,4 +1,4 @@
-"""Live segments: events a second with durability on, the time of each, the start, and stores beside each other.
+"""Live segments: events a second with durability on, the time of each, the start, and two stores compared.
 
     python benchmarks/live.py [--customers 100000] [--events 40000] [--folder DIR]
 
@@ -61,8 +61,8 @@ def make_run(folder: Path, *, customers: int, seed: int = 7) -> Path:
     run.write(assign_points(model, axes).assign(core=True, x=0.0, y=0.0), "assignments")
     run.write(axes, "anticipation")
     arrays, meta = model_to_arrays(model)
-    told = {"kinds": KINDS, "needs": ["purchase"], "timezone": "Europe/Berlin", "lookback_days": LOOKBACK}
-    run.save_model(arrays, meta=meta | told)
+    metadata = {"kinds": KINDS, "needs": ["purchase"], "timezone": "Europe/Berlin", "lookback_days": LOOKBACK}
+    run.save_model(arrays, meta=meta | metadata)
     return run.path
 
 
@@ -89,13 +89,13 @@ def stream(
         follow, each = Stream(live, out=io.BytesIO()), []
         follow.feed_lines(before)
         follow.deliver()
-        told, cpu, clock = live.last_change, time.process_time(), time.perf_counter()
+        changes, cpu, clock = live.last_change, time.process_time(), time.perf_counter()
         for line in lines:
             start = time.perf_counter()
             follow.feed_lines([line])
             each.append(time.perf_counter() - start)
         follow.deliver()
-        return time.process_time() - cpu, time.perf_counter() - clock, np.array(each), live.last_change - told
+        return time.process_time() - cpu, time.perf_counter() - clock, np.array(each), live.last_change - changes
 
 
 def sqlite_alone(lines: list[bytes], *, path: Path, sync: str, commit: int = MAX_BATCH_EVENTS) -> float:
@@ -161,11 +161,11 @@ def main() -> None:
         for seed, (customers, sync) in enumerate(runs):
             lines = events(given.events, customers=customers, seed=seed)
             before = events(5 * FEW, customers=customers, seed=99) if customers == FEW else []
-            cpu, clock, each, told = stream(run, lines, before=before, state=folder / f"live-{seed}", sync=sync)
+            cpu, clock, each, changes = stream(run, lines, before=before, state=folder / f"live-{seed}", sync=sync)
             bare = sqlite_alone(lines, path=folder / f"bare-{seed}", sync=sync)
             p50, p99 = np.percentile(each, [50, 99]) * 1e3
             print(f"| {customers:,} customers | {sync} | {len(lines) / cpu:,.0f} | {len(lines) / clock:,.0f} | "
-                  f"{told:,} | {p50:.2f} | {p99:.2f} | {cpu / bare:.1f} |")  # fmt: skip
+                  f"{changes:,} | {p50:.2f} | {p99:.2f} | {cpu / bare:.1f} |")  # fmt: skip
         with Live(run, state=folder / f"live-{len(runs) - 1}") as live:
             cpu, clock = timed(lambda: live.tick("2024-07-02T12:00:00Z"))
         print(f"\nA tick that ages {given.customers:,} customers: {cpu:.1f} CPU-s, {clock:.1f} s by the clock.")

@@ -4,8 +4,8 @@
     python benchmarks/long_life.py --runs 20
 
 The first run is the chain as far as the segments. A refresh is what `segkit run --auto` does up to the decision, in
-this one process: new events merged into kept days, everyone placed under the standing segments, what follows from that
-written into a run that is built aside and swapped in, older runs pruned. Drawing and rendering are left out: they end
+this one process: new events merged into kept days, every customer assigned under the previous segments, what follows from that
+written into a run that is built in staging and swapped in, older runs pruned. Drawing and rendering are left out: they end
 with their kernel.
 """
 
@@ -32,7 +32,13 @@ from segkit.segments.lineage import read_overrides
 
 MEGABYTE = 1024**2
 COLUMNS = ["run", "memory_mb", "disk_mb", "cpu_seconds", "folders"]
-CARRIED = ("segments", "frontier", "subsamples", "needs", "signals")  # tables that a refresh takes over or makes alike
+UNCHANGED = (
+    "segments",
+    "frontier",
+    "subsamples",
+    "needs",
+    "signals",
+)  # tables that a refresh takes over or makes alike
 
 
 def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
@@ -55,7 +61,7 @@ def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
         run.write(kept.coords, "map")
         assignments = kept.assigned.assign(core=kept.core).join(kept.coords)
         run.write(assignments[["segment", "macro_segment", "confidence", "core", "x", "y"]], "assignments")
-        for name in CARRIED:
+        for name in UNCHANGED:
             run.write(before.table(name), name)
         run.write(kept.ledger, "ledger")
         run.write(kept.moves, "moves")

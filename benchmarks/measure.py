@@ -2,7 +2,7 @@
 
 usage: python benchmarks/measure.py [--experiments 500] [--seed 7] [--only NAME]
 Customers, what they did before, and what they did in the horizon that followed are real (Complete Journey) or made up
-by `segkit synth`. For each experiment customers are drawn anew with replacement, split by the product's own draw, and
+by `segkit synth`. For each experiment customers are drawn with replacement, randomised as the product does, and
 those treated are given a lift: their spend times 1 + lift, orders by chance around theirs times 1 + lift, or a chance
 to come. The truth is the mean lift over all customers of the segment. A contact costs exactly what the true lift
 earns, so that every "scale" is false, by the narrowest margin there is.
@@ -48,21 +48,21 @@ def population(days: Days, kinds: dict[str, str], as_of: date, *, kpi: str) -> p
     fit = fit_segments(windows, budget=Budget())
     index = windows.now.features.index
     past = covariates(days, kpi=kpi, period=period, index=index)
-    came = kpi_values(days, kpi=kpi, start=as_of, window_days=HORIZON, index=index)
-    return past.assign(segment=[fit.model.segments[n] for n in fit.segment_number], came=came)
+    observed = kpi_values(days, kpi=kpi, start=as_of, window_days=HORIZON, index=index)
+    return past.assign(segment=[fit.model.segments[n] for n in fit.segment_number], observed=observed)
 
 
 def truth_of(group: pd.DataFrame, *, kpi: str, lift: float) -> float:
     """The mean effect of treatment over all customers of a segment."""
-    return lift * (1 - group["came"].mean() if kpi == "active" else group["came"].mean())
+    return lift * (1 - group["observed"].mean() if kpi == "active" else group["observed"].mean())
 
 
-def treat(came: np.ndarray, *, kpi: str, lift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def treat(observed: np.ndarray, *, kpi: str, lift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if kpi == "spend":
-        return came * (1 + lift)
+        return observed * (1 + lift)
     if kpi == "orders":
-        return rng.poisson(came * (1 + lift))
-    return np.maximum(came, rng.random(len(came)) < lift)
+        return rng.poisson(observed * (1 + lift))
+    return np.maximum(observed, rng.random(len(observed)) < lift)
 
 
 def experiment(people: pd.DataFrame, *, kpi: str, number: int, seed: int) -> dict[str, float]:
@@ -80,8 +80,8 @@ def experiment(people: pd.DataFrame, *, kpi: str, number: int, seed: int) -> dic
     lift = dict(zip(names, LIFTS, strict=True))
     true = {n: truth_of(people[people["segment"] == n], kpi=kpi, lift=lift[n]) for n in names}
     treated = (units["arm"] == TREATMENT).to_numpy()
-    given = treat(units["came"].to_numpy(), kpi=kpi, lift=units["segment"].map(lift).to_numpy(), rng=rng)
-    values = pd.Series(np.where(treated, given, units["came"]), index=units.index)
+    given = treat(units["observed"].to_numpy(), kpi=kpi, lift=units["segment"].map(lift).to_numpy(), rng=rng)
+    values = pd.Series(np.where(treated, given, units["observed"]), index=units.index)
     lifts = estimate_lifts(units, values, columns=COVARIATES)
     plain = estimate_lifts(units, values, columns=())
     sizes = units["segment"].value_counts()

@@ -1,9 +1,9 @@
-"""Who keeps their segment from month to month on Complete Journey: under a model as it stands, and after refits.
+"""Who keeps their segment from month to month on Complete Journey: under an unchanged model, and after refits.
 
-Under the last model twice: placed at the nearest centre alone, and as the product does, where who is at a border stays.
+Under the last model twice: assigned to the nearest centre, and as the product does: customers near a border keep their segment.
 
 usage: python benchmarks/months.py [--months 4] [--free]
---free: each refit chooses its family and number of segments anew, rather than keeping them where that is as good.
+--free: each refit chooses its family and number of segments again, rather than keeping them where that is as good.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     for day in MONTHS[: given.months]:
         windows = build_fit_data(days, period=Period(day, **DAYS), kinds=opened.kinds)
         fit = fit_segments(windows, budget=Budget(prefer=None if given.free else shape))
-        told = [""] * 5
+        row = [""] * 5
         if model is not None:
             since = kept(first[1], segments_under_model(first[0], windows.now))
             old = set(model.segments)
@@ -58,12 +58,12 @@ def main() -> None:
             fit, standing, _ = match_segments(fit, **about)
             now = pd.Series(np.array(fit.model.segments)[fit.segment_number], index=fit.axes.index)
             ids = f"{len(old & set(fit.model.segments))} of {len(old)}"
-            told = [since, nearest, kept(before, standing), kept(before, now), ids]
+            row = [since, nearest, kept(before, standing), kept(before, now), ids]
         model, shape = fit.model, fit.segmentation.shape
         used = max(used, *(int(s[1:]) for s in model.segments))
         before = pd.Series(np.array(model.segments)[fit.segment_number], index=fit.axes.index)
         first = first or (model, before)
-        print(f"| {day} | {shape[1]} {shape[0]} | {' | '.join(told)} |", flush=True)
+        print(f"| {day} | {shape[1]} {shape[0]} | {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

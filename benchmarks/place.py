@@ -1,4 +1,4 @@
-"""Placing from ready features, three ways, beside KMeans.predict on the same features: CPU-seconds and ratios.
+"""Assign customers from ready features in three ways, compared with KMeans.predict: CPU-seconds and ratios.
 
 usage: python benchmarks/place.py [--customers 2000000] [--bought 10] [--features 29] [--axes 3] [--batch 100000]
                                  [--spark local[2]]

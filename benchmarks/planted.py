@@ -1,7 +1,7 @@
 """Planted needs: are they found, and is nothing found in a shuffled copy of the same customers?
 
 usage: python benchmarks/planted.py [--customers 10000] [--seed 7] [--nulls 10]
-For each made-up world: adjusted Rand index of the segments with the planted needs, of all who are placed and of those
+For each made-up world: adjusted Rand index of the segments with the planted needs, of all assigned customers and of those
 seen in the last third of the lookback (the lapsed buy nothing next, whatever they needed). The shuffled copy hands
 every line's category and amount to a line of anyone: who comes how often stays, what they need goes.
 """
@@ -23,7 +23,7 @@ from segkit.segments.fit import Fit, FitData, build_fit_data, fit_segments
 from segkit.segments.validation import N_REFITS, segment_verdict, stability, structure
 
 PERIOD = Period(date(2025, 3, 1), lookback_days=182, horizon_days=91)
-LATELY = 61  # days: the last third of the lookback
+RECENT_DAYS = 61  # days: the last third of the lookback
 WHAT = ["item", "category", "amount", "quantity", "discount", "cost", "private_label", "channel"]
 
 
@@ -46,7 +46,7 @@ def fitted(folder: Path) -> tuple[FitData, Fit]:
     return windows, fit_segments(windows)
 
 
-def told(windows: FitData, fit: Fit, *, nulls: int) -> str:
+def proof_text(windows: FitData, fit: Fit, *, nulls: int) -> str:
     """Stability, whether there is structure, and the verdicts."""
     steady = stability(windows, fit, n_refits=N_REFITS["quick"])
     reference = structure(fit, nulls=nulls)
@@ -64,7 +64,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--nulls", type=int, default=10)
     given = parser.parse_args()
-    print("| world | placed | cut | ARI, all | ARI, lately | stability | to beat | structure | verdicts | CPU |")
+    print(
+        "| world | placed | cut | ARI, all | ARI, recently active | stability | to beat | structure | verdicts | CPU |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for scenario in SCENARIOS:
         with tempfile.TemporaryDirectory() as held:
@@ -75,10 +77,10 @@ def main() -> None:
             for name in ("as_is", "shuffled"):
                 start = time.process_time()
                 windows, fit = fitted(Path(held) / name)
-                need, lately = truth[fit.axes.index], (windows.now.features["recency_days"] <= LATELY).to_numpy()
-                ari = [adjusted_rand_score(need[rows], fit.segment_number[rows]) for rows in (need == need, lately)]
+                need, recent = truth[fit.axes.index], (windows.now.features["recency_days"] <= RECENT_DAYS).to_numpy()
+                ari = [adjusted_rand_score(need[rows], fit.segment_number[rows]) for rows in (need == need, recent)]
                 shape = f"{fit.segmentation.shape[1]} {fit.segmentation.family}"
-                proof = told(windows, fit, nulls=given.nulls)
+                proof = proof_text(windows, fit, nulls=given.nulls)
                 spent = time.process_time() - start
                 head = f"| {scenario}, {name} | {len(need):,} | {shape} | {ari[0]:.3f} | {ari[1]:.3f} |"
                 print(f"{head} {proof} | {spent:.0f} |", flush=True)

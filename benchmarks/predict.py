@@ -1,7 +1,7 @@
-"""Forecasts beside their rivals, out of time: who comes back, how many orders, how much spend, on two retailers.
+"""Forecasts compared with baselines, out of time: who comes back, how many orders, how much spend, on two retailers.
 
 usage: python benchmarks/predict.py [--data DIR] [--only NAME]
-DIR holds online_retail.parquet (../shared/data by default); without it that set is left out, and said so.
+DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
             print(f"{name}: left out, no {name}.parquet in {data}")
             continue
         days, opened, _ = load(source, data)
-        as_of = origin + timedelta(days=horizon)  # what came is judged: the forecast is of one horizon before
+        as_of = origin + timedelta(days=horizon)  # what was observed is scored: the forecast is of one horizon before
         asked = {"period": Period(as_of, lookback_days=lookback, horizon_days=horizon), "kinds": opened.kinds}
         lessons = make_training_sets(customers_at(days, **asked), build_training_windows(days, **asked), origins=1)
         start = time.process_time()

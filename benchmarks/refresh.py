@@ -1,4 +1,4 @@
-"""What a month costs on Complete Journey: found anew in full, refreshed with all its pages, and only decided on.
+"""What a month costs on Complete Journey: a full run, a refresh with all its pages, and the decision alone.
 
 usage: python benchmarks/refresh.py [--before 2017-12-01] [--as-of 2018-01-01] [--keep DIR]
 CPU-seconds of each command and all that it started, and of its steps, from run.json. The run before is made first, in

@@ -1,7 +1,7 @@
-"""The whole chain with its pages beside the usual script, on Complete Journey: CPU, wall and their ratio.
+"""The whole chain with its pages, compared with the usual script, on Complete Journey: CPU, wall and their ratio.
 
 usage: python benchmarks/report.py [--naive FILE] [--repeats 2]
-FILE is the peer, naive_pipeline.py (../shared/bench by default); without it only the chain is measured, and said so.
+FILE is the peer, naive_pipeline.py (../shared/bench by default); without it only the chain is measured.
 The first run after an install also compiles UMAP; it is shown apart, with a cache of its own.
 """
 

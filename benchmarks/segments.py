@@ -1,7 +1,7 @@
-"""Segments beside their rivals, out of time: adjusted R² and stability on two retailers, recovery on planted needs.
+"""Segments compared with baselines, out of time: adjusted R² and stability on two retailers, recovery on planted needs.
 
 usage: python benchmarks/segments.py [--data DIR] [--fits 20] [--count N] [--only NAME]
-DIR holds online_retail.parquet (../shared/data by default); without it that set is left out, and said so.
+DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What it costs that customers at a border keep their segment: who stays, and what is foreseen, by margin.
+"""What it costs that customers at a border keep their segment: who keeps it, and what is predicted, by margin.
 
 usage: python benchmarks/staying.py [--data DIR]
-Segments found at one date; everyone placed a month later under them, with several margins (the product's is
-`segkit.segments.model.BORDER_WIDTH`), and judged on what they did from then to the end of the data. A cost is in adjusted R2,
+Segments found at one date; everyone assigned a month later under them, with several margins (the product's is
+`segkit.segments.model.BORDER_WIDTH`), and scored on what they did from then to the end of the data. A cost is in adjusted R2,
 against placing at the nearest centre alone, with its 95 % interval (customers resampled in pairs). DIR holds
-online_retail.parquet (../shared/data by default); without it that set is left out, and said so.
+online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from segkit.segments.scoring import compare_segmentations, scoring_outcomes
 from segkit.segments.validation import scoring_terms
 
 MARGINS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-CASES = (  # source, found, placed, lookback and horizon that are learnt with, days judged
+CASES = (  # source, found, placed, lookback and horizon that are learnt with, days scored
     ("complete_journey", date(2017, 10, 1), date(2017, 11, 1), 182, 91, 61),
     ("online_retail", date(2011, 9, 1), date(2011, 10, 1), 190, 70, 69),
 )
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _print_case(
-    name: str, found: date, placed: date, lookback: int, horizon: int, judged: int, *, data: str | None
+    name: str, found: date, placed: date, lookback: int, horizon: int, scored_days: int, *, data: str | None
 ) -> None:
     days, opened, _ = load(SETS[name][0], data)
     period = Period(found, lookback_days=lookback, horizon_days=horizon)
@@ -58,9 +58,9 @@ def _print_case(
     for margin in MARGINS:
         model.BORDER_WIDTH = margin
         labels[f"{margin:.2f}"] = assign_segments(fit.model, now, previous_segment=home)["segment"].to_numpy()
-    came = customer_outcomes(days, start=placed, horizon_days=judged, index=now.features.index)
+    observed = customer_outcomes(days, start=placed, horizon_days=scored_days, index=now.features.index)
     words = fit.model.space.words
-    truth = scoring_outcomes(came, terms=scoring_terms(now, words=words), words=words)
+    truth = scoring_outcomes(observed, terms=scoring_terms(now, words=words), words=words)
     table = compare_segmentations(labels, truth, reference="0.00").set_index(["baseline", "measure"])
     both = now.features.index.isin(home.index)
     before = home.reindex(now.features.index).to_numpy()

@@ -61,9 +61,14 @@ DATA = ("segkit/data/complete_journey.yaml", "segkit/data/scenarios.yaml")  # wo
 PAGES = ("segkit/personas/cards.yaml", "segkit/personas/copy.yaml")  # what cards say
 PYTHON = sorted(path for part in ("segkit", "tests", "benchmarks") for path in (HOME / part).rglob("*.py"))
 TEXTS = sorted(
-    [HOME / "README.md", *(HOME / "docs").glob("*.md"), *(HOME / "notebooks").glob("**/*.ipynb"), *HOME.glob("*/README.md")]
+    [
+        *(HOME / name for name in ("README.md", "CHANGELOG.md")),
+        *(HOME / "docs").glob("*.md"),
+        *(HOME / "notebooks").glob("**/*.ipynb"),
+        *(HOME / folder / "README.md" for folder in ("notebooks", "benchmarks", "reports")),
+    ]
 )
-WORD = re.compile(rf"\b({'|'.join(INSTEAD)})\b", re.IGNORECASE)
+WORD = re.compile(rf"(?<![.`])\b({'|'.join(INSTEAD)})\b", re.IGNORECASE)
 
 
 def _place(path: Path) -> str:
