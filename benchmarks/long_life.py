@@ -4,9 +4,9 @@
     python benchmarks/long_life.py --runs 20
 
 The first run is the chain as far as the segments. A refresh is what `segkit run --auto` does up to the decision, in
-this one process: new events merged into kept days, every customer assigned under the previous segments, what follows from that
-written into a run that is built in staging and swapped in, older runs pruned. Drawing and rendering are left out: they end
-with their kernel.
+this one process: new events merged into stored days, every customer assigned under the previous segments, the results
+written into a run that is built in staging and swapped in, older runs pruned. Drawing and rendering are left out: they
+end with their kernel.
 """
 
 import argparse

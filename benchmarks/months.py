@@ -1,6 +1,7 @@
 """Who keeps their segment from month to month on Complete Journey: under an unchanged model, and after refits.
 
-Under the last model twice: assigned to the nearest centre, and as the product does: customers near a border keep their segment.
+Under the last model twice: assigned to the nearest centre, and by the product's rule, under which customers near a
+border keep their segment.
 
 usage: python benchmarks/months.py [--months 4] [--free]
 --free: each refit chooses its family and number of segments again, rather than keeping them where that is as good.

@@ -80,9 +80,8 @@ def main() -> None:
         steady = stability(windows, fit, n_refits=given.fits).metrics()
         count = len(fit.segmentation.centres)
         other = kmeans_stability(windows, count=count, fits=given.fits)
-        print(
-            f"\n{name}: {len(fit.segment_number):,} customers, {count} segments ({fit.segmentation.family}), {fit.axes.shape[1]} axes"
-        )
+        customers, family, axes = len(fit.segment_number), fit.segmentation.family, fit.axes.shape[1]
+        print(f"\n{name}: {customers:,} customers, {count} segments ({family}), {axes} axes")
         low, high = steady["stability.ari_mean.low"], steady["stability.ari_mean.high"]
         print(f"stability {steady['stability.ari_mean']:.3f} [{low:.3f}, {high:.3f}]; KMeans {other:.3f}")
         print(

@@ -1,3 +1,3 @@
 """segkit: customer micro-segments from raw events, personas, and the proof that they hold."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
