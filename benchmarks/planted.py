@@ -2,8 +2,8 @@
 
 usage: python benchmarks/planted.py [--customers 10000] [--seed 7] [--nulls 10]
 For each made-up world: adjusted Rand index of the segments with the planted needs, of all assigned customers and of
-those seen in the last third of the lookback (the lapsed buy nothing next, whatever they needed). The shuffled copy hands
-every line's category and amount to a line of anyone: who comes how often stays, what they need goes.
+those seen in the last third of the lookback (the lapsed buy nothing next, whatever they needed). The shuffled
+copy gives each line the category and amount of a random line: how often customers come stays, what they need goes.
 """
 
 import argparse

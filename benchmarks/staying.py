@@ -3,8 +3,8 @@
 usage: python benchmarks/staying.py [--data DIR]
 Segments found at one date; everyone assigned a month later under them, with several margins (the product's is
 `segkit.segments.model.BORDER_WIDTH`), and scored on what they did from then to the end of the data. A cost is in
-adjusted R2, compared with assigning to the nearest centre, with its 95 % interval (customers resampled in pairs). DIR holds
-online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
+adjusted R2, compared with assigning to the nearest centre, with its 95 % interval (customers resampled in pairs).
+DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
 """
 
 import argparse
