@@ -3,7 +3,7 @@
 usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5] [--folder DIR] [--no-naive | --at-once]
 
 The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py in the
-same folder; where they are missing, the script ends with the reason. Memory is the peak of the command and its children.
+same folder; where they are missing, the script ends with the reason. Memory is of the command and its children.
 """
 
 import argparse
