@@ -11,7 +11,7 @@ from segkit.errors import InputError, RunError
 from segkit.export.export import NOTHING_NEW, export_segments
 from segkit.export.people import read_control
 from segkit.export.target import as_sha256
-from tests.live.conftest import WITHOUT_ADDRESS, WITHOUT_CONSENT
+from tests.export.conftest import WITHOUT_ADDRESS, WITHOUT_CONSENT
 
 Make = Callable[..., Path]
 

@@ -25,7 +25,7 @@ from segkit.export.newcomers import assign_newcomers, write_newcomers
 from segkit.period import Period
 from segkit.segments.model import SegmentModel, assign_segments, model_to_arrays
 from tests.engines import missing
-from tests.live.conftest import SEGMENTS
+from tests.export.conftest import SEGMENTS
 
 KINDS = {"purchase": "customer", "email": "company"}
 AS_OF, DAYS = date(2024, 6, 1), {"lookback_days": 90, "horizon_days": 30}

@@ -71,7 +71,7 @@ def test_a_thousand_copies_of_one_customer_share_a_segment(planted_windows: Plan
     index = pd.Index([f"c{i:05d}" for i in range(len(rows))], name="customer_id")
 
     def copied(part: object) -> object:
-        taken = part.rows(rows)
+        taken = part.select(rows)
         name = "totals" if hasattr(taken, "totals") else "features"
         return replace(taken, **{name: getattr(taken, name).set_axis(index)})
 

@@ -32,7 +32,7 @@ def test_everyone_is_placed_and_planted_needs_come_back(planted_windows: Plant) 
     assert placed["segment"].tolist() == [found.model.segments[i] for i in found.segment_number]
     assert placed["confidence"].between(0, 1).all()
     assert adjusted_rand_score(need, found.segment_number) > 0.6
-    bought, mix = scoring_outcomes(windows.came).values["mix"]
+    bought, mix = scoring_outcomes(windows.outcomes).values["mix"]
     assert adjusted_r2(found.segment_number[bought], mix)[0] > 0.5
 
 
@@ -48,9 +48,9 @@ def test_same_seed_same_bytes_and_the_seed_has_an_effect(planted_windows: Plant)
 def test_fitted_on_some_everyone_is_placed(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     keep = windows.now.features.index[::2]
-    found = fit(windows, keep=keep)
+    found = fit(windows, fit_on=keep)
     assert len(found.segment_number) == 240 and len(found.subsamples.labels) == 120
-    wanted = FitData(*(part.rows(np.arange(0, 240, 2)) for part in (windows.now, windows.then, windows.came)))
+    wanted = FitData(*(part.select(np.arange(0, 240, 2)) for part in (windows.now, windows.then, windows.outcomes)))
     assert fit(wanted).segment_number.tobytes() == found.segment_number[::2].tobytes(), "those left out have no say"
 
 

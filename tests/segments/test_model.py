@@ -29,7 +29,7 @@ def model(planted_windows: Callable[..., tuple]) -> SegmentModel:
     """Two centres on the first of two axes, and two bags, one of which knows only the first."""
     windows, _ = planted_windows()
     return SegmentModel(
-        space=learn_space(windows.then, windows.came, axes=2),
+        space=learn_space(windows.then, windows.outcomes, axes=2),
         segments=("S01", "S02"),
         macro=("M1", "M2"),
         centres=np.array([[-1.0, 0.0], [1.0, 0.0]]),
@@ -110,7 +110,7 @@ def test_further_values_in_the_model_file_are_no_hindrance(model: SegmentModel, 
 def test_one_customer_is_placed_as_among_many(model: SegmentModel, planted_windows: Callable[..., tuple]) -> None:
     windows, _ = planted_windows()
     together = assign_segments(model, windows.now)
-    alone = pd.concat([assign_segments(model, windows.now.rows(np.array([i]))) for i in range(5)])
+    alone = pd.concat([assign_segments(model, windows.now.select(np.array([i]))) for i in range(5)])
     pd.testing.assert_frame_equal(alone, together.iloc[:5])
 
 

@@ -42,9 +42,9 @@ def days(make_days: Callable[..., Days]) -> Days:
 def equal(one: TrainingWindows, other: TrainingWindows) -> bool:
     """The same features, totals, amounts and names at both moments."""
     for a, b in zip(vars(one).values(), vars(other).values(), strict=True):
-        pd.testing.assert_frame_equal(a.known.features, b.known.features)
-        pd.testing.assert_frame_equal(a.came.totals, b.came.totals)
-        for of, to in ((a.known, b.known), (a.came, b.came)):
+        pd.testing.assert_frame_equal(a.customers.features, b.customers.features)
+        pd.testing.assert_frame_equal(a.outcomes.totals, b.outcomes.totals)
+        for of, to in ((a.customers, b.customers), (a.outcomes, b.outcomes)):
             assert of.categories == to.categories
             np.testing.assert_array_equal(of.weights.toarray(), to.weights.toarray())
     return True
