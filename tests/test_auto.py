@@ -1,4 +1,4 @@
-"""A run that acts by itself, on the real chain: keep, look, only say; and the last run's promises are held to."""
+"""Automatic runs on the real chain: keep, look, dry run; and the accuracy of the last run's forecasts."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ PAGES = ("03_segments", "04_personas", "05_predict", "06_measure", "07_refresh")
 
 @pytest.fixture(scope="module")
 def home(whole_run: Path, made_up_company: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of the made-up shop as of the first of March, and its source with four more weeks: those before again."""
+    """The run of the made-up shop as of 1 March, and its source with the last four weeks repeated after it."""
     home = tmp_path_factory.mktemp("auto")
     shutil.copytree(whole_run, home / "reports" / THEN)
     shutil.copytree(made_up_company.parent, home / "source")
@@ -39,8 +39,8 @@ def _run(home: Path, as_of: str, *options: str) -> Result:
 
 
 @pytest.fixture(scope="module")
-def said(home: Path) -> Result:
-    """What --dry-run said, before anything was made."""
+def described(home: Path) -> Result:
+    """The answer of --dry-run, before the automatic run."""
     before = hashes(home)
     answer = _run(home, NOW, "--dry-run")
     assert hashes(home) == before, "a dry run writes nothing"
@@ -48,21 +48,21 @@ def said(home: Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def auto(home: Path, said: Result) -> tuple[Run, Result]:
+def auto(home: Path, described: Result) -> tuple[Run, Result]:
     answer = _run(home, NOW, "--auto")
     assert answer.exit_code == 0, answer.output
     return load_run(home / "reports" / NOW), answer
 
 
-def test_a_dry_run_says_what_auto_then_decides(said: Result, auto: tuple[Run, Result]) -> None:
+def test_a_dry_run_describes_what_auto_then_decides(described: Result, auto: tuple[Run, Result]) -> None:
     log = auto[0].table("decisions")
     rows = log[log["as_of"] == NOW]
-    assert said.exit_code == 0 and "Nothing was written." in said.stdout
+    assert described.exit_code == 0 and "Nothing was written." in described.stdout
     for row in rows.to_dict("records"):
-        assert f"{row['scope']} {row['segment']}: {row['decision']}. {row['reason']}" in said.stdout
+        assert f"{row['scope']} {row['segment']}: {row['decision']}. {row['reason']}" in described.stdout
 
 
-def test_what_is_kept_is_a_whole_run_under_the_standing_segments(home: Path, auto: tuple[Run, Result]) -> None:
+def test_a_run_that_keeps_the_segments_is_complete(home: Path, auto: tuple[Run, Result]) -> None:
     run, answer = auto
     before = load_run(home / "reports" / THEN)
     assert f"keep the segments of {THEN}" in answer.stderr and answer.stdout.splitlines()[-1].endswith("index.html")
@@ -73,10 +73,10 @@ def test_what_is_kept_is_a_whole_run_under_the_standing_segments(home: Path, aut
     pages = {path.name for path in run.path.glob("*.html")}
     assert pages == {"index.html", *(f"{name}.html" for name in PAGES)}
     assert "The segments are those found as of" in (run.path / "03_segments.html").read_text()
-    assert "Only events since" in (run.path / "03_segments.html").read_text(), "history was not put together again"
+    assert "Only events since" in (run.path / "03_segments.html").read_text(), "history was not aggregated again"
 
 
-def test_what_was_done_stands_in_the_log_and_pilots_are_written_once(home: Path, auto: tuple[Run, Result]) -> None:
+def test_actions_are_logged_and_pilots_are_written_once(home: Path, auto: tuple[Run, Result]) -> None:
     log = auto[0].table("decisions")
     new = log[log["as_of"] == NOW].set_index("scope")
     assert new.loc[["run"], "acted"].tolist() == ["kept"]
@@ -88,7 +88,7 @@ def test_what_was_done_stands_in_the_log_and_pilots_are_written_once(home: Path,
             assert (folder / "treatment.csv").is_file() and (folder / "pilot.json").is_file()
 
 
-def test_what_the_last_run_expected_of_segments_is_held_against_what_came(home: Path, auto: tuple[Run, Result]) -> None:
+def test_forecasts_of_the_last_run_are_compared_with_observed_outcomes(home: Path, auto: tuple[Run, Result]) -> None:
     run, before = auto[0], load_run(home / "reports" / THEN)
     table, expected = run.table("forecast_accuracy"), before.table("predicted_segments").set_index("segment")
     assert set(table["kpi"]) == {"spend", "orders"} and (table["part"] == round(28 / 91, 6)).all()
@@ -101,9 +101,9 @@ def test_what_the_last_run_expected_of_segments_is_held_against_what_came(home: 
     assert row["observed"] == pytest.approx(float(money) / len(before.table("assignments")))
 
 
-def test_data_that_looks_broken_changes_nothing_and_says_so(home: Path, auto: tuple[Run, Result]) -> None:
+def test_data_that_looks_broken_stops_the_run_and_changes_nothing(home: Path, auto: tuple[Run, Result]) -> None:
     before = hashes(home / "reports" / NOW)
     answer = _run(home, SILENT, "--auto")
     assert answer.exit_code == 2 and "the data looks broken, so nothing was changed" in answer.stderr
-    assert f"the report of {NOW} stays" in answer.stderr and "hold 0 events of customers" in answer.stderr
+    assert f"the report of {NOW} is still the latest" in answer.stderr and "hold 0 events of customers" in answer.stderr
     assert hashes(home / "reports" / NOW) == before and not (home / "reports" / SILENT).exists()

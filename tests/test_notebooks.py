@@ -126,7 +126,7 @@ def test_spark_gives_the_same_days_features_and_space(run: Run, made_up_company:
         (["--as-of", "2023-12-31"], "2023-12-31"),
         (["--as-of", "2024-01-01"], "2024-01-01"),
         (["--as-of", "yesterday"], "'yesterday' is not a date"),
-        (["--data", "nowhere"], "nowhere: there is no such folder"),
+        (["--data", "nowhere"], "nowhere: no such folder"),
         (["--source", "nowhere.yaml"], "nowhere.yaml"),
         (["--steps", "09"], "no such step"),
         (["--previous", "nowhere"], "not a run folder"),

@@ -16,7 +16,7 @@ AS_OF, LOOKBACK_DAYS = pd.Timestamp("2011-10-01"), 190
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not TABLE.is_file(), reason=f"{TABLE.name} is not in the folder shared/data beside the repository"
+        not TABLE.is_file(), reason=f"{TABLE.name} is not in the folder shared/data next to the repository"
     ),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the notebook machinery
 ]
@@ -39,10 +39,10 @@ def test_every_customer_active_in_the_lookback_is_assigned(tmp_path: Path) -> No
     lines = pd.read_parquet(TABLE, columns=["CustomerID", "InvoiceDate"]).dropna(subset="CustomerID")
     at = pd.to_datetime(lines["InvoiceDate"])
     recent = lines[(at < AS_OF) & (at >= AS_OF - pd.Timedelta(days=LOOKBACK_DAYS))]
-    known = {str(one).removesuffix(".0") for one in recent["CustomerID"].unique()}
+    expected = {str(one).removesuffix(".0") for one in recent["CustomerID"].unique()}
     run = load_run(tmp_path / "run")
     assignments, segments = run.table("assignments"), run.table("segments")
-    assert assignments["customer_id"].is_unique and set(assignments["customer_id"]) == known
+    assert assignments["customer_id"].is_unique and set(assignments["customer_id"]) == expected
     assert 12 <= len(segments) <= 20 and segments["customers"].min() >= 0.01 * len(assignments)
     summary = run.summary()
     assert summary["forward.reason"] is not None or summary["forward.spend_r2"] > 0

@@ -1,4 +1,4 @@
-"""Run the chain of notebooks and render the report."""
+"""Run the chain of notebooks, in full or by decision, and render its pages."""
 
 import re
 import shutil
@@ -38,17 +38,28 @@ from segkit.notebook.steps import DECIDES, HOME, OVERVIEW, Step, check_names, ch
 from segkit.reports.theme import bokeh_script, script, stylesheet
 from segkit.tables import KEEPS, needed_of_last_run, required_by
 
-CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # of the template, filled in when the body is known
-MIN_HEADINGS = 3  # of a page that gets a list of contents
+CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
+MIN_HEADINGS = 3  # on a page with a table of contents
 SCRIPT_MARKERS = {"sort": 'class="sk-sort"', "map": 'class="sk-map"'}  # script -> what needs it
-HIDDEN_TAGS = ("parameters", "injected-parameters", "hide")  # cells that are for the machine
+HIDDEN_TAGS = ("parameters", "injected-parameters", "hide")  # cells that no reader needs
 
 
 def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> list[Path]:
     """Write a page for each executed notebook of a run, with links between them.
 
-    Takes  a run whose notebooks/ hold executed copies; the steps of the chain
-    Gives  the paths of the pages, in the order of the links: the overview first
+    Parameters
+    ----------
+    run
+        Its folder ``notebooks`` holds the executed copies.
+    steps
+        Steps of the chain; those without an executed copy are left out.
+    show_code
+        Show the code cells.
+
+    Returns
+    -------
+    list[Path]
+        Paths of the pages in the order of the links, the overview first.
     """
     present = [step for step in steps if (run.path / "notebooks" / f"{step.name}.ipynb").is_file()]
     ordered = [step for step in present if step.name == OVERVIEW] + [step for step in present if step.name != OVERVIEW]
@@ -65,14 +76,23 @@ def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> l
 def render_notebook(
     notebook: nbformat.NotebookNode, *, title: str, links: Sequence[dict[str, Any]], foot: str, show_code: bool = False
 ) -> str:
-    """One page as a whole HTML document.
-
-    Takes  an executed notebook, left as it is; the links of the navigation: href, label, current
-    Gives  HTML that stands alone: style inside, figures inside, and a script only where something can be touched
+    """Render an executed notebook as a self-contained HTML document.
 
     Parameters
     ----------
-    show_code : keep the code cells (never the parameters cell)
+    notebook
+        The executed notebook; it is not changed.
+    links
+        Navigation: ``href``, ``label`` and ``current`` of each page.
+    foot
+        The line at the bottom of the page.
+    show_code
+        Show the code cells; the parameters cell is always hidden.
+
+    Returns
+    -------
+    str
+        HTML with its styles and figures inside, and with scripts only if a part of it is interactive.
     """
     page = {"title": title, "pages": list(links), "foot": foot, "css": stylesheet("views") + stylesheet("page")}
     exporter = HTMLExporter(
@@ -93,7 +113,7 @@ def render_notebook(
 
 
 def _table_of_contents(body: str) -> Markup:
-    """The headings of a page as a list of links; nothing for a page with fewer than three."""
+    """Link to the headings of a page; short pages get no table of contents."""
     found = re.findall(r'<h2[^>]*? id="([^"]+)"[^>]*>(.*?)</h2>', body, flags=re.DOTALL)
     if len(found) < MIN_HEADINGS:
         return Markup()
@@ -101,27 +121,37 @@ def _table_of_contents(body: str) -> Markup:
 
 
 def _scripts(body: str) -> Markup:
-    """What the page needs to be touched: nothing, the small script, or Bokeh and the small script."""
+    """Render the scripts of the interactive parts of a page; most pages have none."""
     needed = [name for name, mark in SCRIPT_MARKERS.items() if mark in body]
     scripts = [bokeh_script()] if "map" in needed else []
     return templates.html("page", "scripts", scripts=scripts + [script(name) for name in needed])
 
 
 def _foot(parameters: dict[str, Any]) -> str:
-    """What the pages were made from; no clock, so that the same run gives the same page."""
+    """Describe what the pages were made from, without a time of day: the same run gives the same page."""
     return templates.text("page", "foot", parameters=parameters, version=__version__)
 
 
 DRY_RUN = "dry-run"
 MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
-NOT_GIVEN = object()  # a parameter that may also be None
+NOT_GIVEN = object()  # None is a value that a parameter can have
 KEEP_OUTCOME, REFIT_OUTCOME = "kept", "refitted"
 
 
 def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
-    """Why the segments of the last run cannot go on, so that they have to be found anew; "" where they can.
+    """Explain why the segments of the last run cannot be used again.
 
-    Takes  path of the last run, or ""; the parameters of the new one
+    Parameters
+    ----------
+    previous
+        Path of the last run, or "" if there is none.
+    made_with
+        Parameters of the new run.
+
+    Returns
+    -------
+    str
+        The reason, or "" if the segments can be used again.
     """
     if not previous:
         return "there is no earlier run of this source"
@@ -130,21 +160,27 @@ def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
     names = {*before, *made_with} - set(MAY_DIFFER)
     others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
     if others:
-        return f"the last run had another {', '.join(others)}"
+        return f"the last run had different parameters: {', '.join(others)}"
     missing = [name for name in needed_of_last_run(KEEPS) if not previous_run.has(name)]
     if missing:
-        return f"the last run ({previous_run.path.name}) holds no {', '.join(missing)}"
+        return f"the last run ({previous_run.path.name}) has no {', '.join(missing)}"
     return ""
 
 
 def remaining_steps(run: Run, *, standing: Sequence[Step], every: Sequence[Step]) -> list[Step]:
-    """What to run once the decision is made: the rest under the standing segments, or everything.
+    """List the steps that follow from the decision on a run.
 
-    Takes  run: refreshed as far as the decision; standing, every: the steps of a refreshed and of a full run
+    Parameters
+    ----------
+    run
+        A run that has been refreshed up to the decision.
+    standing, every
+        Steps of a refreshed run and of a full run.
 
     Raises
     ------
-    InputError : the data looks broken
+    InputError
+        The data looks broken.
     """
     from segkit.refresh.decisions import KEEP, LOOK
 
@@ -152,43 +188,51 @@ def remaining_steps(run: Run, *, standing: Sequence[Step], every: Sequence[Step]
     since, reason = row["since"], row["reason"]
     if row["decision"] == LOOK:
         raise InputError(
-            f"the data looks broken, so nothing was changed, and the report of {since} stays. {reason} "
-            f"Look at the feed; where the data is right after all, run without --auto."
+            f"the data looks broken, so nothing was changed and the report of {since} is still the latest. {reason} "
+            f"Check the data; if it is correct, run again without --auto."
         )
     if row["decision"] == KEEP:
         print_progress(f"keep the segments of {since}: {reason}")
         return list(standing[_decision_index(standing) :])
-    print_progress(f"refit, in full, as the segments of {since} no longer fit: {reason}")
+    print_progress(f"refit all steps, as the segments of {since} are no longer valid: {reason}")
     empty_run(run)
     run.update(acted=REFIT_OUTCOME)
     return list(every)
 
 
 def first_steps(standing: Sequence[Step]) -> list[Step]:
-    """The steps of a refreshed run up to the decision."""
+    """List the steps of a refreshed run up to the decision."""
     return list(standing[: _decision_index(standing)])
 
 
 def decision_of(run: Run) -> dict[str, Any]:
-    """The decision on the run: a row of the table decisions."""
+    """Return the decision on the run, a row of the table ``decisions``."""
     rows = new_decisions(run)
     return rows[rows["scope"] == "run"].iloc[0].to_dict()
 
 
 def new_decisions(run: Run) -> pd.DataFrame:
-    """The rows that a run added to the log."""
+    """Return the rows that a run added to the log of decisions."""
     log = run.table("decisions")
     return log[log["as_of"] == run.parameters()["as_of"]]
 
 
 def run_auto(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = None) -> None:
-    """Go on with the segments of the last run, decide, and do what was decided.
+    """Refresh a run with the segments of the last one, decide, and run the steps that follow.
 
-    Takes  a run to build; the steps of a full run
+    Parameters
+    ----------
+    run
+        The run to build.
+    every
+        Steps of a full run.
+    notebooks_dir
+        Folder of the notebooks; None is the default of `find_steps`.
 
     Raises
     ------
-    InputError : the data looks broken
+    InputError
+        The data looks broken.
     """
     from segkit.notebook.steps import run_notebooks
 
@@ -199,10 +243,23 @@ def run_auto(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = No
 
 
 def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebooks_dir: Path | None = None) -> str:
-    """What a run would decide and do; all that is made for it is made in a folder that is removed.
+    """Describe what a run would decide and do, without leaving a file behind.
 
-    Takes  parameters of the run; path of the last run, or ""; the folder of the runs, where overrides.yaml is
-    Gives  text, a line a decision
+    Parameters
+    ----------
+    made_with
+        Parameters of the run.
+    previous
+        Path of the last run, or "" if there is none.
+    root
+        Folder of the runs, with ``overrides.yaml`` and the erasure list.
+    notebooks_dir
+        Folder of the notebooks; None is the default of `find_steps`.
+
+    Returns
+    -------
+    str
+        One line for each decision.
     """
     why = refit_reason(previous, made_with=made_with)
     if why:
@@ -211,21 +268,27 @@ def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebook
     from segkit.refresh.decisions import KEEP, LOOK
 
     steps = first_steps(standing_steps(notebooks_dir=notebooks_dir))
-    parent = root if root.is_dir() else Path(previous).parent  # where the list of the forgotten and overrides.yaml are
+    parent = root if root.is_dir() else Path(previous).parent  # the erasure list and overrides.yaml are read there
     with TemporaryDirectory(prefix=".dry-run-", dir=parent) as folder:
         run = open_run(folder, outcome="building", **made_with)
         run_notebooks(steps, run=run, parameters=run.parameters())
         rows = new_decisions(run).to_dict("records")
-    does = {KEEP: "the segments would be kept, and everyone placed anew", LOOK: "nothing would be changed"}
+    does = {KEEP: "the segments would be kept and all customers assigned again", LOOK: "nothing would be changed"}
     lines = [f"{row['scope']} {row['segment']}: {row['decision']}. {row['reason']}" for row in rows]
     return "\n".join([*lines, f"So {does.get(rows[0]['decision'], 'a full run would be made')}. Nothing was written."])
 
 
 def write_pilots(run: Run, *, place: Path) -> None:
-    """Write, never send, the files of the pilots that a run decided, beside the place where it will stand; `acted` says
-    which. One that exists is left as it is.
+    """Write the files of the pilots that a run decided on, and record them in the column ``acted``.
 
-    Takes  an unfinished run that is whole but for this; the folder it will have
+    Nothing is sent to anyone, and an existing pilot is not changed.
+
+    Parameters
+    ----------
+    run
+        A run whose other steps are done.
+    place
+        The folder it will have; pilots are written to ``pilots`` next to it.
     """
     from segkit.customers.days import load_days
     from segkit.experiments.estimate import main_kpi
@@ -250,12 +313,12 @@ def write_pilots(run: Run, *, place: Path) -> None:
 
 
 def print_progress(words: str) -> None:
-    """A line for whoever watches the run, beside its progress."""
+    """Print a line of progress to stderr."""
     print(f"segkit: {words}", file=sys.stderr, flush=True)
 
 
 def _decision_index(standing: Sequence[Step]) -> int:
-    """How many steps of a refreshed run there are up to the decision."""
+    """Count the steps of a refreshed run up to the decision."""
     return max(number for number, step in enumerate(standing) if step.name in DECIDES) + 1
 
 
@@ -293,28 +356,44 @@ def run_chain(
     show_code: bool = False,
     notebooks_dir: Path | None = None,
 ) -> Path | str:
-    """Run the notebooks on a source and render their pages; the last good run survives any failure.
-
-    Takes  a source and windows, as segkit.notebook.session.start does
-    Gives  the path of index.html, or of the last page when the overview was not among the steps; with "dry-run" what
-           would be decided, as text
+    """Run the notebooks on a source and render their pages; if it fails, the last good run is not touched.
 
     Parameters
     ----------
-    out : the run folder; None is reports/<name of the source>/<as_of>
-    steps : "01-04", "03" or "01,03": only these, and what they need that is missing; None is all
-    previous : a finished run to compare with; None is the latest good one with an earlier as_of; "none" for none
-    engine : where days and features are computed; see segkit.data.engine.open_engine
-    pseudonymise : customers are shown by keyed hashes in all tables; the key is made beside the runs if there is none
-    mode : "auto" goes on with the segments of the last run where they still fit; "dry-run" only says so
-    keep : of the finished runs of the source in this folder only so many stay, the newest; None is all
-    parameters : further ones, each declared by at least one notebook
-    show_code : keep the code in the pages
+    source, data_dir, as_of, lookback_days, horizon_days, seed
+        As in `segkit.notebook.session.start`.
+    out
+        Run folder; None is ``reports/<name of the source>/<as_of>``.
+    steps
+        "01-04", "03" or "01,03" runs only these and the missing ones they need; None runs all.
+    previous
+        Finished run to compare with, or "none"; None is the latest good run with an earlier `as_of`.
+    engine
+        Where days and features are computed; see `segkit.data.engine.open_engine`.
+    pseudonymise
+        Replace customer ids by keyed hashes in all tables; a missing key is created next to the runs.
+    mode
+        "auto" uses the segments of the last run again if they are still valid; "dry-run" only describes that.
+    keep
+        Number of finished runs of the source to keep in this folder, newest first; None keeps all.
+    parameters
+        Further parameters, each declared by at least one notebook.
+    show_code
+        Show the code in the pages.
+    notebooks_dir
+        Folder of the notebooks; None is the default of `find_steps`.
+
+    Returns
+    -------
+    Path or str
+        ``index.html``, or the last page if the overview was not run; the decisions as text with "dry-run".
 
     Raises
     ------
-    InputError : something given cannot be used, or with "auto" the data looks broken; nothing was changed
-    SegkitError : a notebook failed; its executed part is in <out>.failed
+    InputError
+        An argument cannot be used or, with "auto", the data looks broken; nothing was changed.
+    SegkitError
+        A notebook failed; its executed part is in ``<out>.failed``.
     """
     every = find_steps(notebooks_dir=notebooks_dir)
     chosen = choose_steps(every, steps)
@@ -348,7 +427,7 @@ def run_chain(
             run.update(outcome="failed", failure=str(error) or "interrupted")
             failed = save_failed_run(building, place)
             if isinstance(error, SegkitError) and not isinstance(error, InputError):
-                raise SegkitError(f"{error}. The notebook as far as it came: {failed / 'notebooks'}") from error
+                raise SegkitError(f"{error}. The executed part of the notebook: {failed / 'notebooks'}") from error
             raise
         publish_run(building, place)
     if keep:
@@ -358,16 +437,16 @@ def run_chain(
 
 
 def _prune(place: Path, *, keep: int) -> None:
-    """Remove older runs; what goes wrong there takes nothing from the run that has just been made."""
+    """Remove older runs; a failure here does not affect the new run."""
     try:
         gone, busy = prune_runs(place, keep=keep)
     except (OSError, RunError) as error:
-        print_progress(f"--keep {keep}: older runs could not be removed ({error}). The new run is whole.")
+        print_progress(f"--keep {keep}: older runs could not be removed ({error}). The new run is complete.")
         return
     if gone:
         print_progress(f"--keep {keep}: removed {', '.join(gone)}.")
     if busy:
-        print_progress(f"--keep {keep}: {', '.join(busy)} stayed, as a process is at work there.")
+        print_progress(f"--keep {keep}: {', '.join(busy)} not removed, because a process is using it.")
 
 
 def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> None:
@@ -377,7 +456,7 @@ def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> 
 
 
 def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[Step]:
-    """The chosen steps, those before them that are missing, and the overview when all that it reads will be there."""
+    """List the chosen steps, the missing ones before them, and the overview if all tables it reads will exist."""
     last = max(every.index(step) for step in chosen)
     needed = missing_steps(run, steps=[step for step in every[:last] if step not in chosen])
     planned = [step for step in every if step in chosen or step in needed]
@@ -388,7 +467,7 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
 
 
 def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: bool) -> Run:
-    """The run to build: empty, or a copy of the good one where only some steps run again on the same inputs."""
+    """Open the run to build: empty, or a copy of the good run if only some steps run again on the same inputs."""
     if reuse and (place / "run.json").is_file():
         earlier_run = load_run(place)
         if earlier_run.record().get("outcome") == "done" and earlier_run.parameters() == made_with:
@@ -407,11 +486,11 @@ def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: boo
 
 
 def _convert_parameters(parameters: Mapping[str, Any], *, steps: Sequence[Step]) -> dict[str, Any]:
-    """Parameters of -p as the notebooks declare them: known, not an option of its own, of the type of the default."""
+    """Check the parameters of ``-p`` against the notebooks and convert each to the type of its default."""
     own = sorted(set(parameters) & set(OWN_OPTIONS))
     if own:
         option = "out" if own[0] == "run_dir" else own[0].replace("_dir", "").replace("_", "-")
-        raise InputError(f"-p {own[0]}: every notebook shares it. Give it as --{option}.")
+        raise InputError(f"-p {own[0]}: all notebooks share this parameter. Give it as --{option}.")
     check_names(parameters, steps=steps)
     defaults = {name: value for step in steps for name, value in step.parameters.items()}
     return {name: _convert_value(value, name=name, default=defaults[name]) for name, value in parameters.items()}
@@ -424,19 +503,19 @@ def _convert_value(value: Any, *, name: str, default: Any) -> Any:
         return str(value)
     if default is not None and type(value) is not type(default):
         raise InputError(
-            f"-p {name}: '{value}' is not of type {type(default).__name__}, as the default {default!r} is."
+            f"-p {name}: '{value}' is not of type {type(default).__name__}. Give a value like the default, {default!r}."
         )
     return value
 
 
 def _folder(data_dir: str) -> str:
     if data_dir and not Path(data_dir).is_dir():
-        raise InputError(f"--data {data_dir}: there is no such folder.")
+        raise InputError(f"--data {data_dir}: no such folder. Give the folder of the source's files.")
     return str(Path(data_dir).resolve()) if data_dir else ""
 
 
 def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str:
-    """The path of the run to compare with, or "" for none: finished, of the same source, strictly earlier."""
+    """Find the run to compare with, or "": finished, of the same source, with an earlier ``as_of``."""
     if previous == "none":
         return ""
     if previous is None:
@@ -445,26 +524,26 @@ def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str
     run = load_run(previous)
     parameters = run.parameters()
     if run.record().get("outcome") != "done":
-        raise RunError(f"--previous {previous}: this run is not finished. Give a finished one, or none.")
+        raise RunError(f"--previous {previous}: this run is not finished. Give a finished run, or none.")
     if parameters.get("source_name") != of["source_name"]:
         raise RunError(
-            f"--previous {previous}: it is of the source '{parameters.get('source_name')}', this run of "
-            f"'{of['source_name']}'. Give a run of the same source, or none."
+            f"--previous {previous}: its source is '{parameters.get('source_name')}', not '{of['source_name']}'. "
+            f"Give a run of the same source, or none."
         )
     if parameters.get("as_of", "") >= of["as_of"]:
         raise RunError(
-            f"--previous {previous}: it is as of {parameters.get('as_of')}, not before {of['as_of']}. Give an earlier one, "
-            f"or none."
+            f"--previous {previous}: its as_of {parameters.get('as_of')} is not before {of['as_of']}. "
+            f"Give an earlier run, or none."
         )
     return str(run.path.resolve())
 
 
 def _refuse_other_ids(previous: str, *, pseudonyms: str) -> None:
-    """Customers are told again by their ids: a run cannot go on from one that shows them otherwise."""
+    """Refuse a previous run with other customer ids: customers could not be matched."""
     if previous and load_run(previous).parameters().get("pseudonyms", "") != pseudonyms:
         raise RunError(
-            f"{previous}: the run before shows customers by other ids (--pseudonymise, or another key), so nobody "
-            "could be told again. Run as it was made, or begin anew with --previous none in another --out."
+            f"{previous}: this run has other customer ids (--pseudonymise, or another key), so customers cannot be "
+            "matched. Use the same option and key, or start again with --previous none and another --out."
         )
 
 

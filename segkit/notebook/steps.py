@@ -1,4 +1,4 @@
-"""Know the notebooks of the chain, and run one in a warm kernel."""
+"""Find the notebooks of the chain and execute them in one kernel."""
 
 import ast
 import difflib
@@ -31,8 +31,8 @@ from segkit.data.runs import Run
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.tables import STANDING, read_by, written_by
 
-OVERVIEW = "00_overview"  # runs last and is rendered as index.html
-DECIDES = ("06_measure", "07_refresh")  # what the decision on the last run's segments reads, and the decision
+OVERVIEW = "00_overview"  # runs last, rendered as index.html
+DECIDES = ("06_measure", "07_refresh")  # 07 decides on the segments of the last run and reads 06
 NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
 HOME = Path(__file__).resolve().parents[2]  # the repository: segkit is installed in place
 
@@ -43,8 +43,14 @@ class Step:
 
     Parameters
     ----------
-    name : such as 03_segments; path : the .ipynb file; title : its first heading
-    parameters : name -> default, as the parameters cell declares them
+    name
+        Such as ``03_segments``.
+    path
+        The ``.ipynb`` file.
+    title
+        Its first heading.
+    parameters
+        Name -> default, as declared in the parameters cell.
     """
 
     name: str
@@ -54,73 +60,81 @@ class Step:
 
     @property
     def key(self) -> str:
-        """What `segkit.tables` calls it: a notebook of the folder standing/ goes with that folder."""
+        """Name in `segkit.tables`; a notebook in the folder ``standing`` has the folder in front."""
         return f"{STANDING}/{self.name}" if self.path.parent.name == STANDING else self.name
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Tables that it reads and does not write itself."""
+        """Tables that it reads from other notebooks."""
         return tuple(table.name for table in read_by(self.key) if self.key not in table.writers)
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """Tables that it writes; those that not every run holds are among them."""
+        """Tables that it writes, optional ones included."""
         return tuple(table.name for table in written_by(self.key))
 
     @property
     def page(self) -> str:
-        """The file name of the rendered page."""
+        """File name of the rendered page."""
         return "index.html" if self.name == OVERVIEW else f"{self.name}.html"
 
     @property
     def label(self) -> str:
-        """The short name for links and progress: 03_segments is Segments."""
+        """Short name for links: ``03_segments`` is "Segments"."""
         return self.name.split("_", 1)[1].replace("_", " ").capitalize()
 
 
 def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
-    """The notebooks of a folder in the order they run: by number, the overview last.
+    """Find the notebooks of a folder in the order they run: by number, the overview last.
 
-    Takes  a folder; None is the current one when it holds the chain (JupyterLab), else the repository's
+    Parameters
+    ----------
+    notebooks_dir
+        None is the current folder if it contains the chain (as in JupyterLab), otherwise that of the repository.
 
     Raises
     ------
-    RunError : the folder holds no notebook of the chain
+    RunError
+        The folder contains no notebook of the chain.
     """
     folder = notebooks_dir or _default_folder()
     names = sorted(path.stem for path in folder.glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(path.stem))
     if not names:
-        raise RunError(f"{folder}: no notebooks such as 01_profile.ipynb in it. Run from a clone of the repository.")
+        raise RunError(
+            f"{folder}: no notebooks such as 01_profile.ipynb found. Run segkit from a clone of its repository."
+        )
     ordered = [name for name in names if name != OVERVIEW] + [name for name in names if name == OVERVIEW]
     return [_read_step(folder / f"{name}.ipynb") for name in ordered]
 
 
 def standing_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
-    """The notebooks that run where the segments of the last run stand, in their order.
+    """Find the notebooks that run with the segments of the last run, in order.
 
-    Those of the folder standing/ come first, each in place of the one of its name and all before it; then what the
-    decision reads, and the decision; what is written only where the segments are kept comes after it.
+    A notebook in the folder ``standing`` replaces the one of the same name and all before it. The notebooks that
+    lead to the decision come next; the others run only if the segments are used again.
 
     Raises
     ------
-    RunError : there are no such notebooks
+    RunError
+        The folder ``standing`` contains no notebooks.
     """
     every = find_steps(notebooks_dir=notebooks_dir)
     folder = every[0].path.parent / STANDING
     own = [_read_step(path) for path in sorted(folder.glob("*.ipynb")) if NOTEBOOK_NAME.fullmatch(path.stem)]
     if not own:
-        raise RunError(f"{folder}: no notebooks there that go on with the last run. Run without --auto and --dry-run.")
+        raise RunError(f"{folder}: no notebooks for use with --auto. Run without --auto and --dry-run.")
     after = [step for step in every if step.name > own[-1].name or step.name == OVERVIEW]
     first = [step for step in after if step.name in DECIDES]
     return own + first + [step for step in after if step not in first]
 
 
 def choose_steps(steps: Sequence[Step], chosen: str | None) -> list[Step]:
-    """The steps a choice names: "03", "01-04", "01,03"; None is all of them.
+    """Choose steps by number: "03", "01-04" or "01,03"; None is all of them.
 
     Raises
     ------
-    InputError : the choice names no step, or is not written so
+    InputError
+        The choice is not of this form, or there is no such step.
     """
     if not chosen:
         return list(steps)
@@ -128,27 +142,28 @@ def choose_steps(steps: Sequence[Step], chosen: str | None) -> list[Step]:
     for part in chosen.split(","):
         ends = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
         if not ends:
-            raise InputError(f"--steps {chosen}: not of the form 01-04, 03 or 01,03.")
+            raise InputError(f"--steps {chosen}: not of the form 01-04, 03 or 01,03. Give the numbers of notebooks.")
         first, last = int(ends[1]), int(ends[2] or ends[1])
         numbers |= {f"{number:02d}" for number in range(first, last + 1)}
     found = [step for step in steps if step.name[:2] in numbers]
     if not found:
-        raise InputError(f"--steps {chosen}: no such step. There are {', '.join(step.name for step in steps)}.")
+        raise InputError(f"--steps {chosen}: no such step. Choose from {', '.join(step.name for step in steps)}.")
     return found
 
 
 def check_names(names: Iterable[str], *, steps: Sequence[Step]) -> None:
-    """Refuse a parameter that no notebook declares: papermill alone would only warn and use the default.
+    """Refuse a parameter that no notebook declares; papermill itself only warns and uses the default.
 
     Raises
     ------
-    InputError : names the parameter and the nearest ones that exist
+    InputError
+        A parameter is not declared; the message names similar ones.
     """
     declared = sorted({name for step in steps for name in step.parameters})
     for name in names:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(declared)}."
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"Choose from {', '.join(declared)}."
             raise InputError(f"-p {name}: no notebook declares this parameter. {hint}")
 
 
@@ -159,7 +174,7 @@ def _default_folder() -> Path:
 
 @cache
 def _read_step(path: Path) -> Step:
-    """A notebook as the JSON it is: every kernel reads all of them, and nbformat takes seconds to import."""
+    """Read a notebook as JSON: every kernel reads all of them, and nbformat takes seconds to import."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     heading = re.search(r"^# +(.+)$", "\n".join(texts), flags=re.MULTILINE)
@@ -172,7 +187,7 @@ def _read_step(path: Path) -> Step:
 
 
 def _parameters(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Name -> default of the cell tagged parameters: one literal per line (STYLE, Notebooks 2)."""
+    """Read name -> default from the cell tagged ``parameters``, which has one literal per line."""
     for cell in cells:
         if "parameters" in cell["metadata"].get("tags", []):
             body = ast.parse("".join(cell["source"])).body
@@ -186,18 +201,18 @@ def _target(node: ast.Assign | ast.AnnAssign) -> str:
     return ast.unparse(target)
 
 
-START_TIMEOUT = 120  # seconds a kernel may take to start on a busy machine
+START_TIMEOUT = 120  # seconds for a kernel to start on a busy machine
 MEGABYTE = 2**20
-# matrices here are small: threads of the linear algebra wait for each other, ten times as long on a busy machine
+# with small matrices, threads of linear algebra mostly wait for each other: ten times slower on a busy machine
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-IN_LAB = "JPY_SESSION_NAME"  # JupyterLab sets it for the kernels of its notebooks; papermill does not
-ENGINE = "segkit-warm"  # the name papermill knows the engine below by
+IN_LAB = "JPY_SESSION_NAME"  # set by JupyterLab for its kernels, not by papermill
+ENGINE = "segkit-warm"  # name of the papermill engine below
 KERNEL_OPTIONS = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
-CLEAN = "get_ipython().reset(new_session=True)"  # what one notebook defines, the next does not see
+CLEAN = "get_ipython().reset(new_session=True)"  # the next notebook starts without variables
 
 
 class WarmEngine(Engine):
-    """A papermill engine that uses a kernel it is given, and leaves it running."""
+    """A papermill engine that uses a running kernel and does not stop it."""
 
     @classmethod
     def execute_managed_notebook(
@@ -209,6 +224,7 @@ class WarmEngine(Engine):
         on_cell: Callable,
         **_: Any,
     ) -> None:
+        """Execute a notebook in the given kernel."""
         client = PapermillNotebookClient(
             nb_man, km=kernel, kernel_name=kernel_name, timeout=None, on_cell_executed=on_cell
         )
@@ -229,31 +245,38 @@ def run_notebooks(
     parameters: Mapping[str, Any],
     then: Callable[[], Sequence[Step]] | None = None,
 ) -> None:
-    """Execute notebooks in turn into a run folder: notebooks/<step>.ipynb, and their cost in run.json.
-
-    Takes  steps in order; a run to write to; parameters, of which each notebook gets those it declares
+    """Execute notebooks in turn; the copies go to the folder ``notebooks`` of the run, their cost to ``run.json``.
 
     Parameters
     ----------
-    then : says, once they are done, which further steps to run
+    steps
+        In the order they run.
+    run
+        The run to write to.
+    parameters
+        Each notebook receives those it declares.
+    then
+        Called when all steps are done; returns the steps to run next.
 
     Raises
     ------
-    InputError : a notebook raised one: its message alone
-    SegkitError : a notebook failed otherwise, or the kernel died; the executed part is kept
+    InputError
+        A notebook raised it; the message is passed on unchanged.
+    SegkitError
+        A notebook failed for another reason, or the kernel died; the executed part remains in the run.
     """
     (run.path / "notebooks").mkdir(exist_ok=True)
     given = {**parameters, "run_dir": str(run.path)}
     with _warm_kernel(cwd=steps[-1].path.parent) as kernel:
         with _progress(steps) as bar:
-            _in_turn(steps, run=run, kernel=kernel, parameters=given, bar=bar)
+            _execute_all(steps, run=run, kernel=kernel, parameters=given, bar=bar)
         more = then() if then else []
         if more:
             with _progress(more) as bar:
-                _in_turn(more, run=run, kernel=kernel, parameters=given, bar=bar)
+                _execute_all(more, run=run, kernel=kernel, parameters=given, bar=bar)
 
 
-def _in_turn(
+def _execute_all(
     steps: Sequence[Step], *, run: Run, kernel: AsyncKernelManager, parameters: Mapping[str, Any], bar: tqdm
 ) -> None:
     for step in steps:
@@ -267,13 +290,13 @@ def _in_turn(
 
 
 def input_error_names() -> set[str]:
-    """The class names of the errors that a user can mend, as a notebook's output spells them."""
-    family, open_classes = set(), [InputError]
-    while open_classes:
-        one = open_classes.pop()
-        family.add(one.__name__)
-        open_classes += one.__subclasses__()
-    return family
+    """List the class names of the errors that a user can fix, as they appear in the output of a notebook."""
+    names, classes = set(), [InputError]
+    while classes:
+        found = classes.pop()
+        names.add(found.__name__)
+        classes += found.__subclasses__()
+    return names
 
 
 def _execute(step: Step, *, run: Run, kernel: AsyncKernelManager, parameters: Mapping[str, Any], bar: tqdm) -> None:
@@ -289,7 +312,7 @@ def _execute(step: Step, *, run: Run, kernel: AsyncKernelManager, parameters: Ma
             kernel=kernel,
             on_cell=lambda **_: bar.update(),
             progress_bar=False,
-            request_save_on_cell_execute=False,  # a failing notebook is written all the same
+            request_save_on_cell_execute=False,  # a failed notebook is still written at the end
             cwd=step.path.parent,
         )
     except PapermillExecutionError as error:
@@ -300,13 +323,13 @@ def _execute(step: Step, *, run: Run, kernel: AsyncKernelManager, parameters: Ma
         raise SegkitError(f"{step.name}: {error.ename} in cell {error.cell_index + 1}: {first_line}") from error
     except DeadKernelError as error:
         raise SegkitError(
-            f"{step.name}: the kernel died; most often memory ran out. Try fewer customers or days."
+            f"{step.name}: the kernel died, most often because memory ran out. Use fewer customers or days."
         ) from error
 
 
 @contextmanager
 def _warm_kernel(*, cwd: Path) -> Iterator[AsyncKernelManager]:
-    """A kernel of this very Python, shut down at the end however it comes."""
+    """Start a kernel of the current Python and shut it down at the end."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit" / "numba"
     environment = {"NUMBA_CACHE_DIR": str(cache), **ONE_THREAD, **os.environ, "PYTHONHASHSEED": "0"}
     kernel = AsyncKernelManager(kernel_name="python3")
@@ -320,7 +343,7 @@ def _warm_kernel(*, cwd: Path) -> Iterator[AsyncKernelManager]:
 
 
 def _clean(kernel: AsyncKernelManager) -> None:
-    """Empty the namespace of a kernel that may have run another notebook."""
+    """Clear the variables of a kernel that may have run another notebook."""
     client = kernel.blocking_client()
     client.start_channels()
     try:
@@ -332,11 +355,11 @@ def _clean(kernel: AsyncKernelManager) -> None:
 
 @contextmanager
 def _progress(steps: Sequence[Step]) -> Iterator[tqdm]:
-    """A bar that counts code cells: a widget in JupyterLab, else on stderr, silent where that is not a terminal."""
+    """Show a progress bar of code cells: a widget in JupyterLab, otherwise on stderr if that is a terminal."""
     notebooks = [nbformat.read(step.path, as_version=4) for step in steps]
     cells = sum(cell.cell_type == "code" for notebook in notebooks for cell in notebook.cells)
     form = "{desc:<14} {bar:30} {n_fmt}/{total_fmt} cells  {elapsed}"
-    total = cells + len(steps)  # papermill injects a cell of parameters into each
+    total = cells + len(steps)  # papermill adds a cell of parameters to each
     if IN_LAB in os.environ and get_ipython() is not None:
         with notebook_tqdm(total=total) as bar:
             yield bar
@@ -346,7 +369,7 @@ def _progress(steps: Sequence[Step]) -> Iterator[tqdm]:
 
 
 def _cost(kernel: AsyncKernelManager) -> dict[str, float]:
-    """Wall and CPU seconds so far, of the kernel and its children, and its peak memory in MB (null where unknown)."""
+    """Measure wall and CPU seconds of the kernel and its children, and its peak memory in MB (None if unknown)."""
     process = psutil.Process(kernel.provisioner.pid)
     times = process.cpu_times()
     cpu = times.user + times.system + times.children_user + times.children_system
@@ -359,13 +382,13 @@ def _spent(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any
 
 
 def _peak_memory(pid: int) -> float | None:
-    """The largest resident memory of a process since the last call, in MB; only Linux tells."""
+    """Read the peak resident memory of a process since the last call, in MB; only on Linux."""
     status = Path(f"/proc/{pid}/status")
     if not status.is_file():
         return None
     peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     try:
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # starts the peak anew (proc(5))
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak (proc(5))
     except OSError:
-        pass  # not allowed in some containers: the peak is then that of the chain so far
+        pass  # not allowed in some containers: the peak then counts from the start of the chain
     return round(peak * 1024 / MEGABYTE, 1)

@@ -98,7 +98,7 @@ def test_another_key_is_refused(hashed: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_run_does_not_go_on_from_one_with_other_ids(hashed: Path, shop: Path) -> None:
     load_run(hashed).update(outcome="done")
-    with pytest.raises(RunError, match="shows customers by other ids"):
+    with pytest.raises(RunError, match="has other customer ids"):
         run_chain(source=str(shop), as_of="2024-07-01", out=hashed.parent / "two", previous=str(hashed))
     assert not (hashed.parent / "two").exists()
 

@@ -1,4 +1,4 @@
-"""What a run that acts by itself does with each decision, and why it may have to be made in full."""
+"""Automatic runs: what each decision leads to, and when a full run is needed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,52 +35,57 @@ def _next(run: Run) -> list[str]:
     return [step.name for step in remaining_steps(run, standing=standing_steps(), every=find_steps())]
 
 
-def test_the_decision_comes_first_and_what_it_keeps_goes_on_after_it(decided: Callable[[str], Run]) -> None:
+def test_the_decision_comes_first_and_the_other_notebooks_follow_when_segments_are_kept(
+    decided: Callable[[str], Run],
+) -> None:
     standing = standing_steps()
     assert [step.name for step in first_steps(standing)] == ["03_segments", "06_measure", "07_refresh"]
     assert standing[0].path.parent.name == "standing"
     assert _next(decided("keep")) == ["04_personas", "05_predict", "00_overview"]
 
 
-def test_a_refit_starts_anew_with_every_step(decided: Callable[[str], Run], capsys: pytest.CaptureFixture) -> None:
+def test_a_refit_starts_again_with_every_step(decided: Callable[[str], Run], capsys: pytest.CaptureFixture) -> None:
     run = decided("refit")
     assert _next(run) == [step.name for step in find_steps()]
     assert not run.has("decisions") and run.record()["acted"] == "refitted" and run.record()["tables"] == {}
-    assert "refit, in full, as the segments of 2024-05-01 no longer fit: Because of this." in capsys.readouterr().err
+    assert (
+        "refit all steps, as the segments of 2024-05-01 are no longer valid: Because of this."
+        in capsys.readouterr().err
+    )
 
 
 def test_data_that_looks_broken_stops_the_run_with_status_2(decided: Callable[[str], Run]) -> None:
-    words = "the report of 2024-05-01 stays. Because of this. Look at the feed"
+    words = "the report of 2024-05-01 is still the latest. Because of this. Check the data"
     with pytest.raises(InputError, match=words) as caught:
         _next(decided("look"))
     assert caught.value.status == 2
 
 
 @pytest.mark.parametrize(
-    ("held", "words"),
+    ("changed", "words"),
     [
-        ({"lookback_days": 90}, "the last run had another lookback_days"),
-        ({"segments_max": 14}, "the last run had another segments_max"),
-        ({"as_of": "2024-05-01", "source": "b.yaml"}, "holds no days, features"),
+        ({"lookback_days": 90}, "the last run had different parameters: lookback_days"),
+        ({"segments_max": 14}, "the last run had different parameters: segments_max"),
+        ({"as_of": "2024-05-01", "source": "b.yaml"}, "has no days, features"),
     ],
 )
-def test_another_question_than_the_last_run_is_answered_in_full(held: dict, words: str, tmp_path: Path) -> None:
-    open_run(tmp_path / "then", **{**MADE_WITH, **held})
+def test_other_parameters_than_those_of_the_last_run_need_a_full_run(changed: dict, words: str, tmp_path: Path) -> None:
+    open_run(tmp_path / "then", **{**MADE_WITH, **changed})
     assert words in refit_reason(str(tmp_path / "then"), made_with=MADE_WITH)
 
 
-def test_without_an_earlier_run_a_dry_run_says_that_it_would_be_the_first(tmp_path: Path) -> None:
-    said = dry_run(MADE_WITH, previous="", root=tmp_path)
-    assert said == "A full run would be made: there is no earlier run of this source."
+def test_a_dry_run_without_an_earlier_run_describes_a_full_run(tmp_path: Path) -> None:
+    described = dry_run(MADE_WITH, previous="", root=tmp_path)
+    assert described == "A full run would be made: there is no earlier run of this source."
     assert not list(tmp_path.iterdir())
 
 
-def test_notebooks_that_go_on_with_the_last_run_may_be_missing(make_notebook: Callable[..., Path]) -> None:
+def test_a_folder_without_standing_notebooks_is_refused(make_notebook: Callable[..., Path]) -> None:
     folder = make_notebook("01_first", "1").parent
-    with pytest.raises(RunError, match="no notebooks there that go on with the last run"):
+    with pytest.raises(RunError, match="no notebooks for use with --auto"):
         standing_steps(notebooks_dir=folder)
 
 
-def test_a_run_that_decided_no_pilot_writes_none(decided: Callable[[str], Run], tmp_path: Path) -> None:
+def test_a_run_without_a_decision_to_start_a_pilot_writes_none(decided: Callable[[str], Run], tmp_path: Path) -> None:
     write_pilots(decided("keep"), place=tmp_path / "run")
     assert not (tmp_path / "pilots").exists()

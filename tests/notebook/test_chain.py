@@ -1,4 +1,4 @@
-"""The chain: runs whole or not at all, in one warm kernel, each notebook also by itself."""
+"""The chain: a run is complete or not published, in one kernel, and each notebook also runs by itself."""
 
 import shutil
 from collections.abc import Callable
@@ -17,10 +17,8 @@ from segkit.notebook.session import start
 from segkit.notebook.steps import input_error_names
 
 WRITE = 'run.write(pd.DataFrame({"value": [1, 2]}), name="numbers")'
-READ = (
-    'leaked = "value" in globals()\nvalue = run.table("numbers")["value"].sum()\nviews.headline(f"The sum is {value}.")'
-)
-KEEP = 'run.note({"numbers.sum": float(value), "leaked": leaked})'
+READ = 'leaked = "value" in globals()\nvalue = run.table("numbers")["value"].sum()\nvalue'
+KEEP = 'run.record_metrics({"numbers.sum": float(value), "leaked": leaked})'
 WINDOWS = {"lookback_days": 20, "horizon_days": 10}
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
@@ -28,11 +26,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the 
 
 @pytest.fixture(scope="module")
 def good(write_notebook: Callable[..., Path], small_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three tiny notebooks and the run they made: run once, to be copied."""
+    """A folder with three small notebooks and their run, made once and copied by the tests."""
     home = tmp_path_factory.mktemp("good")
     write_notebook(home, "01_first", "value = 7", WRITE)
     write_notebook(home, "02_second", READ, KEEP)
-    write_notebook(home, "00_overview", 'views.headline(f"{run.summary()}")')
+    write_notebook(home, "00_overview", "run.summary()")
     run_chain(source=str(small_source), out=home / "out", notebooks_dir=home / "notebooks", **WINDOWS)
     return home
 
@@ -58,7 +56,7 @@ def test_chain_writes_tables_pages_and_a_record(good: Path) -> None:
     assert record["parameters"]["as_of"] == "2024-03-19" and record["tables"] == {"numbers": "01_first"}
     assert list(record["steps"]) == ["00_overview", "01_first", "02_second"]
     assert set(record["steps"]["01_first"]) == {"seconds", "cpu_seconds", "peak_memory_mb"}
-    assert sorted(path.name for path in good.iterdir()) == ["notebooks", "out"], "nothing is left beside the run"
+    assert sorted(path.name for path in good.iterdir()) == ["notebooks", "out"], "no staging folder remains"
 
 
 def test_run_again_gives_the_same_bytes(small_chain: Callable[..., Path], good: Path, tmp_path: Path) -> None:
@@ -101,21 +99,21 @@ def test_chosen_steps_reuse_the_good_run_only_with_equal_parameters(
     small_chain(steps="02")
     assert notebook.read_bytes() == before, "the first step was not run again"
     small_chain(steps="02", seed=8)
-    assert notebook.read_bytes() != before, "another seed needs the first step anew"
+    assert notebook.read_bytes() != before, "another seed runs the first step again"
     assert load_run(tmp_path / "out").parameters()["seed"] == 8
 
 
 def test_parameters_are_checked_before_anything_runs(small_chain: Callable[..., Path], tmp_path: Path) -> None:
     for parameters, words in (
         ({"lookback_day": 3}, "no notebook declares this parameter. Did you mean lookback_days"),
-        ({"seed": 3}, "every notebook shares it. Give it as --seed"),
+        ({"seed": 3}, "all notebooks share this parameter. Give it as --seed"),
     ):
         with pytest.raises(InputError, match=words):
             small_chain(parameters=parameters)
     for options, words in (
         ({"as_of": "soon"}, "as_of 'soon' is not a date"),
-        ({"steps": "09"}, "no such step. There are 01_first, 02_second, 00_overview"),
-        ({"data_dir": "nowhere"}, "--data nowhere: there is no such folder"),
+        ({"steps": "09"}, "no such step. Choose from 01_first, 02_second, 00_overview"),
+        ({"data_dir": "nowhere"}, "--data nowhere: no such folder"),
         ({"previous": str(tmp_path)}, "not a run folder"),
     ):
         with pytest.raises(InputError, match=words):
@@ -124,22 +122,22 @@ def test_parameters_are_checked_before_anything_runs(small_chain: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("held", "words"),
+    ("changed", "words"),
     [
-        ({"source_name": "another"}, "it is of the source 'another', this run of 'small'"),
-        ({"as_of": "2024-03-19"}, "it is as of 2024-03-19, not before 2024-03-19"),
+        ({"source_name": "another"}, "its source is 'another', not 'small'"),
+        ({"as_of": "2024-03-19"}, "its as_of 2024-03-19 is not before 2024-03-19"),
     ],
 )
-def test_a_previous_run_that_does_not_fit_is_refused_before_anything_runs(
-    small_chain: Callable[..., Path], tmp_path: Path, held: dict, words: str
+def test_an_unusable_previous_run_is_refused_before_anything_runs(
+    small_chain: Callable[..., Path], tmp_path: Path, changed: dict, words: str
 ) -> None:
-    other = open_run(tmp_path / "other", **({"source_name": "small", "as_of": "2024-03-01"} | held))
+    other = open_run(tmp_path / "other", **({"source_name": "small", "as_of": "2024-03-01"} | changed))
     other.update(outcome="done")
     with pytest.raises(InputError, match=words):
         small_chain(previous=str(other.path))
 
 
-def test_a_run_of_another_source_beside_is_not_taken_for_the_last_one(
+def test_a_run_of_another_source_in_the_same_folder_is_not_the_previous_one(
     small_chain: Callable[..., Path], tmp_path: Path
 ) -> None:
     open_run(tmp_path / "other", source_name="another", as_of="2024-03-01").update(outcome="done")
@@ -147,7 +145,7 @@ def test_a_run_of_another_source_beside_is_not_taken_for_the_last_one(
     assert load_run(tmp_path / "out").record()["previous"] is None
 
 
-def test_two_runs_at_once_on_one_place_are_refused(small_chain: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_runs_at_once_in_one_folder_are_refused(small_chain: Callable[..., Path], tmp_path: Path) -> None:
     with stage_run(tmp_path / "out"), pytest.raises(RunError, match="another `segkit run` is building this run"):
         small_chain()
 
@@ -175,7 +173,7 @@ def test_finished_run_is_read_only_for_a_notebook(small_chain: Callable[..., Pat
         load_run(tmp_path / "out").write(pd.DataFrame({"value": [1]}), name="numbers")
 
 
-def test_every_error_a_user_can_mend_is_known_by_name() -> None:
+def test_every_error_a_user_can_fix_is_known_by_name() -> None:
     assert {"InputError", "SourceError", "SchemaError", "BudgetError", "RunError"} <= input_error_names()
     assert SchemaError.__name__ in input_error_names() and "SegkitError" not in input_error_names()
 

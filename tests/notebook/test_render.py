@@ -1,4 +1,4 @@
-"""Pages: whole, alone, without code or script, the same bytes for the same notebook."""
+"""Pages: self-contained, without code, the same bytes for the same notebook."""
 
 import re
 from pathlib import Path
@@ -32,11 +32,11 @@ def _notebook() -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def test_page_stands_alone_without_code() -> None:
+def test_page_is_self_contained_and_shows_no_code() -> None:
     notebook = _notebook()
     page = render_notebook(notebook, title="A <question>?", links=LINKS, foot="Source s · seed 7")
     assert page == render_notebook(_notebook(), title="A <question>?", links=LINKS, foot="Source s · seed 7")
-    assert notebook == _notebook(), "the notebook is left as it was"
+    assert notebook == _notebook(), "the notebook is not changed"
     assert page.startswith("<!DOCTYPE html>") and '<html lang="en">' in page
     assert "<title>A &lt;question&gt;?</title>" in page and "<p>shown</p>" in page and "Source s · seed 7" in page
     for absent in (
@@ -55,7 +55,7 @@ def test_page_stands_alone_without_code() -> None:
     assert len(page) < 40_000
 
 
-def test_code_is_kept_when_asked_for_but_never_the_parameters() -> None:
+def test_code_is_shown_on_request_but_never_the_parameters() -> None:
     page = render_notebook(_notebook(), title="A", links=LINKS, foot="", show_code=True)
     assert "nothing" in page and "secret_parameter" not in page
 

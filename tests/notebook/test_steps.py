@@ -1,4 +1,4 @@
-"""The chain as it is found: order, parameters, tables read and written, choices."""
+"""Steps of the chain: order, parameters, tables read and written, choices."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_choice_of_steps(steps: list[Step], chosen: str | None, names: list[str]
 
 
 @pytest.mark.parametrize(
-    ("chosen", "words"), [("soon", "not of the form"), ("07", "no such step. There are 01_profile")]
+    ("chosen", "words"), [("soon", "not of the form"), ("07", "no such step. Choose from 01_profile")]
 )
 def test_choice_that_names_no_step_is_refused(steps: list[Step], chosen: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
