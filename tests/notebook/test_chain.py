@@ -69,7 +69,7 @@ def test_failure_leaves_the_good_run_and_keeps_the_notebook(
     small_chain: Callable[..., Path], make_notebook: Callable[..., Path], good: Path, tmp_path: Path
 ) -> None:
     make_notebook("02_second", "1 / 0")
-    words = r"02_second: ZeroDivisionError in cell 5: division by zero. The notebook .*out.failed"
+    words = r"02_second: ZeroDivisionError in cell 5: division by zero. The executed part .*out.failed"
     with pytest.raises(SegkitError, match=words) as caught:
         small_chain()
     assert caught.value.status == 1
