@@ -1,14 +1,14 @@
-"""The error family: one root; what the user can mend ends a command with status 2."""
+"""The errors of the package: one root, and one class for each kind of input that the user can fix."""
 
 
 class SegkitError(Exception):
-    """Something failed that no change of the input would mend: exit status 1."""
+    """Something failed that no change of the input would fix: exit status 1."""
 
     status = 1
 
 
 class InputError(SegkitError):
-    """What was given cannot be used; the message says what, where and what to do: exit status 2."""
+    """The input cannot be used: exit status 2. The message names the place, what was found and what to do."""
 
     status = 2
 
@@ -18,12 +18,12 @@ class SourceError(InputError):
 
 
 class SchemaError(InputError):
-    """A table between two steps does not have the columns, types or values it should."""
+    """A table between two steps does not have the columns, types or values that are declared."""
 
 
 class BudgetError(InputError):
-    """The asked number, size or certainty of segments cannot be met by these customers."""
+    """These customers cannot be segmented in the number, size or certainty that was asked for."""
 
 
 class RunError(InputError):
-    """A run folder is missing, unfinished, finished and so read-only, or of another make."""
+    """A run folder is missing, unfinished, read-only because it is finished, or in another format."""

@@ -1,4 +1,4 @@
-"""Format numbers, money, dates and lists for people, and hide the counts of small groups."""
+"""Format numbers, shares and lists as text, and hide the counts of small groups."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MISSING = "–"  # what stands for an unknown number
-SPACE = "\u00a0"  # keeps a number and its unit on one line
+MISSING = "–"  # an unknown number
+SPACE = "\u00a0"  # between a number and its unit: no line breaks there
 MINUS = "\u2212"
-LARGE = ((1e9, "bn"), (1e6, "M"), (1e4, "k"))  # from which size a number is shortened, and how
-DIVIDED = {"bn": 1e9, "M": 1e6, "k": 1e3}
+LARGE = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from which size on, divided by what, and the unit
 
 
 def is_missing(value: Any) -> bool:
-    """None, not-a-number and infinity: nothing that could be shown."""
+    """Return whether a value cannot be shown: None, not-a-number or infinity."""
     if value is None or value is pd.NA or value is pd.NaT:
         return True
     return isinstance(value, float | Decimal) and not math.isfinite(value)
 
 
 def share(value: float | None) -> str:
-    """A share of 0-1 as a whole percentage; below 1 % with one decimal.
+    """Format a share of 0-1 as a whole percentage; below 1 % with one decimal.
 
     >>> share(0.413), share(0.0042), share(0.0), share(-0.08), share(None)
     ('41\\xa0%', '0.4\\xa0%', '0\\xa0%', '−8\\xa0%', '–')
@@ -35,16 +34,16 @@ def share(value: float | None) -> str:
 
 
 def percentage_points(value: float | None) -> str:
-    """A difference of shares of 0-1 in points of a hundred, with one decimal.
+    """Format a difference of shares of 0-1 in percentage points, with one decimal.
 
-    >>> points(0.0123), points(-0.2), points(-0.00001)
+    >>> percentage_points(0.0123), percentage_points(-0.2), percentage_points(-0.00001)
     ('1.2', '−20.0', '0.0')
     """
     return MISSING if is_missing(value) else _fixed(100 * float(value), 1)
 
 
 def number(value: float | None) -> str:
-    """A number with three figures that count, shortened from ten thousand on.
+    """Format a number with about three digits; from ten thousand on it is shortened.
 
     >>> number(1234567), number(24189), number(2418), number(41.26), number(0.512), number(7), number(-3.5)
     ('1.2\\xa0M', '24\\xa0k', '2,418', '41.3', '0.51', '7', '−3.5')
@@ -52,17 +51,17 @@ def number(value: float | None) -> str:
     if is_missing(value):
         return MISSING
     size = abs(float(value))
-    for least, letter in LARGE:
-        if size >= least:
-            divided = float(value) / DIVIDED[letter]
-            return f"{_fixed(divided, 1 if abs(divided) < 9.95 else 0)}{SPACE}{letter}"
+    for smallest, divisor, unit in LARGE:
+        if size >= smallest:
+            divided = float(value) / divisor
+            return f"{_fixed(divided, 1 if abs(divided) < 9.95 else 0)}{SPACE}{unit}"
     if float(value) == int(value) or size >= 99.5:
         return _fixed(float(value), 0)
     return _fixed(float(value), 1 if size >= 1 else 2)
 
 
 def count(value: float | None) -> str:
-    """A whole number in full, with separators.
+    """Format a whole number in full, with thousands separators.
 
     >>> count(1469307)
     '1,469,307'
@@ -71,7 +70,7 @@ def count(value: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """A score of about 0-1, with two decimals.
+    """Format a score of about 0-1 with two decimals.
 
     >>> score(0.5061), score(-0.0049)
     ('0.51', '0.00')
@@ -80,21 +79,21 @@ def score(value: float | None) -> str:
 
 
 def small_score(value: float | None) -> str:
-    """A small score, with three decimals.
+    """Format a small score with three decimals.
 
-    >>> fine(0.0551)
+    >>> small_score(0.0551)
     '0.055'
     """
     return MISSING if is_missing(value) else _fixed(float(value), 3)
 
 
 def formatter_for(unit: str | None) -> Callable[[Any], str]:
-    """How figures of a unit are written: shares as percentages, flags counted in full, all others as numbers."""
+    """Return the formatter of a unit: percentages for shares, full counts for flags, numbers for all others."""
     return {"share": share, "flag": count}.get(unit or "", number)
 
 
 def interval(value: float | None, low: float | None, high: float | None, *, form: Any = score) -> str:
-    """A value with its range: 0.51 [0.48, 0.54]; the value alone where the range is unknown.
+    """Format a value with its interval, such as 0.51 [0.48, 0.54]; the value alone where the interval is unknown.
 
     >>> interval(0.506, 0.478, 0.541), interval(0.41, 0.38, 0.44, form=share), interval(0.5, None, None)
     ('0.51 [0.48, 0.54]', '41\\xa0% [38\\xa0%, 44\\xa0%]', '0.50')
@@ -105,13 +104,13 @@ def interval(value: float | None, low: float | None, high: float | None, *, form
 
 
 def _fixed(value: float, decimals: int) -> str:
-    """Rounded text with separators, a true minus sign, and no minus zero."""
+    """Format a number with separators, a true minus sign, and no minus zero."""
     rounded = round(value, decimals) + 0.0
     return f"{rounded:,.{decimals}f}".replace("-", MINUS)
 
 
 def joined(texts: Sequence[str]) -> str:
-    """Join texts to a list within a sentence.
+    """Join texts to a list in a sentence.
 
     >>> joined(["tea", "rum", "gin"]), joined(["tea"]), joined(["bread and rolls", "milk"])
     ('tea, rum and gin', 'tea', 'bread and rolls, and milk')
@@ -122,12 +121,12 @@ def joined(texts: Sequence[str]) -> str:
     return last.join([", ".join(texts[:-1]), texts[-1]])
 
 
-FLOOR = 20  # customers; fewer are persons, not a group
+FLOOR = 20  # customers; a smaller group could give away a person
 TOO_FEW_TEXT = "a number too small to show"
 
 
 def is_few(value: Any, *, floor: int = FLOOR) -> bool:
-    """Whether a number of customers is too small to be shown.
+    """Return whether a number of customers is too small to be shown.
 
     >>> is_few(19), is_few(20), is_few(0), is_few(None)
     (True, False, False, False)
@@ -136,47 +135,51 @@ def is_few(value: Any, *, floor: int = FLOOR) -> bool:
 
 
 def masked_count(value: Any, *, floor: int = FLOOR) -> str:
-    """A number of customers that stands alone, as text.
+    """Format a number of customers on its own; a small one is masked.
 
-    >>> shown(7), shown(1234), shown(0)
+    >>> masked_count(7), masked_count(1234), masked_count(0)
     ('<20', '1,234', '0')
     """
     return f"<{floor}" if is_few(value, floor=floor) else count(value)
 
 
 def suppressed_cells(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> np.ndarray:
-    """Which counts of a breakdown are not shown, when their total is known.
+    """Flag the counts of a breakdown that must be hidden when their total is known.
 
-    Takes  numbers of customers, none of them missing
-    Gives  a flag for each
+    Small counts are hidden, and the next smallest ones with them until at least two cells and ``floor`` customers are.
 
-    >>> hidden([3, 25, 40, 900]).tolist(), hidden([3, 4, 30]).tolist(), hidden([30, 0, 40]).tolist()
-    ([True, True, False, False], [True, True, True], [False, False, False])
+    Parameters
+    ----------
+    counts
+        Numbers of customers, none of them missing.
+    floor
+        A count below it is small.
+
+    Examples
+    --------
+    >>> suppressed_cells([3, 25, 40, 900]).tolist(), suppressed_cells([3, 4, 30]).tolist()
+    ([True, True, False, False], [True, True, True])
+    >>> suppressed_cells([30, 0, 40]).tolist()
+    [False, False, False]
     """
     values = np.asarray(counts, dtype=float)
-    return _suppress_line(values, (values > 0) & (values < floor), floor=floor)
+    hidden = (values > 0) & (values < floor)
+    order = np.argsort(values, kind="stable")
+    while hidden.any() and (hidden.sum() < 2 or values[hidden].sum() < floor):
+        shown = [cell for cell in order if not hidden[cell] and values[cell] > 0]
+        if not shown:
+            break
+        hidden[shown[0]] = True
+    return hidden
 
 
 def masked_counts(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> list[str]:
-    """The counts of a breakdown as text: "<20" for small ones, "hidden" for those that would give them away.
+    """Format the counts of a breakdown: "<20" for a small one, "hidden" for one that would give it away.
 
-    >>> shown_counts([3, 25, 900])
+    >>> masked_counts([3, 25, 900])
     ['<20', 'hidden', '900']
     """
-    hides = suppressed_cells(counts, floor=floor)
     return [
-        masked_count(one, floor=floor) if not hide or is_few(one, floor=floor) else "hidden"
-        for one, hide in zip(np.asarray(counts), hides, strict=True)
+        "hidden" if is_hidden and not is_few(value, floor=floor) else masked_count(value, floor=floor)
+        for value, is_hidden in zip(np.asarray(counts), suppressed_cells(counts, floor=floor), strict=True)
     ]
-
-
-def _suppress_line(line: np.ndarray, flag: np.ndarray, *, floor: int) -> np.ndarray:
-    """A line with enough hidden, starting from what is hidden for another reason."""
-    flag = flag.copy()
-    order = np.argsort(line, kind="stable")
-    while flag.any() and (flag.sum() < 2 or line[flag].sum() < floor):
-        rest = [place for place in order if not flag[place] and line[place] > 0]
-        if not rest:
-            break
-        flag[rest[0]] = True
-    return flag

@@ -1,4 +1,4 @@
-"""The period of a run: the day it looks from, the days of history before it, and the days to predict after it."""
+"""The period of a run: a date, the days of history before it and the days to predict after it."""
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -12,15 +12,15 @@ RECENT_PART = 3  # "recent" is the last third of the lookback
 class Period:
     """A date with the lookback before it and the horizon after it, in whole local days.
 
-    The lookback runs from ``lookback_start`` to the day before ``as_of``; the horizon from ``as_of`` to the day before
-    ``horizon_end``. All spans are half-open: the first day counts, the end does not.
+    The lookback runs from ``lookback_start`` to the day before ``as_of``, the horizon from ``as_of`` to the day before
+    ``horizon_end``: the first day of a span counts, its end does not.
 
     Parameters
     ----------
     as_of
-        Exclusive end of what is known: nothing on or after this day is used to describe customers.
+        Exclusive end of the history: nothing on or after this day is used to describe customers.
     lookback_days
-        Days of history that features see. A longer lookback sees rarer habits and reacts later.
+        Days of history that features see. A longer lookback shows rarer habits and reacts later.
     horizon_days
         Days to predict.
 
@@ -69,7 +69,7 @@ class Period:
 
     @property
     def last_day(self) -> date:
-        """The last day that is known: the one before ``as_of``."""
+        """The last day of the history, the day before ``as_of``."""
         return self.as_of - timedelta(days=1)
 
     @property
@@ -84,7 +84,7 @@ class Period:
 
     @property
     def last_horizon_start(self) -> date:
-        """The first day of the last horizon before ``as_of``, whose outcomes are known."""
+        """The first day of the last horizon before ``as_of``; its outcomes are known."""
         return self.as_of - timedelta(days=self.horizon_days)
 
     @property
@@ -98,5 +98,5 @@ class Period:
         return self.as_of - timedelta(days=self.recent_days)
 
     def one_horizon_back(self) -> "Period":
-        """The same spans one horizon earlier: its horizon is the last one before ``as_of``, to train on."""
+        """Return the same spans one horizon earlier, to train on: the outcomes of its horizon are known."""
         return replace(self, as_of=self.last_horizon_start)

@@ -1,6 +1,6 @@
-"""Statistics that more than one chapter needs: intervals, samples, ridge, covariate adjustment, groups of equal number.
+"""Statistics that several chapters share: intervals, samples, ridge, covariate adjustment, groups of equal size.
 
-Nothing here knows of customers or tables. Where a library gives the same figures it is called; the rest has its source.
+A library is called where it gives the same figures; everything else cites its source.
 """
 
 import hashlib
@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-Z95 = 1.959963984540054  # standard deviations on each side of a normal mean that hold 95 % of it
+Z95 = 1.959963984540054  # half the width of a 95 % interval, in standard deviations of a normal distribution
 LEVEL = (2.5, 97.5)  # percentiles
-SAMPLE_SIZE = 20_000  # customers at one date; more teach no more, and cost time
-PENALTIES = np.logspace(0, 5, 16)  # of a ridge, tried in turn
+SAMPLE_SIZE = 20_000  # customers at one date; more take time and change nothing
+PENALTIES = np.logspace(0, 5, 16)  # ridge penalties to choose from
 FEWEST_PER_COVARIATE = 10  # customers for each covariate; with fewer, only the first covariates are used
 LARGEST_LEVERAGE = 0.95  # of one customer on a least-squares fit
-CONSTANT = 1e-12  # standard deviation up to which a covariate does not vary
+CONSTANT = 1e-12  # a covariate with at most this standard deviation does not vary
 
 
 class Estimate(NamedTuple):
-    """A figure and its interval, in the unit of the figure; not-a-number where the interval is not known.
+    """A figure and its interval, in the unit of the figure; not-a-number where the interval is unknown.
 
     Examples
     --------
@@ -39,11 +39,11 @@ class Estimate(NamedTuple):
 
     @classmethod
     def around(cls, value: float, *, half: float) -> "Estimate":
-        """Return the figure with an interval of the same width on both sides."""
+        """Return the figure with a symmetric interval."""
         return cls(float(value), float(value - half), float(value + half))
 
     def columns(self, name: str, *, digits: int | None = None) -> dict[str, float]:
-        """Return three cells of a row, ``name``, ``name_low`` and ``name_high``, rounded where ``digits`` are given."""
+        """Return the cells ``name``, ``name_low`` and ``name_high`` of a row, rounded where ``digits`` are given."""
         cells = {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
         return {key: float(cell) if digits is None else round(float(cell), digits) for key, cell in cells.items()}
 
@@ -61,7 +61,7 @@ def proportion_interval(count: float, of: float) -> Estimate:
     Parameters
     ----------
     count, of
-        How many of how many; with none of none the share is unknown.
+        How many of how many; of none, the share is unknown.
 
     Examples
     --------
@@ -85,12 +85,12 @@ def mean_interval(values: pd.Series) -> Estimate:
 
 
 def ratio_interval(above: pd.Series, below: pd.Series) -> Estimate:
-    """Estimate a ratio of two sums with its 95 % interval by the delta method (Cochran 1977, chapter 6).
+    """Estimate a ratio of two totals with its 95 % interval by the delta method (Cochran 1977, chapter 6).
 
     Parameters
     ----------
     above, below
-        One value per customer, in the same order; customers are the units that vary.
+        One value per customer, in the same order; the interval is over customers.
     """
     if len(above) < 2 or below.sum() == 0:
         return UNKNOWN
@@ -99,7 +99,7 @@ def ratio_interval(above: pd.Series, below: pd.Series) -> Estimate:
 
 
 def bootstrap_interval(draws: np.ndarray, *, at: float) -> Estimate:
-    """Estimate a figure with a 95 % interval from the same figure in resamplings (Efron & Tibshirani 1993).
+    """Estimate a figure with its 95 % interval from resamplings (Efron & Tibshirani 1993).
 
     Only the spread of the resamplings is used, not their mean: resampling shifts an R2 upwards.
 
@@ -115,14 +115,14 @@ def bootstrap_interval(draws: np.ndarray, *, at: float) -> Estimate:
 
 
 def discoveries(p_values: np.ndarray, *, share: float) -> np.ndarray:
-    """Flag the tests that stand out among all that were made (Benjamini & Hochberg 1995).
+    """Flag the significant tests at a false discovery rate (Benjamini & Hochberg 1995).
 
     Parameters
     ----------
     p_values
-        One of each test, 0-1.
+        One per test, 0-1.
     share
-        Share of the flagged tests that chance may explain, 0-1; a larger one flags more.
+        Expected share of false discoveries among the flagged tests, 0-1; a larger one flags more.
 
     Examples
     --------
@@ -135,14 +135,14 @@ def discoveries(p_values: np.ndarray, *, share: float) -> np.ndarray:
 
 
 def hash_sample(ids: Iterable[str], *, most: int = SAMPLE_SIZE) -> np.ndarray:
-    """Flag a sample in which each member is decided by a hash of its id, whoever else there is.
+    """Flag a sample chosen by a hash of each id, so that other customers do not change who is in it.
 
     Parameters
     ----------
     ids
         Distinct, in any order.
     most
-        Size of the sample: the smallest hashes (BLAKE2b); all of them where there are no more.
+        Size of the sample: the smallest hashes (BLAKE2b), or all ids where there are no more.
 
     Examples
     --------
@@ -158,14 +158,14 @@ def hash_sample(ids: Iterable[str], *, most: int = SAMPLE_SIZE) -> np.ndarray:
 
 
 def ridge(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a ridge regression, its one penalty chosen by the leave-one-out error (scikit-learn ``RidgeCV``).
+    """Fit a ridge regression whose penalty minimises the leave-one-out error (scikit-learn ``RidgeCV``).
 
     Parameters
     ----------
     design
         Rows x columns.
     values
-        Rows x outcomes, each of a like spread: they share the penalty.
+        Rows x outcomes of similar spread: they share the penalty.
 
     Returns
     -------
@@ -179,10 +179,10 @@ def ridge(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def ridge_from_products(design: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Fit a ridge regression, its one penalty chosen by generalised cross-validation (Golub, Heath & Wahba 1979).
+    """Fit a ridge regression whose penalty is chosen by generalised cross-validation (Golub, Heath & Wahba 1979).
 
-    It needs no more than the products of the columns: 20,000 rows take a tenth of the time of `ridge`. The penalty is
-    mostly the same one, and not always.
+    It needs only the products of the columns: 20,000 rows take a tenth of the time of `ridge`. The penalty is usually,
+    but not always, the same.
 
     Parameters
     ----------
@@ -206,17 +206,17 @@ def ridge_from_products(design: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """A least-squares fit: the design (rows x columns), a slope of each column, a residual of each row."""
+    """A least-squares fit: the design (rows x columns), a slope per column and a residual per row."""
 
     design: np.ndarray
     slopes: np.ndarray
     residuals: np.ndarray
 
     def robust(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the HC3 covariance of the slopes (MacKinnon & White 1985) and the residual of each row left out.
+        """Return the HC3 covariance of the slopes (MacKinnon & White 1985) and the leave-one-out residuals.
 
-        The leverage of a row is capped. Without that (as in statsmodels), one customer whose covariates nobody shares
-        divides zero by zero.
+        The leverage of a row is capped. Without the cap (as in statsmodels), a customer with a covariate that nobody
+        shares would mean zero divided by zero.
         """
         inverse = np.linalg.pinv(self.design.T @ self.design)
         leverage = np.einsum("ij,jk,ik->i", self.design, inverse, self.design)
@@ -225,12 +225,12 @@ class LeastSquares:
 
 
 def least_squares(values: np.ndarray, *parts: np.ndarray) -> LeastSquares:
-    """Fit values by least squares on a constant and the columns given, in their order.
+    """Fit values by least squares on a constant and the given columns, in their order.
 
     Parameters
     ----------
     values
-        One of each row.
+        One per row.
     parts
         Columns (rows) or tables (rows x columns) of the design, after its constant.
     """
@@ -240,12 +240,12 @@ def least_squares(values: np.ndarray, *parts: np.ndarray) -> LeastSquares:
 
 
 def usable_covariates(covariates: np.ndarray) -> np.ndarray:
-    """Return the covariates (rows x columns) that vary, and of those only as many as the rows can carry."""
+    """Return the covariates (rows x columns) that vary; only the first ones where rows are few."""
     return covariates[:, covariates.std(axis=0) > CONSTANT][:, : len(covariates) // FEWEST_PER_COVARIATE]
 
 
 def rank_groups(values: pd.Series, *, parts: int) -> np.ndarray:
-    """Number groups of equal size by rank, from 0: equal values share a group, even if that leaves another empty.
+    """Assign each value to a group of equal size by rank, from 0; equal values share a group.
 
     Examples
     --------
@@ -257,7 +257,7 @@ def rank_groups(values: pd.Series, *, parts: int) -> np.ndarray:
 
 
 def quantile_edges(values: np.ndarray | pd.Series, *, parts: int) -> np.ndarray:
-    """Return the values between groups of equal size: what is learnt on one table and applied to another.
+    """Return the limits between groups of equal size, to be learnt on one table and applied to another.
 
     Examples
     --------
@@ -268,29 +268,29 @@ def quantile_edges(values: np.ndarray | pd.Series, *, parts: int) -> np.ndarray:
 
 
 def logit(chance: np.ndarray, *, edge: float) -> np.ndarray:
-    """Return log odds of chances, which are first kept ``edge`` away from zero and one."""
+    """Return the log odds of probabilities, which are first clipped ``edge`` away from 0 and 1."""
     inside = np.clip(chance, edge, 1 - edge)
     return np.log(inside / (1 - inside))
 
 
 def auc(scores: np.ndarray, outcomes: np.ndarray, *, counts: np.ndarray | None = None) -> np.ndarray:
-    """Compute the area under the ROC curve in each resampling, equal scores counted half (Hanley & McNeil 1982).
+    """Compute the area under the ROC curve in each resampling; ties count half (Hanley & McNeil 1982).
 
     The same as scikit-learn's ``roc_auc_score``, for all resamplings at once: 400 of them take a twentieth of the time.
 
     Parameters
     ----------
     scores
-        One of each row; a larger one says that the outcome is likelier.
+        One per row; a larger one means that the outcome is more likely.
     outcomes
-        1 where it came about, else 0.
+        1 where the outcome occurred, else 0.
     counts
-        Resamplings x rows, how often each row was drawn; without it each row counts once.
+        Resamplings x rows: how often each row was drawn. Without it each row counts once.
 
     Returns
     -------
     numpy.ndarray
-        An area (0-1; 0.5 is chance) for each resampling, not-a-number where all outcomes are equal.
+        One area (0-1; 0.5 is chance) per resampling; not-a-number where all outcomes are equal.
 
     Examples
     --------

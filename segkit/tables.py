@@ -1,7 +1,7 @@
-"""The tables of a run, each declared once in tables.yaml: what it holds, who writes it, who reads it.
+"""The tables of a run, each declared once in ``tables.yaml``: its columns, its writers and its readers.
 
-Checks of a table when it is written, the tables that a later run needs, titles on pages and the list in
-`notebooks/README.md` are all made from these declarations.
+The check of a table when it is written, the tables that a later run needs, the titles on pages and the list in
+``notebooks/README.md`` all come from these declarations.
 """
 
 from collections.abc import Collection
@@ -19,8 +19,8 @@ from segkit.errors import SchemaError
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-STANDING = "standing"  # folder of notebooks that go on with the segments of the last run
-KEEPS = f"{STANDING}/03_segments"  # the notebook that keeps them
+STANDING = "standing"  # folder of notebooks that use the segments of the last run
+STANDING_SEGMENTS = f"{STANDING}/03_segments"  # the notebook that assigns customers to them
 UNITS = {  # of types whose unit need not be declared
     "text": "text",
     "segment": "segment id",
@@ -28,7 +28,7 @@ UNITS = {  # of types whose unit need not be declared
     "day": "date",
     "share": "share",
 }
-TYPES = {  # type -> what pandera checks it as, or nothing
+TYPES = {  # type -> what pandera checks, or nothing
     "text": str,
     "segment": str,
     "flag": bool,
@@ -40,7 +40,7 @@ TYPES = {  # type -> what pandera checks it as, or nothing
     "number": float,
     "any": None,
 }
-OLD_TABLES = {  # tables that format 1 of a run calls otherwise
+OLD_TABLES = {  # names of tables in format 1 of a run -> names now
     "rivals": "baselines",
     "baseline": "starting_values",
     "promises": "forecast_accuracy",
@@ -54,7 +54,7 @@ OLD_TABLES = {  # tables that format 1 of a run calls otherwise
     "past_came": "training_outcomes",
     "past_came_bought": "training_outcomes_bought",
 }
-OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read where such a run is refused
+OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read to refuse such a run
     "rivals": {"rival": "baseline"},
     "key_results": {"baseline": "starting_value"},
     "promises": {
@@ -73,18 +73,22 @@ OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read where 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table, or several where its name holds a *.
+    """One column of a table, or several where its name has a ``*``.
 
     Parameters
     ----------
-    name : the column
-    type : one of `TYPES`
-    unit : in which the values are
-    meaning : a sentence
-    empty : whether values may be missing
-    maybe : whether the column may be missing
-    unique : whether each value stands once
-    values : the only values there are; empty where any may stand
+    name, type, unit
+        Column name; a key of ``TYPES``; unit of the values.
+    meaning
+        A sentence.
+    empty
+        Whether values may be missing.
+    maybe
+        Whether the column may be missing.
+    unique
+        Whether no value may repeat.
+    values
+        The allowed values; none where any value is allowed.
     """
 
     name: str
@@ -103,17 +107,24 @@ class Table:
 
     Parameters
     ----------
-    name : the table
-    row : what a row is
-    columns : in the order in which they are declared
-    writers : the notebooks that write it
-    readers : the notebooks and commands that read it
-    optional_for : those of them that do without it where a run lacks it
-    last_run : the notebooks that need it of the run before
-    key : the columns that name a row
-    optional : whether a whole run may lack it
-    ordered : whether the columns stand in the declared order
-    shown : titles on pages by column, in their order
+    name, row
+        Name of the table, and what one row of it is.
+    columns
+        In their declared order.
+    writers, readers
+        Notebooks that write it; notebooks and commands that read it.
+    optional_for
+        Readers that also work without it.
+    last_run
+        Notebooks that need this table of the run before.
+    key
+        Columns that identify a row.
+    optional
+        Whether a complete run may lack it.
+    ordered
+        Whether the columns must be in their declared order.
+    shown
+        Titles on pages by column, in their order.
     """
 
     name: str
@@ -129,14 +140,14 @@ class Table:
     shown: dict[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> Column | None:
-        """The declaration of a column; a name of its own goes before one with a *."""
+        """Return the declaration of a column, or None; an exact name comes before one with a ``*``."""
         exact = [column for column in self.columns if column.name == name]
         return next(iter(exact or [column for column in self.columns if fnmatchcase(name, column.name)]), None)
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """What a notebook answers, and what it reads and writes that is no table."""
+    """The question that a notebook answers, and what it reads and writes besides tables."""
 
     label: str
     question: str
@@ -146,13 +157,13 @@ class Notebook:
 
 @cache
 def tables() -> dict[str, Table]:
-    """Every table by name, in the order in which a run writes them."""
+    """Return every table by name, in the order in which a run writes them."""
     return {name: _table(name, declared) for name, declared in _declared()["tables"].items()}
 
 
 @cache
 def notebooks() -> dict[str, Notebook]:
-    """Every notebook of the chain by name, in the order in which they run."""
+    """Return every notebook of the chain by name, in the order in which they run."""
     lists = ("input", "output")
     return {
         name: Notebook(**{key: tuple(value) if key in lists else value for key, value in declared.items()})
@@ -161,37 +172,37 @@ def notebooks() -> dict[str, Notebook]:
 
 
 def writer_of(name: str) -> str | None:
-    """The notebook that writes a table; None for a table that is not declared."""
+    """Return the notebook that writes a table; None for a table that is not declared."""
     return tables()[name].writers[0] if name in tables() else None
 
 
 def written_by(notebook: str) -> list[Table]:
-    """The tables that a notebook writes; that of the folder standing/ is called standing/03_segments."""
+    """List the tables that a notebook writes; a notebook of the folder is named ``standing/03_segments``."""
     return [table for table in tables().values() if notebook in table.writers]
 
 
 def read_by(notebook: str) -> list[Table]:
-    """The tables that a notebook or command reads."""
+    """List the tables that a notebook or command reads."""
     return [table for table in tables().values() if notebook in table.readers]
 
 
 def required_by(notebook: str) -> tuple[str, ...]:
-    """The tables without which a notebook does not run."""
+    """List the tables without which a notebook does not run."""
     return tuple(table.name for table in read_by(notebook) if notebook not in table.optional_for)
 
 
 def needed_of_last_run(notebook: str) -> tuple[str, ...]:
-    """The tables that a notebook needs of the run before."""
+    """List the tables of the run before that a notebook needs."""
     return tuple(table.name for table in tables().values() if notebook in table.last_run)
 
 
 def titles(name: str) -> dict[str, str]:
-    """The titles under which a table stands on pages: column to title, in their order."""
+    """Return the titles of a table on pages, column to title, in their order."""
     return dict(tables()[name].shown)
 
 
 def list_of_notebooks() -> str:
-    """The notebooks with what they read and write, as a table in Markdown."""
+    """List the notebooks with what they read and write, as a table in Markdown."""
     lines = ["| notebook | question | reads | writes |", "|---|---|---|---|"]
     for name, notebook in notebooks().items():
         reads = [*notebook.input, *(f"`{table.name}`" for table in read_by(name) if name not in table.writers)]
@@ -201,27 +212,29 @@ def list_of_notebooks() -> str:
     return "\n".join(lines) + "\n"
 
 
-def old_names(held: Collection[str]) -> list[str]:
-    """What tables of format 1 and their columns are called now, a phrase each."""
-    found = [f"{name} is {OLD_TABLES[name]}" for name in held if name in OLD_TABLES]
-    for name in held:
+def old_names(names: Collection[str]) -> list[str]:
+    """List what tables of format 1 and their columns are called now, one phrase each."""
+    found = [f"{name} is {OLD_TABLES[name]}" for name in names if name in OLD_TABLES]
+    for name in names:
         columns = [f"{old} is {new}" for old, new in OLD_COLUMNS.get(name, {}).items()]
         found += [f"in {name} {', '.join(columns)}"] if columns else []
     return found
 
 
 def check(table: pd.DataFrame, *, name: str) -> None:
-    """Hold a table against its declaration; one that is not declared needs only distinct text column names.
+    """Check a table against its declaration before it is written.
 
     Parameters
     ----------
-    table : about to be written
-    name : of the table
+    table
+        Any table; one that is not declared needs only distinct text column names.
+    name
+        Name of the table.
 
     Raises
     ------
     SchemaError
-        Names the table, the column, what was found and how often.
+        The table does not fit; the message names the column, what was found and in how many rows.
     """
     import pandera.pandas as pa  # slow to import, and readers do without
 
@@ -260,7 +273,7 @@ def _table(name: str, declared: dict[str, Any]) -> Table:
 
 
 def _columns(name: str, declared: dict[str, Any], *, unique: bool) -> list[Column]:
-    """A declared column, with the two ends of its interval where it has one."""
+    """Build a declared column, with the two ends of its interval where it has one."""
     type_ = declared["type"].removesuffix("?")
     column = Column(
         name=name,
@@ -272,19 +285,15 @@ def _columns(name: str, declared: dict[str, Any], *, unique: bool) -> list[Colum
         unique=unique or declared.get("unique", False),
         values=tuple(declared.get("values", ())),
     )
-    ends = {"low": "Lower", "high": "Upper"} if declared.get("range") else {}
-    about = [f"{side} end of the 95 % interval of {name}." for side in ends.values()]
-    return [
-        column,
-        *(
-            Column(f"{name}_{end}", type_, column.unit, meaning, empty=column.empty, maybe=column.maybe)
-            for end, meaning in zip(ends, about, strict=True)
-        ),
-    ]
+    columns, ends = [column], {"low": "Lower", "high": "Upper"} if declared.get("range") else {}
+    for end, side in ends.items():
+        meaning = f"{side} end of the 95 % interval of {name}."
+        columns.append(Column(f"{name}_{end}", type_, column.unit, meaning, empty=column.empty, maybe=column.maybe))
+    return columns
 
 
 def _schema(table: Table, *, columns: list[str]) -> "pa.DataFrameSchema":
-    """What pandera checks, of the columns there are and those that must be there."""
+    """Build the pandera schema of the given columns and of the required ones."""
     import pandera.pandas as pa
 
     expected = [column.name for column in table.columns if "*" not in column.name and not column.maybe]
@@ -316,7 +325,7 @@ def _pandera(column: Column) -> "pa.Column":
 
 
 def _first_failure(cases: pd.DataFrame, *, name: str, rows: int) -> str:
-    """One sentence for the first column that fails: which, what was found, in how many rows."""
+    """Describe the first failure in one sentence: the column, what was found, in how many rows."""
     first = cases.iloc[0]
     if first["check"] in ("column_in_dataframe", "column_in_schema"):
         state = "is missing" if first["check"] == "column_in_dataframe" else "is not one of its columns"

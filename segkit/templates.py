@@ -1,7 +1,7 @@
-"""The one Jinja environment: pages and their sentences are written in templates, which get facts and choose the words.
+"""The Jinja environment of the package: templates get facts and choose the words.
 
-A template is a file `<chapter>.html.j2` in the folder `templates` of the part of the package that uses it. It holds
-macros, each an element of a page or a sentence. Every one of them escapes what it gets.
+A template is a file ``<chapter>.html.j2`` in the folder ``templates`` of a part of the package. Each macro in it is an
+element of a page or a sentence, and escapes the text it gets.
 """
 
 import re
@@ -15,30 +15,28 @@ from markupsafe import Markup
 
 from segkit import format as fmt
 
-SPACES = re.compile(r"[ \n]+")  # the no-break space between a number and its unit stays
-LONGEST_WORD = 20  # characters that a table keeps together
+SPACES = re.compile(r"[ \n]+")  # not the no-break space between a number and its unit
+LONGEST_WORD = 20  # characters; a longer word may break in a table
 LONG_PART = re.compile(rf"[^_./:-]{{1,{LONGEST_WORD}}}[_./:-]*|[_./:-]{{1,{LONGEST_WORD}}}")
 
 
 def html(chapter: str, macro: str, **facts: Any) -> Markup:
-    """Render an element of a page.
+    """Render an element of a page as HTML.
 
     Parameters
     ----------
     chapter
-        Name of the template, without its endings.
+        Name of the template, without ``.html.j2``.
     macro
         Name of the macro in it.
     **facts
-        What the macro shows; text is escaped, Markup is taken as it is.
+        Arguments of the macro; text is escaped, Markup is not.
     """
     return getattr(_chapter(chapter), macro)(**facts)
 
 
 def text(chapter: str, macro: str, **facts: Any) -> str:
-    """Render a sentence as plain text on one line, for a page, a terminal or a file.
-
-    It is escaped like any other text where it enters a page.
+    """Render a sentence as plain text on one line; a page escapes it like any other text.
 
     >>> text("overview", "headline", segments=3, customers=1200, top=0, top_share=None, cooling=1)
     '3 segments describe 1,200 customers; 1 is cooling.'
@@ -47,7 +45,7 @@ def text(chapter: str, macro: str, **facts: Any) -> str:
 
 
 def parts(words: str) -> list[str]:
-    """Split a text where a line may break: within very long words only, best after a sign.
+    """Split a text where a line may break: only within very long words, where possible after a sign.
 
     >>> parts("campaign_descriptions.parquet is short")
     ['campaign_', 'descriptions.', 'parquet is short']
@@ -61,7 +59,7 @@ def parts(words: str) -> list[str]:
 
 
 def plural(count: float, one: str, many: str) -> str:
-    """Choose the word for one or for several.
+    """Return the singular for a count of one, else the plural.
 
     >>> plural(1, "customer", "customers"), plural(0, "is", "are")
     ('customer', 'are')
@@ -70,7 +68,7 @@ def plural(count: float, one: str, many: str) -> str:
 
 
 def sort_key(value: Any) -> str:
-    """Write the number by which the script of a page sorts a cell; nothing where it is unknown."""
+    """Format the number by which a page sorts a cell; empty where it is unknown."""
     return "" if fmt.is_missing(value) else f"{float(value):.6g}"
 
 

@@ -1,85 +1,89 @@
-"""Name each feature once: its words, block, unit and formula."""
+"""Every feature of a customer: its label, block, unit and formula.
+
+A formula gets the aggregates of the lookback (``a``) and the mathematics of an engine (``m``), so that a batch in
+DuckDB, a cluster in Spark and one live event compute the same.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-COOLING_FACTOR = 2.0  # usual gaps of silence from which a customer cools
+COOLING_FACTOR = 2.0  # a customer cools when silent for more than this many usual gaps
 
 
 def ratio(m: Any, above: Any, below: Any, *, empty: float = 0.0) -> Any:
-    """above / below, and `empty` where there is nothing to divide by."""
+    """Divide, and return ``empty`` where there is nothing to divide by."""
     has_base = below > 0
     return m.where(has_base, above / m.where(has_base, below, 1), empty)
 
 
 def positive(m: Any, value: Any) -> Any:
-    """The value, and zero where it is below."""
+    """Return the value, or zero where it is negative."""
     return m.where(value > 0, value, 0.0)
 
 
 def gap_mean(a: Any, m: Any) -> Any:
-    """Days between active days; a customer seen on one day is given the whole lookback."""
+    """Average the days between active days; a customer with one active day gets the whole lookback."""
     return ratio(m, a.last_day - a.first_day, a.active_days - 1, empty=1.0 * a.lookback_days)
 
 
-def gap_variation(a: Any, m: Any) -> Any:
-    """Standard deviation of the gaps over their mean; zero for a clockwork, about one for chance."""
+def _gap_variation(a: Any, m: Any) -> Any:
+    """Divide the standard deviation of the gaps by their mean: 0 is a regular rhythm, about 1 is chance."""
     n_gap = a.active_days - 1
     mean = ratio(m, a.last_day - a.first_day, n_gap)
     variance = ratio(m, a.gap_squared, n_gap) - mean * mean
     return ratio(m, m.sqrt(positive(m, variance)), mean)
 
 
-def overdue(a: Any, m: Any) -> Any:
-    """Days of silence in usual gaps: above one, they should have come by now."""
+def _overdue(a: Any, m: Any) -> Any:
+    """Measure the silence in usual gaps: above 1, the customer is late."""
     return (a.as_of_day - a.last_day) / gap_mean(a, m)
 
 
-def order_variation(a: Any, m: Any) -> Any:
-    """Standard deviation of order values over their mean."""
+def _order_variation(a: Any, m: Any) -> Any:
+    """Divide the standard deviation of order values by their mean."""
     mean = ratio(m, a.amount, a.orders)
     variance = ratio(m, a.amount_squared, a.orders) - mean * mean
     return ratio(m, m.sqrt(positive(m, variance)), mean)
 
 
-def trend(recent: Any, total: Any, a: Any) -> Any:
-    """Recent rate against the earlier one: -1 (stopped) to 1 (all of it recent), shrunk where little is known."""
+def _trend(recent: Any, total: Any, a: Any) -> Any:
+    """Compare the recent rate with the earlier one: -1 (stopped) to 1 (all recent), shrunk where events are few."""
     early = (total - recent) / (a.lookback_days - a.recent_days)
     late = recent / a.recent_days
     return (late - early) / (late + early + 1.0 / a.lookback_days)
 
 
-def money_trend(recent: Any, total: Any, a: Any, m: Any) -> Any:
-    """The same for money, which has no natural unit to shrink by: zero where there is none."""
+def _money_trend(recent: Any, total: Any, a: Any, m: Any) -> Any:
+    """Compare rates of money, which has no natural unit to shrink by: zero where there is none."""
     early = (total - recent) / (a.lookback_days - a.recent_days)
     late = recent / a.recent_days
     return ratio(m, late - early, late + early)
 
 
-def is_new(a: Any) -> Any:
-    """First seen lately."""
+def _is_new(a: Any) -> Any:
+    """Flag customers first seen in the recent days."""
     return a.as_of_day - a.first_ever <= a.recent_days
 
 
-def is_returned(a: Any) -> Any:
-    """Known before, silent for the earlier part of the lookback, and back."""
+def _is_returned(a: Any) -> Any:
+    """Flag earlier customers who were silent for the first part of the lookback and are back."""
     return (a.as_of_day - a.first_ever > a.recent_days) & (a.recent_active_days == a.active_days)
 
 
-def is_lapsed(a: Any) -> Any:
-    """Nothing lately."""
+def _is_lapsed(a: Any) -> Any:
+    """Flag customers with nothing in the recent days."""
     return a.recent_active_days == 0
 
 
-def is_cooling(a: Any, m: Any) -> Any:
-    """Active lately and before, and silent for longer than twice their usual gap."""
-    return _is_settled(a) & (overdue(a, m) > COOLING_FACTOR)
+def _is_cooling(a: Any, m: Any) -> Any:
+    """Flag customers active in the recent days and before, now silent for over twice their usual gap."""
+    return _is_settled(a) & (_overdue(a, m) > COOLING_FACTOR)
 
 
-def is_active(a: Any, m: Any) -> Any:
-    """Active lately and before, and not cooling."""
-    return _is_settled(a) & (overdue(a, m) <= COOLING_FACTOR)
+def _is_active(a: Any, m: Any) -> Any:
+    """Flag customers active in the recent days and before, and not cooling."""
+    return _is_settled(a) & (_overdue(a, m) <= COOLING_FACTOR)
 
 
 def _is_settled(a: Any) -> Any:
@@ -87,18 +91,18 @@ def _is_settled(a: Any) -> Any:
 
 
 def flag(m: Any, condition: Any) -> Any:
-    """One where the condition holds, else zero."""
+    """Return 1 where the condition is true, else 0."""
     return m.where(condition, 1.0, 0.0)
 
 
 def entropy(a: Any, m: Any) -> Any:
-    """Spread of what was bought over categories, in nats: ln W - sum(w ln w) / W (Shannon 1948)."""
-    whole = m.where(a.category_weight > 0, a.category_weight, 1)
-    return positive(m, m.log(whole) - a.category_log / whole)
+    """Measure how widely purchases spread over categories, in nats: ln W - sum(w ln w) / W (Shannon 1948)."""
+    total = m.where(a.category_weight > 0, a.category_weight, 1)
+    return positive(m, m.log(total) - a.category_log / total)
 
 
-def since(last: Any, count: Any, a: Any, m: Any) -> Any:
-    """Days since something was last done; the whole lookback where it was not."""
+def _since(last: Any, count: Any, a: Any, m: Any) -> Any:
+    """Count the days since an event; the whole lookback where there was none."""
     return m.where(count > 0, a.as_of_day - last, 1.0 * a.lookback_days)
 
 
@@ -120,20 +124,33 @@ BLOCKS = {
     "survey": "survey answers",
     "missing": "what is not known",
 }
-EVERYONE = "all"  # the row of all customers, in a table by segment
+EVERYONE = "all"  # segment of the row of all customers
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_PARTS = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}
-SERVICE_WORDS = ("support", "service", "ticket", "complaint", "call", "chat", "help")  # kinds that are contacts
-COUPON_WORDS = ("coupon", "voucher", "promo")  # kinds that are a use of an offer
+SERVICE_WORDS = ("support", "service", "ticket", "complaint", "call", "chat", "help")  # in kinds of service contact
+COUPON_WORDS = ("coupon", "voucher", "promo")  # in kinds that use an offer
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature: `words` complete the sentence "they are high on ..."; `low` is said of the other end.
+    """One feature of a customer.
 
-    `needs`: sums it is made of, without which it is absent; `skewed`: read on a log scale; `direction`: 1 where more is
-    good for the business, -1 where it is bad, 0 where it is neither; `in_space`: whether the anticipation space is
-    learnt on it (the others describe: they repeat those, or add noise)
+    Parameters
+    ----------
+    name, block, unit
+        Column name; kind of data, a key of ``BLOCKS``; unit of the values.
+    label, low_label
+        What a high and a low value mean.
+    formula
+        The value from aggregates and an engine's mathematics; None for a column that is read as it is.
+    requires
+        Aggregates of the formula; without them there is no such feature.
+    skewed
+        Whether it is read on a log scale.
+    direction
+        1 where more is good for the business, -1 where it is bad, 0 where it is neither.
+    in_space
+        Whether the anticipation space is learnt on it; the other features only describe, as they repeat or add noise.
     """
 
     name: str
@@ -149,19 +166,18 @@ class Feature:
 
 
 def _share(name: str, block: str, label: str, low_label: str, above: str, below: str, **more: Any) -> Feature:
-    """A sum as a share of another."""
+    """Make a feature that is one aggregate as a share of another."""
     return Feature(
         name, block, "share", label, low_label, lambda a, m: ratio(m, a[above], a[below]), (above, below), **more
     )
 
 
 def _stage(name: str, label: str, condition: Callable[[Any, Any], Any], *, direction: int = 0) -> Feature:
-    """A stage of the lifecycle as a flag; every customer is in exactly one."""
-    formula = lambda a, m: flag(m, condition(a, m))  # noqa: E731
-    needs = ("first_ever", "recent_active_days")
+    """Make the flag of a stage of the lifecycle; every customer is in exactly one."""
     return Feature(
-        f"stage_{name}", "lifecycle", "flag", label, f"not {label}", formula, needs, False, direction, in_space=False
-    )
+        f"stage_{name}", "lifecycle", "flag", label, f"not {label}", lambda a, m: flag(m, condition(a, m)),
+        ("first_ever", "recent_active_days"), False, direction, in_space=False,
+    )  # fmt: skip
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -176,32 +192,32 @@ FEATURES: tuple[Feature, ...] = (
     Feature("gap_days", "rhythm", "days", "days between visits", "come back soon",
             gap_mean, ("gap_squared",), True, -1),
     Feature("gap_variation", "rhythm", "ratio", "irregular rhythm", "regular rhythm",
-            gap_variation, ("gap_squared",)),
+            _gap_variation, ("gap_squared",)),
     Feature("longest_gap_days", "rhythm", "days", "longest silence", "no long silence",
             lambda a, m: 1.0 * a.longest_gap, ("longest_gap",), True, -1),
     Feature("overdue", "rhythm", "ratio", "silent for longer than their habit", "on time by their habit",
-            overdue, ("gap_squared",), True, -1, in_space=False),
+            _overdue, ("gap_squared",), True, -1, in_space=False),
     Feature("age_days", "lifecycle", "days", "days since first seen", "newly seen",
             lambda a, m: 1.0 * (a.as_of_day - a.first_ever), ("first_ever",), True),
     Feature("activity_trend", "lifecycle", "-1 to 1", "activity lately growing", "activity lately fading",
-            lambda a, m: trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
+            lambda a, m: _trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
     Feature("orders_trend", "lifecycle", "-1 to 1", "orders lately growing", "orders lately fading",
-            lambda a, m: trend(a.recent_orders, a.orders, a), ("recent_orders",), False, 1),
+            lambda a, m: _trend(a.recent_orders, a.orders, a), ("recent_orders",), False, 1),
     Feature("spend_trend", "lifecycle", "-1 to 1", "spend lately growing", "spend lately fading",
-            lambda a, m: money_trend(a.recent_amount, a.amount, a, m), ("recent_amount",), False, 1, in_space=False),
+            lambda a, m: _money_trend(a.recent_amount, a.amount, a, m), ("recent_amount",), False, 1, in_space=False),
     Feature("orders_recent", "lifecycle", "orders", "orders lately", "few orders lately",
             lambda a, m: 1.0 * a.recent_orders, ("recent_orders",), True, 1),
     Feature("spend_recent", "lifecycle", "money", "spend lately", "little spend lately",
             lambda a, m: positive(m, a.recent_amount), ("recent_amount",), True, 1),
-    _stage("new", "new", lambda a, m: is_new(a)),
-    _stage("active", "active", is_active, direction=1),
-    _stage("cooling", "cooling: late by their own habit", is_cooling, direction=-1),
-    _stage("lapsed", "lapsed: nothing lately", lambda a, m: is_lapsed(a), direction=-1),
-    _stage("returned", "back after a long silence", lambda a, m: is_returned(a), direction=1),
+    _stage("new", "new", lambda a, m: _is_new(a)),
+    _stage("active", "active", _is_active, direction=1),
+    _stage("cooling", "cooling: late by their own habit", _is_cooling, direction=-1),
+    _stage("lapsed", "lapsed: nothing lately", lambda a, m: _is_lapsed(a), direction=-1),
+    _stage("returned", "back after a long silence", lambda a, m: _is_returned(a), direction=1),
     Feature("order_value", "basket", "money", "large orders", "small orders",
             lambda a, m: ratio(m, a.amount, a.orders), ("amount", "orders"), True, 1),
     Feature("order_variation", "basket", "ratio", "orders of very different size", "orders of one size",
-            order_variation, ("amount_squared", "orders")),
+            _order_variation, ("amount_squared", "orders")),
     Feature("lines_per_order", "basket", "lines", "many things in an order", "few things in an order",
             lambda a, m: ratio(m, a.lines, a.orders), ("lines", "orders"), True, 1),
     Feature("items_per_line", "basket", "items", "several of the same thing", "one of each thing",
@@ -242,15 +258,22 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def kind_features(kinds: dict[str, str]) -> list[Feature]:
-    """Features of the further kinds of event: how often, how long ago, and what they answer to.
+    """List the features of all kinds of event but purchase and return.
 
-    Takes  each kind of event -> 'customer' or 'company'
-    Gives  counts and recency of each kind but purchase and return; uses of an offer per order; events of the customer
-           per event of the company (a response rate: coupons redeemed per campaign received)
+    Parameters
+    ----------
+    kinds
+        Kind of event to who does it: ``customer`` or ``company``.
+
+    Returns
+    -------
+    list
+        Count and recency of each kind; uses of an offer per order; and response rates, which are events of the customer
+        per event of the company, such as coupons redeemed per campaign received.
     """
     further = [kind for kind in sorted(kinds) if kind not in ("purchase", "return")]
     sent = [kind for kind in further if kinds[kind] == "company"]
-    found = [kind_feature(kind, by_customer=kinds[kind] == "customer") for kind in further]
+    found = [_kind_count(kind, by_customer=kinds[kind] == "customer") for kind in further]
     found += [_kind_recency(kind) for kind in further]
     for kind in further:
         if kinds[kind] == "customer":
@@ -259,8 +282,8 @@ def kind_features(kinds: dict[str, str]) -> list[Feature]:
     return found
 
 
-def kind_feature(kind: str, *, by_customer: bool) -> Feature:
-    """A count of one kind of event other than purchase and return."""
+def _kind_count(kind: str, *, by_customer: bool) -> Feature:
+    """Make the count of one kind of event."""
     words, column = kind.replace("_", " "), f"n_{kind}"
     return Feature(
         f"{kind}_count",
@@ -275,31 +298,31 @@ def kind_feature(kind: str, *, by_customer: bool) -> Feature:
 
 
 def channel_feature(channel: str) -> Feature:
-    """The share of a customer's own events that came through one channel."""
+    """Make the share of a customer's own events that used one channel."""
     above = f"channel_{channel}"
     words = f"come by: {channel.replace('_', ' ')}"
     return _share(f"channel_{channel}_share", "channel", words, f"not by: {channel}", above, "channel_events")
 
 
 def is_skewed(name: str) -> bool:
-    """Whether a feature is read on a log scale: counts and amounts are."""
+    """Return whether a feature is read on a log scale, as counts and amounts are."""
     return describe(name).skewed
 
 
 def block_of(name: str) -> str:
-    """The block of a feature; counts of further kinds of event are engagement."""
+    """Return the block of a feature, a key of ``BLOCKS``."""
     return describe(name).block
 
 
 def is_in_space(name: str) -> bool:
-    """Whether the anticipation space is learnt on a feature."""
+    """Return whether the anticipation space is learnt on a feature."""
     return describe(name).in_space
 
 
 def describe(name: str) -> Feature:
-    """The feature of that name; one that is named from the data is described from its name.
+    """Return the feature of a name; one that comes from the data is read from its name.
 
-    >>> describe("email_open_count").words, describe("channel_web_share").block, describe("survey: size = 3").words
+    >>> describe("email_open_count").label, describe("channel_web_share").block, describe("survey: size = 3").label
     ('number of: email open', 'channel', 'size: 3')
     """
     if name in _BY_NAME:
@@ -318,7 +341,7 @@ def describe(name: str) -> Feature:
     if "_per_" in name and not name.endswith("_count"):
         kind, _, other = name.partition("_per_")
         return _response(kind, to=other)
-    return kind_feature(name.removesuffix("_count"), by_customer=True)
+    return _kind_count(name.removesuffix("_count"), by_customer=True)
 
 
 def _kind_block(kind: str) -> str:
@@ -332,7 +355,7 @@ def _mentions(kind: str, words: tuple[str, ...]) -> bool:
 def _kind_recency(kind: str) -> Feature:
     words, last, count = kind.replace("_", " "), f"last_{kind}", f"n_{kind}"
     return Feature(f"{kind}_recency_days", _kind_block(kind), "days", f"days since: {words}", f"lately: {words}",
-                   lambda a, m: since(a[last], a[count], a, m), (last, count), True, in_space=False)  # fmt: skip
+                   lambda a, m: _since(a[last], a[count], a, m), (last, count), True, in_space=False)  # fmt: skip
 
 
 def _per_order(kind: str) -> Feature:

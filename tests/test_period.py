@@ -1,4 +1,4 @@
-"""The period of a run: its derived days, what it refuses, and how a run offers it."""
+"""The period of a run: its derived days, and what it refuses."""
 
 from datetime import date
 from pathlib import Path
@@ -34,11 +34,11 @@ def test_days_below_one_are_refused(name: str) -> None:
         Period(date(2024, 7, 1), **{"lookback_days": 7, "horizon_days": 7, name: 0})
 
 
-def test_text_that_is_no_date_is_refused() -> None:
+def test_a_text_that_is_not_a_date_is_refused() -> None:
     with pytest.raises(InputError, match="as_of '1.3.2024' is not a date. Write it as YYYY-MM-DD"):
         Period.parse("1.3.2024", lookback_days=7, horizon_days=7)
 
 
-def test_a_run_offers_the_period_it_was_made_with(tmp_path: Path) -> None:
+def test_a_run_has_the_period_it_was_made_with(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", as_of="2024-07-01", lookback_days=182, horizon_days=91)
     assert run.period == PERIOD

@@ -1,4 +1,4 @@
-"""The shared statistics, each held against a library that computes the same, or against a case worked by hand."""
+"""The shared statistics, each compared with a library that computes the same, or with a case worked by hand."""
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,12 @@ from segkit import stats
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 10), (10, 10), (5, 10), (1, 3), (217, 4013)])
-def test_the_interval_of_a_share_is_the_one_of_scipy(count: int, of: int) -> None:
+def test_the_interval_of_a_share_equals_scipy(count: int, of: int) -> None:
     expected = binomtest(count, of).proportion_ci(0.95, "wilson")
     np.testing.assert_allclose(stats.proportion_interval(count, of)[1:], (expected.low, expected.high), atol=1e-12)
 
 
-def test_intervals_hold_the_figure_and_know_their_limits() -> None:
+def test_intervals_at_their_limits() -> None:
     assert stats.proportion_interval(0, 10)[:2] == (0.0, 0.0)
     assert 0.999 < stats.proportion_interval(10, 10).high <= 1.0
     assert all(np.isnan(stats.proportion_interval(0, 0)))
@@ -27,7 +27,7 @@ def test_intervals_hold_the_figure_and_know_their_limits() -> None:
     np.testing.assert_allclose(stats.bootstrap_interval(np.array([4.0, 6.0]), at=1.0), (1.0, 0.05, 1.95))
 
 
-def test_robust_errors_are_the_ones_of_statsmodels() -> None:
+def test_robust_errors_equal_statsmodels() -> None:
     rng = np.random.default_rng(1)
     treated, past = (rng.random(80) < 0.5).astype(float), rng.lognormal(0, 0.5, (80, 2))
     values = past[:, 0] * rng.lognormal(0, 0.4, 80) + treated
@@ -39,7 +39,7 @@ def test_robust_errors_are_the_ones_of_statsmodels() -> None:
     np.testing.assert_allclose(left_out, expected.get_influence().resid_press)
 
 
-def test_a_customer_whose_past_nobody_shares_leaves_an_error_that_is_finite() -> None:
+def test_a_covariate_that_one_customer_has_leaves_errors_finite() -> None:
     values, alone = np.arange(20.0), np.zeros(20)
     alone[3] = 1.0
     covariance, left_out = stats.least_squares(values, alone).robust()
@@ -53,7 +53,7 @@ def test_covariates_that_do_not_vary_or_are_too_many_are_not_used() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 40), (90, 120)])
-def test_both_ridges_are_the_same_and_give_the_units_of_the_values(rows: int, columns: int) -> None:
+def test_both_ridges_agree_in_the_units_of_the_values(rows: int, columns: int) -> None:
     rng = np.random.default_rng(0)
     design = rng.normal(size=(rows, columns))
     design -= design.mean(axis=0)
@@ -63,13 +63,13 @@ def test_both_ridges_are_the_same_and_give_the_units_of_the_values(rows: int, co
     np.testing.assert_allclose(constants, 7 + values.mean(axis=0), atol=1e-9)
 
 
-def test_false_discoveries_are_held_at_the_share_asked() -> None:
+def test_false_discoveries_are_limited_to_the_share() -> None:
     p = np.array([0.01, 0.02, 0.03, 0.04, 0.9])
     assert stats.discoveries(p, share=0.05).tolist() == [True, True, True, True, False]
     assert not stats.discoveries(p, share=0.005).any() and stats.discoveries(np.array([]), share=0.05).size == 0
 
 
-def test_a_sample_by_hash_depends_on_nobody_else() -> None:
+def test_a_sample_by_hash_does_not_depend_on_other_customers() -> None:
     ids = [f"c{i}" for i in range(200)]
     picked = {i for i, flag in zip(ids, stats.hash_sample(ids, most=50), strict=True) if flag}
     fewer = [i for i in ids if i in picked or i.endswith("7")]
@@ -77,11 +77,11 @@ def test_a_sample_by_hash_depends_on_nobody_else() -> None:
     assert len(picked) == 50 and picked == again
 
 
-def test_groups_of_equal_size_keep_equal_values_together() -> None:
+def test_equal_values_share_a_group() -> None:
     assert stats.rank_groups(pd.Series([5.0, 1.0, 1.0, 1.0, 9.0]), parts=5).tolist() == [3, 1, 1, 1, 4]
 
 
-def test_auc_is_the_one_of_scikit_learn_in_each_resampling() -> None:
+def test_auc_equals_scikit_learn_in_each_resampling() -> None:
     rng = np.random.default_rng(3)
     scores, outcomes = rng.random(60).round(1), rng.random(60) < 0.4
     counts = rng.multinomial(60, np.full(60, 1 / 60), size=3).astype(float)

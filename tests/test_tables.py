@@ -1,4 +1,4 @@
-"""The registry of tables: every table of a run is in it, whole, and notebooks and pages go by it."""
+"""The registry of tables: every table of a run is declared, and notebooks read and write what is declared."""
 
 import ast
 import json
@@ -28,7 +28,7 @@ def test_every_column_has_a_meaning_and_a_unit(table: tables.Table) -> None:
     assert len({column.name for column in table.columns}) == len(table.columns)
 
 
-def test_writers_and_readers_are_there() -> None:
+def test_writers_and_readers_exist() -> None:
     steps = {step.key for step in [*find_steps(), *standing_steps()]}
     commands = {f"segkit {name}" for name in main.list_commands(click.Context(main))}
     assert set(tables.notebooks()) == {step.name for step in find_steps()}
@@ -66,7 +66,7 @@ def test_the_list_of_notebooks_is_current() -> None:
     )
 
 
-def test_old_names_are_gone_and_new_ones_are_there() -> None:
+def test_old_names_are_gone_and_new_names_exist() -> None:
     for name, columns in tables.OLD_COLUMNS.items():
         table = tables.tables()[tables.OLD_TABLES.get(name, name)]
         declared = {column.name for column in table.columns}
@@ -76,7 +76,7 @@ def test_old_names_are_gone_and_new_ones_are_there() -> None:
     assert set(tables.OLD_TABLES.values()) <= set(tables.tables())
 
 
-def test_what_does_not_fit_is_refused_by_name() -> None:
+def test_a_table_that_does_not_fit_is_refused_by_column() -> None:
     row = {"target": "active", "group": 1, "customers": 9, "predicted": 0.5, "observed": 0.4, "low": 0.3, "high": 0.5}
     good = pd.DataFrame([row])
     tables.check(good, name="calibration")
@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
             tables.check(bad.reset_index(drop=True), name="calibration")
 
 
-def test_titles_stand_in_their_order() -> None:
+def test_titles_and_needed_tables_are_in_order() -> None:
     assert list(tables.titles("lifecycle")) == ["stage", "meaning", "customers", "share"]
     assert tables.needed_of_last_run("07_refresh") == ("features", "assignments", "segments", "ledger")
 
@@ -103,4 +103,4 @@ def _named(path: Path, *, method: str) -> list[str]:
     tree = ast.parse("\n".join(line for line in code.splitlines() if not line.startswith("%")))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     own = [call for call in calls if call.func.attr == method and ast.unparse(call.func.value) == "run"]
-    return [one.value for call in own for one in call.args if isinstance(one, ast.Constant)]
+    return [part.value for call in own for part in call.args if isinstance(part, ast.Constant)]

@@ -1,27 +1,22 @@
-"""The vocabulary: every feature has a name, a block, a unit, a direction and words; each is made of sums that exist."""
+"""The vocabulary: every feature has a distinct name, a block, a unit, a direction, labels and a formula."""
 
 import re
 
 import pytest
 
-from segkit.vocabulary import BLOCKS, FEATURES, describe, is_in_space, kind_features
+from segkit.vocabulary import BLOCKS, FEATURES, Feature, describe, is_in_space, kind_features
 
 KINDS = {"purchase": "customer", "coupon_used": "customer", "support_call": "customer", "mail": "company"}
 ALL = [*FEATURES, *kind_features(KINDS)]
 
 
 @pytest.mark.parametrize("feature", ALL, ids=lambda feature: feature.name)
-def test_each_feature_is_told_in_plain_words(feature: object) -> None:
-    assert feature.block in BLOCKS and feature.unit and feature.words and feature.low
-    assert feature.direction in (-1, 0, 1) and feature.needs and feature.formula
-    assert not re.search(r"[_\d]", feature.words + feature.low), "words, not names or figures"
-    told = describe(feature.name)
-    assert (told.name, told.block, told.unit, told.skewed) == (
-        feature.name,
-        feature.block,
-        feature.unit,
-        feature.skewed,
-    )
+def test_each_feature_is_described_in_words(feature: Feature) -> None:
+    assert feature.block in BLOCKS and feature.unit and feature.label and feature.low_label
+    assert feature.direction in (-1, 0, 1) and feature.requires and feature.formula
+    assert not re.search(r"[_\d]", feature.label + feature.low_label), "words, not names or figures"
+    found = describe(feature.name)
+    assert all(getattr(found, part) == getattr(feature, part) for part in ("name", "block", "unit", "skewed"))
 
 
 def test_names_are_distinct() -> None:
@@ -43,7 +38,7 @@ def test_kinds_of_event_find_their_block() -> None:
     }
 
 
-def test_what_is_known_of_customers_and_needs_describe_and_do_not_enter_the_space() -> None:
+def test_attributes_of_customers_and_needs_only_describe() -> None:
     for name, block in (
         ("demographic: age = 45-54", "demographic"),
         ("missing: age", "missing"),

@@ -36,7 +36,7 @@ from segkit.errors import InputError, RunError, SegkitError
 from segkit.notebook.session import missing_steps, resolve, source_path
 from segkit.notebook.steps import DECIDES, HOME, OVERVIEW, Step, check_names, choose_steps, find_steps, standing_steps
 from segkit.reports.theme import bokeh_script, script, stylesheet
-from segkit.tables import KEEPS, needed_of_last_run, required_by
+from segkit.tables import STANDING_SEGMENTS, needed_of_last_run, required_by
 
 CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
 MIN_HEADINGS = 3  # on a page with a table of contents
@@ -161,7 +161,7 @@ def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
     others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
     if others:
         return f"the last run had different parameters: {', '.join(others)}"
-    missing = [name for name in needed_of_last_run(KEEPS) if not previous_run.has(name)]
+    missing = [name for name in needed_of_last_run(STANDING_SEGMENTS) if not previous_run.has(name)]
     if missing:
         return f"the last run ({previous_run.path.name}) has no {', '.join(missing)}"
     return ""

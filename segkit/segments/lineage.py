@@ -25,7 +25,7 @@ from segkit.segments.model import (
     model_to_arrays,
     nearest_centre,
 )
-from segkit.tables import KEEPS, needed_of_last_run
+from segkit.tables import STANDING_SEGMENTS, needed_of_last_run
 from segkit.vocabulary import block_of
 
 
@@ -346,7 +346,7 @@ def load_standing_run(path: str, *, of: Run) -> Run:
     found = previous_run(path, of=of)
     if found is None:
         raise RunError("previous: no run is named. Give the one whose segments stand; `segkit run --auto` finds it.")
-    missing = [name for name in needed_of_last_run(KEEPS) if not found.has(name)]
+    missing = [name for name in needed_of_last_run(STANDING_SEGMENTS) if not found.has(name)]
     if missing:
         raise RunError(
             f"previous run: {found.path.name} holds no {', '.join(missing)}, so its segments cannot stand. "
