@@ -38,12 +38,34 @@ from segkit.vocabulary import EVERYONE
 VERDICT_COLOURS = {"scale": ACCENT, "go on": ACCENT, "stop": WARN, "cannot tell": QUIET}
 MAX_EFFECT_SHARE = 1.0  # of an effect that is drawn in full; a larger one runs off the picture, as its number says
 UNIT_TITLES = {"money": "money per customer", "orders": "orders per customer", "share": "share of customers"}
+ASSOCIATION_CAPTION = (
+    "Differences per customer over the horizon, with 95 % intervals, each by itself. Unlike before: the largest "
+    "difference before "
+    "the campaign, in standard deviations, as they are and matched."
+)
+KPI_NOTE = "The figure to move is {kpi}. Another: -p kpi orders. To draw a pilot: segkit pilot RUN --segment ID."
+NO_PILOT = (
+    "No pilot was given, so nothing is known of what contact brings, and no return is stated anywhere in this "
+    "report. Draw one with "
+    "segkit pilot; when its window is over, segkit readout reads it, and -p pilot FOLDER shows it here."
+)
+BASELINE_HEADINGS = (
+    "active rate",
+    "orders per customer",
+    "spend per customer",
+    "value of an order",
+    "margin",
+    "came back",
+)
 
 
 def plot_candidates(table: pd.DataFrame) -> Figure:
-    """The smallest relative effect that a pilot in each segment can show, beside what its history shows as reachable.
+    """Plot the smallest relative effect a pilot in each segment can detect, with what its history reached.
 
-    Takes  candidates: segment, name, smallest_share, reachable (shares of the baseline; may be null)
+    Parameters
+    ----------
+    table
+        Rows of ``pilots``: segment, name, smallest_share, reachable (shares of the starting value; may be null).
     """
     ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
     place = np.arange(len(ordered))[::-1]
@@ -55,7 +77,8 @@ def plot_candidates(table: pd.DataFrame) -> Figure:
             effect_text = "too few customers" if pd.isna(value) else f"±{share(value)}"
             axes.annotate(effect_text, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         has_reachable = ordered["reachable"].notna()
-        axes.plot(ordered.loc[has_reachable, "reachable"], place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5,
+        reached = ordered.loc[has_reachable, "reachable"]
+        axes.plot(reached, place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5,
                   label="reached before, by itself (above its mean)")  # fmt: skip
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
         axes.set_xlim(0, max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15)
@@ -67,13 +90,14 @@ def plot_candidates(table: pd.DataFrame) -> Figure:
 
 
 def plot_lifts(table: pd.DataFrame, *, break_even: float | None = None) -> Figure:
-    """What contact added in each segment, with simultaneous 95 % intervals, and the lift that would pay for it.
-
-    Takes  experiment: segment, name, lift, lift_low, lift_high, unit, verdict
+    """Plot the lift of each segment with simultaneous 95 % intervals, and the lift that would pay for it.
 
     Parameters
     ----------
-    break_even : lift per customer that pays for a contact; None where its price is not known
+    table
+        Rows of ``experiment``: segment, name, lift, lift_low, lift_high, unit, verdict.
+    break_even
+        Lift per customer that pays for a contact; None where its price is not known.
     """
     place = np.arange(len(table))[::-1]
     with style():
@@ -103,14 +127,17 @@ def plot_lifts(table: pd.DataFrame, *, break_even: float | None = None) -> Figur
 
 
 def plot_qini(curve: pd.DataFrame, *, unit: str) -> Figure:
-    """What contacting the most promising first would gain, beside contacting as many by lot.
+    """Plot the gain of contacting the most promising customers first, compared with a random choice.
 
-    Takes  curve: share (contacted), gain, by_lot (per customer of all)
+    Parameters
+    ----------
+    curve
+        share (contacted), gain and by_lot (random choice), per customer of all.
     """
     with style():
         figure, axes = one_panel(height=3.0)
         axes.axhline(0, color=FAINT, linewidth=0.9)
-        axes.plot(curve["share"], curve["by_lot"], color=QUIET, linestyle=(0, (4, 3)), label="by lot")
+        axes.plot(curve["share"], curve["by_lot"], color=QUIET, linestyle=(0, (4, 3)), label="at random")
         axes.plot(curve["share"], curve["gain"], color=ACCENT, linewidth=2, label="the most promising first")
         axes.legend(loc="upper left", fontsize=8)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
@@ -124,9 +151,12 @@ def plot_qini(curve: pd.DataFrame, *, unit: str) -> Figure:
 
 
 def plot_associations(table: pd.DataFrame) -> Figure:
-    """Those who were sent a campaign less the others: as they are (pale), and matched on the time before (dark).
+    """Plot contacted minus other customers: as they are (pale), and matched on the time before (dark).
 
-    Takes  association: campaign, unit, difference and matched with _low and _high
+    Parameters
+    ----------
+    table
+        Rows of ``association``: campaign, unit, difference and matched with _low and _high.
     """
     place = np.arange(len(table))[::-1]
     with style():
@@ -148,7 +178,7 @@ def plot_associations(table: pd.DataFrame) -> Figure:
 
 
 def readout_headline(experiment: pd.DataFrame) -> str:
-    """The verdicts of a read-out in a sentence."""
+    """Summarise the verdicts of a read-out in a sentence."""
     rows = experiment[experiment["segment"] != EVERYONE]
     found = {verdict: rows[rows["verdict"] == verdict].to_dict("records") for verdict in ("scale", "go on", "stop")}
     found = {verdict: segments for verdict, segments in found.items() if segments}
@@ -157,7 +187,7 @@ def readout_headline(experiment: pd.DataFrame) -> str:
 
 
 def format_experiment(table: pd.DataFrame) -> pd.DataFrame:
-    """A read-out as text, a row a segment."""
+    """Format a read-out as text, one row per segment."""
     form = formatter_for(table["unit"].iloc[0]) if len(table) else number
     rows = table.to_dict("records")
     shown = pd.DataFrame(
@@ -181,26 +211,26 @@ def format_experiment(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_arms(facts: Mapping[str, Any]) -> str:
-    """How many were treated and held out, and which change the pilot was made to see."""
+    """Describe the arms: customers treated and held out, and the change the pilot was designed to detect."""
     treated, control = (sum(one[arm] for one in facts["power"]) for arm in ("treatment", "control"))
     seen = [one for one in facts["power"] if one["smallest_share"]]
     return text("pilot", "arms", treated=treated, control=control, seen=seen)
 
 
 def next_steps(table: pd.DataFrame) -> list[str]:
-    """What to do in each segment, and why."""
+    """List what to do in each segment, and why."""
     rows = table[table["segment"] != EVERYONE].to_dict("records")
     return [text("pilot", "what_next", row=row) for row in rows]
 
 
 def describe_erased(facts: Mapping[str, Any]) -> list[str]:
-    """How many customers were forgotten since the draw, where any were."""
+    """Report how many customers were erased since randomisation, where any were."""
     customers = facts.get("forgotten", 0)
     return [text("pilot", "forgotten", customers=customers)] if customers else []
 
 
 def describe_qini(order: Mapping[str, Any] | None, *, unit: str) -> str:
-    """Whether choosing whom to contact pays."""
+    """Describe whether choosing which customers to contact pays."""
     if order is None:
         return text("pilot", "order", qini="", pays=False)
     shown = interval(order["value"], order["low"], order["high"], form=formatter_for(unit))
@@ -208,7 +238,7 @@ def describe_qini(order: Mapping[str, Any] | None, *, unit: str) -> str:
 
 
 def describe_pilot(facts: Mapping[str, Any]) -> list[str]:
-    """A design in sentences: who, how long, what it can show, what was left out, and what return can be stated."""
+    """Describe a design: customers, length, detectable change, exclusions, and what return can be stated."""
     treated = sum(one["treatment"] for one in facts["power"])
     control = sum(one["control"] for one in facts["power"])
     form = formatter_for(facts["unit"])
@@ -221,29 +251,8 @@ def describe_pilot(facts: Mapping[str, Any]) -> list[str]:
     return [*sentences, text("pilot", "expected", expected=facts["expected"])]
 
 
-ASSOCIATION_CAPTION = (
-    "Differences per customer over the horizon, with 95 % intervals, each by itself. Unlike before: the largest "
-    "difference before "
-    "the campaign, in standard deviations, as they are and matched."
-)
-KPI_NOTE = "The figure to move is {kpi}. Another: -p kpi orders. To draw a pilot: segkit pilot RUN --segment ID."
-NO_PILOT = (
-    "No pilot was given, so nothing is known of what contact brings, and no return is stated anywhere in this "
-    "report. Draw one with "
-    "segkit pilot; when its window is over, segkit readout reads it, and -p pilot FOLDER shows it here."
-)
-BASELINE_HEADINGS = (
-    "active rate",
-    "orders per customer",
-    "spend per customer",
-    "value of an order",
-    "margin",
-    "came back",
-)
-
-
 def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, horizon_days: int) -> str:
-    """What it would take to know, or what a pilot showed, in a sentence."""
+    """Summarise what a pilot would take, or what one showed, in a sentence."""
     read = experiment[~experiment["verdict"].isin(["not read yet"]) & (experiment["segment"] != EVERYONE)]
     if len(read):
         return readout_headline(read)
@@ -255,7 +264,7 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
 
 
 def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """The leading KPIs of all customers, with their ranges."""
+    """Collect the leading KPIs of all customers, with their intervals."""
     everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
     tiles = []
     for kpi in LEADING_KPIS.values():
@@ -266,18 +275,18 @@ def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def baseline_dates(baseline: pd.DataFrame) -> str:
-    """From when to when the baseline is."""
+    """Format the dates that the starting values cover."""
     return text("measure", "dated", start=baseline["start"].min(), end=baseline["end"].max())
 
 
 def kpi_label(kpi: str) -> str:
-    """A KPI in words."""
+    """Look up the label of a KPI."""
     return KPIS[kpi].words
 
 
 def format_balance(balance: pd.DataFrame) -> pd.DataFrame:
-    """How alike those who were sent a campaign and the others were, before and after matching."""
-    words = {"pre": "the KPI over the lookback", "recent": "the KPI lately", "steady": "active days"}
+    """Format how similar contacted and other customers were, before and after matching."""
+    words = {"pre": "the KPI over the lookback", "recent": "the KPI recently", "steady": "active days"}
     return pd.DataFrame(
         {
             "Campaign": balance["campaign"],
@@ -289,9 +298,7 @@ def format_balance(balance: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
-    """The baseline with a row a segment and a column a KPI, each with its interval; the share of responses is told
-    apart.
-    """
+    """Format the starting values, a row per segment, a column per KPI with its interval, without responses."""
     shown = baseline[baseline["kpi"].isin(BASELINE_HEADINGS) & ~baseline["customers"].map(is_few)]
     cells = [
         interval(r["value"], r["value_low"], r["value_high"], form=formatter_for(r["unit"]))
@@ -306,14 +313,14 @@ def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, st
 
 
 def describe_responses(baseline: pd.DataFrame) -> list[str]:
-    """A sentence for each response of all customers."""
+    """Describe each response rate of all customers in a sentence."""
     rows = baseline[(baseline["segment"] == EVERYONE) & baseline["kpi"].str.startswith("response")]
     rows = rows[rows["customers"] >= FLOOR]
     return [text("measure", "response", row=row) for row in rows.to_dict("records")]
 
 
 def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str) -> pd.DataFrame:
-    """Key results of one KPI as text: baseline, what the windows of the past ran between, reachable, target."""
+    """Format the key results of one KPI: starting value, range of past windows, reachable, target."""
     rows = table[table["kpi"] == kpi].copy()
     rows = rows.assign(order=rows["segment"] != EVERYONE).sort_values(["order", "segment"])
     form = formatter_for(rows["unit"].iloc[0]) if len(rows) else number
@@ -331,7 +338,7 @@ def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: st
 
 
 def format_candidates(table: pd.DataFrame) -> pd.DataFrame:
-    """Candidate pilots as text, the sharpest first."""
+    """Format candidate pilots, the most sensitive first."""
     ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
     form = formatter_for(ordered["unit"].iloc[0]) if len(ordered) else number
     return pd.DataFrame(
@@ -354,7 +361,7 @@ def format_candidates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_associations(table: pd.DataFrame) -> pd.DataFrame:
-    """Campaigns as association, as text."""
+    """Format campaigns that were not randomised, as association."""
     form = formatter_for(table["unit"].iloc[0]) if len(table) else number
     rows = table.to_dict("records")
     return pd.DataFrame(
@@ -377,7 +384,7 @@ def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
 
 
 def _format_weeks(row: Mapping[str, Any]) -> str:
-    """Weeks needed, or the customers it would take instead."""
+    """Format the weeks needed, or the customers it would take instead."""
     if not is_missing(row["weeks_needed"]):
         return f"{int(row['weeks_needed'])}"
     return MISSING if is_missing(row["size_needed"]) else f"needs {number(row['size_needed'])} customers"
@@ -397,21 +404,32 @@ def run_readout(
     margin: float | None = None,
     out: str | None = None,
 ) -> tuple[Path, list[str]]:
-    """Read a pilot out and write readout.json and readout.html.
-
-    Takes  run_dir: the run the pilot was drawn from, or the pilot's own folder; outcomes: a source or a table
-    Gives  the path of the page, and what it says in sentences
+    """Read out a pilot and write readout.json and readout.html.
 
     Parameters
     ----------
-    pilot : folder of the pilot; empty finds the only one that was drawn from the run
-    data_dir : folder of the source's files
-    contact_cost, margin : None is what the pilot was designed with
-    out : folder; None is readout/ in the pilot's
+    run_dir
+        The run the pilot was drawn from, or the pilot's own folder.
+    outcomes
+        A source or a table of outcomes.
+    pilot
+        Folder of the pilot; empty finds the only one that was drawn from the run.
+    data_dir
+        Folder of the source's files.
+    contact_cost, margin
+        None takes what the pilot was designed with.
+    out
+        Folder to write to; None is ``readout/`` in the pilot's folder.
+
+    Returns
+    -------
+    tuple
+        Path of the page, and its sentences.
 
     Raises
     ------
-    InputError : the outcomes, the files of the pilot, a cost or a margin cannot be used; nothing was written
+    InputError
+        The outcomes, the files of the pilot, a cost or a margin cannot be used; nothing was written.
     """
     place = find_pilot(run_dir, pilot=pilot)
     design = load_pilot(place)
@@ -430,8 +448,9 @@ def run_readout(
 
 
 def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
-    """The page of a read-out, a whole HTML document: the answer, the picture, the table, what to do, whom to contact,
-    limits.
+    """Render the page of a read-out as a whole HTML document.
+
+    It shows the answer, the picture, the table, what to do, which customers to contact, and limits.
     """
     table, facts, curve = found.experiment, found.facts, pd.DataFrame(content["curve"])
     page = templates.html(

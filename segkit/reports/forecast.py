@@ -22,13 +22,19 @@ CALIBRATION_TITLES = {
     "orders": "Orders of a customer, mean",
     "spend": "Spend of a customer, mean",
 }
+TARGET_LABELS = {"active": "who comes", "orders": "orders", "spend": "spend"}
+TOP_SHARE = 0.1  # of customers, by value
+MAX_NEW_CATEGORIES = 10  # categories
+MAX_OFFERS_SHOWN = {"cross-sell": 2, "up-sell": 1}
 
 
 def plot_calibration(calibration: pd.DataFrame) -> Figure:
-    """What was promised, to the right, against what came, upwards, in ten groups of customers: a panel each of
-    activity, orders and spend. On the line, promises were kept.
+    """Plot predicted against observed in ten groups of customers: one panel each for activity, orders and spend.
 
-    Takes  target, predicted, observed, low, high (95 %)
+    Parameters
+    ----------
+    calibration
+        target, predicted, observed, low, high (95 %). Points on the line are predictions that held.
     """
     targets = [target for target in CALIBRATION_TITLES if (calibration["target"] == target).any()]
     with style():
@@ -51,11 +57,13 @@ def plot_calibration(calibration: pd.DataFrame) -> Figure:
 
 
 def plot_expected_segments(table: pd.DataFrame) -> Figure:
-    """What is expected of each segment: the share that comes, and spend of each customer, with their ranges; a mark
-    where the spend of the last horizon was.
+    """Plot what is expected of each segment: active share and spend per customer, with their intervals.
 
-    Takes  segment, name, customers, active_share, active_share_low, active_share_high, spend_each and its range,
-           spend_now (each may be null), in the order to be drawn
+    Parameters
+    ----------
+    table
+        segment, name, customers, active_share and spend_each with _low and _high, spend_now (each may be null; drawn as
+        a mark), in the order to be drawn.
     """
     money = table["spend_each"].notna().any()
     place = np.arange(len(table))[::-1]
@@ -80,7 +88,7 @@ def plot_expected_segments(table: pd.DataFrame) -> Figure:
 
 
 def _ranges(axes: Axes, table: pd.DataFrame, *, of: str, place: np.ndarray) -> None:
-    """A dot in the colour and shape of each segment, with its range as a line."""
+    """Draw a dot in the colour and shape of each segment, with its interval as a line."""
     axes.hlines(place, 0, 1, transform=axes.get_yaxis_transform(), color=FAINT, linewidth=0.5, zorder=0)
     axes.hlines(place, table[f"{of}_low"], table[f"{of}_high"], color=QUIET, linewidth=1.3)
     for y, row in zip(place, table.to_dict("records"), strict=True):
@@ -89,14 +97,8 @@ def _ranges(axes: Axes, table: pd.DataFrame, *, of: str, place: np.ndarray) -> N
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
-TARGET_LABELS = {"active": "who comes", "orders": "orders", "spend": "spend"}
-TOP_SHARE = 0.1  # of customers, by value
-MAX_NEW_CATEGORIES = 10  # categories
-MAX_OFFERS_SHOWN = {"cross-sell": 2, "up-sell": 1}
-
-
 def forecast_headline(found: Prediction, *, horizon_days: int) -> str:
-    """What is expected of everyone, in a sentence."""
+    """Summarise what is expected of all customers in a sentence."""
     whole = _everyone_row(found)
     if is_missing(whole["active_share"]):
         return found.reasons[0]
@@ -104,10 +106,10 @@ def forecast_headline(found: Prediction, *, horizon_days: int) -> str:
 
 
 def forecast_tiles(found: Prediction, *, horizon_days: int) -> list[tuple[str, str, str]]:
-    """Who is expected back, orders, spend, and a year ahead."""
+    """Collect expected activity, orders, spend, and 12-month value."""
     whole, ahead = _everyone_row(found), f"next {horizon_days} days"
     if is_missing(whole["active_share"]):
-        return [("Customers", count(whole["customers"]), "nothing is foretold of them")]
+        return [("Customers", count(whole["customers"]), "nothing is predicted for them")]
     lost = [(1 - whole[f"active_share{p}"]) * whole["customers"] for p in ("", "_high", "_low")]
     made = [
         ("Not coming", count(lost[0]), f"{count(lost[1])} to {count(lost[2])} of {count(whole['customers'])}, {ahead}")
@@ -124,7 +126,7 @@ def forecast_tiles(found: Prediction, *, horizon_days: int) -> list[tuple[str, s
 
 
 def describe_backtest(found: Prediction) -> list[str]:
-    """How the forecast did in the back-test, against its rivals, and how far the base rate moved."""
+    """Describe how the forecast did in the back-test against its baselines, and how the base rate moved."""
     sentences = []
     for target, name in found.chosen.items():
         own = found.backtest[found.backtest["target"] == target]
@@ -134,7 +136,7 @@ def describe_backtest(found: Prediction) -> list[str]:
 
 
 def format_segments(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """A row for everyone and for each segment, with ranges as text, the largest spend first."""
+    """Format one row for all customers and one per segment, with intervals as text, the largest spend first."""
     table = _with_segment_names(found.segments, segments)
     order = table["spend"].fillna(table["customers"]).where(table["segment"] != EVERYONE, np.inf)
     table = table.loc[order.sort_values(ascending=False, kind="stable").index]
@@ -149,7 +151,7 @@ def format_segments(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 
 
 def segments_to_plot(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """The same for the picture: spend of each customer, and what it was in the last horizon."""
+    """Collect spend per customer and its value in the last horizon, for the plot."""
     table = _with_segment_names(found.segments, segments).query("segment != @EVERYONE and customers >= @FLOOR")
     each = {f"spend_each{p}": table[f"spend{p}"] / table["customers"] for p in ("", "_low", "_high")}
     table = table.assign(**each, spend_now=table["segment"].map(segments.set_index("segment")["spend_now"]))
@@ -157,7 +159,7 @@ def segments_to_plot(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_backtest(found: Prediction) -> pd.DataFrame:
-    """A row for each target and forecaster: how it told people apart, how far off it was, and how we did against it."""
+    """Format one row per target and forecaster: discrimination, error, and the comparison with ours."""
     rows = []
     for (target, _), part in found.backtest.groupby(["target", "forecaster"], sort=False):
         by, first = part.set_index("measure"), part.iloc[0]
@@ -179,7 +181,7 @@ def format_backtest(found: Prediction) -> pd.DataFrame:
 
 
 def format_drivers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """What goes with not coming back, with names."""
+    """Format the churn drivers, with segment names."""
     table = _with_segment_names(found.drivers, segments)
     effects = [interval(r.effect, r.effect_low, r.effect_high, form=share) for r in table.itertuples()]
     table = table.assign(difference=effects, everyone=table["segment"] != EVERYONE)
@@ -187,7 +189,7 @@ def format_drivers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_offers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """A row for each segment: what its members took next, surest first."""
+    """Format one row per segment: what its members bought next, the strongest first."""
     rows = []
     for name, part in found.offers.groupby("segment"):
         row: dict[str, Any] = {"segment": name}
@@ -198,7 +200,7 @@ def format_offers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_categories(found: Prediction) -> pd.DataFrame:
-    """The likeliest category that customers have not bought yet: of how many, and how likely."""
+    """Format the likeliest category that customers have not bought yet: how many customers, how likely."""
     with_category = found.customers.dropna(subset=["new_category"])
     chances = with_category.groupby("new_category")["new_category_chance"]
     table = chances.agg(["size", "mean"]).assign(low=chances.quantile(0.05), high=chances.quantile(0.95)).reset_index()
@@ -211,7 +213,7 @@ def format_categories(found: Prediction) -> pd.DataFrame:
 
 
 def describe_value(found: Prediction) -> list[str]:
-    """How a year ahead is spread over customers, and what the figure is not."""
+    """Describe how 12-month value is spread over customers, and what the figure is not."""
     value = found.customers["value_12m"].dropna().sort_values(ascending=False)
     if value.empty or value.sum() <= 0:
         return [text("forecast", "no_value")]
@@ -223,7 +225,7 @@ def describe_value(found: Prediction) -> list[str]:
 
 
 def describe_category_accuracy(found: Prediction) -> list[str]:
-    """How often next categories were right in the back-test."""
+    """Describe how often the next category was predicted right in the back-test."""
     sentences = []
     for name in ("next", "new"):
         ours, theirs = (found.figures.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
@@ -233,7 +235,7 @@ def describe_category_accuracy(found: Prediction) -> list[str]:
 
 
 def _compare_with_baselines(own: pd.DataFrame, *, target: str, forecaster: str) -> str:
-    """One sentence: how good, and against whom ahead, level or behind."""
+    """Describe in a sentence how good a forecast is, and which baselines it is ahead of, level with or behind."""
     by = own[own["forecaster"] == forecaster].set_index("measure")
     errors = own[(own["measure"] == DECISIVE[target]) & (own["forecaster"] != "model")]
     return text(
@@ -261,13 +263,13 @@ def _describe_base_rate(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _format_offers(offers: pd.DataFrame, *, most: int) -> str:
-    """The offers that members surely took more than others did; where there is none, the first with that said."""
+    """Format the offers above chance; where there is none, the first one with that remark."""
     if offers.empty:
         return MISSING
     more = offers[offers["more"]].head(most)
     if len(more):
         return "; ".join(_format_offer(row) for row in more.to_dict("records"))
-    return f"no more than elsewhere: {_format_offer(offers.iloc[0].to_dict())}"
+    return f"no more than other customers: {_format_offer(offers.iloc[0].to_dict())}"
 
 
 def _format_offer(row: Mapping[str, Any]) -> str:

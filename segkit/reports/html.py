@@ -24,11 +24,20 @@ VALUE_FORMATS: dict[str, Callable[[Any], str]] = {
     "count": fmt.count,
     "score": fmt.score,
 }
+DOTS = 5  # of the stability scale
+HIDDEN_FIGURES = (
+    "customer_share",
+    "revenue",
+    "margin",
+    "orders",
+    "spend_",
+    "active_share_",
+)  # of their columns, the beginning
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table as it is shown: its heading, how its values are written, and whether they stand right."""
+    """A displayed column of a table: heading, format of its values, and whether they are right-aligned."""
 
     heading: str
     form: Callable[[Any], str]
@@ -36,11 +45,12 @@ class Column:
 
 
 def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
-    """A figure with a text for those who cannot see it; the same figure gives the same bytes.
+    """Render a figure with an alternative text; the same figure gives the same bytes.
 
     Raises
     ------
-    InputError : alt is empty
+    InputError
+        ``alt`` is empty.
     """
     if not alt.strip():
         raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
@@ -60,20 +70,25 @@ def table_html(
     formats: Mapping[str, str | Callable[[Any], str]] | None = None,
     sortable: bool = False,
 ) -> Markup:
-    """A table with scope headers: numbers right and rounded, text escaped, unknown as a dash.
+    """Render a table with scoped headers: numbers right-aligned and rounded, text escaped, missing values a dash.
 
-    Takes  a table; its index is not shown
-    Gives  HTML; on a phone each row becomes a small card
+    On a phone each row becomes a small card.
 
     Parameters
     ----------
-    columns : column -> heading, in the order to show; units belong in the heading. None shows all
-    formats : column -> "share", "number", "count", "score", or a function from a value to text
-    sortable : headings become buttons on the page; without a script the order stays as given
+    table
+        Any table; its index is not shown.
+    columns
+        Column to heading, in the order to show; units belong in the heading. None shows all.
+    formats
+        Column to "share", "number", "count", "score", or a function from a value to text.
+    sortable
+        Headings become buttons; without a script the order stays as given.
 
     Raises
     ------
-    InputError : columns or formats name a column that is not there, or an unknown format
+    InputError
+        ``columns`` or ``formats`` names a missing column or an unknown format.
     """
     facts = table_facts(table, columns=columns, formats=formats)
     return templates.html("_macros", "table", caption=caption, sortable=sortable, **facts)
@@ -110,9 +125,12 @@ def table_facts(
 
 
 def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
-    """A row of large numbers.
+    """Render a row of large numbers.
 
-    Takes  (label, value) or (label, value, note); a value that is not text is rounded
+    Parameters
+    ----------
+    tiles
+        (label, value) or (label, value, note); a value that is not text is rounded.
     """
     made = [(label, _format_value(value), note[0] if note else "") for label, value, *note in tiles]
     return templates.html("_macros", "tiles", tiles=made)
@@ -133,7 +151,7 @@ def _choose_format(chosen: str | Callable[[Any], str] | None, *, column: pd.Seri
 
 
 def _format_value(value: Any) -> str:
-    """Any value as text: dates as ISO, flags as words, numbers rounded."""
+    """Format any value: dates as ISO, flags as words, numbers rounded."""
     if fmt.is_missing(value):
         return fmt.MISSING
     if isinstance(value, bool):
@@ -149,29 +167,20 @@ def _format_value(value: Any) -> str:
     return value if isinstance(value, str) else fmt.number(value) if isinstance(value, Number) else str(value)
 
 
-DOTS = 5  # of the stability scale
-HIDDEN_FIGURES = (
-    "customer_share",
-    "revenue",
-    "margin",
-    "orders",
-    "spend_",
-    "active_share_",
-)  # of their columns, the beginning
-
-
 def segment_table_html(
     segments: pd.DataFrame, *, caption: str = "", horizon_days: int | None = None, cards: str = ""
 ) -> Markup:
-    """The segments, largest revenue first; on the page each heading sorts.
-
-    Takes  the table segments; columns that are unknown throughout (margin without cost) are left out; who comes back
-           stands in for spend where there is no money
+    """Render the segments, largest revenue first; each heading sorts.
 
     Parameters
     ----------
-    horizon_days : how far is looked ahead, for the heading
-    cards : the page that holds a card for each segment; a name links to its own
+    segments
+        The table ``segments``. Columns without any value (margin without cost) are left out; where there is no
+        money, the active share replaces spend.
+    horizon_days
+        Horizon in days, for the heading.
+    cards
+        Page that holds a card for each segment; a name links to its own.
     """
     has_values = {name: bool(segments[name].notna().any()) for name in ("revenue_share", "margin", "spend_next")}
     return templates.html(
@@ -215,13 +224,13 @@ def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
-    """The order of segments on every page: largest revenue first, or largest number of customers."""
+    """Sort segments as on every page: largest revenue first, or most customers."""
     columns = ["revenue_share", "customers", "segment"]
     return segments.sort_values(columns, ascending=[False, False, True], na_position="last")
 
 
 def way(row: Mapping[str, Any]) -> str:
-    """Where the spend of a segment goes: up or down only where the whole range lies on one side, else level.
+    """Classify where the spend of a segment goes: up or down only where the whole interval lies on one side.
 
     Parameters
     ----------
@@ -231,7 +240,7 @@ def way(row: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        "up", "down" or "level"; "" where the present spend or the range of the next is not known.
+        "up", "down" or "level"; "" where the present spend or the interval is missing.
     """
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
     if is_missing(now) or is_missing(low) or is_missing(high):

@@ -28,25 +28,51 @@ MAX_NEIGHBOURHOODS = 800  # on a page: more would weigh more and say no more
 MAX_MAP_POINTS = 20_000  # drawn; beyond that a sample
 MIN_SEGMENT_POINTS = 60  # points of it in a sample, where it has so many
 SIGNIFICANT_DIGITS = 4  # that count in a mean: the rest is weight
-CIRCLE_FEATURES = {  # features a circle is told by: words and form
-    "spend": ("spent lately, each", "number"),
-    "orders": ("orders lately, each", "number"),
+CIRCLE_FEATURES = {  # what a circle shows: label and format
+    "spend": ("spent recently, each", "number"),
+    "orders": ("orders recently, each", "number"),
     "order_value": ("spent on an order", "number"),
     "recency_days": ("days since they last came", "number"),
     "discount_share": ("of the price saved by discounts", "share"),
 }
 NEEDS_PREFIX = "needs: "  # begin of the features that are shares of a need
+LABEL_WIDTH = 20  # characters before a name is broken
+LABEL_LENGTH = 56  # characters before it is cut
+LABEL_ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
+LABEL_GAP = 6.0  # pixels between two labels
+LEADER = 14.0  # pixels a label may stray before a line leads back to its place
+MAX_KINDS = 7  # categories a small map tells apart; the rest is grey
+COLOUR_QUANTILES = (0.02, 0.98)  # quantiles that end the colour scale, so that one outlier does not wash it out
+BOKEH_MARKERS = {  # of the matplotlib markers of `look`
+    "o": "circle",
+    "s": "square",
+    "^": "triangle",
+    "D": "diamond",
+    "v": "inverted_triangle",
+    "P": "plus",
+    "X": "x",
+}
+LARGER = {"plus": 1.25, "x": 1.25, "diamond": 1.3, "triangle": 1.15, "inverted_triangle": 1.15}  # to look as large
+THIN = ("plus", "x")  # markers that are lines
+MARGIN = 0.05  # of the plane, around the outermost customers
+ASPECT_RANGE = (1.15, 1.75)  # width over height of the map, at least and at most
+RESTING, FADED = 0.75, 0.1  # how strong a point is, and one that was not circled
 
 
 @dataclass(frozen=True)
 class MapProfile:
-    """What a circle is told by.
+    """What a circle on the map shows about the customers in it.
 
     Parameters
     ----------
-    columns : words, form ("share" or "number") and kind ("habit" or "need") of each
-    means : a row for each neighbourhood, a column for each of `columns`; everyone : the same of all customers
-    neighbourhood : of each customer, by customer_id
+    columns
+        Label, format ("share" or "number") and kind ("habit" or "need") of each.
+    means
+        One row per neighbourhood, one column for each of ``columns``.
+    everyone
+        The same means of all customers.
+    neighbourhood
+        Neighbourhood of each customer, by customer_id.
     """
 
     columns: tuple[dict[str, str], ...]
@@ -62,14 +88,21 @@ def map_profile(
     expected: pd.Series | None = None,
     horizon_days: int | None = None,
 ) -> MapProfile:
-    """Means of what customers did and are expected to do, by neighbourhood of the map.
-
-    Takes  assignments (customer_id, x, y); features with a row for each of them, by customer_id as index or column
-    Gives  Profile; without columns where there are fewer than twenty customers
+    """Average what customers did and are expected to do, by neighbourhood of the map.
 
     Parameters
     ----------
-    expected : what each is expected to spend in the next horizon, by customer_id
+    assignments
+        customer_id, x, y.
+    features
+        One row for each of those customers, by customer_id as index or column.
+    expected
+        Expected spend in the next horizon, by customer_id.
+
+    Returns
+    -------
+    MapProfile
+        Without columns where there are fewer than twenty customers.
     """
     index = pd.Index(assignments["customer_id"])
     plane = assignments[["x", "y"]].to_numpy(dtype=float)
@@ -88,12 +121,21 @@ def map_profile(
 
 
 def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
-    """The number of the neighbourhood of each point: halves of halves, cut at the middle of the longer side.
+    """Divide points into neighbourhoods: halves of halves, cut at the middle of the longer side.
 
-    It is the partition of a k-d tree (Bentley 1975).
+    This is the partition of a k-d tree (Bentley 1975).
 
-    Takes  points (n x 2)
-    Gives  whole numbers from 0; each neighbourhood has from `least` to twice as many points; all in one if fewer
+    Parameters
+    ----------
+    plane
+        Points (n x 2).
+    least
+        Each neighbourhood has ``least`` to twice as many points; all points are in one if there are fewer.
+
+    Returns
+    -------
+    ndarray
+        Number of the neighbourhood of each point, from 0.
     """
     found, number, open_parts = np.zeros(len(plane), dtype=int), 0, [np.arange(len(plane))]
     while open_parts:
@@ -109,10 +151,17 @@ def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
 
 
 def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, seed: int = 7) -> pd.DataFrame:
-    """The customers that are drawn: all, or a sample in which small segments keep enough points to be seen.
+    """Choose the customers to draw: all, or a sample in which small segments keep enough points.
 
-    Takes  assignments (customer_id, segment)
-    Gives  rows of assignments, in their order
+    Parameters
+    ----------
+    assignments
+        customer_id, segment.
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``assignments``, in their order.
     """
     if len(assignments) <= most:
         return assignments
@@ -127,7 +176,7 @@ def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, s
 def _circle_columns(
     features: pd.DataFrame, expected: pd.Series | None, *, horizon_days: int | None
 ) -> tuple[pd.DataFrame, tuple[dict[str, str], ...]]:
-    """The columns a circle is told by, and how each is shown."""
+    """List the columns a circle shows, each with its format."""
     values, columns = pd.DataFrame(index=features.index), []
     if expected is not None and expected.notna().any():
         values["expected"] = expected.reindex(features.index)
@@ -143,31 +192,26 @@ def _circle_columns(
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """To a few figures that count; unknown stays unknown."""
+    """Round to significant figures; missing values stay missing."""
     size = np.where((values == 0) | ~np.isfinite(values), 1.0, np.abs(np.nan_to_num(values, nan=1.0)))
     scale = 10.0 ** (SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(size)))
     return np.round(values * scale) / scale
 
 
 def to_json_rows(values: np.ndarray) -> list[Any]:
-    """Numbers as JSON has them: unknown is null."""
+    """Convert numbers to JSON rows; missing values are null."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in np.atleast_2d(values)]
 
 
-LABEL_WIDTH = 20  # characters before a name is broken
-LABEL_LENGTH = 56  # characters before it is cut
-LABEL_ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
-LABEL_GAP = 6.0  # pixels between two labels
-LEADER = 14.0  # pixels a label may stray before a line leads back to its place
-MAX_KINDS = 7  # categories a small map tells apart; the rest is grey
-COLOUR_QUANTILES = (0.02, 0.98)  # quantiles that end the colour scale, so that one outlier does not wash it out
-
-
 def plot_segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figure:
-    """Customers as points in the colour and shape of their segment, its name beside the middle.
+    """Plot customers in the colour and shape of their segment, with its name near the middle.
 
-    Takes  assignments (segment, core, x, y); segments (segment, name)
-    Gives  a figure; customers who are not core are fainter
+    Parameters
+    ----------
+    assignments
+        segment, core, x, y; customers who are not core are fainter.
+    segments
+        segment, name.
     """
     with style():
         figure, axes = _bare_figure(assignments, width=WIDTH, height=6.2)
@@ -192,10 +236,14 @@ def plot_segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figur
 
 
 def plot_small_maps(assignments: pd.DataFrame, values: pd.DataFrame) -> Figure:
-    """The same map once for each column of values, coloured by it: numbers as a scale, text as kinds.
+    """Plot the same map once per column of values, coloured by it: numbers as a scale, text as kinds.
 
-    Takes  assignments (customer_id, x, y); values: customer_id as index or column, and one to three more columns
-    Gives  a figure with a map for each column, titled by its name
+    Parameters
+    ----------
+    assignments
+        customer_id, x, y.
+    values
+        customer_id as index or column, and one to three more columns; each titles its map.
     """
     keyed = values.set_index("customer_id") if "customer_id" in values.columns else values
     aligned = keyed.reindex(assignments["customer_id"])
@@ -215,10 +263,21 @@ def plot_small_maps(assignments: pd.DataFrame, values: pd.DataFrame) -> Figure:
 
 
 def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5) -> list[Text]:
-    """Write labels near their anchors without overlap, inside the axes; a thin line leads back where one had to move.
+    """Write labels near their anchors without overlap; a thin line leads back where one had to move.
 
-    Takes  axes whose limits are final; anchors in data units, and a label for each
-    Gives  the texts, moved
+    Parameters
+    ----------
+    axes
+        Axes with their final limits.
+    anchors
+        Anchors in data units (n x 2).
+    labels
+        One label per anchor.
+
+    Returns
+    -------
+    list of Text
+        The texts at their places.
     """
     outline = [withStroke(linewidth=2.6, foreground="white")]
     texts = [axes.text(0, 0, label, fontsize=size, color=INK, ha="center", va="center", zorder=6) for label in labels]
@@ -245,7 +304,7 @@ def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list
 def _push_apart(
     wanted: np.ndarray, *, boxes: np.ndarray, points: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """Centres of boxes moved until they overlap neither each other nor an anchor, as far as the frame allows."""
+    """Move centres of boxes until they overlap neither each other nor an anchor, as far as the frame allows."""
     centres = wanted.copy()
     half = boxes / 2
     for _ in range(LABEL_ROUNDS):
@@ -262,8 +321,9 @@ def _push_apart(
 def _move_box(
     centres: np.ndarray, box: int, *, need: np.ndarray, others: int = 0, points: np.ndarray | None = None
 ) -> bool:
-    """Move a box off what it overlaps, one after the other: fixed points, or the boxes from number `others` on, which
-    move as far the other way.
+    """Move a box off what it overlaps, one after the other.
+
+    Fixed points stay; the boxes from number ``others`` on move as far the other way.
     """
     fixed = points is not None
     things = points if fixed else centres[others:]  # a view: boxes that moved are seen where they are
@@ -316,7 +376,7 @@ def _colour_points(axes: Axes, assignments: pd.DataFrame, value: pd.Series) -> N
 
 
 def _bare_figure(assignments: pd.DataFrame, *, width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure filled by one map without axes: distances on it have no unit."""
+    """Create a figure filled by one map without axes: distances on it have no unit."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
@@ -335,24 +395,8 @@ def _clear(axes: Axes) -> None:
 
 
 def _point_size(rows: int) -> float:
-    """Area of a point in square points: 16 for a few hundred customers, 2 for tens of thousands."""
+    """Choose the area of a point in square points: 16 for a few hundred customers, 2 for tens of thousands."""
     return float(np.clip(900 / np.sqrt(max(rows, 1)), 2, 16))
-
-
-BOKEH_MARKERS = {  # of the matplotlib markers of `look`
-    "o": "circle",
-    "s": "square",
-    "^": "triangle",
-    "D": "diamond",
-    "v": "inverted_triangle",
-    "P": "plus",
-    "X": "x",
-}
-LARGER = {"plus": 1.25, "x": 1.25, "diamond": 1.3, "triangle": 1.15, "inverted_triangle": 1.15}  # to look as large
-THIN = ("plus", "x")  # markers that are lines
-MARGIN = 0.05  # of the plane, around the outermost customers
-ASPECT_RANGE = (1.15, 1.75)  # width over height of the map, at least and at most
-RESTING, FADED = 0.75, 0.1  # how strong a point is, and one that was not circled
 
 
 def map_html(
@@ -364,15 +408,23 @@ def map_html(
     caption: str = "",
     cards: str = "",
 ) -> Markup:
-    """The map of customers with a list of segments beside it.
-
-    Takes  assignments (customer_id, segment, core, x, y); the table segments
-    Gives  a figure: a still picture, and what the page's script makes a map to touch of
+    """Render the map of customers with a list of segments next to it.
 
     Parameters
     ----------
-    profile : of `lasso.map_profile`: what customers that were circled are told by
-    cards : the page that holds a card for each segment
+    assignments
+        customer_id, segment, core, x, y.
+    segments
+        The table ``segments``.
+    profile
+        From ``map_profile``: what a circle shows about its customers.
+    cards
+        Page that holds a card for each segment.
+
+    Returns
+    -------
+    Markup
+        A still picture, and what the page's script needs to make it interactive.
     """
     drawn = sample_customers(assignments)
     ordered = by_revenue(segments)
@@ -396,7 +448,7 @@ def map_html(
 
 
 def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each segment with its colour, and where its name stands: the middle of its core."""
+    """Collect each segment with its colour and the place of its name: the middle of its core."""
     found = []
     places = dict(list(drawn.groupby("segment")))
     for row in ordered.to_dict("records"):
@@ -411,7 +463,7 @@ def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]
 
 
 def _bokeh_item(drawn: pd.DataFrame, ordered: pd.DataFrame, *, profile: MapProfile | None) -> dict[str, Any]:
-    """The plot as BokehJS reads it, the frame of the plane, and its shape; the same customers give the same bytes."""
+    """Build the plot for BokehJS, the frame of the plane, and its shape; same customers, same bytes."""
     from bokeh.embed import json_item  # slow to import, and needed by few pages
 
     box, shape = _frame(drawn)
@@ -440,7 +492,7 @@ def _bokeh_item(drawn: pd.DataFrame, ordered: pd.DataFrame, *, profile: MapProfi
 
 
 def _plot(box: list[float]) -> Any:
-    """An empty Bokeh figure: nothing but the points and a lasso."""
+    """Create an empty Bokeh figure: nothing but the points and a lasso."""
     from bokeh.models import LassoSelectTool, Range1d
     from bokeh.plotting import figure
 
@@ -463,7 +515,7 @@ def _plot(box: list[float]) -> Any:
 
 
 def _frame(drawn: pd.DataFrame) -> tuple[list[float], float]:
-    """The part of the plane that is shown (x from, to, y from, to), and its width over its height."""
+    """Compute the part of the plane that is shown (x from, to, y from, to), and its width over its height."""
     low, high = drawn[["x", "y"]].min().to_numpy(dtype=float), drawn[["x", "y"]].max().to_numpy(dtype=float)
     span = np.where(high > low, high - low, 1.0) * (1 + 2 * MARGIN)
     shape = float(np.clip(span[0] / span[1], *ASPECT_RANGE))
@@ -474,7 +526,7 @@ def _frame(drawn: pd.DataFrame) -> tuple[list[float], float]:
 
 
 def _renumbered(item: Mapping[str, Any]) -> Any:
-    """The same document with ids counted from one: Bokeh counts on through the life of a process."""
+    """Renumber the ids of a Bokeh document from one: Bokeh counts on through the life of a process."""
     new_ids: dict[str, str] = {}
 
     def walk(part: Any) -> Any:

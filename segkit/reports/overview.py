@@ -26,7 +26,7 @@ TRENDS = {"down": "Cooling", "up": "Warming", "level": "Steady", "": "Large"}
 
 @dataclass(frozen=True)
 class FirstAction:
-    """One thing to do first: the segment (a row of the segment table), why it, how large, what to do, what backs it."""
+    """One thing to do first: the segment (a row of the segment table), why, how large, what to do, and the evidence."""
 
     row: Mapping[str, Any]
     why: str
@@ -36,12 +36,12 @@ class FirstAction:
 
 
 def optional_table(run: Run, name: str) -> pd.DataFrame | None:
-    """A table of a run that not every run has; None where it is missing."""
+    """Read a table that not every run has; None where it is missing."""
     return run.table(name) if run.has(name) else None
 
 
 def expected_spend(run: Run) -> pd.Series | None:
-    """What each customer is expected to spend, by customer_id; None where the run holds no forecast."""
+    """Read what each customer is expected to spend, by customer_id; None where the run holds no forecast."""
     forecast = optional_table(run, "predictions")
     if forecast is None or "spend_mean" not in forecast:
         return None
@@ -49,7 +49,7 @@ def expected_spend(run: Run) -> pd.Series | None:
 
 
 def overview_headline(segments: pd.DataFrame) -> str:
-    """What was found, in one sentence."""
+    """Summarise the segments in a sentence."""
     top = segments["revenue_share"].dropna().astype(float).nlargest(FEW_LISTED)
     return text(
         "overview",
@@ -65,7 +65,7 @@ def overview_headline(segments: pd.DataFrame) -> str:
 def overview_tiles(
     segments: pd.DataFrame, *, kpis: pd.DataFrame, summary: Mapping[str, Any], horizon_days: int | None = None
 ) -> list[tuple[str, str, str]]:
-    """Customers, revenue, what is expected next, and how far to trust it."""
+    """Collect customers, revenue, what is expected next, and how far to trust it."""
     kpi_rows = kpis.set_index("kpi")
     tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
     if segments["revenue"].notna().any():
@@ -75,7 +75,7 @@ def overview_tiles(
         tiles.append(_expected_tile(segments, expected=expected, horizon_days=horizon_days))
     elif "active rate" in kpi_rows.index:
         tiles.append(
-            ("Active lately", share(kpi_rows.loc["active rate", "value"]), "of all known, in the last horizon")
+            ("Active recently", share(kpi_rows.loc["active rate", "value"]), "of all known, in the last horizon")
         )
     tested = segments[segments["verdict"] != "not tested"]
     if len(tested):
@@ -86,7 +86,7 @@ def overview_tiles(
 
 
 def describe_accuracy(summary: Mapping[str, Any]) -> str:
-    """How good the segments are at telling apart who will spend what, in one sentence a marketer reads."""
+    """Describe for a marketer how well the segments predict who will spend what."""
     leads: dict[str, list[str]] = {"better than": [], "as well as": [], "less well than": []}
     measure = "active" if is_missing(summary.get("forward.spend_r2")) else "spend"
     for name, words in BASELINE_LABELS.items():
@@ -100,9 +100,12 @@ def describe_accuracy(summary: Mapping[str, Any]) -> str:
 def choose_first_actions(
     segments: pd.DataFrame, *, horizon_days: int | None = None, most: int = MAX_FIRST_ACTIONS
 ) -> list[FirstAction]:
-    """What to do first: segments that surely spend less come first, then those with most money in them.
+    """Choose what to do first: declining segments, then the most valuable ones.
 
-    Takes  the table segments; unstable segments are left out; no kind of action comes twice while others are left
+    Parameters
+    ----------
+    segments
+        The table ``segments``; unstable segments are left out, and no kind of action is repeated while others are left.
     """
     table = segments[(segments["verdict"] != "unstable") & ~segments["customers"].map(is_few)]
     loss = ((table["spend_now"] - table["spend_next"]) * table["customers"]).where(
@@ -117,13 +120,16 @@ def choose_first_actions(
 
 
 def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame, as_of: str) -> list[str]:
-    """What changed since the last run, a sentence each: of segments, of customers, and why.
-
-    Takes  the table segments; ledger and moves, or None where the run has none
+    """Describe what changed since the last run, one sentence each: segments, customers, and why.
 
     Parameters
     ----------
-    as_of : date of this run; the one before is the last date in the ledger
+    segments
+        The table ``segments``.
+    ledger, moves
+        None where the run has none.
+    as_of
+        Date of this run; the previous one is the last date in the ledger before it.
     """
     before = ledger.loc[ledger["as_of"] < as_of, "as_of"].max() if ledger is not None else None
     if is_missing(before):
@@ -140,15 +146,18 @@ def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.
 
 
 def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:
-    """The other pages and what each answers: (page, name, question).
+    """List the other pages and what each answers: (page, name, question).
 
-    Takes  the notebooks that a run holds tables of
+    Parameters
+    ----------
+    made
+        The notebooks that a run holds tables of.
     """
     return [(f"{step}.html", one.label, one.question) for step, one in notebooks().items() if step in set(made)]
 
 
 def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
-    """One sentence each on foresight, rivals, stability and the map's noise."""
+    """Describe predictability, baselines, stability and noise, one sentence each."""
     found, noise = summary.get("segments.found_as_of"), summary.get("segments.noise_share")
     sentences = [text("overview", "found_as_of", found=found)] if found else []
     sentences += [
@@ -167,9 +176,9 @@ def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _expected_spend(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """Expected spend of all customers with its range; None where it is not known.
+    """Sum the expected spend of all customers with its interval; None where it is not known.
 
-    The range of the forecast holds chance and season. That of the segments supposes that their errors are independent.
+    The interval of the forecast covers chance and season. That of the segments assumes independent errors.
     """
     if not is_missing(summary.get("forecast.spend")):
         return tuple(summary[f"forecast.spend{part}"] for part in ("", ".low", ".high"))
@@ -204,7 +213,7 @@ def _first_action(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstA
 
 
 def _describe_moves(moves: pd.DataFrame) -> list[str]:
-    """How many customers stayed, moved of themselves, or were moved by the new definition."""
+    """Describe how many customers stayed, changed themselves, or were moved by the new definition."""
     both = moves[~moves["cause"].isin(("joined", "left"))]
     if both.empty:
         return []
@@ -239,20 +248,21 @@ def _sentence(words: str) -> str:
 
 
 def render_first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> Markup:
-    """What to do first, a numbered card each.
+    """Render what to do first, one numbered card each.
 
     Parameters
     ----------
-    cards : the page that holds a card for each segment; a name links to its own
+    cards
+        Page that holds a card for each segment; a name links to its own.
     """
     return templates.html("overview", "first", actions=actions, cards=cards)
 
 
 def render_segment_summaries(segments: pd.DataFrame, *, cards: str = "") -> Markup:
-    """Each segment as a small card, largest revenue first: name, size and need."""
+    """Render each segment as a small card, largest revenue first: name, size and need."""
     return templates.html("overview", "minis", rows=shown_rows(segments), cards=cards)
 
 
 def render_links(links: Iterable[tuple[str, str, str]]) -> Markup:
-    """Where to read on: (page, its name, what it answers) each."""
+    """Render links to the other pages: (page, its name, what it answers) each."""
     return templates.html("overview", "links", links=links)

@@ -19,7 +19,7 @@ from segkit.templates import text
 
 
 def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
-    """How many segments have a story, and why the others have none."""
+    """Summarise how many segments have a story, and why the others have none."""
     stories = has_story(segments)
     small = int((segments["customers"] < FLOOR).sum())
     return text(
@@ -34,7 +34,7 @@ def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: 
 
 
 def describe_reliability(segments: pd.DataFrame, *, rules: pd.DataFrame) -> list[str]:
-    """One sentence on stories, one on rules."""
+    """Describe how reliable stories and rules are, one sentence each."""
     with_stories = segments[has_story(segments)]
     part = with_stories["customers"].sum() / max(segments["customers"].sum(), 1)
     sentences = [text("personas", "stories", part=part)]
@@ -46,7 +46,7 @@ def describe_reliability(segments: pd.DataFrame, *, rules: pd.DataFrame) -> list
 
 
 def describe_predictors(predictors: pd.DataFrame) -> list[str]:
-    """How often people are read wrong by who they are, and by their segment."""
+    """Describe how often demographics and segments predict customers wrong."""
     if predictors.empty:
         return [text("personas", "too_little_known")]
     sentences = []
@@ -58,13 +58,13 @@ def describe_predictors(predictors: pd.DataFrame) -> list[str]:
 
 
 def format_predictors(predictors: pd.DataFrame) -> pd.DataFrame:
-    """The table of readings with figures as text."""
+    """Format the comparison of demographics and segments as predictors."""
     wrong = [interval(r.wrong, r.wrong_low, r.wrong_high, form=share) for r in predictors.itertuples()]
     return predictors.assign(wrong=wrong, chance=predictors["chance"].map(share))
 
 
 def format_rules(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
-    """A line for each segment with a story: its rule in words, and how it did."""
+    """Format one row per segment with a story: its rule, and how it did."""
     first = rules.drop_duplicates("segment").set_index("segment")
     with_rules = personas[personas["segment"].isin(first.index) & (personas["rule"] != "")]
     rows = [first.loc[s] for s in with_rules["segment"]]
@@ -79,7 +79,7 @@ def format_rules(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_scorecards(scores: Sequence[Scorecard], *, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """The points cards: for each score and item its marks and points."""
+    """Format the scorecards: cutoffs and points of each score and item."""
     rows = []
     for score in scores:
         for item, cutoffs, points in score.items:
@@ -94,7 +94,7 @@ def format_scorecards(scores: Sequence[Scorecard], *, labels: Mapping[str, str] 
 def format_needs(
     needs: pd.DataFrame, segments: pd.DataFrame, *, labels: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """The needs with names in plain words and figures as text."""
+    """Format the needs with names in plain words."""
     rows = needs.merge(segments[["segment", "name"]], on="segment")
     shown = {name: rows[name].map(share) for name in ("share", "others", "buyers")}
     effect = [interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()]
@@ -102,7 +102,7 @@ def format_needs(
 
 
 def persona_metrics(rules: pd.DataFrame, segments: pd.DataFrame, *, predictors: pd.DataFrame) -> dict[str, object]:
-    """The headline numbers of the page, flat."""
+    """Collect the headline numbers of the chapter, flat."""
     has_stories = has_story(segments)
     figures: dict[str, object] = {
         "personas.described": int(has_stories.sum()),
@@ -132,16 +132,23 @@ def persona_cards_html(
     facts: pd.DataFrame | None = None,
     copy: pd.DataFrame | None = None,
 ) -> Markup:
-    """A card for each persona, in the order given; two a page when printed.
-
-    Takes  personas: text columns, already rendered, and their forms where a run has them
-    Gives  HTML; each text carries the name of its column (data-part), each figure how it was computed (title)
+    """Render a card for each persona, in the order given; two a page when printed.
 
     Parameters
     ----------
-    bars : of `bars.strongest`: draws the differences
-    facts : the table of the run: says how each figure was computed
-    copy : the table of the run: what to say
+    personas
+        Text columns, already rendered, and their forms where a run has them.
+    differences
+        From ``personas.rules``: the differences to draw.
+    facts
+        The table ``facts``: how each figure was computed.
+    copy
+        The table ``copy``.
+
+    Returns
+    -------
+    Markup
+        Each text carries the name of its column (data-part), each figure how it was computed (title).
     """
     drawn = dict(list(differences.groupby("segment"))) if differences is not None else {}
     copies = dict(list(copy.groupby("segment"))) if copy is not None and len(copy) else {}
@@ -166,7 +173,7 @@ def persona_cards_html(
 
 
 def _trace_figures(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict[str, list[str | Fact]]:
-    """The texts of a card, each as its words and the facts it names; whole where its facts are not there."""
+    """Split the texts of a card into words and the facts they name; whole where the facts are missing."""
     forms = json.loads(row[FORMS_COLUMN]) if FORMS_COLUMN in row else {}
     texts: dict[str, list[str | Fact]] = {}
     for name, words in row.items():
@@ -182,7 +189,7 @@ def _trace_figures(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict
 
 
 def _render_differences(differences: pd.DataFrame) -> list[dict[str, Any]]:
-    """The strongest differences as diverging bars: right of the middle means more than everyone else."""
+    """Render the strongest differences as diverging bars: right of the middle means more than other customers."""
     most = float(differences["effect"].abs().max()) or 1.0
     rows = []
     for row in differences.to_dict("records"):

@@ -50,18 +50,26 @@ COLUMN_GAP = 0.012  # between segments, of the height
 CURVE_STEPS = np.linspace(0, 1, 40)
 CURVE_SHAPE = CURVE_STEPS**2 * (3 - 2 * CURVE_STEPS)  # a smooth step
 MAX_FEATURES = 12
+FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
+DECISION_TEXT = ("keep", "refit", "look")  # of a run
+KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
 
 
 def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, str], refitted: bool) -> Figure:
-    """Streams of customers from the segments of the last run to today's: those who changed to the middle column, and
-    from there to the right those whom a new definition took.
+    """Plot streams of customers from the segments of the last run to today's.
 
-    Takes  flow: before, standing, after (missing: not there), customers
+    Customers who changed move to the middle column; from there a new definition moves others to the right.
 
     Parameters
     ----------
-    names : by segment; dates : of the last run and of this one
-    refitted : whether there is a new definition; without one the picture ends in the middle
+    moves
+        before, standing, after (missing: not in that run), customers.
+    names
+        Segment names by id.
+    dates
+        Of the last run and of this one.
+    refitted
+        Whether there is a new definition; without one the picture ends in the middle.
     """
     stages = FLOW_STAGES if refitted else FLOW_STAGES[:2]
     table = moves.assign(**{stage: moves[stage].fillna(GONE) for stage in FLOW_STAGES})
@@ -85,9 +93,12 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
 
 
 def plot_drift(table: pd.DataFrame) -> Figure:
-    """The features that drifted most: their size as a bar, and what chance gives as a mark.
+    """Plot the features that drifted most: size as a bar, chance as a mark.
 
-    Takes  drift, of which the rows of features are drawn: words, size, chance, verdict
+    Parameters
+    ----------
+    table
+        Rows of ``drift``; those of features are drawn: words, size, chance, verdict.
     """
     rows = table[table["what"] == "feature"].head(MAX_FEATURES)
     place = np.arange(len(rows))[::-1]
@@ -108,9 +119,12 @@ def plot_drift(table: pd.DataFrame) -> Figure:
 
 
 def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
-    """The change of each segment's share with its interval, over the band that chance gives.
+    """Plot the change of each segment's share with its interval, over the band that chance gives.
 
-    Takes  drift, of which the rows of shares are drawn: item, difference with _low and _high, chance, beyond
+    Parameters
+    ----------
+    table
+        Rows of ``drift``; those of shares are drawn: item, difference with _low and _high, chance, beyond.
     """
     rows = table[table["what"] == "share"].sort_values("item", ignore_index=True)
     place = np.arange(len(rows))[::-1]
@@ -130,7 +144,7 @@ def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
 
 
 def _segment_positions(sizes: pd.Series) -> dict[str, tuple[float, float]]:
-    """Top and height of each segment in a column that is one high."""
+    """Compute top and height of each segment in a column of height one."""
     there = sizes[sizes > 0]
     scale = (1 - COLUMN_GAP * max(len(there) - 1, 0)) / max(there.sum(), 1)
     tops, found = 1.0, {}
@@ -141,7 +155,7 @@ def _segment_positions(sizes: pd.Series) -> dict[str, tuple[float, float]]:
 
 
 def _streams(axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: list[dict], *, x: float) -> None:
-    """A band for each pair of segments: pale where customers stay, in the colour they come from where they move."""
+    """Draw a band for each pair of segments: pale where customers stay, coloured where they move."""
     pairs = table.groupby(list(stages))["customers"].sum()
     left, right = ({s: top for s, (top, _) in place.items()} for place in places)
     scales = [
@@ -156,7 +170,8 @@ def _streams(axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: l
             continue  # a stream of a few customers would tell of persons; its place stays empty
         moved = source != into
         colour = FAINT if not moved or GONE in (source, into) else segment_style(source)[0]
-        axes.fill_between(x + COLUMN_WIDTH + CURVE_STEPS * (1 - 2 * COLUMN_WIDTH), lower, upper, color=colour, alpha=0.55 if moved else 0.5,
+        across = x + COLUMN_WIDTH + CURVE_STEPS * (1 - 2 * COLUMN_WIDTH)
+        axes.fill_between(across, lower, upper, color=colour, alpha=0.55 if moved else 0.5,
                           linewidth=0, zorder=2 if moved else 1)  # fmt: skip
 
 
@@ -181,13 +196,8 @@ def _draw_column(
             axes.text(x - COLUMN_WIDTH - 0.02, middle, words, ha="right", va="center", fontsize=8, color=INK)
 
 
-FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
-DECISION_TEXT = ("keep", "refit", "look")  # of a run
-KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
-
-
 def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> str:
-    """The decision and what moved, in a sentence."""
+    """Summarise the decision and what moved in a sentence."""
     stayed, of = share_stayed(moves)
     far = int(((drift["what"] == "feature") & (drift["verdict"] == "large")).sum())
     features = int((drift["what"] == "feature").sum())
@@ -204,9 +214,12 @@ def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) 
 
 
 def describe_decisions(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
-    """What the refresh decided of this run and of campaigns, a sentence each; nothing at a first run.
+    """Describe what the refresh decided about this run and its campaigns, one sentence each.
 
-    Takes  the table decisions, or None where the run has none
+    Parameters
+    ----------
+    decisions
+        The table ``decisions``, or None at a first run.
     """
     if decisions is None:
         return []
@@ -221,13 +234,13 @@ def describe_decisions(decisions: pd.DataFrame | None, *, as_of: str) -> list[st
 
 
 def share_stayed(moves: pd.DataFrame) -> tuple[float, int]:
-    """Share of customers in both runs whom the standing definition puts where they were; how many they are."""
+    """Compute the share of customers in both runs who keep their segment, and the number of those customers."""
     both = moves[~moves["cause"].isin(["joined", "left"])]
     return (float((both["before"] == both["standing"]).mean()) if len(both) else float("nan")), len(both)
 
 
 def refresh_tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Decision, customers who moved, drift beyond chance, and what came of what was expected."""
+    """Collect the decision, customers who moved, drift beyond chance, and forecast accuracy."""
     both = moves[~moves["cause"].isin(["joined", "left"])]
     changed = int(both["cause"].isin(["customer", "both"]).sum())
     redefined = int(both["cause"].isin(["definition", "both"]).sum())
@@ -251,7 +264,7 @@ def refresh_tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> 
 
 
 def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
-    """What to do, the most important first, a sentence each."""
+    """List what to do, the most important first, one sentence each."""
     doing = acted if acted or found.decision == "keep" else None
     sentences = [text("refresh", "to_do", decision=found.decision, acted=doing)]
     sentences += list(found.tests.loc[found.tests["decision"] != "keep", "words"])
@@ -271,7 +284,7 @@ def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[
 
 
 def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) -> list[str]:
-    """The moves in words: how many for which reason, and the largest streams."""
+    """Describe the moves: how many for which reason, and the largest streams."""
     counts = moves["cause"].value_counts()
     counts = counts[[cause for cause in CAUSES if cause in counts]]
     cause_counts = zip(masked_counts(counts), counts.index, strict=True)
@@ -291,7 +304,7 @@ def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int =
 
 
 def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests of the run as text."""
+    """Format the tests of the run."""
     return pd.DataFrame(
         {
             "Test": tests["words"],
@@ -302,9 +315,9 @@ def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def format_accuracy(promises: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
-    """What was expected and came, as text; per customer."""
-    rows = promises.to_dict("records")
+def format_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+    """Format predicted and observed values per customer."""
+    rows = accuracy.to_dict("records")
     return pd.DataFrame(
         {
             "Segment": [_segment_label(r["segment"], names=names) for r in rows],
@@ -322,15 +335,15 @@ def format_accuracy(promises: pd.DataFrame, *, names: Mapping[str, str]) -> pd.D
     )
 
 
-def accuracy_caption(promises: pd.DataFrame) -> str:
-    """Which part of the horizon is over."""
-    if promises.empty:
+def accuracy_caption(accuracy: pd.DataFrame) -> str:
+    """Describe which part of the horizon has passed."""
+    if accuracy.empty:
         return ""
-    return text("refresh", "promises_caption", part=promises["part"].iloc[0], days=promises["days"].iloc[0])
+    return text("refresh", "accuracy_caption", part=accuracy["part"].iloc[0], days=accuracy["days"].iloc[0])
 
 
 def format_segment_decisions(decisions: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
-    """The decision on each segment, those that ask for something first."""
+    """Format the decision on each segment, those that ask for action first."""
     rows = decisions[decisions["scope"] == "segment"]
     rows = rows.assign(order=rows["decision"] == "keep").sort_values(["order", "segment"])
     return pd.DataFrame(
@@ -343,7 +356,7 @@ def format_segment_decisions(decisions: pd.DataFrame, *, names: Mapping[str, str
 
 
 def format_changes(changes: pd.DataFrame) -> pd.DataFrame:
-    """What changed in each persona, as text."""
+    """Format what changed in each persona."""
     rows = changes.to_dict("records")
     form = share if (changes["kpi"] == "active rate").any() else number
     return pd.DataFrame(
@@ -361,7 +374,7 @@ def format_changes(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_decision_log(decisions: pd.DataFrame) -> pd.DataFrame:
-    """The log, latest run first: its decisions on runs and campaigns."""
+    """Format the log of decisions on runs and campaigns, latest run first."""
     rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
     return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
         columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason", "acted": "Done by itself"}

@@ -43,22 +43,34 @@ from segkit.templates import text
 from segkit.vocabulary import BLOCKS
 
 MEASURE_TITLES = {
-    "spend": "Next spend foreseen (R²)",
-    "mix": "Next mix foreseen (R²)",
-    "active": "Active next foreseen (R²)",
+    "spend": "Next spend predicted (R²)",
+    "mix": "Next mix predicted (R²)",
+    "active": "Active next predicted (R²)",
 }
 VERTICAL_TITLES = {"mix": "Next mix explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
+MIN_COHORT = 50  # newcomers; a smaller month is left out
+MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
+CAUSES = {
+    "stayed": "stayed where they were",
+    "customer": "moved: they changed",
+    "definition": "moved: the definition changed",
+    "both": "moved: both changed",
+    "joined": "not in the last run",
+    "left": "no longer active",
+}
 
 
 def plot_blocks(table: pd.DataFrame, *, measures: tuple[str, ...] = ("spend", "mix")) -> Figure:
-    """What each kind of data says alone (dark) and adds to all the others (pale), with 95 % intervals; the one that
-    says most alone of the first measure comes first, below all of them together.
+    """Plot what each kind of data predicts alone (dark) and adds to all the others (pale), with 95 % intervals.
 
-    Takes  blocks: block, label, measure, customers, alone_r2, alone_low, alone_high, adds, adds_low, adds_high
+    The kind that predicts most alone comes first, below all of them together.
 
     Parameters
     ----------
-    measures : a panel each, of spend, mix and active; those not in the table are left out
+    table
+        Rows of ``blocks``: block, label, measure, customers, and alone_r2 and adds with their intervals.
+    measures
+        One panel each, of spend, mix and active; missing ones are left out.
     """
     shown = [measure for measure in measures if (table["measure"] == measure).any()]
     first = table[table["measure"].isin(shown)].drop_duplicates("block")
@@ -83,9 +95,12 @@ def plot_blocks(table: pd.DataFrame, *, measures: tuple[str, ...] = ("spend", "m
 
 
 def plot_frontier(table: pd.DataFrame) -> Figure:
-    """What more or fewer segments would bring: spend, mix and stability against their number, the chosen cut marked.
+    """Plot spend, mix and stability against the number of segments, the chosen one marked.
 
-    Takes  segments, spend_r2, mix_r2, stability, chosen
+    Parameters
+    ----------
+    table
+        segments, spend_r2, mix_r2, stability, chosen.
     """
     columns = {"spend_r2": "Spend explained (R²)", "mix_r2": "Mix explained (R²)", "stability": "Stability (ARI, 0-1)"}
     shown = {name: title for name, title in columns.items() if table[name].notna().any()}
@@ -110,14 +125,16 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
 
 
 def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
-    """Each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals. Where no
-    mix is known, who is active at all is drawn upwards instead.
+    """Plot each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals.
 
-    Takes  rivals: baseline, label, spend_r2, spend_low, spend_high, and the same of mix and active
+    Where no mix is known, activity is drawn upwards instead.
 
     Parameters
     ----------
-    ours : the rival that is this run's segments; drawn in the accent
+    baselines
+        baseline, label, spend_r2, spend_low, spend_high, and the same of mix and active.
+    ours
+        The row that is this run's segmentation; drawn in the accent.
     """
     up = "mix" if baselines["mix_r2"].notna().any() else "active"
     scored = baselines[baselines["spend_r2"].notna() & baselines[f"{up}_r2"].notna()]
@@ -144,15 +161,18 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
         texts = place_labels(
             axes, anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)), labels=list(scored["label"])
         )
-        for text, rival in zip(texts, scored["baseline"], strict=True):
-            text.set(color=ACCENT if rival == ours else INK, fontweight="bold" if rival == ours else "regular")
+        for text, name in zip(texts, scored["baseline"], strict=True):
+            text.set(color=ACCENT if name == ours else INK, fontweight="bold" if name == ours else "regular")
     return figure
 
 
 def plot_stability(segments: pd.DataFrame) -> Figure:
-    """How surely each segment comes back when everything is refitted: a dot with its interval, the verdict beside it.
+    """Plot how much of each segment reappears in refits: a dot with its interval, the verdict next to it.
 
-    Takes  segments: segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict
+    Parameters
+    ----------
+    segments
+        segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict.
     """
     ordered = segments.sort_values(["stability", "segment"], ascending=[False, True])
     with style():
@@ -172,28 +192,27 @@ def plot_stability(segments: pd.DataFrame) -> Figure:
 
 
 def _block_labels(ordered: pd.DataFrame) -> pd.Series:
-    """The labels; where a block is not known of all customers, with the number it was judged on."""
+    """Label the kinds of data; where one is not known of all customers, with the number it was scored on."""
     partly = ordered["customers"] < ordered["customers"].max()
-    judged = ordered["label"] + " (of " + ordered["customers"].map(count) + ")"
-    return ordered["label"].where(~partly, judged)
+    scored_on = ordered["label"] + " (of " + ordered["customers"].map(count) + ")"
+    return ordered["label"].where(~partly, scored_on)
 
 
 def _draw_intervals(axes: Axes, rows: pd.DataFrame, *, place: np.ndarray, of: tuple[str, str, str], dark: bool) -> None:
-    """Bars from zero with the interval of each as a line; a score that is not there has none."""
+    """Draw bars from zero with intervals as lines; a missing score has none."""
     at, low, high = (rows[name].to_numpy(dtype=float) for name in of)
     label = "alone" if dark else "added to all the others"
     axes.barh(place, np.nan_to_num(at), height=0.36, color=ACCENT if dark else SOFT, label=label)
     axes.hlines(place, low, high, color=INK, linewidth=0.9)
 
 
-MIN_COHORT = 50  # newcomers; a smaller month is left out
-MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
-
-
 def plot_timeline(activity: pd.DataFrame) -> Figure:
-    """Events and active customers by month, a row for each kind of event, the most frequent first.
+    """Plot events and active customers by month, one row per kind of event, the most frequent first.
 
-    Takes  activity: month (date), event, events, customers
+    Parameters
+    ----------
+    activity
+        month (date), event, events, customers.
     """
     kinds = (
         activity.groupby("event")["events"].sum().sort_values(ascending=False, kind="stable").index[:MAX_EVENT_KINDS]
@@ -214,9 +233,12 @@ def plot_timeline(activity: pd.DataFrame) -> Figure:
 
 
 def plot_foresight(table: pd.DataFrame) -> Figure:
-    """How much of each outcome the past foretells, as bars.
+    """Plot how much of each outcome can be predicted, as bars.
 
-    Takes  outcome (words), r2 (0-1)
+    Parameters
+    ----------
+    table
+        Rows of ``predictability``: outcome, r2 (0-1).
     """
     with style():
         figure, axes = one_panel(height=0.7 + 0.42 * len(table))
@@ -227,14 +249,17 @@ def plot_foresight(table: pd.DataFrame) -> Figure:
         label_left(axes, place=place, words=table["outcome"])
         top = max(table["r2"].max(), 0.1)
         axes.set_xlim(0, min(1.15 * top + 0.05, 1.1))
-        axes.set_xlabel("Share of the differences between customers that is foreseen (R², 0-1)")
+        axes.set_xlabel("Share of the differences between customers that is predicted (R², 0-1)")
     return figure
 
 
 def plot_retention(table: pd.DataFrame) -> Figure:
-    """Share of newcomers who came again, by months since their first visit: a line for each month of joining.
+    """Plot the share of new customers who came again, by months since their first visit: one line per cohort.
 
-    Takes  cohort (month), newcomers, months_since, share (0-1)
+    Parameters
+    ----------
+    table
+        cohort (month), newcomers, months_since, share (0-1).
     """
     large = table[(table["months_since"] > 0) & (table["newcomers"] >= MIN_COHORT)]
     with style():
@@ -265,9 +290,12 @@ def plot_retention(table: pd.DataFrame) -> Figure:
 
 
 def plot_segment_shares(segments: pd.DataFrame) -> Figure:
-    """Share of revenue against share of customers for each segment, the largest revenue first.
+    """Plot share of revenue against share of customers for each segment, the largest revenue first.
 
-    Takes  segments: segment, name, customer_share, revenue_share
+    Parameters
+    ----------
+    segments
+        segment, name, customer_share, revenue_share.
     """
     ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
     with style():
@@ -300,58 +328,48 @@ def plot_segment_shares(segments: pd.DataFrame) -> Figure:
 
 
 def _month_ticks(months: int) -> tuple[int, ...]:
-    """The months of a year that get a label; January is always one, as it carries the year."""
+    """Choose the months that get a label; January always, as it carries the year."""
     return tuple(range(1, 13)) if months <= 6 else (1, 4, 7, 10) if months <= 24 else (1,)
 
 
-CAUSES = {
-    "stayed": "stayed where they were",
-    "customer": "moved: they changed",
-    "definition": "moved: the definition changed",
-    "both": "moved: both changed",
-    "joined": "not there at the last run",
-    "left": "no longer active",
-}
-
-
 def profile_tiles(profile: pd.DataFrame, kpis: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """The size of the data, and how alive it is."""
+    """Collect the size of the data, and how active customers are."""
     value, figure = profile.set_index("item")["value"], kpis.set_index("kpi")
     active = interval(*figure.loc["active rate", ["value", "value_low", "value_high"]], form=share)
     return [
         ("Customers", count(value["customers with events of their own"]), "before as_of"),
         ("To be segmented", count(value["active in the lookback"]), "active in the lookback"),
         ("History", count(value["days of history"]), "days"),
-        ("Active lately", active, "of all known, in the last horizon"),
+        ("Active recently", active, "of all known, in the last horizon"),
     ]
 
 
 def format_baseline(kpis: pd.DataFrame) -> pd.DataFrame:
-    """The KPI baseline with each value and its interval as text."""
+    """Format the KPIs, each value with its interval."""
     shown = [interval(r.value, r.value_low, r.value_high, form=_unit_format(r.unit)) for r in kpis.itertuples()]
     return kpis.assign(shown=shown)
 
 
 def format_profile(profile: pd.DataFrame) -> pd.DataFrame:
-    """The profile with each value as text in the form of its unit."""
+    """Format each value of the profile in its unit."""
     return profile.assign(shown=[_unit_format(r.unit)(r.value) for r in profile.itertuples()])
 
 
 def format_shares(table: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """Shares with their intervals as text: for each name the columns <name>, <name>_low and <name>_high in one."""
+    """Format shares with their intervals: <name>, <name>_low and <name>_high become one column."""
     parts = {name: table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False) for name in names}
     return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
 
 
 def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
-    """Customers by stage, counts and shares as text; small groups are hidden."""
+    """Format customers by stage; small groups are hidden."""
     hides = suppressed_cells(lifecycle["customers"])
     table = format_shares(lifecycle, "share")
     return table.assign(customers=masked_counts(lifecycle["customers"]), share=table["share"].mask(hides, MISSING))
 
 
 def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
-    """What sets segments apart beside their habits, with names, and each figure as text in the form of its unit."""
+    """Format what sets segments apart, habits left out, each figure in its unit."""
     rows = traits.merge(segments[["segment", "name"]], on="segment")
     forms = [_unit_format(unit) for unit in rows["unit"]]
     return rows.assign(
@@ -363,7 +381,7 @@ def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_needs_and_demographics(summary: Mapping[str, Any]) -> list[str]:
-    """Whether needs or demographics foretell more, for each measure, with the lead and its interval."""
+    """Describe whether needs or demographics predict more, for each measure, with the lead and its interval."""
     sentences = []
     for measure, of in (("spend", "how much is spent"), ("mix", "what is bought")):
         name = f"blocks.needs_or_demographics.{measure}"
@@ -382,7 +400,7 @@ def compare_needs_and_demographics(summary: Mapping[str, Any]) -> list[str]:
 
 
 def format_ledger(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -> pd.DataFrame:
-    """The ledger's rows of one run, with the names of the segments that are there."""
+    """Format the ledger's rows of one run, with segment names."""
     rows = ledger[ledger["as_of"] == as_of].sort_values("segment", ignore_index=True)
     rows = rows.assign(
         name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""),
@@ -394,7 +412,7 @@ def format_ledger(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -
 
 
 def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
-    """How many customers stayed, moved because they changed, or because the definition did."""
+    """Format how many customers stayed, moved because they changed, or because the definition did."""
     counts = moves["cause"].value_counts().reindex(CAUSES, fill_value=0)
     table = counts.rename_axis("cause").rename("customers").reset_index()
     parts = (table["customers"] / max(len(moves), 1)).map(share)
@@ -405,10 +423,18 @@ def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_standing_run(moves: pd.DataFrame, *, since: str, found: str, reread_reason: str) -> list[str]:
-    """What a run under standing segments did, a sentence each.
+    """Describe what a run under the previous segments did, one sentence each.
 
-    Takes  moves of its customers; since: date of the last run; found: date on which the segments were found; anew: why
-           all of history was read again, or ""
+    Parameters
+    ----------
+    moves
+        Moves of its customers.
+    since
+        Date of the last run.
+    found
+        Date on which the segments were found.
+    reread_reason
+        Why all of history was read again, or "".
     """
     both = moves[~moves["cause"].isin(("joined", "left"))]
     stayed = (both["cause"] == "stayed").mean() if len(both) else None
@@ -420,12 +446,12 @@ def describe_standing_run(moves: pd.DataFrame, *, since: str, found: str, reread
 
 
 def predictability_headline(table: pd.DataFrame) -> str:
-    """What can be foreseen, in one sentence."""
+    """Summarise what can be predicted in a sentence."""
     return text("segments", "foresight", outcomes=table.to_dict("records"))
 
 
 def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:
-    """The rivals with each score and its interval as text."""
+    """Format the baselines, each score with its interval."""
     shown = {
         m: [
             interval(v, low, high, form=small_score if m == "mix" else score)
@@ -437,7 +463,7 @@ def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_metric(summary: Mapping[str, Any], name: str, *, form: Callable[[float], str] = score) -> str:
-    """A headline number with its interval, as text."""
+    """Format a headline number with its interval."""
     return interval(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"), form=form)
 
 

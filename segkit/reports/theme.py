@@ -36,17 +36,42 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with each round of the colours 
 # viridis (van der Walt & Smith 2015) without its darkest third, which is lost on dark paper
 SEQUENTIAL = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 0.97, 256)), name="segkit")
 WIDTH = 9.5  # inches: the measure of a page
+DPI = 160  # of pixels: sharp on a dense screen
+MAX_VECTOR_POINTS = 300  # points from which on they are kept as pixels
+VARIABLES = {
+    INK: "ink",
+    "#000000": "ink",
+    "#262626": "ink",  # seaborn's black
+    QUIET: "quiet",
+    FAINT: "line",
+    "#ffffff": "paper",
+    ACCENT: "accent",
+    SOFT: "accent-soft",
+    WARN: "warn",
+}
+HALO = "halo"  # the group of a text that is outlined in the colour of the paper
+PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+TAG = re.compile(r"<(?!/)[^>]*>")
 
 
 def segment_style(segment: str) -> tuple[str, str]:
-    """The colour and marker of a segment, from the number in its id: the same on every page and in every run.
+    """Choose the colour and marker of a segment from the number in its id: the same on every page and in every run.
 
-    Takes  an id such as S07
-    Gives  (colour, marker): a hex colour, a matplotlib marker
+    Parameters
+    ----------
+    segment
+        An id such as S07.
 
-    >>> look("S01")
+    Returns
+    -------
+    tuple of str
+        Hex colour and matplotlib marker.
+
+    Examples
+    --------
+    >>> segment_style("S01")
     ('#12a2e3', 'o')
-    >>> look("S08")[0] == look("S01")[0], look("S08")[1] == look("S01")[1]
+    >>> segment_style("S08")[0] == segment_style("S01")[0], segment_style("S08")[1] == segment_style("S01")[1]
     (True, False)
     """
     digits = re.search(r"\d+", segment)
@@ -56,7 +81,7 @@ def segment_style(segment: str) -> tuple[str, str]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The seaborn style of every figure: quiet axes, no grid, text in ink, a font that matplotlib carries."""
+    """Apply the seaborn style of every figure: quiet axes, no grid, a font that matplotlib brings."""
     settings: dict[str, Any] = {
         "font.family": "DejaVu Sans",
         "font.size": 9,
@@ -98,9 +123,11 @@ def label_left(axes: Axes, *, place: np.ndarray, words: pd.Series) -> None:
 
 
 def shorten(words: object, *, most: int) -> str:
-    """A text of at most so many characters; one that is cut ends in an ellipsis.
+    """Shorten a text to so many characters; one that is cut ends in an ellipsis.
 
-    >>> shortened("Frequent domestic wine", most=16), shortened("Donaudampfschiff", most=10)
+    Examples
+    --------
+    >>> shorten("Frequent domestic wine", most=16), shorten("Donaudampfschiff", most=10)
     ('Frequent …', 'Donaudamp…')
     """
     text = " ".join(str(words).split())
@@ -109,7 +136,7 @@ def shorten(words: object, *, most: int) -> str:
 
 
 def one_panel(*, height: float) -> tuple[Figure, Axes]:
-    """A figure of one set of axes, `height` inches high and as wide as a page."""
+    """Create a figure with one set of axes, ``height`` inches high and as wide as a page."""
     figure, grid = many_panels(rows=1, columns=1, height=height)
     return figure, grid[0, 0]
 
@@ -117,7 +144,7 @@ def one_panel(*, height: float) -> tuple[Figure, Axes]:
 def many_panels(
     *, rows: int, columns: int, height: float, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of the width of a page (height in inches) outside pyplot's state, and its axes as rows and columns."""
+    """Create a figure as wide as a page (height in inches), outside pyplot's state, and its grid of axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
@@ -125,19 +152,19 @@ def many_panels(
 
 @cache
 def stylesheet(name: str) -> str:
-    """The CSS beside this file: "views" for what notebooks display, "page" for the page around it."""
+    """Read the CSS in this folder: "views" for what notebooks display, "page" for the page around it."""
     return (Path(__file__).parent / f"{name}.css").read_text(encoding="utf-8")
 
 
 @cache
 def script(name: str) -> str:
-    """The JavaScript beside this file: "sort" for tables, "map" for the map of customers."""
+    """Read the JavaScript in this folder: "sort" for tables, "map" for the map of customers."""
     return (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8")
 
 
 @cache
 def bokeh_script() -> str:
-    """The core of BokehJS, as the installed package carries it: 1.3 MB, so only where a page holds a map."""
+    """Read the core of BokehJS from the installed package: 1.3 MB, so only for pages with a map."""
     from bokeh.resources import Resources  # slow to import, and needed by few pages
 
     return "\n".join(Resources(mode="inline", components=["bokeh"], minified=True).js_raw[:1]).replace(
@@ -145,26 +172,8 @@ def bokeh_script() -> str:
     )
 
 
-DPI = 160  # of pixels: sharp on a dense screen
-MAX_VECTOR_POINTS = 300  # points from which on they are kept as pixels
-VARIABLES = {
-    INK: "ink",
-    "#000000": "ink",
-    "#262626": "ink",  # seaborn's black
-    QUIET: "quiet",
-    FAINT: "line",
-    "#ffffff": "paper",
-    ACCENT: "accent",
-    SOFT: "accent-soft",
-    WARN: "warn",
-}
-HALO = "halo"  # the group of a text that is outlined in the colour of the paper
-PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
-TAG = re.compile(r"<(?!/)[^>]*>")
-
-
 def svg(figure: Figure) -> str:
-    """A figure as an <svg> element without size or background; the same figure gives the same bytes."""
+    """Render a figure as an <svg> element without size or background; the same figure gives the same bytes."""
     halos = _prepare_figure(figure)
     drawn = io.StringIO()
     try:
@@ -180,7 +189,7 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """PNG without a date or software name, in at most 256 colours: a third of the weight, no difference to the eye."""
+    """Render a PNG without date or software name in at most 256 colours: a third of the weight."""
     drawn = io.BytesIO()
     with style():
         figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
@@ -189,7 +198,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _prepare_figure(figure: Figure) -> dict[Text, list]:
-    """Many points become pixels, and outlined texts are marked: as a path, each letter would be a drawing."""
+    """Rasterise many points and mark outlined texts: as paths, each letter would be a drawing."""
     for collection in figure.findobj(Collection):
         collection.set_rasterized(len(collection.get_offsets()) > MAX_VECTOR_POINTS)
     halos = {text: text.get_path_effects() for text in figure.findobj(Text) if text.get_path_effects()}
@@ -201,7 +210,7 @@ def _prepare_figure(figure: Figure) -> dict[Text, list]:
 
 
 def _clean_svg(text: str) -> str:
-    """Only the drawing: no head, no metadata, no names that nothing refers to, two decimals, variables for colours."""
+    """Reduce an SVG to the drawing: no metadata or unused names, two decimals, variables for colours."""
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'<style type="text/css">.*?</style>', "", body, flags=re.DOTALL)
