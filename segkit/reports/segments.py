@@ -232,7 +232,7 @@ def plot_timeline(activity: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_foresight(table: pd.DataFrame) -> Figure:
+def plot_predictability(table: pd.DataFrame) -> Figure:
     """Plot how much of each outcome can be predicted, as bars.
 
     Parameters

@@ -69,7 +69,7 @@ def test_a_rival_that_says_it_and_a_season_are_told(found: Prediction) -> None:
 def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, segments: pd.DataFrame) -> None:
     table = forecast_report.format_offers(found, segments).set_index("segment")
     assert table.loc["S01", "cross_sell"].startswith("tea") and "rum" not in table.loc["S01", "cross_sell"]
-    assert table.loc["S02", "cross_sell"].startswith("no more than elsewhere: rum")
+    assert table.loc["S02", "cross_sell"].startswith("no more than other customers: rum")
 
 
 def test_without_a_forecast_the_page_says_why(found: Prediction, segments: pd.DataFrame) -> None:

@@ -41,8 +41,8 @@ def test_names_cannot_break_out(assignments: pd.DataFrame, segments: pd.DataFram
     assert names == set(evil["name"])
 
 
-def test_sample_is_said(assignments: pd.DataFrame, segments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segkit.reports.map.sample_of", lambda table: table.head(5))
+def test_sample_is_reported(assignments: pd.DataFrame, segments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segkit.reports.map.sample_customers", lambda table: table.head(5))
     assert "Drawn are 5 of 12 customers." in map_html(assignments, segments, alt="A map", caption="See.")
 
 

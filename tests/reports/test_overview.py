@@ -131,7 +131,7 @@ def test_tiles_leave_out_what_is_not_known(segments: pd.DataFrame) -> None:
     unknown = segments.assign(revenue=np.nan, spend_next=np.nan)
     assert [name for name, *_ in overview_report.overview_tiles(unknown, kpis=kpis, summary={})][:2] == [
         "Customers",
-        "Active lately",
+        "Active recently",
     ]
     untested = unknown.assign(verdict="not tested")
     assert len(overview_report.overview_tiles(untested, kpis=kpis, summary={})) == 2

@@ -36,7 +36,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         "activity": pd.DataFrame(
             {"month": months, "event": ["buy", "buy", "mail", "mail"], "events": 30, "customers": 20}
         ),
-        "foresight": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01]}),
+        "predictability": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01]}),
         "frontier": pd.DataFrame(
             {
                 "segments": [12, 14],
@@ -48,21 +48,21 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         ),
         "blocks": blocks_table(),
         "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
-        "rivals": pd.DataFrame([{"rival": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
+        "baselines": pd.DataFrame([{"baseline": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
     }
 
 
 DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
-    "blocks": lambda given: segments_report.plot_blocks(given["blocks"]),
-    "timeline": lambda given: segments_report.plot_timeline(given["activity"]),
-    "segment_map": lambda given: map_report.plot_segment_map(given["assignments"], given["segments"]),
-    "small_maps": lambda given: map_report.plot_small_maps(given["assignments"], given["values"]),
-    "foresight": lambda given: segments_report.plot_foresight(given["foresight"]),
-    "frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
-    "retention": lambda given: segments_report.plot_retention(given["retention"]),
-    "rivals": lambda given: segments_report.plot_baselines(given["rivals"]),
-    "segment_bars": lambda given: segments_report.plot_segment_shares(given["segments"]),
-    "stability": lambda given: segments_report.plot_stability(given["segments"]),
+    "plot_blocks": lambda given: segments_report.plot_blocks(given["blocks"]),
+    "plot_timeline": lambda given: segments_report.plot_timeline(given["activity"]),
+    "plot_segment_map": lambda given: map_report.plot_segment_map(given["assignments"], given["segments"]),
+    "plot_small_maps": lambda given: map_report.plot_small_maps(given["assignments"], given["values"]),
+    "plot_predictability": lambda given: segments_report.plot_predictability(given["predictability"]),
+    "plot_frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
+    "plot_retention": lambda given: segments_report.plot_retention(given["retention"]),
+    "plot_baselines": lambda given: segments_report.plot_baselines(given["baselines"]),
+    "plot_segment_shares": lambda given: segments_report.plot_segment_shares(given["segments"]),
+    "plot_stability": lambda given: segments_report.plot_stability(given["segments"]),
 }
 
 
@@ -76,7 +76,8 @@ def test_figure_repeats_to_the_byte_and_leaves_its_tables(name: str, tables: dic
 
 
 def test_every_figure_has_a_test() -> None:
-    assert set(DRAW) == set(segments_report.__all__)
+    plots = {name for module in (segments_report, map_report) for name in vars(module) if name.startswith("plot_")}
+    assert set(DRAW) == plots
 
 
 def test_forty_segments_differ_in_colour_or_shape() -> None:
@@ -95,7 +96,7 @@ def test_labels_of_the_map_do_not_overlap(assignments: pd.DataFrame, segments: p
 
 
 def test_bars_start_at_zero(tables: dict[str, pd.DataFrame]) -> None:
-    for name in ("timeline", "foresight", "segment_bars"):
+    for name in ("plot_timeline", "plot_predictability", "plot_segment_shares"):
         axes = DRAW[name](tables).axes[0]
         assert 0 in (axes.get_xlim()[0], axes.get_ylim()[0])
 
