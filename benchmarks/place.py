@@ -22,7 +22,7 @@ from sklearn.cluster import KMeans
 
 from segkit.customers.anticipation import Space
 from segkit.customers.features import CustomerData
-from segkit.segments.model import Placer, SegmentModel, assign_segments
+from segkit.segments.model import Assigner, SegmentModel, assign_segments
 from segkit.segments.sql import assign_in_engine, assignment_sql
 from segkit.vocabulary import FEATURES
 
@@ -108,11 +108,11 @@ def main() -> None:
         note("numpy batch, with confidence", asked.batch, seconds)
         sql = con.execute("select customer_id, segment, confidence from placed").fetch_df().set_index("customer_id")
         same = (sql.loc[placed.index, "segment"] == placed["segment"]).mean()
-        placer, dense = Placer(model), signals.select(np.arange(SINGLE))
+        assigner, dense = Assigner(model), signals.select(np.arange(SINGLE))
         features = dense.features.to_dict("records")
         bought = [dict(zip(model.space.terms, row, strict=True)) for row in dense.weights.toarray()]
         given = [(f, {k: v for k, v in w.items() if v}) for f, w in zip(features, bought, strict=True)]
-        seconds, ones = cpu(lambda: [placer.place(f, weights=w) for f, w in given])
+        seconds, ones = cpu(lambda: [assigner.assign_one(f, weights=w) for f, w in given])
         note("one by one, with confidence", SINGLE, seconds)
         alike = np.mean([one.segment == s for one, s in zip(ones, placed["segment"].iloc[:SINGLE], strict=True)])
         peer = KMeans(SEGMENTS, n_init=1, max_iter=5, random_state=0).fit(signals.features.to_numpy()[:20_000])

@@ -10,7 +10,7 @@ import numpy as np
 
 from segkit import format as fmt
 from segkit.live.customer import Customer, WeightTally
-from segkit.segments.model import Folded, Placer, SegmentModel
+from segkit.segments.model import Assigner, LinearMap, SegmentModel
 from segkit.vocabulary import describe
 
 STEP = log(2.0)  # an expectation that halves or doubles crosses a threshold
@@ -50,7 +50,7 @@ class CustomerView:
 class CategoryMix:
     """What one customer bought by term, and its part of the coordinates, kept up to date change by change."""
 
-    def __init__(self, space_map: Folded, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
+    def __init__(self, space_map: LinearMap, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
         self._space_map, self._terms_of, self._unit = space_map, terms_of, unit
         self._weight: dict[str, int] = {}  # by category, as last followed
         self.amounts: dict[int, int] = {}  # by term, in whole parts
@@ -99,7 +99,7 @@ class LiveAssigner:
     def __init__(self, model: SegmentModel, *, lookback_days: int, unit: int) -> None:
         space = model.space
         self.axes, self.outcomes = space.rotation.shape[1], tuple(space.outcome_names)
-        self._placer = Placer(model, with_outcomes=True)
+        self._placer = Assigner(model, with_outcomes=True)
         self._map, self._model = self._placer.map, model
         self._lookback_days, self._unit = lookback_days, unit
         self._values = itemgetter(*space.features) if len(space.features) > 1 else _only(space.features)
@@ -137,7 +137,7 @@ class LiveAssigner:
         )  # no BLAS: it would
         at += np.array([look.part for look in with_features])  # round differently by how many there are
         number = self._placer.assign(
-            at[:, :axes], home=np.array([look.previous_code for look in with_features])
+            at[:, :axes], previous_codes=np.array([look.previous_code for look in with_features])
         ).tolist()
         expected = (at[:, axes:] + self._middle).round(9).tolist()
         for look, point, i, expectations in zip(with_features, at, number, expected, strict=True):

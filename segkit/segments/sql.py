@@ -18,7 +18,7 @@ from ibis.backends.sql import compilers
 from segkit.customers.anticipation import CLIP
 from segkit.customers.category_mix import split_words
 from segkit.errors import InputError
-from segkit.segments.model import TIE, Folded, SegmentModel, fold
+from segkit.segments.model import TIE, LinearMap, SegmentModel, to_linear_map
 
 DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "bigquery": "bigquery",
             "snowflake": "snowflake"}  # fmt: skip
@@ -68,10 +68,10 @@ def assignment_sql(
     """
     if dialect not in DIALECTS:
         raise InputError(f"--dialect {dialect}: not known. Use {', '.join(DIALECTS)}.")
-    folded = fold(model.space)
-    expression = _assignment_expression(model, folded, features=features, weights=weights, confidence=confidence)
+    linear_map = to_linear_map(model.space)
+    expression = _assignment_expression(model, linear_map, features=features, weights=weights, confidence=confidence)
     query = _compile_query(expression, dialect=dialect)
-    for name, texts, numbers, rows in _term_values(folded, categories=categories):
+    for name, texts, numbers, rows in _term_values(linear_map, categories=categories):
         query = query.with_(_identifier(name), as_=_values_query(texts, numbers, rows), append=True, copy=False)
     return query.sql(dialect=dialect, pretty=True)
 
@@ -120,13 +120,13 @@ def _create_view(con: ibis.BaseBackend, text: str, *, name: str) -> ir.Table:
 
 
 def _assignment_expression(
-    model: SegmentModel, folded: Folded, *, features: str, weights: str, confidence: bool
+    model: SegmentModel, linear_map: LinearMap, *, features: str, weights: str, confidence: bool
 ) -> ir.Table:
     """The whole as an expression over tables of these names."""
-    input_table = ibis.table({"customer_id": "string", **dict.fromkeys(folded.features, "float64")}, name=features)
-    axes = _behaviour_axes(input_table, folded)
-    if folded.terms:
-        axes = _add_category_mix(axes, folded, weights=weights)
+    input_table = ibis.table({"customer_id": "string", **dict.fromkeys(linear_map.features, "float64")}, name=features)
+    axes = _behaviour_axes(input_table, linear_map)
+    if linear_map.terms:
+        axes = _add_category_mix(axes, linear_map, weights=weights)
     found = _add_nearest_centre(axes, model.centres, prefix="near")
     codes = [int(code) for code in np.unique(model.segments, return_inverse=True)[1]]
     columns = {
@@ -139,14 +139,14 @@ def _assignment_expression(
     return _add_confidence(found, model, codes=np.array(codes))
 
 
-def _behaviour_axes(features: ir.Table, folded: Folded) -> ir.Table:
+def _behaviour_axes(features: ir.Table, linear_map: LinearMap) -> ir.Table:
     """Axes from features: logs of the skewed ones, clipped, times loadings."""
-    low, high = folded.mean - CLIP * folded.scale, folded.mean + CLIP * folded.scale
+    low, high = linear_map.mean - CLIP * linear_map.scale, linear_map.mean + CLIP * linear_map.scale
     read, finite = {}, []
-    for i, name in enumerate(folded.features):
+    for i, name in enumerate(linear_map.features):
         value = features[name].cast("float64")
         finite.append(value.abs() <= _number(MAX_FINITE))
-        read[f"f{i}"] = (_number(1) + _positive(value)).ln() if folded.skewed[i] else value + _number(TINY)
+        read[f"f{i}"] = (_number(1) + _positive(value)).ln() if linear_map.skewed[i] else value + _number(TINY)
     read = features.select("customer_id", finite=reduce(and_, finite), **read)
     clipped = {
         f"f{i}": ibis.cases(
@@ -154,29 +154,29 @@ def _behaviour_axes(features: ir.Table, folded: Folded) -> ir.Table:
             (read[f"f{i}"] < _number(low[i]), _number(low[i])),
             else_=read[f"f{i}"],
         )
-        for i in range(len(folded.features))
+        for i in range(len(linear_map.features))
     }
     clipped_table = read.select("customer_id", "finite", **clipped)
-    loadings = folded.behaviour / folded.scale[:, None]
-    constant = folded.constant - folded.mean @ loadings
-    names = [f"f{i}" for i in range(len(folded.features))]
+    loadings = linear_map.behaviour / linear_map.scale[:, None]
+    constant = linear_map.constant - linear_map.mean @ loadings
+    names = [f"f{i}" for i in range(len(linear_map.features))]
     axes = {
         f"a{j}": _weighted(clipped_table, names, loadings[:, j], constant=constant[j]) for j in range(len(constant))
     }
     return clipped_table.select("customer_id", "finite", **axes)
 
 
-def _add_category_mix(axes: ir.Table, folded: Folded, *, weights: str) -> ir.Table:
+def _add_category_mix(axes: ir.Table, linear_map: LinearMap, *, weights: str) -> ir.Table:
     """Add what was bought: log amounts, and square roots of shares of the known terms."""
     bought = ibis.table({"customer_id": "string", "category": "string", "weight": "float64"}, name=weights)
     bought = bought.select("customer_id", term=bought.category, amount=bought.weight.cast("float64"))
     bought = bought.filter(bought.amount > 0)
-    if folded.words:
+    if linear_map.words:
         split = ibis.table({"category": "string", "word": "string"}, name=TERMS)
         by_word = bought.join(split, bought.term == split.category)
         bought = by_word.group_by("customer_id", "word").aggregate(amount=by_word.amount.sum())
         bought = bought.select("customer_id", term=bought.word, amount=bought.amount)
-    width = folded.logs.shape[1]
+    width = linear_map.logs.shape[1]
     columns = ["known", *_loading_columns(width)]
     loadings = ibis.table({"known": "string", **dict.fromkeys(columns[1:], "float64")}, name=LOADINGS)
     read = bought.select(
@@ -251,15 +251,17 @@ def _compile_query(expression: ir.Table, *, dialect: str) -> sge.Query:
     return query
 
 
-def _term_values(folded: Folded, *, categories: Iterable[str]) -> list[tuple[str, list[str], list[str], list[tuple]]]:
+def _term_values(
+    linear_map: LinearMap, *, categories: Iterable[str]
+) -> list[tuple[str, list[str], list[str], list[tuple]]]:
     """What the query has to know of terms: name, columns of text, columns of numbers, rows."""
-    if not folded.terms:
+    if not linear_map.terms:
         return []
-    numbers = np.hstack([folded.logs, folded.shares])
-    rows = [(term, *(float(v) for v in row)) for term, row in zip(folded.terms, numbers, strict=True)]
-    found = [(LOADINGS, ["known"], _loading_columns(folded.logs.shape[1]), rows)]
-    if folded.words:
-        terms = set(folded.terms)
+    numbers = np.hstack([linear_map.logs, linear_map.shares])
+    rows = [(term, *(float(v) for v in row)) for term, row in zip(linear_map.terms, numbers, strict=True)]
+    found = [(LOADINGS, ["known"], _loading_columns(linear_map.logs.shape[1]), rows)]
+    if linear_map.words:
+        terms = set(linear_map.terms)
         split = [(name, word) for name in sorted(set(categories)) for word in split_words(name) if word in terms]
         found.append((TERMS, ["category", "word"], [], split or [("", "")]))
     return found

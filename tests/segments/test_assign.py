@@ -11,7 +11,7 @@ from segkit.customers.features import CustomerData
 from segkit.errors import RunError
 from segkit.segments.clustering import Budget
 from segkit.segments.fit import FitData, fit_segments
-from segkit.segments.model import Placer, SegmentModel, assign_segments
+from segkit.segments.model import Assigner, SegmentModel, assign_segments
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def _nothing_bought(signals: CustomerData) -> CustomerData:
     )
 
 
-def _one_by_one(placer: Placer, signals: CustomerData) -> list[tuple[str, str, float]]:
+def _one_by_one(assigner: Assigner, signals: CustomerData) -> list[tuple[str, str, float]]:
     dense = signals.weights.toarray()
     features = signals.features.to_dict("records")
     found = [
-        placer.place(f, weights=dict(zip(signals.categories, w, strict=True)))
+        assigner.assign_one(f, weights=dict(zip(signals.categories, w, strict=True)))
         for f, w in zip(features, dense, strict=True)
     ]
     return [(p.segment, p.macro_segment, p.confidence) for p in found]
@@ -42,27 +42,27 @@ def test_one_by_one_is_what_the_batch_says(fitted: tuple[SegmentModel, CustomerD
     model, new = fitted
     for signals in (new, _nothing_bought(new)):
         wanted = assign_segments(model, signals)
-        assert _one_by_one(Placer(model), signals) == list(wanted.itertuples(index=False, name=None))
+        assert _one_by_one(Assigner(model), signals) == list(wanted.itertuples(index=False, name=None))
 
 
 def test_one_placement_takes_far_less_than_a_millisecond(fitted: tuple[SegmentModel, CustomerData]) -> None:
     model, new = fitted
-    placer, features = Placer(model), new.features.iloc[0].to_dict()
+    assigner, features = Assigner(model), new.features.iloc[0].to_dict()
     weights = dict(zip(new.categories, new.weights.toarray()[0], strict=True))
-    placer.place(features, weights=weights)
+    assigner.assign_one(features, weights=weights)
     start = time.process_time()
     for _ in range(200):
-        placer.place(features, weights=weights)
+        assigner.assign_one(features, weights=weights)
     assert (time.process_time() - start) / 200 < 0.0005
 
 
 def test_a_missing_feature_is_named(fitted: tuple[SegmentModel, CustomerData]) -> None:
-    with pytest.raises(RunError, match="no 'orders', which the model is made of"):
-        Placer(fitted[0]).place({"spend": 1.0, "active_days": 1.0, "recency_days": 3.0})
+    with pytest.raises(RunError, match="no 'orders', which the model reads"):
+        Assigner(fitted[0]).assign_one({"spend": 1.0, "active_days": 1.0, "recency_days": 3.0})
 
 
 def test_unknown_categories_and_returns_count_for_nothing(fitted: tuple[SegmentModel, CustomerData]) -> None:
     model, new = fitted
-    placer, features = Placer(model), new.features.iloc[0].to_dict()
+    assigner, features = Assigner(model), new.features.iloc[0].to_dict()
     odd = {"never seen": 5.0, new.categories[0]: -1.0}
-    np.testing.assert_array_equal(placer.axes(features, weights=odd), placer.axes(features))
+    np.testing.assert_array_equal(assigner.axes(features, weights=odd), assigner.axes(features))

@@ -13,7 +13,7 @@ from segkit.data.runs import load_run, open_run
 from segkit.segments import model as model_module
 from segkit.segments.model import (
     TIE,
-    Placer,
+    Assigner,
     SegmentModel,
     assign_points,
     assign_segments,
@@ -72,18 +72,18 @@ def test_confidence_is_a_share_for_any_bags(model: SegmentModel) -> None:
     rng = np.random.default_rng(1)
     points, bag_of = rng.normal(size=(50, 2)), rng.permutation([0, 0, 0, 1, 1, 4, 4, 4, 4, 9])
     bags = {"bag_centres": rng.normal(size=(10, 2)), "bag_of": bag_of, "bag_segment": rng.integers(0, 2, 10)}
-    placer = Placer(replace(model, **bags))
+    assigner = Assigner(replace(model, **bags))
     codes = rng.integers(0, 2, 50)
-    share = placer.agreement(points, codes)
+    share = assigner.agreement(points, codes)
     own = [np.flatnonzero(bag_of == bag) for bag in (0, 1, 4, 9)]
     went = [bags["bag_segment"][rows[nearest_centre(points, bags["bag_centres"][rows])]] for rows in own]
     np.testing.assert_array_equal(share, np.mean([each == codes for each in went], axis=0))
-    assert placer.agreement(points[:0], codes[:0]).size == 0
+    assert assigner.agreement(points[:0], codes[:0]).size == 0
 
 
 def test_without_bags_nothing_is_confident(model: SegmentModel) -> None:
     bare = replace(model, bag_centres=np.zeros((0, 2)), bag_of=np.zeros(0, dtype=int), bag_segment=np.zeros(0, int))
-    assert Placer(bare).agreement(np.zeros((3, 2)), np.zeros(3, dtype=int)).tolist() == [0.0, 0.0, 0.0]
+    assert Assigner(bare).agreement(np.zeros((3, 2)), np.zeros(3, dtype=int)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_model_comes_back_from_a_run_folder_and_places_the_same(
@@ -119,13 +119,13 @@ def test_who_is_at_a_border_keeps_the_segment_they_had(at: float, kept: bool) ->
     squares = np.array([[at**2, (10 - at) ** 2, 400.0]])  # a tenth farther than the nearest: 5.238 of 10
     number = squares.argmin(axis=1)
     codes = np.array([0, 1, 0])  # the third centre was merged into the first segment
-    assert keep_previous_segment(squares, number, codes=codes, previous_code=np.array([0])).tolist() == [
+    assert keep_previous_segment(squares, number, codes=codes, previous_codes=np.array([0])).tolist() == [
         0 if kept else 1
     ]
-    assert keep_previous_segment(squares, number, codes=codes, previous_code=np.array([-1])).tolist() == [1], (
+    assert keep_previous_segment(squares, number, codes=codes, previous_codes=np.array([-1])).tolist() == [1], (
         "a newcomer has none to keep"
     )
-    assert keep_previous_segment(squares, number, codes=codes, previous_code=np.array([1])).tolist() == [1]
+    assert keep_previous_segment(squares, number, codes=codes, previous_codes=np.array([1])).tolist() == [1]
 
 
 def test_only_customers_with_a_segment_of_before_stay_and_slices_are_the_same(

@@ -15,7 +15,7 @@ from segkit.customers.features import CustomerData
 from segkit.data.engine import open_engine
 from segkit.data.runs import open_run
 from segkit.errors import InputError, RunError, SchemaError
-from segkit.segments.model import Placer, SegmentModel, assign_segments, model_to_arrays
+from segkit.segments.model import Assigner, SegmentModel, assign_segments, model_to_arrays
 from segkit.segments.sql import DIALECTS, assign_in_engine, assignment_sql
 from tests.engines import Spark
 
@@ -101,9 +101,9 @@ def test_batch_single_and_sql_agree_on_everyone(seed: int, words: bool) -> None:
     wanted = assign_segments(model, signals)
     found = in_engine(ibis.duckdb.connect(), model, signals)
     pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
-    placer, dense = Placer(model), signals.weights.toarray()
+    assigner, dense = Assigner(model), signals.weights.toarray()
     for i, (customer, row) in enumerate(wanted.iterrows()):
-        one = placer.place(
+        one = assigner.assign_one(
             signals.features.loc[customer].to_dict(), weights=dict(zip(CATEGORIES, dense[i], strict=True))
         )
         assert (one.segment, one.macro_segment, one.confidence) == tuple(row)
@@ -119,7 +119,7 @@ def test_whom_the_batch_refuses_sql_gives_no_segment(seed: int, value: float | N
     with pytest.raises(SchemaError, match="missing or not finite"):
         assign_segments(model, signals)
     with pytest.raises(RunError, match=f"'{name}' is missing or not finite"):
-        Placer(model).place(signals.features.loc["c'0003"].to_dict())
+        Assigner(model).assign_one(signals.features.loc["c'0003"].to_dict())
     found = in_engine(ibis.duckdb.connect(), model, signals)
     assert found.loc["c'0003"].isna().all()
     rest = wanted.index != "c'0003"
@@ -129,7 +129,7 @@ def test_whom_the_batch_refuses_sql_gives_no_segment(seed: int, value: float | N
 def test_ties_are_frequent_in_what_is_compared() -> None:
     draw = np.random.default_rng(3)
     model, signals = made_model(draw, words=False), made_signals(draw, customers=400)
-    at = np.array([Placer(model).axes(f) for f in signals.features[::3].to_dict("records")])
+    at = np.array([Assigner(model).axes(f) for f in signals.features[::3].to_dict("records")])
     gaps = np.sort(np.square(at[:, None] - model.centres[1:]).sum(axis=2), axis=1)
     assert ((gaps[:, 1] - gaps[:, 0]) < 1e-9).mean() > 0.02
 
