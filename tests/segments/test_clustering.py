@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from segkit.errors import BudgetError
 from segkit.segments.clustering import (
     FAMILIES,
-    NOISE,
+    SCORE_NOISE,
     Budget,
     Subsamples,
     cluster_subsamples,
@@ -223,7 +223,7 @@ def test_a_preferred_cut_stays_within_noise_and_not_beyond_it(blobs: tuple, blob
     kept = 0
     for row in allowed.to_dict("records"):
         budget = Budget(min_segments=3, max_segments=9, prefer=(row["family"], row["segments"]))
-        within = row["score"] >= allowed["score"].max() - NOISE
+        within = row["score"] >= allowed["score"].max() - SCORE_NOISE
         kept += within
         cut, _ = unknown(blobs[0], blob_bags, budget)
         assert cut.shape == (budget.prefer if within else free.shape)
