@@ -1,4 +1,4 @@
-"""Name segments, and write categories in plain words."""
+"""Name segments, and write category and product names as labels."""
 
 import re
 from collections import Counter
@@ -11,8 +11,8 @@ from scipy import sparse
 from segkit.customers.category_mix import WORD
 from segkit.format import joined
 
-MAX_LABEL_CHARACTERS = 24  # characters of two alternatives
-ABBREVIATIONS = {  # what till systems shorten; whole words only
+MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
+ABBREVIATIONS = {  # of till systems; whole words only
     "frzn": "frozen",
     "refrgratd": "chilled",
     "refrig": "chilled",
@@ -42,22 +42,18 @@ ABBREVIATIONS = {  # what till systems shorten; whole words only
     "asst": "assorted",
 }
 EMPTY_SUFFIX = re.compile(r"\s*-\s*(all others?|others?|all)$")
-LINKING_WORDS = frozenset(
-    "a an and as at by for from in into of on or the to with".split()
-)  # no name starts or ends so
-GENERIC_WORDS = LINKING_WORDS | frozenset(
+LINKING_WORDS = frozenset("a an and as at by for from in into of on or the to with".split())
+GENERIC_WORDS = LINKING_WORDS | frozenset(  # no phrase starts with one
     "set pack box large small medium big new assorted design colour color size pc pcs".split()
 )
-MAX_PHRASE_WORDS = 3  # words
+MAX_PHRASE_WORDS = 3
 COLOURS = frozenset("red white blue pink black green ivory cream silver gold grey brown purple yellow orange".split())
-NO_PHRASE_END = (
-    GENERIC_WORDS | COLOURS | frozenset("design vintage style retro classic mini".split())
-)  # a thing's name goes on
-MIN_PHRASE_NAMES = 5  # of products; a phrase in fewer is one product, or a piece of its name
+NO_PHRASE_END = GENERIC_WORDS | COLOURS | frozenset("design vintage style retro classic mini".split())
+MIN_PHRASE_NAMES = 5  # product names; a phrase in fewer is one product or part of its name
 
 
 def label(term: str, *, labels: Mapping[str, str] | None = None) -> str:
-    """A category as people say it: by the source's map, else tidied.
+    """Return the label of a category: the source's own, else the tidied name.
 
     >>> label("FRZN PIZZA", labels={"FRZN PIZZA": "frozen pizza"}), label("PNT BTR/JELLY/JAMS")
     ('frozen pizza', 'peanut butter & jelly')
@@ -66,55 +62,64 @@ def label(term: str, *, labels: Mapping[str, str] | None = None) -> str:
 
 
 def tidy(term: str) -> str:
-    """A category in lower case, abbreviations written out; two of its alternatives where they are short, else the
-    first.
+    """Write a category in lower case without abbreviations.
+
+    Of alternatives, keep the first two where they are short, else the first.
 
     >>> tidy("COUPON/MISC ITEMS"), tidy("BAKED BREAD/BUNS/ROLLS"), tidy("HOUSEHOLD CLEANG NEEDS/CARE"), tidy("/")
     ('coupon & other items', 'baked bread & buns', 'household cleaning needs', '/')
     """
     parts = [_expand_abbreviations(part) for part in re.split(r"[/:|>]", term)]
     parts = [part for part in parts if part] or [term]
-    joined = " & ".join(parts[:2])
-    return joined if len(joined) <= MAX_LABEL_CHARACTERS else parts[0]
+    both = " & ".join(parts[:2])
+    return both if len(both) <= MAX_LABEL_CHARACTERS else parts[0]
 
 
 def phrase_weights(weights: sparse.csr_array, names: list[str]) -> tuple[sparse.csr_array, list[str]]:
-    """What was bought by phrase: whole product words such as "hot water bottle", where names are free text.
+    """Add up what was bought by phrase, such as "hot water bottle", where product names are free text.
 
-    Takes  weights: customers x names of products
-    Gives  customers x phrases, and the phrases, sorted: of up to three words that stand together in the names of
-           several products, and end in a word that says what the thing is
+    Parameters
+    ----------
+    weights
+        Customers x product names.
+    names
+        The product names, in the order of the columns.
+
+    Returns
+    -------
+    tuple
+        Customers x phrases, and the phrases, sorted: up to three words that appear next to each other in the names of
+        several products and end in a word for the product itself.
     """
-    split = [phrases_of(name) for name in names]
-    counts = Counter(p for each in split for p in each)
-    phrases = sorted(p for p, name_count in counts.items() if name_count >= MIN_PHRASE_NAMES)
-    split = [[p for p in each if counts[p] >= MIN_PHRASE_NAMES] for each in split]
-    position = {phrase: i for i, phrase in enumerate(phrases)}
-    rows = np.repeat(np.arange(len(names)), [len(each) for each in split])
-    columns = np.array([position[p] for each in split for p in each], dtype=int)
-    spread = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(names), len(phrases)))
-    return weights @ spread, phrases
+    by_name = [phrases_of(name) for name in names]
+    counts = Counter(phrase for phrases in by_name for phrase in phrases)
+    common = sorted(phrase for phrase, name_count in counts.items() if name_count >= MIN_PHRASE_NAMES)
+    column = {phrase: i for i, phrase in enumerate(common)}
+    pairs = [(row, column[p]) for row, phrases in enumerate(by_name) for p in phrases if p in column]
+    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
+    membership = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(names), len(common)))
+    return weights @ membership, common
 
 
 def phrases_of(name: str) -> list[str]:
-    """The phrases of a product's name.
+    """List the phrases of a product name.
 
     >>> phrases_of("SET OF 3 CAKE TINS"), phrases_of("BAG, HOT")
     (['cake', 'cake tins', 'tins'], ['bag', 'hot'])
     """
-    found = set()
+    phrases = set()
     for run in re.split(r"[^\w\s'-]|\d+", name.lower()):
         words = [w for w in run.split() if WORD.search(w)]
         for start in range(len(words)):
             for end in range(start + 1, min(start + MAX_PHRASE_WORDS, len(words)) + 1):
                 part = words[start:end]
                 if part[0] not in GENERIC_WORDS and part[-1] not in NO_PHRASE_END:
-                    found.add(" ".join(part).strip("'-"))
-    return sorted(p for p in found if len(p) > 2)
+                    phrases.add(" ".join(part).strip("'-"))
+    return sorted(phrase for phrase in phrases if len(phrase) > 2)
 
 
 def distinct_terms(terms: list[str], *, most: int) -> list[str]:
-    """The first phrases that share no word with one before: "jumbo bag", and not "bag" beside it."""
+    """Select the first phrases that share no word with an earlier one: "jumbo bag", then not "bag"."""
     distinct: list[str] = []
     used_words: set[str] = set()
     for term in terms:
@@ -132,17 +137,17 @@ def _expand_abbreviations(part: str) -> str:
     return " ".join(ABBREVIATIONS.get(word.strip("."), word) for word in words)
 
 
-OFTEN, SELDOM = 2 / 3, 1 / 3  # of the segments, ranked: the upper third comes often, the lower seldom
-FADING_BELOW = 0.75  # expected active share, of that of all customers
+OFTEN, SELDOM = 2 / 3, 1 / 3  # segments ranked by active days: the upper third is "often", the lower "seldom"
+FADING_BELOW = 0.75  # times the expected active share of all customers
 MAX_NEED_TERMS = 3
 NO_NEED = "no need stands out"
-NAME_FORMS = {  # look -> how a name is built of what they come for and what they are called
+NAME_FORMS = {  # activity level -> form of a name
     "often": "{need} regulars",
     "steady": "{need} {people}",
     "seldom": "Occasional {need} {people}",
     "fading": "Fading {need} {people}",
 }
-HABITS = {  # feature -> what customers high on it are called, and those low on it
+HABITS = {  # feature -> words in a name where it is high, and where it is low
     "order_value": ("big-order", "small-order"),
     "lines_per_order": ("full-basket", "few-items"),
     "line_value": ("costly-items", "low-price"),
@@ -163,15 +168,24 @@ HABITS = {  # feature -> what customers high on it are called, and those low on 
 
 
 def member_activity_levels(segments: pd.DataFrame, *, features: pd.DataFrame, segment: pd.Series) -> pd.Series:
-    """How each segment comes, from the features of its customers; see `segment_looks`."""
+    """Return the activity level of each segment, from the features of its members; see `activity_levels`."""
     return activity_levels(segments, often=features["active_days"].groupby(segment).mean())
 
 
 def activity_levels(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
-    """How each segment comes: often, steady, seldom, or fading where few of them are expected back.
+    """Rate how active each segment is: often, steady, seldom, or fading where few members are expected to come back.
 
-    Takes  segments: segment, customers, active_share_next; often: mean active days by segment
-    Gives  look by segment
+    Parameters
+    ----------
+    segments
+        ``segment, customers, active_share_next``.
+    often
+        Mean active days by segment.
+
+    Returns
+    -------
+    Series
+        Activity level by segment.
     """
     rank = often.rank(pct=True, method="average")
     levels = pd.Series(np.where(rank > OFTEN, "often", np.where(rank <= SELDOM, "seldom", "steady")), index=often.index)
@@ -192,26 +206,39 @@ def name_segments(
     labels: Mapping[str, str] | None = None,
     people: str = "buyers",
 ) -> pd.DataFrame:
-    """A short, unique name and the need in a few words for each segment.
-
-    Takes  looks by segment; needs as `signals.segment_needs`
-    Gives  indexed by segment: name, need (no two alike where the needs can be helped)
+    """Give each segment a short, unique name and describe its need in a few words.
 
     Parameters
     ----------
-    habits : as `signals.segment_signals`; what sets a segment apart names it where its need does not
-    labels : categories in plain words
-    people : what those are called who are in a segment: buyers, users
+    levels
+        Activity level by segment.
+    needs
+        As returned by `traits.segment_needs`.
+    habits
+        As returned by `traits.segment_signals`; a habit sets names apart where needs do not.
+    labels
+        Category -> label.
+    people
+        Word for customers in a name: buyers, users.
+
+    Returns
+    -------
+    DataFrame
+        ``name`` and ``need`` by segment; needs differ from each other where possible.
     """
     labels_by_segment = need_labels(needs, labels=labels)
     rows, names, texts = {}, set(), set()
     for segment in levels.index:
         terms = labels_by_segment.get(segment, [])
-        ways = [*_need_names(terms), *_habit_need_names(terms, habit_names(habits, segment=segment))]
+        subjects = _need_subjects(terms)
+        subjects += [f"{habit} {''.join(terms[:1])}" for habit in habit_names(habits, segment=segment)]
+        subjects += [] if terms else [""]
         form = NAME_FORMS[levels[segment]]
-        built = [_upper(" ".join(form.format(need=way, people=people).split())) for way in ways]
-        name = next((n for n in built if n not in names), f"{built[0]} {segment}")
-        need = next((t for t in _need_texts(terms) if t not in texts), joined(terms[:MAX_NEED_TERMS]) or NO_NEED)
+        candidates = [" ".join(form.format(need=subject, people=people).split()) for subject in subjects]
+        candidates = [text[:1].upper() + text[1:] for text in candidates]
+        name = next((n for n in candidates if n not in names), f"{candidates[0]} {segment}")
+        need_texts = _need_texts(terms)
+        need = next((text for text in need_texts if text not in texts), need_texts[0])
         names.add(name)
         texts.add(need)
         rows[segment] = (name, need)
@@ -219,46 +246,35 @@ def name_segments(
 
 
 def need_labels(needs: pd.DataFrame, *, labels: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """What each segment over-buys in plain words, strongest first, none twice."""
+    """Return the labels of what each segment over-buys, strongest first, without repeats."""
     groups = needs.groupby("segment")["term"] if len(needs) else ()
     return {s: list(dict.fromkeys(label(t, labels=labels) for t in terms)) for s, terms in groups}
 
 
 def habit_names(habits: pd.DataFrame | None, *, segment: str) -> list[str]:
-    """What customers of a segment may be called by the strongest of their habits that are surely theirs."""
+    """Return words for the clear habits of a segment, strongest first."""
     if habits is None:
         return []
     own = habits[habits["segment"] == segment]
     clear = own[(own["effect_low"] > 0) | (own["effect_high"] < 0)]
-    found = [HABITS.get(f, ("", ""))[0 if e > 0 else 1] for f, e in zip(clear["feature"], clear["effect"], strict=True)]
-    found += [
+    effects = list(zip(clear["feature"], clear["effect"], strict=True))
+    words = [HABITS.get(feature, ("", ""))[0 if effect > 0 else 1] for feature, effect in effects]
+    words += [
         feature.removeprefix("channel_").removesuffix("_share").replace("_", " ")
-        for feature, effect in zip(clear["feature"], clear["effect"], strict=True)
+        for feature, effect in effects
         if feature.startswith("channel_") and effect > 0
     ]
-    return list(dict.fromkeys(word for word in found if word))
+    return list(dict.fromkeys(word for word in words if word))
 
 
-def _need_names(terms: Sequence[str]) -> list[str]:
-    """The first need; else the first and one more; no need, no words."""
+def _need_subjects(terms: Sequence[str]) -> list[str]:
+    """List the first need, then the first with each other one; nothing where there is no need."""
     return [*terms[:1], *(joined([terms[0], other]) for other in terms[1:] if " and " not in terms[0] + other)]
 
 
-def _habit_need_names(terms: Sequence[str], words: Sequence[str]) -> list[str]:
-    """A habit before the first need, or alone."""
-    first = terms[0] if terms else ""
-    return [f"{word} {first}".strip() for word in words] + ([] if terms else [""])
-
-
 def _need_texts(terms: Sequence[str]) -> list[str]:
-    """The first three needs; else the first two with one of the others."""
-    head = list(terms[: MAX_NEED_TERMS - 1])
-    return (
-        [joined(list(terms[:MAX_NEED_TERMS])), *(joined([*head, t]) for t in terms[MAX_NEED_TERMS:])]
-        if terms
-        else [NO_NEED]
-    )
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """List the first three needs, then the first two with each other one."""
+    if not terms:
+        return [NO_NEED]
+    first_two = list(terms[: MAX_NEED_TERMS - 1])
+    return [joined(list(terms[:MAX_NEED_TERMS])), *(joined([*first_two, term]) for term in terms[MAX_NEED_TERMS:])]

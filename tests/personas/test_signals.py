@@ -86,7 +86,7 @@ def test_signals_are_not_changed_and_order_of_customers_does_not_matter(labelled
     before = now.features.copy()
     order = np.random.default_rng(0).permutation(len(segment))
     pd.testing.assert_frame_equal(
-        segment_needs(now, segment), segment_needs(now.rows(order), segment.iloc[order]), check_exact=False
+        segment_needs(now, segment), segment_needs(now.select(order), segment.iloc[order]), check_exact=False
     )
     pd.testing.assert_frame_equal(now.features, before)
 
