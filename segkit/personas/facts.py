@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -24,28 +24,18 @@ NUMBER_WORDS = re.compile(
 )
 CURRENCY = re.compile(r"[A-Z]{3}")
 CURRENCY_SIGNS = {"USD": "$", "GBP": "£", "EUR": "€"}
-UNIT_FORMS = {
-    "share": fmt.share,
-    "fine share": lambda value: _format_fine_share(value),
-    "customers": fmt.count,
-    "orders": fmt.number,
-    "days": fmt.number,
-    "money": fmt.number,
-    "ratio": fmt.score,
-    "score": fmt.score,
-}
-TINY_BELOW = 0.1  # a fine share below is shown with two figures that count
+TINY_BELOW = 0.1  # fine shares below are shown with two significant figures
 FACT_COLUMNS = ["fact", "segment", "value", "text", "unit", "how"]
-FORMS_COLUMN = "forms"  # of a table of texts: JSON of column -> the text with its placeholders
+FORMS_COLUMN = "forms"  # in a table of texts: JSON of column -> the text with its placeholders
 
 
 class FactError(SegkitError):
-    """A text holds a figure that is not a fact, or names a fact that is not there."""
+    """A text holds a figure that is not a fact, or uses a fact that does not exist."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One figure, or one name from the data: `value` in its `unit`, or `text`; `how` says where it comes from."""
+    """A figure (``value`` in its ``unit``) or a name (``text``) that a text may use; ``how`` it was computed."""
 
     name: str
     segment: str
@@ -55,7 +45,7 @@ class Fact:
     text: str | None = None
 
     def formatted(self) -> str:
-        """The figure as people read it, with its unit's form; a name as it is."""
+        """Format the figure for people, by its unit; a name is returned unchanged."""
         if self.text is not None:
             return self.text
         if CURRENCY.fullmatch(self.unit) and not fmt.is_missing(self.value):
@@ -64,9 +54,9 @@ class Fact:
 
 
 def _format_fine_share(value: float | None) -> str:
-    """A share of a tenth at most, with two figures that count.
+    """Format a share below a tenth with two significant figures.
 
-    >>> _fine_share(0.00042), _fine_share(0.0), _fine_share(0.24)
+    >>> _format_fine_share(0.00042), _format_fine_share(0.0), _format_fine_share(0.24)
     ('0.042\\xa0%', '0\\xa0%', '24\\xa0%')
     """
     if fmt.is_missing(value) or value >= TINY_BELOW or value <= 0:
@@ -74,18 +64,24 @@ def _format_fine_share(value: float | None) -> str:
     return f"{float(f'{100 * value:.2g}'):.10f}".rstrip("0") + f"{fmt.SPACE}%"
 
 
+UNIT_FORMS = {  # every other unit is shown as a number
+    "share": fmt.share,
+    "fine share": _format_fine_share,
+    "customers": fmt.count,
+    "ratio": fmt.score,
+    "score": fmt.score,
+}
+
+
 def fact_table(facts: Iterable[Fact]) -> pd.DataFrame:
-    """The facts as the table of a run: fact (segment.name), segment, value, text, unit, how."""
+    """Return the facts as the table of a run: fact (segment.name), segment, value, text, unit, how."""
     rows = [(f"{f.segment}.{f.name}", f.segment, f.value, f.text, f.unit, f.how) for f in facts]
-    return (
-        pd.DataFrame(rows, columns=FACT_COLUMNS)
-        .astype({"value": float, "text": object})
-        .sort_values("fact", ignore_index=True)
-    )
+    table = pd.DataFrame(rows, columns=FACT_COLUMNS).astype({"value": float, "text": object})
+    return table.sort_values("fact", ignore_index=True)
 
 
 def facts_from_table(table: pd.DataFrame) -> list[Fact]:
-    """The facts again, from the table of a run."""
+    """Read the facts from the table of a run."""
     return [
         Fact(
             name=row["fact"].partition(".")[2],
@@ -102,13 +98,19 @@ def facts_from_table(table: pd.DataFrame) -> list[Fact]:
 def render(template: str, facts: Iterable[Fact], *, segment: str) -> str:
     """Fill the placeholders of a text with the facts of one segment.
 
-    Takes  template: words and {placeholders}; facts of any segments
-    Gives  the text as people read it
+    Parameters
+    ----------
+    template
+        Text with {placeholders}.
+    facts
+        Facts of any segments.
+    segment
+        Segment whose facts are used.
 
     Raises
     ------
-    FactError : a digit, a number word or a brace stands outside a placeholder, or a placeholder names no fact of the
-        segment, or one that is not known
+    FactError
+        A digit, a number word or a brace is outside a placeholder, or the segment has no fact of that name.
     """
     loose = loose_figures(template)
     if loose:
@@ -116,22 +118,31 @@ def render(template: str, facts: Iterable[Fact], *, segment: str) -> str:
     own = {f.name: f for f in facts if f.segment == segment}
     missing = sorted({name for name in PLACEHOLDER.findall(template) if name not in own})
     if missing:
-        raise FactError(f"{segment}: no fact {missing} for the text '{template}'.")
-    return PLACEHOLDER.sub(lambda found: own[found.group(1)].formatted(), template)
+        raise FactError(f"{segment}: no fact {missing} for the text '{template}'. Collect it, or change the text.")
+    return PLACEHOLDER.sub(lambda match: own[match.group(1)].formatted(), template)
 
 
 def loose_figures(template: str) -> list[str]:
-    """Digits, number words and braces that stand outside a placeholder."""
+    """List digits, number words and braces outside placeholders."""
     outside = PLACEHOLDER.sub("", template)
     loose = [sign for sign in outside if sign.isnumeric() or sign in "{}"]
-    return loose + [m.group(0) for m in NUMBER_WORDS.finditer(outside)]
+    return loose + [match.group(0) for match in NUMBER_WORDS.finditer(outside)]
 
 
 def with_forms(texts: Iterable[Mapping[str, str]], facts: Iterable[Fact]) -> pd.DataFrame:
-    """Texts with placeholders as a table of texts that people read, which keeps the forms beside them.
+    """Fill in texts, and store their forms next to them so that `verify` can check them.
 
-    Takes  a mapping for each row: segment, and columns with placeholders; facts
-    Gives  segment, the columns filled in, and forms (JSON)
+    Parameters
+    ----------
+    texts
+        For each row: ``segment``, and columns of text with placeholders.
+    facts
+        Facts of all segments.
+
+    Returns
+    -------
+    DataFrame
+        ``segment``, the columns filled in, and ``forms`` (JSON).
     """
     facts = list(facts)
     rows = []
@@ -145,34 +156,39 @@ def with_forms(texts: Iterable[Mapping[str, str]], facts: Iterable[Fact]) -> pd.
 def verify(texts: pd.DataFrame, facts: pd.DataFrame, *, plain: Iterable[str] = ()) -> None:
     """Derive every text again from its form and the facts, and compare.
 
-    Takes  texts: of `with_forms`, as a run keeps it; facts: the table of the run
-    Gives  nothing: every figure of every text is the fact it should be
-
     Parameters
     ----------
-    plain : columns that hold no figure and have no form (who wrote it, why)
+    texts
+        As returned by `with_forms` and stored in a run.
+    facts
+        The table of facts of the run.
+    plain
+        Columns without figures or forms, such as who wrote the text.
 
     Raises
     ------
-    FactError : names the segment, the text, what it says and what the facts say
+    FactError
+        A text has no form, or differs from its facts.
     """
     facts_by_segment: dict[str, list[Fact]] = {}
     for fact in facts_from_table(facts):
         facts_by_segment.setdefault(fact.segment, []).append(fact)
-    free = {"segment", FORMS_COLUMN, *plain}
+    unchecked = {"segment", FORMS_COLUMN, *plain}
     for row in texts.to_dict("records"):
         segment, forms = row["segment"], json.loads(row[FORMS_COLUMN])
-        for name in (column for column in row if column not in free):
+        for name in (column for column in row if column not in unchecked):
             if name not in forms:
-                raise FactError(f"{segment}: the text '{name}' has no form, so its figures cannot be traced.")
-            again = render(forms[name], facts_by_segment.get(segment, []), segment=segment)
-            if again != row[name]:
-                raise FactError(f"{segment}: '{name}' says '{row[name]}', its facts say '{again}'. Run again.")
+                raise FactError(
+                    f"{segment}: the text '{name}' has no form, so its figures cannot be traced. Run again."
+                )
+            expected = render(forms[name], facts_by_segment.get(segment, []), segment=segment)
+            if expected != row[name]:
+                raise FactError(f"{segment}: '{name}' is '{row[name]}', by its facts '{expected}'. Run again.")
 
 
-MIN_TRAIT_EFFECT = 0.3  # standard deviations; a smaller trait describes nobody
-MIN_NEED_RATIO = 1.25  # times elsewhere; a need behind what is bought has to be so much larger
-MAX_BUYER_SHARE = 0.6  # of the members; what more of them buy already is no idea for an offer
+MIN_TRAIT_EFFECT = 0.3  # standard deviations; weaker traits are not worth a sentence
+MIN_NEED_RATIO = 1.25  # a need group must have this many times the share that it has among other customers
+MAX_BUYER_SHARE = 0.6  # of members; what more of them already buy is no idea for an offer
 SEGMENT_FACTS = {  # column of the table segments -> unit, and how it was computed
     "customers": ("customers", "members of the segment"),
     "customer_share": ("share", "members / everyone segmented"),
@@ -195,8 +211,8 @@ MEMBER_FACTS = (
     *("discount_share", "private_label_share", "return_share", "categories"),
     *("stage_new", "stage_active", "stage_cooling", "stage_lapsed", "stage_returned"),
 )
-BY_MEDIAN = ("gap_days", "recency_days")  # one who came once has the whole lookback as a gap: the mean would mislead
-ROW_FACTS = {  # part of Told -> column -> (fact, unit, how)
+BY_MEDIAN = ("gap_days", "recency_days")  # one visit means a gap as long as the lookback: the mean would mislead
+ROW_FACTS = {  # table of CardTables -> column -> (fact, unit, how)
     "unmet_needs": {
         "peers": ("lack_peers", "share", "customers of other segments nearest in the space, who buy it"),
         "buyers": ("lack_buyers", "share", "members who buy it, those who did not choose it"),
@@ -210,15 +226,12 @@ ROW_FACTS = {  # part of Told -> column -> (fact, unit, how)
         "writers": ("topic_writers", "customers", "members who wrote anything in the lookback"),
     },
 }
-ROW_NAMES = {
-    "unmet_needs": ("term", "lack"),
-    "topics": ("topic", "topic"),
-}  # part -> column with a name, fact that holds it
+ROW_NAMES = {"unmet_needs": ("term", "lack"), "topics": ("topic", "topic")}  # table -> column with a name, its fact
 
 
 @dataclass(frozen=True)
 class CardTables:
-    """Tables that a card may draw on, each with a column segment; None where a step has not made it."""
+    """The tables behind the cards, each with a column segment; None where a step has not made one."""
 
     needs: pd.DataFrame
     top_differences: pd.DataFrame | None = None
@@ -238,33 +251,43 @@ def collect_facts(
     labels: Mapping[str, str] | None = None,
     currency: str = "",
 ) -> list[Fact]:
-    """Every figure and every name that a card may use.
-
-    Takes  segments: the table so far; features and segment by customer_id; told: what else is known of the segments
-    Gives  facts, named within their segment; a figure that is not known is no fact
+    """Collect every figure and every name that a card may use.
 
     Parameters
     ----------
-    labels : categories in plain words
-    currency : of all money, three letters; "" where it is not known
+    segments
+        The segment table so far.
+    features, segment
+        Features and segment id by ``customer_id``.
+    tables
+        What else is known about the segments.
+    horizon_days
+        Length of the forecast.
+    labels
+        Category -> label.
+    currency
+        Three letters, for all amounts of money; "" where unknown.
+
+    Returns
+    -------
+    list of Fact
+        Named within their segment; unknown figures are left out.
     """
-    format_term = lambda term: label(term, labels=labels)  # noqa: E731
     facts = _segment_facts(segments, horizon_days=horizon_days) + _member_facts(features, segment)
     facts += _need_facts(tables.needs, labels=labels)
     facts += _difference_facts(tables.top_differences) + _trait_facts(tables.traits, features, segment, labels=labels)
-    facts += [
-        f for part in ROW_FACTS for f in _row_facts(getattr(tables, part), part, format_term=format_term)
-    ] + _rule_facts(tables.rules)
-    available = [f for f in facts if f.text is not None or not pd.isna(f.value)]
-    return [replace(f, unit=currency) if f.unit == "money" and currency else f for f in available]
+    facts += _row_facts(tables.unmet_needs, "unmet_needs", labels=labels) + _row_facts(tables.topics, "topics")
+    facts += _rule_facts(tables.rules)
+    known = [f for f in facts if f.text is not None or not pd.isna(f.value)]
+    return [replace(f, unit=currency) if f.unit == "money" and currency else f for f in known]
 
 
 def _segment_facts(segments: pd.DataFrame, *, horizon_days: int) -> list[Fact]:
+    """Collect the figures, name and need of each segment from the segment table."""
     facts = []
     for row in segments.to_dict("records"):
         own = row["segment"]
-        available = {name: about for name, about in SEGMENT_FACTS.items() if name in row}
-        facts += [Fact(name, own, row[name], unit, how) for name, (unit, how) in available.items()]
+        facts += [Fact(name, own, row[name], *about) for name, about in SEGMENT_FACTS.items() if name in row]
         facts.append(Fact("horizon", own, horizon_days, "days", "the horizon of the run"))
         for name in ("name", "need"):
             if name in row:
@@ -273,7 +296,7 @@ def _segment_facts(segments: pd.DataFrame, *, horizon_days: int) -> list[Fact]:
 
 
 def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
-    """Habits of the members and of everyone else, stages of the lifecycle, and the channel used most."""
+    """Collect habits of members and of other customers, lifecycle stages, and the channel used most."""
     members = features.loc[segment.index]
     channels = [n for n in members if n.startswith("channel_") and n.endswith("_share")]
     facts = []
@@ -282,9 +305,9 @@ def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
         for name in [n for n in MEMBER_FACTS if n in members]:
             take = "median" if name in BY_MEDIAN else "mean"
             unit = "share" if name.startswith("stage_") else describe(name).unit
-            here, there = (getattr(members.loc[rows, name], take)() for rows in (inside, ~inside))
-            facts.append(Fact(name, own, float(here), unit, f"{take} of {name} over the members"))
-            facts.append(Fact(f"{name}_others", own, float(there), unit, f"{take} of {name} over everyone else"))
+            value, others = (float(getattr(members.loc[rows, name], take)()) for rows in (inside, ~inside))
+            facts.append(Fact(name, own, value, unit, f"{take} of {name} over the members"))
+            facts.append(Fact(f"{name}_others", own, others, unit, f"{take} of {name} over everyone else"))
         if channels:
             top = members.loc[inside, channels].mean().round(9).idxmax()
             words = top.removeprefix("channel_").removesuffix("_share").replace("_", " ")
@@ -296,37 +319,33 @@ def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
 
 
 def _need_facts(needs: pd.DataFrame, *, labels: Mapping[str, str] | None) -> list[Fact]:
+    """Collect the strongest needs of each segment, and one to offer next."""
     facts = []
     for own, terms in need_labels(needs, labels=labels).items():
         rows = needs[needs["segment"] == own]
-        rows = rows.assign(said=[label(t, labels=labels) for t in rows["term"]]).drop_duplicates("said")
+        rows = rows.assign(label=[label(term, labels=labels) for term in rows["term"]]).drop_duplicates("label")
         how = "what members over-buy, by effect size"
         facts.append(Fact("need_list", own, None, "name", how, text=joined(terms[:MAX_NEED_TERMS])))
         for number, row in enumerate(rows.head(MAX_NEED_TERMS).to_dict("records"), start=1):
-            at = f"{how}: number {number}"
-            facts.append(Fact(f"need_{number}", own, None, "name", at, text=row["said"]))
-            facts.append(
-                Fact(f"need_{number}_cap", own, None, "name", at, text=row["said"][:1].upper() + row["said"][1:])
-            )
+            ranked, text = f"{how}: number {number}", row["label"]
             unit = share_units([row["share"]], [row["others"]])[0]
             facts += [
+                Fact(f"need_{number}", own, None, "name", ranked, text=text),
+                Fact(f"need_{number}_cap", own, None, "name", ranked, text=text[:1].upper() + text[1:]),
                 Fact(f"need_{number}_share", own, row["share"], unit, "mean share of it in what members bought"),
                 Fact(f"need_{number}_others", own, row["others"], unit, "the same for everyone else"),
                 Fact(f"need_{number}_buyers", own, row["buyers"], "share", "members who bought it"),
             ]
         rest = rows.iloc[1:]
         if len(rest):
-            idea = (
-                rest[rest["buyers"] <= MAX_BUYER_SHARE].head(1)
-                if (rest["buyers"] <= MAX_BUYER_SHARE).any()
-                else rest.head(1)
-            )
+            ideas = pd.concat([rest[rest["buyers"] <= MAX_BUYER_SHARE], rest])
             how = "of what the segment over-buys, the first that many members do not buy yet"
-            facts.append(Fact("add_need", own, None, "name", how, text=idea.iloc[0]["said"]))
+            facts.append(Fact("add_need", own, None, "name", how, text=ideas.iloc[0]["label"]))
     return facts
 
 
 def _difference_facts(differences: pd.DataFrame | None) -> list[Fact]:
+    """Collect the top differences of each segment."""
     facts = []
     for row in differences.to_dict("records") if differences is not None else []:
         name, own, how = f"bar_{row['bar']}", row["segment"], "one of the largest differences from everyone else"
@@ -341,14 +360,12 @@ def _difference_facts(differences: pd.DataFrame | None) -> list[Fact]:
 def _trait_facts(
     traits: pd.DataFrame | None, features: pd.DataFrame, segment: pd.Series, *, labels: Mapping[str, str] | None
 ) -> list[Fact]:
-    """The need behind what is bought, and who they are where enough of them are known."""
+    """Collect the strongest need group of each segment, and its traits where enough members have attributes."""
     if traits is None:
         return []
     lower = {category.lower(): words for category, words in (labels or {}).items()}
-    missing = features[[n for n in features if n.startswith("missing: ")]]
-    has_attributes = (missing.eq(0).any(axis=1) if len(missing.columns) else pd.Series(False, index=features.index))[
-        segment.index
-    ]
+    missing = features.loc[segment.index, [name for name in features if name.startswith("missing: ")]]
+    has_attributes = missing.eq(0).any(axis=1)
     clear = traits[traits["effect"] >= MIN_TRAIT_EFFECT]
     facts = []
     for own in sorted(set(segment)):
@@ -370,7 +387,7 @@ def _trait_facts(
 
 
 def _fact_pair(name: str, segment: str, words: str, row: Mapping, *, how: str) -> list[Fact]:
-    """A name, and how much of it there is here and elsewhere."""
+    """Return a name, and its share in the segment and among other customers."""
     return [
         Fact(name, segment, None, "name", how, text=words),
         Fact(f"{name}_share", segment, row["value"], row["unit"], f"mean over the members: {words}"),
@@ -378,18 +395,19 @@ def _fact_pair(name: str, segment: str, words: str, row: Mapping, *, how: str) -
     ]
 
 
-def _row_facts(table: pd.DataFrame | None, part: str, *, format_term: Callable[[str], str]) -> list[Fact]:
-    """One row a segment: a name and its figures."""
-    column, fact = ROW_NAMES[part]
+def _row_facts(table: pd.DataFrame | None, name: str, *, labels: Mapping[str, str] | None = None) -> list[Fact]:
+    """Collect the name and figures of a table with one row per segment."""
+    column, fact = ROW_NAMES[name]
     facts = []
     for row in table.to_dict("records") if table is not None else []:
-        words = format_term(row[column]) if part == "unmet_needs" else row[column]
-        facts.append(Fact(fact, row["segment"], None, "name", f"the first row of the table {part}", text=words))
-        facts += [Fact(name, row["segment"], row[c], unit, how) for c, (name, unit, how) in ROW_FACTS[part].items()]
+        text = label(row[column], labels=labels) if name == "unmet_needs" else row[column]
+        facts.append(Fact(fact, row["segment"], None, "name", f"the first row of the table {name}", text=text))
+        facts += [Fact(figure, row["segment"], row[c], unit, how) for c, (figure, unit, how) in ROW_FACTS[name].items()]
     return facts
 
 
 def _rule_facts(rules: pd.DataFrame | None) -> list[Fact]:
+    """Collect the conditions of each rule, its precision and its recall."""
     facts = []
     for row in rules.to_dict("records") if rules is not None else []:
         own, name = row["segment"], f"rule_{row['condition']}"

@@ -65,7 +65,7 @@ def test_copy_is_a_table_whose_texts_are_derived_again() -> None:
     check(table, name="copy")
     assert table.columns.tolist() == COPY_COLUMNS and set(table["writer"]) == {"template"} and set(table["why"]) == {""}
     verify(table, fact_table(FACTS), plain=COPY_METADATA)
-    with pytest.raises(FactError, match="S01: 'text' says"):
+    with pytest.raises(FactError, match="S01: 'text' is"):
         verify(table.assign(text=table["text"].str.replace("tea", "rum")), fact_table(FACTS), plain=COPY_METADATA)
 
 
