@@ -15,15 +15,15 @@ from segkit.personas.rules import MAX_DIFFERENCES
 from segkit.segments.lineage import inherit_names
 from segkit.segments.validation import Stability, Structure, segment_verdict
 
-CLEAR_EFFECT = 0.35  # standard deviations; a habit that is closer to everyone else's is not worth a sentence
-MIN_STAGE_SHARE = 0.01  # of the members; a stage with fewer is not told
+CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a sentence
+MIN_STAGE_SHARE = 0.01  # of members; a lifecycle stage with fewer is left out
 CARD_STAGES = ("stage_active", "stage_cooling", "stage_lapsed", "stage_new")
-REVENUE_RATIO = 1.5  # times; a share of revenue so far from the share of customers is worth a word
+REVENUE_RATIO = 1.5  # share of revenue / share of customers, from which (or its inverse) it is mentioned
 CARD_PARTS = (
     *("story", "behind", "how_they_buy", "stage", "next", "who", "value", "unmet", "own_words"),
     *("proposition", "offer", "kpi"),
 )
-BOUNDS = {  # which bounds a condition has -> how it is said
+BOUNDS = {  # whether a condition has a lower and an upper bound -> its form
     (True, True): "{{{0}}} from {{{0}_low}} to below {{{0}_high}}",
     (True, False): "{{{0}}} at least {{{0}_low}}",
     (False, True): "{{{0}}} below {{{0}_high}}",
@@ -49,64 +49,74 @@ def write_personas(
     topics: pd.DataFrame | None = None,
     uses: bool = False,
 ) -> pd.DataFrame:
-    """A card for each segment; one below the privacy floor, or unstable, says so and tells no story.
+    """Write a card for each segment.
 
-    Takes  segments with names and needs; looks; facts of all segments
-    Gives  segment, name, need, the parts of a card, rule, bar_1 to bar_5, caution, and forms: the texts with their
-           placeholders, from which `facts.verify` derives all of them again
+    A segment below the privacy floor, or an unstable one, gets a caution instead of a story.
 
     Parameters
     ----------
-    signals : as `signals.segment_signals`; what is surely above or below others decides what is worth a sentence
-    rules : of `rules.rules_table`
-    topics : of `topics.segment_topics`
-    uses : needs come from what customers use, not from what they buy
+    segments
+        The segment table, with names and needs.
+    activity_levels
+        Activity level by segment.
+    facts
+        Facts of all segments.
+    signals
+        As returned by `traits.segment_signals`; clear differences decide which habits get a sentence.
+    rules
+        As returned by `rules.rules_table`.
+    topics
+        As returned by `traits.segment_topics`.
+    uses
+        Needs come from what customers use, not from what they buy.
+
+    Returns
+    -------
+    DataFrame
+        ``segment, name, need``, the parts of a card, ``rule``, ``bar_1`` to ``bar_5`` (top differences), ``caution``,
+        and ``forms`` (the texts with placeholders, for `facts.verify`).
     """
     written = []
     for row in segments.to_dict("records"):
         own = row["segment"]
-        have = {f.name for f in facts if f.segment == own}
-        conditions = _conditions(row, activity_level=activity_levels[own], signals=signals, topics=topics, uses=uses)
-        conditions |= {
-            f"some_{f.name}" for f in facts if f.segment == own and f.name in CARD_STAGES and f.value >= MIN_STAGE_SHARE
-        }
+        available = {f.name: f for f in facts if f.segment == own}
+        conditions = _conditions(row, signals=signals, topics=topics)
+        conditions |= {activity_levels[own], "uses" if uses else "buys"}
+        conditions |= {f"some_{s}" for s in CARD_STAGES if s in available and available[s].value >= MIN_STAGE_SHARE}
         rule = rules[rules["segment"] == own] if rules is not None else None
-        written.append(
-            {"segment": own, "name": "{name}", "need": "{need}", **_write_card(row, have, conditions, rule=rule)}
-        )
+        card = _write_card(row, set(available), conditions, rule=rule)
+        written.append({"segment": own, "name": "{name}", "need": "{need}", **card})
     return with_forms(written, facts)
 
 
 def next_action(activity_level: str, *, facts: Sequence[Fact], segment: str) -> str:
-    """The next best action in words."""
-    have = {f.name for f in facts if f.segment == segment}
-    return render(_write_part("offer", have, {activity_level}), facts, segment=segment).rstrip(".")
+    """Write the next action for a segment."""
+    available = {f.name for f in facts if f.segment == segment}
+    return render(_write_part("offer", available, {activity_level}), facts, segment=segment).rstrip(".")
 
 
 def has_story(segments: pd.DataFrame) -> pd.Series:
-    """Whether a segment gets a story: it is above the privacy floor and not unstable."""
+    """Return which segments get a story: at or above the privacy floor, and not unstable."""
     return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")
 
 
 def _write_card(
     row: Mapping[str, Any], available: set[str], conditions: set[str], *, rule: pd.DataFrame | None
 ) -> dict[str, str]:
-    """The parts of one card, with placeholders."""
-    difference_forms = {
-        f"bar_{n}": f"{{bar_{n}}}: {{bar_{n}_value}} against {{bar_{n}_others}}" for n in range(1, MAX_DIFFERENCES + 1)
-    }
-    empty = dict.fromkeys((*CARD_PARTS, "rule", *difference_forms), "")
+    """Write the parts of one card, with placeholders."""
+    differences = [f"bar_{number}" for number in range(1, MAX_DIFFERENCES + 1)]
+    empty = dict.fromkeys((*CARD_PARTS, "rule", *differences), "")
     if row["customers"] < FLOOR:
         return empty | {"need": "", "caution": _load_texts()["few"]}
     if row["verdict"] == "unstable":
         return empty | {"caution": _load_texts()["unstable"]}
     parts = {part: _write_part(part, available, conditions) for part in CARD_PARTS}
-    shown_differences = {name: form if name in available else "" for name, form in difference_forms.items()}
-    return empty | parts | shown_differences | {"rule": _rule(rule), "caution": ""}
+    parts |= {n: f"{{{n}}}: {{{n}_value}} against {{{n}_others}}" for n in differences if n in available}
+    return empty | parts | {"rule": _write_rule(rule), "caution": ""}
 
 
-def _rule(rule: pd.DataFrame | None) -> str:
-    """The conditions of a rule and how well it finds the members."""
+def _write_rule(rule: pd.DataFrame | None) -> str:
+    """Write the conditions of a rule with its precision and recall."""
     if rule is None:
         return ""
     if rule.empty:
@@ -114,34 +124,28 @@ def _rule(rule: pd.DataFrame | None) -> str:
     if not bool(rule["good"].iloc[0]):
         return NO_RULE if rule["precision"].notna().all() else NO_RULE_AT_ALL
     clauses = [
-        BOUNDS[pd.notna(each["at_least"]), pd.notna(each["below"])].format(f"rule_{each['condition']}")
-        for each in rule.to_dict("records")
+        BOUNDS[pd.notna(row["at_least"]), pd.notna(row["below"])].format(f"rule_{row['condition']}")
+        for row in rule.to_dict("records")
     ]
     return f"{'; '.join(clauses)}. {RULE_RATES}"
 
 
 def _write_part(part: str, available: set[str], conditions: set[str]) -> str:
-    """Of each sentence the first way to say it that fits what holds and what is known."""
-    fitting = (
-        next((way["text"] for way in ways if _applies(way, available, conditions)), "") for ways in _load_texts()[part]
-    )
-    return " ".join(text for text in fitting if text)
+    """For each sentence use the first alternative whose conditions hold and whose facts are available."""
+    sentences = []
+    for alternatives in _load_texts()[part]:
+        usable = (
+            each["text"]
+            for each in alternatives
+            if conditions.issuperset(each.get("when", ())) and available.issuperset(PLACEHOLDER.findall(each["text"]))
+        )
+        sentences.append(next(usable, ""))
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _applies(way: Mapping[str, Any], available: set[str], conditions: set[str]) -> bool:
-    return set(way.get("when", ())) <= conditions and set(PLACEHOLDER.findall(way["text"])) <= available
-
-
-def _conditions(
-    row: Mapping[str, Any],
-    *,
-    activity_level: str,
-    signals: pd.DataFrame | None,
-    topics: pd.DataFrame | None,
-    uses: bool,
-) -> set[str]:
-    """What holds of a segment: what a sentence may ask for."""
-    conditions = {activity_level, "uses" if uses else "buys"}
+def _conditions(row: Mapping[str, Any], *, signals: pd.DataFrame | None, topics: pd.DataFrame | None) -> set[str]:
+    """Return the conditions that hold for a segment, as used by ``when`` in the texts."""
+    conditions = set()
     if signals is not None:
         own = signals[signals["segment"] == row["segment"]]
         high = own[(own["effect_low"] > 0) & (own["effect"] >= CLEAR_EFFECT)]["feature"]
@@ -150,20 +154,16 @@ def _conditions(
     if topics is not None and topics.loc[topics["segment"] == row["segment"], "unmatched"].any():
         conditions.add("wish")
     revenue, customers = row["revenue_share"], row["customer_share"]
-    if pd.notna(revenue):
-        conditions |= (
-            {"revenue+"}
-            if revenue > REVENUE_RATIO * customers
-            else {"revenue-"}
-            if REVENUE_RATIO * revenue < customers
-            else set()
-        )
+    if pd.notna(revenue) and revenue > REVENUE_RATIO * customers:
+        conditions.add("revenue+")
+    elif pd.notna(revenue) and REVENUE_RATIO * revenue < customers:
+        conditions.add("revenue-")
     return conditions
 
 
 @cache
 def _load_texts() -> dict[str, Any]:
-    """The sentences of cards, from the file beside this one."""
+    """Load the sentences of cards from cards.yaml."""
     return yaml.safe_load(resources.files("segkit.personas").joinpath("cards.yaml").read_text(encoding="utf-8"))
 
 
@@ -183,22 +183,37 @@ def make_segment_table(
     labels: Mapping[str, str] | None = None,
     people: str = "buyers",
 ) -> pd.DataFrame:
-    """Put the segment table together.
-
-    Takes  sizes, expected: of `segments.describe`; stability, structure: of the refits, or None; features and segment
-           by customer_id; needs of `signals.segment_needs`
-    Gives  the table segments, with names, needs, verdicts and next actions
+    """Assemble the segment table: sizes, forecasts, stability, names, needs, verdicts and next actions.
 
     Parameters
     ----------
-    ids : segment of each centre that the refits were compared on, in their order
-    signals : of `signals.segment_signals`: habits that name a segment of which no need is known
-    names : names that stay, by segment: of earlier runs, or decided by a person
-    labels : categories in plain words, of the source
-    people : what those are called who are in a segment
+    sizes, expected
+        Size and forecast of each segment.
+    stability, structure
+        Results of the refits; None where not tested.
+    ids
+        Segment of each centre that the refits were compared on, in their order.
+    names
+        Names that do not change, by segment: from earlier runs, or decided by a person.
+    features, segment
+        Features and segment id by ``customer_id``.
+    needs
+        As returned by `traits.segment_needs`.
+    signals
+        As returned by `traits.segment_signals`; habits name a segment without a need.
+    horizon_days
+        Length of the forecast.
+    labels
+        Category -> label of the source.
+    people
+        Word for customers in a name.
     """
     table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
-    table = table.merge(_stability_by_segment(stability, ids=ids), on="segment", how="left", validate="one_to_one")
+    columns = ["stability", "stability_low", "stability_high"]
+    refits = pd.DataFrame(index=pd.Index([], dtype=object), columns=columns, dtype=float)
+    if stability is not None:  # segments merged by a person share the mean of their parts
+        refits = stability.segments[columns].groupby(list(ids)).mean()
+    table = table.merge(refits.rename_axis("segment").reset_index(), on="segment", how="left", validate="one_to_one")
     table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
     activity_levels = member_activity_levels(table, features=features, segment=segment)
     named = name_segments(activity_levels, needs, habits=signals, labels=labels, people=people)
@@ -210,11 +225,3 @@ def make_segment_table(
     )
     table["action"] = [next_action(activity_levels[s], facts=facts, segment=s) for s in table["segment"]]
     return table
-
-
-def _stability_by_segment(stability: Stability | None, *, ids: Sequence[str]) -> pd.DataFrame:
-    """Stability by segment; segments that a person merged share the mean of their parts."""
-    columns = ["stability", "stability_low", "stability_high"]
-    if stability is None:
-        return pd.DataFrame(columns=["segment", *columns]).astype(dict.fromkeys(columns, float))
-    return stability.segments[columns].groupby(list(ids)).mean().rename_axis("segment").reset_index()

@@ -232,5 +232,5 @@ def test_after_failures_in_a_row_the_rest_is_not_asked() -> None:
 
 @pytest.mark.parametrize(("url", "model"), [("ftp://x/v1", "m"), ("localhost:1", "m"), ("http://x/v1", "")])
 def test_an_address_that_is_none_or_no_model_is_refused_at_once(url: str, model: str) -> None:
-    with pytest.raises(InputError, match="llm_url is no address|llm_model is empty"):
+    with pytest.raises(InputError, match="llm_url is not an address|llm_model is empty"):
         model_writer(url, model=model)
