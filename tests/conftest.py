@@ -38,8 +38,7 @@ SETUP = """\
 import pandas as pd
 from segkit.notebook.session import start
 from segkit.notebook import session
-run = start("{step}", run_dir=run_dir, source=source, data_dir=data_dir, as_of=as_of,
-            lookback_days=lookback_days, horizon_days=horizon_days, seed=seed)"""
+run = start("{step}", globals())"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 
 from segkit import format as fmt
 from segkit import templates
-from segkit.data import sources
-from segkit.data.runs import Run, load_run, open_run
+from segkit.data import runs, sources
+from segkit.data.runs import open_run
 from segkit.errors import RunError
 from segkit.notebook import steps as steps_module
-from segkit.notebook.steps import HOME, OVERVIEW, Step
+from segkit.notebook.runs import Run, find_path
+from segkit.notebook.steps import OVERVIEW, Step
 from segkit.period import Period
 from segkit.reports import html
 from segkit.reports import overview as overview_report
@@ -26,7 +27,7 @@ from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX, map_html, map_prof
 from segkit.reports.overview import FirstAction
 from segkit.reports.segments import format_baselines
 from segkit.reports.theme import segment_style, stylesheet
-from segkit.tables import written_by
+from segkit.tables import STANDING, written_by
 
 
 def show_figure(figure: Figure, *, alt: str, caption: str = "") -> None:
@@ -154,20 +155,30 @@ TABLE_RENDERERS = {  # columns that tell a table of the contract from any other 
     ("segment", "name", "story"): lambda table: personas_report.persona_cards_html(table),
     ("baseline", "label", "spend_r2", "mix_r2", "active_r2"): lambda table: _render_baselines(table),
 }
+DEFAULTS = {  # of the parameters that every notebook declares
+    "run_dir": "reports/lab",
+    "source": "complete_journey",
+    "data_dir": "",
+    "as_of": "",
+    "lookback_days": 182,
+    "horizon_days": 91,
+    "seed": 7,
+}
 MAX_CIRCLED_NEEDS = 3  # of those who were circled
 WIDGETS_MISSING = (
-    "The map to circle in needs the extra 'widgets': pip install 'segkit[widgets]', then start the kernel anew."
+    "The map to circle customers in needs the extra 'widgets': run pip install -e '.[widgets]' in the repository, then "
+    "restart the kernel."
 )
 
 
 def register() -> None:
-    """From now on the tables segments, personas and rivals, and a Run, show themselves richly in this kernel."""
+    """Let the tables segments, personas and baselines, and figures, show themselves richly in this kernel."""
     shell = get_ipython()
     if shell is None:
         return
     formatter = shell.display_formatter.formatters["text/html"]
     formatter.for_type(pd.DataFrame, table_repr)
-    formatter.for_type(Run, run_repr)
+    formatter.for_type(Figure, lambda figure: str(html.figure_html(figure, alt="Figure drawn in this notebook")))
 
 
 def table_repr(table: pd.DataFrame) -> str | None:
@@ -181,51 +192,18 @@ def table_repr(table: pd.DataFrame) -> str | None:
     return table._repr_html_()
 
 
-def run_repr(run: Run) -> str:
-    """How a run shows itself: what it was made from, and its tables by the notebook that made them."""
-    made = run.parameters()
-    tables = pd.DataFrame(sorted(run.record().get("tables", {}).items()), columns=["table", "made by"])
-    grouped = tables.groupby("made by")["table"].agg(", ".join).reset_index() if len(tables) else tables
-    words = f"Run {run.path.name}: {made.get('source_name', '')}, as of {made.get('as_of', '')}"
-    return str(html.table_html(grouped, caption=words))
+def explore(run: runs.Run) -> Any:
+    """Show the map on live data: circle customers, and read next to it what they have in common.
 
+    Parameters
+    ----------
+    run
+        A run that holds segments.
 
-def runs(*, reports: str = "reports") -> None:
-    """Display the finished runs there are, the latest first.
-
-    Takes  the folder of runs; a relative path starts at the repository
-    """
-    found = [load_run(path.parent) for path in sorted((HOME / reports).glob("**/run.json"))]
-    rows = [
-        (run.parameters().get("source_name", ""), run.parameters().get("as_of", ""), _from_home(run.path))
-        for run in found
-        if run.record().get("outcome") == "done"
-    ]
-    if not rows:
-        show_note("There is no finished run yet: run a notebook, or `segkit run` in a terminal.")
-        return
-    table = pd.DataFrame(rows, columns=["source", "as of", "folder"])
-    show_table(table.sort_values(["as of", "source"], ascending=[False, True]), caption="Finished runs.")
-
-
-def open_lab(*, run_dir: str = "reports/lab") -> Run | None:
-    """Open a run to look at, finished or scratch, with tables that show themselves; None and a word if there is none.
-
-    Takes  its folder; a relative path starts at the repository
-    """
-    display(HTML(str(templates.html("page", "style", css=stylesheet("views")))))
-    register()
-    if not (HOME / run_dir / "run.json").is_file():
-        show_note(f"There is no run in {run_dir} yet: open 03_segments and run it, or name another folder.")
-        return None
-    return load_run(HOME / run_dir)
-
-
-def explore(run: Run) -> Any:
-    """The map on live data: circle customers, and read beside it what they have in common.
-
-    Takes  a run that holds segments
-    Gives  a widget; None, with a word, where the extra `widgets` is not installed
+    Returns
+    -------
+    ipywidgets.HBox or None
+        None, with a note, where the extra ``widgets`` is not installed.
     """
     try:
         from ipywidgets import HBox, Output
@@ -251,14 +229,16 @@ def explore(run: Run) -> Any:
 
 
 def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Series) -> str:
-    """What circled customers have in common, beside everyone.
-
-    Takes  rows of assignments
+    """Describe what circled customers have in common, compared with all customers.
 
     Parameters
     ----------
-    features : by customer_id, of everyone on the map
-    names : of segments, by id
+    circled
+        Rows of the table assignments.
+    features
+        By customer_id, of everyone on the map.
+    names
+        Of segments, by id.
     """
     if circled.empty:
         return str(templates.html("_macros", "note", text="Hold Shift and draw around customers to read them."))
@@ -286,49 +266,48 @@ def _render_baselines(table: pd.DataFrame) -> Markup:
     return html.table_html(format_baselines(table), columns=columns, caption="Adjusted R² in the period that followed.")
 
 
-def _from_home(path: Path) -> str:
-    return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else str(path)
-
-
-def start(
-    step: str,
-    *,
-    run_dir: str = "reports/lab",
-    source: str = "complete_journey",
-    as_of: str = "",
-    lookback_days: int = 182,
-    horizon_days: int = 91,
-    seed: int = 7,
-    data_dir: str = "",
-    standing: bool = False,
-) -> Run:
+def start(step: str, parameters: Mapping[str, Any]) -> Run:
     """Open the run folder for a notebook, show its place in the chain, and run earlier notebooks when it needs them.
-
-    Takes  the name of the notebook, such as "03_segments", and the parameters every notebook declares
-    Gives  Run, ready to be read and written; run.parameters() holds them resolved: as_of is never empty
 
     Parameters
     ----------
-    run_dir : a relative path starts at the repository, wherever the notebook runs
-    source : complete_journey, or the path of a YAML file
-    as_of : ISO date, exclusive; empty for the source's own
-    lookback_days, horizon_days : days that features see; days that are foreseen
-    seed : of every random choice
-    data_dir : where the files of the source are; empty for beside its YAML
-    standing : the notebook is one that goes on with the segments of the last run
+    step
+        Name of the notebook, such as "03_segments".
+    parameters
+        Those that every notebook declares, usually ``globals()``: ``run_dir``, ``source``, ``data_dir``, ``as_of`` (ISO
+        date, exclusive; empty for the source's own), ``lookback_days``, ``horizon_days`` and ``seed``; one that is
+        missing has its default, others are ignored. A relative ``source`` or ``run_dir`` starts at the current folder
+        if something is there, else at the repository. ``mode`` "standing" keeps the segments of the last run.
+
+    Returns
+    -------
+    Run
+        To read and to write; ``run.parameters()`` holds them resolved: ``as_of`` is never empty.
 
     Raises
     ------
-    InputError : a parameter or the source cannot be used
-    RunError : the run is finished, and so read-only
+    InputError
+        A parameter or the source cannot be used.
+    RunError
+        The run is finished, and so read-only.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_source, temporary_folder
+    >>> given = {"source": str(example_source()), "run_dir": str(temporary_folder() / "lab")}
+    >>> run = start("01_profile", given)  # doctest: +ELLIPSIS
+    <IPython.core.display.HTML object>...
+    >>> run.period.as_of.isoformat()
+    '2025-03-01'
     """
-    windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
-    wanted = {"source": source_path(source), "data_dir": data_dir, "as_of": as_of, **windows}
+    given = {**DEFAULTS, **{name: parameters[name] for name in DEFAULTS if name in parameters}}
+    path = find_path(given.pop("run_dir"))
+    wanted = {**given, "source": source_path(given["source"])}
+    standing = parameters.get("mode") == STANDING
     steps = steps_module.standing_steps() if standing else steps_module.find_steps()
-    run = _open_in_chain(HOME / run_dir, step=step, wanted=wanted)
+    run = _open_in_chain(path, step=step, wanted=wanted)
     if run is None:
-        wanted = resolve(**wanted)
-        run = open_run(HOME / run_dir, step=step, **wanted)
+        run = Run(open_run(path, step=step, **resolve(**wanted)).path, step)
         _show("style", css=stylesheet("views"))
         _catch_up(run, step=step, steps=steps)
     _show("header", **_place(step, steps=steps))
@@ -339,12 +318,14 @@ def start(
 def resolve(
     *, source: str, data_dir: str, as_of: str, lookback_days: int, horizon_days: int, **others: Any
 ) -> dict[str, Any]:
-    """The parameters as they are recorded: the source found and read, its bytes known, as_of a date.
+    """Resolve parameters as they are recorded: the source found and read, its bytes known, as_of a date.
 
     Raises
     ------
-    SourceError : the source cannot be read
-    InputError : as_of is not an ISO date, or a window is not a positive number of days
+    SourceError
+        The source cannot be read.
+    InputError
+        ``as_of`` is not an ISO date, or a window is not a positive number of days.
     """
     opened = sources.open_source(source, data_dir=data_dir or None)
     con = sources.connect()
@@ -365,22 +346,22 @@ def resolve(
 
 
 def source_path(source: str) -> str:
-    """A YAML file by its full path, from the current folder or else from the repository; a name as it is."""
+    """Find the YAML file of a source by the rule of ``find_path``; a name stays as it is."""
     if not source.endswith((".yaml", ".yml")):
         return source
-    found = [folder / source for folder in (Path.cwd(), HOME) if (folder / source).is_file()]
-    return str(found[0].resolve()) if found else source
+    found = find_path(source)
+    return str(found.resolve()) if found.is_file() else source
 
 
-def missing_steps(run: Run, *, steps: list[Step]) -> list[Step]:
-    """Those of the steps whose tables the run does not hold, and all that come after the first such step."""
+def missing_steps(run: runs.Run, *, steps: list[Step]) -> list[Step]:
+    """List the steps whose tables the run does not hold, and all that come after the first such step."""
     for position, step in enumerate(steps):
         if not _is_made(run, step=step):
             return steps[position:]
     return []
 
 
-def _is_made(run: Run, *, step: Step) -> bool:
+def _is_made(run: runs.Run, *, step: Step) -> bool:
     """Whether a notebook has run to its end, and what it wrote is still there."""
     record = run.record()
     wrote = [table for table, by in record.get("tables", {}).items() if by == step.name]
@@ -391,10 +372,10 @@ def _is_made(run: Run, *, step: Step) -> bool:
 
 
 def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | None:
-    """The run that `segkit run` is building, which has been resolved already; None for any other."""
-    if not (path / "run.json").is_file() or load_run(path).record().get("outcome") != "building":
+    """Open the run that `segkit run` is building, whose parameters are resolved; None for any other."""
+    if not (path / "run.json").is_file() or runs.load_run(path).record().get("outcome") != "building":
         return None
-    parameters = load_run(path).parameters()
+    parameters = runs.load_run(path).parameters()
     differing = sorted(name for name, value in wanted.items() if parameters.get(name) != value)
     if differing:
         raise RunError(

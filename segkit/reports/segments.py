@@ -469,3 +469,31 @@ def format_metric(summary: Mapping[str, Any], name: str, *, form: Callable[[floa
 
 def _unit_format(unit: str) -> Any:
     return {"share": share, "customers": count, "rows": count}.get(unit, number)
+
+
+def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, names: Mapping[str, str]) -> Figure:
+    """Draw how a feature is spread in each segment: the middle half as a bar, the median as a mark.
+
+    Parameters
+    ----------
+    values
+        Of one feature, by customer.
+    segment
+        Of the same customers, in any order.
+    label
+        What the feature is, with its unit.
+    names
+        Of the segments to show, by id, in their order from the top.
+    """
+    spread = values.groupby(segment.reindex(values.index)).quantile([0.25, 0.5, 0.75]).unstack().reindex(list(names))
+    with style():
+        figure, axes = one_panel(height=0.8 + 0.3 * len(spread))
+        place = np.arange(len(spread))[::-1]
+        for y, (own, row) in zip(place, spread.iterrows(), strict=True):
+            colour, marker = segment_style(str(own))
+            axes.plot([row[0.25], row[0.75]], [y, y], color=SOFT, linewidth=6, solid_capstyle="butt")
+            axes.scatter([row[0.5]], [y], s=46, color=colour, marker=marker, zorder=3)
+        axes.axvline(values.median(), color=FAINT, linewidth=1, zorder=0)
+        axes.set_xlabel(f"{label}: median and middle half of each segment; line: median of all customers")
+        label_left(axes, place=place, words=pd.Series([f"{name} ({own})" for own, name in names.items()]))
+    return figure

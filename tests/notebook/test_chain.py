@@ -156,10 +156,11 @@ def test_notebook_alone_catches_up_and_follows_its_parameters(
 ) -> None:
     monkeypatch.chdir(tmp_path / "notebooks")
     lab = tmp_path / "lab"
-    run = start("02_second", run_dir=str(lab), source=str(small_source), lookback_days=20)
+    given = {"run_dir": str(lab), "source": str(small_source), "lookback_days": 20}
+    run = start("02_second", given)
     assert run.table("numbers")["value"].sum() == 3 and run.record()["outcome"] == "scratch"
     first = run.record()["steps"]
-    assert start("02_second", run_dir=str(lab), source=str(small_source), lookback_days=20).record()["steps"] == first
+    assert start("02_second", given).record()["steps"] == first
     given = {"source": str(small_source), "run_dir": str(lab), "lookback_days": 30}
     papermill.execute_notebook("02_second.ipynb", tmp_path / "seen.ipynb", given, progress_bar=False)
     assert load_run(lab).parameters()["lookback_days"] == 30 and load_run(lab).record()["steps"] != first

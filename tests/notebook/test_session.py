@@ -18,8 +18,9 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from segkit.data.runs import Run, open_run
+from segkit.data.runs import open_run
 from segkit.notebook import session
+from segkit.notebook.runs import Run, list_runs
 from segkit.notebook.steps import HOME
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -57,7 +58,8 @@ def test_registering_makes_the_kernel_show_them(segments: pd.DataFrame, monkeypa
 def test_run_shows_its_tables_by_their_maker(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", step="01_profile", source_name="shop", as_of="2024-01-01")
     run.write(pd.DataFrame({"value": [1]}), name="numbers")
-    assert "shop, as of 2024-01-01" in session.run_repr(run) and "numbers" in session.run_repr(Run(run.path))
+    shown = Run(run.path)._repr_html_()
+    assert "shop, as of 2024-01-01" in shown and "numbers" in shown
 
 
 def test_circle_is_told_beside_everyone(segments: pd.DataFrame, assignments: pd.DataFrame) -> None:
@@ -70,14 +72,9 @@ def test_circle_is_told_beside_everyone(segments: pd.DataFrame, assignments: pd.
     assert "draw around customers" in session.circle_html(assignments.head(0), features=features, names=names)
 
 
-def test_runs_that_are_not_there_are_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown: list[str] = []
-    monkeypatch.setattr("segkit.notebook.session.display", lambda made: shown.append(made.data))
-    session.runs(reports=str(tmp_path))
-    assert session.open_lab(run_dir=str(tmp_path / "none")) is None
-    assert "no finished run yet" in shown[0] and "open 03_segments and run it" in shown[1]
+def test_where_there_is_no_finished_run_a_made_up_one_stands_in(tmp_path: Path) -> None:
+    found = list_runs(reports=tmp_path)
+    assert "no finished run yet" in found._repr_html_() and "segkit-example" in found.latest
 
 
 @pytest.mark.slow

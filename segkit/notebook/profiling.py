@@ -1,0 +1,312 @@
+"""The first chapter of a run: its customers, what they need, and whether the data can carry a segmentation."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import ibis.expr.types as ir
+import pandas as pd
+
+from segkit.customers import features as features_module
+from segkit.customers import needs as needs_module
+from segkit.customers import profile as profile_module
+from segkit.customers.features import describe_customers, dormant_customers, update_customers
+from segkit.customers.profile import attribute_features, customer_attributes, datasheet
+from segkit.data import check as check_module
+from segkit.data import runs, sources
+from segkit.data.runs import open_run_source
+from segkit.data.spec import Source
+from segkit.format import count
+from segkit.notebook.results import Result, figure_result, table_result, text_result
+from segkit.notebook.runs import find_path
+from segkit.period import Period
+from segkit.reports import html
+from segkit.reports import segments as segments_report
+from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Customers(Result):
+    """The customers of a run at its date: ``table`` holds the features of everyone active in the lookback.
+
+    Parameters
+    ----------
+    run
+        The run they are of.
+    source
+        What its source says of itself.
+    data
+        Days, period, kinds of event, features and amounts by category.
+    reread_reason
+        Why all of history was read again where the days of an earlier run were to be continued; else "".
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> customers = load_customers(runs.load_run(example_run()))
+    >>> isinstance(customers, Customers), customers.table.index.name, customers.metrics["customers"]
+    (True, 'customer_id', 232)
+    """
+
+    run: runs.Run | None = None
+    source: Source | None = None
+    data: features_module.Customers | None = None
+    reread_reason: str = ""
+
+    @property
+    def period(self) -> Period:
+        """The day they are described at, the lookback before it and the horizon after it."""
+        return self.data.period
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random choice of the run."""
+        return self.run.parameters()["seed"]
+
+    @property
+    def buyers(self) -> str:
+        """What customers are called by what shows their needs: buyers, or users."""
+        return "buyers" if "purchase" in self.source.needs else "users"
+
+    @cached_property
+    def training(self) -> TrainingWindows:
+        """What was known one and two horizons ago, and what customers did since."""
+        if self.run.has("training_features"):
+            return read_training_windows(self.run)
+        return build_training_windows(self.data.days, period=self.period, kinds=self.data.kinds)
+
+    @cached_property
+    def people(self) -> pd.DataFrame | None:
+        """What the customer table says of them, by customer_id; None where the run holds nothing of it."""
+        return self.run.table("people") if self.run.has("people") else None
+
+
+def load_customers(run: runs.Run, *, engine: str | None = None, previous: runs.Run | None = None) -> Customers:
+    """Describe the customers of a run at its date.
+
+    Parameters
+    ----------
+    run
+        With an engine a run to write its days into, else one that holds them.
+    engine
+        Where days and features are computed from the source: "duckdb", "local[2]", "spark://host:port", or an Ibis URL.
+        None takes the days that the run holds.
+    previous
+        An earlier run, whose days are continued with the events since.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be read, or too many of its rows cannot be used.
+    RunError
+        The run holds no days; says which notebook makes them.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> customers = load_customers(runs.load_run(example_run()))
+    >>> customers.table[["orders", "spend"]].shape
+    (232, 2)
+    """
+    reason = ""
+    if engine is None:
+        made = run.parameters()
+        opened = sources.open_source(made["source"], data_dir=made.get("data_dir") or None)
+        data = features_module.load_customers(run, kinds=opened.kinds)
+    else:
+        opened = open_run_source(run)
+        _, events, _ = _read(run, opened)
+        options = {"run": run, "kinds": opened.kinds, "engine": engine}
+        if previous is None:
+            data = describe_customers(events, **options)
+        else:
+            data, reason = update_customers(events, previous=previous, **options)
+    table = data.signals.features
+    figures = {"customers": len(table), "features": len(table.columns)}
+    tiles = [
+        ("Customers", count(len(table)), f"active in the {data.period.lookback_days} days before {data.period.as_of}"),
+        ("Features", count(len(table.columns)), "of each customer"),
+    ]
+    return Customers(
+        table, figures, html=lambda: html.tiles_html(tiles), run=run, source=opened, data=data, reread_reason=reason
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FoundNeeds(Result):
+    """Need groups: things that the same customers buy.
+
+    Parameters
+    ----------
+    shares
+        Share of each need in what a customer buys, by customer_id.
+    needs
+        The groups as learnt; None where the source carries no categories, or too few are bought.
+    """
+
+    shares: pd.DataFrame | None = None
+    needs: needs_module.Needs | None = None
+
+    def save(self, run: runs.Run) -> None:
+        """Write the groups into a run."""
+        if self.needs is not None:
+            arrays, meta = needs_module.needs_to_arrays(self.needs)
+            run.save_model(arrays, meta=meta, part="needs")
+
+
+def find_needs(customers: Customers, *, previous: runs.Run | None = None) -> FoundNeeds:
+    """Group the things that the same customers buy (non-negative factorisation, Lee & Seung 1999).
+
+    Parameters
+    ----------
+    customers
+        Of ``load_customers``.
+    previous
+        An earlier run, whose groups are kept.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> needs = find_needs(load_customers(runs.load_run(example_run())))
+    >>> needs.table.columns.tolist()[:2], len(needs.shares)
+    (['need', 'share'], 232)
+    """
+    signals = customers.data.signals
+    found = (
+        needs_module.learn_needs(signals, seed=customers.seed)
+        if previous is None
+        else needs_module.load_needs(previous)
+    )
+    shares = needs_module.need_shares(found, signals)
+    if found is None:
+        note = "No needs: the source carries no category, or too few are bought by enough customers."
+        return FoundNeeds(pd.DataFrame(), html=text_result(note=note).html, shares=shares)
+    table = needs_module.need_table(shares)
+    columns = {"need": "Need", "share": "Share of what they buy [95 %]", "main": "Main need of [95 %]"}
+    shown = segments_report.format_shares(table, "share", "main")
+    made = table_result(table, name="found needs", shown=shown, columns=columns)
+    return FoundNeeds(table, html=made.html, shares=shares, needs=found)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Profile(Result):
+    """What the data holds and whether it can carry a segmentation: itself the answer, and a part for each question."""
+
+    tiles: Result | None = None
+    activity: Result | None = None
+    retention: Result | None = None
+    lifecycle: Result | None = None
+    kpis: Result | None = None
+    coverage: Result | None = None
+    datasheet: Result | None = None
+
+
+def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile:
+    """Profile the data before the date of a run, and judge whether it can carry a segmentation.
+
+    Parameters
+    ----------
+    customers
+        Of ``load_customers``.
+    needs
+        Of ``find_needs``: their shares are kept with the features.
+
+    Raises
+    ------
+    InputError
+        There is too little history.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> found = profile(load_customers(runs.load_run(example_run())))
+    >>> found.activity.table.columns.tolist()
+    ['month', 'event', 'events', 'customers']
+    """
+    run, data, opened, period = customers.run, customers.data, customers.source, customers.period
+    rejected, events, people = _read(run, opened)
+    table = profile_module.profile(data.days, events=events, rejected=rejected, period=period)
+    profile_module.require_sufficient_history(table)
+    verdict = profile_module.assess_data(table)
+    parts = _profile_parts(customers, table)
+    sheet = datasheet(opened, data.days, rejected=rejected, period=period, pseudonyms="pseudonyms" in run.parameters())
+    shown = sheet.assign(item=sheet["about"] + ": " + sheet["item"])
+    features = data.signals.features.join([
+        *([needs.shares] if needs is not None else []),
+        attribute_features(people, roles=opened.roles, index=data.index),
+    ])  # fmt: skip
+    answer = text_result(
+        headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.", bullets=verdict.reasons
+    )
+    known = {} if people is None else {"people": customer_attributes(people, roles=opened.roles)}
+    return Profile(
+        table,
+        profile_module.profile_metrics(table, verdict=verdict, features=features),
+        html=answer.html,
+        draw=parts["activity"].draw,
+        tables={
+            "features": features,
+            "dormant": dormant_customers(data.days, period=period),
+            "datasheet": sheet,
+            "profile": table,
+            **{name: parts[name].table for name in ("kpis", "activity", "retention", "lifecycle")},
+            **known,
+        },
+        datasheet=table_result(sheet, name="datasheet", shown=shown),
+        **parts,
+    )
+
+
+def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Result]:
+    data, period = customers.data, customers.period
+    kpis = profile_module.kpis(data.days, period=period)
+    activity = profile_module.activity(data.days, as_of=period.as_of, kinds=data.kinds)
+    retention = profile_module.retention(data.days, as_of=period.as_of)
+    lifecycle = profile_module.lifecycle(data.signals.features)
+    return {
+        "tiles": text_result(kpis, tiles=segments_report.profile_tiles(table, kpis)),
+        "activity": figure_result(activity, lambda: segments_report.plot_timeline(activity), name="activity"),
+        "retention": figure_result(retention, lambda: segments_report.plot_retention(retention), name="retention"),
+        "lifecycle": table_result(lifecycle, name="lifecycle", shown=segments_report.format_lifecycle(lifecycle)),
+        "kpis": table_result(kpis, name="kpis", shown=segments_report.format_baseline(kpis)),
+        "coverage": table_result(table, name="profile", shown=segments_report.format_profile(table)),
+    }
+
+
+def _read(run: runs.Run, opened: Source) -> tuple[pd.DataFrame, ir.Table, ir.Table | None]:
+    """Read the source of a run: rows that cannot be used, events before its date, and customers."""
+    con = sources.connect()
+    rejected = sources.count_rejected_rows(opened, con=con)
+    sources.check_rejected_share(rejected, source=opened)
+    events = sources.read_events(opened, con=con)
+    events = events.filter(events.day < run.period.as_of)  # nothing at or after as_of gets in
+    return rejected, events, sources.read_customers(opened, con=con)
+
+
+def check(source: str, **options: Any) -> Result:
+    """Check what segkit understands of a source, and whether it can carry a segmentation.
+
+    Parameters
+    ----------
+    source
+        "complete_journey", a YAML file, or a table (csv, tsv, parquet, xlsx), for which a draft YAML is written into
+        the same folder first. A relative path starts at the current folder if it is there, else at the repository.
+    **options
+        ``data_dir``, ``as_of``, ``lookback_days`` and ``horizon_days``, as in a run.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be read at all.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_source
+    >>> check(str(example_source())).table["line"].iloc[-2]
+    'Can it carry a segmentation? yes, with limits'
+    """
+    found = find_path(source)
+    report = check_module.check_source(str(found) if found.is_file() else source, **options)
+    table = pd.DataFrame({"line": list(report.lines)})
+    metrics = {"check.status": report.status}
+    return Result(table, metrics, html=lambda: html.table_html(table, columns={"line": "Check"}))

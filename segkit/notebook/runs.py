@@ -1,0 +1,391 @@
+"""A run as an analyst uses it: its segments, one of them, two side by side, and another number of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from segkit import format as fmt
+from segkit.customers.features import load_customers
+from segkit.data import runs
+from segkit.errors import InputError
+from segkit.notebook.results import Result, table_result, text_result
+from segkit.notebook.steps import HOME
+from segkit.personas.naming import member_activity_levels, name_segments
+from segkit.personas.traits import segment_needs, segment_signals
+from segkit.reports import html
+from segkit.reports.map import NEEDS_PREFIX, map_html
+from segkit.reports.personas import persona_cards_html
+from segkit.reports.segments import plot_feature, plot_segment_shares
+from segkit.segments import lineage
+from segkit.segments.lineage import inherit_names
+from segkit.vocabulary import describe
+
+NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then a made-up shop stands in."
+MOST_DIFFERENCES = 5  # habits, needs and attributes of a segment that are shown
+WHO_BLOCKS = ("demographic", "geographic", "survey")  # blocks of features that say who customers are
+FORECAST = {  # column of the table segments -> what it is, its unit
+    "customers": ("customers", "customers"),
+    "customer_share": ("share of customers", "share"),
+    "revenue_share": ("share of revenue", "share"),
+    "spend_now": ("spend of a customer in the last horizon", "money"),
+    "spend_next": ("spend of a customer in the next horizon", "money"),
+    "active_share_next": ("active in the next horizon", "share"),
+    "stability": ("stability (0-1)", "score"),
+}
+
+
+class Run(runs.Run):
+    """A run folder with its segments: see ``segkit.load_run``."""
+
+    @property
+    def segments(self) -> "Segments":
+        """The segments of this run."""
+        return load_segments(self)
+
+    def compare(self, *segments: str) -> Result:
+        """Compare segments side by side; see ``segkit.compare``."""
+        return compare(self, *segments)
+
+    def save(self, *results: Result) -> None:
+        """Write the tables, the model and the headline numbers of results into this run."""
+        for result in results:
+            result.save(self)
+
+    def _repr_html_(self) -> str:
+        made = self.parameters()
+        stored = pd.DataFrame(sorted(self.record().get("tables", {}).items()), columns=["table", "made by"])
+        grouped = stored.groupby("made by")["table"].agg(", ".join).reset_index() if len(stored) else stored
+        caption = f"Run {self.path.name}: {made.get('source_name', '')}, as of {made.get('as_of', '')}"
+        return str(html.table_html(grouped, caption=caption))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RunList(Result):
+    """The finished runs there are, the latest first."""
+
+    @property
+    def latest(self) -> str:
+        """The folder of the latest one; where there is none, of a made-up run."""
+        if self.table.empty:
+            from segkit.notebook.example import example_run
+
+            return str(example_run())
+        return str(self.table["folder"].iloc[0])
+
+
+def find_path(path: str | Path) -> Path:
+    """Find where a relative path starts, in a notebook and on the command line: one rule.
+
+    It starts at the current folder if something is there; else at the repository if something is there. What does not
+    exist yet starts at the repository where the current folder lies in it, else at the current folder.
+    """
+    here, there = Path.cwd() / path, HOME / path
+    if here.exists() or not (there.exists() or Path.cwd().is_relative_to(HOME)):
+        return here
+    return there
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """Open a run folder to read from.
+
+    Parameters
+    ----------
+    run_dir
+        The folder. A relative path starts at the current folder if something is there, else at the repository.
+
+    Raises
+    ------
+    RunError
+        The folder is not there, or is not a run.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> run = load_run(example_run())
+    >>> run.segments
+    <Segments: 4 rows>
+    >>> run.compare("S01", "S02").table.columns.tolist()
+    ['about', 'what', 'S01', 'S02', 'all']
+    """
+    return Run(runs.load_run(find_path(run_dir)).path)
+
+
+def list_runs(*, reports: str | Path = "reports") -> RunList:
+    """List the finished runs, the latest first.
+
+    Parameters
+    ----------
+    reports
+        The folder of runs; a relative path starts as in ``load_run``.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> list_runs(reports=example_run().parent).table[["source", "as of"]].to_dict("records")
+    [{'source': 'synth_retail', 'as of': '2025-03-01'}]
+    """
+    rows = []
+    for path in sorted(find_path(reports).glob("**/run.json")):
+        run = runs.Run(path.parent)
+        if run.record().get("outcome") == "done" and run.record().get("format") == runs.FORMAT:
+            made = run.parameters()
+            rows.append((made.get("source_name", ""), made.get("as_of", ""), _shorten(run.path)))
+    table = pd.DataFrame(rows, columns=["source", "as of", "folder"])
+    table = table.sort_values(["as of", "source", "folder"], ascending=[False, True, True], ignore_index=True)
+    if table.empty:
+        return RunList(table, html=text_result(note=NO_RUN).html)
+    return RunList(table, html=table_result(table, name="runs").html)
+
+
+def _shorten(path: Path) -> str:
+    return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else str(path)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Segments(Result):
+    """The segments of a run.
+
+    Parameters
+    ----------
+    run
+        The run that holds them.
+    """
+
+    run: Run | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the segments, largest revenue first."""
+        return html.by_revenue(self.table)["segment"].tolist()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names by id, largest revenue first."""
+        return html.by_revenue(self.table).set_index("segment")["name"].to_dict()
+
+    def __getitem__(self, segment: str) -> "Segment":
+        if segment not in self.names:
+            raise InputError(f"segments: there is no {segment}. There are {', '.join(sorted(self.names))}.")
+        return Segment(self, segment)
+
+    @property
+    def assigned(self) -> pd.DataFrame:
+        """Each customer's segment, confidence and place on the map, by customer_id."""
+        return self.run.table("assignments").set_index("customer_id")
+
+    def plot(self, feature: str = "") -> Figure:
+        """Draw a feature in each segment; without one, shares of revenue and of customers."""
+        if not feature:
+            return plot_segment_shares(self.table)
+        features = _features(self.run)
+        if feature not in features:
+            raise InputError(f"features: there is no {feature!r}. There are {', '.join(features.columns)}.")
+        return plot_feature(
+            features[feature], self.assigned["segment"], label=describe(feature).label, names=self.names
+        )
+
+    def map(self) -> Result:
+        """Show the map of customers in the colour and shape of their segment."""
+        placed = self.run.table("assignments")
+        alt = "Map of customers in the colour and shape of their segment, with the name of each segment"
+        return Result(placed, html=lambda: map_html(placed, self.table, alt=alt))
+
+    def compare(self, *segments: str) -> Result:
+        """Compare segments side by side; see ``segkit.compare``."""
+        return compare(self.run, *segments)
+
+    def recut(self, segments: int, **limits: Any) -> "Recut":
+        """Try another number of segments; see ``segkit.recut``."""
+        return recut(self.run, segments, **limits)
+
+
+def load_segments(run: runs.Run) -> Segments:
+    """Read the segments of a run."""
+    table = run.table("segments")
+    cards = run.period.horizon_days
+    return Segments(table, run=Run(run.path), html=lambda: html.segment_table_html(table, horizon_days=cards))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Segment:
+    """One segment of a run."""
+
+    segments: Segments
+    id: str
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.segments.names[self.id]
+
+    @property
+    def customers(self) -> pd.DataFrame:
+        """Its customers by customer_id, the surest first: confidence, core, place on the map, and their features."""
+        own = self.segments.assigned.query("segment == @self.id").sort_values("confidence", ascending=False)
+        return own.join(_features(self.segments.run), how="left")
+
+    def profile(self) -> Result:
+        """Compare it with all customers: size and forecast, habits, needs, and who they are."""
+        return compare(self.segments.run, self.id)
+
+    def card(self) -> Result:
+        """Show its persona."""
+        run = self.segments.run
+        own = {name: run.table(name).query("segment == @self.id") for name in ("personas", "facts", "copy")}
+        shown = {name: table for name, table in own.items() if name != "personas"}
+        return Result(own["personas"], html=lambda: persona_cards_html(own["personas"], **shown))
+
+    def plot(self, feature: str = "active_days") -> Figure:
+        """Draw a feature in this segment, among all of them."""
+        return self.segments.plot(feature)
+
+    def _repr_html_(self) -> str:
+        return self.profile()._repr_html_()
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.id}: {self.name}>"
+
+
+def compare(run: runs.Run, *segments: str) -> Result:
+    """Compare segments side by side: size and forecast, habits, needs, and who they are.
+
+    Parameters
+    ----------
+    run
+        A run that holds segments.
+    *segments
+        Their ids, one or more.
+
+    Raises
+    ------
+    InputError
+        There is no such segment.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> side_by_side = compare(load_run(example_run()), "S01", "S02")
+    >>> sorted(set(side_by_side.table["about"]))
+    ['forecast', 'habits', 'needs', 'who they are']
+    """
+    own = [Run(run.path).segments[segment] for segment in segments]
+    features, assigned = _features(run), own[0].segments.assigned["segment"]
+    rows = _forecast_rows(own[0].segments.table, segments)
+    parts = {
+        "habits": [name for name in features if describe(name).block not in (*WHO_BLOCKS, "needs", "missing")],
+        "needs": [name for name in features if name.startswith(NEEDS_PREFIX)],
+        "who they are": [name for name in features if describe(name).block in WHO_BLOCKS],
+    }
+    for about, names in parts.items():
+        rows += _difference_rows(features[names], assigned, segments=segments, about=about)
+    table = pd.DataFrame([row for row, _ in rows], columns=["about", "what", *segments, "all"])
+    units = [unit for _, unit in rows]
+    shown = table.astype(object)
+    for name in (*segments, "all"):
+        shown[name] = [_write(value, unit=unit) for value, unit in zip(table[name], units, strict=True)]
+    columns = {"about": "About", "what": "What", **{one.id: f"{one.name} ({one.id})" for one in own}}
+    return table_result(table, name="comparison of segments", shown=shown, columns={**columns, "all": "All customers"})
+
+
+def _forecast_rows(table: pd.DataFrame, segments: tuple[str, ...]) -> list[tuple[list[Any], str]]:
+    by_segment, rows = table.set_index("segment"), []
+    for column, (words, unit) in FORECAST.items():
+        if by_segment[column].isna().all():
+            continue
+        values = by_segment[column]
+        mean = (values * by_segment["customers"]).sum() / by_segment["customers"].sum()
+        whole = {"customers": values.sum(), "customer_share": 1.0, "revenue_share": 1.0}.get(column, mean)
+        rows.append((["forecast", words, *(values[s] for s in segments), whole], unit))
+    return rows
+
+
+def _difference_rows(
+    features: pd.DataFrame, assigned: pd.Series, *, segments: tuple[str, ...], about: str
+) -> list[tuple[list[Any], str]]:
+    """Means of the features in which any of the segments differs most from all customers, in standard deviations."""
+    spread = features.std().replace(0, float("nan"))
+    means = pd.DataFrame({s: features[assigned.reindex(features.index) == s].mean() for s in segments})
+    away = means.sub(features.mean(), axis=0).div(spread, axis=0).abs().max(axis=1).dropna()
+    chosen = away.sort_values(ascending=False, kind="stable").index[:MOST_DIFFERENCES]
+    return [
+        ([about, describe(name).label, *means.loc[name], features[name].mean()], describe(name).unit) for name in chosen
+    ]
+
+
+def _write(value: float, *, unit: str) -> str:
+    return fmt.score(value) if unit == "score" else fmt.formatter_for(unit)(value)
+
+
+def _features(run: runs.Run) -> pd.DataFrame:
+    return run.table("features").set_index("customer_id")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Recut(Result):
+    """Another number of segments, of the same customers; nothing is written.
+
+    Parameters
+    ----------
+    assigned
+        Segment by customer_id, and ``before``, that of the run.
+    frontier
+        The numbers of segments that were possible.
+    """
+
+    assigned: pd.DataFrame | None = None
+    frontier: pd.DataFrame | None = None
+
+
+def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recut:
+    """Cut the customers of a run into another number of segments, at once and without fitting anything again.
+
+    Parameters
+    ----------
+    run
+        A run that holds 02_embed and 03_segments.
+    segments
+        How many.
+    smallest_share
+        Of customers in the smallest segment.
+
+    Returns
+    -------
+    Recut
+        Name, size, share of revenue and spend of each segment; one that continues a segment of the run keeps its id
+        and name.
+
+    Raises
+    ------
+    BudgetError
+        So many segments cannot be had; says which limit binds.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> recut(load_run(example_run()), 3).table["customers"].sum()
+    np.int64(232)
+    """
+    found = lineage.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
+    meta = run.load_model()[1]
+    now = load_customers(run, kinds=meta["kinds"]).signals
+    segment = found.assignments["segment"].reindex(now.features.index)
+    own = now.features.groupby(segment)
+    table = found.segments.assign(active_share_next=float("nan"))
+    levels = member_activity_levels(table, features=now.features, segment=segment)
+    needs, habits = segment_needs(now, segment), segment_signals(now.features, segment)
+    people = "buyers" if "purchase" in meta["needs"] else "users"
+    named = name_segments(levels, needs, habits=habits, people=people)
+    names = inherit_names(named["name"].to_dict(), run.table("segments").set_index("segment")["name"].to_dict())
+    table = found.segments.assign(name=found.segments["segment"].map(names))
+    columns = {"segment": "Segment", "name": "Name", "customers": "Customers", "customer_share": "Share of customers"}
+    if "spend" in now.features:
+        spent = own["spend"].sum().reindex(table["segment"]).to_numpy()
+        table = table.assign(revenue_share=spent / spent.sum(), spend_mean=spent / table["customers"])
+        columns |= {"revenue_share": "Share of revenue", "spend_mean": "Spend of a customer in the lookback"}
+        table = table.sort_values("revenue_share", ascending=False, ignore_index=True)
+    formats = {"customer_share": "share"} | ({"revenue_share": "share"} if "spend" in now.features else {})
+    shown = table_result(table, name="recut", columns=columns, formats=formats)
+    return Recut(table, html=shown.html, assigned=found.assignments, frontier=found.frontier)

@@ -1,0 +1,376 @@
+"""The second and third chapter of a run: what customers are likely to do next, their segments, and the proof."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from segkit.customers.anticipation import (
+    Anticipation,
+    anticipate,
+    describe_axes,
+    forecast_accuracy,
+    forecast_accuracy_metrics,
+    map_colours,
+)
+from segkit.data import runs
+from segkit.notebook.profiling import Customers
+from segkit.notebook.results import Result, figure_result, table_result, text_result
+from segkit.notebook.runs import Segments
+from segkit.personas.cards import make_segment_table
+from segkit.personas.traits import segment_needs, segment_signals
+from segkit.reports import html
+from segkit.reports import map as map_report
+from segkit.reports import segments as segments_report
+from segkit.segments import fit as fit_module
+from segkit.segments import lineage, validation
+from segkit.segments.clustering import Budget, embed_customers
+from segkit.segments.fit import (
+    Fit,
+    FitData,
+    TrainingWindows,
+    build_training_windows,
+    fit_segments,
+    fit_space,
+    last_horizon_outcomes,
+    write_training_windows,
+)
+from segkit.segments.lineage import Lineage, Overrides, Reassignment
+from segkit.segments.model import assign_points, model_to_arrays
+
+ASSIGNMENT_COLUMNS = ["segment", "macro_segment", "confidence", "core", "x", "y"]
+MAP_ALT = "Map of customers in the colour and shape of their segment, with the name of each segment"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Embedding(Result):
+    """What customers are likely to do next: itself the answer; ``table`` says how well each outcome was predicted.
+
+    Parameters
+    ----------
+    predictability
+        The same as a figure.
+    axes
+        The directions in which customers differ most in what they are likely to do, in words.
+    map
+        Customers on a plane, similar ones close together, coloured three ways.
+    training
+        What was known one and two horizons ago, and what customers did since.
+    """
+
+    predictability: Result | None = None
+    axes: Result | None = None
+    map: Result | None = None
+    training: TrainingWindows | None = None
+
+    def save(self, run: runs.Run) -> None:
+        """Write its tables and headline numbers, and what later notebooks learn from, into a run."""
+        write_training_windows(run, self.training)
+        super().save(run)
+
+
+def embed(customers: Customers) -> Embedding:
+    """Learn from the last horizon what customers are likely to do next, and place similar ones close on a map.
+
+    Parameters
+    ----------
+    customers
+        Of ``load_customers``.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> from segkit.notebook.profiling import load_customers
+    >>> embed(load_customers(runs.load_run(example_run()))).axes.table["axis"].iloc[0]
+    1
+    """
+    data, seed = customers.data, customers.seed
+    training = build_training_windows(data.days, period=data.period, kinds=data.kinds)
+    windows = training.fit_data(data.signals)
+    space = fit_space(windows, seed=seed)
+    expected = anticipate(space, windows.now)
+    accuracy = forecast_accuracy(windows.then, windows.outcomes, seed=seed)
+    answer = text_result(headline=segments_report.predictability_headline(accuracy))
+    figure = figure_result(accuracy, lambda: segments_report.plot_foresight(accuracy), name="predictability")
+    axes = describe_axes(expected)
+    columns = {"axis": "Axis", "share": "Share of the space", "high": "More of, at one end", "low": "At the other end"}
+    placed = embed_customers(expected.axes, seed=seed)
+    return Embedding(
+        accuracy,
+        forecast_accuracy_metrics(accuracy),
+        html=answer.html,
+        draw=figure.draw,
+        tables={"anticipation": _anticipation_table(expected), "map": placed, "predictability": accuracy},
+        predictability=figure if len(accuracy) else text_result(accuracy, note="There is nothing to test this on."),
+        axes=table_result(axes, name="axes", columns=columns, formats={"share": "share"}),
+        map=_map_of_outcomes(placed, map_colours(expected, windows.now)),
+        training=training,
+    )
+
+
+def _anticipation_table(expected: Anticipation) -> pd.DataFrame:
+    return expected.axes.join(expected.outcomes.add_prefix("expected_log_"))
+
+
+def _map_of_outcomes(placed: pd.DataFrame, colours: pd.DataFrame) -> Result:
+    return figure_result(
+        placed, lambda: map_report.plot_small_maps(placed.reset_index(), colours), name="map of outcomes"
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Search(Result):
+    """The numbers of segments that were tried: ``table`` holds one a row, the chosen one marked.
+
+    Parameters
+    ----------
+    customers
+        In whom segments were looked for.
+    fit
+        The chosen segments.
+    earlier
+        Those of the same search one horizon ago, on which the proof is made; None where history is too short.
+    previous
+        The run whose ids and names are kept, or None.
+    """
+
+    customers: Customers | None = None
+    fit: Fit | None = None
+    earlier: Fit | None = None
+    previous: runs.Run | None = None
+
+    @property
+    def windows(self) -> FitData:
+        """Today's customers, with the last horizon to learn from."""
+        return self.customers.training.fit_data(self.customers.data.signals)
+
+
+def search(
+    customers: Customers, *, segments: tuple[int, int] = (12, 20), smallest_share: float = 0.01, previous: str = ""
+) -> Search:
+    """Search for segments: HDBSCAN in many subsamples, joined by what they agree on, in every number asked for.
+
+    Parameters
+    ----------
+    customers
+        Of ``load_customers``.
+    segments
+        Fewest and most segments.
+    smallest_share
+        Of customers in the smallest segment.
+    previous
+        Folder of the run whose ids and names are kept; empty for none.
+
+    Raises
+    ------
+    BudgetError
+        No number of segments keeps each one large enough; says which limit binds.
+    RunError
+        The previous run is of another source.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> from segkit.notebook.profiling import load_customers
+    >>> found = search(load_customers(runs.load_run(example_run())), segments=(3, 4))
+    >>> found.table["chosen"].sum()
+    np.int64(1)
+    """
+    before = lineage.previous_run(previous, of=customers.run)
+    budget = Budget(min_segments=segments[0], max_segments=segments[1], smallest_share=smallest_share)
+    earlier = validation.earlier_fit(customers.training, budget=budget, seed=customers.seed)
+    budget = replace(budget, prefer=validation.preferred_shape(before, earlier))
+    windows = customers.training.fit_data(customers.data.signals)
+    fit = fit_segments(windows, budget=budget, seed=customers.seed)
+    figure = figure_result(fit.frontier, lambda: segments_report.plot_frontier(fit.frontier), name="frontier")
+    return Search(
+        fit.frontier,
+        html=figure.html,
+        draw=figure.draw,
+        customers=customers,
+        fit=fit,
+        earlier=earlier,
+        previous=before,
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FoundSegments(Segments):
+    """Segments that were just found or assigned, not yet written.
+
+    Parameters
+    ----------
+    customers
+        The customers in them.
+    assignments
+        Segment, macro segment, confidence, core and place on the map, by customer_id.
+    model
+        Arrays and metadata from which a customer is assigned.
+    found
+        The search they come from; None where they are those of an earlier run.
+    lineage
+        Ids, names, ledger and moves since the previous run.
+    shares, changes, decisions
+        Shares of revenue and of customers; the ledger, moves and decisions of this run; as they are shown.
+    """
+
+    customers: Customers | None = None
+    assignments: pd.DataFrame | None = None
+    model: tuple[dict[str, Any], dict[str, Any]] | None = None
+    found: Search | None = None
+    lineage: Lineage | Reassignment | None = None
+    answer: Result | None = None
+    shares: Result | None = None
+    ledger: Result | None = None
+    moves: Result | None = None
+    decisions: Result | None = None
+
+    @property
+    def assigned(self) -> pd.DataFrame:
+        """Each customer's segment, confidence and place on the map, by customer_id."""
+        return self.assignments
+
+    def map(self) -> Result:
+        """Show the map of customers in the colour and shape of their segment."""
+        return figure_result(
+            self.assignments,
+            lambda: map_report.plot_segment_map(self.assignments, self.table),
+            name="segment map",
+        )
+
+    def save(self, run: runs.Run) -> None:
+        """Write the segments, who is in them, and the model into a run."""
+        super().save(run)
+        arrays, meta = self.model
+        run.save_model(arrays, meta=meta)
+
+
+def segment(found: Search, *, overrides: str = "") -> FoundSegments:
+    """Put everyone into exactly one segment, with the ids and names of the previous run where a segment continues one.
+
+    Parameters
+    ----------
+    found
+        Of ``search``.
+    overrides
+        YAML file of decisions (rename, merge, pin); empty for ``overrides.yaml`` in the folder above the run.
+
+    Raises
+    ------
+    InputError
+        A decision is about a segment that is not there.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> from segkit.notebook.profiling import load_customers
+    >>> segments = segment(search(load_customers(runs.load_run(example_run())), segments=(3, 3)))
+    >>> segments.ids, len(segments.assigned)
+    (['S02', 'S01', 'S03'], 232)
+    """
+    customers, run = found.customers, found.customers.run
+    now, as_of = customers.data.signals, customers.period.as_of.isoformat()
+    decided = lineage.read_overrides(overrides or run.path.parent / "overrides.yaml")
+    kept = lineage.continue_lineage(found.fit, now=now, previous=found.previous, overrides=decided, as_of=as_of)
+    assigned = assign_points(kept.fit.model, kept.fit.axes)
+    assignments = assigned.assign(core=kept.fit.core()).join(run.table("map").set_index("customer_id"))
+    arrays, meta = model_to_arrays(kept.fit.model)
+    opened = customers.source
+    meta |= {"kinds": opened.kinds, "needs": opened.needs, "timezone": opened.timezone, "source": opened.name}
+    meta |= {"lookback_days": customers.period.lookback_days}
+    subsamples = lineage.subsample_table(kept.fit.subsamples, kept.fit.axes.index[kept.fit.in_sample])
+    return _found_segments(
+        customers,
+        assigned,
+        lineage=kept,
+        decided=decided,
+        expected=fit_module.expected_outcomes(kept.fit.model, found.windows),
+        tables={"frontier": kept.fit.frontier, "subsamples": subsamples},
+        assignments=assignments,
+        model=(arrays, meta),
+        found=found,
+    )
+
+
+def _found_segments(
+    customers: Customers,
+    assigned: pd.DataFrame,
+    *,
+    lineage: Lineage | Reassignment,
+    decided: Overrides,
+    expected: pd.DataFrame,
+    tables: dict[str, pd.DataFrame],
+    **parts: Any,
+) -> FoundSegments:
+    now = customers.data.signals
+    needs, signals = segment_needs(now, assigned["segment"]), segment_signals(now.features, assigned["segment"])
+    made_from = {"expected": expected, "needs": needs, "signals": signals, "names": lineage.names}
+    table = segment_table(customers, assigned, **made_from)
+    written = {
+        "assignments": parts["assignments"][ASSIGNMENT_COLUMNS],
+        "segments": table,
+        **tables,
+        "needs": needs,
+        "signals": signals,
+        "ledger": lineage.ledger,
+    }
+    if lineage.moves is not None:
+        written["moves"] = lineage.moves
+    return FoundSegments(
+        table,
+        {"segments.count": len(table), "segments.customers": len(assigned)},
+        html=lambda: html.segment_table_html(table, caption="The micro-segments, largest revenue first."),
+        tables=written,
+        run=customers.run,
+        customers=customers,
+        lineage=lineage,
+        **_changes(customers, table, lineage=lineage, decided=decided),
+        **parts,
+    )
+
+
+def segment_table(
+    customers: Customers,
+    assigned: pd.DataFrame,
+    *,
+    expected: pd.DataFrame,
+    needs: pd.DataFrame,
+    signals: pd.DataFrame,
+    names: dict[str, str],
+    **proof: Any,
+) -> pd.DataFrame:
+    """Put the table segments together; without a proof its stability is unknown."""
+    now = customers.data.signals
+    sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.data))
+    return make_segment_table(
+        sizes,
+        expected=expected,
+        names=names,
+        features=now.features,
+        segment=assigned["segment"],
+        needs=needs,
+        signals=signals,
+        labels=customers.source.labels,
+        people=customers.buyers,
+        horizon_days=customers.period.horizon_days,
+        **{"stability": None, **proof},
+    )
+
+
+def _changes(
+    customers: Customers, table: pd.DataFrame, *, lineage: Lineage | Reassignment, decided: Overrides
+) -> dict[str, Result]:
+    """Show shares of revenue, decisions, and the change since the previous run."""
+    as_of, moves = customers.period.as_of.isoformat(), lineage.moves
+    ledger = segments_report.format_ledger(lineage.ledger, table, as_of=as_of)
+    figure = figure_result(table, lambda: segments_report.plot_segment_shares(table), name="segment shares")
+    parts = {
+        "shares": figure,
+        "ledger": table_result(lineage.ledger, name="ledger", shown=ledger, columns={c: c for c in ledger.columns}),
+        "decisions": text_result(bullets=decided.sentences() or ["No decisions in overrides.yaml."]),
+        "moves": text_result(note="There is no previous run to compare with."),
+    }
+    if moves is not None:
+        shown = segments_report.format_moves(moves)
+        parts["moves"] = table_result(moves, name="moves", shown=shown, columns={c: c for c in shown.columns})
+    return parts
