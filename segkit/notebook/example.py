@@ -9,7 +9,7 @@ from pathlib import Path
 from segkit.data.runs import Run, open_run
 from segkit.data.synth import write_scenario
 
-CUSTOMERS = 240
+CUSTOMERS = 260
 SEGMENTS = (4, 4)
 
 
@@ -23,7 +23,7 @@ def temporary_folder() -> Path:
 
 @cache
 def example_source() -> Path:
-    """Write a made-up shop of 240 customers, once in a process, and give the path of its YAML file."""
+    """Write a made-up shop of 260 customers, once in a process, and give the path of its YAML file."""
     return Path(write_scenario("retail", customers=CUSTOMERS, out=str(temporary_folder() / "shop")))
 
 

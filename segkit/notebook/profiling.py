@@ -45,7 +45,7 @@ class Customers(Result):
     >>> from segkit.notebook.example import example_run
     >>> customers = load_customers(runs.load_run(example_run()))
     >>> isinstance(customers, Customers), customers.table.index.name, customers.metrics["customers"]
-    (True, 'customer_id', 232)
+    (True, 'customer_id', 251)
     """
 
     run: runs.Run | None = None
@@ -106,7 +106,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: runs.R
     >>> from segkit.notebook.example import example_run
     >>> customers = load_customers(runs.load_run(example_run()))
     >>> customers.table[["orders", "spend"]].shape
-    (232, 2)
+    (251, 2)
     """
     reason = ""
     if engine is None:
@@ -169,7 +169,7 @@ def find_needs(customers: Customers, *, previous: runs.Run | None = None) -> Fou
     >>> from segkit.notebook.example import example_run
     >>> needs = find_needs(load_customers(runs.load_run(example_run())))
     >>> needs.table.columns.tolist()[:2], len(needs.shares)
-    (['need', 'share'], 232)
+    (['need', 'share'], 251)
     """
     signals = customers.data.signals
     found = (
@@ -302,8 +302,8 @@ def check(source: str, **options: Any) -> Result:
     Examples
     --------
     >>> from segkit.notebook.example import example_source
-    >>> check(str(example_source())).table["line"].iloc[-2]
-    'Can it carry a segmentation? yes, with limits'
+    >>> check(str(example_source())).table["line"].iloc[-1]
+    'Can it carry a segmentation? yes'
     """
     found = find_path(source)
     report = check_module.check_source(str(found) if found.is_file() else source, **options)

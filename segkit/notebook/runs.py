@@ -366,7 +366,7 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     --------
     >>> from segkit.notebook.example import example_run
     >>> recut(load_run(example_run()), 3).table["customers"].sum()
-    np.int64(232)
+    np.int64(251)
     """
     found = lineage.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
     meta = run.load_model()[1]
