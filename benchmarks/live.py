@@ -51,7 +51,7 @@ def make_run(folder: Path, *, customers: int, seed: int = 7) -> Path:
     )
     run = open_run(folder / "run", source="made", as_of=AS_OF.isoformat(), horizon_days=91, lookback_days=LOOKBACK)
     write_days(run, build_days(table, kinds=KINDS))
-    signals = load_customers(run, kinds=KINDS).signals
+    signals = load_customers(run, kinds=KINDS).data
     space = balanced_space(signals.select(np.arange(min(5_000, len(signals.features)))))
     axes = anticipate(space, signals).axes
     drawn = axes.to_numpy()[rng.integers(0, len(axes), SEGMENTS * (BAGS + 1))]

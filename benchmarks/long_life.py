@@ -51,7 +51,7 @@ def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
         events = sources.read_events(opened, con=sources.connect())
         events = events.filter(events.day < as_of)
         customers, _ = update_customers(events, run=run, previous=before, kinds=opened.kinds)
-        now = customers.signals
+        now = customers.data
         past = build_training_windows(customers.days, period=run.period, kinds=opened.kinds)
         kept = lineage.assign_with_previous_model(before, now, overrides=read_overrides(""), as_of=as_of.isoformat())
         bought = load_needs(before)

@@ -253,24 +253,24 @@ class Customers:
         The day they are described at, the lookback before it and the horizon after it.
     kinds
         Each kind of event -> 'customer' or 'company' (who does it).
-    signals
+    data
         Features and amounts by category of everyone active in the lookback, one row per customer.
     """
 
     days: Days
     period: Period
     kinds: dict[str, str]
-    signals: CustomerData
+    data: CustomerData
 
     @property
     def index(self) -> pd.Index:
         """The ids of the customers who were active in the lookback, sorted."""
-        return self.signals.features.index
+        return self.data.features.index
 
 
 def customers_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Customers:
     """Describe the customers at the date of a period."""
-    return Customers(days, period=period, kinds=kinds, signals=customer_data(days, period=period, kinds=kinds))
+    return Customers(days, period=period, kinds=kinds, data=customer_data(days, period=period, kinds=kinds))
 
 
 def load_customers(run: Run, *, kinds: dict[str, str]) -> Customers:
@@ -451,8 +451,8 @@ def describe_customers(events: ir.Table, *, run: Run, kinds: dict[str, str], eng
     try:
         with TemporaryDirectory(dir=run.path, prefix="carried-") as folder:
             write_days(run, build_days(transfer_table(events, to=there, folder=folder, name="events"), kinds=kinds))
-        signals = customer_data(load_days(run, on=there), period=run.period, kinds=kinds)
-        return Customers(load_days(run), period=run.period, kinds=kinds, signals=signals)
+        data = customer_data(load_days(run, on=there), period=run.period, kinds=kinds)
+        return Customers(load_days(run), period=run.period, kinds=kinds, data=data)
     finally:
         there.disconnect()
 

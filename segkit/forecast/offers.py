@@ -1,4 +1,4 @@
-"""Predict next categories, and find cross-sell and up-sell offers."""
+"""Predict next categories and moves, and find churn drivers, cross-sell and up-sell offers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +19,19 @@ from segkit.segments.model import SegmentModel, assign_points
 from segkit.stats import Z95, auc, discoveries, logit, proportion_interval
 from segkit.vocabulary import EVERYONE, describe
 
-MIN_PER_OUTCOME = 10  # customers who came, and who did not, before anything is said of churn
-MIN_SHARE_CUSTOMERS = 20  # customers that a share rests on
-MAX_OFFER_TERMS = 200  # categories or words that an offer may be
-FALSE_DISCOVERY_RATE = 0.05  # of what is told as a driver, expected to be chance (Benjamini & Hochberg 1995)
-MAX_CORRELATION = 0.7  # rank correlation above which a second feature says the same
-MAX_OFFERS = 3  # drivers, and offers of each kind, of a segment
+MIN_PER_OUTCOME = 10  # active and lost customers of a segment; with fewer, no driver is sought
+MIN_SHARE_CUSTOMERS = 20  # customers under a share
+MAX_OFFER_TERMS = 200  # categories or words that can be offered, the most common
+FALSE_DISCOVERY_RATE = 0.05  # of the drivers found, the share that chance explains (Benjamini & Hochberg 1995)
+MAX_CORRELATION = 0.7  # rank correlation above which a second feature adds nothing
+MAX_OFFERS = 3  # of a kind per segment; also the most drivers per segment
+MAX_TERMS = 80  # categories or words that are predicted, the most common
+MAX_LEARNING_CUSTOMERS = 3_000  # customers that the model learns from; each gives a row for every term
+BATCH_SIZE = 20_000  # customers whose chances are in memory at a time
+SHRINKAGE = 20  # weight of everyone's share in that of a segment, in customers
+NEXT_CATEGORIES = 3  # per customer
+LOGIT_EDGE = 1e-4  # chances are clipped to stay this far from 0 and 1 before a logit
+FOLDS = 5
 DRIVERS = [
     "segment",
     "feature",
@@ -40,17 +47,26 @@ OFFERS = ["segment", "kind", "term", "asked", "share", "share_low", "share_high"
 
 
 def churn_drivers(training: TrainingSet, segment: pd.Series) -> pd.DataFrame:
-    """Which habits went with not coming back in the horizon that was learnt from, within each segment.
+    """Find the habits that go with not coming back, within each segment.
 
-    Members are halved by each habit at the middle of their segment; the effect is the share lost above less the share
-    lost below. It goes with churn; nothing says that it makes it.
+    Members are halved at the median of each habit; the effect is the share lost above it less the share lost below.
+    This is an association, not a cause.
 
-    Takes  lesson; segment: of its customers one horizon ago
-    Gives  segment (and "all"), feature, words, customers, lost_above, lost_below (shares), effect, effect_low,
-           effect_high (95 %, Agresti & Caffo 2000); at most three of a segment, strongest first; only those that stand
-           out among all that were looked at, with at most one false in twenty
+    Parameters
+    ----------
+    training
+        Customers one horizon ago, and what they did.
+    segment
+        Their segment then.
+
+    Returns
+    -------
+    pd.DataFrame
+        segment (and "all"), feature, words, customers, lost_above, lost_below (shares), effect, effect_low, effect_high
+        (95 %, Agresti & Caffo 2000); at most three of a segment, the strongest first; of all drivers
+        found, one in twenty may be chance.
     """
-    features, lost = training.snapshot.signals.features, ~training.outcomes.active
+    features, lost = training.snapshot.data.features, ~training.outcomes.active
     habits = [name for name in features.columns if not name.startswith("stage_")]
     rows = [row for name, inside in _groups(segment) for row in _compare_halves(name, features[habits], lost, inside)]
     table = pd.DataFrame(rows, columns=[*DRIVERS, "p"])
@@ -73,19 +89,33 @@ def churn_drivers(training: TrainingSet, segment: pd.Series) -> pd.DataFrame:
 def next_offers(
     training: TrainingSet, segment: pd.Series, *, now: CustomerData, segment_now: pd.Series, period: Period
 ) -> pd.DataFrame:
-    """What members of a segment took next: what they had not bought yet, and what they bought more of.
+    """Find what members of a segment bought next: for the first time (cross-sell), or more of (up-sell).
 
-    Takes  lesson; segment: of its customers one horizon ago; now, segment_now: today's customers
-    Gives  segment, kind (cross-sell, up-sell), term, asked (members one horizon ago who had not, or had, bought it),
-           share of them who then bought it, or more of it a day than before, share_low, share_high (95 %, Wilson),
-           others (the same share elsewhere; null where it rests on fewer than twenty), more (surely more than that, all
-           that was looked at being counted), reach (members today it could be offered to); of a kind at most three:
-           those with `more` first, then by the lower end of the interval
+    Parameters
+    ----------
+    training
+        Customers one horizon ago, and what they did.
+    segment
+        Their segment then.
+    now, segment_now
+        Today's customers, and their segment.
+    period
+        Gives the days of lookback and horizon, to compare amounts per day.
+
+    Returns
+    -------
+    pd.DataFrame
+        segment, kind, term, asked (members one horizon ago who had not, or had, bought it), share of them who then
+        bought it, or more a day than before, share_low, share_high (95 %, Wilson), others (the same share of other
+        customers; null with fewer than twenty), more (above others, corrected for all comparisons), reach (members
+        today it can be offered to). At most three of a kind: ``more`` first, then by the lower end of the interval.
     """
-    then, outcomes = training.snapshot.signals, training.outcomes
+    then, outcomes = training.snapshot.data, training.outcomes
     if then.weights is None or outcomes.weights is None:
         return pd.DataFrame(columns=OFFERS)
-    terms = _terms(then)
+    words = is_free_text(list(then.categories))
+    limits = {"most": MAX_OFFER_TERMS, "rarest": MIN_SHARE_CUSTOMERS}
+    *_, terms = common_terms(then.weights, then.categories, words=words, **limits)
     before, after = (bought_amounts(each, terms) for each in (then, outcomes))
     takes = {
         "cross-sell": (before <= 0, after > 0),
@@ -105,23 +135,18 @@ def next_offers(
 
 
 def bought_amounts(of: CustomerData | Outcomes, terms: list[str]) -> np.ndarray:
-    """What each customer bought of the terms: categories, or words where the terms came from free text."""
+    """Return what each customer bought of the terms: categories, or words where the terms are from free text."""
     return np.maximum(_terms_bought(of, terms).toarray(), 0.0)
 
 
 def _terms_bought(of: CustomerData | Outcomes, terms: list[str]) -> sparse.csr_array:
+    """Return the amounts by term as a sparse matrix."""
     weights, names = term_weights(of.weights, list(of.categories), words=not set(terms) <= set(of.categories))
     return align_terms(weights, names, to=terms)
 
 
-def _terms(signals: CustomerData) -> list[str]:
-    words = is_free_text(list(signals.categories))
-    return common_terms(
-        signals.weights, signals.categories, words=words, most=MAX_OFFER_TERMS, rarest=MIN_SHARE_CUSTOMERS
-    )[-1]
-
-
 def _groups(segment: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield everyone, then each segment, with a mask of its members."""
     yield EVERYONE, np.ones(len(segment), dtype=bool)
     for name in sorted(set(segment)):
         yield name, (segment == name).to_numpy()
@@ -130,30 +155,30 @@ def _groups(segment: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
 def _compare_halves(
     name: str, features: pd.DataFrame, lost: np.ndarray, inside: np.ndarray
 ) -> list[tuple[object, ...]]:
-    """A row for each feature of a group of which enough came and enough did not."""
-    gone = lost[inside]
-    if min(gone.sum(), (~gone).sum()) < MIN_PER_OUTCOME:
+    """Return a row for each habit of a group with enough active and enough lost customers."""
+    is_lost = lost[inside]
+    if min(is_lost.sum(), (~is_lost).sum()) < MIN_PER_OUTCOME:
         return []
     rows = []
     for feature, values in features[inside].items():
         above = (values > values.median()).to_numpy()
         if min(above.sum(), (~above).sum()) < MIN_SHARE_CUSTOMERS:
             continue
-        counts = [(gone[half].sum(), half.sum()) for half in (above, ~above)]
+        counts = [(is_lost[half].sum(), half.sum()) for half in (above, ~above)]
         shares = [(lost_of + 1) / (of + 2) for lost_of, of in counts]
         spread = np.sqrt(sum(s * (1 - s) / (of + 2) for s, (_, of) in zip(shares, counts, strict=True)))
         middle = shares[0] - shares[1]
-        plain = [lost_of / of for lost_of, of in counts]
-        at = plain[0] - plain[1], middle - Z95 * spread, middle + Z95 * spread
+        raw_shares = [lost_of / of for lost_of, of in counts]
+        at = raw_shares[0] - raw_shares[1], middle - Z95 * spread, middle + Z95 * spread
         p = 2 * norm.sf(abs(middle) / spread)
-        rows.append((name, feature, describe(feature).label, len(gone), *plain, *np.round(at, 9), p))
+        rows.append((name, feature, describe(feature).label, len(is_lost), *raw_shares, *np.round(at, 9), p))
     return rows
 
 
 def _strongest_offers(
     members: np.ndarray, terms: list[str], asked: np.ndarray, took: np.ndarray, reach: np.ndarray, *, limit: float
 ) -> list[tuple[object, ...]]:
-    """At most three terms of a segment; `more` by Fisher's exact test against everyone else."""
+    """Return at most three terms of a segment; ``more`` by Fisher's exact test against everyone else."""
     inside, outside = (asked[who].sum(axis=0) for who in (members, ~members))
     yes, no = ((asked & took)[who].sum(axis=0) for who in (members, ~members))
     stands_out = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < limit
@@ -167,19 +192,12 @@ def _strongest_offers(
     return sorted(rows, key=lambda row: (not row[6], -row[3], row[0]))[:MAX_OFFERS]
 
 
-MAX_TERMS = 80  # categories or words whose chance is said, the most common
-MAX_LEARNING_CUSTOMERS = 3_000  # customers of the model of categories; each is a row for every term
-BATCH_SIZE = 20_000  # customers whose chances are in memory together
-SHRINKAGE = 20  # customers' worth of everyone's share in the share of a segment
-NEXT_CATEGORIES = 3  # likely categories of a customer
-LOGIT_EDGE = 1e-4  # chances are kept off zero and one before their logarithm is taken
-FOLDS = 5
-
-
 @dataclass(frozen=True)
 class CategoryModel:
-    """Chance of a purchase in each term: a logistic regression on how much was bought of it before, how likely the
-    customer comes at all, and how many of their segment, having bought it before or not, bought it next.
+    """Predict the chance of a purchase in each term.
+
+    A logistic regression on how much a customer bought of it before, how likely they are to be active, and how many of
+    their segment bought it next.
     """
 
     terms: list[str]
@@ -187,10 +205,10 @@ class CategoryModel:
     usual: np.ndarray  # (not bought before, bought before) x segments x terms, logits
     fit: LogisticRegression
 
-    def chances(self, signals: CustomerData, chance: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """Customers x terms."""
+    def chances(self, customers: CustomerData, chance: np.ndarray, segment: np.ndarray) -> np.ndarray:
+        """Return the chances, customers x terms."""
         columns = _model_columns(
-            bought_amounts(signals, self.terms), chance, _codes(segment, self.segments), self.usual
+            bought_amounts(customers, self.terms), chance, _codes(segment, self.segments), self.usual
         )
         return self.fit.predict_proba(columns.reshape(-1, columns.shape[2]))[:, 1].reshape(columns.shape[:2])
 
@@ -200,14 +218,23 @@ def learn_categories(
 ) -> CategoryModel | None:
     """Learn who buys in which category next.
 
-    Takes  lesson; chance of coming at all, out of fold, and segment of its customers then
-    Gives  CategoryModel; None without categories that at least twenty bought
-
     Parameters
     ----------
-    seed : of the customers learnt from, where they are many
+    training
+        Customers one horizon ago, and what they did.
+    chance
+        Of their being active, out of fold.
+    segment
+        Their segment then.
+    seed
+        Draws the customers learnt from, where they are many.
+
+    Returns
+    -------
+    CategoryModel or None
+        None without two categories that at least twenty customers bought.
     """
-    then, outcomes = training.snapshot.signals, training.outcomes
+    then, outcomes = training.snapshot.data, training.outcomes
     if then.weights is None or outcomes.weights is None:
         return None
     words = is_free_text(list(then.categories))
@@ -227,21 +254,24 @@ def learn_categories(
 
 
 def next_categories(
-    model: CategoryModel | None, signals: CustomerData, *, chance: np.ndarray, segment: np.ndarray
+    model: CategoryModel | None, customers: CustomerData, *, chance: np.ndarray, segment: np.ndarray
 ) -> pd.DataFrame:
-    """The likeliest categories of each customer, and the likeliest they have not bought yet.
+    """Predict the likeliest categories of each customer, and the likeliest that they have not bought yet.
 
-    Gives  by customer_id: next_category, next_category_chance, and the same with _2 and _3; new_category,
-           new_category_chance; null without a model
+    Returns
+    -------
+    pd.DataFrame
+        By customer_id: next_category, next_category_chance, the same with _2 and _3, new_category, new_category_chance;
+        null without a model.
     """
     ends = ["next_category", "next_category_2", "next_category_3", "new_category"]
     if model is None:
-        empty = {e: pd.Series(None, index=signals.features.index, dtype=object) for e in ends}
-        return pd.DataFrame(empty | {f"{e}_chance": np.nan for e in ends}, index=signals.features.index)
+        empty = {e: pd.Series(None, index=customers.features.index, dtype=object) for e in ends}
+        return pd.DataFrame(empty | {f"{e}_chance": np.nan for e in ends}, index=customers.features.index)
     names, parts = np.array([*model.terms, None], dtype=object), []
-    for start in range(0, len(signals.features), BATCH_SIZE):
+    for start in range(0, len(customers.features), BATCH_SIZE):
         some = slice(start, start + BATCH_SIZE)
-        part = signals.select(np.arange(len(signals.features))[some])
+        part = customers.select(np.arange(len(customers.features))[some])
         chances = model.chances(part, chance[some], segment[some]).round(6)
         new = np.where(bought_amounts(part, model.terms) > 0, -1.0, chances)
         picks = [
@@ -253,7 +283,7 @@ def next_categories(
         values = np.take_along_axis(
             np.hstack([chances, np.full((len(chances), 1), np.nan)]), at % (chances.shape[1] + 1), axis=1
         )
-        at[:, -1] = np.where(new.max(axis=1) < 0, -1, at[:, -1])  # who bought of everything has nothing new
+        at[:, -1] = np.where(new.max(axis=1) < 0, -1, at[:, -1])  # a customer who bought of all has no new category
         values[:, -1] = np.where(at[:, -1] < 0, np.nan, values[:, -1])
         columns = {e: names[at[:, i]] for i, e in enumerate(ends)}
         columns |= {f"{e}_chance": values[:, i] for i, e in enumerate(ends)}
@@ -264,70 +294,84 @@ def next_categories(
 def category_accuracy(
     model: CategoryModel | None, training: TrainingSet, *, chance: np.ndarray, segment: np.ndarray
 ) -> dict[str, float]:
-    """How often the likeliest category, and the likeliest new one, was bought by those who came; beside it how often
-    the one they had spent most on was, and the new one that most had bought.
+    """Measure how often active customers bought the category predicted, and the new one predicted.
 
-    Takes  model learnt one horizon earlier; lesson: its customers are told of and what came is judged; their chances
-           and segments
+    The baselines are the category they had spent most on, and the new one that most customers had bought.
+
+    Parameters
+    ----------
+    model
+        Learnt one horizon earlier.
+    training
+        Its customers are predicted, and compared with its outcomes.
+    chance, segment
+        Of these customers.
     """
     if model is None or not training.outcomes.active.any():
         return {}
     active = training.outcomes.active
-    before, after = (
-        bought_amounts(each, model.terms)[active] for each in (training.snapshot.signals, training.outcomes)
-    )
-    chances = model.chances(training.snapshot.signals, chance, segment)[active]
+    before, after = (bought_amounts(each, model.terms)[active] for each in (training.snapshot.data, training.outcomes))
+    chances = model.chances(training.snapshot.data, chance, segment)[active]
     common = np.broadcast_to((before > 0).mean(axis=0), before.shape)
     picks = {"next": (chances, before, np.ones_like(before, dtype=bool)), "new": (chances, common, before <= 0)}
-    figures = {}
-    for name, (ours, theirs, open_) in picks.items():
-        who = open_.any(axis=1)
-        for label, scores in (("", ours), (".baseline", theirs)):
-            pick = np.where(open_, scores, -1.0).argmax(axis=1)
-            hits = (after[np.arange(len(pick)), pick] > 0)[who].mean()
-            figures[f"forecast.{name}_category_hits{label}"] = float(hits)
-    return figures
+    metrics = {}
+    for name, (predicted, baseline, eligible) in picks.items():
+        counted = eligible.any(axis=1)
+        for label, scores in (("", predicted), (".baseline", baseline)):
+            pick = np.where(eligible, scores, -1.0).argmax(axis=1)
+            hits = (after[np.arange(len(pick)), pick] > 0)[counted].mean()
+            metrics[f"forecast.{name}_category_hits{label}"] = float(hits)
+    return metrics
 
 
 def move_chances(model: SegmentModel, then: CustomerData, now: CustomerData) -> tuple[pd.Series, dict[str, float]]:
-    """Chance of standing in another segment, or in none for want of activity, one horizon from now.
+    """Predict the chance that a customer is in another segment, or inactive, one horizon from now.
 
-    Customers are placed by one model one horizon ago and today. A logistic regression learns from who moved: the share
-    of their segment that did, drawn towards everyone's, and how near the border they stood.
+    One model assigns customers one horizon ago and today. A logistic regression learns who moved from the share of
+    their segment that did, shrunk to everyone's, and from how near the border they were.
 
-    Takes  model; then, now: signals one horizon ago and today
-    Gives  chance by customer_id of `now`; figures: share that moved, and the AUC of the chances out of fold
+    Parameters
+    ----------
+    model
+        Assigns customers to segments.
+    then, now
+        Customers one horizon ago and today.
+
+    Returns
+    -------
+    tuple
+        Chance by customer_id of ``now``; metrics: share that moved, and the AUC of the chances out of fold.
     """
-    axes = [coordinates(model.space, signals) for signals in (then, now)]
-    stood, stand = (assign_points(model, each)["segment"] for each in axes)
-    moved = (stood.ne(stand.reindex(stood.index))).to_numpy()
+    axes = [coordinates(model.space, customers) for customers in (then, now)]
+    before, after = (assign_points(model, each)["segment"] for each in axes)
+    moved = (before.ne(after.reindex(before.index))).to_numpy()
     share = moved.mean()
-    figures = {"forecast.moved_share": float(share)}
+    metrics = {"forecast.moved_share": float(share)}
     if min(moved.sum(), (~moved).sum()) < MIN_SHARE_CUSTOMERS:
-        return pd.Series(share, index=now.features.index), figures
-    rates = pd.Series(moved, index=stood.index).groupby(stood).agg(["sum", "size"])
+        return pd.Series(share, index=now.features.index), metrics
+    rates = pd.Series(moved, index=before.index).groupby(before).agg(["sum", "size"])
     shrunk = (rates["sum"] + SHRINKAGE * share) / (rates["size"] + SHRINKAGE)
     designs = [
         np.column_stack(
-            [logit(placed.map(shrunk).fillna(share).to_numpy(), edge=LOGIT_EDGE), _border_margin(model, points)]
+            [logit(placed.map(shrunk).fillna(share).to_numpy(), edge=LOGIT_EDGE), _border_margin(model, position)]
         )
-        for placed, points in zip((stood, stand), axes, strict=True)
+        for placed, position in zip((before, after), axes, strict=True)
     ]
     fit = LogisticRegression(C=1.0)
     out_of_fold = cross_val_predict(fit, designs[0], moved, cv=FOLDS, method="decision_function")
-    figures["forecast.moved_auc"] = float(auc(out_of_fold, moved)[0])
+    metrics["forecast.moved_auc"] = float(auc(out_of_fold, moved)[0])
     chance = fit.fit(designs[0], moved).predict_proba(designs[1])[:, 1]
-    return pd.Series(chance, index=now.features.index).round(6), figures
+    return pd.Series(chance, index=now.features.index).round(6), metrics
 
 
 def _border_margin(model: SegmentModel, axes: pd.DataFrame) -> np.ndarray:
-    """How much farther the next segment is than the own one, as a part of both distances: 0 on the border."""
-    points, segments = axes.to_numpy(), np.unique(model.segments)
+    """Return how much farther the next segment is than the own one, over the sum of both distances: 0 on the border."""
+    positions, segments = axes.to_numpy(), np.unique(model.segments)
     away = np.column_stack(
         [
             np.min(
                 [
-                    np.linalg.norm(points - c, axis=1)
+                    np.linalg.norm(positions - c, axis=1)
                     for c, s in zip(model.centres, model.segments, strict=True)
                     if s == segment
                 ],
@@ -337,13 +381,13 @@ def _border_margin(model: SegmentModel, axes: pd.DataFrame) -> np.ndarray:
         ]
     )
     if away.shape[1] < 2:
-        return np.ones(len(points))
+        return np.ones(len(positions))
     near = np.sort(away, axis=1)[:, :2]
     return (near[:, 1] - near[:, 0]) / np.maximum(near.sum(axis=1), 1e-12)
 
 
 def _usual(before: np.ndarray, after: np.ndarray, codes: np.ndarray, *, count: int) -> np.ndarray:
-    """Logits of the share that bought a term next, by segment and by whether they had before, drawn to everyone's."""
+    """Return logits of the share that bought a term next, by segment and earlier purchase, shrunk to everyone's."""
     found = np.empty((2, count, before.shape[1]))
     for had in (0, 1):
         asked = before == bool(had)
@@ -357,7 +401,7 @@ def _usual(before: np.ndarray, after: np.ndarray, codes: np.ndarray, *, count: i
 
 
 def _model_columns(before: np.ndarray, chance: np.ndarray, codes: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """customers x terms x columns of the logistic regression."""
+    """Build the columns of the logistic regression, customers x terms x columns."""
     had = before > 0
     total = before.sum(axis=1, keepdims=True)
     share = np.sqrt(before / np.where(total > 0, total, 1.0))
@@ -368,5 +412,5 @@ def _model_columns(before: np.ndarray, chance: np.ndarray, codes: np.ndarray, us
 
 
 def _codes(segment: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Number of each segment; one that nobody stood in then counts as the first."""
+    """Return the number of each segment; one without customers in training counts as the first."""
     return np.maximum(pd.Index(segments).get_indexer(segment), 0)

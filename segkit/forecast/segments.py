@@ -20,15 +20,15 @@ from segkit.forecast.backtest import (
     score_forecasters,
     with_lead_verdicts,
 )
+from segkit.forecast.baselines import FORECASTER_LABELS
+from segkit.forecast.bgnbd import YEAR
 from segkit.forecast.model import (
     AMOUNTS,
-    FORECASTER_LABELS,
     MIN_TRAINING_CUSTOMERS,
-    YEAR,
     Forecast,
     Snapshot,
     TrainingSet,
-    known_of,
+    make_snapshot,
     make_training_sets,
     with_bands,
 )
@@ -47,8 +47,20 @@ from segkit.segments.model import SegmentModel, assign_segments
 from segkit.stats import Z95, Estimate
 from segkit.vocabulary import EVERYONE
 
-MIN_SEASON_CUSTOMERS = 20  # customers of a segment, before its miss in a back-test tells of the season
-ERROR_BLOCKS = 20  # of customers by what was promised, between which the size of errors is drawn
+MIN_SEASON_CUSTOMERS = 20  # customers of a segment whose error in a back-test counts
+ERROR_BLOCKS = 20  # of customers by predicted value; the size of errors is interpolated between them
+CUSTOMER_COLUMNS = [
+    "active_chance",
+    *(f"{name}{part}" for name in AMOUNTS for part in ("", "_mean", "_low", "_high")),
+    "move_chance",
+    "value_12m",
+]
+CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "next_category_3", "new_category")
+              for part in ("", "_chance")]  # fmt: skip
+SEGMENT_COLUMNS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
+SEGMENT_COLUMNS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves are observed once
+CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
+MEDIAN = {"spend": "spend_median"}  # in the table of customers, next to spend_mean
 
 
 def forecast_segments(
@@ -59,22 +71,35 @@ def forecast_segments(
     chosen: Mapping[str, str],
     model: SegmentModel,
 ) -> pd.DataFrame:
-    """What each segment, and everyone together, is expected to do in the horizon.
+    """Predict what each segment, and everyone together, does in the horizon.
 
-    The interval has two parts. Chance: customers do as they like, each by themselves; their spread is read off the
-    back-test, or where there is none off the chances and bands. Season: by how much the sums of segments were missed,
-    beyond chance, in the back-test: as far off, in either direction, as it was then.
+    The interval has two parts. Chance: customers act independently; the size of their errors comes from the back-test,
+    or without one from the chances and bands. Season: the error of segment sums beyond chance in the back-test.
 
-    Takes  predictions: by customer_id; segment of each; trials: of the back-test, or none; model: places customers of
-           earlier dates
-    Gives  segment (and "all"), customers; active_share, move_share, orders, spend (sums) and value_12m (null where not
-           known); each with _low, _high (95 %) and _season, the part of the variance that season is (null without a
-           back-test). Of moves the interval is chance only, of value_12m there is none: a year cannot be tested
+    Parameters
+    ----------
+    predictions
+        By customer_id.
+    segment
+        Of each customer.
+    origins
+        Of the back-test, or empty.
+    chosen
+        The forecaster of each target.
+    model
+        Assigns customers of earlier dates.
+
+    Returns
+    -------
+    pd.DataFrame
+        segment (and "all"), customers; active_share, move_share, orders, spend (sums) and value_12m (null where not
+        known); each with _low, _high (95 %) and _season, the share of the variance that is season (null without a
+        back-test). Intervals of moves are chance only; value_12m has none, as a year cannot be back-tested.
     """
     groups = {EVERYONE: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
-    missed = season_errors(origins, chosen=chosen, model=model)
+    season = season_errors(origins, chosen=chosen, model=model)
     rows = [
-        {"segment": name, "customers": len(members)} | _segment_row(predictions.loc[members], missed, origins, chosen)
+        {"segment": name, "customers": len(members)} | _segment_row(predictions.loc[members], season, origins, chosen)
         for name, members in groups.items()
     ]
     return pd.DataFrame(rows).round(6)
@@ -83,14 +108,19 @@ def forecast_segments(
 def season_errors(
     origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str], model: SegmentModel
 ) -> dict[str, float]:
-    """How far sums of segments were off in the back-test, beyond chance: the root mean square of came / promised - 1,
-    less what chance alone would do. Not there without a back-test.
+    """Measure how far segment sums were off in the back-test, beyond chance.
+
+    Returns
+    -------
+    dict
+        By target: the root mean square of observed / predicted - 1, less what chance explains; empty without a
+        back-test.
     """
     found = {}
     for target, name in chosen.items() if origins else ():
         squares, weights = [], []
         for origin in origins_with(origins, target=target, name=name):
-            placed = assign_segments(model, origin.snapshot.signals)["segment"].to_numpy()
+            placed = assign_segments(model, origin.snapshot.data)["segment"].to_numpy()
             predicted, observed = origin.predicted(target, name), origin.observed(target)
             for group in [*np.unique(placed), None]:
                 inside = placed == group if group is not None else np.ones(len(placed), dtype=bool)
@@ -106,17 +136,18 @@ def season_errors(
 
 
 def _segment_row(
-    part: pd.DataFrame, missed: Mapping[str, float], origins: Sequence[BacktestOrigin], chosen: Mapping[str, str]
+    part: pd.DataFrame, season: Mapping[str, float], origins: Sequence[BacktestOrigin], chosen: Mapping[str, str]
 ) -> dict[str, float]:
+    """Sum the forecasts of one segment, with intervals."""
     row: dict[str, float] = {}
     chance = part["active_chance"]
     row |= _season_interval(
-        "active_share", chance.mean(), np.sqrt((chance * (1 - chance)).sum()) / len(part), missed.get("active")
+        "active_share", chance.mean(), np.sqrt((chance * (1 - chance)).sum()) / len(part), season.get("active")
     )
     for target in (each for each in ("orders", "spend") if each in chosen):
         expected = part[f"{target}_mean"].sum(min_count=1)
         spread = _chance_spread(part, target=target, origins=origins, chosen=chosen)
-        row |= _season_interval(target, expected, spread, missed.get(target))
+        row |= _season_interval(target, expected, spread, season.get(target))
     moves = part["move_chance"]
     row |= _season_interval("move_share", moves.mean(), np.sqrt((moves * (1 - moves)).sum()) / len(part), None)
     row["value_12m"] = part["value_12m"].sum(min_count=1)
@@ -126,24 +157,26 @@ def _segment_row(
 def _chance_spread(
     part: pd.DataFrame, *, target: str, origins: Sequence[BacktestOrigin], chosen: Mapping[str, str]
 ) -> float:
-    """Standard deviation, by chance, of a sum over customers: errors grow with the size of what is expected, so they
-    are taken from the back-test's customers of the most similar expectation; without one from the bands.
+    """Return the standard deviation, by chance, of a sum over customers.
+
+    Errors grow with the prediction, so they are those of the back-test's customers with similar predictions; without a
+    back-test they come from the bands.
     """
     origins = origins_with(origins, target=target, name=chosen[target])
     if not origins:
         return float(np.sqrt(np.square((part[f"{target}_high"] - part[f"{target}_low"]) / (2 * Z95)).sum()))
     predicted = np.concatenate([origin.predicted(target, chosen[target]) for origin in origins])
-    observed = np.concatenate([trial.observed(target) for trial in origins])
+    observed = np.concatenate([origin.observed(target) for origin in origins])
     blocks = [rows for rows in np.array_split(np.argsort(predicted, kind="stable"), ERROR_BLOCKS) if len(rows)]
     at = np.array([predicted[rows].mean() for rows in blocks])
     off = np.array([np.sqrt(np.square((observed - predicted)[rows]).mean()) for rows in blocks])
     expected = part[f"{target}_mean"].to_numpy()
-    beyond = np.maximum(expected / max(at[-1], 1e-12), 1.0)  # above the last block errors grow with what is expected
+    beyond = np.maximum(expected / max(at[-1], 1e-12), 1.0)  # above the last block, errors grow with the prediction
     return float(np.sqrt(np.square(np.interp(expected, at, off) * beyond).sum()))
 
 
 def _season_interval(name: str, at: float, spread: float, season: float | None) -> dict[str, float]:
-    """The figure, its interval, and the part of the half-width squared that is season; a share stays within 0 and 1."""
+    """Return a value, its interval, and the season's share of the variance; shares stay within 0 and 1."""
     if not np.isfinite(at):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_season"), np.nan)
     beyond = at * (season or 0.0)
@@ -153,24 +186,11 @@ def _season_interval(name: str, at: float, spread: float, season: float | None) 
     return {name: at, f"{name}_low": max(at - half, 0.0), f"{name}_high": high, f"{name}_season": part}
 
 
-CUSTOMER_COLUMNS = [
-    "active_chance",
-    *(f"{name}{part}" for name in AMOUNTS for part in ("", "_mean", "_low", "_high")),
-    "move_chance",
-    "value_12m",
-]
-CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "next_category_3", "new_category")
-              for part in ("", "_chance")]  # fmt: skip
-SEGMENT_COLUMNS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
-SEGMENT_COLUMNS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves were seen once
-CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
-MEDIAN = {"spend": "spend_median"}  # of the table of customers, beside spend_mean
-
-
 @dataclass(frozen=True)
 class Prediction:
-    """The forecast: tables of customers, segments, back-test, calibration, drivers and offers; who said each target;
-    what could not be said, and why; headline numbers.
+    """Hold the forecast: its tables, the chosen forecaster of each target, and metrics.
+
+    ``reasons`` lists what could not be predicted, and why.
     """
 
     customers: pd.DataFrame
@@ -181,48 +201,58 @@ class Prediction:
     offers: pd.DataFrame
     chosen: dict[str, str]
     reasons: tuple[str, ...]
-    figures: dict[str, object]
+    metrics: dict[str, object]
 
 
 def predict(
     customers: Customers,
-    training_signals: TrainingWindows,
+    training_windows: TrainingWindows,
     *,
     model: SegmentModel,
     segment: pd.Series,
     seed: int = 7,
 ) -> Prediction:
-    """Foretell the horizon after `as_of`.
-
-    Takes  customers: of today, nothing on or after `as_of` is looked at; past: one and two horizons ago; model,
-           segment: the segments of the run, and that of each customer
-    Gives  Prediction; where nothing can be learnt its tables are there and say nothing, and `reasons` says why
+    """Predict the horizon after ``as_of``.
 
     Parameters
     ----------
-    seed : of folds and resamplings
+    customers
+        Today's customers; nothing on or after ``as_of`` is read.
+    training_windows
+        Customers one and two horizons ago.
+    model
+        The segments of the run.
+    segment
+        That of each customer.
+    seed
+        Draws folds and resamplings.
+
+    Returns
+    -------
+    Prediction
+        Where nothing can be learnt, its tables have no figures, and ``reasons`` says why.
     """
-    now, training_sets = customers.signals, make_training_sets(customers, training_signals)
+    now, training_sets = customers.data, make_training_sets(customers, training_windows)
     segment = segment.reindex(now.features.index)
     why = _missing_history(training_sets, customers)
     if why:
         return _empty_prediction(now, segment, why=why)
-    snapshot, training = known_of(customers), training_sets[0]
+    snapshot, training = make_snapshot(customers), training_sets[0]
     origins = backtest_origins(training_sets, seed=seed)
     scores = with_lead_verdicts(score_forecasters(origins, seed=seed)) if origins else _empty_scores()
     forecasts = make_forecasts(training, snapshot, seed=seed)
-    won = best_forecasters(scores) if origins else {}
-    forecaster_by_target = {target: won.get(target, "model") for target in ("active", *training.amounts)}
+    best = best_forecasters(scores) if origins else {}
+    forecaster_by_target = {target: best.get(target, "model") for target in ("active", *training.amounts)}
     forecaster_by_target = {
         target: name if name in forecasts else "model" for target, name in forecaster_by_target.items()
     }
-    stood = assign_segments(model, training.snapshot.signals)["segment"]
+    earlier_segment = assign_segments(model, training.snapshot.data)["segment"]
     people = _chosen_forecasts(forecasts, training, forecaster_by_target=forecaster_by_target)
     chance = forecasts[forecaster_by_target["active"]].out_of_fold["chance"].to_numpy()
-    buys = learn_categories(training, chance=chance, segment=stood.to_numpy(), seed=seed)
+    category_model = learn_categories(training, chance=chance, segment=earlier_segment.to_numpy(), seed=seed)
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
-    people = people.join(next_categories(buys, now, **today))
-    people["move_chance"], moved = move_chances(model, training.snapshot.signals, now)
+    people = people.join(next_categories(category_model, now, **today))
+    people["move_chance"], moved = move_chances(model, training.snapshot.data, now)
     people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=customers.period.horizon_days)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
     segment_table = forecast_segments(people, segment, origins=origins, chosen=forecaster_by_target, model=model)
@@ -235,18 +265,18 @@ def predict(
             ]
         ),
         calibration=calibration(origins, chosen=forecaster_by_target) if origins else pd.DataFrame(columns=CALIBRATION),
-        drivers=churn_drivers(training, stood),
-        offers=next_offers(training, stood, now=now, segment_now=segment, period=customers.period),
+        drivers=churn_drivers(training, earlier_segment),
+        offers=next_offers(training, earlier_segment, now=now, segment_now=segment, period=customers.period),
         chosen=forecaster_by_target,
         reasons=_missing_forecasts(forecasts["model"], training, origins),
-        figures=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
+        metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
         | moved
         | _category_accuracy(training_sets, origins, forecaster_by_target, model, seed=seed),
     )
 
 
 def _missing_history(training_sets: list[TrainingSet], customers: Customers) -> str:
-    """Why nothing can be foretold; "" where something can."""
+    """Explain why nothing can be predicted; empty where something can."""
     if not training_sets:
         first = pd.Timestamp(customers.days.rows.day.min().to_pandas()).date()
         period = customers.period
@@ -256,14 +286,17 @@ def _missing_history(training_sets: list[TrainingSet], customers: Customers) -> 
         )
     training = training_sets[0]
     if len(training.snapshot.index) < MIN_TRAINING_CUSTOMERS:
-        return f"{len(training.snapshot.index)} customers one horizon ago are too few to learn from: {MIN_TRAINING_CUSTOMERS} are needed"
+        return (
+            f"{len(training.snapshot.index)} customers one horizon ago are too few to learn from: "
+            f"{MIN_TRAINING_CUSTOMERS} are needed"
+        )
     if not training.outcomes.active.any():
         return "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
     return ""
 
 
 def _empty_prediction(now: CustomerData, segment: pd.Series, *, why: str) -> Prediction:
-    """The tables without a figure in them."""
+    """Return the tables without figures."""
     index = now.features.index
     people = pd.DataFrame(np.nan, index=index, columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
     people = people.astype({name: object for name in CATEGORIES if not name.endswith("_chance")})
@@ -277,19 +310,20 @@ def _empty_prediction(now: CustomerData, segment: pd.Series, *, why: str) -> Pre
         drivers=pd.DataFrame(columns=DRIVERS),
         offers=pd.DataFrame(columns=OFFERS),
         chosen={},
-        reasons=(f"Nothing is foretold: {why}.",),
-        figures={"forecast.reason": why},
+        reasons=(f"Nothing is predicted: {why}.",),
+        metrics={"forecast.reason": why},
     )
 
 
 def _empty_scores() -> pd.DataFrame:
+    """Return the table of scores without rows."""
     return pd.DataFrame(columns=[*BACKTEST_COLUMNS, *LEADS, "verdict"])
 
 
 def _chosen_forecasts(
     forecasts: Mapping[str, Forecast], training: TrainingSet, *, forecaster_by_target: Mapping[str, str]
 ) -> pd.DataFrame:
-    """By customer: each target as its chosen forecaster says it."""
+    """Take each target from its chosen forecaster, by customer."""
     banded = {name: with_bands(forecasts[name], training) for name in sorted(set(forecaster_by_target.values()))}
     columns = {"active_chance": banded[forecaster_by_target["active"]]["chance"]}
     for target in training.amounts:
@@ -299,26 +333,27 @@ def _chosen_forecasts(
 
 
 def _yearly_spend(people: pd.DataFrame, snapshot: Snapshot, *, horizon_days: int) -> pd.Series:
-    """Twelve months of spend, extrapolated: the horizon's, as many times over as BG/NBD expects of the customer, which
-    thins out as some drop away.
+    """Extrapolate twelve months of spend.
+
+    The horizon's spend times ``horizons_a_year`` of BG/NBD, which allows for customers who drop out.
     """
     times = snapshot.bgnbd["horizons_a_year"].fillna(YEAR / horizon_days)
     return (people["spend_mean"] * times).round(6)
 
 
 def _missing_forecasts(forecast: Forecast, training: TrainingSet, origins: list[BacktestOrigin]) -> tuple[str, ...]:
-    """What could not be said, and why."""
+    """List what could not be predicted, and why."""
     found = [f"Chances: {forecast.reason}."] if forecast.reason else []
     if "orders" not in training.amounts:
-        found.append("No orders are foretold: nothing the source holds was bought in the horizon that is learnt from.")
+        found.append("No orders are predicted: nobody bought anything in the horizon that is learnt from.")
     elif "spend" not in training.amounts:
-        found.append("No spend is foretold: the source carries no money.")
-    if training.snapshot.signals.weights is None:
-        found.append("No next category is foretold: the source carries no categories.")
+        found.append("No spend is predicted: the source carries no money.")
+    if training.snapshot.data.weights is None:
+        found.append("No next category is predicted: the source carries no categories.")
     if not origins:
         found.append(
             "There is no back-test: it needs a lookback and two horizons of history. Intervals hold chance only, "
-            "and whether the forecast beats a plain one is not known."
+            "and whether the forecast beats a simple one is not known."
         )
     return tuple(found)
 
@@ -329,22 +364,24 @@ def _forecast_metrics(
     forecaster_by_target: Mapping[str, str],
     origins: list[BacktestOrigin],
 ) -> dict[str, object]:
-    """The headline numbers: predict.active_share, predict.spend, ... with .low and .high; the back-test of who was
-    chosen (predict.active.auc, ...) and of each rival (predict.classic.active.auc, ...); drift.
+    """Collect the metrics of the forecast.
+
+    ``forecast.active_share``, ``forecast.spend``, ... with ``.low`` and ``.high``; the scores of the model
+    (``forecast.active.auc``) and of each baseline (``forecast.classic.active.auc``); the drift of the base rate.
     """
-    figures: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(origins)}
+    metrics: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(origins)}
     whole = segment_table.set_index("segment").loc[EVERYONE]
     for name in ("active_share", *AMOUNTS):
         total = Estimate(*(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
-        figures |= total.metrics(f"forecast.{name}")
-    figures["forecast.value_12m"] = whole["value_12m"]
+        metrics |= total.metrics(f"forecast.{name}")
+    metrics["forecast.value_12m"] = whole["value_12m"]
     for target, name in forecaster_by_target.items():
-        figures[f"forecast.{target}.forecaster"] = FORECASTER_LABELS[name]
+        metrics[f"forecast.{target}.forecaster"] = FORECASTER_LABELS[name]
     for row in scores.to_dict("records"):
         own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
         score = Estimate(row["value"], row["low"], row["high"])
-        figures |= score.metrics(f"forecast.{own}{row['target']}.{row['measure']}")
-    return figures | base_rate_metrics(origins)
+        metrics |= score.metrics(f"forecast.{own}{row['target']}.{row['measure']}")
+    return metrics | base_rate_metrics(origins)
 
 
 def _category_accuracy(
@@ -355,13 +392,11 @@ def _category_accuracy(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """The back-test of next categories, on the latest origin."""
+    """Back-test the next categories at the latest origin."""
     if not origins:
         return {}
     earlier = training_sets[1]
-    placed = [
-        assign_segments(model, each.snapshot.signals)["segment"].to_numpy() for each in (earlier, training_sets[0])
-    ]
+    placed = [assign_segments(model, each.snapshot.data)["segment"].to_numpy() for each in (earlier, training_sets[0])]
     forecast = origins[0].forecasts[forecaster_by_target["active"]]
     learnt = learn_categories(earlier, chance=forecast.out_of_fold["chance"].to_numpy(), segment=placed[0], seed=seed)
     return category_accuracy(learnt, training_sets[0], chance=forecast.now["chance"].to_numpy(), segment=placed[1])

@@ -462,7 +462,7 @@ def assign_with_previous_model(
     model = model_from_arrays(*previous.load_model())
     own = [name for name in model.space.features if name in features]
     before = previous.table("assignments").set_index("customer_id")[["segment", "confidence"]]
-    placed = assign_under_model(model, customers.signals, previous_segment=before["segment"])
+    placed = assign_under_model(model, customers.data, previous_segment=before["segment"])
     drift = pd.concat(
         [
             feature_drift(previous.table("features").set_index("customer_id"), features[own], seed=seed),

@@ -132,7 +132,7 @@ def describe_backtest(found: Prediction) -> list[str]:
         own = found.backtest[found.backtest["target"] == target]
         if len(own):
             sentences.append(_compare_with_baselines(own, target=target, forecaster=name))
-    return [*sentences, *_describe_base_rate(found.figures), *found.reasons]
+    return [*sentences, *_describe_base_rate(found.metrics), *found.reasons]
 
 
 def format_segments(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +228,7 @@ def describe_category_accuracy(found: Prediction) -> list[str]:
     """Describe how often the next category was predicted right in the back-test."""
     sentences = []
     for name in ("next", "new"):
-        ours, theirs = (found.figures.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
+        ours, theirs = (found.metrics.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
         if ours is not None:
             sentences.append(text("forecast", "hits", ours=ours, theirs=theirs, new=name == "new"))
     return sentences

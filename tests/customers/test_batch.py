@@ -43,7 +43,7 @@ def test_events_added_to_kept_days_give_the_same_as_all_at_once(tmp_path: Path) 
     customers, why = update_customers(_events(ROWS), run=added, previous=_before(ROWS, tmp_path), kinds=KINDS)
     wanted = describe_customers(_events(ROWS), run=whole, kinds=KINDS)
     assert why == ""
-    pd.testing.assert_frame_equal(customers.signals.features, wanted.signals.features)
+    pd.testing.assert_frame_equal(customers.data.features, wanted.data.features)
     for name in ("days", "day_categories", "day_orders"):
         pd.testing.assert_frame_equal(added.table(name), whole.table(name))
 
@@ -64,7 +64,7 @@ def test_history_that_changed_since_is_read_again(late: tuple, tmp_path: Path) -
     customers, why = update_customers(_events(rows), run=added, previous=held, kinds=KINDS)
     assert why == "the source holds other events before 2024-03-01 than the last run read"
     wanted = describe_customers(_events(rows), run=whole, kinds=KINDS)
-    pd.testing.assert_frame_equal(customers.signals.features, wanted.signals.features)
+    pd.testing.assert_frame_equal(customers.data.features, wanted.data.features)
 
 
 @pytest.mark.slow

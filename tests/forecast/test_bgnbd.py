@@ -1,4 +1,4 @@
-"""BG/NBD and Gamma-Gamma: known parameters are found again, and what is said of people is kept."""
+"""BG/NBD and Gamma-Gamma: parameters are recovered, and predictions match what customers do."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import hyp2f1
 
 from segkit.errors import InputError
-from segkit.forecast.model import (
+from segkit.forecast.bgnbd import (
     BgNbd,
     GammaGamma,
     active_chance,
@@ -24,7 +24,7 @@ AHEAD = 90
 
 
 def buyers(count: int, *, seed: int = 1) -> tuple[np.ndarray, ...]:
-    """Repeats, days to the last, age, and purchases in the days ahead, of customers who buy as the model says."""
+    """Repeats, days to the last, age, and purchases in the days ahead, of customers who buy as the model assumes."""
     rng = np.random.default_rng(seed)
     rate, stop = rng.gamma(TRUE.r, 1 / TRUE.alpha, count), rng.beta(TRUE.a, TRUE.b, count)
     age = rng.integers(100, 365, count).astype(float)
@@ -40,7 +40,7 @@ def buyers(count: int, *, seed: int = 1) -> tuple[np.ndarray, ...]:
     return repeats, last, age, ahead
 
 
-def test_known_parameters_are_found_again() -> None:
+def test_parameters_are_recovered() -> None:
     repeats, last, age, _ = buyers(4000)
     found = fit_bgnbd(repeats, last, age)
     assert found.r == pytest.approx(TRUE.r, rel=0.15) and found.alpha == pytest.approx(TRUE.alpha, rel=0.2)
@@ -48,7 +48,7 @@ def test_known_parameters_are_found_again() -> None:
     assert found == fit_bgnbd(repeats, last, age), "nothing is drawn"
 
 
-def test_what_is_expected_comes() -> None:
+def test_predicted_orders_and_chances_match_simulated_customers() -> None:
     repeats, last, age, ahead = buyers(4000, seed=2)
     expected = expected_orders(TRUE, repeats, last, age, horizon_days=AHEAD)
     chance = active_chance(TRUE, repeats, last, age, horizon_days=AHEAD)
@@ -64,8 +64,8 @@ def test_expected_orders_are_those_of_the_paper() -> None:
     first = (a + b + x - 1) / (a - 1)
     first *= 1 - shrink * hyp2f1(r + x, b + x, a + b + x - 1, AHEAD / (alpha + t + AHEAD))
     gone = np.where(x > 0, a / (b + np.maximum(x, 1) - 1) * ((alpha + t) / (alpha + t_x)) ** (r + x), 0)
-    told = expected_orders(BgNbd(r, alpha, a, b), x, t_x, t, horizon_days=AHEAD)
-    assert told == pytest.approx(first / (1 + gone))
+    found = expected_orders(BgNbd(r, alpha, a, b), x, t_x, t, horizon_days=AHEAD)
+    assert found == pytest.approx(first / (1 + gone))
 
 
 @given(st.integers(0, 400), st.integers(0, 300), st.integers(0, 300))
@@ -77,11 +77,11 @@ def test_chances_are_chances_and_grow_with_time(repeats: int, last: int, more: i
     assert 0 <= few <= many < np.inf and near <= few + 1e-9, "a chance is at most the number expected"
 
 
-def test_who_never_came_again_has_not_dropped_out() -> None:
+def test_customers_without_a_repeat_have_not_dropped_out() -> None:
     assert alive(TRUE, np.zeros(2), np.zeros(2), np.array([1.0, 900.0])).tolist() == [1, 1]
 
 
-def test_worth_of_orders_is_found_again_and_drawn_to_the_mean() -> None:
+def test_order_value_is_recovered_and_shrunk_to_the_mean() -> None:
     rng = np.random.default_rng(3)
     orders = rng.integers(1, 12, 4000).astype(float)
     scale = rng.gamma(WORTH.q, 1 / WORTH.gamma, 4000)
@@ -95,9 +95,9 @@ def test_worth_of_orders_is_found_again_and_drawn_to_the_mean() -> None:
 
 
 def test_too_few_customers_are_refused_with_the_count() -> None:
-    with pytest.raises(InputError, match="3 customers, 1 of whom came twice"):
+    with pytest.raises(InputError, match="3 customers, 1 of them with a second purchase"):
         fit_bgnbd(np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.0, 3.0]), np.full(3, 9.0))
-    with pytest.raises(InputError, match="0 of whom came twice"):
+    with pytest.raises(InputError, match="0 of them with a second purchase"):
         fit_bgnbd(np.zeros(30), np.zeros(30), np.full(30, 9.0))
     with pytest.raises(InputError, match="1 customers with an order of some value"):
         fit_gamma_gamma(np.array([1.0, 0.0, 3.0]), np.array([9.0, 9.0, 0.0]))

@@ -1,4 +1,4 @@
-"""The forecast as a whole: sums, reasons, sources that carry little, and nothing from the future."""
+"""The forecast of a run: sums, reasons, poor sources, and nothing from the future."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -26,7 +26,7 @@ Make = Callable[..., Days]
 
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What holds for many trees holds for few."""
+    """Few trees are enough here."""
     monkeypatch.setitem(model_module.TREES, "max_iter", 6)
     monkeypatch.setitem(model_module.STUMPS, "max_iter", 6)
 
@@ -46,11 +46,11 @@ def events(*, days: int = 130, customers: int = 130, seed: int = 1, money: bool 
 def forecast(built: Days, *, kinds: dict[str, str] | None = None) -> Prediction:
     asked = {"period": PERIOD, "kinds": kinds or KINDS}
     customers = customers_at(built, **asked)
-    model, segment = two_segments(customers.signals)
+    model, segment = two_segments(customers.data)
     return predict(customers, build_training_windows(built, **asked), model=model, segment=segment)
 
 
-def fits_the_schemas(found: Prediction) -> None:
+def check_tables(found: Prediction) -> None:
     tables = {
         "predictions": found.customers.reset_index(),
         "predicted_segments": found.segments,
@@ -67,7 +67,7 @@ def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days
     past = events()
     later = [(f"c{i:03d}", "2024-12-02", "purchase", 900.0, "tea") for i in range(130)]
     found = forecast(make_days(past, kinds=KINDS))
-    fits_the_schemas(found)
+    check_tables(found)
     pd.testing.assert_frame_equal(found.customers, forecast(make_days(past + later, kinds=KINDS)).customers)
     sums = found.segments.set_index("segment")
     parts = sums.drop(index=EVERYONE)
@@ -78,14 +78,14 @@ def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days
         assert ((sums[f"{name}_low"] <= sums[name]) & (sums[name] <= sums[f"{name}_high"])).all()
     times = (found.customers["value_12m"] / found.customers["spend_mean"]).dropna()
     assert times.between(1, 365 / 30 + 1e-6).all(), "a year is at most as many horizons as fit in it"
-    assert found.figures["forecast.origins"] == 1 and set(found.chosen) == {"active", "orders", "spend"}
+    assert found.metrics["forecast.origins"] == 1 and set(found.chosen) == {"active", "orders", "spend"}
 
 
-def test_too_little_history_is_said_and_the_tables_are_empty(make_days: Make) -> None:
+def test_too_little_history_is_a_reason_and_the_tables_are_empty(make_days: Make) -> None:
     found = forecast(make_days(events(days=70), kinds=KINDS))
-    assert "needs 90 days of history" in found.reasons[0] and found.figures["forecast.reason"]
+    assert "needs 90 days of history" in found.reasons[0] and found.metrics["forecast.reason"]
     assert found.customers["active_chance"].isna().all() and len(found.segments) == 3
-    fits_the_schemas(found)
+    check_tables(found)
 
 
 def test_one_horizon_of_history_is_a_forecast_without_a_back_test(make_days: Make) -> None:
@@ -93,20 +93,20 @@ def test_one_horizon_of_history_is_a_forecast_without_a_back_test(make_days: Mak
     assert any("There is no back-test" in reason for reason in found.reasons)
     assert found.customers["active_chance"].between(0, 1).all() and found.backtest.empty
     assert found.segments["spend_season"].isna().all()
-    fits_the_schemas(found)
+    check_tables(found)
 
 
-def test_a_horizon_in_which_nobody_came_is_named(make_days: Make) -> None:
+def test_a_horizon_without_activity_is_a_reason(make_days: Make) -> None:
     end = (AS_OF - timedelta(days=31)).isoformat()
     silent = [row for row in events() if row[1] < end]
     assert "nobody did anything in the last horizon" in forecast(make_days(silent, kinds=KINDS)).reasons[0]
 
 
-def test_too_few_customers_are_named(make_days: Make) -> None:
+def test_too_few_customers_are_a_reason(make_days: Make) -> None:
     assert "are too few to learn from" in forecast(make_days(events(customers=40), kinds=KINDS)).reasons[0]
 
 
-def test_without_money_purchases_and_categories_only_activity_is_foretold(make_days: Make) -> None:
+def test_without_money_purchases_and_categories_only_activity_is_predicted(make_days: Make) -> None:
     visits = [(who, day, "visit", None, None) for who, day, *_ in events(money=False)]
     built = make_days(visits, kinds={"visit": "customer"})
     bare = Days(rows=built.rows.drop("amount", "other_amount", "return_amount", "amount_squared"), categories=None,
@@ -114,19 +114,19 @@ def test_without_money_purchases_and_categories_only_activity_is_foretold(make_d
     found = forecast(bare, kinds={"visit": "customer"})
     assert set(found.chosen) == {"active"} and found.customers["active_chance"].between(0, 1).all()
     assert found.customers[["orders", "spend_mean", "value_12m"]].isna().all().all()
-    assert any("No orders are foretold" in reason for reason in found.reasons)
-    fits_the_schemas(found)
+    assert any("No orders are predicted" in reason for reason in found.reasons)
+    check_tables(found)
 
 
-def test_without_a_back_test_sums_are_as_unsure_as_their_customers() -> None:
+def test_without_a_back_test_intervals_of_sums_come_from_customers() -> None:
     people = pd.DataFrame(
         {"active_chance": [0.5] * 4, "move_chance": 0.5, "orders_mean": 2.0, "orders_low": 0.0, "orders_high": 4.0}
         | {"spend_mean": 10.0, "spend_low": 10.0, "spend_high": 10.0, "value_12m": 40.0},
         index=list("abcd"),
     )
-    who = {"active": "model", "orders": "model", "spend": "model"}
+    chosen = {"active": "model", "orders": "model", "spend": "model"}
     segment = pd.Series(["S01", "S01", "S01", "S02"], index=people.index)
-    table = forecast_segments(people, segment, origins=[], chosen=who, model=None).set_index("segment")
+    table = forecast_segments(people, segment, origins=[], chosen=chosen, model=None).set_index("segment")
     assert table.loc[EVERYONE, ["active_share", "orders", "spend", "value_12m"]].tolist() == [0.5, 8.0, 40.0, 160.0]
     assert table.loc[EVERYONE, "orders_high"] - 8 == pytest.approx(2 * 4**0.5), "errors of customers partly cancel"
     assert table.loc["S02", ["spend_low", "spend_high"]].tolist() == [10, 10]

@@ -1,4 +1,4 @@
-"""Made-up customers at a date, what came of them, and a model that places them, for the tests of the forecast."""
+"""Made-up customers, their outcomes, and a model with two segments, for the tests of the forecast."""
 
 import numpy as np
 import pandas as pd
@@ -12,32 +12,30 @@ from segkit.segments.model import SegmentModel, assign_points
 LOOKBACK_DAYS, HORIZON_DAYS = 182, 91
 
 
-def known(signals: CustomerData, *, rate: float = 0.5) -> Snapshot:
-    """Customers whose last horizon was as their lookback, and whose classic forecast is their usual rate."""
-    features = signals.features
+def snapshot_of(data: CustomerData, *, rate: float = 0.5) -> Snapshot:
+    """Customers with a last horizon like their lookback, and a BG/NBD forecast at their usual rate."""
+    features = data.features
     last = features[["orders", "spend", "active_days"]] * rate
-    classic = pd.DataFrame({"chance": 1 - np.exp(-last["orders"]), "orders": last["orders"], "spend": last["spend"]})
-    return Snapshot(signals, last, classic.assign(horizons_a_year=3.5), rate)
+    bgnbd = pd.DataFrame({"chance": 1 - np.exp(-last["orders"]), "orders": last["orders"], "spend": last["spend"]})
+    return Snapshot(data, last, bgnbd.assign(horizons_a_year=3.5), rate)
 
 
-def lessons(windows: FitData, *, seed: int = 3) -> tuple[TrainingSet, TrainingSet]:
-    """The lesson of some windows, where a fifth, mostly the seldom ones, did not come; and the one before, the same
-    customers again.
-    """
+def make_training(windows: FitData, *, seed: int = 3) -> tuple[TrainingSet, TrainingSet]:
+    """Two training sets of the same customers, in which the less frequent are more often inactive."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(2):
         often = windows.then.features["orders"].to_numpy()
-        stays = rng.random(len(often)) < np.clip(often / np.median(often), 0.2, 0.95)
-        totals = windows.outcomes.totals.mul(stays, axis=0)
-        weights = windows.outcomes.weights.multiply(stays[:, None]).tocsr()
-        found.append(TrainingSet(known(windows.then), Outcomes(totals, weights, windows.outcomes.categories)))
+        active = rng.random(len(often)) < np.clip(often / np.median(often), 0.2, 0.95)
+        totals = windows.outcomes.totals.mul(active, axis=0)
+        weights = windows.outcomes.weights.multiply(active[:, None]).tocsr()
+        found.append(TrainingSet(snapshot_of(windows.then), Outcomes(totals, weights, windows.outcomes.categories)))
     return found[0], found[1]
 
 
-def two_segments(signals: CustomerData) -> tuple[SegmentModel, pd.Series]:
+def two_segments(data: CustomerData) -> tuple[SegmentModel, pd.Series]:
     """A model of two segments, and the segment of each customer."""
-    space = balanced_space(signals)
+    space = balanced_space(data)
     ends = np.zeros((2, space.rotation.shape[1]))
     ends[:, 0] = -0.5, 0.5
     model = SegmentModel(
@@ -50,4 +48,4 @@ def two_segments(signals: CustomerData) -> tuple[SegmentModel, pd.Series]:
         bag_segment=np.arange(2),
     )
 
-    return model, assign_points(model, anticipate(space, signals).axes)["segment"]
+    return model, assign_points(model, anticipate(space, data).axes)["segment"]

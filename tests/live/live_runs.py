@@ -29,7 +29,7 @@ def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, see
     run = open_run(folder, **told, lookback_days=made.LOOKBACK_DAYS, seed=seed)
     held = ibis.duckdb.connect().create_table("events", before.arrow())  # what is streamed to a file is no memtable
     write_days(run, build_days(held, kinds=made.KINDS))
-    signals = load_customers(run, kinds=made.KINDS).signals
+    signals = load_customers(run, kinds=made.KINDS).data
     model = random_model([f for f in signals.features.columns if is_in_space(f)], seed=seed)
     placed = assign_segments(model, signals)
     run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")

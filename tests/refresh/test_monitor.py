@@ -39,7 +39,7 @@ def _customers(shop_run: Run, day: date) -> Customers:
 
 @pytest.fixture(scope="module")
 def fitted(shop: Path):  # noqa: ANN201  a fit and its signals
-    signals = _customers(Run(shop / "run"), THEN).signals
+    signals = _customers(Run(shop / "run"), THEN).data
     windows = FitData(now=signals, then=None, outcomes=None)
     return fit_segments(windows, budget=Budget(min_segments=3, max_segments=4), n_subsamples=3), signals
 
@@ -70,7 +70,7 @@ def made(shop_run: Run, earlier: Run) -> Refresh:
 
 def _refreshed(run: Run, previous: Run | None) -> Refresh:
     customers = _customers(run, NOW)
-    signals = customers.signals
+    signals = customers.data
     standing = previous.load_model() if previous else None
     after = run.table("assignments") if standing is None else _placed_as(previous, signals)
     found = assign_with_previous_model(customers, signals.features, previous=previous)
@@ -116,8 +116,8 @@ def test_a_first_run_has_tables_without_rows_and_says_so(shop_run: Run) -> None:
 def test_events_that_stopped_decide_to_look_and_no_pilot_is_decided(shop_run: Run, earlier: Run) -> None:
     now = _customers(shop_run, NOW)
     period = replace(now.period, as_of=NOW + timedelta(days=110))  # the shop's year ends on its last day
-    standing = assign_with_previous_model(replace(now, period=period), now.signals.features, previous=earlier)
-    after = _placed_as(earlier, now.signals)
+    standing = assign_with_previous_model(replace(now, period=period), now.data.features, previous=earlier)
+    after = _placed_as(earlier, now.data)
     found = compare_runs(shop_run, earlier, now.days, standing, assignments=after)
     assert found.standing.decision == "look" and "hold 0 events of customers" in found.standing.reason
     assert not (found.added["scope"] == "campaign").any()

@@ -45,7 +45,7 @@ def found() -> Prediction:
         offers=offers,
         chosen={"active": "model", "spend": "last"},
         reasons=("No one knows.",),
-        figures=figures,
+        metrics=figures,
     )
 
 
@@ -61,7 +61,7 @@ def test_a_rival_that_says_it_and_a_season_are_told(found: Prediction) -> None:
     told = forecast_report.describe_backtest(found)
     assert any("said here by last period again, which the forecast did not beat" in text for text in told)
     assert any("The base rate moved" in text and "70" in text for text in told) and told[-1] == "No one knows."
-    still = found.figures | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
+    still = found.metrics | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
     calm = forecast_report._describe_base_rate(still)
     assert "did not surely move" in calm[0]
 
