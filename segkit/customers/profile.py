@@ -336,7 +336,7 @@ def require_sufficient_history(table: pd.DataFrame) -> None:
     InputError
         Fewer customers than two segments of the privacy floor need, or nobody came on a second day.
     """
-    readiness.refuse_hopeless(_facts(table))
+    readiness.refuse_insufficient(_facts(table))
 
 
 def assess_data(table: pd.DataFrame) -> Verdict:

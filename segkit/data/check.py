@@ -39,7 +39,7 @@ from segkit.period import Period
 
 DRAFTED_ENDINGS = (*CSV_ENDINGS, *EXCEL_ENDINGS, *PARQUET_ENDINGS)
 UNCOMPRESSED_CSV_ENDINGS = tuple(ending for ending in CSV_ENDINGS if not ending.endswith(".gz"))
-MAX_KINDS = 30  # different values up to which a column can be the kind of event
+MAX_KINDS = 30  # most different values of a column that can be the kind of event
 NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
     "customer_id": (
         "customerid customer custno cust client userid user member account household shopper buyer kunde "
@@ -62,24 +62,32 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
     "text": "comment review feedback message text note",
 }
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
-MIN_KINDS = 5  # of events done by customers, before what they do is taken for what they need
+MIN_KINDS = 5  # fewest kinds of event by customers for which the kinds themselves are taken as needs
 NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
 
 
 def draft_source(path: str) -> tuple[str, Path]:
-    """Propose a source for one table of events.
+    """Write a draft of a source for one table of events.
 
-    Takes  the path of a csv, tsv, parquet or xlsx file
-    Gives  the YAML text and where it was written: beside the table, under its name; never over a file that is there
+    Parameters
+    ----------
+    path
+        A csv, tsv, parquet or xlsx file.
+
+    Returns
+    -------
+    tuple of str and Path
+        The YAML and its path: the name of the table, in the same folder; an existing file is never overwritten.
 
     Raises
     ------
-    SourceError : no such file, a draft is there already, or no column looks like a customer or a time
+    SourceError
+        No such file, a YAML file of that name exists, or no column looks like a customer or a time.
     """
     table = Path(path)
     target = table.with_suffix(".yaml")
     if target.exists():
-        raise SourceError(f"{target} is there already. Run segkit check {target}, or move it away for a new draft.")
+        raise SourceError(f"{target} exists already. Run segkit check {target}, or move it away for a new draft.")
     con = connect()
     file = FileSpec(path=table.name)
     resolve_paths(file, base=table.parent.resolve())
@@ -98,16 +106,16 @@ def draft_source(path: str) -> tuple[str, Path]:
 
 
 def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) -> dict[str, str]:
-    """Contract column (and price) -> raw column, by name and by what the values look like."""
+    """Guess the raw column of each contract column (and of price) from names and values."""
     found: dict[str, str] = {}
     for contract, named in NAME_HINTS.items():
         words = tuple(named.split())
-        fitting = [
+        candidates = [
             name
             for name in kinds
             if name not in found.values() and _is_candidate(contract, name, kinds=kinds, samples=samples)
         ]
-        ranked = sorted((_rank(name, hints=words), n, name) for n, name in enumerate(fitting))
+        ranked = sorted((_rank(name, hints=words), n, name) for n, name in enumerate(candidates))
         if ranked and ranked[0][0] < len(words):
             found[contract] = ranked[0][2]
     for contract, test in (("timestamp", is_time_like), ("customer_id", _has_repeats)):
@@ -124,9 +132,10 @@ def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) 
 
 
 def _rank(name: str, *, hints: tuple[str, ...]) -> int:
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    """Return the position of the first hint in the name of a column; the number of hints if there is none."""
+    letters = re.sub(r"[^a-z0-9]", "", name.lower())
     parts = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    return next((n for n, word in enumerate(hints) if word in parts or (len(word) > 3 and word in plain)), len(hints))
+    return next((n for n, word in enumerate(hints) if word in parts or (len(word) > 3 and word in letters)), len(hints))
 
 
 def _is_candidate(contract: str, name: str, *, kinds: dict[str, str], samples: dict[str, list[str]]) -> bool:
@@ -149,7 +158,7 @@ def _has_repeats(values: list[str]) -> bool:
 
 
 def _encoding(table: Path) -> str | None:
-    """The encoding to name for a CSV: that of Windows where the file is not UTF-8; None where it shows itself."""
+    """Return cp1252 for a CSV that is not UTF-8, and None where no encoding has to be named."""
     file = FileSpec(path=table.name)
     if not table.name.lower().endswith(UNCOMPRESSED_CSV_ENDINGS) or detect_encoding(file, table) is not None:
         return None
@@ -217,8 +226,9 @@ def _draft_yaml(
 def _draft_needs(
     events: list[str], *, company_kinds: list[str], columns: dict[str, str], notes: dict[str, str], event: str | None
 ) -> list[str]:
-    """The kinds whose categories are needs, where there are no purchases; with no categories, what they do is what they
-    need, if they do enough kinds of things.
+    """Draft the kinds of event that show needs, for a source without purchases.
+
+    Without a category, the kinds themselves become the categories if customers do enough kinds of things.
     """
     own = [kind for kind in events if kind not in company_kinds]
     if event is None or not own:
@@ -228,14 +238,14 @@ def _draft_needs(
     if "category" not in columns:
         if len(own) < MIN_KINDS:
             return []
-        columns["category"], notes["category"] = columns["event"], ": what they do says what they need"
+        columns["category"], notes["category"] = columns["event"], ": what customers do shows what they need"
     return [f"needs: [{', '.join(_yaml_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
 
 
 def _draft_columns(
     mapping: dict[str, str], *, samples: dict[str, list[str]]
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Contract column -> SQL, contract column -> a word on the guess, and the kinds of event."""
+    """Return SQL and a note on the guess by contract column, and the kinds of event."""
     columns = {
         contract: quote(raw) if not re.fullmatch(r"\w+", raw) else raw
         for contract, raw in mapping.items()
@@ -278,7 +288,7 @@ def _time_format(value: str) -> str:
 
 
 def _yaml_scalar(text: str) -> str:
-    """A text as a YAML scalar, quoted where YAML would read it otherwise."""
+    """Write text as a YAML scalar, quoted where YAML would read something else."""
     return (
         text
         if re.fullmatch(r"[A-Za-z_][\w.-]*( [\w.-]+)*", text) and text.lower() not in ("true", "false", "null")
@@ -286,13 +296,13 @@ def _yaml_scalar(text: str) -> str:
     )
 
 
-MIN_MATCH_SHARE = 0.5  # below this share of known customers with an event, the ids of the two tables may differ
-TWICE = {"event_id": "protection against a line that was exported twice"}
+MIN_MATCH_SHARE = 0.5  # of customers with an event; below it, ids may be written differently in the two tables
+EVENT_ID_GAIN = {"event_id": "protection against a line that was exported twice"}
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The findings on a source: lines for a terminal, and the exit status (0: it can carry segments, 2: not yet)."""
+    """Findings on a source: lines for a terminal, and the exit status (0: it can carry segments, 2: not yet)."""
 
     lines: tuple[str, ...]
     status: int
@@ -304,26 +314,30 @@ class CheckReport:
 def check_source(
     source: str, *, data_dir: str | None = None, as_of: str = "", lookback_days: int = 182, horizon_days: int = 91
 ) -> CheckReport:
-    """Look at a source as a run would, and say what it can carry. A table without a YAML gets a draft beside it first.
-
-    Takes  the name of a built-in source, a YAML file, or a csv, tsv, parquet or xlsx file of events
-    Gives  Check; print it, end with its status
+    """Read a source as a run would, and report whether it can carry a segmentation.
 
     Parameters
     ----------
-    data_dir : folder that relative paths start from; without it, that of the YAML file
-    as_of : ISO date, exclusive; "" takes the source's default
-    lookback_days, horizon_days : what a run would be asked for; larger ones need more history
+    source
+        Name of a built-in source, a YAML file, or a csv, tsv, parquet or xlsx file of events, for which a draft of a
+        source is written first, next to it.
+    data_dir
+        Folder that relative paths start from; by default the folder of the YAML file.
+    as_of
+        ISO date, exclusive; "" is the default of the source.
+    lookback_days, horizon_days
+        Windows of the run; larger ones need more history.
 
     Raises
     ------
-    SourceError : the source cannot be read at all
+    SourceError
+        The source cannot be read.
     """
     lines = []
     if source.lower().endswith(DRAFTED_ENDINGS):
         text, path = draft_source(source)
         lines += [
-            f"Draft of a source: {path} (each guess is marked; mend what is wrong, then run segkit check {path})",
+            f"Draft of a source: {path} (each guess is marked; correct it where needed, then run segkit check {path})",
             "",
             *text.splitlines(),
             "",
@@ -348,20 +362,20 @@ def check_source(
         check_rejected_share(rejected, source=opened)
     except SourceError as error:
         answer, reasons = "no", [str(error), *reasons]
-    said = "yes, with limits" if answer == "with limits" else answer
-    lines += [f"Can it carry a segmentation? {said}", *(f"  - {reason}" for reason in reasons)]
+    label = "yes, with limits" if answer == "with limits" else answer
+    lines += [f"Can it carry a segmentation? {label}", *(f"  - {reason}" for reason in reasons)]
     return CheckReport(lines=tuple(lines), status=2 if answer == "no" else 0)
 
 
 def _span(events: ibis.Table, *, period: Period) -> pd.Series:
-    """Rows, customers, and the first and last day, before as_of."""
+    """Count rows and customers before as_of, with the first and last day."""
     past = events.filter(events.day < period.as_of)
     counted = {"rows": past.count(), "customers": past.customer_id.nunique()}
     return past.agg(**counted, first=past.day.min(), last=past.day.max()).execute().iloc[0]
 
 
 def _count_history(source: Source, events: ibis.Table, *, period: Period) -> Facts:
-    """What decides whether the source can carry segments, as the profile of a run counts it."""
+    """Count what decides whether the source can carry segments, as the profile of a run does."""
     own = [kind for kind, by in source.kinds.items() if by == "customer"]
     before = events.filter((events.day < period.as_of) & events.event.isin(own))
     spend = {"spend": before.amount.cast("float64").sum().fill_null(0)} if "amount" in events.columns else {}
@@ -396,7 +410,7 @@ def _describe_events(source: Source, events: ibis.Table, *, span: pd.Series, per
         for row in kinds.itertuples()
     ]
     unseen = sorted(set(source.kinds) - set(kinds["event"]))
-    lines += [f"  {kind}: named in kinds, but no such event" for kind in unseen]
+    lines += [f"  {kind}: listed in kinds, but there is no such event" for kind in unseen]
     mapped = [column for column in events.columns if column not in ("timestamp", "day", "hour")]
     filled = events.agg(
         **{column: events[column].count() for column in mapped},
@@ -416,7 +430,7 @@ def _describe_events(source: Source, events: ibis.Table, *, span: pd.Series, per
 
 
 def _describe_duplicates(events: ibis.Table) -> list[str]:
-    """Say how many lines are equal to another in everything, when no event_id tells them apart."""
+    """Report lines that equal another one in every column, if no event_id separates them."""
     if "event_id" in events.columns:
         return []
     lines = events.mutate(
@@ -437,31 +451,36 @@ def _describe_duplicates(events: ibis.Table) -> list[str]:
 def _describe_customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> list[str]:
     people = read_customers(source, con=con)
     if people is None:
-        return ["  customers: no table; the rivals are RFM and KMeans alone, and nothing is said of demographics"]
+        return ["  customers: no table; the baselines are RFM and KMeans only, without demographics"]
     rows = people.count().execute()
     seen = people.semi_join(events.select("customer_id").distinct(), "customer_id").count().execute()
     roles = ", ".join(f"{column} {role}" for column, role in source.roles.items())
     lines = [f"  customers: {rows:,} rows, {seen:,} of them with an event ({roles})"]
     if rows and seen < MIN_MATCH_SHARE * rows:
-        ours, theirs = (table.customer_id.min().execute() for table in (events, people))
-        lines.append(f"    few match: ids look like {ours!r} in the events and {theirs!r} in {source.customers.label}")
+        event_id, people_id = (table.customer_id.min().execute() for table in (events, people))
+        lines.append(
+            f"    few match: ids look like {event_id!r} in the events and {people_id!r} in {source.customers.label}"
+        )
     return lines
 
 
 def _describe_rejected(rejected: pd.DataFrame, *, source: Source) -> list[str]:
     if rejected.empty:
-        return ["  rows set aside: none"]
+        return ["  rejected rows: none"]
     return [
-        f"  rows set aside (up to {source.allow_set_aside:.0%} is allowed):",
+        f"  rejected rows (up to {source.allow_set_aside:.0%} is allowed):",
         *(f"    {row.table}: {row.rows:,} ({row.share:.2%}) {row.reason}" for row in rejected.itertuples()),
     ]
 
 
 def _describe_missing_columns(source: Source) -> list[str]:
     mapped = {column for table in source.tables for column in table.columns}
-    missing = {column: gain for column, gain in (WOULD_ADD | TWICE).items() if column not in mapped}
+    missing = {column: gain for column, gain in (WOULD_ADD | EVENT_ID_GAIN).items() if column not in mapped}
     return (
-        ["What columns not mapped would add:", *(f"  {column:<14} {gain}" for column, gain in missing.items())]
+        [
+            "Columns that are not mapped, and what they would add:",
+            *(f"  {column:<14} {gain}" for column, gain in missing.items()),
+        ]
         if missing
         else []
     )

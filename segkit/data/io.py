@@ -1,6 +1,7 @@
-"""Write files atomically, keep formulas out of spreadsheets, and keep secrets out of files."""
+"""Read and write files: atomic writes, broken files refused, formulas and secrets made harmless, file locks."""
 
 import csv
+import fcntl
 import io
 import json
 import math
@@ -18,62 +19,86 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segkit.errors import RunError
+from segkit.errors import InputError, RunError
 
 PASSWORD = re.compile(r"//([^:/@\s]+):(?!\$)[^/\s]*@")
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 def expand_variables(url: str) -> str:
-    """An address with the values of the environment variables it names."""
+    """Replace the environment variables in a URL by their values."""
     return os.path.expandvars(url)
 
 
 def mask_secrets(text: str, *, url: str = "") -> str:
-    """A text without passwords, and with the names of the variables of an address in the place of their values."""
+    """Remove passwords from a text, and put the names of the variables of a URL in place of their values."""
     names = {first or second for first, second in VARIABLE.findall(url)}
-    for name in sorted(names, key=lambda one: (-len(os.environ.get(one, "")), one)):
+    for name in sorted(names, key=lambda name: (-len(os.environ.get(name, "")), name)):
         if os.environ.get(name):
             text = text.replace(os.environ[name], f"${name}")
     return PASSWORD.sub(r"//\1:...@", text)
 
 
-FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # what a cell begins with that would be run, or hidden; or was marked before
-PLAIN_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")  # begins like a formula and is none: a phone, a negative amount
+FORMULA = re.compile(
+    r"'*[=+\-@\t\r\n]"
+)  # start of a cell that a spreadsheet would run or hide, or that is escaped already
+PLAIN_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")  # starts like a formula and is a phone number or an amount
 
 
 def escape_formula(value: str) -> str:
-    """Text that a spreadsheet shows and does not run: what would begin a formula gets an apostrophe before it.
+    """Put an apostrophe before text that a spreadsheet would run as a formula.
 
-    >>> harmless("=1+1"), harmless("-12.5"), harmless("+4915112345678"), harmless("it's =fine")
+    >>> escape_formula("=1+1"), escape_formula("-12.5"), escape_formula("+4915112345678"), escape_formula("it's =fine")
     ("'=1+1", '-12.5', '+4915112345678', "it's =fine")
     """
     return f"'{value}" if FORMULA.match(value) and not PLAIN_NUMBER.fullmatch(value) else value
 
 
 def unescape_formula(value: str) -> str:
-    """The text that `harmless` was given.
+    """Undo `escape_formula`.
 
-    >>> as_given("'=1+1"), as_given("-12.5"), as_given(harmless("'=1"))
+    >>> unescape_formula("'=1+1"), unescape_formula("-12.5"), unescape_formula(escape_formula("'=1"))
     ('=1+1', '-12.5', "'=1")
     """
     return value[1:] if value.startswith("'") and escape_formula(value[1:]) != value[1:] else value
 
 
 def csv_quoting(table: pd.DataFrame) -> int:
-    """How a table is quoted: all of it where a text holds \\r, a line end that pandas would let stand bare."""
+    """Choose the quoting of a CSV: all texts where one of them holds \\r, which pandas would not quote."""
     texts = table.select_dtypes(exclude="number")
-    bare = any(texts[name].astype(str).str.contains("\r", regex=False).any() for name in texts)
-    return csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+    has_return = any(texts[name].astype(str).str.contains("\r", regex=False).any() for name in texts)
+    return csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
+
+
+def read_text_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV with every column as text, empty cells as empty text."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+
+
+def read_customer_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV of customers as text, with the apostrophes of `escape_formula` removed from customer_id.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as CSV, or has no column customer_id.
+    """
+    try:
+        table = read_text_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.name}: it cannot be read as CSV ({_reason(error)}).") from None
+    if "customer_id" not in table:
+        raise InputError(f"{path.name}: there is no column customer_id. It has {', '.join(map(str, table.columns))}.")
+    return table.assign(customer_id=table["customer_id"].map(unescape_formula))
 
 
 DECIMALS = 6  # of floats in JSON
-MAX_CHECKED_BYTES = 1 << 26  # of a table that is read where it lies; testing more would cost more than reading
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same arrays give the same bytes
+MAX_CHECKED_BYTES = 1 << 26  # of a table whose pages are all checked; checking more would cost more than reading
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip; fixed, so that the same arrays give the same bytes
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of an npz file: names sorted, dates fixed."""
+    """Encode arrays as an npz file with sorted names and fixed dates."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(arrays):
@@ -85,7 +110,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def to_json_value(value: Any) -> Any:
-    """A value as JSON has it: floats rounded, not-a-number and infinity as None, dates as ISO text."""
+    """Convert a value for JSON: floats rounded, not-a-number and infinity as None, dates as ISO text."""
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, np.generic):
@@ -99,20 +124,20 @@ def to_json_value(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file, a mapping; a broken one is a RunError."""
+    """Read a JSON file that holds a mapping; raise RunError for a broken one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read as JSON ({error}). The run is broken: make a new one.") from error
     if not isinstance(found, dict):
         raise RunError(
-            f"{path}: holds {type(found).__name__}, not names and values. The run is broken: make a new one."
+            f"{path}: it holds {type(found).__name__}, not names and values. The run is broken: make a new one."
         )
     return found
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name, never a Python object; a broken one is a RunError."""
+    """Read the arrays of an npz file by name, never Python objects; raise RunError for a broken file."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -132,32 +157,34 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """The bytes of a Parquet file, with a check sum for each page."""
+    """Encode a table as Parquet, with a checksum for each page."""
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """The rows of a Parquet file, its check sums tested; a broken one is a RunError."""
+    """Read a Parquet file and verify its checksums; raise RunError for a broken file."""
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read as Parquet ({_reason(error)}). Make it anew, or give another."
+            f"{path}: cannot be read as Parquet ({_reason(error)}). Make it again, or give another file."
         ) from None
 
 
 def check_parquet(path: Path, *, every_page: bool = True) -> None:
-    """Stop at a Parquet file that is cut off, or holds a page whose check sum is another.
+    """Stop at a Parquet file that is cut off or has a page with a wrong checksum.
 
     Parameters
     ----------
-    whole : test every page, unless the file is huge, not the footer alone
+    every_page
+        Check every page of a file of up to 64 MB; otherwise the footer only.
 
     Raises
     ------
-    RunError : it cannot be read
+    RunError
+        The file cannot be read.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -165,7 +192,7 @@ def check_parquet(path: Path, *, every_page: bool = True) -> None:
                 pass
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read as Parquet ({_reason(error)}). The run is broken: make it anew."
+            f"{path}: cannot be read as Parquet ({_reason(error)}). The run is broken: make a new one."
         ) from None
 
 
@@ -180,7 +207,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -189,3 +216,25 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def try_lock(path: Path, *, create: bool = False) -> int | None:
+    """Lock a file until its handle is closed or the process ends, however it ends.
+
+    Parameters
+    ----------
+    create
+        Create the file if it is missing.
+
+    Returns
+    -------
+    int or None
+        Handle to close; None while another process has the lock.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0))
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle

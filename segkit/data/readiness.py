@@ -1,4 +1,4 @@
-"""Whether data can carry a segmentation: one set of thresholds, for `segkit check` and for the profile of a run."""
+"""Decide whether data can carry a segmentation, by the same thresholds in `segkit check` and in a run."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from segkit.format import FLOOR
 
 SEGMENTS = 12  # fewest segments of a report
 FEW_CUSTOMERS = SEGMENTS * FLOOR
-FEWEST_CUSTOMERS = 2 * FLOOR  # fewer make no two segments, and a run stops
+FEWEST_CUSTOMERS = 2 * FLOOR  # fewer do not make two segments, and a run stops
 LOW_REPEAT = 0.2  # share of customers with more than one active day
-CONCENTRATED = 0.5  # share of revenue with the top hundredth of customers
+CONCENTRATED = 0.5  # share of revenue from the top 1% of customers
 WOULD_ADD = {  # contract column -> what it would add
     "order_id": "orders told apart within a day",
     "item": "single products",
@@ -25,16 +25,27 @@ WOULD_ADD = {  # contract column -> what it would add
     "campaign": "response by campaign",
     "text": "what they say in their own words",
 }
-WANTED = ("category", "amount")  # without them a report says much less
+WANTED = ("category", "amount")  # without them a report shows much less
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What decides, counted before `as_of` on what customers did themselves.
+    """What the decision rests on, counted before `as_of` from the customers' own events.
 
-    `customers`: all of them; `active`: in the lookback; `repeat_share`: seen on more than one day (0-1);
-    `top_share`: of revenue, with the top hundredth of customers (0-1); `missing`: columns without any value;
-    `proof_days`, `learning_days`: of history that the proof, and learning what comes next, take (0: not asked for).
+    Attributes
+    ----------
+    customers, active
+        All customers, and those active in the lookback.
+    repeat_share
+        Share of customers (0-1) seen on more than one day.
+    history_days
+        Days from the first event to `as_of`.
+    proof_days, learning_days
+        Days of history that the proof out of time, and learning what comes next, need (0: not required).
+    top_share
+        Share of revenue (0-1) from the top 1% of customers.
+    missing
+        Columns without any value.
     """
 
     customers: int
@@ -49,49 +60,51 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`answer`: yes, with limits, or no; `reasons`: a sentence each."""
+    """The answer (yes, with limits, or no) and its reasons, a sentence each."""
 
     answer: str
     reasons: tuple[str, ...]
 
 
 def verdict_of(facts: Facts) -> Verdict:
-    """Decide whether data can carry a segmentation; whatever is not answered "no" is not refused by a run."""
+    """Decide whether data can carry a segmentation; a run accepts whatever is not answered "no"."""
     stops = [*_too_few(facts, least=FEW_CUSTOMERS), *_no_repeat(facts)]
     limits = []
     if facts.history_days < facts.learning_days:
         limits.append(
-            f"{facts.history_days:,.0f} days of history; to learn what comes next takes lookback + horizon = "
-            f"{facts.learning_days:,.0f}. Segments rest on behaviour alone, and forward figures are empty. "
+            f"{facts.history_days:,.0f} days of history; learning what comes next needs lookback + horizon = "
+            f"{facts.learning_days:,.0f}. Segments rest on past behaviour alone, and forward figures are empty. "
             "Shorten lookback or horizon."
         )
     elif facts.history_days < facts.proof_days:
         limits.append(
-            f"{facts.history_days:,.0f} days of history; the proof takes lookback + 2 horizons = "
+            f"{facts.history_days:,.0f} days of history; the proof needs lookback + 2 horizons = "
             f"{facts.proof_days:,.0f}. Forward figures are empty. Shorten lookback or horizon to have them."
         )
     if 0 < facts.repeat_share < LOW_REPEAT:
-        limits.append(f"Only {facts.repeat_share:.0%} of customers came on more than one day.")
+        limits.append(f"Only {facts.repeat_share:.0%} of customers were active on more than one day.")
     if facts.top_share > CONCENTRATED:
-        limits.append("More than half of the revenue comes from a hundredth of the customers: read means with care.")
+        limits.append("More than half of the revenue comes from 1% of the customers: read means with care.")
     limits += [f"No {name}: it would add {WOULD_ADD[name]}." for name in WANTED if name in facts.missing]
     answer = "no" if stops else "with limits" if limits else "yes"
-    return Verdict(answer=answer, reasons=(*stops, *limits) or ("Customers, history and repeats are enough.",))
+    return Verdict(
+        answer=answer, reasons=(*stops, *limits) or ("There are enough customers, history and repeat visits.",)
+    )
 
 
 def top_share(spend: pd.Series) -> float:
-    """Return the share of revenue (0-1) with the top hundredth of customers; one value per customer comes in."""
+    """Return the share of revenue (0-1) from the top 1% of customers, given the spend of each customer."""
     ordered = spend.fillna(0).sort_values(ascending=False)
     return float(ordered.head(max(1, len(ordered) // 100)).sum() / ordered.sum()) if ordered.sum() > 0 else 0.0
 
 
-def refuse_hopeless(facts: Facts) -> None:
+def refuse_insufficient(facts: Facts) -> None:
     """Stop where nothing can be predicted.
 
     Raises
     ------
     InputError
-        Fewer customers than two segments of the privacy floor need, or nobody came on a second day.
+        Fewer active customers than two segments need, or no customer was seen on a second day.
     """
     for reason in [*_too_few(facts, least=FEWEST_CUSTOMERS), *_no_repeat(facts)]:
         raise InputError(f"events: {reason}")
@@ -110,6 +123,6 @@ def _no_repeat(facts: Facts) -> list[str]:
     if facts.repeat_share > 0:
         return []
     return [
-        f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habit can be learnt. "
-        "Check the column of the timestamp, or give a longer history."
+        f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habits can be learnt. "
+        "Check the timestamp column, or give a longer history."
     ]

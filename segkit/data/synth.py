@@ -1,4 +1,4 @@
-"""Made-up customers with needs planted in what they do, not in who they are, and the truth beside them."""
+"""Make up customers whose needs show in what they do, not in who they are, together with the ground truth."""
 
 from importlib import resources
 from pathlib import Path
@@ -16,11 +16,11 @@ CAMPAIGN_DAY, CAMPAIGN_DAYS = 365, 28  # when the planted campaign is sent, and 
 TREATED_SHARE = 0.5
 OWN_CATEGORIES_SHARE = 0.75  # of a customer's lines that come from the categories of their need
 CONCENTRATION = 60.0  # larger makes customers of one need more alike (concentration of a Dirichlet)
-MAX_VISITS = 20.0  # in 30 days, before any lift, so that no lift meets the ceiling of one visit a day
+MAX_VISITS = 20.0  # in 30 days without lift, so that no customer reaches the limit of one visit a day
 RATE_SPREAD = 0.25  # standard deviation of log visits between customers of one need
 LIFECYCLES = {"steady": 0.7, "new": 0.1, "fading": 0.12, "gone": 0.08}
 FEEDBACK_SHARE = 0.02  # of visits after which the customer writes something
-NEED_FEEDBACK_SHARE = 0.7  # of what is written that speaks of the need
+NEED_FEEDBACK_SHARE = 0.7  # of feedback that mentions the need
 SMALL_TALK = ("thank you", "all good", "could be better", "will come again", "not today", "see you soon", "as always")
 PROFILED_SHARE = 0.8  # of customers whose profile is known
 ITEMS = 12  # products in a category
@@ -29,31 +29,40 @@ ZONE = "Europe/Berlin"
 
 
 def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int = 7) -> str:
-    """Write a made-up company: events, customers, a source for both, and what was planted.
-
-    Takes  retail (purchases with money) or saas (product use, monthly invoices)
-    Gives  the path of the source; beside it events.parquet, customers.csv, and truth.parquet: customer_id, need,
-           lifecycle, turn_day (from 0: new come, fading begin to fade, gone stop), visits_30_days, treated
-           (got the campaign), lift (share of extra visits that it brings to one of that need in its 28 days)
+    """Write a made-up company: events, customers, a source for both, and the ground truth.
 
     Parameters
     ----------
-    customers : how many; at least one for each need
-    out : folder to write to; made if it is not there
-    seed : the same seed gives the same bytes
+    scenario
+        retail (purchases with money) or saas (product use, monthly invoices).
+    customers
+        Number of customers; at least one for each need.
+    out
+        Folder to write to; created if missing.
+    seed
+        The same seed gives the same bytes.
+
+    Returns
+    -------
+    str
+        Path of the source. In the same folder: events.parquet, customers.csv and truth.parquet with ``customer_id``,
+        ``need``, ``lifecycle``, ``turn_day`` (from 0: new customers start, fading ones begin to fade, gone ones stop),
+        ``visits_30_days``, ``treated`` (received the campaign), ``lift`` (share of extra visits that the campaign
+        causes in its 28 days).
 
     Raises
     ------
-    InputError : no such scenario, or fewer customers than needs
+    InputError
+        No such scenario, or fewer customers than needs.
     """
     if scenario not in SCENARIOS:
-        raise InputError(f"scenario {scenario!r} is not known. Use one of: {', '.join(SCENARIOS)}.")
+        raise InputError(f"scenario {scenario!r} is unknown. Use one of: {', '.join(SCENARIOS)}.")
     world = yaml.safe_load(resources.files("segkit.data").joinpath("scenarios.yaml").read_text(encoding="utf-8"))[
         scenario
     ]
     if customers < len(world["needs"]):
         raise InputError(
-            f"customers {customers} is fewer than the {len(world['needs'])} needs of {scenario}. Ask for more."
+            f"--customers {customers}: {scenario} has {len(world['needs'])} needs, with a customer each. Give more."
         )
     rng = np.random.default_rng(seed)
     truth = draw_customers(world, customers=customers, rng=rng)
@@ -70,7 +79,7 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
 
 
 def draw_customers(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw who has which need, lifecycle and treatment: one row per customer, all independent of one another."""
+    """Draw need, lifecycle and treatment of each customer, independently of each other; one row per customer."""
     needs = pd.DataFrame(world["needs"])
     drawn = np.concatenate([np.arange(len(needs)), rng.integers(0, len(needs), customers - len(needs))])
     rng.shuffle(drawn)
@@ -86,18 +95,21 @@ def draw_customers(world: dict, *, customers: int, rng: np.random.Generator) -> 
 
 
 def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lines of all visits of some customers, and what they wrote after a few of them."""
-    rate = truth["visits_30_days"].to_numpy()[:, None] / 30 * _lifecycle_rate(truth) * _campaign_factor(truth)
-    who, day = np.nonzero(rng.random(rate.shape) < rate)  # at most one visit a day, so that a lift is exactly one
-    needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()[who]]
+    """Draw the visits of some customers; return their lines, and the feedback written after a few of them."""
+    days = np.arange(DAYS)
+    in_campaign = (days >= CAMPAIGN_DAY) & (days < CAMPAIGN_DAY + CAMPAIGN_DAYS)
+    campaign_factor = 1 + (truth["treated"] * truth["lift"]).to_numpy()[:, None] * in_campaign
+    rate = truth["visits_30_days"].to_numpy()[:, None] / 30 * _lifecycle_rate(truth) * campaign_factor
+    row, day = np.nonzero(rng.random(rate.shape) < rate)  # at most one visit a day, so that the lift is exact
+    needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()[row]]
     minutes = np.clip(rng.normal(needs["hour"].to_numpy() * 60, 90), 0, 1439).astype(int)
-    customer = truth["customer_id"].to_numpy()[who]
+    customer = truth["customer_id"].to_numpy()[row]
     visits = pd.DataFrame(
         {
             "customer": customer,
             "at": _timestamps(day, minutes),
             "order": [f"{c}-{d}" for c, d in zip(customer, day, strict=True)],
-            "channel": np.where(rng.random(len(who)) < needs["online"].to_numpy(), "online", "store"),
+            "channel": np.where(rng.random(len(row)) < needs["online"].to_numpy(), "online", "store"),
             "says": needs["says"].to_numpy(),
         }
     )
@@ -108,17 +120,17 @@ def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tu
     feedback = written[["customer", "at"]].assign(
         event="feedback", text=np.where(own, written["says"] + ", " + small, small)
     )
-    return _lines(world, visits.drop(columns="says"), truth=truth, who=who, rng=rng), feedback
+    return _lines(world, visits.drop(columns="says"), truth=truth, owner=row, rng=rng), feedback
 
 
 def _lines(
-    world: dict, visits: pd.DataFrame, *, truth: pd.DataFrame, who: np.ndarray, rng: np.random.Generator
+    world: dict, visits: pd.DataFrame, *, truth: pd.DataFrame, owner: np.ndarray, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """One row per thing bought or used in a visit; money for purchases only."""
+    """Draw what is bought or used in each visit, one row per item; money for purchases only."""
     needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()]
-    count = 1 + rng.poisson(needs["lines"].to_numpy()[who] - 1)
+    count = 1 + rng.poisson(needs["lines"].to_numpy()[owner] - 1)
     row = np.repeat(np.arange(len(visits)), count)
-    owner = who[row]
+    owner = owner[row]
     names, weights = _weights(world, truth, rng=rng)
     picks = (rng.random(len(row))[:, None] > np.cumsum(weights, axis=1)[owner]).sum(axis=1).clip(0, len(names) - 1)
     items = np.minimum(rng.zipf(1.6, len(row)), ITEMS) - 1
@@ -146,7 +158,7 @@ def _lines(
 
 
 def _weights(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
-    """Names of categories, and each customer's share of lines for each."""
+    """Draw each customer's share of lines by category; return the names of the categories and the shares."""
     own = [category for need in world["needs"] for category in need["categories"]]
     names = list(dict.fromkeys([*own, *world["staples"]]))
     base = np.full((len(world["needs"]), len(names)), 0.02 / len(names))
@@ -160,7 +172,7 @@ def _weights(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> t
 
 
 def _lifecycle_rate(truth: pd.DataFrame) -> np.ndarray:
-    """Customers x days: how much of the usual rate is left, by lifecycle."""
+    """Return the share of the usual visit rate that is left, by lifecycle (customers x days)."""
     day, kind = np.arange(DAYS), truth["lifecycle"].to_numpy()[:, None]
     turn = truth["turn_day"].to_numpy()[:, None]
     fading = np.where(day < turn, 1.0, np.exp(-(day - turn) / 90.0))
@@ -169,40 +181,34 @@ def _lifecycle_rate(truth: pd.DataFrame) -> np.ndarray:
     )
 
 
-def _campaign_factor(truth: pd.DataFrame) -> np.ndarray:
-    day = np.arange(DAYS)
-    works = (day >= CAMPAIGN_DAY) & (day < CAMPAIGN_DAY + CAMPAIGN_DAYS)
-    return 1 + (truth["treated"] * truth["lift"]).to_numpy()[:, None] * works
-
-
 def _campaign(truth: pd.DataFrame) -> pd.DataFrame:
-    """The mail that the company sent to those treated, on the morning of the campaign's first day."""
-    got = truth.loc[truth["treated"], "customer_id"].to_numpy()
-    at = _timestamps(np.full(len(got), CAMPAIGN_DAY), np.full(len(got), 60))
-    return pd.DataFrame({"customer": got, "at": at, "event": "email_sent", "campaign": "new year"})
+    """Return the e-mails to treated customers, sent on the morning of the campaign's first day."""
+    treated = truth.loc[truth["treated"], "customer_id"].to_numpy()
+    at = _timestamps(np.full(len(treated), CAMPAIGN_DAY), np.full(len(treated), 60))
+    return pd.DataFrame({"customer": treated, "at": at, "event": "email_sent", "campaign": "new year"})
 
 
 def _invoices(world: dict, truth: pd.DataFrame) -> pd.DataFrame:
-    """One invoice a month for each subscriber while they are there: the plan's price, by need."""
+    """Return one invoice a month for each active subscriber, at the price of the plan of their need."""
     price = pd.DataFrame(world["needs"])["price"].to_numpy()[truth["number"].to_numpy()] * 20
     months = np.arange(29, DAYS, 30)
-    who, month = np.nonzero(_lifecycle_rate(truth)[:, months] > 0)
+    row, month = np.nonzero(_lifecycle_rate(truth)[:, months] > 0)
     return pd.DataFrame(
         {
-            "customer": truth["customer_id"].to_numpy()[who],
-            "at": _timestamps(months[month], np.full(len(who), 120)),
+            "customer": truth["customer_id"].to_numpy()[row],
+            "at": _timestamps(months[month], np.full(len(row), 120)),
             "event": "purchase",
-            "order": [f"I{c}-{m}" for c, m in zip(who, month, strict=True)],
+            "order": [f"I{c}-{m}" for c, m in zip(row, month, strict=True)],
             "category": "subscription",
             "quantity": 1,
-            "amount": price[who].round(2),
-            "cost": (price[who] * 0.2).round(2),
+            "amount": price[row].round(2),
+            "cost": (price[row] * 0.2).round(2),
         }
     )
 
 
 def _people(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
-    """A profile that knows nothing of needs: the same chances for everyone."""
+    """Draw a profile that is independent of needs."""
     people = pd.DataFrame({"id": truth["customer_id"]})
     for column, values in world["profile"].items():
         people[column] = rng.choice(values, size=len(people))
@@ -230,7 +236,7 @@ def _write(
 
 
 def _source(scenario: str, world: dict, *, events: pd.DataFrame) -> dict:
-    """What the YAML of a made-up company says."""
+    """Describe the tables of a made-up company as a source."""
     named = {"customer_id": "customer", "timestamp": "at", "order_id": "order"}
     columns = {name: named.get(name, name) for name in CONTRACT if named.get(name, name) in events}
     kinds = {kind: "company" if kind == "email_sent" else "customer" for kind in sorted(events["event"].unique())}

@@ -5,7 +5,6 @@ changed, the log of changes, lines set aside, and the clock. What is not in the 
 SQLite and not DuckDB: a commit of one event takes a tenth of the CPU, one of 500 half (benchmarks/live.py).
 """
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -15,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from segkit.data.io import try_lock
 from segkit.errors import InputError, RunError, SegkitError
 
 SYNCS = ("full", "normal")
@@ -52,7 +52,7 @@ class State:
         self.path = path
         with _translate_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = locked(path)
+            self._lock = lock_state(path)
             try:
                 self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
                 self._con.execute("pragma journal_mode = wal")
@@ -181,14 +181,11 @@ class State:
             raise RunError(f"{self.path}: this state goes on from another run. Give another --state, or that run.")
 
 
-def locked(path: Path) -> int:
-    """Hold a lock that the system frees when the process ends, however it ends."""
-    handle = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise RunError(f"{path}: another process writes this state. Stop it, or give another --state.") from None
+def lock_state(path: Path) -> int:
+    """Lock a state and return the handle of its lock file, to be closed by the caller."""
+    handle = try_lock(path.with_name(f"{path.name}.lock"), create=True)
+    if handle is None:
+        raise RunError(f"{path}: another process writes this state. Stop it, or give another --state.")
     return handle
 
 

@@ -1,4 +1,4 @@
-"""What `segkit check` says, and the draft it makes for a table that has no YAML."""
+"""The report of `segkit check`, and the draft it writes for a table without a YAML."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ events:
 
 
 def shop(folder: Path, *, customers: int = 300, days: int = 400, yaml: str = YAML, bad: int = 0) -> str:
-    """A shop in which everyone buys every seventh day; `bad` rows have no readable time. Gives the path of its YAML."""
+    """Write a shop in which everyone buys every seventh day, with `bad` unreadable times; return its YAML."""
     rows = pd.DataFrame([(n, day) for n in range(customers) for day in range(n % 7, days, 7)], columns=["who", "day"])
     rows["at"] = (pd.Timestamp("2023-01-01") + pd.to_timedelta(rows["day"], unit="D")).astype(str)
     rows.loc[: bad - 1, "at"] = "soon"
@@ -27,63 +27,60 @@ def shop(folder: Path, *, customers: int = 300, days: int = 400, yaml: str = YAM
     return str(folder / "shop.yaml")
 
 
-def test_a_good_source_is_told_what_was_understood(tmp_path):
-    got = check_source(shop(tmp_path))
-    assert got.status == 0
+def test_a_good_source_is_described(tmp_path):
+    report = check_source(shop(tmp_path))
+    assert report.status == 0
     for words in (
         "shop: 17,143 events of 300 customers, 2023-01-01 to 2024-02-04 (Europe/Berlin), as of 2024-02-05",
         "purchase: 17,143 events of 300 customers, done by the customer",
         "customer_id    from who",
         "amount         filled in 100.0% of events",
         "cost           margin",
-        "rows set aside: none",
+        "rejected rows: none",
         "customers: no table",
         "Can it carry a segmentation? yes",
     ):
-        assert words in str(got)
+        assert words in str(report)
 
 
-def test_rows_set_aside_above_what_is_allowed_stop_it(tmp_path):
-    got = check_source(shop(tmp_path, bad=2000))
-    assert got.status == 2 and "Can it carry a segmentation? no" in str(got)
-    assert (
-        "sales.csv: 2,000 rows (11.7%) cannot be used: 2,000 no readable time. More than the 5% that is allowed."
-        in str(got)
-    )
+def test_more_rejected_rows_than_allowed_stop_it(tmp_path):
+    report = check_source(shop(tmp_path, bad=2000))
+    assert report.status == 2 and "Can it carry a segmentation? no" in str(report)
+    assert "sales.csv: 2,000 rows (11.7%) cannot be used: 2,000 no readable time. At most 5% is allowed." in str(report)
     assert check_source(shop(tmp_path, bad=2000, yaml=YAML + "allow_set_aside: 0.2\n")).status == 0
 
 
 def test_too_few_customers_stop_it(tmp_path):
-    got = check_source(shop(tmp_path, customers=1))
-    assert got.status == 2
-    assert "1 of 1 customers were active in the lookback; 12 segments of 20 need 240" in str(got)
+    report = check_source(shop(tmp_path, customers=1))
+    assert report.status == 2
+    assert "1 of 1 customers were active in the lookback; 12 segments of 20 need 240" in str(report)
 
 
 def test_all_events_on_one_day_stop_it(tmp_path):
-    got = check_source(shop(tmp_path, customers=300, days=1, yaml=YAML))
-    assert got.status == 2 and "none of 43 customers was seen on more than one day" in str(got)
+    report = check_source(shop(tmp_path, customers=300, days=1, yaml=YAML))
+    assert report.status == 2 and "none of 43 customers was seen on more than one day" in str(report)
 
 
-def test_customers_who_came_once_and_mails_of_the_company_carry_nothing(tmp_path):
+def test_customers_seen_once_and_mails_of_the_company_carry_nothing(tmp_path):
     """What a run would refuse, the check does not let pass."""
     rows = [f"c{n},2023-0{1 + n % 6}-01,buy\nc{n},2023-06-02,mail" for n in range(300)]
     (tmp_path / "sales.csv").write_text("who,at,what\n" + "\n".join(rows) + "\n")
     yaml = YAML.replace("amount: sum", "event: what") + "kinds: {buy: customer, mail: company}\n"
     (tmp_path / "shop.yaml").write_text(yaml)
-    got = check_source(str(tmp_path / "shop.yaml"))
-    assert got.status == 2 and "none of 300 customers was seen on more than one day" in str(got)
+    report = check_source(str(tmp_path / "shop.yaml"))
+    assert report.status == 2 and "none of 300 customers was seen on more than one day" in str(report)
 
 
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (200, "200 days of history; to learn what comes next takes lookback + horizon = 273"),
-        (300, "300 days of history; the proof takes lookback + 2 horizons = 364"),
+        (200, "200 days of history; learning what comes next needs lookback + horizon = 273"),
+        (300, "300 days of history; the proof needs lookback + 2 horizons = 364"),
     ],
 )
 def test_short_history_is_a_limit(tmp_path, days, words):
-    got = check_source(shop(tmp_path, days=days))
-    assert got.status == 0 and "yes, with limits" in str(got) and words in str(got)
+    report = check_source(shop(tmp_path, days=days))
+    assert report.status == 0 and "yes, with limits" in str(report) and words in str(report)
 
 
 def test_as_of_before_the_first_event_is_refused(tmp_path):
@@ -94,9 +91,9 @@ def test_as_of_before_the_first_event_is_refused(tmp_path):
 def test_customers_whose_ids_do_not_match_are_shown(tmp_path):
     (tmp_path / "people.csv").write_text("id,age\n" + "".join(f"K-{n},30\n" for n in range(50)))
     people = "customers: {path: people.csv, columns: {customer_id: id, age: age}, roles: {age: demographic}}\n"
-    got = str(check_source(shop(tmp_path, yaml=YAML + people)))
-    assert "customers: 50 rows, 0 of them with an event (age demographic)" in got
-    assert "few match: ids look like '0' in the events and 'K-0' in people.csv" in got
+    report = str(check_source(shop(tmp_path, yaml=YAML + people)))
+    assert "customers: 50 rows, 0 of them with an event (age demographic)" in report
+    assert "few match: ids look like '0' in the events and 'K-0' in people.csv" in report
 
 
 def test_lines_that_look_exported_twice_are_counted(tmp_path):
@@ -108,15 +105,17 @@ def test_lines_that_look_exported_twice_are_counted(tmp_path):
 
 def test_product_use_without_money_or_categories(tmp_path):
     yaml = YAML.replace(", amount: sum", ", event: \"'login'\"") + "kinds: {login: customer, mail: company}\n"
-    got = check_source(shop(tmp_path, yaml=yaml))
+    report = check_source(shop(tmp_path, yaml=yaml))
     assert (
-        got.status == 0 and "login: 17,143 events" in str(got) and "mail: named in kinds, but no such event" in str(got)
+        report.status == 0
+        and "login: 17,143 events" in str(report)
+        and "mail: listed in kinds, but there is no such event" in str(report)
     )
-    assert "amount         spend, order value" in str(got)
+    assert "amount         spend, order value" in str(report)
 
 
 def draft(folder: Path, lines: str, *, name: str = "export.csv") -> str:
-    """Write a table and check it; gives the text of its draft, which must be a source that can be read."""
+    """Write a table and check it; return the text of its draft, which must be a source that can be read."""
     (folder / name).write_text(lines, encoding="utf-8")
     check_source(str(folder / name))
     path = (folder / name).with_suffix(".yaml")
@@ -125,7 +124,7 @@ def draft(folder: Path, lines: str, *, name: str = "export.csv") -> str:
 
 
 def test_a_draft_marks_its_guesses(tmp_path):
-    got = draft(
+    report = draft(
         tmp_path,
         "Cust No.;Ordered at;Price;Qty;Product Group;Colour\n"
         + "K1;13.01.2024 10:00;1,50;2;Tea;red\nK1;14.01.2024;2;-1;Tea;red\n;14.01.2024;2;1;Tea;red\n",
@@ -141,14 +140,14 @@ def test_a_draft_marks_its_guesses(tmp_path):
         "where: '\"Cust No.\" is not null'  # guess: 1 of 3 rows have no customer",
         "# not used: Colour",
     ):
-        assert words in got
+        assert words in report
 
 
 def test_a_draft_reads_a_german_export(tmp_path):
     rows = [f"K{n % 7};{n % 28 + 1:02d}.06.2024 12:30;B{n};Reifen;1;12,50" for n in range(60)]
     table = tmp_path / "Umsätze 2024.csv"
     table.write_bytes("\n".join(["Kunden-Nr;Bestellt am;Beleg;Warengruppe;Menge;Preis €", *rows]).encode("cp1252"))
-    got = str(check_source(str(table)))
+    report = str(check_source(str(table)))
     for words in (
         "name: Umsatze_2024",
         "encoding: cp1252  # guess: the file is not UTF-8",
@@ -156,42 +155,44 @@ def test_a_draft_reads_a_german_export(tmp_path):
         "order_id: Beleg  # guess",
         "2024-06-01 to 2024-06-28",
     ):
-        assert words in got
+        assert words in report
 
 
-def test_a_draft_of_product_use_takes_what_users_do_for_what_they_need(tmp_path):
+def test_a_draft_of_product_use_takes_kinds_of_event_as_needs(tmp_path):
     kinds = ["comment", "export", "invite", "login", "upload", "email_sent"]
     when = pd.to_datetime("2024-03-01", utc=True) + pd.to_timedelta(range(60), unit="h")  # parquet of pandas: in UTC
     rows = pd.DataFrame({"userId": [n % 7 for n in range(60)], "eventTime": when, "eventName": kinds * 10})
     rows.to_parquet(tmp_path / "use.parquet")
-    got = str(check_source(str(tmp_path / "use.parquet")))
+    report = str(check_source(str(tmp_path / "use.parquet")))
     for words in (
         "email_sent: company",
         "needs: [comment, export, invite, login, upload]  # guess",
         "category: eventName  # guess",
         "60 events of 7 customers, 2024-03-01 to 2024-03-03",
     ):
-        assert words in got
+        assert words in report
 
 
 def test_a_draft_lists_the_kinds_of_event_it_found(tmp_path):
-    got = draft(tmp_path, "user_id,action,ts\n" + "u1,login,1709283600\nu1,export,1709283700\nu2,login,1709283800\n")
+    report = draft(tmp_path, "user_id,action,ts\n" + "u1,login,1709283600\nu1,export,1709283700\nu2,login,1709283800\n")
     assert (
-        "  export: customer\n  login: customer" in got
-        and "event: action  # guess" in got
-        and "timestamp: ts  # guess" in got
+        "  export: customer\n  login: customer" in report
+        and "event: action  # guess" in report
+        and "timestamp: ts  # guess" in report
     )
 
 
-def test_a_draft_says_when_day_and_month_are_a_guess(tmp_path):
-    got = draft(tmp_path, "client,date\n" + "a,03/04/2024\na,05/06/2024\nb,01/02/2024\n")
-    assert "strptime(\"date\", ''%d/%m/%Y'')'  # guess: the day comes first" in got and "event: '''visit'''" in got
+def test_a_draft_notes_when_day_and_month_are_a_guess(tmp_path):
+    report = draft(tmp_path, "client,date\n" + "a,03/04/2024\na,05/06/2024\nb,01/02/2024\n")
+    assert (
+        "strptime(\"date\", ''%d/%m/%Y'')'  # guess: the day comes first" in report and "event: '''visit'''" in report
+    )
 
 
 def test_a_draft_is_never_written_over_a_file(tmp_path):
     (tmp_path / "export.yaml").write_text("mine")
     (tmp_path / "export.csv").write_text("client,date\na,2024-01-01\n")
-    with pytest.raises(SourceError, match="export.yaml is there already"):
+    with pytest.raises(SourceError, match="export.yaml exists already"):
         check_source(str(tmp_path / "export.csv"))
     assert (tmp_path / "export.yaml").read_text() == "mine"
 

@@ -90,9 +90,9 @@ def test_other_parameters_empty_a_scratch_run_and_the_same_keep_it(run: Run) -> 
     ("wrong", "words"),
     [
         (lambda run: run.table("segments"), r"no table 'segments' \(it holds none\). Run 03_segments on this run"),
-        (lambda run: run.table("segmnts"), "No notebook is known to make it: check the name"),
+        (lambda run: run.table("segmnts"), "No notebook writes it: check the name"),
         (lambda run: run.table("../x"), "not a table name"),
-        (lambda run: run.note({"Spend R2": 1}), r"summary: \['Spend R2'\] are not flat names"),
+        (lambda run: run.record_metrics({"Spend R2": 1}), r"summary: \['Spend R2'\] are not flat names"),
         (lambda run: run.load_model(), "there is no model. Run 03_segments"),
         (lambda run: run.save_model({"a": np.array([None])}), r"the arrays \['a'\] hold Python objects"),
         (lambda run: load_run(run.path / "none"), "not a run folder"),

@@ -104,7 +104,7 @@ def test_nothing_holds_the_customer_and_the_others_stay_as_they_were(reports: Pa
     assert _still_holding(reports, gone)
     answer = _answer("forget", *gone, "--reports", reports)
     assert answer.exit_code == 0, answer.output
-    assert "shop/run: 2 removed" in answer.stdout and "Not ours to reach" in answer.stdout
+    assert "shop/run: 2 removed" in answer.stdout and "Out of reach" in answer.stdout
     assert not [one for one in gone if one in answer.stdout]
     assert _still_holding(reports, gone) == []
     for name, table in before.items():
@@ -128,11 +128,11 @@ def test_lost_key_stops_instead_of_bringing_them_back(
 ) -> None:
     add_to_erasure_list(reports, gone)
     monkeypatch.setenv(KEY_VARIABLE, "another key of enough length")
-    with pytest.raises(RunError, match="written by a key of its own, and another key is there now"):
+    with pytest.raises(RunError, match="needs the key it was made with, and another key is there now"):
         open_run_source(load_run(reports / "shop" / "run"))
     monkeypatch.delenv(KEY_VARIABLE)
     (reports / KEY_FILE).unlink()
-    with pytest.raises(RunError, match="there is no key now. Put back segkit.key"):
+    with pytest.raises(RunError, match="there is no key now. Restore segkit.key"):
         open_run_source(load_run(reports / "shop" / "run"))
 
 
@@ -148,7 +148,7 @@ def test_unknown_customer_is_named_and_nothing_changes(few: Path, left: list[str
 def test_forgotten_twice_is_no_error(few: Path, left: list[str]) -> None:
     erase(left, reports=few)
     before = _tree(few)
-    assert "2 customers are forgotten" in "\n".join(erase(left, reports=few))
+    assert "2 customers are erased" in "\n".join(erase(left, reports=few))
     assert _tree(few) == before
 
 
@@ -258,7 +258,7 @@ def test_files_of_the_user_that_hold_an_id_are_named(few: Path, left: list[str])
     (few / "note.txt").write_text(f"call {left[1]} back")
     (few / "other.txt").write_text(f"about {left[1]}0, someone else")
     said = "\n".join(erase(left, reports=few))
-    assert "still hold an id: mail.csv, note.txt. Delete" in said
+    assert "still contain an id: mail.csv, note.txt. Delete" in said
     assert left[0] in (few / "mail.csv").read_text(), "files of the user are theirs to mend"
 
 
@@ -267,7 +267,7 @@ def test_run_that_is_being_made_stops_it(few: Path, left: list[str]) -> None:
     with (few / ".run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         answer = _answer("forget", *left, "--reports", few)
-    assert answer.exit_code == 2 and "another process is at work there. Nothing was changed" in answer.stderr
+    assert answer.exit_code == 2 and "another process is working there. Nothing was changed" in answer.stderr
     (few / ".run.lock").unlink()
     assert _tree(few) == before
 
@@ -304,7 +304,7 @@ def test_live_state_holds_nothing_of_them_and_takes_nothing_in(
 def test_state_in_use_is_left_alone(small_run: tuple[Run, Any], tmp_path: Path) -> None:  # noqa: F811
     run = Run(Path(shutil.copytree(small_run[0].path, tmp_path / "reports" / "run")))
     who = run.table("assignments")["customer_id"].iloc[0]
-    with Live(run.path), pytest.raises(RunError, match="another process is at work there. Nothing was changed"):
+    with Live(run.path), pytest.raises(RunError, match="another process is working there. Nothing was changed"):
         erase([who], reports=tmp_path / "reports")
     erase([who], reports=tmp_path / "reports")
     with sqlite3.connect(tmp_path / "reports" / "run.live" / "state.sqlite") as con:

@@ -89,7 +89,7 @@ def test_what_needs_the_ids_says_so(hashed: Path) -> None:
 
 def test_another_key_is_refused(hashed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "of the tests, and another one")
-    with pytest.raises(RunError, match="--pseudonymise: it was written by a key of its own, and another key is there"):
+    with pytest.raises(RunError, match="--pseudonymise: it needs the key it was made with, and another key is there"):
         open_run_source(load_run(hashed))
     monkeypatch.setenv(KEY_VARIABLE, "short")
     with pytest.raises(InputError, match="SEGKIT_KEY: at least 16 characters"):
