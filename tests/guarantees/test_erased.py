@@ -140,7 +140,7 @@ def test_unknown_customer_is_named_and_nothing_changes(few: Path, left: list[str
     before = _tree(few)
     answer = _answer("forget", left[0], "nobody", "no-one", "--reports", few)
     assert answer.exit_code == 2
-    assert "no-one, nobody: not known" in answer.stderr and "(of 3 given)" in answer.stderr
+    assert "no-one, nobody: not found" in answer.stderr and "(of 3 given)" in answer.stderr
     assert left[0] not in answer.stderr
     assert _tree(few) == before
 
