@@ -1,9 +1,9 @@
-"""Drift: how far customers of today differ from those of the last run, beside what chance alone would give.
+"""Measure how far customers drifted since the previous run, compared with chance.
 
-Most customers are in both runs, so that chance is no redraw of strangers. Under it a customer is as likely to have gone
-from then to now as from now to then: their two states are swapped by lot, many times (a paired permutation test; who is
-in one run only changes sides alone). Beyond chance is what lies above 95 of 100 such lots, for all rows of a kind
-together (Westfall & Young 1993), so that among sixty features none is found by looking at sixty.
+Most customers are in both runs, so chance does not mean a new random sample. Without drift, a customer is as likely to
+change in one direction as in the other: their two states are swapped at random, many times (a paired permutation test;
+a customer who is in one run only changes runs). A difference is beyond chance if it exceeds 95 % of these permutations
+for all rows of a kind together (Westfall & Young 1993), so that testing sixty features does not produce false findings.
 """
 
 from dataclasses import dataclass
@@ -14,32 +14,21 @@ import pandas as pd
 from segkit.stats import Z95, hash_sample, quantile_edges
 from segkit.vocabulary import EVERYONE, describe
 
-PERMUTATIONS = 400  # swaps by lot
+PERMUTATIONS = 400
 LEVEL = 0.95
 BINS = 10
-SMALL_INDEX, LARGE_INDEX = 0.1, 0.25  # of the stability index, as is usual (Siddiqi 2006, "Credit risk scorecards")
-LARGE_SHARE_CHANGE = 0.25  # of a segment's size
-LARGE_CONFIDENCE_CHANGE = 0.05  # in points of the share of bags that agree
+SMALL_INDEX, LARGE_INDEX = 0.1, 0.25  # population stability index (Siddiqi 2006, "Credit risk scorecards")
+LARGE_SHARE_CHANGE = 0.25  # of the previous size of a segment
+LARGE_CONFIDENCE_CHANGE = 0.05  # five percentage points
 DRIFT = [
-    "what",
-    "item",
-    "words",
-    "unit",
-    "before",
-    "after",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "size",
-    "chance",
-    "beyond",
-    "verdict",
+    *("what", "item", "words", "unit", "before", "after", "difference", "difference_low", "difference_high"),
+    *("size", "chance", "beyond", "verdict"),
 ]
 
 
 @dataclass(frozen=True)
 class RatioParts:
-    """Figures as sums over sums, a row a customer and a column a figure: numerators and denominators, then and now."""
+    """Numerators and denominators of ratios in both runs: one row per customer, one column per figure."""
 
     before: np.ndarray
     before_of: np.ndarray
@@ -48,73 +37,93 @@ class RatioParts:
 
 
 def feature_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7) -> pd.DataFrame:
-    """Each feature's distribution against the last run's.
-
-    Takes  before, after: features indexed by customer_id; columns of both that hold numbers are compared
-    Gives  rows of the table drift: means, their difference with its 95 % interval, size (population stability index
-           over tenths of both together; unknown is a group of its own), what chance gives of it, and a verdict; the
-           largest first
+    """Compare the distribution of each feature with the previous run.
 
     Parameters
     ----------
-    seed : of the lots
+    before, after
+        Features by ``customer_id``; numeric columns of both are compared.
+    seed
+        Of the permutations.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the table drift, largest first: means, their difference with its 95 % interval, ``size`` (population
+        stability index over deciles of both runs together; unknown values are a group of their own), ``chance`` (size
+        that chance alone gives) and a verdict.
     """
     names = [n for n in before.columns if n in after.columns and _is_numeric(before[n]) and _is_numeric(after[n])]
     then, now = _align_runs(before[names], after[names])
-    there = [frame.index.isin(side.index) for frame, side in ((then, before), (now, after))]
-    swaps = _permutation_signs(len(then), seed=seed)
-    found, chance = np.zeros(len(names)), np.zeros((PERMUTATIONS, len(names)))
+    present = [aligned.index.isin(original.index) for aligned, original in ((then, before), (now, after))]
+    signs = _permutation_signs(len(then), seed=seed)
+    observed, chance = np.zeros(len(names)), np.zeros((PERMUTATIONS, len(names)))
     for column, name in enumerate(names):
-        moved, total = _bin_changes(then[name].to_numpy(float), now[name].to_numpy(float), there=there)
-        sizes = _stability_index(total, swaps @ moved)
-        found[column], chance[:, column] = sizes[0], sizes[1:]
-    table = _mean_parts(then.fillna(0.0), now.fillna(0.0), there=there, names=names)
+        change, total = _bin_changes(then[name].to_numpy(float), now[name].to_numpy(float), present=present)
+        sizes = _stability_index(total, signs @ change)
+        observed[column], chance[:, column] = sizes[0], sizes[1:]
+    counts = [np.repeat(rows.astype(float)[:, None], len(names), axis=1) for rows in present]
+    values = [run.fillna(0.0).to_numpy(float) * count for run, count in zip((then, now), counts, strict=True)]
+    table = _difference_table(RatioParts(values[0], counts[0], values[1], counts[1]), items=names)
     descriptions = [describe(name) for name in names]
-    table = table.assign(
-        what="feature", words=[one.label for one in descriptions], unit=[one.unit for one in descriptions]
-    )
-    table = _compare_with_chance(table, found, chance)
-    steps = [("large", table["size"] >= LARGE_INDEX), ("moderate", table["size"] >= SMALL_INDEX)]
-    table["verdict"] = _size_verdicts(table, steps)
+    words, units = [each.label for each in descriptions], [each.unit for each in descriptions]
+    table = _compare_with_chance(table.assign(what="feature", words=words, unit=units), observed, chance)
+    levels = [("large", table["size"] >= LARGE_INDEX), ("moderate", table["size"] >= SMALL_INDEX)]
+    table["verdict"] = _size_verdicts(table, levels)
     return table.sort_values(["size", "item"], ascending=[False, True], ignore_index=True)[DRIFT]
 
 
 def share_drift(before: pd.Series, after: pd.Series, *, seed: int = 7) -> pd.DataFrame:
-    """The share of customers in each segment, then and now under the same definition.
+    """Compare the share of customers in each segment with the previous run, under the same model.
 
-    Takes  before, after: segment by customer_id, of one model
-    Gives  rows of the table drift, a segment each; size is the difference without its sign; large from a quarter of
-           what the segment was
+    Parameters
+    ----------
+    before, after
+        Segment by ``customer_id``.
+    seed
+        Of the permutations.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the table drift, one per segment; ``size`` is the absolute difference, large from a quarter of the
+        previous share.
     """
     segments = sorted(set(before) | set(after))
-    then, now = _align_runs(before, after)
-    of = [side.notna().to_numpy(float)[:, None].repeat(len(segments), axis=1) for side in (then, now)]
-    memberships = [
-        (side.to_numpy(object)[:, None] == np.array(segments, dtype=object)).astype(float) for side in (then, now)
-    ]
-    table, lots = _permuted_differences(
-        RatioParts(memberships[0], of[0], memberships[1], of[1]), items=segments, seed=seed
-    )
-    table = _compare_with_chance(table.assign(what="share", words="share of customers", unit="share"), *lots)
+    parts = []
+    for labels in _align_runs(before, after):
+        parts.append((labels.to_numpy(object)[:, None] == np.array(segments, dtype=object)).astype(float))
+        parts.append(labels.notna().to_numpy(float)[:, None].repeat(len(segments), axis=1))
+    table, sizes = _permuted_differences(RatioParts(*parts), items=segments, seed=seed)
+    table = _compare_with_chance(table.assign(what="share", words="share of customers", unit="share"), *sizes)
     large = table["size"] >= LARGE_SHARE_CHANGE * table["before"].where(table["before"] > 0, np.inf)
     table["verdict"] = _size_verdicts(table, [("large", large)])
     return table[DRIFT]
 
 
 def confidence_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7) -> pd.DataFrame:
-    """How surely customers are placed, then and now: of everyone, and in each segment.
+    """Compare the confidence of assignments with the previous run, overall and by segment, under the same model.
 
-    Takes  before, after: segment and confidence by customer_id, of one model
-    Gives  rows of the table drift, "all" first; large from five points
+    Parameters
+    ----------
+    before, after
+        ``segment`` and ``confidence`` by ``customer_id``.
+    seed
+        Of the permutations.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the table drift, "all" first; large from five percentage points.
     """
     segments = [EVERYONE, *sorted(set(before["segment"]) & set(after["segment"]))]
     parts = []
-    for side in _align_runs(before, after):
-        inside = side["segment"].to_numpy(object)[:, None] == np.array(segments, dtype=object)
-        inside[:, 0] = side["segment"].notna()
-        parts += [inside * side["confidence"].fillna(0.0).to_numpy()[:, None], inside.astype(float)]
-    table, lots = _permuted_differences(RatioParts(*parts), items=segments, seed=seed)
-    table = _compare_with_chance(table.assign(what="confidence", words="confidence of placing", unit="share"), *lots)
+    for run in _align_runs(before, after):
+        inside = run["segment"].to_numpy(object)[:, None] == np.array(segments, dtype=object)
+        inside[:, 0] = run["segment"].notna()
+        parts += [inside * run["confidence"].fillna(0.0).to_numpy()[:, None], inside.astype(float)]
+    table, sizes = _permuted_differences(RatioParts(*parts), items=segments, seed=seed)
+    table = _compare_with_chance(table.assign(what="confidence", words="confidence of placing", unit="share"), *sizes)
     table["verdict"] = _size_verdicts(table, [("large", table["size"] >= LARGE_CONFIDENCE_CHANGE)])
     return table[DRIFT]
 
@@ -124,54 +133,46 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def _align_runs(before: pd.DataFrame | pd.Series, after: pd.DataFrame | pd.Series) -> tuple:
-    """Both by customer, in one order, missing where a customer was not; of very many a sample by a hash of the ids."""
+    """Align both runs by customer, missing where a customer is absent; very many are sampled by a hash of ids."""
     index = before.index.union(after.index).sort_values()
     index = index[hash_sample(index)]
     return before.reindex(index), after.reindex(index)
 
 
 def _permutation_signs(customers: int, *, seed: int) -> np.ndarray:
-    """Signs, a row a lot: the first leaves everyone as they are."""
+    """Draw signs, one row per permutation; the first row is the data as observed."""
     signs = np.random.default_rng(seed).integers(0, 2, (PERMUTATIONS + 1, customers), dtype=np.int8) * 2 - 1
     signs[0] = 1
     return signs.astype(np.float32)
 
 
-def _bin_changes(before: np.ndarray, after: np.ndarray, *, there: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """By customer and bin, what they add now less what they did then; and what all add in both."""
-    finite_values = np.concatenate([side[np.isfinite(side)] for side in (before, after)])
+def _bin_changes(before: np.ndarray, after: np.ndarray, *, present: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return by customer and bin the count after less before, and by bin the total of both runs."""
+    finite_values = np.concatenate([values[np.isfinite(values)] for values in (before, after)])
     edges = np.unique(quantile_edges(finite_values, parts=BINS)) if len(finite_values) else np.empty(0)
-    bin_members = []
-    for side, present in zip((before, after), there, strict=True):
-        code = np.where(np.isfinite(side), np.searchsorted(edges, np.nan_to_num(side), side="left"), len(edges) + 1)
-        bin_members.append((code[:, None] == np.arange(len(edges) + 2)) & present[:, None])
-    return (bin_members[1].astype(np.float32) - bin_members[0]), (
-        bin_members[0].sum(axis=0) + bin_members[1].sum(axis=0)
-    ).astype(float)
+    members = []
+    for values, rows in zip((before, after), present, strict=True):
+        code = np.where(np.isfinite(values), np.searchsorted(edges, np.nan_to_num(values)), len(edges) + 1)
+        members.append((code[:, None] == np.arange(len(edges) + 2)) & rows[:, None])
+    return members[1].astype(np.float32) - members[0], (members[0].sum(axis=0) + members[1].sum(axis=0)).astype(float)
 
 
-def _stability_index(total: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Population stability index of each lot; half a customer in every bin keeps it finite."""
-    after, before = ((total + sign * moved) / 2 + 0.5 for sign in (1, -1))
-    p, q = (side / side.sum(axis=1, keepdims=True) for side in (after, before))
+def _stability_index(total: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Compute the population stability index of each permutation; half a customer per bin avoids infinities."""
+    after, before = ((total + sign * change) / 2 + 0.5 for sign in (1, -1))
+    p, q = (counts / counts.sum(axis=1, keepdims=True) for counts in (after, before))
     return ((p - q) * np.log(p / q)).sum(axis=1)
-
-
-def _mean_parts(then: pd.DataFrame, now: pd.DataFrame, *, there: list[np.ndarray], names: list[str]) -> pd.DataFrame:
-    of = [np.repeat(side.astype(float)[:, None], len(names), axis=1) for side in there]
-    parts = RatioParts(then.to_numpy(float) * of[0], of[0], now.to_numpy(float) * of[1], of[1])
-    return _difference_table(parts, items=names)
 
 
 def _permuted_differences(
     parts: RatioParts, *, items: list[str], seed: int
 ) -> tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]:
-    """Rows of drift, with the differences found and those of the lots."""
-    swaps = _permutation_signs(len(parts.before), seed=seed)
+    """Return the rows of drift, and the size of each difference as observed and when permuted."""
+    signs = _permutation_signs(len(parts.before), seed=seed)
     ratios = []
     for sign in (1, -1):
         above, below = (
-            (then + now).sum(axis=0) / 2 + sign * (swaps @ (now - then).astype(np.float32)) / 2
+            (then + now).sum(axis=0) / 2 + sign * (signs @ (now - then).astype(np.float32)) / 2
             for then, now in ((parts.before, parts.after), (parts.before_of, parts.after_of))
         )
         ratios.append(above / np.maximum(below, 1.0))
@@ -180,29 +181,30 @@ def _permuted_differences(
 
 
 def _difference_table(parts: RatioParts, *, items: list[str]) -> pd.DataFrame:
-    """Figures then and now, and their difference with a 95 % interval by the delta method; customers are the units."""
-    totals = [side.sum(axis=0) for side in (parts.before, parts.before_of, parts.after, parts.after_of)]
+    """Compute ratios, and their difference with a 95 % interval by the delta method over customers."""
+    totals = [values.sum(axis=0) for values in (parts.before, parts.before_of, parts.after, parts.after_of)]
     before, after = totals[0] / np.maximum(totals[1], 1.0), totals[2] / np.maximum(totals[3], 1.0)
-    pull = (parts.after - after * parts.after_of) / np.maximum(totals[3], 1.0)
-    pull -= (parts.before - before * parts.before_of) / np.maximum(totals[1], 1.0)
-    half = Z95 * np.sqrt(np.square(pull).sum(axis=0))
-    at = after - before
-    columns = {"before": before, "after": after, "difference": at}
-    columns |= {"difference_low": at - half, "difference_high": at + half}
+    influence = (parts.after - after * parts.after_of) / np.maximum(totals[3], 1.0)
+    influence -= (parts.before - before * parts.before_of) / np.maximum(totals[1], 1.0)
+    half = Z95 * np.sqrt(np.square(influence).sum(axis=0))
+    difference = after - before
+    columns = {"before": before, "after": after, "difference": difference}
+    columns |= {"difference_low": difference - half, "difference_high": difference + half}
     return pd.DataFrame({"item": items, **columns}).round(9)
 
 
-def _compare_with_chance(table: pd.DataFrame, found: np.ndarray, chance: np.ndarray) -> pd.DataFrame:
-    """Size, what chance gives of it, and whether the size is beyond chance among all rows together."""
+def _compare_with_chance(table: pd.DataFrame, observed: np.ndarray, chance: np.ndarray) -> pd.DataFrame:
+    """Add the size, what chance gives of it, and whether it is beyond chance for all rows together."""
     if not len(table):
         return table.assign(size=[], chance=[], beyond=np.empty(0, dtype=bool))
     usual = np.quantile(chance, LEVEL, axis=0)
     scale = np.where(usual > 0, usual, 1.0)
     most = np.quantile((chance / scale).max(axis=1), LEVEL)
-    beyond = (found / scale > most) & (found > 1e-6)
-    return table.assign(size=found.round(6), chance=(most * usual).round(6), beyond=beyond)
+    beyond = (observed / scale > most) & (observed > 1e-6)
+    return table.assign(size=observed.round(6), chance=(most * usual).round(6), beyond=beyond)
 
 
-def _size_verdicts(table: pd.DataFrame, steps: list[tuple[str, pd.Series]]) -> list[str]:
-    words = np.select([test.to_numpy() for _, test in steps], [word for word, _ in steps], default="small")
-    return np.where(table["beyond"], words, "as chance").tolist()
+def _size_verdicts(table: pd.DataFrame, levels: list[tuple[str, pd.Series]]) -> list[str]:
+    """Return the verdict of each row: its level of size where beyond chance."""
+    verdicts = np.select([rows.to_numpy() for _, rows in levels], [level for level, _ in levels], default="small")
+    return np.where(table["beyond"], verdicts, "as chance").tolist()

@@ -101,9 +101,7 @@ def test_facts_come_back_from_their_table() -> None:
 def test_texts_are_derived_again_and_a_form_is_asked_of_each() -> None:
     texts = with_forms([{"segment": "S01", "story": "{customers} of {share}"}], FACTS)
     verify(texts, fact_table(FACTS))
-    with pytest.raises(
-        FactError, match=r"S01: 'story' is '1,235 of 41.%', by its facts '1,234 of 41.%'\. Run again"
-    ):
+    with pytest.raises(FactError, match=r"S01: 'story' is '1,235 of 41.%', by its facts '1,234 of 41.%'\. Run again"):
         verify(texts.assign(story="1,235 of 41\u00a0%"), fact_table(FACTS))
     with pytest.raises(FactError, match="S01: the text 'more' has no form"):
         verify(texts.assign(more="12 of them"), fact_table(FACTS))
