@@ -1,4 +1,4 @@
-"""Compare a run with the previous one: data, forecasts, personas, moves."""
+"""Compare a run with the previous one: data, forecasts, personas and moves of customers."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +16,7 @@ from segkit.experiments.estimate import KPIS, kpi_values, main_kpi
 from segkit.format import FLOOR, formatter_for, interval, masked_count
 from segkit.period import Period
 from segkit.refresh.decisions import (
+    LOOK,
     decide_campaigns,
     decide_run,
     decide_segments,
@@ -30,105 +31,85 @@ from segkit.stats import Estimate, mean_interval
 from segkit.tables import needed_of_last_run
 from segkit.vocabulary import EVERYONE
 
-WINDOW_DAYS = 14  # whole weeks, so that each window holds the same weekdays
-MIN_DATA_WINDOWS = 4  # to know what is usual
-MIN_EVENT_RATIO = 0.5  # of the emptiest window before; less than that of it is a fall
-MIN_EVENTS = 10  # events in the emptiest window; none at all after so many is no chance (e to the -10)
-MIN_NEW_SHARE, MIN_NEW_RATIO = (
-    0.1,
-    2.0,
-)  # a share that is so much more, and so many times more, than in any window before
+WINDOW_DAYS = 14  # whole weeks, so that each window has the same weekdays
+MIN_DATA_WINDOWS = 4  # earlier windows needed to know what is usual
+MIN_EVENT_RATIO = 0.5  # of the emptiest earlier window; fewer events are a fall
+MIN_EVENTS = 10  # in the emptiest earlier window; none after so many is no chance (e to the -10)
+MIN_NEW_SHARE, MIN_NEW_RATIO = 0.1, 2.0  # a share jumps if above every earlier window by both, added and multiplied
 NEW_CUSTOMERS, NEW_CATEGORIES = "customers never seen before", "lines in categories never seen before"
 CHECKS = ["check", "item", "last", "least", "most", "windows", "broken", "words"]
 
 
 def check_data(days: Days, *, period: Period, kinds: dict[str, str]) -> pd.DataFrame:
-    """Hold the last two weeks before `as_of` against the lookback before them.
-
-    Takes  days: the state; rows at or after `as_of` are not looked at
-    Gives  check (events, kind, share), item, last, least and most (of the windows before), windows, broken, words;
-           empty where fewer than four windows are known
+    """Compare the last two weeks before ``as_of`` with the rest of the lookback, to find broken data.
 
     Parameters
     ----------
-    kinds : each kind of event -> 'customer' or 'company'
+    days
+        All customers by day; rows at or after ``as_of`` are ignored.
+    period
+        Its lookback is compared.
+    kinds
+        Kind of event -> 'customer' or 'company'.
+
+    Returns
+    -------
+    DataFrame
+        ``check`` (events, kind or share), ``item, last, least, most`` (of the earlier windows), ``windows, broken,
+        words``; no rows where fewer than four earlier windows are known.
     """
     as_of = period.as_of
-    history_days = _history_days(days, as_of=as_of)
+    first = days.rows.filter(days.rows.day < ibis.literal(as_of)).day.min().to_pandas()
+    history_days = 0 if pd.isna(first) else (as_of - pd.Timestamp(first).date()).days
     count = min(period.lookback_days, history_days) // WINDOW_DAYS
     if count < MIN_DATA_WINDOWS + 1:
         return pd.DataFrame([], columns=CHECKS)
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.until < ibis.literal(as_of)))
     aggregates = {"events": rows.own_events.sum(), **{kind: rows[f"n_{kind}"].sum() for kind in sorted(kinds)}}
-    by_window = (
-        rows.mutate(window=_window_number(rows, as_of=as_of))
-        .group_by("window")
-        .aggregate(**{name: rows_sum.cast("float64") for name, rows_sum in _safe_column_names(aggregates).items()})
-    )
+    sums = {f"sum_{number}": value.cast("float64") for number, value in enumerate(aggregates.values())}
+    by_window = rows.mutate(window=_window_number(rows, as_of=as_of)).group_by("window").aggregate(**sums)
     table = by_window.to_pandas().set_index("window").reindex(range(count)).fillna(0.0)
-    found = [
-        _check_fall(table[name], item=item)
-        for name, item in zip(_safe_column_names(aggregates), aggregates, strict=True)
-    ]
-    usable_windows = history_days // WINDOW_DAYS // 2  # of the older half of history everything is new
-    for item, parts in (
-        (NEW_CUSTOMERS, _new_share(rows.filter(rows.own_events > 0), "customer_id", None, as_of=as_of)),
-        (NEW_CATEGORIES, _new_category_share(days, as_of=as_of)),
-    ):
-        if parts is not None and min(count, usable_windows) > MIN_DATA_WINDOWS:
-            found.append(_check_jump(parts.reindex(range(min(count, usable_windows))).fillna(0.0), item=item))
-    return pd.DataFrame(found, columns=CHECKS)
+    checks = [_check_fall(table[name], item=item) for name, item in zip(sums, aggregates, strict=True)]
+    usable_windows = min(count, history_days // WINDOW_DAYS // 2)  # in the older half of history everything is new
+    if usable_windows > MIN_DATA_WINDOWS:
+        shares = {NEW_CUSTOMERS: _new_share(rows.filter(rows.own_events > 0), "customer_id", None, as_of=as_of)}
+        if days.categories is not None:
+            lines = days.categories.filter(days.categories.day < ibis.literal(as_of))
+            shares[NEW_CATEGORIES] = _new_share(lines, "category", "lines", as_of=as_of)
+        checks += [_check_jump(s.reindex(range(usable_windows)).fillna(0.0), item=item) for item, s in shares.items()]
+    return pd.DataFrame(checks, columns=CHECKS)
 
 
 def failed_checks(checks: pd.DataFrame) -> list[str]:
-    """What looks broken, a sentence each."""
+    """Return a sentence for each check that failed."""
     return checks.loc[checks["broken"].astype(bool), "words"].tolist()
 
 
-def _safe_column_names(aggregates: dict[str, ir.Value]) -> dict[str, ir.Value]:
-    """Columns that no kind of event can be called like."""
-    return {f"sum_{number}": value for number, value in enumerate(aggregates.values())}
-
-
-def _history_days(days: Days, *, as_of: date) -> int:
-    first = days.rows.filter(days.rows.day < ibis.literal(as_of)).day.min().to_pandas()
-    return 0 if pd.isna(first) else (as_of - pd.Timestamp(first).date()).days
-
-
 def _window_number(rows: ir.Table, *, as_of: date) -> ir.Value:
-    """Number of the window back from `as_of`; the last one is 0."""
+    """Return the number of the window, counted back from ``as_of``; the last one is 0."""
     return ((ibis.literal(as_of).delta(rows.day, unit="day") - 1) // WINDOW_DAYS).cast("int64")
 
 
-def _new_category_share(days: Days, *, as_of: date) -> pd.Series | None:
-    if days.categories is None:
-        return None
-    return _new_share(
-        days.categories.filter(days.categories.day < ibis.literal(as_of)), "category", "lines", as_of=as_of
-    )
-
-
 def _new_share(rows: ir.Table, key: str, weight: str | None, *, as_of: date) -> pd.Series:
-    """By window, the share of what is there that was never there before: of distinct names, or of their weight."""
-    seen = rows.mutate(window=_window_number(rows, as_of=as_of), one=1 if weight is None else rows[weight])
-    first_seen = seen.group_by("window", name=seen[key]).aggregate(weight=seen.one.sum().cast("float64")).to_pandas()
+    """Return by window the share of names, or of their weight, that had never appeared before."""
+    rows = rows.mutate(window=_window_number(rows, as_of=as_of), part=1 if weight is None else rows[weight])
+    table = rows.group_by("window", name=rows[key]).aggregate(weight=rows.part.sum().cast("float64")).to_pandas()
     if weight is None:
-        first_seen["weight"] = 1.0
-    first = first_seen.groupby("name")["window"].transform("max") == first_seen["window"]
-    return (first_seen["weight"] * first).groupby(first_seen["window"]).sum() / first_seen["weight"].groupby(
-        first_seen["window"]
-    ).sum()
+        table["weight"] = 1.0
+    table["new"] = table["weight"].where(table.groupby("name")["window"].transform("max") == table["window"], 0.0)
+    sums = table.groupby("window")[["new", "weight"]].sum()
+    return sums["new"] / sums["weight"]
 
 
 def _check_fall(series: pd.Series, *, item: str) -> tuple:
     last, before = float(series.iloc[0]), series.iloc[1:]
     least, most = float(before.min()), float(before.max())
-    whole = item == "events"  # a kind may be rare; that customers do nothing at all is no habit
-    gone = last == 0 and (most if whole else least) >= MIN_EVENTS
-    is_broken = gone or (whole and last < MIN_EVENT_RATIO * least)
-    what = "events of customers" if whole else f"events of the kind '{item.replace('_', ' ')}'"
+    is_total = item == "events"  # a single kind of event may be rare, all of them together may not
+    is_gone = last == 0 and (most if is_total else least) >= MIN_EVENTS
+    is_broken = is_gone or (is_total and last < MIN_EVENT_RATIO * least)
+    what = "events of customers" if is_total else f"events of the kind '{item.replace('_', ' ')}'"
     words = f"The last {WINDOW_DAYS} days hold {last:,.0f} {what}; windows before held {least:,.0f} to {most:,.0f}."
-    check = "events" if whole else "kind"
+    check = "events" if is_total else "kind"
     return check, item, last, least, most, len(before), bool(is_broken), words
 
 
@@ -144,28 +125,34 @@ def _check_jump(series: pd.Series, *, item: str) -> tuple:
 
 
 DIGITS = 6
-MIN_OBSERVED_DAYS = 7  # fewest days that anything is read from
+MIN_OBSERVED_DAYS = 7  # fewer are not compared with a forecast
 FORECAST_COLUMNS = {"active": "active_share", "orders": "orders", "spend": "spend"}
 ACCURACY_COLUMNS = [
-    "segment",
-    "kpi",
-    "unit",
-    "customers",
-    "days",
-    "part",
+    *("segment", "kpi", "unit", "customers", "days", "part"),
     *(f"{name}{part}" for name in ("predicted", "observed", "gap", "against_all") for part in ("", "_low", "_high")),
     "verdict",
 ]
 
 
 def compare_with_forecast(days: Days, *, previous: Run, as_of: date) -> pd.DataFrame:
-    """Hold what the last run expected against what its customers did between it and `as_of`.
+    """Compare the forecast of the previous run with what its customers have done since.
 
-    Takes  days: the state of today; previous: a finished run with assignments and segments
-    Gives  segment ("all" first), kpi, unit, customers, days and part (of the horizon that has passed), predicted,
-           observed and gap (observed less predicted; per customer) with 95 % intervals, against_all (observed over
-           predicted, less the same of all customers: what is left when a season moves everyone), verdict (short,
-           above, as expected); empty where less than a week has passed, or nothing was expected
+    Parameters
+    ----------
+    days
+        All customers by day, up to today.
+    previous
+        A finished run with assignments and segments.
+    as_of
+        Today, exclusive.
+
+    Returns
+    -------
+    DataFrame
+        ``segment`` ("all" first), ``kpi, unit, customers, days, part`` (of the horizon that has passed), ``predicted``,
+        ``observed`` and ``gap`` (observed less predicted, per customer) with 95 % intervals, ``against_all`` (observed
+        / predicted, less the same of all customers, which removes a season that moves everyone) and ``verdict`` (short,
+        above or as expected). No rows before a week has passed, or without a forecast.
     """
     start, horizon_days = previous.period.as_of, previous.period.horizon_days
     passed = min((as_of - start).days, horizon_days)
@@ -185,7 +172,7 @@ def compare_with_forecast(days: Days, *, previous: Run, as_of: date) -> pd.DataF
 
 
 def _expected_kpis(previous: Run) -> pd.DataFrame:
-    """What was expected of a customer: segment ("all" among them), kpi, value, low, high."""
+    """Read the forecast per customer of the previous run: segment (with "all"), kpi, value, low, high."""
     if previous.has("predicted_segments"):
         table = previous.table("predicted_segments").set_index("segment")
         parts = {kpi: _interval_values(table, name) for kpi, name in FORECAST_COLUMNS.items() if name in table}
@@ -198,8 +185,8 @@ def _expected_kpis(previous: Run) -> pd.DataFrame:
     parts = {kpi: _interval_values(table, name) for kpi, name in names.items() if name in table}
     weights = table["customers"] / table["customers"].sum()
     for kpi, part in parts.items():
-        whole = part.mul(weights, axis=0).sum(min_count=len(part)).to_frame(EVERYONE).T  # of one mind: no narrower
-        parts[kpi] = pd.concat([whole, part])
+        total = part.mul(weights, axis=0).sum(min_count=len(part)).to_frame(EVERYONE).T  # errors may be correlated
+        parts[kpi] = pd.concat([total, part])
     return _stack_kpis(parts)
 
 
@@ -220,73 +207,79 @@ def _kpi_accuracy(
     for name, values in groups.items():
         if name not in expected_by_segment.index or len(values) < FLOOR:
             continue
-        expected = [expected_by_segment.loc[name, side] * part for side in ("value", "low", "high")]
-        at, low, high = mean_interval(values)
-        spread = np.hypot((high - low) / 2, (expected[2] - expected[1]) / 2 if np.isfinite(expected[1]) else 0.0)
+        expected = [expected_by_segment.loc[name, end] * part for end in ("value", "low", "high")]
+        mean, low, high = mean_interval(values)
+        half = np.hypot((high - low) / 2, (expected[2] - expected[1]) / 2 if np.isfinite(expected[1]) else 0.0)
         row = {"segment": name, "kpi": kpi, "unit": KPIS[kpi].unit, "customers": len(values)}
         row |= Estimate(*expected).columns("predicted", digits=DIGITS)
-        row |= Estimate(at, max(low, min(at, 0.0)), high).columns("observed", digits=DIGITS)
-        gap = at - expected[0]
-        row |= Estimate.around(gap, half=spread).columns("gap", digits=DIGITS)
-        row["verdict"] = "short" if gap + spread < 0 else "above" if gap - spread > 0 else "as expected"
-        rows.append(row | {"_spread": spread})
+        row |= Estimate(mean, max(low, min(mean, 0.0)), high).columns("observed", digits=DIGITS)
+        error = mean - expected[0]
+        row |= Estimate.around(error, half=half).columns("gap", digits=DIGITS)
+        row["verdict"] = "short" if error + half < 0 else "above" if error - half > 0 else "as expected"
+        rows.append(row | {"_half": half})
     return _compare_with_all(rows)
 
 
 def _compare_with_all(rows: list[dict]) -> list[dict]:
-    """Came over expected, less the same of all: what a season that moves everyone does not explain. The interval takes
-    a segment and all customers for independent, which makes it a little wide.
+    """Add observed / predicted of each segment less that of all customers, which removes a common season.
+
+    The interval treats the segment and all customers as independent, which makes it slightly wide.
     """
-    whole = next((row for row in rows if row["segment"] == EVERYONE), None)
+    ratios = {}  # segment -> observed / predicted, and half its interval
     for row in rows:
-        spread = row.pop("_spread")
-        row["_kept"] = (row["observed"] / row["predicted"], spread / row["predicted"]) if row["predicted"] > 0 else None
+        half = row.pop("_half")
+        if row["predicted"] > 0:
+            ratios[row["segment"]] = (row["observed"] / row["predicted"], half / row["predicted"])
     for row in rows:
-        if row is not whole and whole and row["_kept"] and whole["_kept"]:
-            lead, half = row["_kept"][0] - whole["_kept"][0], float(np.hypot(row["_kept"][1], whole["_kept"][1]))
-            row |= Estimate.around(lead, half=half).columns("against_all", digits=DIGITS)
-    return [{name: value for name, value in row.items() if name != "_kept"} for row in rows]
+        if row["segment"] != EVERYONE and row["segment"] in ratios and EVERYONE in ratios:
+            (ratio, half), (total_ratio, total_half) = ratios[row["segment"]], ratios[EVERYONE]
+            difference = Estimate.around(ratio - total_ratio, half=float(np.hypot(half, total_half)))
+            row |= difference.columns("against_all", digits=DIGITS)
+    return rows
 
 
-MAX_SIGNS = 4  # of the strongest that are compared; far ones change places by chance
-MAIN_KPIS = ("spend per customer", "active rate")  # of the baseline, the first that is known
+MAX_SIGNS = 4  # strongest signals compared; weaker ones change order by chance
+MAIN_KPIS = ("spend per customer", "active rate")  # the first one that was measured is compared
 CHANGES = [
-    "segment",
-    "name",
-    "became",
-    "customers_before",
-    "customers_after",
-    "kpi",
-    *(f"{side}{part}" for side in ("kpi_before", "kpi_after") for part in ("", "_low", "_high")),
+    *("segment", "name", "became", "customers_before", "customers_after", "kpi"),
+    *(f"{column}{part}" for column in ("kpi_before", "kpi_after") for part in ("", "_low", "_high")),
     "words",
 ]
 
 
 def persona_changes(run: Run, previous: Run | None) -> pd.DataFrame:
-    """Each segment of this run beside the last, and those that are gone.
+    """Compare each segment with the previous run, including segments that no longer exist.
 
-    Takes  two runs with segments, needs, signals and ledger, and starting_values where measured; None at a first run
-    Gives  segment, name, became (of the ledger), customers and the main figure with its 95 % interval then and now
-           (null where a run lacks them), words: what changed, in sentences
+    Parameters
+    ----------
+    run, previous
+        Runs with segments, needs, signals and ledger, and starting values where measured; no previous run at a first
+        run.
+
+    Returns
+    -------
+    DataFrame
+        ``segment, name, became`` (from the ledger), customers and the main KPI with its 95 % interval before and after
+        (null where not measured), and ``words``: sentences on what changed.
     """
     if previous is None:
         return pd.DataFrame([], columns=CHANGES)
-    before, after = (one.table("segments").set_index("segment") for one in (previous, run))
+    before, after = (each.table("segments").set_index("segment") for each in (previous, run))
     ledger = run.table("ledger")
     became = ledger[ledger["as_of"] == run.parameters()["as_of"]].drop_duplicates("segment").set_index("segment")
-    figures = [_main_kpis(one) for one in (previous, run)]
-    signs = [_strongest_signs(one) for one in (previous, run)]
+    kpi_tables, signs = [_main_kpis(each) for each in (previous, run)], [_signs(each) for each in (previous, run)]
     rows = []
     for segment in sorted({*before.index, *after.index}):
         then, now = (_segment_row(table, segment) for table in (before, after))
-        row = {"segment": segment, "name": (now or then)["name"], "became": _lineage_event(became, segment, now=now)}
-        row["customers_before"], row["customers_after"] = ((one or {}).get("customers", 0) for one in (then, now))
-        kpis = [_segment_row(table, segment) for table in figures]
-        row["kpi"] = next((one["kpi"] for one in reversed(kpis) if one), "")
-        for side, one in zip(("kpi_before", "kpi_after"), kpis, strict=True):
-            same = one if one and one["kpi"] == row["kpi"] else {}
-            row |= {f"{side}{part}": same.get(f"value{part}", np.nan) for part in ("", "_low", "_high")}
-        words = _describe_change(then, now, kpis, [one.get(segment, []) for one in signs])
+        event = str(became["event"].get(segment, "same" if now else "died"))
+        row = {"segment": segment, "name": (now or then)["name"], "became": event}
+        row["customers_before"], row["customers_after"] = ((each or {}).get("customers", 0) for each in (then, now))
+        kpis = [_segment_row(table, segment) for table in kpi_tables]
+        row["kpi"] = next((kpi["kpi"] for kpi in reversed(kpis) if kpi), "")
+        for column, kpi in zip(("kpi_before", "kpi_after"), kpis, strict=True):
+            same = kpi if kpi and kpi["kpi"] == row["kpi"] else {}
+            row |= {f"{column}{part}": same.get(f"value{part}", np.nan) for part in ("", "_low", "_high")}
+        words = _describe_change(then, now, kpis, [each.get(segment, []) for each in signs])
         rows.append(row | {"words": words})
     return pd.DataFrame(rows, columns=CHANGES)
 
@@ -295,14 +288,8 @@ def _segment_row(table: pd.DataFrame, segment: str) -> dict | None:
     return table.loc[segment].to_dict() if segment in table.index else None
 
 
-def _lineage_event(became: pd.DataFrame, segment: str, *, now: dict | None) -> str:
-    if segment in became.index:
-        return str(became.loc[segment, "event"])
-    return "same" if now else "died"
-
-
 def _main_kpis(run: Run) -> pd.DataFrame:
-    """The main figure of each segment, where it was measured."""
+    """Return the main KPI of each segment, where it was measured."""
     if not run.has("starting_values"):
         return pd.DataFrame(columns=["kpi", "value", "value_low", "value_high", "unit"])
     table = run.table("starting_values")
@@ -310,8 +297,8 @@ def _main_kpis(run: Run) -> pd.DataFrame:
     return table[table["kpi"] == kpi].set_index("segment")
 
 
-def _strongest_signs(run: Run) -> dict[str, list[str]]:
-    """The strongest signs of each segment, in words."""
+def _signs(run: Run) -> dict[str, list[str]]:
+    """Return the signals of each segment in words, strongest first."""
     table = run.table("signals") if run.has("signals") else pd.DataFrame(columns=["segment", "words"])
     return {str(name): rows["words"].tolist() for name, rows in table.groupby("segment")}
 
@@ -327,40 +314,42 @@ def _describe_change(then: dict | None, now: dict | None, kpis: list[dict | None
     for column, words in (("need", "Its need was: {}."), ("action", "Next action was: {}.")):
         if column in then and then[column] != now.get(column):
             sentences.append(words.format(str(then[column]).rstrip(".")))
-    new_signs = [word for word in signs[1][:MAX_SIGNS] if word not in signs[0][: 2 * MAX_SIGNS]]
-    went = [word for word in signs[0][:MAX_SIGNS] if word not in signs[1][: 2 * MAX_SIGNS]]
-    sentences += [f"New sign: {', '.join(new_signs)}."] if new_signs else []
-    sentences += [f"No longer a sign: {', '.join(went)}."] if went else []
+    gained = [sign for sign in signs[1][:MAX_SIGNS] if sign not in signs[0][: 2 * MAX_SIGNS]]
+    lost = [sign for sign in signs[0][:MAX_SIGNS] if sign not in signs[1][: 2 * MAX_SIGNS]]
+    sentences += [f"New sign: {', '.join(gained)}."] if gained else []
+    sentences += [f"No longer a sign: {', '.join(lost)}."] if lost else []
     sentences += _describe_kpi_change(*kpis)
     return " ".join(sentences) or "As before."
 
 
 def _describe_kpi_change(then: dict | None, now: dict | None) -> list[str]:
-    """The main figure, where the two intervals do not touch."""
+    """Describe the change of the main KPI where the two intervals do not overlap."""
     if not then or not now or then["kpi"] != now["kpi"]:
         return []
     if then["value_low"] <= now["value_high"] and now["value_low"] <= then["value_high"]:
         return []
     form = formatter_for(now["unit"])
-    ranges = [interval(one["value"], one["value_low"], one["value_high"], form=form) for one in (now, then)]
-    way = "up" if now["value"] > then["value"] else "down"
-    return [f"{now['kpi'].capitalize()} went {way}: {ranges[0]}, was {ranges[1]}."]
+    after, before = (interval(kpi["value"], kpi["value_low"], kpi["value_high"], form=form) for kpi in (now, then))
+    direction = "up" if now["value"] > then["value"] else "down"
+    return [f"{now['kpi'].capitalize()} went {direction}: {after}, was {before}."]
 
 
-THIS = "07_refresh"
+STEP = "07_refresh"
 FLOW = ["before", "standing", "after", "cause", "customers"]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Today's customers under the model of the last run, and what that says of it: `placed` (segment, macro_segment,
-    confidence by customer_id), `drift`, `checks` of the data, `promises` kept, `tests` and the decision on the run.
+    """Today's customers under the previous model, and whether that model still holds.
+
+    ``placed`` is ``segment, macro_segment, confidence`` by ``customer_id``; ``tests`` lead to the ``decision`` on the
+    run.
     """
 
     placed: pd.DataFrame
     drift: pd.DataFrame
     checks: pd.DataFrame
-    promises: pd.DataFrame
+    forecast_accuracy: pd.DataFrame
     tests: pd.DataFrame
     decision: str
     reason: str
@@ -369,8 +358,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Refresh:
-    """All that the page of the refresh holds: `moves` of customers and their `flow`; `added`: the decisions of this
-    run; `decisions`: the whole log; `refitted`: whether there is a new definition; `acted`: what was done by itself.
+    """The results of the refresh step.
+
+    ``moves`` of customers and their ``flow``; ``added``: decisions of this run; ``decisions``: the whole log;
+    ``refitted``: whether there is a new model; ``acted``: what the automatic mode did; ``figures``: headline numbers.
     """
 
     standing: Standing
@@ -387,78 +378,97 @@ def compare_runs(
     run: Run,
     previous: Run | None,
     days: Days,
-    found: Standing,
+    standing: Standing,
     *,
     assignments: pd.DataFrame,
 ) -> Refresh:
-    """Hold a run against the one before it.
+    """Compare a run with the previous one.
 
-    Takes  run: with its segments made; previous: of `last_run`; days, assignments: of this run; found: of `stand`
-    Gives  Refresh; of a first run its tables have no row
+    Parameters
+    ----------
+    run
+        With its segments.
+    previous
+        As returned by `load_previous_run`; None at a first run, whose tables have no rows.
+    days
+        All customers by day.
+    standing
+        As returned by `assign_with_previous_model`.
+    assignments
+        Of this run.
     """
     if previous is None:
-        nothing = pd.DataFrame([], columns=MOVE_COLUMNS)
-        log = empty_decisions()
-        return Refresh(found, nothing, count_flow(nothing), log, log, False, "", {"refresh.decision": None})
+        moves, log = pd.DataFrame([], columns=MOVE_COLUMNS), empty_decisions()
+        return Refresh(standing, moves, count_flow(moves), log, log, False, "", {"refresh.decision": None})
     before = previous.table("assignments").set_index("customer_id")["segment"]
     after = assignments.set_index("customer_id")["segment"]
-    moves = customer_moves(before, found.placed["segment"], after)
+    moves = customer_moves(before, standing.placed["segment"], after)
     acted = str(run.record().get("acted") or "")
-    added = decisions_of(found, days, run=run, previous=previous)
+    added = _decisions(standing, days, run=run, previous=previous)
     added = added.assign(acted=[acted if scope == "run" else "" for scope in added["scope"]])
-    log = pd.concat([part for part in (previous_decisions(previous), added) if len(part)], ignore_index=True)
-    figures = refresh_metrics(found, moves, added)
-    return Refresh(found, moves, count_flow(moves), added, log, acted != "kept", acted, figures)
+    log = pd.concat([part for part in (_previous_decisions(previous), added) if len(part)], ignore_index=True)
+    figures = _refresh_metrics(standing, moves, added)
+    return Refresh(standing, moves, count_flow(moves), added, log, acted != "kept", acted, figures)
 
 
 def segment_names(run: Run, previous: Run | None) -> dict[str, str]:
-    """The names of segments by id: of this run, and of those that are gone."""
-    found: dict[str, str] = {}
-    for one in (previous, run):
-        if one is not None:
-            found |= one.table("segments").set_index("segment")["name"].to_dict()
-    return found
+    """Return segment id -> name, for this run and for segments that only the previous run had."""
+    names: dict[str, str] = {}
+    for each in (previous, run):
+        if each is not None:
+            names |= each.table("segments").set_index("segment")["name"].to_dict()
+    return names
 
 
 def load_previous_run(path: str, *, of: Run) -> Run | None:
-    """The run that this one is held against; None for an empty path.
+    """Load the run to compare with; None for an empty path.
 
     Raises
     ------
-    RunError : not a run, one of another source, one that is not strictly earlier, or without the tables needed
+    RunError
+        Not a run, of another source, not strictly earlier, or without the tables needed.
     """
-    found = previous_run(path, of=of)
-    if found is None:
+    previous = previous_run(path, of=of)
+    if previous is None:
         return None
-    missing = [name for name in needed_of_last_run(THIS) if not found.has(name)]
+    missing = [name for name in needed_of_last_run(STEP) if not previous.has(name)]
     if missing:
         raise RunError(
-            f"previous run: {found.path.name} holds no {', '.join(missing)}, so nothing can be held against it. "
+            f"previous run: {previous.path.name} has no {', '.join(missing)}, so nothing can be compared with it. "
             f"Give a run of all steps with --previous, or --previous none."
         )
-    dates = [run.parameters()["as_of"] for run in (found, of)]
-    if dates[0] >= dates[1]:
+    before, after = (run.parameters()["as_of"] for run in (previous, of))
+    if before >= after:
         raise RunError(
-            f"previous run: {found.path.name} is as of {dates[0]}, which is not before {dates[1]}. "
+            f"previous run: {previous.path.name} is as of {before}, which is not before {after}. "
             f"Give an earlier run with --previous, or --previous none."
         )
-    return found
+    return previous
 
 
 def assign_with_previous_model(
     customers: Customers, features: pd.DataFrame, *, previous: Run | None, seed: int = 7
 ) -> Standing:
-    """Place everyone under the standing model, and test whether it still stands.
+    """Assign all customers with the previous model, and test whether it still holds.
 
-    Takes  customers: of today; features: as a run keeps them, by customer_id; previous: of `last_run`
-    Gives  Standing; of a first run its tables have no row
+    Parameters
+    ----------
+    customers
+        Of today.
+    features
+        Features as stored in a run, by ``customer_id``.
+    previous
+        As returned by `load_previous_run`; None at a first run, whose tables have no rows.
+    seed
+        Of the permutations.
 
     Raises
     ------
-    RunError : the standing model needs features that this source does not carry
+    RunError
+        The previous model needs features that this source does not have.
     """
     if previous is None:
-        return empty_standing()
+        return _first_standing()
     model = model_from_arrays(*previous.load_model())
     own = [name for name in model.space.features if name in features]
     before = previous.table("assignments").set_index("customer_id")[["segment", "confidence"]]
@@ -485,84 +495,84 @@ def assign_with_previous_model(
     return Standing(placed, drift, checks, accuracy, tests, decision, reason, since=then.as_of.isoformat())
 
 
-def decisions_of(found: Standing, days: Days, *, run: Run, previous: Run) -> pd.DataFrame:
-    """What a run decides: of itself, of each standing segment, and of campaigns.
-
-    Takes  found: of `stand`; days; run: with pilots and experiment where they were measured; previous
-    Gives  rows of the table decisions
-    """
-    tables = {name: run.table(name) if run.has(name) else None for name in ("pilots", "experiment")}
-    pilots = _or_empty(
-        tables["pilots"], ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"]
-    )
-    experiment = _or_empty(tables["experiment"], ["segment", "verdict", "lift", "lift_low", "lift_high"])
-    segments = decide_segments(found.drift, sizes=found.placed["segment"].value_counts())
+def _decisions(standing: Standing, days: Days, *, run: Run, previous: Run) -> pd.DataFrame:
+    """Decide on the run, on each segment, and on campaigns; rows of the table decisions."""
+    columns = {
+        "pilots": ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"],
+        "experiment": ["segment", "verdict", "lift", "lift_low", "lift_high"],
+    }
+    tables = {n: run.table(n) if run.has(n) else pd.DataFrame([], columns=c) for n, c in columns.items()}
+    segments = decide_segments(standing.drift, sizes=standing.placed["segment"].value_counts())
+    is_usable = standing.decision != LOOK  # data that looks broken is no ground for a campaign
     campaigns = decide_campaigns(
-        found.promises if found.decision != "look" else found.promises.iloc[:0],
-        pilots=pilots,
-        experiment=experiment,
-        log=previous_decisions(previous),
+        standing.forecast_accuracy if is_usable else standing.forecast_accuracy.iloc[:0],
+        pilots=tables["pilots"],
+        experiment=tables["experiment"],
+        log=_previous_decisions(previous),
         kpi=main_kpi(days),
         period=run.period,
-        reachable=found.decision != "look",
+        reachable=is_usable,
     )
-    about = {"as_of": run.period.as_of.isoformat(), "since": found.since}
-    return decisions_table((found.decision, found.reason), found.tests, segments, campaigns, **about)
+    dates = {"as_of": run.period.as_of.isoformat(), "since": standing.since}
+    return decisions_table((standing.decision, standing.reason), standing.tests, segments, campaigns, **dates)
 
 
-def previous_decisions(previous: Run | None) -> pd.DataFrame:
-    """The log as the last run kept it: what was decided is carried on and never changed."""
+def _previous_decisions(previous: Run | None) -> pd.DataFrame:
+    """Load the log of the previous run; its rows never change."""
     if previous is None or not previous.has("decisions"):
         return empty_decisions()
     return previous.table("decisions")
 
 
 def count_flow(moves: pd.DataFrame) -> pd.DataFrame:
-    """How many customers went from where, by way of where, to where.
+    """Count customers by previous segment, segment under the previous model, and new segment.
 
-    Takes  moves: of `ledger.customer_moves`
-    Gives  before, standing, after (missing: not there), cause, customers; the most first
+    Parameters
+    ----------
+    moves
+        As returned by `lineage.customer_moves`.
+
+    Returns
+    -------
+    DataFrame
+        ``before, standing, after`` (missing: not a customer then), ``cause, customers``; largest first.
     """
     groups = moves.groupby(FLOW[:4], dropna=False).size().rename("customers").reset_index()
     return groups.sort_values(["customers", *FLOW[:3]], ascending=[False, True, True, True], ignore_index=True)[FLOW]
 
 
-def refresh_metrics(found: Standing, moves: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, object]:
-    """The headline numbers of the page, flat."""
+def _refresh_metrics(standing: Standing, moves: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, object]:
+    """Return the headline numbers of the step."""
     both = moves[~moves["cause"].isin(["joined", "left"])]
-    stood = both["before"] == both["standing"]
-    features = found.drift[found.drift["what"] == "feature"]
-    whole = found.promises[(found.promises["segment"] == EVERYONE)]
-    figures: dict[str, object] = {
-        "refresh.since": found.since,
-        "refresh.decision": found.decision,
-        "refresh.stayed_standing": stood.mean() if len(both) else None,
+    unmoved = both["before"] == both["standing"]
+    features = standing.drift[standing.drift["what"] == "feature"]
+    metrics: dict[str, object] = {
+        "refresh.since": standing.since,
+        "refresh.decision": standing.decision,
+        "refresh.stayed_standing": unmoved.mean() if len(both) else None,
         "refresh.stayed": (both["cause"] == "stayed").mean() if len(both) else None,
         "refresh.features_beyond_chance": int(features["beyond"].sum()),
         "refresh.features_large": int((features["verdict"] == "large").sum()),
-        "refresh.data_broken": int(found.checks["broken"].astype(bool).sum()),
+        "refresh.data_broken": int(standing.checks["broken"].astype(bool).sum()),
         "refresh.decisions": len(decisions),
     }
-    for row in whole.to_dict("records"):
+    accuracy = standing.forecast_accuracy
+    for row in accuracy[accuracy["segment"] == EVERYONE].to_dict("records"):
         name = f"refresh.{row['kpi']}_observed_less_predicted"
-        figures |= {name: row["gap"], f"{name}.low": row["gap_low"], f"{name}.high": row["gap_high"]}
-    return figures
+        metrics |= {name: row["gap"], f"{name}.low": row["gap_low"], f"{name}.high": row["gap_high"]}
+    return metrics
 
 
-def empty_standing() -> Standing:
-    """What a first run has to say: tables without a row."""
+def _first_standing() -> Standing:
+    """Return the tables of a first run, without rows."""
+    drift = pd.DataFrame([], columns=DRIFT)
     return Standing(
         placed=pd.DataFrame(columns=["segment", "macro_segment", "confidence"]),
-        drift=pd.DataFrame([], columns=DRIFT),
+        drift=drift,
         checks=pd.DataFrame([], columns=CHECKS),
-        promises=pd.DataFrame([], columns=ACCURACY_COLUMNS),
-        tests=run_tests(pd.DataFrame([], columns=DRIFT), broken=[], sizes=pd.Series(dtype=int), age_days=0,
-                        horizon_days=1).iloc[:0],
+        forecast_accuracy=pd.DataFrame([], columns=ACCURACY_COLUMNS),
+        tests=run_tests(drift, broken=[], sizes=pd.Series(dtype=int), age_days=0, horizon_days=1).iloc[:0],
         decision="first run",
         reason="There is no earlier run of this source: the next one will say what changed.",
         since="",
-    )  # fmt: skip
-
-
-def _or_empty(table: pd.DataFrame | None, columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame([], columns=columns) if table is None else table
+    )

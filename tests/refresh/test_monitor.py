@@ -95,7 +95,7 @@ def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) 
 def test_the_log_grows_by_the_run_and_each_segment(made: Refresh, shop_run: Run, earlier: Run) -> None:
     check(made.decisions, name="decisions")
     check(made.flow, name="flow")
-    for part, name in {"drift": "drift", "checks": "checks", "promises": "forecast_accuracy"}.items():
+    for part, name in {"drift": "drift", "checks": "checks", "forecast_accuracy": "forecast_accuracy"}.items():
         check(getattr(made.standing, part), name=name)
     check(made.standing.tests, name="decision_tests")
     assert made.added["scope"].value_counts()["run"] == 1 and (made.added["as_of"] == NOW.isoformat()).all()
@@ -108,7 +108,7 @@ def test_the_log_grows_by_the_run_and_each_segment(made: Refresh, shop_run: Run,
 
 def test_a_first_run_has_tables_without_rows_and_says_so(shop_run: Run) -> None:
     first = _refreshed(shop_run, None)
-    tables = [first.standing.drift, first.standing.checks, first.standing.promises, first.standing.tests, first.flow]
+    tables = [first.standing.drift, first.standing.checks, first.standing.forecast_accuracy, first.standing.tests, first.flow]
     assert all(table.empty for table in [*tables, first.decisions, persona_changes(shop_run, None)])
     assert first.figures["refresh.decision"] is None and "no earlier run" in refresh_report.FIRST_RUN
 
@@ -133,7 +133,7 @@ def test_a_sentence_says_what_moved_and_what_to_do(made: Refresh, shop_run: Run,
     assert refresh_report.describe_moves(made.moves, names=names)[0].endswith(".")
     for shown in (
         refresh_report.format_tests(found.tests),
-        refresh_report.format_accuracy(found.promises, names=names),
+        refresh_report.format_accuracy(found.forecast_accuracy, names=names),
         refresh_report.format_segment_decisions(made.added, names=names),
         refresh_report.format_decision_log(made.decisions),
     ):
@@ -158,7 +158,7 @@ def test_a_flow_names_who_was_not_there() -> None:
     [
         (lambda run: run.update(parameters=run.parameters() | {"source_name": "other"}), "is of the source 'other'"),
         (lambda run: run.update(parameters=run.parameters() | {"as_of": NOW.isoformat()}), "not before 2024-10-01"),
-        (lambda run: (run.path / "tables" / "features.parquet").unlink(), "holds no features"),
+        (lambda run: (run.path / "tables" / "features.parquet").unlink(), "has no features"),
     ],
 )
 def test_a_run_that_cannot_be_held_against_is_refused_in_one_message(
