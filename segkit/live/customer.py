@@ -1,4 +1,4 @@
-"""Keep one customer's features up to date, event by event."""
+"""Update one customer's features event by event."""
 
 import math
 from bisect import bisect_left, insort
@@ -24,21 +24,21 @@ from segkit.errors import InputError
 from segkit.period import RECENT_PART
 from segkit.vocabulary import DAY_PARTS, WEEKDAYS
 
-LOG_UNIT = 10**10  # w ln w is kept as a whole number of these parts, as in the batch
+LOG_UNIT = 10**10  # w ln w is stored as an integer in this unit, as in the batch
 
 
 class WeightTally:
-    """Weights by category, and of them the number, the sum, the sum of w ln w, and the largest."""
+    """Weights by category, with their number, sum, sum of w ln w, and maximum."""
 
     def __init__(self) -> None:
         self.weight: dict[str, int] = {}
         self.total, self.log, self.top = 0, 0, 0
-        self.changed: set[str] = set()  # categories whose weight changed; a reader that follows them clears it
+        self.changed: set[str] = set()  # categories whose weight changed; the reader that follows them clears it
         self._days: dict[int, dict[str, int]] = {}
         self._stored: list[tuple[int, str, int]] = []  # of stored days, latest first
 
     def load_days(self, stored: Iterable[tuple[int, str, int]]) -> None:
-        """Begin with day, category and weight of stored days, the earliest first."""
+        """Start from day, category and weight of stored days, earliest first."""
         self._stored = list(stored)[::-1]
         weight: dict[str, int] = {}
         for _, category, value in self._stored:
@@ -56,7 +56,7 @@ class WeightTally:
         self._change(category, weight)
 
     def drop_days(self, *, before: int) -> None:
-        """Take away the days before one."""
+        """Subtract the days before a day."""
         while self._stored and self._stored[-1][0] < before:
             _, category, weight = self._stored.pop()
             self._change(category, -weight)
@@ -65,7 +65,7 @@ class WeightTally:
                 self._change(category, -weight)
 
     def aggregates(self) -> tuple[float, float, float, float]:
-        """categories, category_weight, category_log, top_category_weight, as the formulas read them."""
+        """Return categories, category_weight, category_log, top_category_weight, as the formulas read them."""
         return float(len(self.weight)), float(self.total), self.log / LOG_UNIT, float(self.top)
 
     def _change(self, category: str, weight: int) -> None:
@@ -90,20 +90,21 @@ def _w_log_w(weight: int) -> int:
     return round(weight * log(weight) * LOG_UNIT) if weight > 1 else 0
 
 
-UNIT = 10_000  # parts of a currency unit in which money is counted, so that adding and taking away are exact
+UNIT = 10_000  # money is counted in ten-thousandths, so that adding and subtracting are exact
 EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
 DAY_AGGREGATES = (
     *("active_days", "recent_active_days", "first_day", "last_day", "first_ever", "gap_squared", "longest_gap"),
     *("weekend_occasions", "as_of_day", "lookback_days", "recent_days"),
 )
 CATEGORY_AGGREGATES = ("categories", "category_weight", "category_log", "top_category_weight")
-Changes = list[tuple[int, int]]  # positions of sums, and what is added to them
+Changes = list[tuple[int, int]]  # positions of aggregates, and what is added to them
 
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """Sums in the order they are kept (`day_sums` of each day, then those of lately, then occasions by weekday), the
-    scale of each, and the formulas on them.
+    """The aggregates of a customer in storage order, their scales, and the formulas on them.
+
+    The order is: aggregates of each day, those of recent days, then occasions by weekday.
     """
 
     timezone: ZoneInfo
@@ -115,34 +116,37 @@ class FeaturePlan:
     names: tuple[str, ...]
     scales: tuple[int, ...]
     position: Mapping[str, int]
-    recent_positions: Mapping[int, int]  # position of a day's sum -> position of the same of lately
+    recent_positions: Mapping[int, int]  # position of a day's aggregate -> position of its recent one
     monday_position: int  # position of the occasions on Mondays
     hour_positions: tuple[int, ...]  # hour -> position of its part of the day
-    measures_by_kind: Mapping[
-        str, tuple[tuple[int, str | None, str | None], ...]
-    ]  # kind -> position, column, condition
+    # kind -> position, column, condition
+    measures_by_kind: Mapping[str, tuple[tuple[int, str | None, str | None], ...]]
     formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Each further kind of event -> position of the sum that counts it."""
+        """The position of the count of each further kind of event."""
         return {kind: self.position[count_column(kind)] for kind in self.kinds if kind not in (PURCHASE, RETURN)}
 
     @property
     def recent_days(self) -> int:
+        """The length of the recent part of the lookback, in days."""
         return max(1, self.lookback_days // RECENT_PART)
 
     def local_day_and_hour(self, timestamp: datetime | str | float) -> tuple[int, int]:
-        """Local day number and hours since 1970 of a time: UTC where it has no zone; text is ISO, a number seconds."""
+        """Convert a time to its local day number and hours since 1970.
+
+        Text is ISO, UTC if it has no zone; a number is in seconds.
+        """
         return _local_day_and_hour(timestamp, self.timezone)
 
     def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
-        """What an event adds to the sums of its day."""
+        """Compute what an event adds to the aggregates of its day."""
         found = []
-        for position, column, only in self.measures_by_kind[kind]:
-            if only is not None:
-                condition = event.get(only)
-                if not condition or (condition is not True and money_units(condition) <= 0):
+        for position, column, condition in self.measures_by_kind[kind]:
+            if condition is not None:
+                flag = event.get(condition)
+                if not flag or (flag is not True and money_units(flag) <= 0):
                     continue
             value = 1 if column is None else money_units(event.get(column))
             if value:
@@ -150,7 +154,7 @@ class FeaturePlan:
         return found
 
     def weight(self, event: Mapping[str, Any], *, bought: bool) -> int:
-        """What an event weighs in its category: the amount of a purchase, and one where there is no money."""
+        """Compute the weight of an event in its category: the amount of a purchase, 1 if there is no money."""
         if "amount" not in self.columns:
             return 1
         return money_units(event.get("amount")) if bought else money_units(1)
@@ -164,17 +168,20 @@ def make_feature_plan(
     lookback_days: int = 182,
     channels: tuple[str, ...] = (),
 ) -> FeaturePlan:
-    """Work out which features events with these columns carry.
-
-    Takes  columns: of the events of a source, by the contract
-    Gives  Recipe, for any number of customers
+    """Determine the features that events with these columns allow; one plan serves any number of customers.
 
     Parameters
     ----------
-    kinds : each kind of event -> 'customer' or 'company'
-    timezone : of local days and hours
-    lookback_days : as in the batch that the segments were made from
-    channels : those with a share of their own, as in that batch
+    columns
+        Columns of the source's events, by the contract.
+    kinds
+        'customer' or 'company' by kind of event.
+    timezone
+        Time zone of local days and hours.
+    lookback_days
+        As in the batch that the segments were made from.
+    channels
+        Channels with a share of their own, as in that batch.
     """
     available = available_measures(columns, kinds=dict(kinds))
     extra = ["orders", "occasions", *(f"occasions_{part}" for part in DAY_PARTS)]
@@ -200,17 +207,18 @@ def make_feature_plan(
         recent_positions={position[name]: len(day_aggregates) + i for i, name in enumerate(recent)},
         monday_position=len(day_aggregates) + len(recent),
         hour_positions=_day_part_positions(position),
-        measures_by_kind={kind: _measures_of_kind(kind, available, who=kinds[kind]) for kind in kinds},
+        measures_by_kind={kind: _measures_of_kind(kind, available, done_by=kinds[kind]) for kind in kinds},
         formulas=_feature_formulas(names, columns, kinds=kinds, channels=channels),
     )
 
 
 def money_units(value: Any) -> int:
-    """An amount in whole ten-thousandths; nothing counts as zero.
+    """Convert an amount to whole ten-thousandths; None counts as zero.
 
     Raises
     ------
-    ValueError : not a finite number, or below zero
+    ValueError
+        The amount is not a finite number, or is below zero.
     """
     if value is None:
         return 0
@@ -229,7 +237,7 @@ def money_units(value: Any) -> int:
 
 @lru_cache(maxsize=4096)
 def _local_day_and_hour(timestamp: datetime | str | float, timezone: ZoneInfo) -> tuple[int, int]:
-    """Remembered, as the lines of an order share their time."""
+    """Convert a time, cached because the lines of an order share theirs."""
     if isinstance(timestamp, int | float):
         local = datetime.fromtimestamp(timestamp, timezone)
     else:
@@ -240,20 +248,20 @@ def _local_day_and_hour(timestamp: datetime | str | float, timezone: ZoneInfo) -
 
 
 def weekday_of(day: int) -> int:
-    """Monday is 0, from a day number."""
+    """Return the weekday of a day number; Monday is 0."""
     return (day + WEEKS + MONDAY - 1) % 7
 
 
 def _measures_of_kind(
-    kind: str, measures: list[Measure], *, who: str
+    kind: str, measures: list[Measure], *, done_by: str
 ) -> tuple[tuple[int, str | None, str | None], ...]:
-    """The measures that an event of a kind adds to."""
+    """Select the measures that an event of a kind adds to."""
     groups = {kind}
     if kind == PURCHASE:
         groups.add("bought")
     if kind == RETURN:
         groups.add("returned")
-    if who == "customer":
+    if done_by == "customer":
         groups |= {"own"} if kind in (PURCHASE, RETURN) else {"own", "other"}
     return tuple((i, m.column, m.condition) for i, m in enumerate(measures) if m.group in groups)
 
@@ -266,7 +274,7 @@ def _day_part_positions(position: Mapping[str, int]) -> tuple[int, ...]:
 def _feature_formulas(
     names: list[str], columns: tuple[str, ...], *, kinds: Mapping[str, str], channels: tuple[str, ...]
 ) -> tuple[tuple[str, Callable[[Any, Any], float]], ...]:
-    """The features whose sums there will be, as in the batch."""
+    """Select the features whose aggregates are available, as in the batch."""
     aggregates = [*names, *DAY_AGGREGATES, *(f"last_{kind}" for kind in kinds if kind not in (PURCHASE, RETURN))]
     aggregates += ["spend"] if "amount" in columns else []
     aggregates += CATEGORY_AGGREGATES if "category" in columns else ()
@@ -278,13 +286,13 @@ def _feature_formulas(
     )
 
 
-ORDER_OPEN_DAYS = 92  # an order that fell out of the lookback is remembered so long, for lines that come late
-CLEANUP_DAYS = 7  # between two clearings of what is too old
-OWN_EVENTS = 0  # position of own_events among the sums of a day
+ORDER_OPEN_DAYS = 92  # an order that left the lookback is remembered so long, for late lines
+CLEANUP_DAYS = 7  # between two cleanups of what is too old
+OWN_EVENTS = 0  # position of own_events among the aggregates of a day
 
 
 class FormulaInputs:
-    """What formulas read: sums by attribute, or by name where a name comes from the data."""
+    """What formulas read: aggregates by attribute, or by name if the name comes from the data."""
 
     def __init__(self, values: dict[str, float]) -> None:
         self.__dict__ = values
@@ -294,10 +302,10 @@ class FormulaInputs:
 
 
 class Customer:
-    """One customer, event by event: `add` events in any order, `tick` to let time pass, `features` at any moment.
+    """One customer, event by event: `add` events in any order, `tick` to advance time, `features` at any moment.
 
-    The features are those of the batch with `as_of` on the day after the clock's: today counts. The clock is the latest
-    time seen. An event_id counts once; an event older than the lookback only makes the customer older.
+    The features equal those of the batch with `as_of` on the day after the clock's, so today counts. The clock is the
+    latest time seen. An event_id counts once; an event older than the lookback only changes the customer's age.
     """
 
     def __init__(self, plan: FeaturePlan) -> None:
@@ -306,12 +314,13 @@ class Customer:
         self._last_cleanup = self._today
         self._first_ever = 10**7
         self._aggregates = [0] * len(plan.names)
-        self._rows: dict[int, list[int]] = {}  # day -> its sums, within the lookback
+        self._rows: dict[int, list[int]] = {}  # day -> its aggregates, within the lookback
         self._days: list[int] = []  # of the rows, ascending
         self._active: list[int] = []  # days with events of their own, ascending
         self._recent_active = 0
-        self._gap_aggregates: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be worked out again
-        self._orders: dict[Hashable, list[Any]] = {}  # key -> [slot of the first own event, day, sums by position]
+        self._gap_aggregates: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be recomputed
+        # key -> [slot of the first own event, day, aggregates by position]
+        self._orders: dict[Hashable, list[Any]] = {}
         self._last: dict[str, int] = {}  # kind -> last day of it
         self._seen: dict[Hashable, int] = {}  # event_id -> day
         self._category_tally, self._channel_tally = WeightTally(), WeightTally()
@@ -327,64 +336,76 @@ class Customer:
         bought: Iterable[tuple[int, str, int]] = (),
         by_channel: Iterable[tuple[int, str, int]] = (),
     ) -> "Customer":
-        """A customer known from stored days: what the events of those days would have made of them.
+        """Build a customer from stored days, as if their events had been added.
 
-        Takes  today: the clock; first_ever: the first day of their own, of all that is known; rows: day of the lookback
-               -> its sums; bought, by_channel: day of the lookback, name, weight, by day, in whole parts
+        Parameters
+        ----------
+        today
+            Day number of the clock.
+        first_ever
+            First day with an event of their own in all of the history.
+        rows
+            Aggregates by day of the lookback.
+        bought, by_channel
+            Day, name and weight (whole units), ordered by day.
         """
-        one = cls(plan)
-        one._today = one._last_cleanup = today
-        one._first_ever = first_ever
+        customer = cls(plan)
+        customer._today = customer._last_cleanup = today
+        customer._first_ever = first_ever
         recent_start, occasions = today - plan.recent_days + 1, plan.position["occasions"]
-        one._days = days = sorted(rows)
-        one._rows = dict(rows)
+        customer._days = days = sorted(rows)
+        customer._rows = dict(rows)
         aggregates = [sum(column) for column in zip(*rows.values(), strict=True)] or [0] * len(plan.day_aggregates)
         recent_rows = [rows[day] for day in days if day >= recent_start]
-        one._aggregates = aggregates + [0] * (len(plan.names) - len(aggregates))
+        customer._aggregates = aggregates + [0] * (len(plan.names) - len(aggregates))
         for i, j in plan.recent_positions.items():
-            one._aggregates[j] = sum([row[i] for row in recent_rows])
+            customer._aggregates[j] = sum([row[i] for row in recent_rows])
         for day in days:
-            one._aggregates[plan.monday_position + weekday_of(day)] += rows[day][occasions]
-        one._active = [day for day in days if rows[day][OWN_EVENTS] > 0]
-        one._recent_active, one._gap_aggregates = sum([row[OWN_EVENTS] > 0 for row in recent_rows]), None
+            customer._aggregates[plan.monday_position + weekday_of(day)] += rows[day][occasions]
+        customer._active = [day for day in days if rows[day][OWN_EVENTS] > 0]
+        customer._recent_active, customer._gap_aggregates = sum([row[OWN_EVENTS] > 0 for row in recent_rows]), None
         for kind, i in plan.counts.items():
-            one._last[kind] = max((day for day in days if rows[day][i] > 0), default=0)
-        one._category_tally.load_days(bought)
-        one._channel_tally.load_days(by_channel)
-        return one
+            customer._last[kind] = max((day for day in days if rows[day][i] > 0), default=0)
+        customer._category_tally.load_days(bought)
+        customer._channel_tally.load_days(by_channel)
+        return customer
 
     def knows_order(self, order_id: Hashable) -> bool:
-        """Whether a line of the order was added, or it was opened."""
+        """Return whether a line of the order was added, or the order was opened."""
         return order_id in self._orders
 
     def open_order(self, order_id: Hashable, *, day: int, slot: int | None, amount: int) -> None:
-        """Remember an order of the stored days, so that a line that comes late goes to its first day."""
+        """Register an order of the stored days, so that a late line is added to its first day."""
         position = self._plan.position.get("amount")
         self._orders[order_id] = [slot, day, {} if position is None else {position: amount}]
 
     @property
     def category_tally(self) -> WeightTally:
-        """What they bought in the lookback by category, in whole parts."""
+        """What they bought in the lookback by category, in whole units."""
         return self._category_tally
 
     def add(self, event: Mapping[str, Any]) -> bool:
-        """Take an event in; False where its event_id was seen before.
+        """Add an event; return False if its event_id was seen before.
 
-        Takes  an event by the contract: timestamp, event (default purchase), and the columns of the recipe it has
+        Parameters
+        ----------
+        event
+            An event by the contract: timestamp, event (default purchase), and the columns of the plan that it has.
 
         Raises
         ------
-        InputError : a kind of event that the source does not name, or a time or number that cannot be read
+        InputError
+            The source does not name the kind of event, or a time or number cannot be read.
         """
-        recipe, kind = self._plan, event.get("event") or PURCHASE
-        if kind not in recipe.measures_by_kind:
-            raise InputError(f"event: unknown kind {kind!r}. The source names {', '.join(sorted(recipe.kinds))}.")
+        plan, kind = self._plan, event.get("event") or PURCHASE
+        if kind not in plan.measures_by_kind:
+            raise InputError(f"event: unknown kind {kind!r}. The source names {', '.join(sorted(plan.kinds))}.")
         try:
-            day, slot = recipe.local_day_and_hour(event["timestamp"])
-            changes = recipe.changes(event, kind)
+            day, slot = plan.local_day_and_hour(event["timestamp"])
+            changes = plan.changes(event, kind)
         except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
             raise InputError(
-                f"event: its time or a number cannot be read ({error!r}). Send it by the contract."
+                f"event: its time or a number cannot be read ({error!r}). Send it as the contract describes."
             ) from None
         identity = event.get("event_id")
         if identity is not None:
@@ -393,8 +414,8 @@ class Customer:
             self._seen[identity] = day
         if day > self._today:
             self._advance(day)
-        bought, own = kind == PURCHASE, recipe.kinds[kind] == "customer"
-        order_id = event.get("order_id") if bought and "order_id" in recipe.columns else None
+        bought, own = kind == PURCHASE, plan.kinds[kind] == "customer"
+        order_id = event.get("order_id") if bought and "order_id" in plan.columns else None
         key = (bought, day) if order_id is None else order_id
         self.add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes)
         if not bought and day > self._last.get(kind, day - 1):
@@ -403,13 +424,13 @@ class Customer:
         return True
 
     def tick(self, time: datetime | str | float) -> None:
-        """Let time pass up to a moment; one before the clock changes nothing."""
+        """Advance the clock to a moment; an earlier one changes nothing."""
         day, _ = self._plan.local_day_and_hour(time)
         if day > self._today:
             self._advance(day)
 
     def features(self) -> dict[str, float]:
-        """The features by name; none where nothing of their own lies in the lookback."""
+        """Compute the features by name; empty without an event of their own in the lookback."""
         if not self._active:
             return {}
         inputs = self._formula_inputs()
@@ -418,7 +439,14 @@ class Customer:
     def add_piece(self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes) -> None:
         """Add to an order, or to the other events of a day; an earlier line moves the whole order to its day.
 
-        Takes  key of the order; day number; slot: hours since 1970 of the first own event, None where there is none
+        Parameters
+        ----------
+        key
+            Key of the order.
+        day
+            Local day number.
+        slot
+            Hours since 1970 of the first event of their own; None if there is none.
         """
         position, parts = self._plan.position, self._plan.hour_positions
         order = self._orders.get(key)
@@ -447,31 +475,31 @@ class Customer:
             self._first_ever = order[1]
 
     def _add_to_day(self, day: int, changes: Changes) -> None:
-        """Add to a day and, where it lies in the lookback, to the sums."""
-        recipe, aggregates = self._plan, self._aggregates
-        if day <= self._today - recipe.lookback_days:
+        """Add to a day and, if it is in the lookback, to the aggregates."""
+        plan, aggregates = self._plan, self._aggregates
+        if day <= self._today - plan.lookback_days:
             return
         row = self._rows.get(day)
         if row is None:
-            row = self._rows[day] = [0] * len(recipe.day_aggregates)
+            row = self._rows[day] = [0] * len(plan.day_aggregates)
             insort(self._days, day)
         own = row[OWN_EVENTS]
-        is_recent = day > self._today - recipe.recent_days
-        recent, occasions = recipe.recent_positions, recipe.position["occasions"]
+        is_recent = day > self._today - plan.recent_days
+        recent, occasions = plan.recent_positions, plan.position["occasions"]
         for i, value in changes:
             row[i] += value
             aggregates[i] += value
             if is_recent and i in recent:
                 aggregates[recent[i]] += value
             if i == occasions:
-                aggregates[recipe.monday_position + weekday_of(day)] += value
+                aggregates[plan.monday_position + weekday_of(day)] += value
         if (own > 0) != (row[OWN_EVENTS] > 0):
-            self._set_active(day, lately=is_recent, on=own == 0)
+            self._set_active(day, recent=is_recent, on=own == 0)
 
-    def _set_active(self, day: int, *, lately: bool, on: bool) -> None:
-        """A day becomes active, or is so no longer."""
+    def _set_active(self, day: int, *, recent: bool, on: bool) -> None:
+        """Mark a day as active or inactive."""
         active = self._active
-        self._recent_active += (1 if on else -1) if lately else 0
+        self._recent_active += (1 if on else -1) if recent else 0
         if not on:
             del active[bisect_left(active, day)]
             self._gap_aggregates = None
@@ -484,24 +512,24 @@ class Customer:
             self._gap_aggregates = None
 
     def _advance(self, today: int) -> None:
-        """Move the clock: days leave what is lately, and the lookback."""
-        recipe, days, rows, aggregates = self._plan, self._days, self._rows, self._aggregates
+        """Move the clock: drop days from the recent part and from the lookback."""
+        plan, days, rows, aggregates = self._plan, self._days, self._rows, self._aggregates
         old, self._today = self._today, today
-        start, recent = today - recipe.lookback_days + 1, today - recipe.recent_days + 1
-        for day in days[bisect_left(days, old - recipe.recent_days + 1) : bisect_left(days, recent)]:
-            for i, j in recipe.recent_positions.items():
+        start, recent = today - plan.lookback_days + 1, today - plan.recent_days + 1
+        for day in days[bisect_left(days, old - plan.recent_days + 1) : bisect_left(days, recent)]:
+            for i, j in plan.recent_positions.items():
                 aggregates[j] -= rows[day][i]
             self._recent_active -= rows[day][OWN_EVENTS] > 0
-        gone = bisect_left(days, start)
-        for day in days[:gone]:
+        expired = bisect_left(days, start)
+        for day in days[:expired]:
             row = rows.pop(day)
             for i, value in enumerate(row):
                 aggregates[i] -= value
-            aggregates[recipe.monday_position + weekday_of(day)] -= row[recipe.position["occasions"]]
+            aggregates[plan.monday_position + weekday_of(day)] -= row[plan.position["occasions"]]
             if row[OWN_EVENTS] > 0:
                 self._drop_first_active_day()
-        if gone:
-            del days[:gone]
+        if expired:
+            del days[:expired]
             self._category_tally.drop_days(before=start)
             self._channel_tally.drop_days(before=start)
         if today >= self._last_cleanup + CLEANUP_DAYS:
@@ -519,26 +547,24 @@ class Customer:
             )
 
     def _drop_expired(self, *, before: int) -> None:
-        """Forget orders and ids that are too old to come up again."""
+        """Drop orders and ids that are too old to appear again."""
         self._last_cleanup = self._today
         self._orders = {key: order for key, order in self._orders.items() if order[1] >= before}
         self._seen = {identity: day for identity, day in self._seen.items() if day >= before}
 
     def _add_category_and_channel(self, event: Mapping[str, Any], *, bought: bool, own: bool, day: int) -> None:
-        recipe = self._plan
-        if day <= self._today - recipe.lookback_days:
+        plan = self._plan
+        if day <= self._today - plan.lookback_days:
             return
         needed = own and (event.get("event") or PURCHASE) != RETURN
-        if needed and "category" in recipe.columns and event.get("category") is not None:
-            self._category_tally.add(day, event["category"], recipe.weight(event, bought=bought))
-        if own and "channel" in recipe.columns and event.get("channel") is not None:
+        if needed and "category" in plan.columns and event.get("category") is not None:
+            self._category_tally.add(day, event["category"], plan.weight(event, bought=bought))
+        if own and "channel" in plan.columns and event.get("channel") is not None:
             self._channel_tally.add(day, event["channel"], 1)
 
     def _formula_inputs(self) -> FormulaInputs:
-        recipe, active, today = self._plan, self._active, self._today
-        values = dict(
-            zip(recipe.names, [s / u for s, u in zip(self._aggregates, recipe.scales, strict=True)], strict=True)
-        )
+        plan, active, today = self._plan, self._active, self._today
+        values = dict(zip(plan.names, [s / u for s, u in zip(self._aggregates, plan.scales, strict=True)], strict=True))
         if self._gap_aggregates is None:
             gap_days = [later - day for day, later in zip(active, active[1:], strict=False)]
             self._gap_aggregates = sum([gap * gap for gap in gap_days]), max(gap_days, default=0)
@@ -547,17 +573,17 @@ class Customer:
         values["first_day"], values["last_day"], values["first_ever"] = active[0], active[-1], self._first_ever
         values["as_of_day"], values["lookback_days"], values["recent_days"] = (
             today + 1,
-            recipe.lookback_days,
-            recipe.recent_days,
+            plan.lookback_days,
+            plan.recent_days,
         )
         values["weekend_occasions"] = values["occasions_saturday"] + values["occasions_sunday"]
         if "amount" in values:
-            net, i = self._aggregates, recipe.position
+            net, i = self._aggregates, plan.position
             values["spend"] = (net[i["amount"]] + net[i["other_amount"]] - net[i["return_amount"]]) / UNIT
-        for kind in recipe.kinds:
+        for kind in plan.kinds:
             values[f"last_{kind}"] = self._last.get(kind, 0)
         values.update(zip(CATEGORY_AGGREGATES, self._category_tally.aggregates(), strict=True))
         values["channel_events"] = self._channel_tally.total
-        for channel in recipe.channels:
+        for channel in plan.channels:
             values[f"channel_{channel}"] = self._channel_tally.weight.get(channel, 0)
         return FormulaInputs(values)

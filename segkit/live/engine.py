@@ -1,4 +1,9 @@
-"""Update segments with each live event."""
+"""Update a customer's segment and expected outcomes with each live event.
+
+An event stays in this folder from `Live.feed` to the log of changes; outside it, only the shared feature formulas, the
+segment model and the privacy rules are called. The incremental features exist for speed: 10,000 to 13,000 events a
+second on one core, with all features after each (benchmarks/README.md), where a batch would read the days again.
+"""
 
 import json
 from collections import Counter, OrderedDict
@@ -20,7 +25,7 @@ from segkit.data.values import FALSE, NO_VALUE, TRUE
 from segkit.errors import InputError, RunError
 from segkit.live.customer import UNIT, Customer, FeaturePlan, money_units
 from segkit.live.explain import LEVELS, Assignment, CustomerView, LiveAssigner
-from segkit.live.history import fingerprint, open_history, recipe_of
+from segkit.live.history import feature_plan_of, fingerprint, open_history
 from segkit.live.state import State
 from segkit.segments.model import model_from_arrays
 
@@ -33,7 +38,7 @@ MAX_SHOWN_CHARACTERS = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class Event:
-    """An event that can be used: `values` by the contract, its local `day`, and `line`, the same as JSON."""
+    """An event that can be used: `values` by the contract, its local `day` number, and `line`, the same as JSON."""
 
     event_id: str
     customer_id: str
@@ -43,11 +48,12 @@ class Event:
 
 
 def read_line(line: str | bytes) -> dict[str, Any]:
-    """A line as an object.
+    """Parse a line of the stream as a JSON object.
 
     Raises
     ------
-    InputError : too long, not JSON, or not an object
+    InputError
+        The line is too long, is not JSON, or is not an object.
     """
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"line of more than {MAX_LINE_BYTES:,} bytes")
@@ -60,39 +66,41 @@ def read_line(line: str | bytes) -> dict[str, Any]:
     return found
 
 
-def read_event(raw: Mapping[str, Any], *, recipe: FeaturePlan, needs: Collection[str] = (PURCHASE,)) -> Event:
-    """Hold an event against the contract.
-
-    Takes  event_id, customer_id, timestamp (ISO, UTC where it has no zone, or seconds since 1970); event (default
-           purchase); of the other columns those that the run knows, what else it carries is left out
+def read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[str] = (PURCHASE,)) -> Event:
+    """Check an event against the contract and parse its values.
 
     Parameters
     ----------
-    needs : kinds of event whose category shows what a customer needs
+    raw
+        ``event_id``, ``customer_id`` and ``timestamp`` (ISO, UTC if it has no zone, or seconds since 1970) are
+        required; ``event`` is a purchase by default. Columns that the run does not have are ignored.
+    needs
+        Kinds of event whose category shows what a customer needs.
 
     Raises
     ------
-    InputError : says which column, and what was found
+    InputError
+        A column cannot be used; the message names it and its value.
     """
-    event_id, who = _required(raw, "event_id"), _required(raw, "customer_id")
+    event_id, customer_id = _required(raw, "event_id"), _required(raw, "customer_id")
     kind = raw.get("event") or PURCHASE
-    if not isinstance(kind, str) or kind not in recipe.measures_by_kind:
-        raise InputError(f"event: unknown kind {_short_repr(kind)}; the source names {', '.join(sorted(recipe.kinds))}")
+    if not isinstance(kind, str) or kind not in plan.measures_by_kind:
+        raise InputError(f"event: unknown kind {_shorten(kind)}; the source names {', '.join(sorted(plan.kinds))}")
     time = raw.get("timestamp")
     time = time.isoformat() if isinstance(time, datetime) else time
     values: dict[str, Any] = {"timestamp": time, "event": kind}
     for name in TEXT_COLUMNS:
-        if name in recipe.columns and (value := raw.get(name)) is not None:
+        if name in plan.columns and (value := raw.get(name)) is not None:
             values[name] = _text(value, name)
     for name in NUMBER_COLUMNS:
-        if name in recipe.columns and (value := raw.get(name)) is not None:
+        if name in plan.columns and (value := raw.get(name)) is not None:
             values[name] = _number(value, name)
-    if "private_label" in recipe.columns and raw.get("private_label") is not None:
+    if "private_label" in plan.columns and raw.get("private_label") is not None:
         values["private_label"] = _flag(raw["private_label"])
     if kind not in needs:
         values.pop("category", None)
-    day = _day(values["timestamp"], recipe)
-    return Event(event_id, who, day, values, json.dumps(values))
+    day = _day(values["timestamp"], plan)
+    return Event(event_id, customer_id, day, values, json.dumps(values))
 
 
 def _required(raw: Mapping[str, Any], name: str) -> str:
@@ -108,12 +116,12 @@ def _required(raw: Mapping[str, Any], name: str) -> str:
 
 
 def _text(value: Any, name: str) -> str | None:
-    """Text as the batch reads it: trimmed, a whole number without its .0, nothing as None."""
+    """Normalise text as the batch does: trim it, drop the .0 of a whole number, and map missing values to None."""
     if type(value) is str:
         found = value.strip()
         return found if len(found) > 4 or found.lower() not in NO_VALUE else None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name}: expected text, found {_short_repr(value)}")
+        raise InputError(f"{name}: expected text, found {_shorten(value)}")
     if value != value or value in (float("inf"), float("-inf")):
         return None
     return str(int(value)) if value == int(value) else str(value)
@@ -121,143 +129,159 @@ def _text(value: Any, name: str) -> str | None:
 
 def _number(value: Any, name: str) -> Any:
     if isinstance(value, bool):
-        raise InputError(f"{name}: expected a number, found {_short_repr(value)}")
+        raise InputError(f"{name}: expected a number, found {_shorten(value)}")
     try:
         if money_units(value) < MAX_NUMBER:
             return value if isinstance(value, int | float | str) else str(value)
     except (TypeError, ValueError, ArithmeticError):
         pass
-    raise InputError(f"{name}: {_short_repr(value)} is not an amount of zero or more")
+    raise InputError(f"{name}: {_shorten(value)} is not an amount of zero or more")
 
 
 def _flag(value: Any) -> bool | None:
     word = str(value).strip().lower()
     if word not in (*TRUE, *FALSE, *NO_VALUE):
-        raise InputError(f"private_label: expected true or false, found {_short_repr(value)}")
+        raise InputError(f"private_label: expected true or false, found {_shorten(value)}")
     return None if word in NO_VALUE else word in TRUE
 
 
-def _day(timestamp: Any, recipe: FeaturePlan) -> int:
+def _day(timestamp: Any, plan: FeaturePlan) -> int:
     try:
         if isinstance(timestamp, bool) or timestamp is None:
             raise ValueError
-        day = recipe.local_day_and_hour(timestamp)[0]
+        day = plan.local_day_and_hour(timestamp)[0]
     except (ValueError, TypeError, AttributeError, ArithmeticError, OSError):
-        raise InputError(
-            f"timestamp: {_short_repr(timestamp)} is not a time; write it as 2024-05-31T18:00:00Z"
-        ) from None
+        raise InputError(f"timestamp: {_shorten(timestamp)} is not a time; write it as 2024-05-31T18:00:00Z") from None
     if not FIRST_DAY <= day <= LAST_DAY:
-        raise InputError(f"timestamp: {_short_repr(timestamp)} lies outside 1970 to 2100")
+        raise InputError(f"timestamp: {_shorten(timestamp)} lies outside 1970 to 2100")
     return day
 
 
-def _short_repr(value: Any) -> str:
+def _shorten(value: Any) -> str:
     return repr(value)[:MAX_SHOWN_CHARACTERS]
 
 
 class AssignmentBook:
-    """The run's segments and expectations as they are, and on top of them what changed."""
+    """The segment and expected outcomes of each customer in the run, updated by live changes."""
 
     def __init__(self, run: Run, *, outcomes: tuple[str, ...], changed: Iterable[tuple]) -> None:
-        """Open the book.
+        """Load the assignments of a run and apply the live changes.
 
-        Takes  a run; changed: customer_id, segment, level of each expectation, expectations at first
+        Parameters
+        ----------
+        outcomes
+            Names of the expected outcomes.
+        changed
+            One tuple per customer: id, segment, level of each expectation, and the expectations at the run.
         """
         placed = run.table("assignments").set_index("customer_id")
         predictions = run.table("anticipation").set_index("customer_id").reindex(placed.index)
         self._outcomes = outcomes
-        self._row = {who: i for i, who in enumerate(placed.index)}
-        self._begun = placed["segment"].to_numpy(dtype=object)
-        self._base = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
-        self._now: dict[str, Assignment] = {who: (segment, levels, base) for who, segment, levels, base in changed}
+        self._row = {customer_id: i for i, customer_id in enumerate(placed.index)}
+        self._segment_in_run = placed["segment"].to_numpy(dtype=object)
+        self._expected_in_run = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
+        self._changed: dict[str, Assignment] = {
+            customer_id: (segment, levels, base) for customer_id, segment, levels, base in changed
+        }
 
     def __contains__(self, customer_id: str) -> bool:
-        """Whether the run has the customer in a segment."""
+        """Return whether the run assigns the customer to a segment."""
         return customer_id in self._row
 
     def assignment(self, customer_id: str) -> Assignment:
-        """Where a customer stands now."""
-        found = self._now.get(customer_id)
+        """Look up the current assignment of a customer."""
+        found = self._changed.get(customer_id)
         if found is not None:
             return found
         row = self._row.get(customer_id)
         if row is None:
             return None, [0] * len(self._outcomes), None
-        return self._begun[row], [0] * len(self._outcomes), self._base[row].tolist()
+        return self._segment_in_run[row], [0] * len(self._outcomes), self._expected_in_run[row].tolist()
 
     def segment_in_run(self, customer_id: str) -> str | None:
-        """The segment of a customer in the run; None for one it does not hold."""
+        """Look up a customer's segment in the run; None if the run does not have the customer."""
         row = self._row.get(customer_id)
-        return None if row is None else self._begun[row]
+        return None if row is None else self._segment_in_run[row]
 
-    def record(self, customer_id: str, standing: Assignment) -> None:
-        """Write down where a customer stands now."""
-        self._now[customer_id] = standing
+    def record(self, customer_id: str, assignment: Assignment) -> None:
+        """Store the current assignment of a customer."""
+        self._changed[customer_id] = assignment
 
     def table(self, *, active: Iterable[str]) -> pd.DataFrame:
-        """Everyone who is or was in a segment.
+        """List every customer who is or was in a segment.
 
-        Takes  active: customers with an event since
-        Gives  by customer_id: begun (segment in the run), now (None: in none), active (had an event since)
+        Parameters
+        ----------
+        active
+            Customers with a live event.
+
+        Returns
+        -------
+        DataFrame
+            By ``customer_id``: ``begun`` (segment in the run), ``now`` (None: in none), ``active`` (has live events).
         """
-        new = [who for who in self._now if who not in self._row]
+        new = [customer_id for customer_id in self._changed if customer_id not in self._row]
         index = pd.Index([*self._row, *new], name="customer_id")
-        begun = np.append(self._begun, np.full(len(new), None))
+        begun = np.append(self._segment_in_run, np.full(len(new), None))
         now = begun.copy()
-        place = self._row | {who: len(self._row) + i for i, who in enumerate(new)}
-        for who, (segment, _, _) in self._now.items():
-            now[place[who]] = segment
+        place = self._row | {customer_id: len(self._row) + i for i, customer_id in enumerate(new)}
+        for customer_id, (segment, _, _) in self._changed.items():
+            now[place[customer_id]] = segment
         return pd.DataFrame({"begun": begun, "now": now, "active": index.isin(list(active))}, index=index)
 
     def count_expectation_changes(self) -> Counter[tuple[str, str]]:
-        """How many customers' expectation of each outcome has halved or doubled since the run."""
+        """Count the customers whose expectation of each outcome has halved or doubled since the run."""
         found: Counter[tuple[str, str]] = Counter()
-        for segment, levels, _ in self._now.values():
+        for segment, levels, _ in self._changed.values():
             for outcome, level in zip(self._outcomes, levels, strict=True):
                 if segment is not None and level:
                     found[outcome, LEVELS[level]] += 1
         return found
 
 
-MAX_CACHED = 4_000  # customers kept in memory, the latest seen; the others are read again when they come
-MAX_AHEAD_DAYS = 1  # after the clock; an event that claims to lie further ahead waits for its day
+MAX_CACHED = 4_000  # customers in memory, those seen last; others are read again with their next event
+MAX_AHEAD_DAYS = 1  # after the clock; an event further ahead is parked until its day
 
 
 class Live:
-    """The customers of a run from its `as_of` on, event by event; all of it durable."""
+    """The customers of a run, updated event by event from its `as_of` on, with a durable state."""
 
     def __init__(
         self, run_dir: str | Path, *, state: str | Path = "", commit_every: int = 1, sync: str = "full"
     ) -> None:
-        """Go on from a run, or from where an earlier process left off.
-
-        Takes  a finished run
+        """Open the live state of a finished run, or create it.
 
         Parameters
         ----------
-        state : the file to keep; empty for <run>.live/state.sqlite beside the run
-        commit_every : events; more are faster, and what is not committed at a crash has to be fed again
-        sync : full or normal, see `live_state.State`
+        run_dir
+            Folder of a finished run with a model and days.
+        state
+            File of the state; empty for ``<run>.live/state.sqlite`` next to the run.
+        commit_every
+            Events per commit. More are faster, but events that are not committed at a crash have to be fed again.
+        sync
+            ``full`` or ``normal``, see `segkit.live.state.State`.
 
         Raises
         ------
-        RunError : not a run with a model and days, or the state is of another run or in use
+        RunError
+            The run has no model or days, or the state belongs to another run or is in use.
         """
         self.run = load_run(run_dir)
-        refuse_pseudonyms(self.run, what="live events come with the ids of customers")
+        refuse_pseudonyms(self.run, what="live events carry the ids of customers")
         self._privacy = load_run_privacy(self.run)
         arrays, meta = self.run.load_model()
-        lacking = [t for t in ("days", "day_orders", "assignments", "anticipation") if not self.run.has(t)]
-        if lacking or "timezone" not in meta:
+        missing = [t for t in ("days", "day_orders", "assignments", "anticipation") if not self.run.has(t)]
+        if missing or "timezone" not in meta:
             raise RunError(
-                f"{self.run.path}: no {', '.join(lacking) or 'timezone'} in it. Make it anew by `segkit run`."
+                f"{self.run.path}: no {', '.join(missing) or 'timezone'} in it. Make the run again with `segkit run`."
             )
         model = model_from_arrays(arrays, meta)
-        self.recipe = recipe_of(self.run, meta, features=model.space.features)
+        self.plan = feature_plan_of(self.run, meta, features=model.space.features)
         self.segments, self._needs = tuple(dict.fromkeys(model.segments)), frozenset(meta["needs"])
         self.path = Path(state) if state else self.run.path.with_name(f"{self.run.path.name}.live") / "state.sqlite"
-        unit = UNIT if "amount" in self.recipe.columns else 1
-        self._assigner = LiveAssigner(model, lookback_days=self.recipe.lookback_days, unit=unit)
+        unit = UNIT if "amount" in self.plan.columns else 1
+        self._assigner = LiveAssigner(model, lookback_days=self.plan.lookback_days, unit=unit)
         self._every, self._fed = commit_every, 0
         self._pending: list[tuple[str, CustomerView, CustomerView, dict[int, int], dict[str, Any]]] = []
         self._unreported: list[dict[str, Any]] = []
@@ -265,7 +289,7 @@ class Live:
         self.state = State(self.path, of_run=of_run, sync=sync)
         try:
             self._history = open_history(
-                self.run, self.path.with_name(f"{self.path.name}.past"), recipe=self.recipe, of_run=of_run
+                self.run, self.path.with_name(f"{self.path.name}.past"), plan=self.plan, of_run=of_run
             )
             self._restore()
         except BaseException:
@@ -273,17 +297,26 @@ class Live:
             raise
 
     def feed(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Take an event in; a repeat of an event_id changes nothing.
+        """Process one event; an ``event_id`` that was counted before changes nothing.
 
-        Takes  an event by the contract; event_id and customer_id are required
-        Gives  what became durable with it: the changes since the last commit, none where it is not yet time for one
+        Parameters
+        ----------
+        event
+            An event by the contract; ``event_id`` and ``customer_id`` are required.
+
+        Returns
+        -------
+        list of dict
+            The changes that became durable with this event; empty if no commit was due.
 
         Raises
         ------
-        InputError : the event cannot be used; nothing of it counts
-        SegkitError : the state cannot be written
+        InputError
+            The event cannot be used; nothing is changed.
+        SegkitError
+            The state cannot be written.
         """
-        found = read_event(event, recipe=self.recipe, needs=self._needs)
+        found = read_event(event, plan=self.plan, needs=self._needs)
         if self.is_erased(found.customer_id):
             return []
         self._accept(found)
@@ -291,48 +324,52 @@ class Live:
         return self.flush() if self._fed >= self._every else []
 
     def is_erased(self, customer_id: str) -> bool:
-        """Whether a customer was forgotten: nothing of theirs is kept or counted, whatever comes in."""
+        """Return whether a customer is on the erasure list; their events are neither stored nor counted."""
         return bool(self._privacy.lists) and self._privacy.is_erased(customer_id)
 
     def tick(self, time: str | float) -> list[dict[str, Any]]:
-        """Let time pass for everyone, and say what that changed; a moment before the last tick changes nothing.
+        """Advance the clock for all customers and return what changed.
 
-        Takes  a moment, as the timestamp of an event; events of the future whose day is near are taken in first
+        Parameters
+        ----------
+        time
+            A moment, written like an event's timestamp; one on or before the day of the clock changes nothing. Parked
+            events whose day is now near are processed first.
         """
         try:
-            day = self.recipe.local_day_and_hour(time)[0]
+            day = self.plan.local_day_and_hour(time)[0]
         except (ValueError, TypeError, ArithmeticError, OSError, AttributeError):
             raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
         if day <= self.clock:
             return []
         for line in self.state.unpark(until=day + MAX_AHEAD_DAYS):
-            event_id, who, of_day, values = json.loads(line)
-            self._apply(Event(event_id, who, of_day, values, json.dumps(values)))
+            event_id, customer_id, of_day, values = json.loads(line)
+            self._apply(Event(event_id, customer_id, of_day, values, json.dumps(values)))
         self._assign_pending()
-        old, self.clock = self.clock, day  # only now: what waited is taken in as it would have been on its day
+        old, self.clock = self.clock, day  # only now: parked events are processed as on their day
         self.state.set_meta("clock", day)
-        for who in self.customers():
-            self._age_customer(who, old=old, time=time)
+        for customer_id in self.customers():
+            self._age_customer(customer_id, old=old, time=time)
         return self.flush()
 
     def segment(self, customer_id: str) -> str | None:
-        """Where a customer stands now; None for the unknown, and those silent for the whole lookback."""
+        """Return a customer's current segment; None if unknown, or silent for the whole lookback."""
         self._assign_pending()
         return self.book.assignment(customer_id)[0]
 
     def inspect(self, customer_id: str) -> CustomerView:
-        """What is seen of a customer: features, coordinates, segment; nothing is changed."""
+        """Return a customer's current features, coordinates and segment without changing anything."""
         self._assign_pending()
         return (
             self._cache[customer_id][1] if customer_id in self._cache else self._load(customer_id, today=self.clock)[1]
         )
 
     def customers(self) -> list[str]:
-        """Everyone with a past in the run or an event since, sorted."""
+        """List all customers with history in the run or a live event, sorted."""
         return sorted({*self._history.customers, *self._with_events})
 
     def table(self) -> pd.DataFrame:
-        """Everyone who is or was in a segment, see `live_book.Book.table`."""
+        """List every customer who is or was in a segment, see `AssignmentBook.table`."""
         self._assign_pending()
         return self.book.table(active=self._with_events)
 
@@ -342,14 +379,14 @@ class Live:
         return self._next - 1
 
     def flush(self) -> list[dict[str, Any]]:
-        """Make what was fed durable; gives what changed since the last time."""
+        """Commit the events fed so far and return the changes since the last commit."""
         self._assign_pending()
         self.state.commit()
         self._fed, changes, self._unreported = 0, self._unreported, []
         return changes
 
     def close(self) -> None:
-        """Flush, and let the state go."""
+        """Commit what is pending and close the state."""
         try:
             self.flush()
         finally:
@@ -367,7 +404,7 @@ class Live:
             self.state.close()
 
     def _restore(self) -> None:
-        """What stands in the run, and in the state on top of it."""
+        """Load the clock, the assignments and the customers with events from the run and the state."""
         self.as_of = day_number(self.run.period.as_of)
         self.clock = self.state.get_meta("clock", self.as_of - 1)
         self.book = AssignmentBook(self.run, outcomes=self._assigner.outcomes, changed=self.state.assignments())
@@ -377,10 +414,10 @@ class Live:
     def _accept(self, event: Event) -> None:
         if event.day < self.as_of:
             raise InputError(
-                "timestamp: before the run's as_of, so it counts as in the run already; what came late comes in "
-                "with the next run"
+                "timestamp: before the run's as_of, so the run counts it already; an event that arrives late counts in "
+                "the next run"
             )
-        if event.day > self.clock + (MAX_AHEAD_DAYS if self.clock >= self.as_of else self.recipe.lookback_days):
+        if event.day > self.clock + (MAX_AHEAD_DAYS if self.clock >= self.as_of else self.plan.lookback_days):
             row = [event.event_id, event.customer_id, event.day, event.values]
             if not self.state.has_event(event.event_id):
                 self.state.park(event.event_id, day=event.day, line=json.dumps(row))
@@ -388,84 +425,84 @@ class Live:
         self._apply(event)
 
     def _apply(self, event: Event) -> None:
-        """Let an event count; where the customer then stands is worked out for many at once."""
-        who = event.customer_id
-        if not self.state.add_event(event.event_id, customer_id=who, line=event.line):
+        """Count an event; the new segments of many customers are computed together later."""
+        customer_id = event.customer_id
+        if not self.state.add_event(event.event_id, customer_id=customer_id, line=event.line):
             return
-        customer, before = self._cached_customer(who, but=event.event_id)
-        self._add_event(customer, who, event.values)
-        self._with_events.add(who)
-        undo = before.taste.follow(customer.category_tally)
-        now = self._assigner.observe(customer, before.taste, home=self.book.segment_in_run(who))
-        self._cache[who] = customer, now
+        customer, before = self._cached_customer(customer_id, without=event.event_id)
+        self._add_event(customer, customer_id, event.values)
+        self._with_events.add(customer_id)
+        undo = before.mix.follow(customer.category_tally)
+        now = self._assigner.observe(customer, before.mix, previous=self.book.segment_in_run(customer_id))
+        self._cache[customer_id] = customer, now
         metadata = {"when": event.values["timestamp"], "cause": "event", "event_id": event.event_id}
-        self._pending.append((who, before, now, undo, metadata))
+        self._pending.append((customer_id, before, now, undo, metadata))
 
     def _assign_pending(self) -> None:
-        """Place those who were seen since the last time, in the order of their events, and log what changed."""
+        """Assign the customers seen since the last time, in the order of their events, and log the changes."""
         pending, self._pending = self._pending, []
         self._assigner.assign([now for _, _, now, _, _ in pending])
-        for i, (who, before, now, undo, metadata) in enumerate(pending):
-            if self._assigner.has_changed(self.book.assignment(who), now):
-                later: dict[int, int] = {}  # what was bought since goes back to what it was
+        for i, (customer_id, before, now, undo, metadata) in enumerate(pending):
+            if self._assigner.has_changed(self.book.assignment(customer_id), now):
+                later: dict[int, int] = {}  # undoes what was bought after this event
                 for other, _, _, more, _ in reversed(pending[i + 1 :]):
-                    later |= more if other == who else {}
-                self._record_changes(who, before, replace(now, undo=later), undo=later | undo, told=metadata)
+                    later |= more if other == customer_id else {}
+                self._record_changes(customer_id, before, replace(now, undo=later), undo=later | undo, cause=metadata)
 
-    def _age_customer(self, who: str, *, old: int, time: str | float) -> None:
-        """Let time pass for one customer."""
+    def _age_customer(self, customer_id: str, *, old: int, time: str | float) -> None:
+        """Advance one customer to the clock and log what changed."""
         before, undo = None, {}
-        if who in self._cache:
-            customer, before = self._cache[who]
+        if customer_id in self._cache:
+            customer, before = self._cache[customer_id]
             customer.tick(time)
-            undo = before.taste.follow(customer.bought)
-            now = self._assigner.assign_one(customer, before.taste, home=self.book.segment_in_run(who))
-            self._cache[who] = customer, now
+            undo = before.mix.follow(customer.category_tally)
+            now = self._assigner.assign_one(customer, before.mix, previous=self.book.segment_in_run(customer_id))
+            self._cache[customer_id] = customer, now
         else:
-            now = self._load(who, today=self.clock)[1]
-        if self._assigner.has_changed(self.book.assignment(who), now):
-            before = before or self._load(who, today=old)[1]
-            self._record_changes(who, before, now, undo=undo, told={"when": time, "cause": "tick"})
+            now = self._load(customer_id, today=self.clock)[1]
+        if self._assigner.has_changed(self.book.assignment(customer_id), now):
+            before = before or self._load(customer_id, today=old)[1]
+            self._record_changes(customer_id, before, now, undo=undo, cause={"when": time, "cause": "tick"})
 
-    def _cached_customer(self, who: str, *, but: str) -> tuple[Customer, CustomerView]:
-        """A customer in memory and how they were last seen; read from run and state where they are not there."""
-        if who in self._cache:
-            self._cache.move_to_end(who)
-            return self._cache[who]
+    def _cached_customer(self, customer_id: str, *, without: str) -> tuple[Customer, CustomerView]:
+        """Return a customer and their last view from memory; read run and state if they are not cached."""
+        if customer_id in self._cache:
+            self._cache.move_to_end(customer_id)
+            return self._cache[customer_id]
         if len(self._cache) >= MAX_CACHED:
             self._cache.popitem(last=False)
-        return self._load(who, today=self.clock, but=but)
+        return self._load(customer_id, today=self.clock, without=without)
 
-    def _load(self, who: str, *, today: int, but: str = "") -> tuple[Customer, CustomerView]:
-        customer = self._history.customer(who, today=today)
-        if who in self._with_events:
-            for event_id, line in self.state.events_of(who):
-                if event_id != but:
-                    self._add_event(customer, who, json.loads(line))
-        taste = self._assigner.new_category_mix()
-        taste.follow(customer.category_tally)
-        return customer, self._assigner.assign_one(customer, taste, home=self.book.segment_in_run(who))
+    def _load(self, customer_id: str, *, today: int, without: str = "") -> tuple[Customer, CustomerView]:
+        customer = self._history.customer(customer_id, today=today)
+        if customer_id in self._with_events:
+            for event_id, line in self.state.events_of(customer_id):
+                if event_id != without:
+                    self._add_event(customer, customer_id, json.loads(line))
+        mix = self._assigner.new_category_mix()
+        mix.follow(customer.category_tally)
+        return customer, self._assigner.assign_one(customer, mix, previous=self.book.segment_in_run(customer_id))
 
-    def _add_event(self, customer: Customer, who: str, values: Mapping[str, Any]) -> None:
+    def _add_event(self, customer: Customer, customer_id: str, values: Mapping[str, Any]) -> None:
         order_id = values.get("order_id")
         if order_id is not None and not customer.knows_order(order_id):
-            found = self._history.order(who, order_id)
+            found = self._history.order(customer_id, order_id)
             if found is not None:
                 customer.open_order(order_id, day=found[0], slot=found[1], amount=found[2])
         customer.add(values)
 
     def _record_changes(
-        self, who: str, before: CustomerView, now: CustomerView, *, undo: dict[int, int], told: dict[str, Any]
+        self, customer_id: str, before: CustomerView, now: CustomerView, *, undo: dict[int, int], cause: dict[str, Any]
     ) -> None:
         """Log what changed since the customer was last compared."""
-        standing = self.book.assignment(who)
-        before = replace(before, segment=standing[0], undo=undo)
-        changes, standing = self._assigner.describe_changes(standing, before, now, known=who in self.book)
-        self.book.record(who, standing)
-        segment, levels, base = standing
-        self.state.set_assignment(who, segment, levels=levels, base=base)
+        assignment = self.book.assignment(customer_id)
+        before = replace(before, segment=assignment[0], undo=undo)
+        changes, assignment = self._assigner.describe_changes(assignment, before, now, in_run=customer_id in self.book)
+        self.book.record(customer_id, assignment)
+        segment, levels, base = assignment
+        self.state.set_assignment(customer_id, segment, levels=levels, base=base)
         for change in changes:
-            self._log_change({"kind": change.pop("kind"), "customer_id": who, **change, **told})
+            self._log_change({"kind": change.pop("kind"), "customer_id": customer_id, **change, **cause})
 
     def _log_change(self, change: dict[str, Any]) -> None:
         change = {"id": self._next, **change}

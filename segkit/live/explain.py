@@ -1,4 +1,4 @@
-"""Where one live customer stands: segment and expectations, what moved them from one to the other, in plain words."""
+"""Assign one live customer to a segment and explain each change in plain words."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,31 +15,39 @@ from segkit.vocabulary import describe
 
 STEP = log(2.0)  # an expectation that halves or doubles crosses a threshold
 LEVELS = {-1: "halved", 0: "as before", 1: "doubled"}
-REASONS = 3  # named of what moved a customer
-FEW_DAYS = 2.0  # active days that are worth as much as what is not known of a newcomer
+MAX_REASONS = 3  # named in a change
+PRIOR_DAYS = 2.0  # active days at which the confidence in a new customer is halved
 
 
-Assignment = tuple[str | None, list[int], list[float] | None]  # segment, level of each expectation, that of the run
+# segment, level of each expectation, expectations at the run
+Assignment = tuple[str | None, list[int], list[float] | None]
 
 
 @dataclass
 class CustomerView:
-    """What was seen of a customer at one moment: features and tastes at once, the rest by `Places.fill`.
+    """One customer at one moment; coordinates, segment and expectations are filled in by `LiveAssigner.assign`.
 
     Parameters
     ----------
-    features : as the batch has them; none where nothing of their own lies in the lookback
-    part : of the coordinates, what tastes add
-    taste, undo : what was bought by term; and of the terms that changed since, what they were
-    home : code of their segment in the run, which they keep at a border; -1 for none
-    at : coordinates, and behind them the expected outcomes less their centre
-    segment : None where there are no features
-    expected : log(1 + amount) of each outcome in the next horizon
+    features
+        As in the batch; empty if the customer has no event of their own in the lookback.
+    mix_part
+        The category mix's contribution to the coordinates.
+    mix, undo
+        Amounts by term; and of the terms that changed since, the amounts before.
+    previous_code
+        Code of the segment in the run, kept near a border; -1 for none.
+    coordinates
+        Position in the space, followed by the expected outcomes less their centre.
+    segment
+        None without features.
+    expected
+        log(1 + amount) of each outcome in the next horizon.
     """
 
     features: Mapping[str, float]
-    part: np.ndarray
-    taste: "CategoryMix"
+    mix_part: np.ndarray
+    mix: "CategoryMix"
     undo: Mapping[int, int] = field(default_factory=dict)
     previous_code: int = -1
     coordinates: np.ndarray | None = None
@@ -48,17 +56,17 @@ class CustomerView:
 
 
 class CategoryMix:
-    """What one customer bought by term, and its part of the coordinates, kept up to date change by change."""
+    """What one customer bought by term and its contribution to the coordinates, updated change by change."""
 
     def __init__(self, space_map: LinearMap, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
         self._space_map, self._terms_of, self._unit = space_map, terms_of, unit
         self._weight: dict[str, int] = {}  # by category, as last followed
-        self.amounts: dict[int, int] = {}  # by term, in whole parts
+        self.amounts: dict[int, int] = {}  # by term, in whole units
         self._logs, self._roots = np.zeros(space_map.logs.shape[1]), np.zeros(space_map.logs.shape[1])
         self._whole = 0
 
     def follow(self, bought: WeightTally) -> dict[int, int]:
-        """Take over what changed; gives what the changed terms were before."""
+        """Apply the changes of a tally; return the amounts of the changed terms before."""
         undo: dict[int, int] = {}
         for category in bought.changed:
             new = bought.weight.get(category, 0)
@@ -76,7 +84,7 @@ class CategoryMix:
         return undo
 
     def part(self) -> np.ndarray:
-        """Of the coordinates: log(1 + amount) and square-root shares, through their maps."""
+        """Compute the contribution to the coordinates, from log(1 + amount) and square-root shares."""
         return self._logs + self._roots / sqrt(self._whole) if self._whole > 0 else self._logs
 
     def _move(self, changed: tuple[int, int]) -> None:
@@ -94,94 +102,108 @@ class CategoryMix:
 
 
 class LiveAssigner:
-    """Places customers under a standing model, and gives reasons for what changed."""
+    """Assign live customers with the model of a run, and explain what changed."""
 
     def __init__(self, model: SegmentModel, *, lookback_days: int, unit: int) -> None:
         space = model.space
         self.axes, self.outcomes = space.rotation.shape[1], tuple(space.outcome_names)
-        self._placer = Assigner(model, with_outcomes=True)
-        self._map, self._model = self._placer.map, model
+        self._assigner = Assigner(model, with_outcomes=True)
+        self._map, self._model = self._assigner.map, model
         self._lookback_days, self._unit = lookback_days, unit
         self._values = itemgetter(*space.features) if len(space.features) > 1 else _only(space.features)
         self._middle = space.centre[: len(self.outcomes)]
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
 
     def new_category_mix(self) -> CategoryMix:
-        """The taste of a customer who bought nothing yet."""
-        return CategoryMix(self._map, self._placer.terms_of, unit=self._unit)
+        """Create the category mix of a customer without purchases."""
+        return CategoryMix(self._map, self._assigner.terms_of, unit=self._unit)
 
-    def observe(self, customer: Customer, taste: CategoryMix, *, home: str | None = None) -> CustomerView:
-        """Look at a customer; their taste must have followed them. `fill` says where they stand.
+    def observe(self, customer: Customer, mix: CategoryMix, *, previous: str | None = None) -> CustomerView:
+        """Collect the features of a customer, without a segment yet.
 
         Parameters
         ----------
-        home : their segment in the run
+        mix
+            The customer's category mix, up to date with their purchases.
+        previous
+            Their segment in the run.
         """
-        return CustomerView(customer.features(), taste.part(), taste, previous_code=self._placer.code.get(home, -1))
+        return CustomerView(customer.features(), mix.part(), mix, previous_code=self._assigner.code.get(previous, -1))
 
-    def assign_one(self, customer: Customer, taste: CategoryMix, *, home: str | None = None) -> CustomerView:
-        """Look at a customer, and say where they stand."""
-        look = self.observe(customer, taste, home=home)
-        self.assign([look])
-        return look
+    def assign_one(self, customer: Customer, mix: CategoryMix, *, previous: str | None = None) -> CustomerView:
+        """Collect the features of a customer and assign a segment."""
+        view = self.observe(customer, mix, previous=previous)
+        self.assign([view])
+        return view
 
-    def assign(self, looks: list[CustomerView]) -> None:
-        """Say where customers stand, many at once; each by itself, so that the others do not matter."""
-        with_features = [look for look in looks if look.features]
+    def assign(self, views: list[CustomerView]) -> None:
+        """Assign many customers at once; the result of each does not depend on the others."""
+        with_features = [view for view in views if view.features]
         if not with_features:
             return
         space_map, axes = self._map, self.axes
-        values = np.array([self._values(look.features) for look in with_features], dtype=float)
-        at = (
-            np.einsum("ij,jk->ik", space_map.z_scores(values), space_map.behaviour) + space_map.constant
-        )  # no BLAS: it would
-        at += np.array([look.part for look in with_features])  # round differently by how many there are
-        number = self._placer.assign(
-            at[:, :axes], previous_codes=np.array([look.previous_code for look in with_features])
+        values = np.array([self._values(view.features) for view in with_features], dtype=float)
+        # einsum, as BLAS would round differently by how many customers there are
+        at = np.einsum("ij,jk->ik", space_map.z_scores(values), space_map.behaviour) + space_map.constant
+        at += np.array([view.mix_part for view in with_features])
+        number = self._assigner.assign(
+            at[:, :axes], previous_codes=np.array([view.previous_code for view in with_features])
         ).tolist()
         expected = (at[:, axes:] + self._middle).round(9).tolist()
-        for look, point, i, expectations in zip(with_features, at, number, expected, strict=True):
-            look.coordinates, look.segment, look.expected = point, self._model.segments[i], expectations
+        for view, point, i, expectations in zip(with_features, at, number, expected, strict=True):
+            view.coordinates, view.segment, view.expected = point, self._model.segments[i], expectations
 
-    def confidence(self, look: CustomerView, *, in_run: bool = True) -> float:
-        """Share of the bags that agree.
+    def confidence(self, view: CustomerView, *, in_run: bool = True) -> float:
+        """Compute the share of subsamples that agree with the segment.
 
         Parameters
         ----------
-        known : to the run; a newcomer's is cut by how little is known: a third is left after one day
+        in_run
+            Whether the run has the customer; otherwise the confidence is lower: a third of it after one active day.
         """
-        if look.coordinates is None:
+        if view.coordinates is None:
             return 0.0
-        codes = np.array([self._placer.code[look.segment]])
-        found = float(self._placer.agreement(look.coordinates[None, : self.axes], codes)[0])
-        days = look.features["active_days"]
-        return found if in_run else round(found * days / (days + FEW_DAYS), 6)
+        codes = np.array([self._assigner.code[view.segment]])
+        found = float(self._assigner.agreement(view.coordinates[None, : self.axes], codes)[0])
+        days = view.features["active_days"]
+        return found if in_run else round(found * days / (days + PRIOR_DAYS), 6)
 
     def levels(self, expected: list[float], base: list[float]) -> list[int]:
-        """Each expectation against that of the run: halved, as before, doubled."""
+        """Compare each expectation with that of the run: halved -1, as before 0, doubled 1."""
         return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
 
-    def has_changed(self, standing: Assignment, now: CustomerView) -> bool:
-        """Whether there is anything new about a customer."""
-        segment, levels, base = standing
+    def has_changed(self, current: Assignment, now: CustomerView) -> bool:
+        """Return whether the segment or the level of an expectation differs."""
+        segment, levels, base = current
         if segment != now.segment:
             return True
         return now.coordinates is not None and base is not None and self.levels(now.expected, base) != levels
 
     def describe_changes(
-        self, standing: Assignment, before: CustomerView, now: CustomerView, *, known: bool
+        self, current: Assignment, before: CustomerView, now: CustomerView, *, in_run: bool
     ) -> tuple[list[dict[str, Any]], Assignment]:
-        """What is new about a customer, with reasons.
+        """Describe the changes of a customer, with reasons.
 
-        Takes  where they stood when last compared; how they looked then (with that segment), and look now
-        Gives  a change of segment and those of expectations, as far as there are any; where they stand now
+        Parameters
+        ----------
+        current
+            The assignment when the customer was last compared.
+        before, now
+            The views then (with that segment) and now.
+        in_run
+            Whether the run has the customer.
+
+        Returns
+        -------
+        tuple
+            The changes of segment and expectations, none or several; the new assignment.
         """
-        segment, levels, base = standing
+        segment, levels, base = current
         found, after = [], levels
         if segment != now.segment:
             why = self.explain_segment(before, now)
             words = format_reasons(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
-            moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, in_run=known)}
+            moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, in_run=in_run)}
             found.append({"kind": "segment", **moved, "because": words, "why": why})
         if now.segment is not None:
             expected = now.expected
@@ -196,10 +218,10 @@ class LiveAssigner:
         return found, (now.segment, after, base)
 
     def explain_segment(self, before: CustomerView, now: CustomerView) -> list[dict[str, Any]]:
-        """What moved a customer to a segment: the terms of the difference of distances to the two centres.
+        """Rank what moved a customer to a segment: terms of the difference of squared distances to the two centres.
 
-        Distances are squared, so that their difference is linear in the coordinates, and these are in z-scores and
-        tastes. A newcomer is held against the average customer and the middle of all centres.
+        The difference is linear in the coordinates, and these are linear in z-scores and category mix. A new customer
+        is compared with the average customer and the mean of all centres.
         """
         if now.segment is None:
             return []
@@ -210,16 +232,16 @@ class LiveAssigner:
     def explain_expectation(
         self, before: CustomerView, now: CustomerView, *, outcome: str, up: bool
     ) -> list[dict[str, Any]]:
-        """What moved an expectation."""
+        """Rank what moved an expectation."""
         towards = np.zeros(self.axes + len(self.outcomes))
         towards[self.axes + self.outcomes.index(outcome)] = 1.0 if up else -1.0
         return self._explain(before, now, towards)
 
     def _explain(self, before: CustomerView, now: CustomerView, towards: np.ndarray) -> list[dict[str, Any]]:
-        pushes = [*self._feature_reasons(before, now, towards), *self._term_reasons(before, now, towards)]
-        pushes = sorted((p for p in pushes if p["push"] > 0), key=lambda p: (-p["push"], p["feature"]))
-        whole = sum(p["push"] for p in pushes)
-        return [{**p, "push": round(p["push"] / whole, 3)} for p in pushes[:REASONS]]
+        reasons = [*self._feature_reasons(before, now, towards), *self._term_reasons(before, now, towards)]
+        reasons = sorted((p for p in reasons if p["push"] > 0), key=lambda p: (-p["push"], p["feature"]))
+        whole = sum(p["push"] for p in reasons)
+        return [{**p, "push": round(p["push"] / whole, 3)} for p in reasons[:MAX_REASONS]]
 
     def _feature_reasons(self, before: CustomerView, now: CustomerView, towards: np.ndarray) -> list[dict[str, Any]]:
         space_map = self._map
@@ -238,7 +260,7 @@ class LiveAssigner:
 
     def _term_reasons(self, before: CustomerView, now: CustomerView, towards: np.ndarray) -> list[dict[str, Any]]:
         space_map = self._map
-        amounts = [{**look.taste.amounts, **look.undo} if look.features else {} for look in (before, now)]
+        amounts = [{**view.mix.amounts, **view.undo} if view.features else {} for view in (before, now)]
         rows = sorted({i for amount in amounts for i, value in amount.items() if value})
         if not rows:
             return []
@@ -258,8 +280,8 @@ class LiveAssigner:
             for i, was, is_, p in named
         ]
 
-    def _scores(self, look: CustomerView) -> np.ndarray:
-        return self._map.z_scores(np.array([self._values(look.features)], dtype=float))[0]
+    def _scores(self, view: CustomerView) -> np.ndarray:
+        return self._map.z_scores(np.array([self._values(view.features)], dtype=float))[0]
 
 
 def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
@@ -271,7 +293,7 @@ def _amount(log: float) -> float:
 
 
 def format_reasons(why: list[dict[str, Any]]) -> str:
-    """Reasons in one line: "days since they last came: 3 → 61; orders lately: 5 → 0"."""
+    """Format reasons as one line, such as "active days: 12 → 3; orders: 5 → 0"."""
     parts = []
     for one in why:
         form = fmt.formatter_for(describe(one["feature"]).unit)

@@ -1,6 +1,6 @@
-"""What live customers bring along from the run: its days as memory-mapped arrays, read one customer at a time.
+"""Read customer histories of a run from memory-mapped arrays, one customer at a time.
 
-The arrays are made once for a state and lie beside it; opening them reads next to nothing, however many customers.
+The arrays are written once per state, next to it; opening them costs next to nothing, however many customers there are.
 """
 
 import json
@@ -21,12 +21,12 @@ from segkit.data.runs import Run
 from segkit.live.customer import UNIT, Customer, FeaturePlan, make_feature_plan
 
 NEVER = 10**7  # first day of a customer without an event of their own
-SQUARE_PART = 10**12  # the sum of squares is kept in two whole numbers: one could overflow
-CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are made
+SQUARE_PART = 10**12  # the sum of squares is stored in two integers, as one could overflow
+CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are built
 FORMAT_VERSION = 2
-SMALL_GROUP = 1_000  # bytes
-MAX_CACHED_ORDERS = 5_000  # customers whose orders are at hand
-SOURCE_COLUMNS = {  # a column of the days -> the column of the contract that it was made of
+MIN_MAPPED_BYTES = 1_000
+MAX_CACHED_ORDERS = 5_000  # customers whose orders are in memory
+SOURCE_COLUMNS = {  # a column of the days -> the column of the contract that it comes from
     "amount": "amount",
     "discount": "discount",
     "cost": "cost",
@@ -37,54 +37,55 @@ SOURCE_COLUMNS = {  # a column of the days -> the column of the contract that it
 
 @dataclass(frozen=True)
 class CustomerRows:
-    """Rows of one table of the run, sorted by customer and day, and where those of each customer begin."""
+    """Rows of one table of the run, sorted by customer and day, with the first row of each customer."""
 
     starts: np.ndarray
     columns: dict[str, np.ndarray]
 
     def of(self, number: int, *, since: int = -NEVER) -> dict[str, np.ndarray]:
-        """The rows of a customer from a day on."""
+        """Return a customer's rows from a day on."""
         first, end = int(self.starts[number]), int(self.starts[number + 1])
         first += int(np.searchsorted(self.columns["day"][first:end], since))
         return {name: column[first:end] for name, column in self.columns.items()}
 
 
 class RunHistory:
-    """The customers of a run, each as they stood on any day from its `as_of` on, had nothing happened since."""
+    """The customers of a run as they would be on any day from its `as_of` on without further events."""
 
-    def __init__(self, folder: Path, *, recipe: FeaturePlan) -> None:
-        self._recipe, self._tables = recipe, {}
+    def __init__(self, folder: Path, *, plan: FeaturePlan) -> None:
+        self._plan, self._tables = plan, {}
         self._orders: dict[int, dict[int, list[int]]] = {}
         metadata = json.loads((folder / "known.json").read_text(encoding="utf-8"))
         self.customers: list[str] = metadata["customers"]
         self._names: dict[str, list[str]] = metadata["names"]
-        self._number = {who: i for i, who in enumerate(self.customers)}
+        self._number = {customer: i for i, customer in enumerate(self.customers)}
         self._first_ever = _open(folder, "first_ever")
         for table, columns in metadata["tables"].items():
             columns_by_name = {name: _open(folder, f"{table}_{name}") for name in columns}
             self._tables[table] = CustomerRows(starts=_open(folder, f"{table}_starts"), columns=columns_by_name)
 
     def __contains__(self, customer_id: str) -> bool:
+        """Return whether the run has history of the customer."""
         return customer_id in self._number
 
     def customer(self, customer_id: str, *, today: int) -> Customer:
-        """A customer with the clock at a day; one without a past is given an empty one."""
-        number, recipe = self._number.get(customer_id), self._recipe
+        """Build a customer with the clock at a day; a customer without history is empty."""
+        number, plan = self._number.get(customer_id), self._plan
         if number is None:
-            return Customer.from_days(recipe, today=today, first_ever=NEVER, rows={})
-        since = today - recipe.lookback_days + 1
+            return Customer.from_days(plan, today=today, first_ever=NEVER, rows={})
+        since = today - plan.lookback_days + 1
         rows = self._tables["days"].of(number, since=since)
         return Customer.from_days(
-            recipe,
+            plan,
             today=today,
             first_ever=int(self._first_ever[number]),
-            rows=dict(zip(rows["day"].tolist(), _join_square_parts(rows["sums"].tolist(), recipe=recipe), strict=True)),
+            rows=dict(zip(rows["day"].tolist(), _join_square_parts(rows["sums"].tolist(), plan=plan), strict=True)),
             bought=self._named_amounts("day_categories", number, since=since),
             by_channel=self._named_amounts("day_channels", number, since=since),
         )
 
     def order(self, customer_id: str, order_id: str) -> tuple[int, int | None, int] | None:
-        """Day, slot and amount of an order of the run; None where it has none of that id."""
+        """Look up day, slot and amount of an order in the run; None if it has no such order."""
         number = self._number.get(customer_id)
         if number is None or "day_orders" not in self._tables:
             return None
@@ -92,11 +93,11 @@ class RunHistory:
         if found is None:
             return None
         day, slot, amount = (self._tables["day_orders"].columns[name][found] for name in ("day", "slot", "amount"))
-        begun = int(slot.min())
-        return int(day.min()), None if begun == NEVER * 24 else begun, int(amount.sum())
+        first_slot = int(slot.min())
+        return int(day.min()), None if first_slot == NEVER * 24 else first_slot, int(amount.sum())
 
     def _orders_of(self, number: int) -> dict[int, list[int]]:
-        """Rows of each order of a customer, by its hash; remembered for the customers seen last."""
+        """Map each order hash of a customer to its rows; cached for recently read customers."""
         if number not in self._orders:
             if len(self._orders) >= MAX_CACHED_ORDERS:
                 self._orders.clear()
@@ -116,10 +117,15 @@ class RunHistory:
         )
 
 
-def recipe_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -> FeaturePlan:
-    """The recipe of a run's customers, read off its tables.
+def feature_plan_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -> FeaturePlan:
+    """Derive the feature plan of a run from its tables.
 
-    Takes  the run, the meta of its model; features: those that are worked out, the others are left out
+    Parameters
+    ----------
+    meta
+        Metadata of the run's model.
+    features
+        Features to compute; formulas of others are dropped.
     """
     day_columns = set(run.columns("days"))
     columns = [column for name, column in SOURCE_COLUMNS.items() if name in day_columns]
@@ -135,63 +141,71 @@ def recipe_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -
 
 
 def fingerprint(run: Run) -> str:
-    """What tells this run from others: its parameters and its model."""
+    """Hash the parameters and the model of a run."""
     digest = sha256(json.dumps(run.parameters(), sort_keys=True).encode())
     for name in ("model.json", "arrays.npz"):
         digest.update((run.path / "model" / name).read_bytes())
     return digest.hexdigest()
 
 
-def open_history(run: Run, folder: Path, *, recipe: FeaturePlan, of_run: str) -> RunHistory:
-    """The past of a run's customers, made first where it is not there yet.
+def open_history(run: Run, folder: Path, *, plan: FeaturePlan, of_run: str) -> RunHistory:
+    """Open the history arrays of a run, and build them first if they are missing or outdated.
 
-    Takes  the run, with days and day_orders; a folder of its own, beside the state
+    Parameters
+    ----------
+    run
+        A run with the tables ``days`` and ``day_orders``.
+    folder
+        Folder of the arrays, next to the state.
+    of_run
+        Fingerprint of the run.
     """
     marker = folder / "made.json"
     if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != [FORMAT_VERSION, of_run]:
         staging = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        _build_history(run, staging, recipe=recipe)
+        _build_history(run, staging, plan=plan)
         (staging / "made.json").write_text(json.dumps([FORMAT_VERSION, of_run]), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
-    return RunHistory(folder, recipe=recipe)
+    return RunHistory(folder, plan=plan)
 
 
-def _build_history(run: Run, folder: Path, *, recipe: FeaturePlan) -> None:
+def _build_history(run: Run, folder: Path, *, plan: FeaturePlan) -> None:
     as_of = day_number(run.period.as_of)
     first = run.scan("days")
     first = first.group_by("customer_id").aggregate(day=first.day.min(where=first.own_events > 0).epoch_days())
     first_days = first.to_pandas().sort_values("customer_id", ignore_index=True)
-    who = pd.Index(first_days["customer_id"])
+    customer_ids = pd.Index(first_days["customer_id"])
     np.save(folder / "first_ever.npy", first_days["day"].fillna(NEVER).to_numpy(dtype=np.int64))
-    since = as_of - recipe.lookback_days
+    since = as_of - plan.lookback_days
     tables, names = {}, {}
-    parts = [_day_totals(run, recipe=recipe, since=since, of=chunk) for chunk in _chunks(who)]
-    tables["days"] = _save(folder, "days", parts, who=who)
+    parts = [_day_totals(run, plan=plan, since=since, of=chunk) for chunk in _chunks(customer_ids)]
+    tables["days"] = _save(folder, "days", parts, customer_ids=customer_ids)
     for table, name, weight in (("day_categories", "category", "amount"), ("day_channels", "channel", "own_events")):
         if run.has(table):
             parts = [
-                _name_weights(run, table, name=name, weight=weight, since=since, of=chunk) for chunk in _chunks(who)
+                _name_weights(run, table, name=name, weight=weight, since=since, of=chunk)
+                for chunk in _chunks(customer_ids)
             ]
             names[table] = sorted(set().union(*(part[name].cat.categories for part in parts)))
             coded = [part.assign(name=pd.Index(names[table]).get_indexer(part[name].astype(object))) for part in parts]
-            tables[table] = _save(folder, table, [part.drop(columns=name) for part in coded], who=who)
-    if "order_id" in recipe.columns:
-        parts = [_order_amounts(run, amount="amount" in recipe.columns, of=chunk) for chunk in _chunks(who)]
-        tables["day_orders"] = _save(folder, "day_orders", parts, who=who)
-    text = json.dumps({"customers": list(who), "names": names, "tables": tables})
+            tables[table] = _save(folder, table, [part.drop(columns=name) for part in coded], customer_ids=customer_ids)
+    if "order_id" in plan.columns:
+        parts = [_order_amounts(run, amount="amount" in plan.columns, of=chunk) for chunk in _chunks(customer_ids)]
+        tables["day_orders"] = _save(folder, "day_orders", parts, customer_ids=customer_ids)
+    text = json.dumps({"customers": list(customer_ids), "names": names, "tables": tables})
     (folder / "known.json").write_text(text, encoding="utf-8")
 
 
-def _day_totals(run: Run, *, recipe: FeaturePlan, since: int, of: tuple[str, str]) -> pd.DataFrame:
-    """The sums of each day in whole parts; squares in two columns."""
+def _day_totals(run: Run, *, plan: FeaturePlan, since: int, of: tuple[str, str]) -> pd.DataFrame:
+    """Sum each customer's days in integer units; squares in two columns."""
     rows = _days_between(run, "days", of)
     rows = rows.filter(rows.day.epoch_days() >= since)
-    *names, last = recipe.day_aggregates
+    *names, last = plan.day_aggregates
     names += [] if last == "amount_squared" else [last]
-    scale = dict(zip(recipe.names, recipe.scales, strict=True))
+    scale = dict(zip(plan.names, plan.scales, strict=True))
     aggregates = {name: (rows[name].sum().cast("decimal(38, 4)") * scale[name]).cast("int64") for name in names}
     if last == "amount_squared":
         whole = rows[last].sum().cast("decimal(38, 8)")
@@ -227,10 +241,10 @@ def _days_between(run: Run, table: str, of: tuple[str, str]) -> ir.Table:
     return rows.filter((rows.customer_id >= of[0]) & (rows.customer_id <= of[1]))
 
 
-def _save(folder: Path, table: str, parts: list[pd.DataFrame], *, who: pd.Index) -> list[str]:
-    """Write the rows of a table column by column; the sums of days as one matrix. Gives the names of the columns."""
-    number = [who.get_indexer(part["customer_id"]) for part in parts]
-    starts = np.searchsorted(np.concatenate(number), np.arange(len(who) + 1))
+def _save(folder: Path, table: str, parts: list[pd.DataFrame], *, customer_ids: pd.Index) -> list[str]:
+    """Write a table column by column, the daily sums as one matrix; return the column names."""
+    number = [customer_ids.get_indexer(part["customer_id"]) for part in parts]
+    starts = np.searchsorted(np.concatenate(number), np.arange(len(customer_ids) + 1))
     np.save(folder / f"{table}_starts.npy", starts.astype(np.int64))
     columns = {name: np.concatenate([part[name].to_numpy() for part in parts]) for name in parts[0].columns
                if name != "customer_id"}  # fmt: skip
@@ -244,19 +258,19 @@ def _save(folder: Path, table: str, parts: list[pd.DataFrame], *, who: pd.Index)
 
 def _open(folder: Path, name: str) -> np.ndarray:
     path = folder / f"{name}.npy"
-    mapped = "r" if path.stat().st_size > SMALL_GROUP else None  # an empty array cannot be mapped
+    mapped = "r" if path.stat().st_size > MIN_MAPPED_BYTES else None  # an empty array cannot be mapped
     return np.asarray(np.load(path, mmap_mode=mapped, allow_pickle=False))
 
 
-def _chunks(who: pd.Index) -> Iterator[tuple[str, str]]:
-    for start in range(0, len(who), CUSTOMERS_AT_ONCE):
-        part = who[start : start + CUSTOMERS_AT_ONCE]
+def _chunks(customer_ids: pd.Index) -> Iterator[tuple[str, str]]:
+    for start in range(0, len(customer_ids), CUSTOMERS_AT_ONCE):
+        part = customer_ids[start : start + CUSTOMERS_AT_ONCE]
         yield part[0], part[-1]
 
 
-def _join_square_parts(rows: list[list[int]], *, recipe: FeaturePlan) -> list[list[int]]:
-    """Rows of sums with the two parts of the square put together."""
-    if recipe.day_aggregates[-1] == "amount_squared":
+def _join_square_parts(rows: list[list[int]], *, plan: FeaturePlan) -> list[list[int]]:
+    """Merge the two parts of the square in each row."""
+    if plan.day_aggregates[-1] == "amount_squared":
         for row in rows:
             low = row.pop()
             row[-1] = row[-1] * SQUARE_PART + low
@@ -264,5 +278,5 @@ def _join_square_parts(rows: list[list[int]], *, recipe: FeaturePlan) -> list[li
 
 
 def _hash_text(text: str) -> int:
-    """A number for a text, the same on every machine."""
+    """Hash a text to a number that is the same on every machine."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")

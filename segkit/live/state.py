@@ -1,7 +1,7 @@
-"""The durable state of live segments: one SQLite file in WAL mode; a kill at any moment loses and doubles nothing.
+"""Store the state of live segments in one SQLite file in WAL mode; a kill at any moment loses and duplicates nothing.
 
-In one transaction with each other stand: the events that count (their ids are what tells a repeat), the segments that
-changed, the log of changes, lines set aside, and the clock. What is not in the file is in the run, which is read-only.
+One transaction covers the counted events (their ids identify repeats), the changed segments, the log of changes, the
+rejected lines and the clock. Everything else is in the run, which is read-only.
 SQLite and not DuckDB: a commit of one event takes a tenth of the CPU, one of 500 half (benchmarks/live.py).
 """
 
@@ -18,7 +18,7 @@ from segkit.data.io import try_lock
 from segkit.errors import InputError, RunError, SegkitError
 
 SYNCS = ("full", "normal")
-MAX_REJECTED_CHARACTERS = 1_000  # characters kept of a line that is set aside
+MAX_REJECTED_CHARACTERS = 1_000  # characters stored of a rejected line
 PAGES_IN_WAL = 4_000  # of 4 KB, before they go into the main file
 CREATE_TABLES = """
 create table if not exists told (name text primary key, value text) without rowid;
@@ -32,20 +32,23 @@ create table if not exists aside (id integer primary key, line_hash text unique,
 
 
 class State:
-    """Opened by one process at a time; nothing lasts before `commit`."""
+    """The state file, open in one process at a time; nothing is durable before `commit`."""
 
     def __init__(self, path: Path, *, of_run: str, sync: str = "full") -> None:
-        """Open a state, or begin one.
+        """Open a state file, or create it.
 
         Parameters
         ----------
-        of_run : fingerprint of the run it goes on from
-        sync : full: a commit is on the disk when it returns, so that a power cut loses nothing; normal: it is with the
-               system, so that kill -9 loses nothing, and a power cut the last moments (the file stays whole)
+        of_run
+            Fingerprint of the run that the state belongs to.
+        sync
+            ``full``: a commit is on the disk when it returns, so a power cut loses nothing. ``normal``: it is with the
+            system, so kill -9 loses nothing and a power cut the last moments (the file stays whole).
 
         Raises
         ------
-        RunError : in use by another process, of another run, or not a state
+        RunError
+            The file is in use by another process, belongs to another run, or is no state.
         """
         if sync not in SYNCS:
             raise InputError(f"sync {sync!r} is unknown. Give {' or '.join(SYNCS)}.")
@@ -66,34 +69,34 @@ class State:
                 raise
 
     def add_event(self, event_id: str, *, customer_id: str, line: str) -> bool:
-        """Keep an event; False where its id is known."""
+        """Store an event; return False if its id is already stored."""
         with _translate_errors(self.path):
             row = (event_id, customer_id, line)
             return self._con.execute("insert or ignore into events values (?, ?, ?)", row).rowcount == 1
 
     def has_event(self, event_id: str) -> bool:
-        """Whether an event was counted."""
+        """Return whether an event was counted."""
         with _translate_errors(self.path):
             return bool(self._con.execute("select 1 from events where event_id = ?", (event_id,)).fetchone())
 
     def events_of(self, customer_id: str) -> list[tuple[str, str]]:
-        """Ids and lines of a customer's events."""
+        """Read the ids and lines of a customer's events."""
         with _translate_errors(self.path):
             sql = "select event_id, line from events where customer_id = ? order by event_id"
             return self._con.execute(sql, (customer_id,)).fetchall()
 
     def customers(self) -> set[str]:
-        """Those with an event."""
+        """List the customers with an event."""
         with _translate_errors(self.path):
             return {row[0] for row in self._con.execute("select distinct customer_id from events")}
 
     def park(self, event_id: str, *, day: int, line: str) -> None:
-        """Keep an event of the future until its day has come."""
+        """Store an event of the future until its day."""
         with _translate_errors(self.path):
             self._con.execute("insert or ignore into parked values (?, ?, ?)", (event_id, day, line))
 
     def unpark(self, *, until: int) -> list[str]:
-        """Take out the parked events up to a day, in order of day and id."""
+        """Remove and return the parked events up to a day, ordered by day and id."""
         with _translate_errors(self.path):
             sql = "select line from parked where day <= ? order by day, event_id"
             lines = [row[0] for row in self._con.execute(sql, (until,))]
@@ -103,70 +106,70 @@ class State:
     def set_assignment(
         self, customer_id: str, segment: str | None, *, levels: list[int], base: list[float] | None
     ) -> None:
-        """Keep where a customer stands now."""
+        """Store the current assignment of a customer."""
         row = (customer_id, segment, json.dumps(levels), json.dumps(base))
         with _translate_errors(self.path):
             self._con.execute("insert or replace into places values (?, ?, ?, ?)", row)
 
     def assignments(self) -> Iterator[tuple[str, str | None, list[int], list[float] | None]]:
-        """Everyone who stands elsewhere than in the run, or was not in it."""
+        """Iterate over the customers whose assignment differs from the run, or who are not in it."""
         with _translate_errors(self.path):
-            for who, segment, levels, base in self._con.execute("select * from places"):
-                yield who, segment, json.loads(levels), json.loads(base)
+            for customer_id, segment, levels, base in self._con.execute("select * from places"):
+                yield customer_id, segment, json.loads(levels), json.loads(base)
 
     def add_change(self, number: int, *, customer_id: str, line: str) -> None:
-        """Write a change into the log."""
+        """Append a change to the log."""
         with _translate_errors(self.path):
             self._con.execute("insert into changes values (?, ?, ?)", (number, customer_id, line))
 
     def changes(self, *, after: int = 0) -> list[str]:
-        """The log, from a number on: a JSON line each."""
+        """Read the log after a number, one JSON line per change."""
         with _translate_errors(self.path):
             return [r[0] for r in self._con.execute("select line from changes where id > ? order by id", (after,))]
 
     def last_change(self) -> int:
-        """The number of the latest change; 0 where there is none."""
+        """Return the number of the latest change; 0 if there is none."""
         with _translate_errors(self.path):
             last_id = self._con.execute("select coalesce(max(id), 0) from changes").fetchone()[0]
-            return max(last_id, self.get_meta("numbered", 0))  # the last may have been of a customer who was forgotten
+            return max(last_id, self.get_meta("numbered", 0))  # the last may be of an erased customer
 
     def reject_line(self, line: str, *, reason: str) -> None:
-        """Keep a line that cannot be used, once."""
+        """Store a line that cannot be used, once."""
         row = (sha256(line.encode("utf-8", "replace")).hexdigest(), reason, line[:MAX_REJECTED_CHARACTERS])
         with _translate_errors(self.path):
             self._con.execute("insert or ignore into aside (line_hash, reason, line) values (?, ?, ?)", row)
 
     def rejected_lines(self, *, after: int = 0) -> list[tuple[str, str]]:
-        """Reason and line of those set aside, without the first ones."""
+        """Read reason and text of the rejected lines, skipping the first `after`."""
         with _translate_errors(self.path):
             sql = "select reason, line from aside order by id limit -1 offset ?"
             return self._con.execute(sql, (after,)).fetchall()
 
     def counts(self) -> dict[str, int]:
-        """Rows of each table."""
+        """Count events, parked events, changes and rejected lines."""
         with _translate_errors(self.path):
-            names = ("events", "parked", "changes", "aside")
-            return {name: self._con.execute(f"select count(*) from {name}").fetchone()[0] for name in names}
+            tables = {"events": "events", "parked": "parked", "changes": "changes", "rejected": "aside"}
+            return {name: self._con.execute(f"select count(*) from {t}").fetchone()[0] for name, t in tables.items()}
 
     def set_meta(self, name: str, value: Any) -> None:
-        """Keep a value, such as the clock."""
+        """Store a named value, such as the clock."""
         with _translate_errors(self.path):
             self._con.execute("insert or replace into told values (?, ?)", (name, json.dumps(value)))
 
     def get_meta(self, name: str, default: Any) -> Any:
-        """The value kept, or the default."""
+        """Read a named value, or return the default."""
         with _translate_errors(self.path):
             row = self._con.execute("select value from told where name = ?", (name,)).fetchone()
             return default if row is None else json.loads(row[0])
 
     def commit(self) -> None:
-        """Make all since the last commit last, as a whole."""
+        """Make everything since the last commit durable, all or nothing."""
         with _translate_errors(self.path):
             self._con.execute("commit")
             self._con.execute("begin immediate")
 
     def close(self) -> None:
-        """Leave off; what was not committed is gone."""
+        """Close the file; what was not committed is discarded."""
         try:
             self._con.close()
         finally:
@@ -182,7 +185,7 @@ class State:
 
 
 def lock_state(path: Path) -> int:
-    """Lock a state and return the handle of its lock file, to be closed by the caller."""
+    """Lock a state and return the handle of its lock file, which the caller closes."""
     handle = try_lock(path.with_name(f"{path.name}.lock"), create=True)
     if handle is None:
         raise RunError(f"{path}: another process writes this state. Stop it, or give another --state.")
@@ -191,17 +194,17 @@ def lock_state(path: Path) -> int:
 
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
-    """What SQLite or the disk says becomes one message."""
+    """Turn errors of SQLite or the disk into one message."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         if "not a database" in str(error) or "malformed" in str(error):
             raise RunError(f"{path}: not a state of live segments ({error}). Give another --state.") from None
         raise SegkitError(
-            f"{path}: the state cannot be written ({error}). What was committed is whole: make room, and start again "
+            f"{path}: the state cannot be written ({error}). What was committed is safe: make room, and start again "
             "with the same input."
         ) from None
     except OSError as error:
         raise SegkitError(
-            f"{path}: the state cannot be written ({error.strerror}). Make room, or mend rights."
+            f"{path}: the state cannot be written ({error.strerror}). Make room, or fix the permissions."
         ) from None

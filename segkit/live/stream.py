@@ -1,4 +1,4 @@
-"""Read a stream of live events, write changes, and keep the live page current."""
+"""Read a stream of live events, write changes, and refresh the live page."""
 
 import json
 import math
@@ -21,17 +21,18 @@ from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
 from segkit.stats import Z95, proportion_interval
 
 MAX_MOVES = 10
-ALL_ALERTS = 0.05  # chance that any segment is called changed where only chance is at work (Bonferroni)
+ALL_ALERTS = 0.05  # chance that any segment is marked as changed by chance alone (Bonferroni)
 FEW, HIDDEN = f"<{FLOOR}", "hidden"
 RELOAD_SECONDS = 5
 
 
 def write_page(live: Live, folder: str | Path) -> Path:
-    """Write index.html whole or not at all; it loads nothing and reloads itself from any file server.
+    """Write index.html atomically; it loads nothing and reloads itself from any file server.
 
     Raises
     ------
-    SegkitError : the folder cannot be written
+    SegkitError
+        The folder cannot be written.
     """
     path = Path(folder) / "index.html"
     text = str(templates.html("live", "page", **page_facts(live), reload=RELOAD_SECONDS))
@@ -41,12 +42,12 @@ def write_page(live: Live, folder: str | Path) -> Path:
         temporary.write_text(text, encoding="utf-8", errors="replace")
         os.replace(temporary, path)
     except OSError as error:
-        raise SegkitError(f"{path}: the page cannot be written ({error.strerror}). The state is whole.") from None
+        raise SegkitError(f"{path}: the page cannot be written ({error.strerror}). The state is safe.") from None
     return path
 
 
 def page_facts(live: Live) -> dict[str, Any]:
-    """All that the page shows, as text."""
+    """Collect all that the page shows, as text."""
     table, segments = live.table(), live.run.table("segments").set_index("segment")
     names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}
     horizon = int(live.run.parameters()["horizon_days"])
@@ -55,11 +56,11 @@ def page_facts(live: Live) -> dict[str, Any]:
     _write_counts(rows)
     shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
-    counts, before = live.state.counts(), date(1970, 1, 1)
+    counts, epoch = live.state.counts(), date(1970, 1, 1)
     return {
         "source": live.run.parameters().get("source_name", ""),
-        "as_of": (before + timedelta(days=live.as_of)).isoformat(),
-        "clock": (before + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
+        "as_of": (epoch + timedelta(days=live.as_of)).isoformat(),
+        "clock": (epoch + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
         "horizon": horizon,
         "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
         "answer": _answer(shown_rows, moved=len(moved), customers=len(table)),
@@ -83,7 +84,7 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
         "name": name,
         "at_run": int(begun.sum()),
         "now": int(now.sum()),
-        "came": masked_count(joined) if not is_few(left) or is_few(joined) else HIDDEN,  # the one would tell the other
+        "came": masked_count(joined) if not is_few(left) or is_few(joined) else HIDDEN,  # one would reveal the other
         "left": masked_count(left) if not is_few(joined) or is_few(left) else HIDDEN,
         "change": _net(net, width) if joined + left >= FLOOR else f"{FEW} moved",
         "beyond": joined + left >= FLOOR and abs(net) > beyond * math.sqrt(joined + left),
@@ -94,11 +95,11 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
 
 
 def _write_counts(rows: list[dict[str, Any]]) -> None:
-    """The sizes of segments as text and as bars: the total of them is shown, so no hidden one may follow from it."""
-    for side in ("at_run", "now"):
-        sizes = [row[side] for row in rows]
+    """Add segment sizes as text and as bars; the total is shown, so no masked size may follow from it."""
+    for moment in ("at_run", "now"):
+        sizes = [row[moment] for row in rows]
         for row, text, hide in zip(rows, masked_counts(sizes), suppressed_cells(sizes), strict=True):
-            row |= {f"{side}_shown": text, f"{side}_bar": 0 if hide else row[side]}
+            row |= {f"{moment}_shown": text, f"{moment}_bar": 0 if hide else row[moment]}
 
 
 def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
@@ -109,7 +110,7 @@ def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
 def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
     return [
         ("customers in a segment now", masked_count(int(table["now"].notna().sum()))),
-        ("stand elsewhere than at the run", masked_count(moved)),
+        ("in another segment than at the run", masked_count(moved)),
         ("new, or back from silence", masked_count(int((table["begun"].isna() & table["now"].notna()).sum()))),
         ("gone silent for a whole lookback", masked_count(int((table["begun"].notna() & table["now"].isna()).sum()))),
         ("events counted", fmt.count(events)),
@@ -117,12 +118,12 @@ def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, s
 
 
 def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str, str]]:
-    """The largest flows, and how many moved otherwise."""
+    """List the largest flows, and how many other customers moved."""
     pairs = moved.fillna({"begun": "", "now": ""}).groupby(["begun", "now"]).size().reset_index(name="customers")
     pairs = pairs.sort_values(["customers", "begun", "now"], ascending=[False, True, True])
     large = pairs[pairs["customers"] >= FLOOR].head(MAX_MOVES)
     while is_few(pairs["customers"].sum() - large["customers"].sum()) and len(large):
-        large = large.iloc[:-1]  # the total is known: the rest has to be large enough too
+        large = large.iloc[:-1]  # the total is shown, so the rest has to be large enough too
     found = [
         (names.get(b, "new or back"), names.get(n, "silent"), fmt.count(c)) for b, n, c in large.itertuples(index=False)
     ]
@@ -135,7 +136,7 @@ def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -
     for (outcome, level), customers in sorted(live.book.count_expectation_changes().items()):
         if customers >= FLOOR:
             found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=customers))
-    lines = counts["aside"]
+    lines = counts["rejected"]
     if lines:
         part = lines / max(lines + counts["events"], 1)
         found.append(templates.text("live", "alert_rejected", lines=lines, part=part))
@@ -155,35 +156,43 @@ def _signed(value: float) -> str:
 
 
 def _share_of(part: int, whole: int) -> str:
-    """A share with its 95 % interval (Wilson 1927)."""
+    """Format a share with its 95 % interval (Wilson 1927)."""
     if whole < FLOOR:
         return fmt.MISSING
     return fmt.interval(*proportion_interval(part, whole), form=fmt.share)
 
 
-MAX_BATCH_EVENTS, MAX_BATCH_SECONDS = 500, 0.05  # in a commit: a full pipe is committed so often
-CHUNK = 1 << 18  # bytes asked of the pipe at once
+MAX_BATCH_EVENTS, MAX_BATCH_SECONDS = 500, 0.05  # per commit, when the pipe is full
+CHUNK_BYTES = 1 << 18  # read from the pipe at once
 PAGE_SECONDS = 5.0  # between two versions of the page
 
 
 def run_live(
     run_dir: str, *, source: BinaryIO, out: BinaryIO, state: str = "", page: str = "", sync: str = "full"
 ) -> str:
-    """Follow a stream to its end.
-
-    Takes  a run; source: a JSON line for each event, or {"tick": time}; out: where changes go, once they are durable
-    Gives  a sentence of what there is in the state at the end
+    """Process a stream to its end and return a summary of the state.
 
     Parameters
     ----------
-    state : file of the state; empty for the run's own
-    page : folder of a page that is kept current; empty for none
-    sync : see `live_state.State`
+    run_dir
+        Folder of a finished run.
+    source
+        One JSON line per event, or {"tick": time}.
+    out
+        Receives the changes once they are durable.
+    state
+        File of the state; empty for the run's own.
+    page
+        Folder of a page that is refreshed; empty for none.
+    sync
+        See `segkit.live.state.State`.
 
     Raises
     ------
-    RunError : the run or the state cannot be used
-    SegkitError : the state, the side file or the output cannot be written
+    RunError
+        The run or the state cannot be used.
+    SegkitError
+        The state, the file of rejected lines, or the output cannot be written.
     """
     with Live(run_dir, state=state, commit_every=10**9, sync=sync) as live:
         stream = Stream(live, out=out, page=page)
@@ -194,15 +203,15 @@ def run_live(
         found = live.state.counts()
         return (
             f"{found['events']:,} events counted, {found['changes']:,} changes, {found['parked']:,} events waiting for "
-            f"their day, {found['aside']:,} lines set aside ({stream.rejected_path})"
+            f"their day, {found['rejected']:,} lines rejected ({stream.rejected_path})"
         )
 
 
 class Stream:
-    """Feeds lines to live segments, and hands out what was committed: the log and the lines set aside.
+    """Feed lines to live segments, and deliver what was committed: the log and the rejected lines.
 
-    The log in the state is the truth. A crash between commit and output repeats the last lines at the next start, under
-    the same ids, so that a consumer can drop them.
+    The log in the state is authoritative. A crash between commit and output repeats the last lines at the next start,
+    under the same ids, so that a consumer can drop them.
     """
 
     def __init__(self, live: Live, *, out: BinaryIO, page: str = "") -> None:
@@ -213,7 +222,7 @@ class Stream:
         self._rejected_count = _whole_lines(self.rejected_path)
 
     def feed_lines(self, lines: list[bytes]) -> None:
-        """Take lines in; none means that the pipe is idle."""
+        """Process lines; an empty list means that the pipe is idle."""
         for line in lines:
             if not self._open:
                 self._since = time.monotonic()
@@ -225,7 +234,7 @@ class Stream:
             self.deliver()
 
     def deliver(self, *, page_now: bool = False) -> None:
-        """Commit, and hand out what is new; the page follows at most every few seconds."""
+        """Commit, and write what is new; the page is refreshed at most every few seconds."""
         state = self._live.state
         if self._open or self._sent < self._live.last_change or page_now:
             self._live.flush()
@@ -255,20 +264,20 @@ class Stream:
                 self._live.feed(event)
         except InputError as error:
             if self._live.is_erased(str(event.get("customer_id", "")).strip()):
-                return  # a line set aside would keep what is to be forgotten
+                return  # a rejected line would store data of an erased customer
             self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
 
     def _write(self, line: str) -> None:
         try:
             self._out.write(line.encode("utf-8", "backslashreplace") + b"\n")
         except OSError as error:
-            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is whole.") from None
+            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is safe.") from None
 
     def _flush_out(self) -> None:
         try:
             self._out.flush()
         except OSError as error:
-            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is whole.") from None
+            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is safe.") from None
 
     def _append_rejected(self) -> None:
         new = self._live.state.rejected_lines(after=self._rejected_count)
@@ -280,37 +289,40 @@ class Stream:
                     file.write(json.dumps({"reason": reason, "line": line}, ensure_ascii=False) + "\n")
         except OSError as error:
             raise SegkitError(
-                f"{self.rejected_path}: cannot be written ({error.strerror}). The state is whole."
+                f"{self.rejected_path}: cannot be written ({error.strerror}). The state is safe."
             ) from None
         self._rejected_count += len(new)
 
 
 def read_lines(source: BinaryIO) -> Iterator[list[bytes]]:
-    """Lines as they come, in batches; an empty batch when none has come for a moment; a huge line is cut short."""
-    buffer, cut = b"", False  # cut: the rest of a huge line is being skipped
+    """Read lines in batches as they arrive.
+
+    A batch is empty when nothing arrived for a moment; a huge line is truncated.
+    """
+    buffer, skipping = b"", False  # skipping: the rest of a huge line
     while True:
         if not _is_ready(source, 0.0):
             yield []
             while not _is_ready(source, PAGE_SECONDS):
                 yield []
-        chunk = os.read(source.fileno(), CHUNK) if _has_number(source) else source.read(CHUNK)
+        chunk = os.read(source.fileno(), CHUNK_BYTES) if _has_descriptor(source) else source.read(CHUNK_BYTES)
         if not chunk:
             break
         *lines, rest = (buffer + chunk).split(b"\n")
-        if cut and lines:
-            lines, cut = lines[1:], False
-        buffer = b"" if cut else rest
+        if skipping and lines:
+            lines, skipping = lines[1:], False
+        buffer = b"" if skipping else rest
         if len(buffer) > MAX_LINE_BYTES:
-            lines, buffer, cut = [*lines, buffer[: MAX_LINE_BYTES + 1]], b"", True
+            lines, buffer, skipping = [*lines, buffer[: MAX_LINE_BYTES + 1]], b"", True
         yield lines
     yield [buffer] if buffer else []
 
 
 def _is_ready(source: BinaryIO, seconds: float) -> bool:
-    return not _has_number(source) or bool(select.select([source], [], [], seconds)[0])
+    return not _has_descriptor(source) or bool(select.select([source], [], [], seconds)[0])
 
 
-def _has_number(source: BinaryIO) -> bool:
+def _has_descriptor(source: BinaryIO) -> bool:
     try:
         source.fileno()
     except (OSError, AttributeError):
@@ -319,7 +331,7 @@ def _has_number(source: BinaryIO) -> bool:
 
 
 def _whole_lines(path: Path) -> int:
-    """Lines of a file; what a crash left of a last one is cut off."""
+    """Count the lines of a file; an incomplete last line, left by a crash, is removed."""
     if not path.is_file():
         return 0
     content = path.read_bytes()

@@ -76,7 +76,7 @@ def test_changes_come_out_as_json_lines_and_bad_lines_stand_aside(
     ):
         assert words in reasons
     assert len(aside) == 5 and max(len(row["line"]) for row in aside) <= 1_000
-    assert f"{len(told)} changes" in answer.stderr and "5 lines set aside" in answer.stderr
+    assert f"{len(told)} changes" in answer.stderr and "5 lines rejected" in answer.stderr
     again = follow(run, text, state=tmp_path / "state")
     assert again.stdout == "" and len((tmp_path / "state.aside.jsonl").read_text().splitlines()) == 5
 
