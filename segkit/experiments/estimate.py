@@ -1,4 +1,4 @@
-"""Estimate the effect of a campaign: KPIs, lift with intervals, verdicts."""
+"""Estimate the effect of a campaign: KPIs, lift with intervals, returns and verdicts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from segkit.stats import least_squares, usable_covariates
 
 @dataclass(frozen=True)
 class Kpi:
-    """A figure of a customer in a window: `words` for people, `unit`, and the column of the totals it is read from."""
+    """A KPI of a customer in a window: its label for people, unit, and the column of the totals it is read from."""
 
     name: str
-    words: str
+    label: str
     unit: str
     column: str
 
@@ -35,32 +35,40 @@ COVARIATES = ("pre", "recent", "steady")
 
 
 def main_kpi(days: Days) -> str:
-    """Spend where the events carry money, else whether they came."""
+    """Choose spend if the events carry money, else the share of active customers."""
     return "spend" if "amount" in days.rows.columns else "active"
 
 
 def kpi_values(days: Days, *, kpi: str, start: date, window_days: int, index: pd.Index) -> pd.Series:
-    """A KPI of each customer over `window_days` local days from `start` on.
+    """Compute a KPI of each customer over `window_days` local days from `start` on.
 
-    Gives  numbers by customer_id, in the order of the index; who did nothing has zero
+    Returns
+    -------
+    Series
+        One number per customer, in the order of the index; zero for customers without activity.
 
     Raises
     ------
-    InputError : an unknown KPI, or one that these events do not carry
+    InputError
+        The KPI is unknown, or the events do not carry it.
     """
     totals = customer_outcomes(_without_categories(days), start=start, horizon_days=window_days, index=index).totals
     return _read_kpi(totals, kpi=kpi)
 
 
 def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.DataFrame:
-    """What is known of each customer before `as_of` and foretells the KPI.
+    """Compute what is known of each customer before `as_of` and predicts the KPI.
 
-    Gives  by customer_id: pre (the KPI over the lookback), recent (over the last horizon), steady (log of 1 + active
-           days)
+    Returns
+    -------
+    DataFrame
+        By ``customer_id``: ``pre`` (the KPI over the lookback), ``recent`` (over the last horizon), ``steady`` (log of
+        1 + active days).
 
     Raises
     ------
-    InputError : as kpi_values
+    InputError
+        As in `kpi_values`.
     """
     start, length = period.lookback_start, period.lookback_days
     recent_days = min(period.horizon_days, length)
@@ -72,11 +80,12 @@ def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.D
 
 
 def first_active_day(days: Days, *, before: date) -> date:
-    """The first day with something in it, before a date.
+    """Find the first recorded day before a date.
 
     Raises
     ------
-    InputError : there is none
+    InputError
+        Nothing was recorded before the date.
     """
     found = days.rows.filter(days.rows.day < ibis.literal(before)).aggregate(first=days.rows.day.min()).to_pandas()
     if found["first"].isna().all():
@@ -85,7 +94,7 @@ def first_active_day(days: Days, *, before: date) -> date:
 
 
 def _without_categories(days: Days) -> Days:
-    """Days without what was bought: totals need none of it."""
+    """Drop the purchases by category: totals do not read them."""
     return Days(rows=days.rows, categories=None)
 
 
@@ -104,8 +113,9 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Lift:
-    """A difference per customer, treated less control: its standard error, degrees of freedom and interval, the
-    means (adjusted) it lies between, and the share of the spread that the past explained.
+    """The difference per customer, treated less control, with its standard error, degrees of freedom and interval.
+
+    The means are adjusted; `explained` is the share of the variation that the covariates explain.
     """
 
     segment: str
@@ -124,11 +134,24 @@ class Lift:
 def estimate_lift(
     values: np.ndarray, *, treated: np.ndarray, covariate_values: np.ndarray, segment: str = "all"
 ) -> Lift:
-    """The lift in one group of customers, without its interval yet.
+    """Estimate the lift in one group of customers, without its interval yet.
 
-    Takes  values: the outcome of each customer; treated: flags; past: customers x columns known before the treatment
-    Gives  Lift by least squares of the outcome on treatment and past, with the heteroscedastic HC3 variance (MacKinnon
-           & White 1985) and Satterthwaite's degrees of freedom; one that is not known where nothing varies
+    Least squares of the outcome on treatment and covariates, with the heteroscedastic HC3 variance (MacKinnon & White
+    1985) and Satterthwaite's degrees of freedom.
+
+    Parameters
+    ----------
+    values
+        The outcome of each customer.
+    treated
+        Flags, one per customer.
+    covariate_values
+        Customers x columns, known before the treatment.
+
+    Returns
+    -------
+    Lift
+        Its standard error is missing where nothing varies.
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
     used = _prepare_covariates(covariate_values, rows=len(values))
@@ -155,45 +178,59 @@ def estimate_lift(
 
 
 def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[str]) -> list[Lift]:
-    """The lift of each segment, and of all together where there are several, with simultaneous 95 % intervals.
+    """Estimate the lift of each segment, and of all together if there are several, with simultaneous 95 % intervals.
 
-    Takes  units: indexed by customer_id; segment, arm (treatment or control) and the columns of the past; values: the
-           outcome by customer_id
-    Gives  Lifts by segment, "all" last; the intervals hold together in 95 of 100 pilots (Bonferroni; Dunn 1961)
+    Parameters
+    ----------
+    units
+        By ``customer_id``: ``segment``, ``arm`` (treatment or control) and the covariates.
+    values
+        The outcome by ``customer_id``.
+    columns
+        Names of the covariates.
+
+    Returns
+    -------
+    list of Lift
+        By segment, "all" last; all intervals hold together in 95 of 100 pilots (Bonferroni; Dunn 1961).
     """
     outcome = values.reindex(units.index).to_numpy(dtype=float)
     treated = (units["arm"] == "treatment").to_numpy()
     covariate_values = units[list(columns)].to_numpy(dtype=float)
-    found = []
+    lifts = []
     for segment in sorted(units["segment"].unique()):
-        mine = (units["segment"] == segment).to_numpy()
-        found.append(
+        in_segment = (units["segment"] == segment).to_numpy()
+        lifts.append(
             estimate_lift(
-                outcome[mine], treated=treated[mine], covariate_values=covariate_values[mine], segment=segment
+                outcome[in_segment],
+                treated=treated[in_segment],
+                covariate_values=covariate_values[in_segment],
+                segment=segment,
             )
         )
-    if len(found) > 1:
-        found.append(_pool_lifts(found))
-    return with_simultaneous_intervals(found)
+    if len(lifts) > 1:
+        lifts.append(_pool_lifts(lifts))
+    return with_simultaneous_intervals(lifts)
 
 
 def with_simultaneous_intervals(lifts: list[Lift], *, alpha: float = ALPHA) -> list[Lift]:
-    """The same lifts with intervals that hold all at once: each at 1 - alpha over their number (Dunn 1961).
+    """Add intervals that hold simultaneously: each at 1 - alpha over their number (Dunn 1961).
 
     Parameters
     ----------
-    alpha : chance that any of the intervals misses; smaller widens them
+    alpha
+        Chance that any of the intervals misses; smaller widens them.
     """
-    each = alpha / max(len(lifts), 1)
+    alpha_each = alpha / max(len(lifts), 1)
     return [
         replace(one, low=one.lift - half, high=one.lift + half)
         for one in lifts
-        for half in [stats.t.ppf(1 - each / 2, one.df) * one.se]
+        for half in [stats.t.ppf(1 - alpha_each / 2, one.df) * one.se]
     ]
 
 
 def _pool_lifts(lifts: list[Lift]) -> Lift:
-    """All segments as one: each weighs as its customers, so that a different share of treated bends nothing."""
+    """Pool all segments, each weighted by its customers, so that unequal treated shares cause no bias."""
     sizes = np.array([one.treated + one.control for one in lifts], dtype=float)
     weights = sizes / sizes.sum()
     variances = (weights * [one.se for one in lifts]) ** 2
@@ -213,20 +250,20 @@ def _pool_lifts(lifts: list[Lift]) -> Lift:
 
 
 def _prepare_covariates(covariate_values: np.ndarray, *, rows: int) -> np.ndarray:
-    """The columns of the past that vary, centred and scaled; fewer where there are few customers."""
+    """Centre and scale the covariates that vary; fewer if there are few customers."""
     varying = usable_covariates(np.asarray(covariate_values, dtype=float).reshape(rows, -1))
     return (varying - varying.mean(axis=0)) / varying.std(axis=0) if varying.shape[1] else varying
 
 
 def _explained(values: np.ndarray, residuals: np.ndarray, *, treated: np.ndarray) -> float:
-    """Share of the spread within treated and control that the past took away."""
+    """Compute the share of the variation within treated and control that the covariates explain."""
     means = np.where(treated, values[treated].mean() if treated.any() else 0, values[~treated].mean())
     total = np.sum((values - means) ** 2)
     return float(np.clip(1 - np.sum(residuals**2) / total, 0, 1)) if total > 0 else 0.0
 
 
 def _min_standard_error(values: np.ndarray, *, treated: np.ndarray, explained: float) -> float:
-    """A floor for shares: a group in which all came is not known without error (Agresti & Caffo 2000)."""
+    """Compute the least error of a share, which is not zero if all are active (Agresti & Caffo 2000)."""
     if not np.isin(values, (0.0, 1.0)).all() or not values.any():
         return 0.0
     total = 0.0
@@ -237,7 +274,7 @@ def _min_standard_error(values: np.ndarray, *, treated: np.ndarray, explained: f
 
 
 def _satterthwaite(parts: list[float], *, counts: tuple[int, int], columns: int) -> float:
-    """Degrees of freedom of two groups of unlike spread (Satterthwaite 1946), less one for each column of the past."""
+    """Compute degrees of freedom for unequal variances (Satterthwaite 1946), less one per covariate."""
     below = sum(part**2 / max(n - 1, 1) for part, n in zip(parts, counts, strict=True))
     return max(sum(parts) ** 2 / below - columns, 1.0) if below > 0 else float(max(sum(counts) - 2 - columns, 1))
 
@@ -257,14 +294,14 @@ RETURN_COLUMNS = (
 
 @dataclass(frozen=True)
 class Price:
-    """What a contact costs and what one unit of the KPI earns (for spend a share of it); None: not known."""
+    """The cost of a contact and the margin of one unit of the KPI (for spend a share of it); None: not known."""
 
     contact_cost: float | None = None
     margin: float | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether a return can be stated."""
+        """Whether a return can be computed."""
         return self.contact_cost is not None and self.margin is not None
 
     @property
@@ -274,23 +311,26 @@ class Price:
 
 
 def price_of(contact_cost: float | None, margin: float | None, *, kpi: str) -> Price:
-    """A price that makes sense.
+    """Check the cost of a contact and the margin, and combine them.
 
     Raises
     ------
-    InputError : a negative or endless cost; a margin that is not positive, or above one where it is a share of spend
+    InputError
+        The cost is negative or infinite; the margin is not positive, or above 1 for spend.
     """
     if contact_cost is not None and not (np.isfinite(contact_cost) and contact_cost >= 0):
-        raise InputError(f"--contact-cost {contact_cost}: a contact costs nothing or more. Give money per contact.")
+        raise InputError(f"--contact-cost {contact_cost}: below zero or not a number. Give the cost of one contact.")
     if margin is not None and not (np.isfinite(margin) and margin > 0):
-        raise InputError(f"--margin {margin}: what a unit earns is above zero. Give a share of spend, such as 0.25.")
+        raise InputError(
+            f"--margin {margin}: not above zero. Give what one unit of the KPI earns; of spend a share, such as 0.25."
+        )
     if margin is not None and kpi == "spend" and margin > 1:
-        raise InputError(f"--margin {margin}: of spend it is a share, 0-1. For 25 % give 0.25.")
+        raise InputError(f"--margin {margin}: above 1, and of spend it is a share. For 25 % give 0.25.")
     return Price(contact_cost=contact_cost, margin=margin)
 
 
 def verdict_of(lift: Lift, *, price: Price) -> tuple[str, str]:
-    """What to do in one segment, and why in a sentence.
+    """Decide what to do in one segment, with the reason.
 
     >>> verdict_of(Lift("S01", 90, 90, 12, 10, 2, 0.5, 178, 0.3, low=1, high=3), price=Price(0.1, 0.25))
     ('scale', 'in every case within the interval a contact earns more than it costs')
@@ -315,10 +355,13 @@ def verdict_of(lift: Lift, *, price: Price) -> tuple[str, str]:
 
 
 def returns_of(lifts: list[Lift], *, price: Price) -> pd.DataFrame:
-    """What contact brought after its cost, per contact, in all and per unit of money spent, with simultaneous
-    intervals.
+    """Compute the return after the cost of contact, with simultaneous intervals.
 
-    Gives  a row for each lift: segment, and COLUMNS (null where cost or margin is not known; roi where contact is free)
+    Returns
+    -------
+    DataFrame
+        One row per lift: ``segment`` and `RETURN_COLUMNS`, per contact, in total and per unit of money spent; null if
+        cost or margin is not known, ``roi`` also if contact is free.
     """
     rows = []
     for one in lifts:

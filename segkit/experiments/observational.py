@@ -1,4 +1,4 @@
-"""Measure KPIs and compare campaigns that were not randomised."""
+"""Measure the KPIs of each segment, and compare campaigns that were not randomised."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -20,7 +20,7 @@ from segkit.vocabulary import EVERYONE, SERVICE_WORDS
 
 STRATA = 10
 MIN_IN_STRATUM = 2  # customers of each group in a stratum
-MAX_IMBALANCE = 0.1  # standardised difference above which groups are not alike (Austin 2009)
+MAX_IMBALANCE = 0.1  # standardised difference above which groups differ (Austin 2009)
 ASSOCIATION_COLUMNS = [
     "campaign", "sent", "others", "kpi", "unit", "difference", "difference_low", "difference_high",
     "matched", "matched_low", "matched_high", "matched_sent", "worst_before", "worst_after", "alike",
@@ -29,10 +29,19 @@ BALANCE = ["campaign", "column", "before", "after"]
 
 
 def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -> pd.DataFrame:
-    """Who was sent what in the last horizon: customer_id, campaign (kind, and type where the source names it), each
-    once.
+    """List which campaigns each customer was sent in the last horizon.
 
-    Takes  events by the contract; kinds: each kind of event -> 'customer' or 'company'
+    Parameters
+    ----------
+    events
+        Events by the contract.
+    kinds
+        'customer' or 'company' by kind of event.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``campaign`` (kind, and type if the source names it), each pair once.
     """
     start, end = period.last_horizon_start, period.as_of
     by_company = sorted(kind for kind, by in kinds.items() if by == "company")
@@ -51,17 +60,24 @@ def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -
 def measure_associations(
     days: Days, *, sent: pd.DataFrame, kpi: str, index: pd.Index, period: Period
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Each campaign of the last horizon: those it was sent to beside the others, as they are and matched on the time
-    before.
+    """Compare recipients of each campaign of the last horizon with other customers, unadjusted and matched.
 
-    Takes  sent: of `sent_campaigns`; index: the customers compared
-    Gives  a row a campaign (COLUMNS; differences per customer over the horizon, with 95 % intervals), and the balance:
-           campaign, column, before, after (standardised differences). Campaigns with too few of either group are left
-           out
+    Customers are matched on the time before the horizon; campaigns with too few customers in either group are left out.
 
     Parameters
     ----------
-    kpi : spend, orders or active
+    sent
+        As from `sent_campaigns`.
+    kpi
+        spend, orders or active.
+    index
+        The customers compared.
+
+    Returns
+    -------
+    tuple of DataFrame
+        One row per campaign (`ASSOCIATION_COLUMNS`; differences per customer over the horizon, with 95 % intervals);
+        and the balance: ``campaign``, ``column``, ``before``, ``after`` (standardised differences).
     """
     before = period.one_horizon_back()
     history_days = (before.as_of - first_active_day(days, before=period.as_of)).days
@@ -86,7 +102,7 @@ def measure_associations(
         weight, used = _match_weights(covariate_table, reached)
         before = _standardised_differences(covariate_table, reached, weight=np.ones(len(index)))
         after = _standardised_differences(covariate_table, reached, weight=weight)
-        plain = _unadjusted_difference(values, reached)
+        unadjusted = _unadjusted_difference(values, reached)
         matched = _stratified_difference(values, reached, used=used)
         worst = (float(before.abs().max()), float(after.abs().max()))
         counts = (int(reached.sum()), int((~reached).sum()))
@@ -96,7 +112,7 @@ def measure_associations(
                 *counts,
                 kpi,
                 unit,
-                *plain,
+                *unadjusted,
                 *matched,
                 int((reached & (used >= 0)).sum()),
                 *worst,
@@ -108,8 +124,9 @@ def measure_associations(
 
 
 def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights that make the others like those reached, and the stratum of each (-1: nobody like them in the other
-    group).
+    """Weight the other customers to resemble the recipients by strata of the propensity score.
+
+    The second array is the stratum of each customer; -1 where one of the groups is too small.
     """
     x = (covariate_table - covariate_table.mean()) / covariate_table.std().replace(0, 1)
     model = LogisticRegression(C=1.0, max_iter=1000).fit(x.to_numpy(), reached)
@@ -118,23 +135,23 @@ def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[
     stratum = np.searchsorted(edges, score, side="left")
     weight = np.zeros(len(score))
     for number in np.unique(stratum):
-        mine = stratum == number
-        ours, theirs = int((mine & reached).sum()), int((mine & ~reached).sum())
-        if min(ours, theirs) < MIN_IN_STRATUM:
-            stratum[mine] = -1
+        in_stratum = stratum == number
+        treated, others = int((in_stratum & reached).sum()), int((in_stratum & ~reached).sum())
+        if min(treated, others) < MIN_IN_STRATUM:
+            stratum[in_stratum] = -1
             continue
-        weight[mine & reached], weight[mine & ~reached] = 1.0, ours / theirs
+        weight[in_stratum & reached], weight[in_stratum & ~reached] = 1.0, treated / others
     return weight, stratum
 
 
 def _stratified_difference(values: np.ndarray, reached: np.ndarray, *, used: np.ndarray) -> tuple[float, float, float]:
-    """The mean of the differences within strata, weighted by those reached, with its 95 % interval."""
-    total, variance, ours = 0.0, 0.0, int((reached & (used >= 0)).sum())
-    if ours == 0:
+    """Average the differences within strata, weighted by recipients, with a 95 % interval."""
+    total, variance, matched = 0.0, 0.0, int((reached & (used >= 0)).sum())
+    if matched == 0:
         return np.nan, np.nan, np.nan
     for number in np.unique(used[used >= 0]):
         a, b = values[(used == number) & reached], values[(used == number) & ~reached]
-        share = len(a) / ours
+        share = len(a) / matched
         total += share * (a.mean() - b.mean())
         variance += share**2 * (a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
     half = stats.norm.ppf(0.975) * np.sqrt(variance)
@@ -146,21 +163,21 @@ def _unadjusted_difference(values: np.ndarray, reached: np.ndarray) -> tuple[flo
 
 
 def _standardised_differences(covariate_table: pd.DataFrame, reached: np.ndarray, *, weight: np.ndarray) -> pd.Series:
-    """Standardised differences of weighted means, in standard deviations of those reached."""
-    ours = covariate_table[reached & (weight > 0)].mean()
+    """Compute differences of weighted means, in standard deviations of the recipients."""
+    reached_means = covariate_table[reached & (weight > 0)].mean()
     others, parts = covariate_table[~reached & (weight > 0)], weight[~reached & (weight > 0)]
     if not len(parts):
         return pd.Series(np.nan, index=covariate_table.columns)
-    theirs = pd.Series(np.average(others, axis=0, weights=parts), index=covariate_table.columns)
-    return (ours - theirs) / covariate_table[reached].std().replace(0, 1)
+    other_means = pd.Series(np.average(others, axis=0, weights=parts), index=covariate_table.columns)
+    return (reached_means - other_means) / covariate_table[reached].std().replace(0, 1)
 
 
-HISTORY_DAYS = 28  # of a window of the history: whole weeks, so that each holds the same weekdays
+HISTORY_DAYS = 28  # length of a window of the history: whole weeks, so that all have the same weekdays
 MIN_WINDOWS = 4
 TARGET_QUANTILE = 0.75  # quantile of the past windows that counts as reachable
 BASELINE = ["segment", "kpi", "value", "value_low", "value_high", "unit", "customers", "start", "end"]
 KEY_RESULTS = ["segment", "kpi", "unit", "starting_value", "windows", "lowest", "highest", "reachable", "target"]
-LEADING_KPIS = {  # KPIs with a key result, by the figure that a pilot moves
+LEADING_KPIS = {  # KPIs with a key result, by the KPI of a pilot
     "active": "active rate",
     "orders": "orders per customer",
     "spend": "spend per customer",
@@ -169,23 +186,30 @@ CUSTOMER_KINDS = ("purchase", "return")
 
 
 def baseline(days: Days, *, segment: pd.Series, period: Period, kinds: dict[str, str]) -> pd.DataFrame:
-    """The KPIs of each segment over the last horizon before `as_of`, with 95 % intervals.
+    """Measure the KPIs of each segment over the last horizon before `as_of`, with 95 % intervals.
 
-    Takes  days: the state; segment: by customer_id
-    Gives  segment ("all" first), kpi, value, value_low, value_high, unit, customers (it is of), start, end (last day).
-           Active rate; orders and spend per customer; value of an order; margin (where costs are known); came back (of
-           those who came in the horizon before); response (of those who were sent something, to whom it can be told)
+    KPIs: active rate; orders and spend per customer; value of an order; margin (if costs are known); share who came
+    back (of those active in the horizon before); response (of those who were sent something).
 
     Parameters
     ----------
-    kinds : each kind of event -> 'customer' or 'company'
+    segment
+        By ``customer_id``.
+    kinds
+        'customer' or 'company' by kind of event.
+
+    Returns
+    -------
+    DataFrame
+        ``segment`` ("all" first), ``kpi``, ``value``, ``value_low``, ``value_high``, ``unit``, ``customers`` (that it
+        is based on), ``start``, ``end`` (last day).
     """
     start, horizon_days = period.last_horizon_start, period.horizon_days
     start_before = period.one_horizon_back().last_horizon_start
     table = _customer_totals(days, start=start, horizon_days=horizon_days, index=segment.index)
     before = _customer_totals(days, start=start_before, horizon_days=horizon_days, index=segment.index)
-    whole = first_active_day(days, before=period.as_of) <= start_before
-    table["came_before"] = (before["active_days"] > 0) if whole else False
+    has_horizon_before = first_active_day(days, before=period.as_of) <= start_before
+    table["came_before"] = (before["active_days"] > 0) if has_horizon_before else False
     table = table.join(_event_counts(days, start=start, end=period.as_of, kinds=kinds, index=segment.index))
     rows = []
     for name, group in [(EVERYONE, table), *table.groupby(segment, sort=True)]:
@@ -195,15 +219,24 @@ def baseline(days: Days, *, segment: pd.Series, period: Period, kinds: dict[str,
 
 
 def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.DataFrame) -> pd.DataFrame:
-    """What the history of each KPI shows as reachable, and the target that follows.
+    """Derive a target for each KPI from what its history shows as reachable.
 
-    The rule: the lookback is cut into windows of four weeks; reachable is the level that a quarter of them were at or
-    above, as a share above their mean; the target is the baseline times one more of it. It was reached without a
-    campaign: it is a level the segment knows, not a promise, and whether a campaign brings it only a holdout can say.
+    The lookback is cut into windows of four weeks. Reachable is the level that a quarter of them were at or above, as a
+    share above their mean; the target raises the starting value by it. The level was reached without a campaign, so it
+    is no forecast: only a holdout shows whether a campaign brings it.
 
-    Takes  segment: by customer_id; baseline: of `baseline`
-    Gives  segment, kpi, unit, starting_value, windows, lowest and highest (of them, as shares of their mean, 1 is
-           the mean), reachable (share above the mean), target; empty where the lookback holds too few windows
+    Parameters
+    ----------
+    segment
+        By ``customer_id``.
+    baseline
+        As from `baseline`.
+
+    Returns
+    -------
+    DataFrame
+        ``segment``, ``kpi``, ``unit``, ``starting_value``, ``windows``, ``lowest`` and ``highest`` (of them, as shares
+        of their mean), ``reachable`` (share above the mean), ``target``; empty if the lookback has too few windows.
     """
     as_of = period.as_of
     history_days = min(period.lookback_days, (as_of - first_active_day(days, before=as_of)).days)
@@ -217,27 +250,30 @@ def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.
     now = baseline.set_index(["segment", "kpi"])
     rows = []
     for (name, kpi), group in history.groupby(["segment", "kpi"], sort=True):
-        if (name, kpi) not in now.index:  # no order in the last horizon: there is nothing to start from
+        if (name, kpi) not in now.index:  # no order in the last horizon, so no starting value
             continue
-        middle, fixed = group["value"].mean(), now.loc[(name, kpi)]
-        shares = group["value"] / middle if middle > 0 else pd.Series([np.nan])
-        reachable = max(0.0, float(shares.quantile(TARGET_QUANTILE)) - 1) if middle > 0 else np.nan
-        target = fixed["value"] * (1 + reachable)
-        target = min(target, 1.0) if fixed["unit"] == "share" else target
-        rows.append((name, kpi, fixed["unit"], fixed["value"], count, shares.min(), shares.max(), reachable, target))
+        mean, start = group["value"].mean(), now.loc[(name, kpi)]
+        shares = group["value"] / mean if mean > 0 else pd.Series([np.nan])
+        reachable = max(0.0, float(shares.quantile(TARGET_QUANTILE)) - 1) if mean > 0 else np.nan
+        target = start["value"] * (1 + reachable)
+        target = min(target, 1.0) if start["unit"] == "share" else target
+        rows.append((name, kpi, start["unit"], start["value"], count, shares.min(), shares.max(), reachable, target))
     return pd.DataFrame(rows, columns=KEY_RESULTS)
 
 
 def reachable(key_results: pd.DataFrame, *, kpi: str) -> pd.Series:
-    """The relative change that the history of each segment shows, by segment, of the KPI a pilot would move."""
+    """Select the reachable relative change by segment, for the KPI that a pilot moves."""
     mine = key_results[key_results["kpi"] == LEADING_KPIS[kpi]]
     return mine.set_index("segment")["reachable"].astype(float)
 
 
 def measure_metrics(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experiment: pd.DataFrame) -> dict[str, object]:
-    """The headline numbers of the page, flat.
+    """Collect the headline numbers of the page.
 
-    Takes  baseline, candidates and experiment, as they are kept
+    Parameters
+    ----------
+    baseline, candidates, experiment
+        The tables of the run.
     """
     everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
     figures: dict[str, object] = {
@@ -265,7 +301,7 @@ def _customer_totals(days: Days, *, start: date, horizon_days: int, index: pd.In
 
 
 def _event_counts(days: Days, *, start: date, end: date, kinds: dict[str, str], index: pd.Index) -> pd.DataFrame:
-    """Events of each kind by customer in a window."""
+    """Count the events of each kind by customer in a window."""
     rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows.day < ibis.literal(end)))
     counts = {f"n_{kind}": rows[f"n_{kind}"].sum().cast("float64") for kind in sorted(kinds)}
     return (
@@ -274,19 +310,24 @@ def _event_counts(days: Days, *, start: date, end: date, kinds: dict[str, str], 
 
 
 def _group_kpis(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str, float, float, float, str, int]]:
-    """KPI lines of one group: kpi, value, low, high, unit, customers."""
-    people, was_active = len(table), table["active_days"] > 0
-    rows = [("active rate", *proportion_interval(int(was_active.sum()), people), "share", people)]
-    back = int(table["came_before"].sum())
-    if back:
+    """Compute the KPI rows of one group: kpi, value, low, high, unit, customers."""
+    customers, was_active = len(table), table["active_days"] > 0
+    rows = [("active rate", *proportion_interval(int(was_active.sum()), customers), "share", customers)]
+    active_before = int(table["came_before"].sum())
+    if active_before:
         rows.append(
-            ("came back", *proportion_interval(int((was_active & table["came_before"]).sum()), back), "share", back)
+            (
+                "came back",
+                *proportion_interval(int((was_active & table["came_before"]).sum()), active_before),
+                "share",
+                active_before,
+            )
         )
     if table["orders"].any():
-        rows.append(("orders per customer", *mean_interval(table["orders"]), "orders", people))
+        rows.append(("orders per customer", *mean_interval(table["orders"]), "orders", customers))
     if "spend" in table:
         buyers = table[table["orders"] > 0]
-        rows.append(("spend per customer", *mean_interval(table["spend"]), "money", people))
+        rows.append(("spend per customer", *mean_interval(table["spend"]), "money", customers))
         rows.append(("value of an order", *ratio_interval(buyers["spend"], buyers["orders"]), "money", len(buyers)))
     if "cost" in table and table["cost"].any():
         buyers = table[table["amount"] > 0]
@@ -296,7 +337,7 @@ def _group_kpis(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str
 
 
 def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str, float, float, float, str, int]]:
-    """Of those who were sent something in the window, the share who did each other thing in it."""
+    """Compute the share of recipients in the window who did each other kind of thing in it."""
     rows = []
     for sent in sorted(kind for kind, by in kinds.items() if by == "company"):
         reached = table[table[f"n_{sent}"] > 0]
@@ -316,12 +357,12 @@ def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str,
 
 
 def _levels(days: Days, *, segment: pd.Series, start: date) -> pd.DataFrame:
-    """The leading KPIs of each segment and of all in one window of the history."""
+    """Compute the leading KPIs of each segment and of all customers in one window of the history."""
     table = _customer_totals(days, start=start, horizon_days=HISTORY_DAYS, index=segment.index)
-    per = pd.DataFrame({"active rate": (table["active_days"] > 0).astype(float)})
+    values = pd.DataFrame({"active rate": (table["active_days"] > 0).astype(float)})
     if table["orders"].any():
-        per["orders per customer"] = table["orders"]
+        values["orders per customer"] = table["orders"]
     if "spend" in table:
-        per["spend per customer"] = table["spend"]
-    means = pd.concat([per.groupby(segment).mean(), per.mean().to_frame(EVERYONE).T])
+        values["spend per customer"] = table["spend"]
+    means = pd.concat([values.groupby(segment).mean(), values.mean().to_frame(EVERYONE).T])
     return means.rename_axis("segment").reset_index().melt("segment", var_name="kpi", value_name="value")

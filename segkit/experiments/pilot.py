@@ -1,4 +1,4 @@
-"""Set up a pilot and its files."""
+"""Design a pilot on a finished run, and write and load its frozen files."""
 
 import io
 from dataclasses import dataclass, replace
@@ -48,8 +48,10 @@ FORM_VERSION = 1  # of pilot.json
 
 @dataclass(frozen=True)
 class Pilot:
-    """A frozen design. `facts`: all of pilot.json but the hashes of its files; `units`: by customer_id, segment,
-    stratum, arm and what was known before; `targets`: the treated in the order to contact them.
+    """A frozen design.
+
+    `facts`: pilot.json without the hashes of its files; `units`: by customer_id, segment, stratum, arm and covariates;
+    `targets`: the treated in the order to contact them.
     """
 
     facts: dict[str, Any]
@@ -72,35 +74,46 @@ def design_pilot(
     margin: float | None = None,
     lift_from: str = "",
 ) -> Pilot:
-    """Design a pilot on a finished run; nothing is written.
+    """Design a pilot on a finished run, without writing anything.
 
-    Takes  a run with its days and assignments
-    Gives  Pilot; the same arguments give the same pilot, whatever the order of the rows of the run
+    The same arguments give the same pilot, whatever the order of the run's rows.
 
     Parameters
     ----------
-    segments : one or more ids; more need larger effects, as all are read at once
-    kpi : spend, orders or active
-    share_control : of the customers held out; .5 sees the smallest effects
-    weeks : how long the outcome is counted; None is the horizon of the run
-    start : ISO date the treatment begins; empty is the as_of of the run
-    seed : another draws others
-    exclude : folders of running pilots, or CSV files of customers, who must not be in this one
-    budget, contact_cost, margin : money for all contacts; money per contact; what one unit of the KPI earns
-    lift_from : an earlier read-out, from which alone an expected return can be stated
+    run
+        A run with days and assignments.
+    segments
+        One or more ids; more need larger effects, as all are tested at once.
+    kpi
+        spend, orders or active.
+    share_control
+        Share of customers held out; .5 detects the smallest effects.
+    weeks
+        Length of the outcome window; None is the run's horizon.
+    start
+        ISO date on which the treatment begins; empty is the run's `as_of`.
+    seed
+        Another seed draws other customers.
+    exclude
+        Folders of running pilots, or CSV files of customers, to leave out.
+    budget, contact_cost, margin
+        Money for all contacts; money per contact; what one unit of the KPI earns.
+    lift_from
+        An earlier read-out; without it no expected return can be computed.
 
     Raises
     ------
-    InputError : a segment, KPI, share, date, cost or file that cannot be used, or too few customers
+    InputError
+        A segment, KPI, share, date, cost or file cannot be used, or there are too few customers.
     """
-    refuse_pseudonyms(run, what="a pilot says whom to contact")
+    refuse_pseudonyms(run, what="a pilot lists the customers to contact")
     price = price_of(contact_cost, margin, kpi=kpi)
     if budget is not None and not budget > 0:
-        raise InputError(f"--budget {budget}: money for contacts, above zero.")
+        raise InputError(f"--budget {budget}: not above zero. Give the money for all contacts.")
     window = _outcome_window(run, weeks=weeks, start=start)
     if not 0 < share_control < 1:
         raise InputError(
-            f"--share-control {share_control}: a share between 0 and 1. Without a holdout nothing is learnt."
+            f"--share-control {share_control}: not between 0 and 1. Without a control group no effect can be measured."
         )
     measured = lifts_from_readout(lift_from, kpi=kpi) if lift_from else None
     days = load_days(run)
@@ -131,7 +144,7 @@ def design_pilot(
 
 
 def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any]:
-    """When the outcome is counted, and the baseline before it."""
+    """Compute when outcomes are counted, and the baseline period before."""
     period = run.period
     as_of = period.as_of
     try:
@@ -139,9 +152,9 @@ def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any
     except ValueError:
         raise InputError(f"--start {start}: not a date. Write it as YYYY-MM-DD.") from None
     if first < as_of:
-        raise InputError(f"--start {start}: before the as_of of the run, {as_of}: outcomes would be known already.")
+        raise InputError(f"--start {start}: before the as_of of the run, {as_of}: its outcomes would be known already.")
     if weeks is not None and weeks < 1:
-        raise InputError(f"--weeks {weeks}: at least one.")
+        raise InputError(f"--weeks {weeks}: give at least 1.")
     window_days = 7 * weeks if weeks else period.horizon_days
     return {
         "start": first,
@@ -153,17 +166,17 @@ def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any
 
 
 def _customers_in_segments(run: Run, segments: tuple[str, ...]) -> pd.Series:
-    """The customers of the segments asked for: segment by customer_id, sorted."""
+    """Select the customers of the segments: segment by customer_id, sorted."""
     assignments = run.table("assignments").sort_values("customer_id").set_index("customer_id")["segment"]
     unknown = sorted(set(segments) - set(assignments))
     if unknown or not segments:
-        there = ", ".join(sorted(assignments.unique()))
-        raise InputError(f"--segment {', '.join(unknown) or 'is not given'}: the segments of this run are {there}.")
+        known = ", ".join(sorted(assignments.unique()))
+        raise InputError(f"--segment {', '.join(unknown) or 'is not given'}: the segments of this run are {known}.")
     return assignments[assignments.isin(segments)]
 
 
 def _eligible(run: Run, chosen: pd.Series, *, exclude: tuple[str, ...]) -> tuple[pd.Series, dict[str, int]]:
-    """Those who may be in the pilot; how many were left out, by reason."""
+    """Select the customers who may be in the pilot; count the others by reason."""
     parameters = run.parameters()
     roles = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None).roles
     people = run.table("people") if run.has("people") else None
@@ -174,7 +187,7 @@ def _eligible(run: Run, chosen: pd.Series, *, exclude: tuple[str, ...]) -> tuple
 
 
 def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, float]) -> None:
-    """Every arm of every segment holds at least the privacy floor."""
+    """Refuse a pilot in which an arm of a segment is below the privacy floor."""
     for name in sorted(chosen.unique()):
         size, share = int(sizes.get(name, 0)), shares.get(name, 0.5)
         if size and share == 0.0:
@@ -182,9 +195,8 @@ def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, floa
         smaller = min(share, 1 - share) * size
         if smaller < FLOOR:
             raise InputError(
-                f"{name}: {size} of {int((chosen == name).sum())} customers can be in the pilot, so its smaller "
-                f"arm has "
-                f"{int(smaller)}; each arm needs {FLOOR}. Take a larger segment, another share, or a larger budget."
+                f"{name}: {size} of {int((chosen == name).sum())} customers can be in the pilot, so its smaller arm "
+                f"has {int(smaller)}; each arm needs {FLOOR}. Take a larger segment, another share, or a larger budget."
             )
     if not any(shares.values()):
         raise InputError("no segment is left to treat: the read-out measured no return above zero in any of them.")
@@ -212,7 +224,7 @@ def _units(
 
 
 def _run_facts(run: Run) -> dict[str, Any]:
-    """Which run the pilot was drawn from, and how its source reads time and kinds of event."""
+    """Record the run that the pilot is drawn from, with its time zone and kinds of event."""
     parameters = run.parameters()
     source = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None)
     assigned = (run.path / "tables" / "assignments.parquet").read_bytes()
@@ -231,16 +243,15 @@ def _design_facts(
     price: Price,
     measured: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    """What is known of the pilot before it starts: counts, power, balance, and the expected return or why there is
-    none.
-    """
+    """Compute counts, power, balance, and the expected return or why there is none."""
     period = replace(run.period, horizon_days=window["window_days"])
     found = spreads(days, kpi=kpi, segment=units["segment"], period=period)
     counts = units.groupby(["segment", "arm"]).size().unstack(fill_value=0)
     names = run.table("segments").set_index("segment")["name"].to_dict()
-    compared = len(found) + (len(found) > 1)
+    comparisons = len(found) + (len(found) > 1)
     power = [
-        _power(one, counts=counts, name=names.get(one.segment, ""), compared=compared, price=price) for one in found
+        _power(one, counts=counts, name=names.get(one.segment, ""), comparisons=comparisons, price=price)
+        for one in found
     ]
     balance = imbalance(units, columns=COVARIATES)
     worst = balance.loc[balance["difference"].abs().idxmax()]
@@ -259,12 +270,12 @@ def _design_facts(
     }
 
 
-def _power(spread: Spread, *, counts: pd.DataFrame, name: str, compared: int, price: Price) -> dict[str, Any]:
-    """One segment's size and what it can show."""
+def _power(spread: Spread, *, counts: pd.DataFrame, name: str, comparisons: int, price: Price) -> dict[str, Any]:
+    """Compute the size of one segment and the effect it can show."""
     treated, control = (int(counts.loc[spread.segment, arm]) for arm in (TREATMENT, CONTROL))
-    effect = smallest_effect(spread, treated=treated, control=control, compared=compared)
+    effect = smallest_effect(spread, treated=treated, control=control, comparisons=comparisons)
     share = control / (treated + control)
-    needed = size_needed(spread, effect=price.break_even or 0.0, share_control=share, compared=compared)
+    needed = size_needed(spread, effect=price.break_even or 0.0, share_control=share, comparisons=comparisons)
     return {
         "segment": spread.segment,
         "name": name,
@@ -284,17 +295,21 @@ UNITS_FILE, TARGETS_FILE = "units.parquet", "targets.csv"
 
 
 def write_pilot(pilot: Pilot, out: str | Path) -> Path:
-    """Keep a design in a folder of its own; gives the folder.
+    """Write a design into a folder of its own and return the folder.
 
-    Takes  a design; a folder that is missing or empty
+    Parameters
+    ----------
+    out
+        A folder that is missing or empty.
 
     Raises
     ------
-    RunError : the folder holds something
+    RunError
+        The folder is not empty.
     """
     out = Path(out)
     if (out / "pilot.json").is_file():
-        raise RunError(f"{out}: a pilot is frozen there, and a design is never written over. Give another --out.")
+        raise RunError(f"{out}: there is a pilot already, and a design is never overwritten. Give another --out.")
     if out.is_dir() and any(out.iterdir()):
         raise RunError(f"{out}: the folder holds something else. Give another --out.")
     with stage_run(out) as building:
@@ -308,16 +323,18 @@ def write_pilot(pilot: Pilot, out: str | Path) -> Path:
 
 
 def load_pilot(folder: str | Path) -> Pilot:
-    """A pilot as it was frozen, held against the files that are there now.
+    """Load a frozen pilot and check its files.
 
     Raises
     ------
-    RunError : not a pilot, or its frozen units were changed
-    InputError : treatment.csv and control.csv are not what was drawn
+    RunError
+        The folder is no pilot, or its frozen units were changed.
+    InputError
+        treatment.csv and control.csv differ from the draw.
     """
     folder = Path(folder)
     if not (folder / "pilot.json").is_file():
-        raise RunError(f"{folder}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
+        raise RunError(f"{folder}: no pilot.json, so it is no pilot. `segkit pilot` makes one.")
     facts = read_json(folder / "pilot.json")
     if facts.get("form") != FORM_VERSION or not (folder / UNITS_FILE).is_file():
         raise RunError(
@@ -337,17 +354,19 @@ def load_pilot(folder: str | Path) -> Pilot:
 
 
 def default_pilot_folder(run: Run, *, segments: tuple[str, ...], kpi: str) -> Path:
-    """Where a pilot goes when nothing is said: pilots/ beside the run, as a finished run is read-only."""
+    """Return the default folder of a pilot: in pilots/ next to the run, as a finished run is read-only."""
     return run.path.resolve().parent / "pilots" / "-".join([run.path.resolve().name, *sorted(segments), kpi])
 
 
 def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
-    """The pilot meant: the folder given, the run's folder where it is a pilot itself, or the only one drawn from the
-    run.
+    """Find the pilot of a run.
+
+    It is the folder given, the run's folder if that is a pilot, or the only pilot drawn from the run.
 
     Raises
     ------
-    RunError : none was drawn from this run, or several
+    RunError
+        No pilot was drawn from this run, or several were.
     """
     run_dir = Path(run_dir)
     if not pilot and (run_dir / "pilot.json").is_file():
@@ -362,29 +381,27 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
         else sorted(p.parent for p in (run.path.resolve().parent / "pilots").glob("*/pilot.json"))
     )
     if pilot and not (places[0] / "pilot.json").is_file():
-        raise RunError(f"--pilot {pilot}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
-    drawn = {
-        drawn,
-        *run.record().get("forgotten", {}).get("assignments", []),
-    }  # as they were before some were forgotten
+        raise RunError(f"--pilot {pilot}: no pilot.json, so it is no pilot. `segkit pilot` makes one.")
+    drawn = {drawn, *run.record().get("forgotten", {}).get("assignments", [])}  # also before customers were erased
     mine = [place for place in places if read_json(place / "pilot.json")["run"]["assignments"] in drawn]
     if pilot and not mine:
         raise RunError(
             f"--pilot {pilot}: it was drawn from another run than {run_dir}. Give the run it was drawn from."
         )
     if len(mine) != 1:
-        there = ", ".join(place.name for place in mine) or "none"
-        raise RunError(f"{run_dir}: the pilots drawn from this run are: {there}. Say which with --pilot DIR.")
+        names = ", ".join(place.name for place in mine) or "none"
+        raise RunError(f"{run_dir}: the pilots drawn from this run are: {names}. Choose one with --pilot DIR.")
     return mine[0]
 
 
 def refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
-    """Stop when the files of a pilot no longer say what was drawn.
+    """Refuse a pilot whose files differ from the draw.
 
     Raises
     ------
-    InputError : no treated, no control, a customer in both, a treatment that depends on the segment, or others than
-    drawn
+    InputError
+        An arm is empty or missing, a customer is in both, treatment depends on the segment, or customers differ from
+        the draw.
     """
     now = {}
     for arm in (TREATMENT, CONTROL):
@@ -400,22 +417,21 @@ def refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
     both = now[TREATMENT].intersection(now[CONTROL]).sort_values()
     if len(both):
         raise InputError(
-            f"treatment.csv and control.csv: {len(both)} customers are in both, '{both[0]}' first. Put back the "
-            f"drawn files."
+            f"treatment.csv and control.csv: {len(both)} customers are in both, '{both[0]}' first. Put back the drawn "
+            f"files."
         )
     arm = pd.concat([pd.Series(name, index=ids.unique(), dtype=object) for name, ids in now.items()])
     _refuse_other_counts(arm, units=units)
     moved = int((arm.reindex(units.index) != units["arm"]).sum()) + int((~arm.index.isin(units.index)).sum())
     if moved:
         raise InputError(
-            f"treatment.csv, control.csv: {moved} customers are not in the arm they were drawn for. Read a "
-            f"pilot out by its "
-            f"draw, whoever was reached in the end: put back the files as they were written."
+            f"treatment.csv, control.csv: {moved} customers are not in the arm they were drawn for. A pilot "
+            f"is read out by its draw, whoever was contacted in the end: put back the files as they were written."
         )
 
 
 def to_rounded_json(value: Any) -> Any:
-    """What JSON can hold, at any depth: floats rounded, what is not a number null."""
+    """Convert nested values to what JSON can hold: floats rounded, missing numbers null."""
     if isinstance(value, dict):
         return {str(name): to_rounded_json(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -424,7 +440,7 @@ def to_rounded_json(value: Any) -> Any:
 
 
 def _refuse_other_counts(arm: pd.Series, *, units: pd.DataFrame) -> None:
-    """Treated and control by stratum must be as drawn: a treatment that depends on the segment is no experiment."""
+    """Refuse other counts by stratum than drawn: if treatment depends on the segment, it is no experiment."""
     stratum = units["stratum"].reindex(arm.index)
     for name, drawn in units.groupby("stratum")["arm"]:
         in_stratum = arm[stratum == name]
@@ -432,14 +448,13 @@ def _refuse_other_counts(arm: pd.Series, *, units: pd.DataFrame) -> None:
         if any(now != then for now, then in counts):
             raise InputError(
                 f"treatment.csv, control.csv: in stratum {name} {counts[0][0]} are treated and {counts[1][0]} "
-                f"held out; drawn "
-                f"were {counts[0][1]} and {counts[1][1]}. Treatment now depends on the segment, so a difference proves "
-                f"nothing: put back the files as they were written."
+                f"held out; {counts[0][1]} and {counts[1][1]} were drawn. Treatment now depends on the segment, so a "
+                f"difference proves nothing: put back the files as they were written."
             )
 
 
 def _pilot_tables(pilot: Pilot) -> dict[str, bytes]:
-    """The tables of a pilot as bytes, sorted by customer."""
+    """Encode the tables of a pilot, sorted by customer."""
     units = pilot.units.rename_axis("customer_id").reset_index().sort_values("customer_id", ignore_index=True)
     files = {}
     for arm in (TREATMENT, CONTROL):
@@ -453,6 +468,6 @@ def _pilot_tables(pilot: Pilot) -> dict[str, bytes]:
 
 
 def _csv_bytes(rows: pd.DataFrame) -> bytes:
-    """A table that people open in a spreadsheet."""
-    words = rows.assign(customer_id=rows["customer_id"].map(escape_formula)) if "customer_id" in rows else rows
-    return words.to_csv(index=False, lineterminator="\n", quoting=csv_quoting(words)).encode("utf-8")
+    """Encode a table for spreadsheets."""
+    safe_rows = rows.assign(customer_id=rows["customer_id"].map(escape_formula)) if "customer_id" in rows else rows
+    return safe_rows.to_csv(index=False, lineterminator="\n", quoting=csv_quoting(safe_rows)).encode("utf-8")

@@ -31,26 +31,33 @@ from segkit.experiments.estimate import (
 from segkit.experiments.pilot import Pilot
 from segkit.stats import Z95, least_squares
 
-LATE_DAYS = 7  # of a window without any event at its end, before it counts as unfinished
+LATE_DAYS = 7  # without any event at the end of a window, before it counts as unfinished
 
 
 def read_outcomes(
     outcomes: str, *, facts: dict[str, Any], index: pd.Index, data_dir: str = ""
 ) -> tuple[pd.Series, dict[str, Any]]:
-    """The KPI of each customer of a pilot over its window.
-
-    Takes  outcomes: a source (complete_journey, or a YAML file) or a table (csv, parquet): events with customer_id and
-           timestamp, of which the window is counted, or one row a customer with customer_id and the KPI; facts: of
-           pilot.json
-    Gives  values by customer_id, and what they were read from (how, fingerprint)
+    """Read the KPI of each customer of a pilot over its window.
 
     Parameters
     ----------
-    data_dir : folder of the files of a source; empty for beside its YAML
+    outcomes
+        A source (complete_journey, or a YAML file), or a table (csv, parquet): events with ``customer_id`` and
+        ``timestamp``, or one row per customer with ``customer_id`` and the KPI.
+    facts
+        From pilot.json.
+    data_dir
+        Folder of a source's files; empty for that of its YAML.
+
+    Returns
+    -------
+    tuple
+        Values by ``customer_id``, and where they were read from (``how``, ``fingerprint``).
 
     Raises
     ------
-    InputError : no outcome in it, outcomes before the treatment, a window that is not over, customers that are missing
+    InputError
+        There is no outcome, outcomes are dated before the treatment, the window is not over, or customers are missing.
     """
     if outcomes in sources.BUILT_IN or outcomes.endswith((".yaml", ".yml")):
         source = sources.open_source(outcomes, data_dir=data_dir or None)
@@ -66,7 +73,7 @@ def read_outcomes(
     about = {"how": "file", "fingerprint": sha256(path.read_bytes()).hexdigest()}
     columns = _read_table(path, rows=0).columns.tolist()
     if "customer_id" not in columns:
-        raise InputError(f"{path.name}: there is no column customer_id. It has {', '.join(map(str, columns))}.")
+        raise InputError(f"{path.name}: no column customer_id, only {', '.join(map(str, columns))}.")
     if "timestamp" in columns:
         source = _as_source(path, columns=columns, facts=facts)
         return _kpi_from_events(source, facts=facts, index=index), about
@@ -79,7 +86,7 @@ def read_outcomes(
 
 
 def _kpi_from_events(source: Source, *, facts: dict[str, Any], index: pd.Index) -> pd.Series:
-    """The KPI counted from events within the window."""
+    """Compute the KPI from the events of the window."""
     con = sources.connect()
     events = sources.read_events(source, con=con)
     start, end = date.fromisoformat(facts["start"]), date.fromisoformat(facts["end"]) + timedelta(days=1)
@@ -87,28 +94,26 @@ def _kpi_from_events(source: Source, *, facts: dict[str, Any], index: pd.Index) 
     last = pd.Timestamp(span["last"]).date()
     if last < start:
         raise InputError(
-            f"{source.name}: the outcomes end on {last}, before the treatment began on {start}. Give events of "
-            f"the window."
+            f"{source.name}: the outcomes end on {last}, before the treatment began on {start}. Give events "
+            f"of the window."
         )
     if last < end - timedelta(days=LATE_DAYS + 1):
         raise InputError(
-            f"{source.name}: the outcomes end on {last}, and the window runs to {facts['end']}. Looking early "
-            f"finds effects "
-            f"that are not there: wait for the end, or plan fewer --weeks next time."
+            f"{source.name}: the outcomes end on {last}, and the window runs to {facts['end']}. An early look finds "
+            f"effects that are not there: wait for the end, or plan fewer --weeks next time."
         )
     days = build_days(events.filter(events.day < ibis.literal(end)), kinds=source.kinds, aggregate=False)
     values = kpi_values(days, kpi=facts["kpi"], start=start, window_days=int(facts["window_days"]), index=index)
     if not values.any():
         raise InputError(
-            f"{source.name}: no outcome: none of the {len(index):,} customers of the pilot did anything from "
-            f"{start} on. Are "
-            f"the customer ids the same as in the run?"
+            f"{source.name}: no outcome: none of the {len(index):,} customers of the pilot did anything from {start} "
+            f"on. Check that the customer ids are those of the run."
         )
     return values
 
 
 def _kpi_from_table(table: pd.DataFrame, *, name: str, facts: dict[str, Any], index: pd.Index) -> pd.Series:
-    """The KPI as a file gives it, a row for each customer, or for each customer and day."""
+    """Read the KPI from a file with a row per customer, or per customer and day."""
     kpi = facts["kpi"]
     values = pd.to_numeric(table[kpi], errors="coerce")
     bad = int((values.isna() | ~np.isfinite(values)).sum())
@@ -117,22 +122,21 @@ def _kpi_from_table(table: pd.DataFrame, *, name: str, facts: dict[str, Any], in
             f"{name}: {bad} of {len(table)} values of {kpi} are not numbers. Give zero for those who did nothing."
         )
     if kpi == "active" and not values.isin((0, 1)).all():
-        raise InputError(f"{name}: active is 1 for customers who came and 0 for the others; other numbers are in it.")
+        raise InputError(
+            f"{name}: active has other values than 0 and 1. Give 1 for active customers and 0 for the others."
+        )
     if "day" in table:
         _refuse_other_days(table["day"], name=name, facts=facts)
         by_customer = values.groupby(table["customer_id"]).agg("max" if kpi == "active" else "sum")
     elif table["customer_id"].duplicated().any():
-        raise InputError(
-            f"{name}: {int(table['customer_id'].duplicated().sum())} customers are there twice. Add them up."
-        )
+        raise InputError(f"{name}: {int(table['customer_id'].duplicated().sum())} rows repeat a customer. Add them up.")
     else:
         by_customer = pd.Series(values.to_numpy(), index=table["customer_id"])
     missing = int((~index.isin(by_customer.index)).sum())
     if missing:
         raise InputError(
-            f"{name}: no outcome for {missing:,} of the {len(index):,} customers of the pilot. Give every one a "
-            f"row, with zero "
-            f"for those who did nothing."
+            f"{name}: no outcome for {missing:,} of the {len(index):,} customers of the pilot. Give each a row, with "
+            f"zero for those who did nothing."
         )
     found = by_customer.reindex(index).astype(float).rename(KPIS[kpi].name)
     if not found.any():
@@ -154,7 +158,7 @@ def _refuse_other_days(days: pd.Series, *, name: str, facts: dict[str, Any]) -> 
 
 
 def _as_source(path: Path, *, columns: list[str], facts: dict[str, Any]) -> Source:
-    """A file of events with the contract's own column names, read as the run's source is."""
+    """Read a file of events with the contract's column names under the time zone and kinds of the run."""
     mapped = {name: f'"{name}"' for name in columns if name in CONTRACT}
     text = {
         "name": path.stem,
@@ -166,7 +170,7 @@ def _as_source(path: Path, *, columns: list[str], facts: dict[str, Any]) -> Sour
 
 
 def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
-    """A table of outcomes; ids stay text as written."""
+    """Read a table of outcomes; ids stay text as written."""
     try:
         if path.suffix in (".parquet", ".pq"):
             table = pd.read_parquet(path)
@@ -178,18 +182,18 @@ def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
 
 FOLDS = 5
 RESAMPLES = 300
-INTERVAL_FACTOR = (
-    2**0.5
-)  # each pair of folds counts twice, once to score and once to be scored: without any difference between
-# strata that doubles the variance which resampling under fixed scores sees
-MIN_SIGNAL = 0.1  # of the noise: how much real difference between strata is always allowed for
-GRID = np.linspace(0, 1, 21)  # shares contacted at which the curve is kept
+# Each pair of folds counts twice, once to score and once to be scored: if strata do not differ, that doubles the
+# variance that resampling under fixed scores shows.
+INTERVAL_FACTOR = 2**0.5
+MIN_SIGNAL = 0.1  # share of the noise: the least true variance between strata that is assumed
+GRID = np.linspace(0, 1, 21)  # shares contacted at which the curve is stored
 
 
 @dataclass(frozen=True)
 class Qini:
-    """The area between the curve and contacting by lot, in the KPI's unit per customer, with its 95 % interval;
-    `curve`: share contacted, gain (per customer of all), by_lot.
+    """The Qini coefficient: the area between the uplift curve and contacting at random, with its 95 % interval.
+
+    The unit is the KPI's per customer; `curve`: share contacted, gain (per customer of all), by_lot (at random).
     """
 
     value: float
@@ -199,22 +203,29 @@ class Qini:
 
     @property
     def is_better_than_chance(self) -> bool:
-        """Whether the order is better than chance."""
+        """Whether the interval lies above zero."""
         return self.low > 0
 
 
 def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> Qini | None:
-    """How much better than by lot the customers can be ordered by what contact adds.
+    """Measure how much better than at random customers can be ordered by the effect of contact.
 
     Customers are ordered within their fold only, and the folds' curves averaged: a fold that did well by chance has low
-    scores from the others, so an order across folds would look worse than by lot.
-
-    Takes  units: by customer_id; segment, stratum, arm; adjusted: the outcome less what the past foretold, same index
-    Gives  Qini; None where there are too few treated or held out to score every fold
+    scores from the others, so an order across folds would look worse than random.
 
     Parameters
     ----------
-    seed : of the resampling of customers that gives the interval
+    units
+        By ``customer_id``: ``segment``, ``stratum``, ``arm``.
+    adjusted
+        Outcome less what the covariates predict, same index.
+    seed
+        Of the resampling that gives the interval.
+
+    Returns
+    -------
+    Qini or None
+        None if a fold has too few treated or control customers.
     """
     ordered = units.sort_index()
     y = adjusted.reindex(ordered.index).to_numpy(dtype=float)
@@ -224,7 +235,7 @@ def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> 
     fold = ordered.groupby(["stratum", "arm"], sort=True).cumcount().to_numpy() % FOLDS
     parts = []
     for k in range(FOLDS):
-        score = _stratum_scores(ordered["stratum"], y, treated=treated, seen=fold != k)
+        score = _stratum_scores(ordered["stratum"], y, treated=treated, training=fold != k)
         if score is None or not treated[fold == k].any() or treated[fold == k].all():
             return None
         order = np.flatnonzero(fold == k)[np.argsort(-score[fold == k], kind="stable")]
@@ -238,34 +249,34 @@ def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> 
     return Qini(value=value, low=value - half, high=value + half, curve=curve)
 
 
-def _stratum_scores(stratum: pd.Series, y: np.ndarray, *, treated: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
-    """The lift of each customer's stratum among those seen, pulled towards the mean where it is little known."""
-    cells = pd.DataFrame({"stratum": stratum.to_numpy()[seen], "treated": treated[seen], "y": y[seen]})
+def _stratum_scores(
+    stratum: pd.Series, y: np.ndarray, *, treated: np.ndarray, training: np.ndarray
+) -> np.ndarray | None:
+    """Estimate the lift of each customer's stratum from the training folds, shrunk towards the mean."""
+    cells = pd.DataFrame({"stratum": stratum.to_numpy()[training], "treated": treated[training], "y": y[training]})
     table = cells.groupby(["stratum", "treated"])["y"].agg(["mean", "var", "count"]).unstack("treated")
     if not {("count", True), ("count", False)} <= set(table.columns):
         return None
     effect = table["mean"][True] - table["mean"][False]
     noise = table["var"][True] / table["count"][True] + table["var"][False] / table["count"][False]
-    pulled = _shrink_effects(effect, noise)
-    return stratum.map(pulled).fillna(pulled.mean()).to_numpy()
+    shrunk = _shrink_effects(effect, noise)
+    return stratum.map(shrunk).fillna(shrunk.mean()).to_numpy()
 
 
 def _shrink_effects(effect: pd.Series, noise: pd.Series) -> pd.Series:
-    """Effects drawn towards their mean by how noisy they are (empirical Bayes; Efron & Morris 1975)."""
+    """Shrink effects towards their mean by how noisy they are (empirical Bayes; Efron & Morris 1975)."""
     estimable = effect.notna() & noise.notna() & (noise > 0)
     if not estimable.any():
         return pd.Series(0.0, index=effect.index)
-    middle = float(np.average(effect[estimable], weights=1 / noise[estimable]))
+    mean = float(np.average(effect[estimable], weights=1 / noise[estimable]))
     signal = max(
         float(effect[estimable].var(ddof=0) - noise[estimable].mean()), MIN_SIGNAL * float(noise[estimable].mean())
     )
-    return (middle + (effect - middle) * signal / (signal + noise)).where(estimable, middle).round(9)
+    return (mean + (effect - mean) * signal / (signal + noise)).where(estimable, mean).round(9)
 
 
 def _mean_curve(parts: list[tuple[np.ndarray, ...]], *, rng: np.random.Generator | None) -> np.ndarray:
-    """The gain per customer at each share of GRID, averaged over folds; customers drawn anew where a generator is
-    given.
-    """
+    """Average over folds the gain per customer at each share of GRID; resample customers if there is a generator."""
     curves = []
     for y, treated, weight, ends in parts:
         times = np.ones(len(y)) if rng is None else _resample(treated, rng=rng)
@@ -276,7 +287,7 @@ def _mean_curve(parts: list[tuple[np.ndarray, ...]], *, rng: np.random.Generator
 def _curve(
     y: np.ndarray, treated: np.ndarray, weight: np.ndarray, ends: np.ndarray, *, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Share contacted and gain per customer, at the ends of equal scores; `times`: how often each was drawn."""
+    """Compute share contacted and gain per customer at the ends of equal scores; `times`: draws of each customer."""
     w = weight * times
     up, down = np.cumsum(w * treated)[ends], np.cumsum(w * ~treated)[ends]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -291,11 +302,11 @@ def _area(gain: np.ndarray) -> float:
 
 
 def _resample(treated: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """How often each customer is drawn, treated and control each to their own number."""
+    """Count how often each customer is drawn, treated and control separately."""
     times = np.zeros(len(treated))
     for arm in (treated, ~treated):
-        places = np.flatnonzero(arm)
-        times[places] = np.bincount(rng.integers(len(places), size=len(places)), minlength=len(places))
+        rows = np.flatnonzero(arm)
+        times[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
     return times
 
 
@@ -326,8 +337,10 @@ EXPERIMENT = (
 
 @dataclass(frozen=True)
 class Readout:
-    """What a pilot brought. `experiment`: a row for each segment, "all" last; `lifts`: the same with errors; `qini`:
-    None where it cannot be known; `price`: of a contact and a unit.
+    """The result of a pilot.
+
+    `experiment`: a row per segment, "all" last; `lifts`: the same with errors; `qini`: None if it cannot be computed;
+    `price`: of a contact and a unit.
     """
 
     experiment: pd.DataFrame
@@ -340,18 +353,19 @@ class Readout:
 def read_out(
     pilot: Pilot, values: pd.Series, *, contact_cost: float | None = None, margin: float | None = None
 ) -> Readout:
-    """Compare treated and held out by the draw, whoever was reached in the end.
-
-    Takes  a pilot; values: the KPI of each of its customers over the window
-    Gives  Readout
+    """Compare treated and control customers by the draw, whoever was contacted in the end.
 
     Parameters
     ----------
-    contact_cost, margin : None is what the pilot was designed with
+    values
+        The KPI of each customer over the window.
+    contact_cost, margin
+        None is what the pilot was designed with.
 
     Raises
     ------
-    InputError : a cost or margin that makes no sense
+    InputError
+        A cost or margin cannot be used.
     """
     kpi = pilot.facts["kpi"]
     cost = pilot.facts["contact_cost"] if contact_cost is None else contact_cost
@@ -363,7 +377,7 @@ def read_out(
 
 
 def adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
-    """Outcomes less what the past foretold of them, within each segment and arm's own mean left in (CUPED)."""
+    """Subtract what the covariates predict within each segment, and leave the means of the arms in (CUPED)."""
     found = values.reindex(units.index).astype(float).copy()
     for _, rows in units.groupby("segment"):
         treated = (rows["arm"] == "treatment").to_numpy(dtype=float)
@@ -376,9 +390,12 @@ def adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
 
 
 def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
-    """All of a read-out as JSON holds it: what a later pilot takes its expected return from.
+    """Collect a read-out for JSON, from which a later pilot takes its expected return.
 
-    Takes  about: what the outcomes were read from
+    Parameters
+    ----------
+    about
+        Where the outcomes were read from.
     """
     facts = found.facts
     rows = found.experiment.to_dict("records")
@@ -401,23 +418,25 @@ def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def experiment_from_readout(content: dict[str, Any]) -> pd.DataFrame:
-    """The table experiment from a readout.json."""
+    """Build the table experiment from a readout.json."""
     return empty_experiment(content["segments"])
 
 
 def load_experiment(folder: str | Path | None) -> pd.DataFrame:
-    """The table experiment of a pilot's folder: its read-out, or its design where that is not in yet; empty without
-    one.
+    """Load the table experiment of a pilot's folder.
+
+    It is the read-out, or the design if there is no read-out yet; empty without a folder.
 
     Raises
     ------
-    RunError : the folder holds no pilot
+    RunError
+        The folder is no pilot.
     """
     if folder is None:
         return empty_experiment([])
     folder = Path(folder)
     if not (folder / "pilot.json").is_file():
-        raise RunError(f"{folder}: no pilot.json there, so it is no pilot. `segkit pilot` makes one.")
+        raise RunError(f"{folder}: no pilot.json, so it is no pilot. `segkit pilot` makes one.")
     result = folder / "readout" / "readout.json"
     return (
         experiment_from_readout(read_json(result))
@@ -427,7 +446,7 @@ def load_experiment(folder: str | Path | None) -> pd.DataFrame:
 
 
 def experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
-    """The table experiment of a pilot whose outcome is not in: the design, and nothing claimed."""
+    """Build the table experiment of a pilot without outcomes from its design."""
     rows = [
         {
             "segment": one["segment"],
@@ -447,7 +466,7 @@ def experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
 
 
 def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The columns of the table experiment, typed, with the rows given (none: no pilot)."""
+    """Build the typed table experiment from rows; none without a pilot."""
     table = pd.DataFrame(rows, columns=list(EXPERIMENT))
     text = ("segment", "name", "kpi", "unit", "start", "end", "verdict", "reason")
     kinds = {
@@ -459,9 +478,9 @@ def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _experiment(pilot: Pilot, lifts: list[Lift], *, price: Price) -> pd.DataFrame:
     names = {one["segment"]: one["name"] for one in pilot.facts["power"]} | {"all": "all segments together"}
     table = pd.DataFrame([asdict(one) for one in lifts]).rename(columns={"low": "lift_low", "high": "lift_high"})
-    back = returns_of(lifts, price=price).rename(columns=lambda name: name.replace("total", "return_total"))
+    returns = returns_of(lifts, price=price).rename(columns=lambda name: name.replace("total", "return_total"))
     verdicts = [verdict_of(one, price=price) for one in lifts]
-    table = table.merge(back, on="segment").assign(
+    table = table.merge(returns, on="segment").assign(
         name=table["segment"].map(names),
         kpi=pilot.facts["kpi"],
         unit=KPIS[pilot.facts["kpi"]].unit,

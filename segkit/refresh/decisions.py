@@ -241,7 +241,7 @@ def _shortfall_decision(row: dict) -> tuple:
     part = "the horizon" if row["part"] >= 1 else f"{share(row['part'])} of the horizon ({row['days']:.0f} days)"
     observed = interval(row["observed"], row["observed_low"], row["observed_high"], form=form)
     reason = (
-        f"{KPIS[row['kpi']].words.capitalize()} came to {observed} in {part}; {form(row['predicted'])} was expected. "
+        f"{KPIS[row['kpi']].label.capitalize()} came to {observed} in {part}; {form(row['predicted'])} was expected. "
         f"Of all customers a larger part of what was expected came, so it is not the season alone."
     )
     figures = (row["gap"], row["gap_low"], row["gap_high"], 0.0)

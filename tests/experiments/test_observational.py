@@ -1,4 +1,4 @@
-"""Day one: the baseline of each segment, and key results that come from its own history."""
+"""The starting value of each segment, and key results from its own history."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,11 +50,13 @@ def test_baseline_is_of_the_last_horizon_and_nothing_later(days: Days) -> None:
     value = table.set_index(["segment", "kpi"])["value"]
     assert value["all", "active rate"] == pytest.approx(2 / 3) and value["S02", "active rate"] == 1
     assert value["S01", "spend per customer"] == 20 and value["S01", "orders per customer"] == 1
-    assert value["S01", "came back"] == 0.5, "ann came again, bob did not"
+    assert value["S01", "came back"] == 0.5, "ann came back, bob did not"
     assert value["all", "response: coupon used after mail sent"] == 0.5
     assert (table["start"] == "2024-05-25").all() and (table["end"] == "2024-06-28").all()
-    held = table.dropna(subset=["value_low"])
-    assert (held["value_low"] <= held["value"]).all() and (held["value"] <= held["value_high"]).all()
+    with_interval = table.dropna(subset=["value_low"])
+    assert (with_interval["value_low"] <= with_interval["value"]).all() and (
+        with_interval["value"] <= with_interval["value_high"]
+    ).all()
 
 
 def test_later_events_change_no_baseline(days: Days, make_days: Callable[..., Days]) -> None:
@@ -79,7 +81,7 @@ def test_key_result_is_what_a_quarter_of_the_windows_reached(make_days: Callable
     assert observational.key_results(days, period=replace(period, lookback_days=84), **rest).empty
 
 
-def test_candidates_say_how_small_an_effect_each_segment_shows(shop_days: tuple[Days, pd.Series]) -> None:
+def test_candidates_have_the_smallest_effect_that_each_segment_shows(shop_days: tuple[Days, pd.Series]) -> None:
     days, segment = shop_days
     wanted = pd.Series({"S01": 5.0, "S02": 0.0001, "S03": 0.1, "all": 0.1})
     table = design.candidate_pilots(days, kpi="spend", segment=segment, reachable=wanted, period=OF_SHOP).set_index(
@@ -94,24 +96,24 @@ def test_candidates_say_how_small_an_effect_each_segment_shows(shop_days: tuple[
     long = replace(OF_SHOP, horizon_days=200)
     short = design.candidate_pilots(days, kpi="active", segment=segment, reachable=wanted, period=long)
     assert short["smallest_share"].isna().all()
-    with pytest.raises(InputError, match="needs 400 days of history to be sized; there are"):
+    with pytest.raises(InputError, match="needs 400 days of history, and there are"):
         design.spreads(days, kpi="active", segment=segment, period=long)
 
 
-def test_campaigns_are_association_and_matching_takes_the_choice_away() -> None:
+def test_matching_removes_most_of_the_selection_of_recipients() -> None:
     rng = np.random.default_rng(1)
     before = rng.lognormal(3, 0.7, 600)
     reached = rng.random(600) < 1 / (1 + np.exp(-(np.log(before) - 3)))  # those who spend more are chosen
-    came = before + rng.normal(0, 5, 600)  # and nobody is moved by it
+    observed = before + rng.normal(0, 5, 600)  # and nobody is moved by it
     past = pd.DataFrame({"pre": before, "log pre": np.log(before)})
     weight, used = observational._match_weights(past, reached)
-    plain = observational._unadjusted_difference(came, reached)
-    matched = observational._stratified_difference(came, reached, used=used)
-    assert plain[1] > 3 and abs(matched[0]) < 0.35 * plain[0]
-    gap = [
+    unadjusted = observational._unadjusted_difference(observed, reached)
+    matched = observational._stratified_difference(observed, reached, used=used)
+    assert unadjusted[1] > 3 and abs(matched[0]) < 0.35 * unadjusted[0]
+    largest = [
         observational._standardised_differences(past, reached, weight=one).abs().max() for one in (np.ones(600), weight)
     ]
-    assert gap[1] < 0.35 * gap[0]
+    assert largest[1] < 0.35 * largest[0]
 
 
 def test_each_campaign_of_the_window_is_compared_and_balanced(

@@ -1,4 +1,4 @@
-"""Pilots: who is drawn, what is refused, and that a design stays as it was drawn."""
+"""Pilots: who is drawn, what is refused, and that a frozen design cannot change."""
 
 import hashlib
 import shutil
@@ -40,8 +40,8 @@ def pilot(shop_run: Run) -> Pilot:
 
 def test_everyone_who_may_be_contacted_is_in_one_arm_and_no_other(pilot: Pilot, shop: Path) -> None:
     people = pd.read_csv(shop / "people.csv").set_index("who")["may_mail"]
-    consenting = {who for who, said in people.items() if said == "yes" and not who.startswith("s03")}
-    assert set(pilot.units.index) == consenting and "s01-000" not in consenting  # who never said anything
+    consenting = {who for who, consent in people.items() if consent == "yes" and not who.startswith("s03")}
+    assert set(pilot.units.index) == consenting and "s01-000" not in consenting  # whose consent is missing
     assert pilot.facts["left_out"]["no consent"] == 220 - len(consenting)
     assert set(pilot.targets["customer_id"]) == set(pilot.units.index[pilot.units["arm"] == "treatment"])
 
@@ -61,7 +61,7 @@ def test_files_are_the_same_bytes_again_and_another_seed_draws_others(shop_run: 
     }
 
 
-def test_design_says_what_it_can_show_and_that_no_return_is_known(pilot: Pilot) -> None:
+def test_design_states_its_power_and_that_no_return_is_known(pilot: Pilot) -> None:
     power = {one["segment"]: one for one in pilot.facts["power"]}
     assert power["S01"]["break_even"] == pytest.approx(0.5 / 0.3)
     assert 0 < power["S01"]["smallest_effect"] and power["S01"]["sd_left"] < power["S01"]["sd"]
@@ -77,10 +77,10 @@ def test_more_segments_at_once_need_larger_effects(shop_run: Run, pilot: Pilot) 
     assert alone.facts["power"][0]["smallest_effect"] < pilot.facts["power"][0]["smallest_effect"]
 
 
-def test_a_budget_thins_all_alike_and_by_lot(shop_run: Run) -> None:
+def test_a_budget_reduces_all_shares_alike_at_random(shop_run: Run) -> None:
     made = design_pilot(shop_run, segments=BOTH, budget=30.0, contact_cost=0.5)
     counts = made.units.groupby(["segment", "arm"]).size()
-    assert abs(len(made.targets) - 60) <= 8, "eight strata, rounded by lot"
+    assert abs(len(made.targets) - 60) <= 8, "eight strata, rounded at random"
     shares = counts.xs("treatment", level="arm") / made.units.groupby("segment").size()
     assert shares["S01"] == pytest.approx(shares["S02"], abs=0.06)
 
@@ -100,7 +100,7 @@ def test_with_a_readout_the_segment_that_paid_comes_first_and_one_that_did_not_i
     assert set(dear.units["segment"]) == {"S01"} and dear.facts["segments"] == ["S01"]
 
 
-def test_those_of_another_pilot_are_left_out(shop_run: Run, pilot: Pilot, tmp_path: Path) -> None:
+def test_customers_of_another_pilot_are_left_out(shop_run: Run, pilot: Pilot, tmp_path: Path) -> None:
     write_pilot(pilot, tmp_path / "running")
     with pytest.raises(InputError, match="S01: 0 of 120 customers can be in the pilot"):
         design_pilot(shop_run, segments=("S01",), exclude=(str(tmp_path / "running"),))
@@ -117,18 +117,18 @@ def test_those_of_another_pilot_are_left_out(shop_run: Run, pilot: Pilot, tmp_pa
         ({"segments": ("S09",)}, "--segment S09: the segments of this run are S01, S02, S03"),
         ({"segments": ("S03",)}, "S03: 27 of 30 customers can be in the pilot, so its smaller arm has 13"),
         ({"kpi": "clicks"}, "--kpi clicks: there is no such KPI"),
-        ({"share_control": 1.0}, "Without a holdout nothing is learnt"),
+        ({"share_control": 1.0}, "Without a control group no effect can be measured"),
         ({"share_control": 0.05}, "each arm needs 20"),
-        ({"contact_cost": -1.0}, "--contact-cost -1.0: a contact costs nothing or more"),
-        ({"budget": 100.0}, "--budget: how many contacts it pays for needs --contact-cost"),
-        ({"budget": -5.0}, "--budget -5.0: money for contacts"),
+        ({"contact_cost": -1.0}, "--contact-cost -1.0: below zero or not a number"),
+        ({"budget": 100.0}, "--budget: it needs --contact-cost"),
+        ({"budget": -5.0}, "--budget -5.0: not above zero"),
         ({"budget": 5.0, "contact_cost": 1.0}, "each arm needs 20"),
         ({"start": "2024-09-01"}, "outcomes would be known already"),
         ({"start": "soon"}, "--start soon: not a date"),
-        ({"weeks": 30}, "a window of 210 days needs 420 days of history to be sized"),
-        ({"weeks": 0}, "--weeks 0: at least one"),
+        ({"weeks": 30}, "a window of 210 days needs 420 days of history, and there are"),
+        ({"weeks": 0}, "--weeks 0: give at least 1"),
         ({"exclude": ("nowhere.csv",)}, "--exclude nowhere.csv"),
-        ({"lift_from": "nowhere"}, "--lift-from nowhere: no readout.json there"),
+        ({"lift_from": "nowhere"}, "--lift-from nowhere: no readout.json found"),
     ],
 )
 def test_bad_input_is_named(shop_run: Run, options: dict[str, Any], words: str) -> None:
@@ -137,14 +137,14 @@ def test_bad_input_is_named(shop_run: Run, options: dict[str, Any], words: str) 
 
 
 def test_a_readout_of_another_kpi_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it read orders, and this pilot is of spend"):
+    with pytest.raises(InputError, match="it measured orders, but the KPI of this pilot is spend"):
         lifts_from_readout(lifts(tmp_path, kpi="orders"), kpi="spend")
 
 
-def test_a_design_is_never_written_over_and_nothing_is_left_half_written(pilot: Pilot, tmp_path: Path) -> None:
+def test_a_design_is_never_overwritten_and_no_file_is_half_written(pilot: Pilot, tmp_path: Path) -> None:
     write_pilot(pilot, tmp_path / "mine")
     before = files(tmp_path / "mine")
-    with pytest.raises(RunError, match="a design is never written over"):
+    with pytest.raises(RunError, match="a design is never overwritten"):
         write_pilot(pilot, tmp_path / "mine")
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("mine")
@@ -198,7 +198,7 @@ def test_the_only_pilot_of_a_run_is_found(shop: Path, pilot: Pilot, tmp_path: Pa
     write_pilot(pilot, tmp_path / "pilots" / "one")
     assert find_pilot(tmp_path / "run").name == "one" == find_pilot(tmp_path / "pilots" / "one").name
     write_pilot(pilot, tmp_path / "pilots" / "two")
-    with pytest.raises(RunError, match="one, two. Say which with --pilot"):
+    with pytest.raises(RunError, match="one, two. Choose one with --pilot"):
         find_pilot(tmp_path / "run")
     assert find_pilot(tmp_path / "run", pilot=str(tmp_path / "pilots" / "two")).name == "two"
     other = pd.read_parquet(tmp_path / "run" / "tables" / "assignments.parquet").iloc[:50]
@@ -207,7 +207,7 @@ def test_the_only_pilot_of_a_run_is_found(shop: Path, pilot: Pilot, tmp_path: Pa
         find_pilot(tmp_path / "run", pilot=str(tmp_path / "pilots" / "two"))
 
 
-def test_command_writes_the_files_and_says_what_they_are(shop: Path, tmp_path: Path) -> None:
+def test_command_writes_the_files_and_describes_them(shop: Path, tmp_path: Path) -> None:
     given = ["pilot", str(shop / "run"), "--segment", "S01", "--out", str(tmp_path / "mine")]
     answer = CliRunner().invoke(main, given)
     assert answer.exit_code == 0, answer.output
@@ -215,4 +215,4 @@ def test_command_writes_the_files_and_says_what_they_are(shop: Path, tmp_path: P
     again = CliRunner().invoke(main, given)
     assert (again.exit_code, again.stdout) == (2, "") and again.stderr.count("\n") == 1
     bad = CliRunner().invoke(main, ["pilot", str(shop / "run"), "--segment", "S01", "--contact-cost", "-1"])
-    assert bad.exit_code == 2 and "costs nothing or more" in bad.stderr
+    assert bad.exit_code == 2 and "below zero or not a number" in bad.stderr

@@ -1,4 +1,4 @@
-"""Read-outs: what a pilot that did nothing and one that worked are told, and which outcomes are refused."""
+"""Read-outs: the verdict on a pilot without effect and one with effect, and which outcomes are refused."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def spent(pilot: Pilot, *, added: float = 0.0) -> pd.DataFrame:
     return pd.DataFrame({"customer_id": pilot.units.index, "spend": pilot.units["recent"] + noise + added * treated})
 
 
-def test_a_pilot_that_did_nothing_cannot_tell(shop: Path, folder: Path) -> None:
+def test_a_pilot_without_effect_has_no_verdict(shop: Path, folder: Path) -> None:
     answer = CliRunner().invoke(main, ["readout", str(folder), str(shop / "source.yaml")])
     assert answer.exit_code == 0, answer.output
     assert answer.stdout.startswith("The pilot cannot tell") and answer.stdout.splitlines()[-1].endswith("readout.html")
@@ -59,7 +59,7 @@ def test_a_pilot_that_did_nothing_cannot_tell(shop: Path, folder: Path) -> None:
     assert (experiment["lift_low"] < 0).all() and (experiment["lift_high"] > 0).all()
 
 
-def test_a_pilot_that_worked_is_to_be_scaled_and_its_page_stands_alone(
+def test_a_pilot_that_worked_is_to_be_scaled_and_its_page_loads_nothing(
     pilot: Pilot, folder: Path, give: Callable[..., str]
 ) -> None:
     given = ["readout", str(folder), give(spent(pilot, added=40.0))]
@@ -94,7 +94,7 @@ def test_row_order_does_not_matter_and_a_price_given_later_counts(pilot: Pilot) 
     pd.testing.assert_frame_equal(first, read_out(pilot, values.iloc[::-1]).experiment)
     dear = read_out(pilot, values, contact_cost=50.0).experiment
     assert set(dear["verdict"]) == {"stop"} and (dear["return_total"] < first["return_total"]).all()
-    with pytest.raises(InputError, match="costs nothing or more"):
+    with pytest.raises(InputError, match="below zero or not a number"):
         read_out(pilot, values, contact_cost=-1.0)
 
 
@@ -102,10 +102,10 @@ def test_row_order_does_not_matter_and_a_price_given_later_counts(pilot: Pilot) 
     ("change", "words"),
     [
         (lambda t: t.drop(columns="spend"), "there is no outcome. Give a column 'spend'"),
-        (lambda t: t.drop(columns="customer_id"), "there is no column customer_id"),
+        (lambda t: t.drop(columns="customer_id"), "no column customer_id, only"),
         (lambda t: t.assign(spend=0.0), "no outcome: spend is zero for every customer"),
         (lambda t: t.iloc[5:], "no outcome for 5 of the"),
-        (lambda t: pd.concat([t, t.iloc[:2]]), "2 customers are there twice"),
+        (lambda t: pd.concat([t, t.iloc[:2]]), "2 rows repeat a customer"),
         (lambda t: t.assign(spend="much"), "values of spend are not numbers"),
         (lambda t: t.assign(day="2024-09-30"), "rows are dated before the treatment began on 2024-10-01"),
         (lambda t: t.assign(day="2025-02-01"), "rows are dated after the window ended on 2024-12-30"),
@@ -114,10 +114,10 @@ def test_row_order_does_not_matter_and_a_price_given_later_counts(pilot: Pilot) 
             lambda t: t.assign(timestamp="2024-09-01", amount=1.0),
             "the outcomes end on 2024-09-01, before the treatment",
         ),
-        (lambda t: t.assign(timestamp="2024-11-01", amount=1.0), "Looking early finds effects"),
+        (lambda t: t.assign(timestamp="2024-11-01", amount=1.0), "An early look finds effects"),
         (
             lambda t: t.assign(timestamp="2024-12-30", amount=1.0, customer_id="x-" + t["customer_id"]),
-            "did anything from 2024-10-01 on. Are the customer ids the same",
+            "did anything from 2024-10-01 on. Check that the customer ids",
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_outcomes_that_cannot_be_used_are_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("outcomes", ["nowhere.csv", "nowhere.yaml"])
-def test_outcomes_that_are_not_there_are_named(folder: Path, outcomes: str) -> None:
+def test_missing_outcomes_are_named(folder: Path, outcomes: str) -> None:
     answer = CliRunner().invoke(main, ["readout", str(folder), outcomes])
     assert answer.exit_code == 2 and f"{outcomes}: no such" in answer.stderr
 
@@ -145,7 +145,7 @@ def test_a_pilot_not_read_yet_shows_its_design_and_no_pilot_an_empty_table(folde
 
 
 @pytest.mark.slow
-def test_shares_of_customers_are_read_too(shop: Path, shop_run: Run, tmp_path: Path) -> None:
+def test_shares_and_orders_are_read_out(shop: Path, shop_run: Run, tmp_path: Path) -> None:
     made: dict[str, Any] = {}
     for kpi in ("active", "orders"):
         made[kpi] = design_pilot(shop_run, segments=BOTH, kpi=kpi, weeks=8)

@@ -1,4 +1,4 @@
-"""Uplift: an order that is better than by lot is found where it is there, and not where it is not."""
+"""Uplift: an order that is better than random is found if there is one, and only then."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def pilot(seed: int, *, differs: float, size: int = 600) -> tuple[pd.DataFrame, 
     return pd.DataFrame({"segment": segment, "stratum": stratum, "arm": arm}), y
 
 
-def test_those_who_gain_are_found_first() -> None:
+def test_customers_who_gain_are_ranked_first() -> None:
     units, y = pilot(1, differs=4.0)
     found = compute_qini(units, y)
     assert found is not None and found.is_better_than_chance and found.low < found.value < found.high

@@ -25,10 +25,12 @@ SEGMENTS, BAGS, AXES, MIX = 5, 3, 3, 2
 def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
     """A run of the events before `as_of`; segments are cells around random centres."""
     before = events.only([row["day"] < as_of for row in events.rows])
-    told = {"source": "made", "source_name": "a <made> source", "as_of": as_of.isoformat(), "horizon_days": 30}
-    run = open_run(folder, **told, lookback_days=made.LOOKBACK_DAYS, seed=seed)
-    held = ibis.duckdb.connect().create_table("events", before.arrow())  # what is streamed to a file is no memtable
-    write_days(run, build_days(held, kinds=made.KINDS))
+    metadata = {"source": "made", "source_name": "a <made> source", "as_of": as_of.isoformat(), "horizon_days": 30}
+    run = open_run(folder, **metadata, lookback_days=made.LOOKBACK_DAYS, seed=seed)
+    connected = ibis.duckdb.connect().create_table(
+        "events", before.arrow()
+    )  # what is streamed to a file is no memtable
+    write_days(run, build_days(connected, kinds=made.KINDS))
     signals = load_customers(run, kinds=made.KINDS).data
     model = random_model([f for f in signals.features.columns if is_in_space(f)], seed=seed)
     placed = assign_segments(model, signals)
@@ -37,8 +39,8 @@ def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, see
     run.write(expected.axes.join(expected.outcomes.add_prefix("expected_log_")), "anticipation")
     run.write(_segments(sorted(set(model.segments))), "segments")
     arrays, meta = model_to_arrays(model)
-    told = {"kinds": made.KINDS, "needs": sorted(made.KINDS), "timezone": events.timezone}
-    run.save_model(arrays, meta=meta | told | {"lookback_days": made.LOOKBACK_DAYS})
+    metadata = {"kinds": made.KINDS, "needs": sorted(made.KINDS), "timezone": events.timezone}
+    run.save_model(arrays, meta=meta | metadata | {"lookback_days": made.LOOKBACK_DAYS})
     return load_run(folder)
 
 

@@ -30,7 +30,7 @@ def live(small_run: tuple[Run, made.Events], tmp_path: Path) -> Any:
 
 @FEW
 @given(made.events(least=8, most=40), st.randoms(use_true_random=False), st.integers(0, 1000))
-def test_placed_live_is_placed_in_batch_at_the_same_tick(events: made.Events, random: Any, seed: int) -> None:
+def test_live_segments_equal_the_batch_at_the_same_tick(events: made.Events, random: Any, seed: int) -> None:
     events = with_ids(events)
     before = {row["event_id"] for row in events.rows if row["day"] < AS_OF}
     assume(any(row["day"] < AS_OF and made.KINDS[row["event"]] == "customer" for row in events.rows))
@@ -56,7 +56,7 @@ def test_placed_live_is_placed_in_batch_at_the_same_tick(events: made.Events, ra
                     assert live.inspect(who).segment == wanted.get(who), who
 
 
-def test_a_run_begins_where_its_assignments_stand(live: Live, small_run: tuple[Run, made.Events]) -> None:
+def test_live_segments_start_from_the_assignments_of_the_run(live: Live, small_run: tuple[Run, made.Events]) -> None:
     placed = small_run[0].table("assignments").set_index("customer_id")["segment"]
     assert {who: live.segment(who) for who in placed.index} == placed.to_dict()
     assert {who: live.inspect(who).segment for who in placed.index} == placed.to_dict()
@@ -72,7 +72,7 @@ def test_an_unknown_customer_gets_a_segment_from_the_first_event_with_low_confid
     assert first["because"] and len(first["why"]) <= 3
 
 
-def test_the_same_event_id_counts_once_whatever_it_says(live: Live, purchase: Purchase) -> None:
+def test_an_event_id_counts_once_whatever_its_values(live: Live, purchase: Purchase) -> None:
     assert live.feed(purchase("e1", "newcomer", "2024-03-02"))
     assert live.feed(purchase("e1", "newcomer", "2024-03-02", 9_999)) == []
     assert live.inspect("newcomer").features["spend"] == 12.5
@@ -97,7 +97,7 @@ def test_an_event_of_the_future_waits_for_its_day(live: Live, purchase: Purchase
     assert change["to"] == live.segment("newcomer") and live.state.counts()["parked"] == 0
 
 
-def test_an_unknown_category_counts_as_breadth_and_as_no_taste(live: Live, purchase: Purchase) -> None:
+def test_an_unknown_category_counts_in_breadth_but_not_in_the_mix(live: Live, purchase: Purchase) -> None:
     live.feed(purchase("e1", "a", "2024-03-02", category="never seen"))
     live.feed(purchase("e2", "b", "2024-03-02", category="another one"))
     assert live.segment("a") == live.segment("b") and live.inspect("a").features["categories"] == 1
@@ -108,38 +108,38 @@ def test_an_event_before_the_run_is_refused_as_counted_already(live: Live, purch
         live.feed(purchase("e1", "newcomer", "2024-02-20"))
 
 
-def test_an_expectation_that_halves_or_doubles_is_told_once(live: Live, small_run: tuple[Run, made.Events]) -> None:
+def test_an_expectation_that_halves_or_doubles_is_reported_once(live: Live, small_run: tuple[Run, made.Events]) -> None:
     found = [change for row in small_run[1].rows for change in live.feed(as_sent(row))]
-    told = [c for c in found if c["kind"] == "prediction"]
-    assert told and all(c["from"] != c["to"] and c["because"] for c in told)
-    for who, outcome in {(c["customer_id"], c["outcome"]) for c in told}:
-        mine = [c for c in told if (c["customer_id"], c["outcome"]) == (who, outcome)]
+    changes = [c for c in found if c["kind"] == "prediction"]
+    assert changes and all(c["from"] != c["to"] and c["because"] for c in changes)
+    for who, outcome in {(c["customer_id"], c["outcome"]) for c in changes}:
+        mine = [c for c in changes if (c["customer_id"], c["outcome"]) == (who, outcome)]
         assert mine[0]["from"] == "as before"
         assert all(a["to"] == b["from"] for a, b in zip(mine, mine[1:], strict=False)), "each goes on from the last"
-    large = [c for c in told if c["to"] == "doubled"]
+    large = [c for c in changes if c["to"] == "doubled"]
     assert all(1 + c["expected"] >= 1.99 * (1 + c["expected_at_run"]) for c in large)
 
 
 def test_the_log_holds_every_change_under_ids_that_rise_by_one(live: Live, small_run: tuple[Run, made.Events]) -> None:
-    told = [change for row in small_run[1].rows for change in live.feed(as_sent(row))]
-    assert [c["id"] for c in told] == list(range(1, len(told) + 1))
-    assert len(live.state.changes()) == len(told) == live.last_change
-    last = {c["customer_id"]: c["to"] for c in told if c["kind"] == "segment"}
+    changes = [change for row in small_run[1].rows for change in live.feed(as_sent(row))]
+    assert [c["id"] for c in changes] == list(range(1, len(changes) + 1))
+    assert len(live.state.changes()) == len(changes) == live.last_change
+    last = {c["customer_id"]: c["to"] for c in changes if c["kind"] == "segment"}
     assert {who: live.segment(who) for who in last} == last
 
 
-def test_closed_and_opened_again_it_stands_where_it_stood(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+def test_closed_and_opened_again_nothing_is_different(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
     run, later = small_run
     half = len(later.rows) // 2
     with Live(run.path, state=tmp_path / "once.sqlite") as once:
-        told = [change for row in later.rows for change in once.feed(as_sent(row))]
+        changes = [change for row in later.rows for change in once.feed(as_sent(row))]
         stands = {who: (once.segment(who), once.inspect(who).features) for who in once.customers()}
     with Live(run.path, state=tmp_path / "twice.sqlite") as first:
         again = [change for row in later.rows[:half] for change in first.feed(as_sent(row))]
     with Live(run.path, state=tmp_path / "twice.sqlite") as second:
         again += [change for row in later.rows for change in second.feed(as_sent(row))]
         assert {who: (second.segment(who), second.inspect(who).features) for who in second.customers()} == stands
-    assert again == told
+    assert again == changes
 
 
 def test_two_writers_at_once_and_the_state_of_another_run_are_refused(

@@ -1,4 +1,4 @@
-"""The stream: bad lines stand aside, a kill at any moment loses and doubles nothing, a full disk is said once."""
+"""The stream: bad lines are rejected, a kill at any moment loses and duplicates nothing, a full disk is one message."""
 
 import io
 import json
@@ -56,17 +56,17 @@ def follow(run: Run, text: str, **options: Any) -> Any:
     return CliRunner().invoke(main, ["live", str(run.path), *arguments], input=text)
 
 
-def test_changes_come_out_as_json_lines_and_bad_lines_stand_aside(
+def test_changes_come_out_as_json_lines_and_bad_lines_are_rejected(
     small_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
     run, later = small_run
     text = "\n".join([*lines_of(later), "", '{"event_id": "huge", "text": "' + "x" * 2_000_000 + '"}', ""])
     answer = follow(run, text, state=tmp_path / "state", page=tmp_path / "page")
     assert answer.exit_code == 0, answer.output
-    told = [json.loads(line) for line in answer.stdout.splitlines()]
-    assert [c["id"] for c in told] == list(range(1, len(told) + 1)) and told
-    aside = [json.loads(line) for line in (tmp_path / "state.aside.jsonl").read_text().splitlines()]
-    reasons = " | ".join(row["reason"] for row in aside)
+    changes = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [c["id"] for c in changes] == list(range(1, len(changes) + 1)) and changes
+    rejected = [json.loads(line) for line in (tmp_path / "state.aside.jsonl").read_text().splitlines()]
+    reasons = " | ".join(row["reason"] for row in rejected)
     for words in (
         "not JSON",
         "not a JSON object",
@@ -75,8 +75,8 @@ def test_changes_come_out_as_json_lines_and_bad_lines_stand_aside(
         "1,000,000 bytes",
     ):
         assert words in reasons
-    assert len(aside) == 5 and max(len(row["line"]) for row in aside) <= 1_000
-    assert f"{len(told)} changes" in answer.stderr and "5 lines rejected" in answer.stderr
+    assert len(rejected) == 5 and max(len(row["line"]) for row in rejected) <= 1_000
+    assert f"{len(changes)} changes" in answer.stderr and "5 lines rejected" in answer.stderr
     again = follow(run, text, state=tmp_path / "state")
     assert again.stdout == "" and len((tmp_path / "state.aside.jsonl").read_text().splitlines()) == 5
 
@@ -104,7 +104,7 @@ def test_changes_come_out_as_json_lines_and_bad_lines_stand_aside(
         ({"event_id": "\ud800", "customer_id": "a", "timestamp": "2024-03-02"}, "UTF-8"),
     ],
 )
-def test_an_event_against_the_contract_is_set_aside_with_its_reason(
+def test_an_event_against_the_contract_is_rejected_with_its_reason(
     line: dict[str, Any], words: str, small_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
     with Live(small_run[0].path, state=tmp_path / "state") as live:
@@ -151,7 +151,7 @@ def run_and_kill(run: Run, text: Path, *, state: Path, seconds: float | None) ->
     return (state.parent / "out").read_bytes()
 
 
-def test_a_kill_at_any_moment_loses_and_doubles_nothing(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_loses_and_duplicates_nothing(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
     """A fork kills itself at a drawn step (a statement, a write); then it starts again from the top."""
     run, later = small_run
     lines = lines_of(later)[:MOST_LINES]
@@ -239,7 +239,7 @@ def test_a_full_disk_is_one_message_with_status_1_and_the_state_is_whole(
     assert dump(tmp_path / "state") == dump(tmp_path / "whole")
 
 
-def test_a_closed_output_ends_the_stream_and_is_told_again_at_the_next_start(
+def test_a_closed_output_ends_the_stream_and_its_changes_are_written_again_at_the_next_start(
     small_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
     class Closed(io.BytesIO):
