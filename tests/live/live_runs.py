@@ -19,7 +19,7 @@ from segkit.vocabulary import is_in_space
 from tests import strategies as made
 
 AS_OF = date(2024, 3, 1)
-SEGMENTS, BAGS, AXES, MIX = 5, 3, 3, 2
+SEGMENTS, SUBSAMPLES, AXES, MIX = 5, 3, 3, 2
 
 
 def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
@@ -27,10 +27,8 @@ def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, see
     before = events.only([row["day"] < as_of for row in events.rows])
     metadata = {"source": "made", "source_name": "a <made> source", "as_of": as_of.isoformat(), "horizon_days": 30}
     run = open_run(folder, **metadata, lookback_days=made.LOOKBACK_DAYS, seed=seed)
-    connected = ibis.duckdb.connect().create_table(
-        "events", before.arrow()
-    )  # what is streamed to a file is no memtable
-    write_days(run, build_days(connected, kinds=made.KINDS))
+    table = ibis.duckdb.connect().create_table("events", before.arrow())  # a memtable cannot be streamed to a file
+    write_days(run, build_days(table, kinds=made.KINDS))
     signals = load_customers(run, kinds=made.KINDS).data
     model = random_model([f for f in signals.features.columns if is_in_space(f)], seed=seed)
     placed = assign_segments(model, signals)
@@ -80,9 +78,9 @@ def random_model(features: list[str], *, seed: int) -> SegmentModel:
         segments=tuple(f"S{i + 1:02d}" for i in range(SEGMENTS)),
         macro=("M1",) * SEGMENTS,
         centres=3 * rng.normal(size=(SEGMENTS, AXES)),
-        bag_centres=3 * rng.normal(size=(SEGMENTS * BAGS, AXES)),
-        bag_of=np.repeat(np.arange(BAGS), SEGMENTS),
-        bag_segment=rng.integers(0, SEGMENTS, size=SEGMENTS * BAGS),
+        bag_centres=3 * rng.normal(size=(SEGMENTS * SUBSAMPLES, AXES)),
+        bag_of=np.repeat(np.arange(SUBSAMPLES), SEGMENTS),
+        bag_segment=rng.integers(0, SEGMENTS, size=SEGMENTS * SUBSAMPLES),
     )
 
 
