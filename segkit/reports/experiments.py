@@ -281,7 +281,7 @@ def baseline_dates(baseline: pd.DataFrame) -> str:
 
 def kpi_label(kpi: str) -> str:
     """Look up the label of a KPI."""
-    return KPIS[kpi].words
+    return KPIS[kpi].label
 
 
 def format_balance(balance: pd.DataFrame) -> pd.DataFrame:
