@@ -35,8 +35,8 @@ def test_error_is_one_line_and_a_status(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
     monkeypatch.setattr(chain, "run_chain", _failing(error))
-    plain, debug = _answer("run"), _answer("run", "--debug")
-    assert (plain.exit_code, plain.stderr, plain.stdout) == (status, f"{words}\n", "")
+    answer, debug = _answer("run"), _answer("run", "--debug")
+    assert (answer.exit_code, answer.stderr, answer.stdout) == (status, f"{words}\n", "")
     assert debug.exit_code == status and "Traceback" in debug.stderr and words in debug.stderr
 
 
@@ -48,22 +48,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
         return Path("/reports/index.html")
 
     monkeypatch.setattr(chain, "run_chain", run_chain)
-    given = [
-        "--as-of",
-        "2018-01-01",
-        "--steps",
-        "01-04",
-        "--proof",
-        "quick",
-        "--data",
-        "d",
-        "-p",
-        "floor",
-        "0.5",
-        "-p",
-        "on",
-        "True",
-    ]
+    given = "--as-of 2018-01-01 --steps 01-04 --proof quick --data d -p floor 0.5 -p on True".split()
     answer = _answer("run", *given, "-p", "words", "a b")
     assert (answer.exit_code, answer.stdout) == (0, "/reports/index.html\n")
     assert seen == {
@@ -114,7 +99,7 @@ def test_missing_source_file_is_named() -> None:
         ("postgres://ann@127.0.0.1:1/db", "no connection"),
     ],
 )
-def test_an_engine_that_cannot_be_used_is_told_in_a_line(
+def test_an_engine_that_cannot_be_used_is_refused_in_one_line(
     small_source: Path, tmp_path: Path, engine: str, words: str
 ) -> None:
     answer = _answer("run", "--source", str(small_source), "--out", str(tmp_path / "run"), "--engine", engine)
