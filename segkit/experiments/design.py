@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.power import normal_sample_size_one_tail
 
 from segkit.customers.days import Days
-from segkit.data.io import read_json, unescape_formula
+from segkit.data.io import read_customer_csv, read_json
 from segkit.errors import InputError
 from segkit.experiments.estimate import ALPHA, COVARIATES, KPIS, Price, covariates, first_active_day, kpi_values
 from segkit.format import FLOOR
@@ -322,25 +322,8 @@ def excluded_ids(places: tuple[str, ...]) -> set[str]:
                 f"--exclude {place}: no {' or '.join(missing)} found. Give a pilot's folder, or a CSV file."
             )
         for file in files:
-            found |= set(read_ids(file)["customer_id"])
+            found |= set(read_customer_csv(file)["customer_id"])
     return found
-
-
-def read_ids(path: Path) -> pd.DataFrame:
-    """Read a CSV with a column ``customer_id``, all as text.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or has no such column.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name}: it cannot be read as CSV ({str(error).splitlines()[0]}).") from None
-    if "customer_id" not in table:
-        raise InputError(f"{path.name}: no column customer_id, only {', '.join(map(str, table.columns))}.")
-    return table.assign(customer_id=table["customer_id"].map(unescape_formula))
 
 
 def lifts_from_readout(readout: str | Path, *, kpi: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from segkit.data import sources
 from segkit.data.io import (
     csv_quoting,
     escape_formula,
+    read_customer_csv,
     read_json,
     to_json_value,
     unescape_formula,
@@ -33,7 +34,6 @@ from segkit.experiments.design import (
     imbalance,
     lifts_from_readout,
     rank_targets,
-    read_ids,
     size_needed,
     smallest_effect,
     spreads,
@@ -408,7 +408,7 @@ def refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
         path = folder / f"{arm}.csv"
         if not path.is_file():
             raise InputError(f"{path}: there is no {arm} file. Put back the one that was drawn.")
-        now[arm] = pd.Index(read_ids(path)["customer_id"])
+        now[arm] = pd.Index(read_customer_csv(path)["customer_id"])
         if now[arm].empty:
             who = (
                 "treated, so nothing was tried" if arm == TREATMENT else "held out, so there is nothing to compare with"

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from segkit.data.engine import open_engine
+from segkit.data.expressions import quote
 from segkit.data.io import escape_formula, write_bytes
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError
@@ -199,23 +200,23 @@ def _merge_staging(
     run: Callable[..., list[tuple]], load: Callable[[pd.DataFrame], None], rows: pd.DataFrame, *, name: str, as_of: date
 ) -> dict[str, int]:
     columns = list(rows.columns)
-    table = ".".join(_quoted(part) for part in name.split("."))
-    typed = [f"{_quoted(c)} {TYPES.get(c, 'text')}" for c in columns]
-    made = ", ".join([*typed, f"{_quoted(LEFT)} date", f"primary key ({_quoted(KEY)})"])
+    table = ".".join(quote(part) for part in name.split("."))
+    typed = [f"{quote(c)} {TYPES.get(c, 'text')}" for c in columns]
+    made = ", ".join([*typed, f"{quote(LEFT)} date", f"primary key ({quote(KEY)})"])
     run(f"create table if not exists {table} ({made})")
     _refuse_other_columns(run, table=table, name=name, columns=[*columns, LEFT])
     run(f"create temporary table {STAGE} ({', '.join(typed)})")
     load(rows)
-    listed = ", ".join(_quoted(c) for c in columns)
-    there = f"exists (select 1 from {STAGE} s where s.{_quoted(KEY)} = t.{_quoted(KEY)})"
+    listed = ", ".join(quote(c) for c in columns)
+    there = f"exists (select 1 from {STAGE} s where s.{quote(KEY)} = t.{quote(KEY)})"
     updated = run(f"select count(*) from {table} t where {there}")[0][0]
-    gone = run(f"select count(*) from {table} t where t.{_quoted(LEFT)} is null and not {there}")[0][0]
-    changes = ", ".join(f"{_quoted(c)} = excluded.{_quoted(c)}" for c in columns if c != KEY)
+    gone = run(f"select count(*) from {table} t where t.{quote(LEFT)} is null and not {there}")[0][0]
+    changes = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in columns if c != KEY)
     run(
         f"insert into {table} ({listed}) select {listed} from {STAGE} where true "
-        f"on conflict ({_quoted(KEY)}) do update set {changes}, {_quoted(LEFT)} = null"
+        f"on conflict ({quote(KEY)}) do update set {changes}, {quote(LEFT)} = null"
     )
-    run(f"update {table} as t set {_quoted(LEFT)} = date '{as_of}' where t.{_quoted(LEFT)} is null and not {there}")
+    run(f"update {table} as t set {quote(LEFT)} = date '{as_of}' where t.{quote(LEFT)} is null and not {there}")
     run(f"drop table {STAGE}")
     return {"new": len(rows) - updated, "updated": updated, "gone": gone}
 
@@ -268,10 +269,6 @@ def _roll_back(con: Any) -> None:
         _run_on(con)("rollback")
     except Exception:  # noqa: BLE001  the error that led here is the one to tell
         return
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 ENDING = ".sql"

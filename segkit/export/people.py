@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from segkit.customers.profile import consent_columns, may_contact
-from segkit.data.io import unescape_formula
+from segkit.data.io import read_customer_csv
 from segkit.data.runs import Run, load_run_privacy, open_run_source, source_ids
 from segkit.data.sources import connect, read_customers
 from segkit.errors import InputError, RunError
@@ -154,15 +154,13 @@ def read_control(pilot: str | Path) -> frozenset[str]:
 
     Raises
     ------
-    RunError : no such file, or no such column
+    InputError
+        No such file, or it has no column customer_id.
     """
     path = Path(pilot) / "control.csv"
     if not path.is_file():
         raise RunError(f"{pilot}: no control.csv there, so it is not the folder of a pilot.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if "customer_id" not in table:
-        raise RunError(f"{path}: no column customer_id, so nobody can be held out. Put back the file of the pilot.")
-    return frozenset(table["customer_id"].map(unescape_formula))
+    return frozenset(read_customer_csv(path)["customer_id"])
 
 
 def _available(

@@ -214,7 +214,7 @@ def test_control_files_are_checked(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no control\.csv there"):
         read_control(tmp_path)
     (tmp_path / "control.csv").write_text("id\nc01\n")
-    with pytest.raises(RunError, match="no column customer_id, so nobody can be held out"):
+    with pytest.raises(InputError, match="there is no column customer_id"):
         read_control(tmp_path)
 
 

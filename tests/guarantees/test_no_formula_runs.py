@@ -10,9 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segkit.cli import main
-from segkit.data.io import PLAIN_NUMBER, escape_formula, unescape_formula
+from segkit.data.io import PLAIN_NUMBER, escape_formula, read_customer_csv, unescape_formula
 from segkit.data.runs import load_run
-from segkit.experiments.design import read_ids
 
 START = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMULAS = (
@@ -63,6 +62,5 @@ def test_no_csv_of_a_pilot_or_an_export_begins_a_formula(tmp_path: Path) -> None
             cells = [cell for row in csv.reader(stream) for cell in row]
         assert not [c for c in cells if c.startswith(START) and not PLAIN_NUMBER.fullmatch(c)], file.name
     drawn = set(pd.read_parquet(tmp_path / "pilot" / "units.parquet")["customer_id"])
-    assert {
-        who for arm in ("treatment", "control") for who in read_ids(tmp_path / "pilot" / f"{arm}.csv")["customer_id"]
-    } == drawn
+    files = [tmp_path / "pilot" / f"{arm}.csv" for arm in ("treatment", "control")]
+    assert {customer_id for file in files for customer_id in read_customer_csv(file)["customer_id"]} == drawn
