@@ -1,4 +1,4 @@
-"""Hand-made tables that several tests of the floor share."""
+"""Hand-made tables that several tests of this folder share."""
 
 import pandas as pd
 

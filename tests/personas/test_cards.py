@@ -1,4 +1,4 @@
-"""Personas: cards written from facts alone, and every change of a figure found out."""
+"""Cards are written from facts only, and any changed figure is detected."""
 
 import itertools
 import json
@@ -42,21 +42,21 @@ def rules_of(segments: pd.DataFrame, *, good: bool = True) -> pd.DataFrame:
     return table.assign(good=good, **rates, recall=0.66, recall_low=0.57, recall_high=0.74)
 
 
-def cards_of(segments: pd.DataFrame, needs: pd.DataFrame, *, good: bool = True, **looks: str) -> tuple:
+def cards_of(segments: pd.DataFrame, needs: pd.DataFrame, *, good: bool = True, **levels: str) -> tuple:
     """The cards, and the table of facts."""
     features, segment = members_of(segments)
     rules, signals = rules_of(segments, good=good), segment_signals(features, segment)
-    told = CardTables(needs=needs, rules=rules)
-    facts = collect_facts(segments, features=features, segment=segment, tables=told, horizon_days=91, currency="USD")
+    tables = CardTables(needs=needs, rules=rules)
+    facts = collect_facts(segments, features=features, segment=segment, tables=tables, horizon_days=91, currency="USD")
     table = fact_table(facts)
     check(table, name="facts")
-    chosen = pd.Series(dict.fromkeys(segments["segment"], "often") | looks)
-    cards = write_personas(segments, activity_levels=chosen, facts=facts, signals=signals, rules=rules)
+    activity_levels = pd.Series(dict.fromkeys(segments["segment"], "often") | levels)
+    cards = write_personas(segments, activity_levels=activity_levels, facts=facts, signals=signals, rules=rules)
     verify(cards, table)
     return cards.set_index("segment"), table
 
 
-def test_cards_tell_size_need_and_what_comes_next(large: pd.DataFrame) -> None:
+def test_cards_describe_size_need_forecast_and_rule(large: pd.DataFrame) -> None:
     cards, _ = cards_of(large, NEEDS)
     check(cards.reset_index(), name="personas")
     assert cards.loc["S02", "story"].startswith(
@@ -70,7 +70,7 @@ def test_cards_tell_size_need_and_what_comes_next(large: pd.DataFrame) -> None:
     assert not cards.drop(columns="forms").apply(lambda column: column.str.contains("[{}]")).any().any()
 
 
-def test_without_a_good_rule_the_card_says_so(large: pd.DataFrame) -> None:
+def test_card_without_a_good_rule_recommends_the_model(large: pd.DataFrame) -> None:
     cards, _ = cards_of(large, NEEDS, good=False)
     assert cards["rule"].str.startswith("No short rule describes it").all()
 
@@ -84,44 +84,43 @@ def test_no_story_below_the_privacy_floor(large: pd.DataFrame) -> None:
     assert has_story(small).tolist() == [False, True, True]
 
 
-def test_an_unstable_segment_says_so_and_tells_no_story(large: pd.DataFrame) -> None:
+def test_unstable_segment_has_a_caution_and_no_story(large: pd.DataFrame) -> None:
     cards, _ = cards_of(large.assign(verdict=["unstable", "constructed", "natural"], stability=0.31), NEEDS)
     assert "overlap 0.31" in cards.loc["S01", "caution"]
     assert set(cards.loc["S01", list(CARD_PARTS)]) == {""} and cards.loc["S02", "story"] != ""
 
 
-def test_with_short_history_the_next_horizon_is_not_known(large: pd.DataFrame) -> None:
+def test_with_short_history_the_forecast_is_not_known(large: pd.DataFrame) -> None:
     columns = [c for c in large if c.startswith(("active_share_next", "spend_next", "revenue_share"))]
     cards, _ = cards_of(large.assign(**dict.fromkeys(columns, float("nan"))), needs_of())
     assert cards["next"].str.startswith("Not known").all()
-    told = cards.drop(columns="forms")
-    assert not told.apply(lambda column: column.str.contains(r"–|\bnan\b", flags=re.IGNORECASE)).any().any()
+    texts = cards.drop(columns="forms")
+    assert not texts.apply(lambda column: column.str.contains(r"–|\bnan\b", flags=re.IGNORECASE)).any().any()
 
 
-@pytest.mark.parametrize("look", NAME_FORMS)
+@pytest.mark.parametrize("level", NAME_FORMS)
 @pytest.mark.parametrize("uses", [True, False])
 @pytest.mark.parametrize("needs", [needs_of(), NEEDS, needs_of(S01=["TEA"])])
-def test_every_look_has_its_texts(look: str, uses: bool, needs: pd.DataFrame, large: pd.DataFrame) -> None:
+def test_every_activity_level_has_its_texts(level: str, uses: bool, needs: pd.DataFrame, large: pd.DataFrame) -> None:
     features, segment = members_of(large)
-    told = CardTables(needs=needs)
-    facts = collect_facts(large, features=features, segment=segment, tables=told, horizon_days=91)
-    action = next_action(look, facts=facts, segment="S01")
+    tables = CardTables(needs=needs)
+    facts = collect_facts(large, features=features, segment=segment, tables=tables, horizon_days=91)
+    action = next_action(level, facts=facts, segment="S01")
     assert action and not action.endswith(".") and ("tea" in action) is (len(needs) > 0)
-    cards = write_personas(large, activity_levels=pd.Series(look, index=large["segment"]), facts=facts, uses=uses)
+    cards = write_personas(large, activity_levels=pd.Series(level, index=large["segment"]), facts=facts, uses=uses)
     assert (cards[["story", "how_they_buy", "next", "proposition", "offer", "kpi"]] != "").all().all()
 
 
-def figures_in(text: str) -> list[tuple[int, int]]:
+def figure_spans(text: str) -> list[tuple[int, int]]:
     return [found.span() for found in NUMBER.finditer(text)]
 
 
 def read_back(cards: pd.DataFrame, html: str) -> pd.DataFrame:
-    """What a page says, with the forms that the run keeps."""
-    read = card_texts(html).merge(cards[["forms"]], left_on="segment", right_index=True)
-    return read
+    """Read the texts from a page, and add the forms that the run stores."""
+    return card_texts(html).merge(cards[["forms"]], left_on="segment", right_index=True)
 
 
-def test_the_page_says_what_the_cards_say_and_any_changed_figure_is_found(large: pd.DataFrame) -> None:
+def test_any_changed_figure_on_the_page_is_detected(large: pd.DataFrame) -> None:
     cards, facts = cards_of(large, NEEDS, S13="fading")
     html = str(persona_cards_html(cards.reset_index(), facts=facts))
     page = read_back(cards, html)
@@ -130,7 +129,7 @@ def test_the_page_says_what_the_cards_say_and_any_changed_figure_is_found(large:
     tried = 0
     for row, column in itertools.product(range(len(page)), columns):
         text = page.loc[row, column]
-        for start, end in figures_in(text):
+        for start, end in figure_spans(text):
             at = next(i for i in range(start, end) if text[i].isdigit())
             for other in ("1" if text[at] != "1" else "2", ""):
                 changed = page.copy()
@@ -141,13 +140,13 @@ def test_the_page_says_what_the_cards_say_and_any_changed_figure_is_found(large:
     assert tried > 150
 
 
-def test_any_two_figures_exchanged_are_found(large: pd.DataFrame) -> None:
+def test_any_two_swapped_figures_are_detected(large: pd.DataFrame) -> None:
     cards, facts = cards_of(large, NEEDS)
     page = read_back(cards, str(persona_cards_html(cards.reset_index(), facts=facts)))
     spots = [
         (row, column, span)
         for row, column in itertools.product(range(len(page)), [c for c in page if c not in ("segment", "forms")])
-        for span in figures_in(page.loc[row, column])
+        for span in figure_spans(page.loc[row, column])
     ]
     shown = lambda spot: page.loc[spot[0], spot[1]][slice(*spot[2])]  # noqa: E731
     pairs = [(a, b) for a, b in itertools.combinations(spots, 2) if shown(a) != shown(b)]
@@ -162,7 +161,7 @@ def test_any_two_figures_exchanged_are_found(large: pd.DataFrame) -> None:
             verify(changed, facts)
 
 
-def test_any_changed_or_missing_fact_that_is_shown_is_found(large: pd.DataFrame) -> None:
+def test_any_changed_or_missing_fact_is_detected(large: pd.DataFrame) -> None:
     cards, facts = cards_of(large, NEEDS)
     forms = {s: " ".join(json.loads(f).values()) for s, f in cards["forms"].items()}
     used = {f"{s}.{name}" for s, text in forms.items() for name in PLACEHOLDER.findall(text)}
@@ -179,14 +178,14 @@ def test_any_changed_or_missing_fact_that_is_shown_is_found(large: pd.DataFrame)
             verify(whole, changed)
 
 
-def test_a_figure_on_the_page_says_how_it_was_made(large: pd.DataFrame) -> None:
+def test_a_figure_on_the_page_shows_how_it_was_computed(large: pd.DataFrame) -> None:
     cards, facts = cards_of(large, NEEDS)
     html = str(persona_cards_html(cards.reset_index(), facts=facts))
     assert '<span class="sk-fact" title="customers: members of the segment">60</span>' in html
     assert len(facts_from_table(facts)) == len(facts)
 
 
-def test_names_from_the_data_are_escaped_and_still_read_back(large: pd.DataFrame) -> None:
+def test_names_from_the_data_are_escaped_and_read_back(large: pd.DataFrame) -> None:
     cards, facts = cards_of(large, needs_of(S01=["<b>TEA</b> & {gin} 7"]))
     html = str(persona_cards_html(cards.reset_index(), facts=facts))
     assert "<b" not in html and "&lt;b &amp; tea&lt;" in html

@@ -1,10 +1,26 @@
-"""Facts: every figure of a text comes from one, and nothing else gets out."""
+"""Every figure of a text is a fact, and facts equal figures computed by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from segkit.personas.facts import Fact, FactError, fact_table, facts_from_table, render, verify, with_forms
+from segkit.personas.facts import (
+    BY_MEDIAN,
+    MEMBER_FACTS,
+    SEGMENT_FACTS,
+    CardTables,
+    Fact,
+    FactError,
+    collect_facts,
+    fact_table,
+    facts_from_table,
+    render,
+    verify,
+    with_forms,
+)
+from segkit.personas.traits import segment_traits
 from segkit.tables import check
+from tests.personas.helpers import members_of, needs_of
 
 FACTS = [
     Fact("customers", "S01", 1234.0, "customers", "members"),
@@ -48,12 +64,12 @@ def test_digits_and_number_words_outside_a_placeholder_are_refused(text: str) ->
 
 
 @pytest.mark.parametrize("text", ["Often, soft wooden tents", "someone weighty attends", "the tenth"[:5]])
-def test_words_that_only_contain_a_number_word_are_let_through(text: str) -> None:
+def test_words_that_only_contain_a_number_word_are_allowed(text: str) -> None:
     assert render(text, FACTS, segment="S01") == text
 
 
 @pytest.mark.parametrize("text", ["{Customers} of them", "{ customers }", "{customers", "only {} of them"])
-def test_a_placeholder_that_is_not_one_is_refused(text: str) -> None:
+def test_a_malformed_placeholder_is_refused(text: str) -> None:
     with pytest.raises(FactError, match="S01: "):
         render(text, FACTS, segment="S01")
 
@@ -91,14 +107,14 @@ def test_money_carries_the_currency_of_the_source() -> None:
     assert shown == {"USD": "$47.3", "GBP": "£47.3", "CHF": "CHF\u00a047.3", "money": "47.3"}
 
 
-def test_facts_come_back_from_their_table() -> None:
+def test_facts_survive_their_table() -> None:
     again = facts_from_table(fact_table(FACTS))
     assert {f"{f.segment}.{f.name}": f.formatted() for f in again} == {
         f"{f.segment}.{f.name}": f.formatted() for f in FACTS
     }
 
 
-def test_texts_are_derived_again_and_a_form_is_asked_of_each() -> None:
+def test_verify_finds_changed_texts_missing_forms_and_missing_facts() -> None:
     texts = with_forms([{"segment": "S01", "story": "{customers} of {share}"}], FACTS)
     verify(texts, fact_table(FACTS))
     with pytest.raises(FactError, match=r"S01: 'story' is '1,235 of 41.%', by its facts '1,234 of 41.%'\. Run again"):
@@ -108,3 +124,52 @@ def test_texts_are_derived_again_and_a_form_is_asked_of_each() -> None:
     verify(texts.assign(more="by hand"), fact_table(FACTS), plain=["more"])
     with pytest.raises(FactError, match=r"S01: no fact \['share'\]"):
         verify(texts, fact_table([f for f in FACTS if f.name != "share"]))
+
+
+def facts_of(segments: pd.DataFrame, tables: CardTables, **more: object) -> pd.DataFrame:
+    features, segment = members_of(segments)
+    table = fact_table(
+        collect_facts(segments, features=features, segment=segment, tables=tables, horizon_days=91, **more)
+    )
+    check(table, name="facts")
+    return table.set_index("fact")
+
+
+def test_facts_equal_figures_computed_by_hand(segments: pd.DataFrame) -> None:
+    table = facts_of(segments, CardTables(needs=needs_of()), currency="GBP")
+    features, segment = members_of(segments)
+    for name in (n for n in SEGMENT_FACTS if n in segments):
+        for row in segments.itertuples():
+            if not np.isnan(getattr(row, name)):
+                assert table.loc[f"{row.segment}.{name}", "value"] == pytest.approx(getattr(row, name))
+    names = [n for n in MEMBER_FACTS if n in features]
+    for own in segments["segment"]:
+        for name in names:
+            by_hand = sorted(features[name][segment == own])
+            here = np.median(by_hand) if name in BY_MEDIAN else sum(by_hand) / len(by_hand)
+            assert table.loc[f"{own}.{name}", "value"] == pytest.approx(here)
+    assert table.loc["S01.spend_now", "unit"] == "GBP" and "S01.margin" not in table.index, "unknown is left out"
+
+
+def test_each_fact_records_how_it_was_computed_under_a_unique_name(segments: pd.DataFrame) -> None:
+    table = facts_of(segments, CardTables(needs=needs_of(S01=["TEA", "RUM"], S02=["RUM"])), labels={"TEA": "green tea"})
+    assert (table["how"].str.len() > 5).all() and table.index.is_unique
+    assert (
+        table.loc["S01.need_1_cap", "text"] == "Green tea" and table.loc["S01.need_list", "text"] == "green tea and rum"
+    )
+    assert table.loc["S01.need_1_share", "value"] == 0.3 and "S13.need_1" not in table.index
+
+
+def test_traits_are_facts_only_where_enough_members_have_attributes() -> None:
+    index = pd.Index([f"c{i:03d}" for i in range(120)], name="customer_id")
+    segment = pd.Series(np.repeat(["S01", "S02", "S03"], 40), index=index)
+    known = pd.Series(np.r_[np.ones(40), np.ones(40), np.arange(40) < 15], index=index)
+    old = pd.Series(np.r_[np.ones(36), np.zeros(4), np.tile([1.0, 0, 0, 0], 10), np.zeros(40)], index=index)
+    features = pd.DataFrame({"active_days": 3.0, "demographic: age = 65+": old, "missing: age": 1 - known}, index=index)
+    segments = pd.DataFrame({"segment": ["S01", "S02", "S03"], "customers": 40, "customer_share": 1 / 3})
+    tables = CardTables(needs=needs_of(), traits=segment_traits(features, segment))
+    table = fact_table(collect_facts(segments, features=features, segment=segment, tables=tables, horizon_days=91))
+    table = table.set_index("fact")
+    assert table.loc["S01.who_1", "text"] == "age: 65+" and table.loc["S01.who_1_share", "value"] == 0.9
+    assert table.loc["S02.known", "value"] == 40 and "S02.who_1" not in table.index
+    assert "S03.known" not in table.index, "fifteen are below the floor"

@@ -1,4 +1,6 @@
-"""Gaps, topics, sides and bars: what is missing, what is said, and what demographics would have told."""
+"""How segments differ: signals, needs, unmet needs, topics, demographics and top differences."""
+
+from collections.abc import Callable
 
 import ibis
 import numpy as np
@@ -10,12 +12,16 @@ from segkit.customers.features import CustomerData
 from segkit.period import Period
 from segkit.personas.rules import top_differences
 from segkit.personas.traits import (
+    MIN_BUYERS,
+    SIGNAL_COLUMNS,
     UNMET_COLUMNS,
     compare_predictors,
     customer_texts,
     learn_topics,
+    segment_needs,
     segment_signals,
     segment_topics,
+    segment_traits,
     unmet_needs,
 )
 from segkit.tables import check
@@ -23,7 +29,107 @@ from tests.personas.helpers import needs_of
 
 
 @pytest.fixture
-def shop() -> tuple[CustomerData, pd.Series, pd.DataFrame]:
+def labelled(planted_windows: Callable[..., tuple]) -> tuple:
+    """Customers with four planted needs, and a segment for each need."""
+    windows, need = planted_windows()
+    segment = pd.Series([f"S{n + 1:02d}" for n in need], index=windows.now.features.index, name="segment")
+    return windows.now, segment
+
+
+def test_each_feature_is_compared_with_other_customers(labelled: tuple) -> None:
+    signals, segment = labelled
+    table = segment_signals(signals.features, segment)
+    check(table, name="signals")
+    assert table.columns.tolist() == SIGNAL_COLUMNS and len(table) == 4 * 4
+    row = table.set_index(["segment", "feature"]).loc[("S04", "orders")]
+    inside = segment == "S04"
+    assert row["value"] == pytest.approx(signals.features.loc[inside, "orders"].mean())
+    assert row["others"] == pytest.approx(signals.features.loc[~inside, "orders"].mean())
+    assert row["effect_low"] < row["effect"] < row["effect_high"] and row["effect"] > 0
+    assert table.groupby("segment")["effect"].apply(lambda e: e.abs().is_monotonic_decreasing).all()
+
+
+def test_equal_segments_and_constant_features_have_no_signal() -> None:
+    features = pd.DataFrame({"orders": [1.0, 2.0] * 10, "spend": 5.0})
+    features.index = pd.Index([f"c{i:02d}" for i in range(20)], name="customer_id")
+    table = segment_signals(features, pd.Series(["S01"] * 10 + ["S02"] * 10, index=features.index))
+    assert table["effect"].abs().max() < 1e-9
+
+
+def test_planted_needs_are_found_and_rare_ones_left_out(labelled: tuple) -> None:
+    signals, segment = labelled
+    needs = segment_needs(signals, segment, most=3)
+    first = needs.assign(need=needs["term"].str.split().str[0]).groupby("segment")["need"].unique()
+    assert {s: list(n) for s, n in first.items()} == {
+        "S01": ["bake"],
+        "S02": ["grill"],
+        "S03": ["clean"],
+        "S04": ["dine"],
+    }
+    assert (needs["share"] > needs["others"]).all() and needs["buyers"].between(0, 1).all()
+    members = segment.value_counts().loc[needs["segment"]].to_numpy()
+    assert (needs["buyers"].to_numpy() * members >= MIN_BUYERS - 1e-6).all()
+    assert needs.groupby("segment")["effect"].apply(lambda e: e.is_monotonic_decreasing).all()
+
+
+def test_a_segment_with_fewer_buyers_than_the_floor_has_no_need(labelled: tuple) -> None:
+    signals, segment = labelled
+    few = segment.copy()
+    few.iloc[: MIN_BUYERS - 1] = "S99"
+    needs = segment_needs(signals, few)
+    assert "S99" not in set(needs["segment"]) and len(needs)
+
+
+def test_a_segment_that_bought_nothing_has_no_need(labelled: tuple) -> None:
+    signals, segment = labelled
+    bought = signals.weights.toarray()
+    idle = segment == "S01"
+    bought[idle.to_numpy()] = 0.0
+    needs = segment_needs(CustomerData(signals.features, sparse.csr_array(bought), signals.categories), segment)
+    assert set(needs["segment"]) == {"S02", "S03", "S04"} and np.isfinite(needs["effect"]).all()
+
+
+def test_without_categories_there_are_no_needs_but_the_same_columns(labelled: tuple) -> None:
+    signals, segment = labelled
+    without = segment_needs(CustomerData(signals.features, None, ()), segment)
+    assert without.empty and without.columns.tolist() == segment_needs(signals, segment).columns.tolist()
+
+
+def test_order_of_customers_does_not_matter_and_the_input_is_unchanged(labelled: tuple) -> None:
+    signals, segment = labelled
+    before = signals.features.copy()
+    order = np.random.default_rng(0).permutation(len(segment))
+    pd.testing.assert_frame_equal(
+        segment_needs(signals, segment), segment_needs(signals.select(order), segment.iloc[order]), check_exact=False
+    )
+    pd.testing.assert_frame_equal(signals.features, before)
+
+
+def test_traits_are_clear_differences_among_customers_with_a_value() -> None:
+    rows = 80
+    even = np.arange(rows) % 2 == 0
+    features = pd.DataFrame(
+        {
+            "orders": np.arange(rows) * 1.0,
+            "needs: tea": np.where(even, 0.5, 0.1) + 0.01 * (np.arange(rows) % 5),
+            "demographic: age = old": 1.0 * (np.arange(rows) % 4 < 2),  # half of each segment
+            "missing: age": np.r_[np.zeros(60), np.ones(20)],
+            "geographic: region = north": (np.arange(rows) < 20) * 1.0 * even,  # of ten members
+            "missing: region": 0.0,
+        },
+        index=pd.Index([f"c{i:02d}" for i in range(rows)], name="customer_id"),
+    )
+    segment = pd.Series(np.where(even, "S01", "S02"), index=features.index, name="segment")
+    table = segment_traits(features, segment)
+    assert table[["segment", "block", "feature"]].to_numpy().tolist() == [["S01", "needs", "needs: tea"]]
+    known = segment_traits(features.assign(**{"demographic: age = old": 1.0 * even}), segment)
+    row = known.set_index("feature").loc["demographic: age = old"]
+    assert (row["value"], row["others"], row["segment"]) == (1.0, 0.0, "S01")
+    assert segment_traits(features[["orders"]], segment).empty
+
+
+@pytest.fixture
+def two_segments() -> tuple[CustomerData, pd.Series, pd.DataFrame]:
     """240 customers alike but for one thing: S02 does not buy candles, which everyone else often does."""
     rng = np.random.default_rng(5)
     index = pd.Index([f"c{i:03d}" for i in range(240)], name="customer_id")
@@ -35,8 +141,8 @@ def shop() -> tuple[CustomerData, pd.Series, pd.DataFrame]:
     return signals, segment, pd.DataFrame({"axis_1": rng.normal(size=240)}, index=index)
 
 
-def test_what_similar_customers_buy_and_a_segment_does_not_is_found_and_measured(shop: tuple) -> None:
-    signals, segment, axes = shop
+def test_an_unmet_need_is_found_and_measured(two_segments: tuple) -> None:
+    signals, segment, axes = two_segments
     table = unmet_needs(signals, segment, axes=axes, named_needs={})
     check(table, name="unmet_needs")
     row = table.set_index("segment").loc["S02"]
@@ -49,8 +155,8 @@ def test_what_similar_customers_buy_and_a_segment_does_not_is_found_and_measured
     pd.testing.assert_frame_equal(table, unmet_needs(signals, segment, axes=axes, named_needs={}))
 
 
-def test_what_a_segment_over_buys_is_not_what_it_lacks_and_chance_is_no_gap(shop: tuple) -> None:
-    signals, segment, axes = shop
+def test_a_named_need_or_chance_is_no_unmet_need(two_segments: tuple) -> None:
+    signals, segment, axes = two_segments
     assert "CANDLES" not in set(unmet_needs(signals, segment, axes=axes, named_needs={"S02": ["CANDLES"]})["term"])
     drawn = pd.Series(np.random.default_rng(0).permutation(segment.to_numpy()), index=segment.index)
     assert len(unmet_needs(signals, drawn, axes=axes, named_needs={})) <= 1
@@ -59,33 +165,33 @@ def test_what_a_segment_over_buys_is_not_what_it_lacks_and_chance_is_no_gap(shop
 
 
 def texts_of(segment: pd.Series) -> pd.DataFrame:
-    """S02 writes of late parcels, S01 of friendly people; both say a few words more."""
-    said = {"S01": "friendly people at the desk, {}", "S02": "parcels never come on time, {}"}
+    """S02 writes of late parcels, S01 of friendly people; both add small talk."""
+    texts = {"S01": "friendly people at the desk, {}", "S02": "parcels never come on time, {}"}
     small = ["good morning", "kind regards", "see you"]
-    rows = [(c, said[s].format(small[i % 3])) for i, (c, s) in enumerate(segment.items())]
+    rows = [(c, texts[s].format(small[i % 3])) for i, (c, s) in enumerate(segment.items())]
     return pd.DataFrame(rows, columns=["customer_id", "text"])
 
 
-def test_topics_of_a_segment_are_found_and_a_wish_that_no_purchase_answers_is_unmet(shop: tuple) -> None:
-    _signals, segment, _axes = shop
-    spoken = learn_topics(texts_of(segment), count=3)
-    table = segment_topics(spoken, segment, bought={"S01": ["desk lamps"], "S02": ["bread"]}).set_index("segment")
+def test_topics_are_found_and_a_wish_without_a_purchase_is_unmatched(two_segments: tuple) -> None:
+    _signals, segment, _axes = two_segments
+    topics = learn_topics(texts_of(segment), count=3)
+    table = segment_topics(topics, segment, bought={"S01": ["desk lamps"], "S02": ["bread"]}).set_index("segment")
     check(table.reset_index(), name="topics")
     assert "parcels" in table.loc["S02", "topic"] and table.loc["S02", "unmatched"]
     assert not table.loc["S01", "unmatched"] and table.loc["S02", "low"] > 0
-    matched = segment_topics(spoken, segment, bought={"S02": ["parcel service"]}).set_index("segment")
+    matched = segment_topics(topics, segment, bought={"S02": ["parcel service"]}).set_index("segment")
     assert not matched.loc["S02", "unmatched"]
 
 
-def test_few_texts_or_few_writers_tell_nothing(shop: tuple) -> None:
-    _signals, segment, _axes = shop
+def test_few_texts_or_few_writers_give_no_topic(two_segments: tuple) -> None:
+    _signals, segment, _axes = two_segments
     assert learn_topics(texts_of(segment).head(50)) is None and segment_topics(None, segment).empty
-    spoken = learn_topics(texts_of(segment), count=3)
+    topics = learn_topics(texts_of(segment), count=3)
     few = segment.where(segment.index < "c225", "S09")
-    assert "S09" not in set(segment_topics(spoken, few)["segment"])
+    assert "S09" not in set(segment_topics(topics, few)["segment"])
 
 
-def test_only_what_was_said_in_the_window_counts() -> None:
+def test_only_texts_in_the_lookback_count() -> None:
     days = pd.to_datetime(["2024-01-01", "2024-02-01", "2024-03-01"]).date
     table = pd.DataFrame({"customer_id": ["a", "b", "c"], "day": days, "text": ["old", "now", "later"]})
     period = Period.parse("2024-03-01", lookback_days=40, horizon_days=1)
@@ -93,8 +199,8 @@ def test_only_what_was_said_in_the_window_counts() -> None:
     assert customer_texts(ibis.memtable(table.drop(columns="text")), period=period).empty
 
 
-def test_groups_that_know_nothing_read_no_better_than_chance_and_segments_do(shop: tuple) -> None:
-    signals, segment, _axes = shop
+def test_segments_predict_needs_and_random_groups_do_not(two_segments: tuple) -> None:
+    signals, segment, _axes = two_segments
     rng = np.random.default_rng(2)
     needs = pd.DataFrame(rng.random((240, 2)) * 0.2, index=segment.index, columns=["needs: tea", "needs: rum"])
     needs.loc[segment.eq("S01"), "needs: tea"] += 0.5
@@ -109,7 +215,7 @@ def test_groups_that_know_nothing_read_no_better_than_chance_and_segments_do(sho
     assert compare_predictors(signals, segment, {"demographic": group.where(group.index < "c030")}, needs=needs).empty
 
 
-def test_bars_are_the_largest_differences_two_of_them_needs_and_none_twice() -> None:
+def test_top_differences_hold_two_needs_and_no_repeats() -> None:
     rng = np.random.default_rng(1)
     index = pd.Index([f"c{i:03d}" for i in range(80)], name="customer_id")
     segment = pd.Series(np.repeat(["S01", "S02"], 40), index=index)
@@ -119,8 +225,8 @@ def test_bars_are_the_largest_differences_two_of_them_needs_and_none_twice() -> 
     }
     signals = segment_signals(pd.DataFrame(columns, index=index), segment)
     needs = needs_of(S02=["TEA", "GREEN TEA", "RUM"])
-    bars = top_differences(signals, needs, labels={"TEA": "tea", "GREEN TEA": "tea"})
-    own = bars[bars["segment"] == "S02"]
+    differences = top_differences(signals, needs, labels={"TEA": "tea", "GREEN TEA": "tea"})
+    own = differences[differences["segment"] == "S02"]
     assert own["words"].tolist().count("share of tea") == 1 and "share of rum" in set(own["words"])
     assert len(own) == 5 and own["effect"].abs().is_monotonic_decreasing and own["bar"].tolist() == [1, 2, 3, 4, 5]
-    assert len({"orders", "spend"} & set(own["words"])) == 1, "one of those that say the same"
+    assert len({"orders", "spend"} & set(own["words"])) == 1, "one feature per family"

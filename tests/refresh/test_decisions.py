@@ -1,4 +1,4 @@
-"""Decisions: each test has its limit, data that looks broken comes first, and campaigns rest on measured figures."""
+"""Each test has its limit, broken data comes first, and campaigns are decided on measured figures."""
 
 from datetime import date
 
@@ -40,7 +40,7 @@ def _tests(drift: pd.DataFrame, **more: object) -> pd.DataFrame:
     return run_tests(drift, **given)
 
 
-def test_nothing_beyond_chance_keeps_the_segments() -> None:
+def test_without_drift_the_segments_are_unchanged() -> None:
     decision, reason = decide_run(_tests(_drift()))
     assert decision == "keep" and "0 of 2 features" in reason
 
@@ -55,21 +55,21 @@ def test_nothing_beyond_chance_keeps_the_segments() -> None:
         (_drift(), {"sizes": pd.Series({"S01": 90, "S02": 19})}, "1 segments hold fewer than 20 customers .S02"),
     ],
 )
-def test_each_limit_that_is_reached_asks_for_a_refit(drift: pd.DataFrame, more: dict, words: str) -> None:
+def test_reaching_any_limit_leads_to_a_refit(drift: pd.DataFrame, more: dict, words: str) -> None:
     decision, reason = decide_run(_tests(drift, **more))
     assert decision == "refit"
     assert pd.Series([reason]).str.contains(words).all()
 
 
-def test_data_that_looks_broken_comes_before_everything_else() -> None:
-    assert decide_run(_tests(_drift(all="large"), broken=["No purchases came."])) == ("look", "No purchases came.")
+def test_broken_data_comes_before_everything_else() -> None:
+    assert decide_run(_tests(_drift(all="large"), broken=["No purchases."])) == ("look", "No purchases.")
 
 
-def test_small_drift_beyond_chance_is_no_reason() -> None:
+def test_small_drift_is_no_reason_to_refit() -> None:
     assert decide_run(_tests(_drift(orders="moderate", spend="small", S01="small", all="small")))[0] == "keep"
 
 
-def test_a_segment_that_shrank_is_looked_at_and_one_placed_less_surely_is_refitted() -> None:
+def test_a_smaller_segment_is_reviewed_and_a_less_confident_one_refitted() -> None:
     drift = _drift(S02="large")
     sure = drift[drift["item"] == "all"].assign(item="S01", verdict="large")
     table = decide_segments(pd.concat([drift, sure]), sizes=SIZES)
@@ -77,11 +77,22 @@ def test_a_segment_that_shrank_is_looked_at_and_one_placed_less_surely_is_refitt
     assert table["reason"].str.contains("points").all()
 
 
-def _promises(gap: float = -20.0) -> pd.DataFrame:
+def _accuracy(error: float = -20.0) -> pd.DataFrame:
     row = {"segment": "S01", "kpi": "spend", "unit": "money", "customers": 60, "days": 31, "part": 0.34}
-    row |= {"predicted": 100.0, "observed": 100 + gap, "observed_low": 95 + gap, "observed_high": 105 + gap, "gap": gap}
-    row |= {"gap_low": gap - 5, "gap_high": gap + 5, "against_all": gap / 100, "against_all_high": gap / 100 + 0.05}
-    row["verdict"] = "short" if gap + 5 < 0 else "as expected"
+    row |= {
+        "predicted": 100.0,
+        "observed": 100 + error,
+        "observed_low": 95 + error,
+        "observed_high": 105 + error,
+        "gap": error,
+    }
+    row |= {
+        "gap_low": error - 5,
+        "gap_high": error + 5,
+        "against_all": error / 100,
+        "against_all_high": error / 100 + 0.05,
+    }
+    row["verdict"] = "short" if error + 5 < 0 else "as expected"
     return pd.DataFrame([row])
 
 
@@ -99,44 +110,44 @@ def pilots() -> pd.DataFrame:
     )
 
 
-def _campaigns(promises: pd.DataFrame, pilots: pd.DataFrame, **more: object) -> list[tuple[str, str]]:
+def _campaigns(accuracy: pd.DataFrame, pilots: pd.DataFrame, **more: object) -> list[tuple[str, str]]:
     given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "period": PERIOD}
-    table = decide_campaigns(promises, pilots=pilots, **(given | more))
+    table = decide_campaigns(accuracy, pilots=pilots, **(given | more))
     return list(zip(table["segment"], table["decision"], strict=True))
 
 
-def test_a_segment_that_fell_short_gets_the_pilot_that_could_show_as_much(pilots: pd.DataFrame) -> None:
-    assert _campaigns(_promises(), pilots) == [("S01", "fell short"), ("S01", "start a pilot")]
+def test_a_segment_below_its_forecast_gets_a_pilot_that_can_show_it(pilots: pd.DataFrame) -> None:
+    assert _campaigns(_accuracy(), pilots) == [("S01", "fell short"), ("S01", "start a pilot")]
 
 
-def test_where_no_pilot_could_show_what_is_missing_the_one_that_history_reached_is_tried(pilots: pd.DataFrame) -> None:
-    assert _campaigns(_promises(-10.0), pilots) == [("S01", "fell short"), ("S02", "start a pilot")]
+def test_otherwise_the_pilot_goes_where_history_reached_most(pilots: pd.DataFrame) -> None:
+    assert _campaigns(_accuracy(-10.0), pilots) == [("S01", "fell short"), ("S02", "start a pilot")]
 
 
-def test_what_the_season_explains_is_no_falling_short(pilots: pd.DataFrame) -> None:
-    assert _campaigns(_promises().assign(against_all_high=0.01), pilots) == [("S02", "start a pilot")]
+def test_a_seasonal_shortfall_is_not_counted(pilots: pd.DataFrame) -> None:
+    assert _campaigns(_accuracy().assign(against_all_high=0.01), pilots) == [("S02", "start a pilot")]
 
 
-def test_a_pilot_that_was_decided_lately_is_not_decided_again(pilots: pd.DataFrame) -> None:
+def test_a_recent_pilot_is_not_repeated(pilots: pd.DataFrame) -> None:
     log = pd.DataFrame({"as_of": ["2024-05-01", "2024-01-01"], "decision": "start a pilot", "segment": ["S02", "S01"]})
-    assert _campaigns(_promises(-1.0), pilots, log=log) == []
+    assert _campaigns(_accuracy(-1.0), pilots, log=log) == []
 
 
-def test_a_readout_that_says_stop_stops_and_its_segment_gets_no_second_pilot(pilots: pd.DataFrame) -> None:
+def test_a_readout_can_stop_a_campaign_and_blocks_a_second_pilot(pilots: pd.DataFrame) -> None:
     read = pd.DataFrame(
         {"segment": ["S02"], "verdict": ["stop"], "lift": [-3.0], "lift_low": [-5.0], "lift_high": [-1.0]}
     )
-    assert _campaigns(_promises(-1.0), pilots, experiment=read) == [("S02", "stop")]
+    assert _campaigns(_accuracy(-1.0), pilots, experiment=read) == [("S02", "stop")]
 
 
-def test_without_measured_figures_nothing_is_decided_of_campaigns(pilots: pd.DataFrame) -> None:
-    assert _campaigns(_promises().iloc[:0], pilots.iloc[:0]) == []
+def test_without_measured_figures_no_campaign_is_decided(pilots: pd.DataFrame) -> None:
+    assert _campaigns(_accuracy().iloc[:0], pilots.iloc[:0]) == []
 
 
-def test_the_rows_of_a_run_are_fit_for_the_log(pilots: pd.DataFrame) -> None:
+def test_decisions_of_a_run_match_the_log(pilots: pd.DataFrame) -> None:
     tests = _tests(_drift(orders="large"))
     given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "period": PERIOD}
-    campaigns = decide_campaigns(_promises(), pilots=pilots, **given)
+    campaigns = decide_campaigns(_accuracy(), pilots=pilots, **given)
     segments = decide_segments(_drift(), sizes=SIZES)
     table = decisions_table(decide_run(tests), tests, segments, campaigns, as_of="2024-06-01", since="2024-05-01")
     check(table, name="decisions")

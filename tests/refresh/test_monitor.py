@@ -1,4 +1,4 @@
-"""A run held against the one before it: moves, drift, decisions and the log; and what is refused."""
+"""A run is compared with the previous one: moves, drift, decisions and the log; unusable runs are refused."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -24,8 +24,8 @@ from segkit.refresh.monitor import (
 from segkit.reports import refresh as refresh_report
 from segkit.segments.clustering import Budget
 from segkit.segments.fit import FitData, fit_segments
-from segkit.segments.lineage import first_ledger_rows, fitted_as_of
-from segkit.segments.model import assign_points, model_to_arrays
+from segkit.segments.lineage import assign_under_model, first_ledger_rows, fitted_as_of
+from segkit.segments.model import assign_points, model_from_arrays, model_to_arrays
 from segkit.tables import check
 
 THEN, NOW = date(2024, 9, 1), date(2024, 10, 1)
@@ -64,11 +64,11 @@ def earlier(shop_run: Run, fitted, tmp_path: Path) -> Run:  # noqa: ANN001
 
 
 @pytest.fixture
-def made(shop_run: Run, earlier: Run) -> Refresh:
-    return _refreshed(shop_run, earlier)
+def refreshed(shop_run: Run, earlier: Run) -> Refresh:
+    return _refresh(shop_run, earlier)
 
 
-def _refreshed(run: Run, previous: Run | None) -> Refresh:
+def _refresh(run: Run, previous: Run | None) -> Refresh:
     customers = _customers(run, NOW)
     signals = customers.data
     standing = previous.load_model() if previous else None
@@ -78,42 +78,42 @@ def _refreshed(run: Run, previous: Run | None) -> Refresh:
 
 
 def _placed_as(previous: Run, signals: CustomerData) -> pd.DataFrame:
-    from segkit.segments.lineage import assign_under_model
-    from segkit.segments.model import model_from_arrays
+    segment = previous.table("assignments").set_index("customer_id")["segment"]
+    return assign_under_model(
+        model_from_arrays(*previous.load_model()), signals, previous_segment=segment
+    ).reset_index()
 
-    home = previous.table("assignments").set_index("customer_id")["segment"]
-    return assign_under_model(model_from_arrays(*previous.load_model()), signals, previous_segment=home).reset_index()
 
-
-def test_everyone_is_placed_anew_and_counted_once(made: Refresh, shop_run: Run) -> None:
+def test_everyone_is_assigned_again_and_counted_once(refreshed: Refresh, shop_run: Run) -> None:
     now = _customers(shop_run, NOW).index
-    assert made.standing.placed.index.equals(now) and made.moves["customer_id"].is_unique
-    assert made.flow["customers"].sum() == len(made.moves)
-    assert not made.moves["cause"].isin(["definition", "both"]).any(), "the definition is the same"
+    assert refreshed.standing.placed.index.equals(now) and refreshed.moves["customer_id"].is_unique
+    assert refreshed.flow["customers"].sum() == len(refreshed.moves)
+    assert not refreshed.moves["cause"].isin(["definition", "both"]).any(), "the definition is the same"
 
 
-def test_the_log_grows_by_the_run_and_each_segment(made: Refresh, shop_run: Run, earlier: Run) -> None:
-    check(made.decisions, name="decisions")
-    check(made.flow, name="flow")
-    for part, name in {"drift": "drift", "checks": "checks", "forecast_accuracy": "forecast_accuracy"}.items():
-        check(getattr(made.standing, part), name=name)
-    check(made.standing.tests, name="decision_tests")
-    assert made.added["scope"].value_counts()["run"] == 1 and (made.added["as_of"] == NOW.isoformat()).all()
-    before = made.decisions.assign(as_of="2024-08-01")
+def test_the_log_grows_by_the_run_and_its_segments(refreshed: Refresh, shop_run: Run, earlier: Run) -> None:
+    check(refreshed.decisions, name="decisions")
+    check(refreshed.flow, name="flow")
+    for name in ("drift", "checks", "forecast_accuracy"):
+        check(getattr(refreshed.standing, name), name=name)
+    check(refreshed.standing.tests, name="decision_tests")
+    assert refreshed.added["scope"].value_counts()["run"] == 1 and (refreshed.added["as_of"] == NOW.isoformat()).all()
+    before = refreshed.decisions.assign(as_of="2024-08-01")
     earlier.write(before, "decisions")
-    log = _refreshed(shop_run, earlier).decisions
+    log = _refresh(shop_run, earlier).decisions
     pd.testing.assert_frame_equal(log.head(len(before)), before)
     assert len(log) > len(before) and set(log["as_of"]) == {"2024-08-01", NOW.isoformat()}
 
 
-def test_a_first_run_has_tables_without_rows_and_says_so(shop_run: Run) -> None:
-    first = _refreshed(shop_run, None)
-    tables = [first.standing.drift, first.standing.checks, first.standing.forecast_accuracy, first.standing.tests, first.flow]
+def test_a_first_run_has_tables_without_rows(shop_run: Run) -> None:
+    first = _refresh(shop_run, None)
+    standing = first.standing
+    tables = [standing.drift, standing.checks, standing.forecast_accuracy, standing.tests, first.flow]
     assert all(table.empty for table in [*tables, first.decisions, persona_changes(shop_run, None)])
     assert first.figures["refresh.decision"] is None and "no earlier run" in refresh_report.FIRST_RUN
 
 
-def test_events_that_stopped_decide_to_look_and_no_pilot_is_decided(shop_run: Run, earlier: Run) -> None:
+def test_missing_events_lead_to_a_review_without_a_pilot(shop_run: Run, earlier: Run) -> None:
     now = _customers(shop_run, NOW)
     period = replace(now.period, as_of=NOW + timedelta(days=110))  # the shop's year ends on its last day
     standing = assign_with_previous_model(replace(now, period=period), now.data.features, previous=earlier)
@@ -123,31 +123,31 @@ def test_events_that_stopped_decide_to_look_and_no_pilot_is_decided(shop_run: Ru
     assert not (found.added["scope"] == "campaign").any()
 
 
-def test_a_sentence_says_what_moved_and_what_to_do(made: Refresh, shop_run: Run, earlier: Run) -> None:
+def test_the_page_describes_moves_and_next_steps(refreshed: Refresh, shop_run: Run, earlier: Run) -> None:
     names = segment_names(shop_run, earlier)
-    found = made.standing
-    assert found.since in refresh_report.refresh_headline(found, made.moves, found.drift)
-    assert refresh_report.list_next_steps(found, made.added, names=names, acted="kept")[0].endswith(
+    found = refreshed.standing
+    assert found.since in refresh_report.refresh_headline(found, refreshed.moves, found.drift)
+    assert refresh_report.list_next_steps(found, refreshed.added, names=names, acted="kept")[0].endswith(
         "placed everyone anew."
     )
-    assert refresh_report.describe_moves(made.moves, names=names)[0].endswith(".")
+    assert refresh_report.describe_moves(refreshed.moves, names=names)[0].endswith(".")
     for shown in (
         refresh_report.format_tests(found.tests),
         refresh_report.format_accuracy(found.forecast_accuracy, names=names),
-        refresh_report.format_segment_decisions(made.added, names=names),
-        refresh_report.format_decision_log(made.decisions),
+        refresh_report.format_segment_decisions(refreshed.added, names=names),
+        refresh_report.format_decision_log(refreshed.decisions),
     ):
         assert len(shown) and not shown.isna().any().any()
 
 
-def test_a_model_is_as_old_as_the_run_that_learnt_it(earlier: Run) -> None:
+def test_the_age_of_a_model_counts_from_its_fit(earlier: Run) -> None:
     assert fitted_as_of(earlier) == THEN.isoformat()
     arrays, meta = earlier.load_model()
     earlier.save_model(arrays, meta=meta | {"fitted_as_of": "2024-07-01"})
     assert fitted_as_of(earlier) == "2024-07-01"
 
 
-def test_a_flow_names_who_was_not_there() -> None:
+def test_a_flow_counts_customers_who_joined_and_left() -> None:
     columns = ["customer_id", "before", "standing", "after", "cause"]
     moves = pd.DataFrame([("a", None, "S01", "S01", "joined"), ("b", "S01", None, None, "left")], columns=columns)
     assert count_flow(moves)["customers"].tolist() == [1, 1]
@@ -161,15 +161,13 @@ def test_a_flow_names_who_was_not_there() -> None:
         (lambda run: (run.path / "tables" / "features.parquet").unlink(), "has no features"),
     ],
 )
-def test_a_run_that_cannot_be_held_against_is_refused_in_one_message(
-    shop_run: Run, earlier: Run, change: object, words: str
-) -> None:
+def test_an_unusable_previous_run_is_refused(shop_run: Run, earlier: Run, change: object, words: str) -> None:
     change(earlier)
     with pytest.raises(RunError, match=words):
         load_previous_run(str(earlier.path), of=shop_run)
 
 
-def test_what_changed_in_a_persona_is_told_where_ranges_do_not_touch(tmp_path: Path) -> None:
+def test_persona_changes_are_described_where_intervals_do_not_overlap(tmp_path: Path) -> None:
     runs = []
     for place, need, spend, as_of in (("then", "tea", 50.0, "2024-09-01"), ("now", "wine", 90.0, "2024-10-01")):
         run = open_run(tmp_path / place, outcome="building", as_of=as_of)

@@ -1,4 +1,4 @@
-"""Data that looks broken is found in its last two weeks; what was promised is held against what came."""
+"""Broken data is found in the last two weeks; the previous forecast is compared with what customers did."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -38,17 +38,17 @@ def test_steady_data_is_not_broken(make_days: Make) -> None:
     assert checks.set_index("item").loc["events", ["last", "least", "most"]].tolist() == [14, 14, 14]
 
 
-def test_events_that_stop_are_broken_and_said_in_words(make_days: Make) -> None:
-    said = failed_checks(_checks(make_days(_events(15), kinds=KINDS)))
-    assert said[0].startswith("The last 14 days hold 0 events of customers") and len(said) == 3
+def test_events_that_stop_are_reported(make_days: Make) -> None:
+    sentences = failed_checks(_checks(make_days(_events(15), kinds=KINDS)))
+    assert sentences[0].startswith("The last 14 days hold 0 events of customers") and len(sentences) == 3
 
 
-def test_a_kind_that_vanishes_is_broken_though_the_others_go_on(make_days: Make) -> None:
+def test_one_kind_of_event_that_stops_is_reported(make_days: Make) -> None:
     rows = [row for row in _events(1) if row[2] == "purchase" or row[1] < "2024-06-16"]
     assert [words for words in failed_checks(_checks(make_days(rows, kinds=KINDS))) if "mail sent" in words]
 
 
-def test_categories_and_customers_that_were_numbered_anew_are_broken(make_days: Make) -> None:
+def test_renumbered_categories_and_customers_are_reported(make_days: Make) -> None:
     found = _checks(make_days(_events(1, category="T-1", who="new-"), kinds=KINDS)).set_index("item")["broken"]
     assert found[NEW_CATEGORIES] and found[NEW_CUSTOMERS] and not found["events"]
 
@@ -58,16 +58,16 @@ def test_events_at_or_after_as_of_change_nothing(make_days: Make) -> None:
     pd.testing.assert_frame_equal(_checks(make_days(more, kinds=KINDS)), _checks(make_days(_events(1), kinds=KINDS)))
 
 
-def test_too_short_a_history_is_not_judged(make_days: Make) -> None:
+def test_too_short_a_history_is_not_checked(make_days: Make) -> None:
     rows = [row for row in _events(1) if row[1] >= "2024-05-20"]
     assert _checks(make_days(rows, kinds=KINDS)).empty
 
 
 @pytest.fixture
-def promised(shop_run: Run, tmp_path: Path) -> Run:
-    """The shop's run of September, which expected too much of S02."""
-    held = shop_run.parameters() | {"as_of": "2024-09-01"}
-    run = open_run(tmp_path / "then", step="03_segments", outcome="building", **held)
+def september_run(shop_run: Run, tmp_path: Path) -> Run:
+    """The shop's run of September, whose forecast for S02 is too high."""
+    parameters = shop_run.parameters() | {"as_of": "2024-09-01"}
+    run = open_run(tmp_path / "then", step="03_segments", outcome="building", **parameters)
     run.write(shop_run.table("assignments"), "assignments")
     expected = shop_run.table("segments")[["segment", "customers"]].assign(spend_next=[80.0, 800.0, 80.0])
     expected = expected.assign(spend_next_low=expected["spend_next"] - 4, spend_next_high=expected["spend_next"] + 4)
@@ -75,12 +75,14 @@ def promised(shop_run: Run, tmp_path: Path) -> Run:
     return run
 
 
-def test_a_promise_is_held_against_its_part_of_the_horizon(shop_run: Run, promised: Run) -> None:
-    table = compare_with_forecast(load_days(shop_run), previous=promised, as_of=date(2024, 10, 1)).set_index("segment")
+def test_a_forecast_is_compared_for_the_part_of_the_horizon_that_passed(shop_run: Run, september_run: Run) -> None:
+    table = compare_with_forecast(load_days(shop_run), previous=september_run, as_of=date(2024, 10, 1)).set_index(
+        "segment"
+    )
     assert table.index.tolist()[0] == "all" and (table["kpi"] == "spend").all() and (table["days"] == 30).all()
-    assert table.loc["S02", "predicted"] == pytest.approx(800 * 30 / promised.parameters()["horizon_days"])
+    assert table.loc["S02", "predicted"] == pytest.approx(800 * 30 / september_run.parameters()["horizon_days"])
     assert table.loc["S02", "verdict"] == "short" and table.loc["S02", "against_all_high"] < 0
 
 
-def test_less_than_a_week_says_nothing(shop_run: Run, promised: Run) -> None:
-    assert compare_with_forecast(load_days(shop_run), previous=promised, as_of=date(2024, 9, 5)).empty
+def test_less_than_a_week_is_not_compared(shop_run: Run, september_run: Run) -> None:
+    assert compare_with_forecast(load_days(shop_run), previous=september_run, as_of=date(2024, 9, 5)).empty
