@@ -29,12 +29,12 @@ GOOD: list[Row] = [(f"c{n % 5}", f"2024-03-{n + 1:02d} 10:00:00", f"{n}.5", "tea
 
 @dataclass(frozen=True)
 class Right:
-    """What a right reading gives: events, customers and money; rows that cannot be used are told of."""
+    """What a correct reading returns: events, customers, money and rejected rows."""
 
     events: int
     customers: int
     amount: Decimal
-    aside: int = 0
+    rejected: int = 0
 
 
 Break = Callable[[Path], Right | None]  # breaks a source in a folder; None: it must be refused
@@ -57,27 +57,27 @@ def put(folder: Path, content: str | bytes, *, name: str = "sales.csv", yaml: st
     (folder / "shop.yaml").write_text(yaml.format(path=name), encoding="utf-8")
 
 
-def one_more(folder: Path, right: Right | None, **changed: str) -> Right | None:
-    """The good shop and one more line, of a new customer who pays 1 but for what is changed."""
+def add_line(folder: Path, right: Right | None, **changed: str) -> Right | None:
+    """Write the good shop and another line, of a new customer who pays 1 except for what is changed."""
     row = {"who": "c9", "at": "2024-03-20 10:00:00", "paid": "1", "what": "tea", **changed}
     put(folder, text([*GOOD, (row["who"], row["at"], row["paid"], row["what"])]))
     return right
 
 
 def of_parquet(folder: Path, **columns: object) -> None:
-    """A Parquet file of five lines, each of one customer who pays 1, but for the columns given."""
-    held = {"who": ["a"] * 5, "at": [datetime.datetime(2024, 3, 1)] * 5, "paid": [1.0] * 5, "what": ["tea"] * 5}
-    pq.write_table(pa.table({**held, **columns}), folder / "sales.parquet")
+    """Write a Parquet file of five lines of one customer who pays 1, except for the given columns."""
+    rows = {"who": ["a"] * 5, "at": [datetime.datetime(2024, 3, 1)] * 5, "paid": [1.0] * 5, "what": ["tea"] * 5}
+    pq.write_table(pa.table({**rows, **columns}), folder / "sales.parquet")
     (folder / "shop.yaml").write_text(YAML.format(path="sales.parquet"), encoding="utf-8")
 
 
-def said(folder: Path, old: str, new: str) -> None:
-    """The good shop, with something else in its YAML."""
+def write_yaml(folder: Path, old: str, new: str) -> None:
+    """Write the good shop with a change in its YAML."""
     put(folder, text(GOOD), yaml=YAML.replace(old, new))
 
 
 MORE = Right(events=13, customers=6, amount=Decimal("73"))
-LESS = Right(events=12, customers=5, amount=Decimal("72"), aside=1)
+LESS = Right(events=12, customers=5, amount=Decimal("72"), rejected=1)
 FIVE = Right(events=5, customers=1, amount=Decimal("5"))
 CHANGES: dict[str, tuple[Right | None, dict[str, str]]] = {  # one more line, and what stands in it
     "amount_not_a_number": (Right(13, 6, Decimal("72")), {"paid": "NaN"}),
@@ -114,7 +114,7 @@ CHANGES: dict[str, tuple[Right | None, dict[str, str]]] = {  # one more line, an
     "cells_too_many": (None, {"what": "tea,more,and more"}),
 }
 for _name, (_right, _changed) in CHANGES.items():
-    KINDS[_name] = lambda folder, right=_right, changed=_changed: one_more(folder, right, **changed)
+    KINDS[_name] = lambda folder, right=_right, changed=_changed: add_line(folder, right, **changed)
 
 FILES: dict[str, tuple[Right | None, str | bytes, str]] = {  # what the file holds, and its name
     "file_empty": (None, b"", "sales.csv"),
@@ -169,7 +169,7 @@ COLUMNS: dict[str, tuple[Right | None, dict[str, object]]] = {  # of a Parquet f
     "times_at_the_end_of_time": (None, {"at": pa.array([2**62, 1, 2, 3, -(2**62)], pa.timestamp("us"))}),
     "decimals_beyond_measure": (None, {"paid": pa.array([Decimal("9" * 30)] * 5, pa.decimal128(38, 2))}),
     "half_floats": (
-        Right(3, 1, Decimal("3"), aside=2),
+        Right(3, 1, Decimal("3"), rejected=2),
         {"paid": pa.array(np.array([1, 2, np.inf, np.nan, -0.0], dtype=np.float16))},
     ),
     "amounts_of_nothing": (Right(5, 1, Decimal(0)), {"paid": pa.nulls(5)}),
@@ -218,7 +218,7 @@ for _name, _path in PATHS.items():
         (folder / "circle.csv").symlink_to("circle.csv")
         for name in ("mixed.csv", "mixed.txt.xlsx"):
             (folder / name).write_text(text(GOOD), encoding="utf-8")
-        said(folder, "{path}", path)
+        write_yaml(folder, "{path}", path)
 
     KINDS[_name] = _point
 
@@ -243,7 +243,7 @@ SAYINGS = {  # of the YAML: what stands there instead
     ),
 }
 for _name, (_old, _new) in SAYINGS.items():
-    KINDS[_name] = lambda folder, old=_old, new=_new: said(folder, old, new)
+    KINDS[_name] = lambda folder, old=_old, new=_new: write_yaml(folder, old, new)
 
 
 @kind
@@ -290,7 +290,7 @@ def parquet_overwritten(folder: Path) -> None:
 
 @kind
 def last_line_of_40_megabytes(folder: Path) -> None:
-    one_more(folder, None, what="x" * 40_000_000)
+    add_line(folder, None, what="x" * 40_000_000)
 
 
 @kind
@@ -301,7 +301,7 @@ def packed_last_line_of_40_megabytes(folder: Path) -> None:
 @kind
 def files_put_together(folder: Path) -> Right:
     put(folder, text(GOOD).encode("utf-8-sig") + text(GOOD).encode("utf-8-sig"))
-    return Right(24, 5, Decimal(144), aside=1)
+    return Right(24, 5, Decimal(144), rejected=1)
 
 
 @kind
@@ -310,5 +310,5 @@ def two_hundred_files(folder: Path) -> Right:
     (folder / "many").mkdir()
     for number in range(200):
         (folder / "many" / f"{number}.csv").write_text(text(GOOD), encoding="utf-8")
-    said(folder, "{path}", "many/*.csv")
+    write_yaml(folder, "{path}", "many/*.csv")
     return Right(2400, 5, Decimal(14400))

@@ -12,5 +12,9 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def results(folder: Path) -> dict[str, str]:
     """The files of a run that must repeat: tables, headline numbers, model and pages."""
-    kept = ("tables/", "model/", "summary.json")
-    return {name: found for name, found in hashes(folder).items() if name.startswith(kept) or name.endswith(".html")}
+    deterministic = ("tables/", "model/", "summary.json")
+    return {
+        name: found
+        for name, found in hashes(folder).items()
+        if name.startswith(deterministic) or name.endswith(".html")
+    }

@@ -36,7 +36,7 @@ CELLS = st.text(st.characters(blacklist_characters="\n\r", blacklist_categories=
 
 
 def reading(yaml: Path) -> Right | str:
-    """What a source is read as; the message, where it is refused."""
+    """Read a source; return the message where it is refused."""
     con = connect()
     try:
         source = open_source(str(yaml))
@@ -44,11 +44,11 @@ def reading(yaml: Path) -> Right | str:
         totals = found.aggregate(
             events=found.count(), customers=found.customer_id.nunique(), amount=found.amount.sum()
         ).execute()
-        aside = int(count_rejected_rows(source, con=con)["rows"].sum())
+        rejected = int(count_rejected_rows(source, con=con)["rows"].sum())
     except SourceError as error:
         return str(error)
     events, customers, amount = totals.iloc[0]
-    return Right(int(events), int(customers), Decimal(amount or 0), aside=aside)
+    return Right(int(events), int(customers), Decimal(amount or 0), rejected=rejected)
 
 
 def cases() -> list:
@@ -75,13 +75,13 @@ def test_a_broken_source_is_read_right_or_refused(kind: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_the_command_says_it_in_one_message(kind: str, tmp_path: Path) -> None:
+def test_the_command_reports_it_in_one_message(kind: str, tmp_path: Path) -> None:
     right = KINDS[kind](tmp_path)
-    said = CliRunner().invoke(main, ["check", str(tmp_path / "shop.yaml")])
-    assert said.exit_code == 2 and "Traceback" not in said.output, said.output  # too few customers, at the least
-    assert said.stderr.count("\n") == (1 if right is None else 0), said.stderr
-    assert said.stderr.isprintable() or said.stderr.rstrip("\n").isprintable() or "\u00a0" in said.stderr
-    assert ("Can it carry a segmentation? no" in said.stdout) is (right is not None)
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "shop.yaml")])
+    assert result.exit_code == 2 and "Traceback" not in result.output, result.output  # too few customers, at the least
+    assert result.stderr.count("\n") == (1 if right is None else 0), result.stderr
+    assert result.stderr.isprintable() or result.stderr.rstrip("\n").isprintable() or "\u00a0" in result.stderr
+    assert ("Can it carry a segmentation? no" in result.stdout) is (right is not None)
 
 
 @pytest.mark.slow
@@ -98,22 +98,22 @@ def test_any_cells_in_any_line_are_counted_or_the_file_is_refused(
         put(Path(folder), text([*GOOD, *lines], sign=sign, end=end))
         found = reading(Path(folder) / "shop.yaml")
     if not isinstance(found, str) and not any(c in cell for line in lines for cell in line for c in f'{sign}"'):
-        assert found.events + found.aside == 12 + sum(any(line) or True for line in lines)
+        assert found.events + found.rejected == 12 + sum(any(line) or True for line in lines)
 
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, 600), junk=st.binary(min_size=1, max_size=20), cut=st.booleans())
-def test_any_bytes_over_any_part_of_a_source_do_no_more_than_be_told(at: int, junk: bytes, cut: bool) -> None:
+def test_any_bytes_over_any_part_of_a_source_end_in_a_message(at: int, junk: bytes, cut: bool) -> None:
     with TemporaryDirectory() as folder:
         put(Path(folder), text(GOOD))
         for name in ("sales.csv", "shop.yaml"):
             whole = (Path(folder) / name).read_bytes()
             spoilt = whole[:at] + junk + (b"" if cut else whole[at + len(junk) :])
             (Path(folder) / name).write_bytes(spoilt)
-            said = CliRunner().invoke(main, ["check", str(Path(folder) / "shop.yaml")])
-            assert said.exit_code == 2 and "Traceback" not in said.output, said.output
-            assert said.stderr.count("\n") <= 1
+            result = CliRunner().invoke(main, ["check", str(Path(folder) / "shop.yaml")])
+            assert result.exit_code == 2 and "Traceback" not in result.output, result.output
+            assert result.stderr.count("\n") <= 1
             (Path(folder) / name).write_bytes(whole)
 
 
@@ -123,9 +123,9 @@ def test_a_run_on_it_leaves_the_report_that_was_there(kind: str, whole_run: Path
     right = KINDS[kind](tmp_path)
     report = Path(shutil.copytree(whole_run, tmp_path / "reports" / "run"))
     before = hashes(report)
-    said = CliRunner().invoke(main, ["run", "--source", str(tmp_path / "shop.yaml"), "--out", str(report)])
-    assert said.exit_code == 2 and "Traceback" not in said.output and said.stdout == ""
-    assert right is not None or said.stderr.count("\n") == 1
+    result = CliRunner().invoke(main, ["run", "--source", str(tmp_path / "shop.yaml"), "--out", str(report)])
+    assert result.exit_code == 2 and "Traceback" not in result.output and result.stdout == ""
+    assert right is not None or result.stderr.count("\n") == 1
     left = [path.name for path in report.parent.glob("run.*")]
     assert hashes(report) == before and (left == [] or (right is not None and left == ["run.failed"]))
 

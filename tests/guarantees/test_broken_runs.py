@@ -41,7 +41,7 @@ def _flipped(content: bytes, *, at: int) -> bytes:
 
 
 def answer(command: str, run: Path, *, source: Path, folder: Path) -> Result:
-    """What a command says that reads a run."""
+    """Run a command that reads a run."""
     more = {
         "export": ["--to", "csv", "--out", folder / "out"],
         "place": [source, "--out", folder / "placed.csv"],
@@ -51,8 +51,8 @@ def answer(command: str, run: Path, *, source: Path, folder: Path) -> Result:
     return CliRunner().invoke(main, [command, str(run), *map(str, more[command])], input="")
 
 
-def is_told(said: Result) -> bool:
-    return said.exit_code == 2 and said.stderr.count("\n") == 1 and "Traceback" not in said.stderr
+def is_refused(result: Result) -> bool:
+    return result.exit_code == 2 and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
 
 
 @pytest.fixture
@@ -70,29 +70,29 @@ def test_a_spoilt_file_is_named_and_nothing_comes_of_it(
         if file.endswith(".json") and how == "a few bytes changed":
             continue  # a digit for a digit is no fault that a text can show
         (copy / file).write_bytes(spoil(whole))
-        said = answer(command, copy, source=made_up_company, folder=tmp_path)
-        assert is_told(said) and file in said.stderr, (how, said.stderr)
+        result = answer(command, copy, source=made_up_company, folder=tmp_path)
+        assert is_refused(result) and file in result.stderr, (how, result.stderr)
     assert not [name for name in ("out", "placed.csv", "pilot") if (tmp_path / name).exists()]
 
 
 @pytest.mark.parametrize("content", ["[1]", "null", "{}", '{"parameters": 3}', "[" * 20_000, '{"a": 1', "\ufeff{}"])
-def test_a_record_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+def test_a_record_that_is_not_a_mapping_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text(content, encoding="utf-8")
-    said = answer("export", tmp_path / "run", source=tmp_path, folder=tmp_path)
-    assert is_told(said) and "run.json" in said.stderr
+    result = answer("export", tmp_path / "run", source=tmp_path, folder=tmp_path)
+    assert is_refused(result) and "run.json" in result.stderr
 
 
-def test_a_run_of_another_format_says_whose_it_is(tmp_path: Path) -> None:
+def test_a_run_of_another_format_is_refused_with_both_formats(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
     run.update(format=99, outcome="done")
-    said = answer("export", run.path, source=tmp_path, folder=tmp_path)
-    assert is_told(said) and "its format is 99, and this segkit reads 2: another version made it" in said.stderr
+    result = answer("export", run.path, source=tmp_path, folder=tmp_path)
+    assert is_refused(result) and "its format is 99, and this segkit reads 2: another version made it" in result.stderr
     with pytest.raises(RunError, match="another version made it"):
         latest_finished_run(tmp_path, before="2024-02-01")
 
 
-def test_a_run_of_an_older_format_says_what_was_renamed(tmp_path: Path) -> None:
+def test_a_run_of_an_older_format_is_refused_with_the_names_that_changed(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
     run.update(format=1, outcome="done", tables={"calibration": "05_predict"})
     words = "names differ: in calibration promised is predicted, came is observed"
@@ -100,15 +100,17 @@ def test_a_run_of_an_older_format_says_what_was_renamed(tmp_path: Path) -> None:
         latest_finished_run(tmp_path, before="2024-02-01")
 
 
-def test_a_model_of_another_version_says_what_it_lacks(copy: Path, made_up_company: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_version_is_refused_with_what_it_lacks(
+    copy: Path, made_up_company: Path, tmp_path: Path
+) -> None:
     meta = read_json(copy / "model" / "model.json")
     write_json(copy / "model" / "model.json", {name: value for name, value in meta.items() if name != "segments"})
-    said = answer("live", copy, source=made_up_company, folder=tmp_path)
-    assert is_told(said) and "there is no segments in it, so another version of segkit made it" in said.stderr
+    result = answer("live", copy, source=made_up_company, folder=tmp_path)
+    assert is_refused(result) and "there is no segments in it, so another version of segkit made it" in result.stderr
 
 
 @pytest.mark.slow
-def test_a_spoilt_previous_run_ends_the_chain_and_the_report_stays(
+def test_a_broken_previous_run_ends_the_chain_and_the_report_is_unchanged(
     copy: Path, made_up_company: Path, tmp_path: Path
 ) -> None:
     before, good = tmp_path / "before", hashes(copy)
@@ -118,9 +120,9 @@ def test_a_spoilt_previous_run_ends_the_chain_and_the_report_stays(
     earlier = {**record["parameters"], "as_of": "2025-02-01"}
     write_json(before / "run.json", {**record, "parameters": earlier})
     given = ["run", "--source", str(made_up_company), "--out", str(copy), "--previous", str(before), "--steps", "03"]
-    said = CliRunner().invoke(main, given)
-    assert said.exit_code == 2 and "arrays.npz" in said.stderr.splitlines()[-1], said.output
-    assert "Traceback" not in said.stderr and hashes(copy) == good
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 2 and "arrays.npz" in result.stderr.splitlines()[-1], result.output
+    assert "Traceback" not in result.stderr and hashes(copy) == good
     (before / "run.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read as JSON"):
         run_chain(source=str(made_up_company), out=copy, previous=str(before))

@@ -46,6 +46,6 @@ def test_segments_add_up_to_everyone_and_all_revenue(run: Run) -> None:
 
 @pytest.mark.parametrize("table", ["predictions", "features", "anticipation", "map"])
 def test_other_tables_of_customers_hold_each_once_too(run: Run, table: str) -> None:
-    held = run.table(table)
-    assert held["customer_id"].is_unique
-    assert set(held["customer_id"]) >= set(run.table("assignments")["customer_id"])
+    rows = run.table(table)
+    assert rows["customer_id"].is_unique
+    assert set(rows["customer_id"]) >= set(run.table("assignments")["customer_id"])

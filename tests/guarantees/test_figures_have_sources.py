@@ -27,7 +27,7 @@ def test_every_figure_of_a_card_is_a_fact_and_no_segment_lacks_one(run: Run) -> 
     assert (personas[["next", "offer", "kpi"]] != "").all().all()
 
 
-def test_every_fact_says_how_it_was_made(run: Run) -> None:
+def test_every_fact_has_its_source(run: Run) -> None:
     facts = run.table("facts")
     assert facts["fact"].is_unique and (facts["how"].str.len() > 5).all()
     numbers = facts.set_index("fact")["value"].dropna()
@@ -35,12 +35,12 @@ def test_every_fact_says_how_it_was_made(run: Run) -> None:
     assert {segment: int(numbers[f"{segment}.customers"]) for segment in sizes.index} == sizes.to_dict()
 
 
-def test_what_the_page_says_is_what_the_tables_say(run: Run) -> None:
+def test_numbers_of_the_page_are_those_of_the_tables(run: Run) -> None:
     page = card_texts((run.path / "04_personas.html").read_text(encoding="utf-8"))
     page = page[[name for name in page if not name.startswith("copy_")]]  # checked below
-    kept = run.table("personas").set_index("segment")
-    assert set(page["segment"]) == set(kept.index)
-    read = page.merge(kept[["forms"]], left_on="segment", right_index=True)
+    personas = run.table("personas").set_index("segment")
+    assert set(page["segment"]) == set(personas.index)
+    read = page.merge(personas[["forms"]], left_on="segment", right_index=True)
     verify(read, run.table("facts"))
     changed = read.copy()
     column = next(c for c in read if c not in ("segment", "forms") and DIGIT.search(str(read.loc[0, c])))

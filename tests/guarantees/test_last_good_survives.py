@@ -49,7 +49,7 @@ def kernel_of(process: subprocess.Popen) -> psutil.Process:
 
 def test_kill_9_in_every_step_leaves_the_report_and_the_next_run_works(report: Path, made_up_company: Path) -> None:
     before, chance = hashes(report), random.Random(7)
-    took = {name: told["seconds"] for name, told in load_run(report).record()["steps"].items()}
+    took = {name: step["seconds"] for name, step in load_run(report).record()["steps"].items()}
     for step in STEPS:
         process = begin(made_up_company, report, "--steps", step[:2])
         kernel = kernel_of(process)
@@ -63,31 +63,31 @@ def test_kill_9_in_every_step_leaves_the_report_and_the_next_run_works(report: P
         assert not kernel.is_running(), f"{step}: the kernel goes on without its parent"
         assert load_run(report).record()["outcome"] == "done"
     process = begin(made_up_company, report, "--steps", "07")
-    out, said = process.communicate()
-    assert process.returncode == 0, said
+    out, messages = process.communicate()
+    assert process.returncode == 0, messages
     assert out.splitlines()[-1] == str(report / "index.html")
     assert [path.name for path in report.parent.iterdir()] == ["run"], "what the killed left is cleared"
 
 
-def test_of_two_runs_at_once_one_makes_the_report_and_one_is_told(report: Path, made_up_company: Path) -> None:
+def test_of_two_runs_at_once_one_makes_the_report_and_one_is_refused(report: Path, made_up_company: Path) -> None:
     both = [begin(made_up_company, report, "--steps", "07") for _ in range(2)]
-    said = [process.communicate()[1] for process in both]
+    messages = [process.communicate()[1] for process in both]
     status = sorted(process.returncode for process in both)
-    assert status == [0, 2], said
-    told = next(text for process, text in zip(both, said, strict=True) if process.returncode == 2)
-    assert "another `segkit run` is building this run" in told and told.count("\n") == 1
+    assert status == [0, 2], messages
+    message = next(text for process, text in zip(both, messages, strict=True) if process.returncode == 2)
+    assert "another `segkit run` is building this run" in message and message.count("\n") == 1
     assert load_run(report).record()["outcome"] == "done" and (report / "index.html").is_file()
     assert [path.name for path in report.parent.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("gigabytes", [0.6, 1.5])
-def test_without_memory_a_run_ends_in_a_message_and_the_report_stays(
+def test_without_memory_a_run_ends_in_a_message_and_the_report_is_unchanged(
     report: Path, made_up_company: Path, gigabytes: float
 ) -> None:
     before, most = hashes(report), int(gigabytes * GIGABYTE)
     process = begin(made_up_company, report, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
-    said = process.communicate()[1]
-    assert process.returncode != 0 and hashes(report) == before, said
+    messages = process.communicate()[1]
+    assert process.returncode != 0 and hashes(report) == before, messages
     if process.returncode not in (1, 2):
-        return  # so little that the interpreter itself was stopped by the system, before it could say a word
-    assert said.splitlines()[-1].startswith("segkit: ") or "MemoryError" in said.splitlines()[-1], said
+        return  # so little that the interpreter itself was stopped by the system, before it could print anything
+    assert messages.splitlines()[-1].startswith("segkit: ") or "MemoryError" in messages.splitlines()[-1], messages

@@ -9,7 +9,7 @@ import pytest
 from segkit.data.runs import load_run
 
 WORDS = 6  # of a customer's text: so many in a row are theirs, fewer may be anyone's
-LEAST_DIGITS = 6  # of a total that is told to the cent, so that it is one customer's and no chance
+LEAST_DIGITS = 6  # of a total to the cent, so that no other customer has it by chance
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,15 @@ def test_no_id(shown: dict[str, str]) -> None:
 def test_no_order_and_no_words_of_a_customer(shown: dict[str, str], events: pd.DataFrame) -> None:
     assert events["order"].str.fullmatch(r"C\d{6}-\d+").all()
     assert not [name for name, text in shown.items() if re.search(r"\bC\d{6}-\d+", text)]
-    said = events["text"].dropna()
-    alone = said[said.str.split().str.len() >= WORDS].unique()
+    texts = events["text"].dropna()
+    alone = texts[texts.str.split().str.len() >= WORDS].unique()
     assert len(alone) > 20
     assert not [(name, words) for name, text in shown.items() for words in alone if words in text]
 
 
 def test_no_total_of_one_customer_to_the_cent(whole_run: Path, shown: dict[str, str]) -> None:
     spend = load_run(whole_run).table("features")["spend"].round(2)
-    told = {f"{value:.2f}" for value in spend if len(f"{value:.2f}".replace(".", "")) >= LEAST_DIGITS}
-    assert len(told) > 100
+    totals = {f"{value:.2f}" for value in spend if len(f"{value:.2f}".replace(".", "")) >= LEAST_DIGITS}
+    assert len(totals) > 100
     pages = {name: text.replace(",", "") for name, text in shown.items() if name.endswith((".html", ".json"))}
-    assert not [(name, one) for name, text in pages.items() for one in re.findall(r"\d+\.\d\d\b", text) if one in told]
+    assert not [(name, n) for name, text in pages.items() for n in re.findall(r"\d+\.\d\d\b", text) if n in totals]

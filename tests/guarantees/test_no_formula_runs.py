@@ -45,16 +45,16 @@ def test_no_csv_of_a_pilot_or_an_export_begins_a_formula(tmp_path: Path) -> None
     events["customer"] = events["customer"].replace(ids)
     events.to_parquet(tmp_path / "company" / "events.parquet", index=False)
     run, source = tmp_path / "run", tmp_path / "company" / "source.yaml"
-    said = CliRunner().invoke(main, ["run", "--source", str(source), "--out", str(run), "--steps", "01-03"])
-    assert said.exit_code == 0, said.stderr
+    result = CliRunner().invoke(main, ["run", "--source", str(source), "--out", str(run), "--steps", "01-03"])
+    assert result.exit_code == 0, result.stderr
     large = load_run(run).table("segments").nlargest(1, "customers")["segment"].iloc[0]
     for command in (
         ["pilot", str(run), "--segment", large, "--out", str(tmp_path / "pilot")],
         ["export", str(run), "--to", "csv", "--out", str(tmp_path / "out")],
         ["place", str(run), str(source), "--out", str(tmp_path / "placed.csv")],
     ):
-        said = CliRunner().invoke(main, command)
-        assert said.exit_code == 0, said.stderr
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.stderr
     files = list(tmp_path.glob("pilot/*.csv")) + list(tmp_path.glob("out/*.csv")) + [tmp_path / "placed.csv"]
     assert len(files) >= 5
     for file in files:

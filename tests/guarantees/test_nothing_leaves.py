@@ -97,12 +97,12 @@ def test_a_run_needs_no_network(made_up_company: Path, tmp_path: Path) -> None:
         pytest.skip("this machine does not let a process have a network of its own")
     given = ["run", "--source", str(made_up_company), "--out", str(tmp_path / "run"), "--steps", "01-02"]
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    said = subprocess.run(
+    result = subprocess.run(
         [unshare, "-n", sys.executable, "-c", ALONE, *given],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
     assert load_run(tmp_path / "run").record()["outcome"] == "done"

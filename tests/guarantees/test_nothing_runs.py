@@ -29,7 +29,7 @@ METHODS = {  # of anything: what it would do
     "full_load": "make objects from YAML",
     "system": "start a shell",
     "popen": "start a shell",
-    "import_module": "import what a name says",
+    "import_module": "import by name",
 }
 STARTS = {"segkit/notebook/chain.py": "git, to record the commit"}  # modules that start a program, and which
 TAGS = (
@@ -47,7 +47,7 @@ TAGS = (
 
 
 class Bomb:
-    """An object whose unpickling makes a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -62,7 +62,7 @@ def test_no_module_can_turn_data_into_code(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not [one for one in imported if one.split(".")[0] in UNPICKLE], f"{name} imports what unpickles"
+        assert not [module for module in imported if module.split(".")[0] in UNPICKLE], f"{name} imports what unpickles"
         assert "subprocess" not in imported or name in STARTS, f"{name} starts programs"
         if isinstance(node, ast.Call):
             _refuse_call(node, name=name)
@@ -76,7 +76,9 @@ def _refuse_call(node: ast.Call, *, name: str) -> None:
     assert called not in METHODS, f"{name}: {called} would {METHODS.get(called)}"
     assert not (of == "yaml" and called in ("load", "load_all")), f"{name}: yaml.load makes objects"
     if of in ("np", "numpy") and called == "load":
-        assert ast.unparse(given.get("allow_pickle", ast.Constant(None))) == "False", f"{name}: np.load says no pickle"
+        assert ast.unparse(given.get("allow_pickle", ast.Constant(None))) == "False", (
+            f"{name}: np.load must not allow pickle"
+        )
     if "shell" in given:
         assert ast.unparse(given["shell"]) == "False", f"{name} starts a shell"
 
@@ -102,15 +104,15 @@ def test_a_few_lines_of_yaml_do_not_unfold_into_millions() -> None:
     assert load_yaml("a: &a {b: 1}\nc: {<<: *a, d: 2}", label="own.yaml") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}
 
 
-def test_a_pickle_in_the_place_of_an_array_stays_shut(tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_an_array_is_refused(tmp_path: Path) -> None:
     bomb = Bomb(tmp_path / "mark")
-    held = io.BytesIO()
-    np.lib.format.write_array(held, np.array([bomb], dtype=object), allow_pickle=True)
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.array([bomb], dtype=object), allow_pickle=True)
     with zipfile.ZipFile(tmp_path / "objects.npz", "w") as file:
-        file.writestr("centres.npy", held.getvalue())
+        file.writestr("centres.npy", buffer.getvalue())
     (tmp_path / "plain.npz").write_bytes(pickle.dumps(bomb))
     with zipfile.ZipFile(tmp_path / "named.npz", "w") as file:
-        file.writestr("../../centres.npy", held.getvalue())
+        file.writestr("../../centres.npy", buffer.getvalue())
     for name in ("objects", "plain", "named"):
         with pytest.raises(RunError, match="cannot be read as arrays"):
             read_npz(tmp_path / f"{name}.npz")
@@ -118,8 +120,8 @@ def test_a_pickle_in_the_place_of_an_array_stays_shut(tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_nothing_that_could_run(whole_run: Path) -> None:
-    kept = {path.suffix for path in whole_run.rglob("*") if path.is_file()}
-    assert kept <= {".html", ".ipynb", ".json", ".npz", ".parquet"}
+    endings = {path.suffix for path in whole_run.rglob("*") if path.is_file()}
+    assert endings <= {".html", ".ipynb", ".json", ".npz", ".parquet"}
     for path in (whole_run / "model").glob("*.npz"):
         assert not [name for name, array in read_npz(path).items() if array.dtype.hasobject], path.name
     assert Run(whole_run).load_model()[1]

@@ -29,7 +29,9 @@ def shop(tmp_path: Path) -> Path:
     ids = [f"heron-{number}" for number in range(44)]
     days = pd.date_range("2024-01-01", periods=44, freq="2D").astype(str)
     pd.DataFrame({"who": ids, "when": days}).to_csv(tmp_path / "lines.csv", index=False)
-    pd.DataFrame({"id": ids, "mail": [f"{one}@mail.com" for one in ids]}).to_csv(tmp_path / "people.csv", index=False)
+    pd.DataFrame({"id": ids, "mail": [f"{customer_id}@mail.com" for customer_id in ids]}).to_csv(
+        tmp_path / "people.csv", index=False
+    )
     (tmp_path / "shop.yaml").write_text(
         "name: shop\ntimezone: UTC\nevents:\n  - path: lines.csv\n    columns: {customer_id: who, timestamp: when}\n"
         "customers: {path: people.csv, columns: {customer_id: id, mail: mail}, roles: {mail: identifier}}\n"
@@ -72,16 +74,16 @@ def test_export_gives_the_ids_of_the_source_back(hashed: Path, tmp_path: Path) -
     assert table.set_index("customer_id")["segment"]["heron-0"] == "S01"
 
 
-def test_forgotten_customer_goes_from_a_run_of_hashes_and_from_its_exports(hashed: Path, tmp_path: Path) -> None:
+def test_erased_customer_leaves_a_run_of_hashes_and_its_exports(hashed: Path, tmp_path: Path) -> None:
     erase(["heron-0"], reports=tmp_path / "runs")
     assert len(load_run(hashed).table("assignments")) == 43
     export_segments(str(hashed), to="csv", out=str(tmp_path / "out.csv"))
     assert "heron-0" not in set(pd.read_csv(tmp_path / "out.csv")["customer_id"])
 
 
-def test_what_needs_the_ids_says_so(hashed: Path) -> None:
+def test_what_needs_the_ids_is_refused(hashed: Path) -> None:
     answer = CliRunner().invoke(main, ["pilot", str(hashed), "--segment", "S01"])
-    assert answer.exit_code == 2 and "its ids are hashes (--pseudonymise), and a pilot says whom" in answer.stderr
+    assert answer.exit_code == 2 and "its ids are hashes (--pseudonymise), and a pilot lists the customers" in answer.stderr
     run = load_run(hashed)
     with pytest.raises(RunError, match="its ids are hashes.*live events come with the ids"):
         Live(run.path)
@@ -92,11 +94,11 @@ def test_another_key_is_refused(hashed: Path, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RunError, match="--pseudonymise: it needs the key it was made with, and another key is there"):
         open_run_source(load_run(hashed))
     monkeypatch.setenv(KEY_VARIABLE, "short")
-    with pytest.raises(InputError, match="SEGKIT_KEY: at least 16 characters"):
+    with pytest.raises(InputError, match="SEGKIT_KEY: too short to be safe. Give at least 16"):
         make_key(tmp_path)
 
 
-def test_run_does_not_go_on_from_one_with_other_ids(hashed: Path, shop: Path) -> None:
+def test_run_does_not_continue_a_run_with_other_ids(hashed: Path, shop: Path) -> None:
     load_run(hashed).update(outcome="done")
     with pytest.raises(RunError, match="has other customer ids"):
         run_chain(source=str(shop), as_of="2024-07-01", out=hashed.parent / "two", previous=str(hashed))

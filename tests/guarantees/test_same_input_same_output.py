@@ -47,5 +47,5 @@ def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
 def test_no_table_of_a_run_knows_of_a_day_at_or_after_as_of(whole_run: Path) -> None:
     run = load_run(whole_run)
     for table in ("days", "day_orders", "day_categories", "day_channels"):
-        held = pd.to_datetime(run.table(table)["day"])
-        assert len(held) and held.max() < AS_OF, table
+        days = pd.to_datetime(run.table(table)["day"])
+        assert len(days) and days.max() < AS_OF, table

@@ -63,7 +63,7 @@ def test_a_message_shows_the_name_and_not_the_value(secret: str, text: str, url:
         "$SHOP_PASS://x",
     ],
 )
-def test_an_engine_that_cannot_be_used_is_told_without_its_password(secret: str, engine: str) -> None:
+def test_an_engine_that_cannot_be_used_is_refused_without_its_password(secret: str, engine: str) -> None:
     with pytest.raises(SourceError) as caught:
         check_engine(engine)
     assert SECRET not in str(caught.value)
@@ -72,14 +72,14 @@ def test_an_engine_that_cannot_be_used_is_told_without_its_password(secret: str,
 @pytest.mark.parametrize(
     "url", ["postgres://me:$SHOP_PASS@127.0.0.1:1/db", "nosuch://me:$SHOP_PASS@x/db", f"nosuch://me:{SECRET}@x/db"]
 )
-def test_a_database_of_a_source_that_does_not_answer_is_told_without_its_password(
+def test_a_database_that_does_not_answer_is_reported_without_its_password(
     secret: str, tmp_path: Path, url: str
 ) -> None:
     (tmp_path / "shop.yaml").write_text(DATABASE.format(url=url), encoding="utf-8")
     for debug in ([], ["--debug"]):
-        said = CliRunner().invoke(main, ["check", str(tmp_path / "shop.yaml"), *debug])
-        assert said.exit_code == 2 and "sales: the database table cannot be read" in said.stderr
-        assert SECRET not in said.output + said.stderr
+        result = CliRunner().invoke(main, ["check", str(tmp_path / "shop.yaml"), *debug])
+        assert result.exit_code == 2 and "sales: the database table cannot be read" in result.stderr
+        assert SECRET not in result.output + result.stderr
 
 
 @pytest.mark.slow
@@ -103,9 +103,9 @@ def test_a_whole_run_holds_no_secret_in_any_file(
         source=str(tmp_path / "shop.yaml"), out=tmp_path / "out", notebooks_dir=tmp_path / "notebooks", show_code=True
     )
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    said = capfd.readouterr()
+    result = capfd.readouterr()
     assert len(files) >= 3 and not [path.name for path in files if SECRET.encode() in path.read_bytes()]
-    assert SECRET not in said.out + said.err
+    assert SECRET not in result.out + result.err
 
 
 @pytest.mark.slow
@@ -123,9 +123,9 @@ def test_a_run_on_postgres_holds_no_password(secret: str, postgres: str, made_up
         "--engine",
         engine,
     ]
-    said = CliRunner().invoke(main, given)
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 0, result.output
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not [path.name for path in files if SECRET.encode() in path.read_bytes()]
-    assert "$SHOP_PASS" in (tmp_path / "run" / "run.json").read_text() and SECRET not in said.output
+    assert "$SHOP_PASS" in (tmp_path / "run" / "run.json").read_text() and SECRET not in result.output
     shutil.rmtree(tmp_path / "run")

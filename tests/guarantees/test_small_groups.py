@@ -59,7 +59,7 @@ def test_hidden_counts_hold_the_floor_together_or_are_all_there_are(counts: list
 def test_shown_again_hides_the_same_and_a_lower_floor_hides_no_more(counts: list[int]) -> None:
     assert (suppressed_cells(counts) == suppressed_cells(list(counts))).all()
     assert not suppressed_cells(counts, floor=1).any()
-    assert [is_few(one, floor=5) <= is_few(one) for one in counts] == [True] * len(counts)
+    assert [is_few(count, floor=5) <= is_few(count) for count in counts] == [True] * len(counts)
 
 
 def test_stages_of_life_of_a_few_are_hidden_with_the_next_smallest() -> None:
@@ -70,24 +70,27 @@ def test_stages_of_life_of_a_few_are_hidden_with_the_next_smallest() -> None:
     assert table["share"].tolist()[:2] == ["–", "–"] and table["share"].iloc[2].startswith("91")
 
 
-def test_moves_of_a_few_are_hidden_in_every_telling() -> None:
+def test_moves_of_a_few_are_hidden_in_every_text() -> None:
     moves = _causes(stayed=300, customer=40, definition=7, both=3, joined=5, left=30)
     table = segments_report.format_moves(moves)
     assert table["Customers"].tolist() == ["300", "40", "<20", "<20", "<20", "hidden"]
     assert (table["Share"] == "–").tolist() == [False, False, True, True, True, True]
-    said = " ".join(refresh_report.describe_moves(moves, names={}))
-    assert "<20 moved: the definition changed" in said and "40 changed from S01 to S02; <20 the other way" in said
-    assert "counts" not in said, "a stream of ten by the new definition is not told"
+    moved_text = " ".join(refresh_report.describe_moves(moves, names={}))
+    assert (
+        "<20 moved: the definition changed" in moved_text
+        and "40 changed from S01 to S02; <20 the other way" in moved_text
+    )
+    assert "counts" not in moved_text, "ten customers moved by the new definition are hidden"
     ledger = pd.DataFrame([("2024-01-01", "S01", "born"), ("2024-02-01", "S01", "same")])
-    told = overview_report.describe_changes(
+    changes = overview_report.describe_changes(
         pd.DataFrame({"segment": ["S01"], "name": ["One"]}),
         ledger=ledger.set_axis(["as_of", "segment", "event"], axis=1),
         moves=moves,
         as_of="2024-02-01",
     )
-    assert "a number too small to show because the definition did" in told[-2]
-    assert told[-1] == "<20 customers joined, 30 are no longer active."
-    for text in (said, *told):
+    assert "a number too small to show because the definition did" in changes[-2]
+    assert changes[-1] == "<20 customers joined, 30 are no longer active."
+    for text in (moved_text, *changes):
         assert not SMALL_NUMBER.search(text), text
 
 
@@ -109,7 +112,7 @@ def test_segment_below_the_floor_has_no_figures(segments: pd.DataFrame) -> None:
     assert 'data-value="19"' not in page
     card = html("map", "card", row=shown_rows(small)[2], cards="")
     assert "&lt;20 customers" in card and "17\u00a0%" not in card
-    assert "S13" not in {one.row["segment"] for one in overview_report.choose_first_actions(small)}
+    assert "S13" not in {action.row["segment"] for action in overview_report.choose_first_actions(small)}
 
 
 def test_forecasts_and_baselines_of_a_few_are_not_shown(segments: pd.DataFrame) -> None:
@@ -162,7 +165,7 @@ def test_what_few_bought_is_named_nowhere(bought: tuple[CustomerData, pd.Series]
     assert "YACHT" not in set(unmet_needs(signals, segment, axes=axes, named_needs={})["term"])
 
 
-def test_share_for_whom_a_need_comes_first_is_hidden_where_they_are_few() -> None:
+def test_share_of_customers_of_a_main_need_is_hidden_where_they_are_few() -> None:
     shares = pd.DataFrame({"needs: tea": [0.9] * 5 + [0.1] * 95, "needs: rum": [0.1] * 5 + [0.9] * 95})
     table = need_table(shares)
     assert table["main"].isna().all(), "one of two hidden gives the other away"
@@ -175,7 +178,7 @@ def test_facts_that_texts_and_prompts_draw_on_count_no_few(whole_run: Path) -> N
     assert len(counted) and (counted["value"] >= FLOOR).all()
 
 
-def test_no_page_of_a_run_tells_of_a_few_customers(whole_run: Path) -> None:
+def test_no_page_of_a_run_shows_a_few_customers(whole_run: Path) -> None:
     for path in sorted(whole_run.glob("*.html")):
         text = re.sub(r"<(script|style).*?</\1>", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         text = re.sub(r"<[^>]+>", " ", text)
@@ -188,9 +191,9 @@ def test_count_alone(value: int, text: str) -> None:
     assert masked_count(value) == text
 
 
-def test_floors_are_one() -> None:
+def test_there_is_one_privacy_floor() -> None:
     own = re.compile(r"^(PRIVACY_)?FLOOR\s*=", flags=re.MULTILINE)
     named = [
         path.name for path in Path(segments_report.__file__).parents[1].rglob("*.py") if own.search(path.read_text())
     ]
-    assert named == ["small_groups.py"], "nobody keeps a floor of their own beside the shared one"
+    assert named == ["format.py"], "no module defines a floor of its own"

@@ -106,8 +106,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def said(folder: Path, expression: str, *, more: str = "") -> str:
-    """All that a source with this expression gives, or the message it is refused with."""
+def read_or_error(folder: Path, expression: str, *, more: str = "") -> str:
+    """Return all that a source with this expression reads, or the message of its refusal."""
     quoted = "'" + expression.replace("'", "''") + "'"
     (folder / "shop.yaml").write_text(YAML.format(expression=quoted, more=more), encoding="utf-8")
     source, con = open_source(str(folder / "shop.yaml")), connect()
@@ -117,27 +117,29 @@ def said(folder: Path, expression: str, *, more: str = "") -> str:
         return f"refused: {error}"
 
 
-@pytest.mark.parametrize("attack", [*ATTACKS[::9], *(pytest.param(one, marks=pytest.mark.slow) for one in ATTACKS)])
+@pytest.mark.parametrize(
+    "attack", [*ATTACKS[::9], *(pytest.param(attack, marks=pytest.mark.slow) for attack in ATTACKS)]
+)
 def test_an_expression_that_reaches_out_is_refused(folder: Path, attack: str) -> None:
     before = sorted(path.name for path in folder.iterdir()) + ["shop.yaml"]
     text = attack.format(secret=folder / "secret.csv", out=folder / "out")
-    found = said(folder, text)
+    found = read_or_error(folder, text)
     assert found.startswith("refused: ") and CANARY not in found, found
     assert sorted(path.name for path in folder.iterdir()) == sorted(before), "something was written"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_and_so_it_is_in_a_where(folder: Path, attack: str) -> None:
+def test_a_where_that_reaches_out_is_refused(folder: Path, attack: str) -> None:
     text = attack.format(secret=folder / "secret.csv", out=folder / "out")
     where = "    where: '(" + text.replace("'", "''") + ") is not null'\n"
-    found = said(folder, "words", more=where)
+    found = read_or_error(folder, "words", more=where)
     assert found.startswith("refused: ") and CANARY not in found, found
     assert not (folder / "out").exists()
 
 
-def test_what_would_slip_through_meets_a_shut_engine(folder: Path) -> None:
-    said(folder, "words")
+def test_the_engine_refuses_what_the_checks_would_miss(folder: Path) -> None:
+    read_or_error(folder, "words")
     con = connect()
     read_events(open_source(str(folder / "shop.yaml")), con=con)
     for sql in (
@@ -163,7 +165,7 @@ def test_what_would_slip_through_meets_a_shut_engine(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["sales.csv", "secret.csv", "shop.yaml"]
 
 
-def test_a_path_is_read_where_the_author_of_the_yaml_says_and_only_as_the_kind_its_name_says(folder: Path) -> None:
+def test_a_path_is_read_from_its_folder_and_only_as_the_kind_of_its_ending(folder: Path) -> None:
     inside = folder / "inside"
     inside.mkdir()
     (inside / "shop.yaml").write_text(

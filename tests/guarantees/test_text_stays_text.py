@@ -1,4 +1,4 @@
-"""Text from the data is text on every page, whatever it says: names, categories, labels, channels, free words."""
+"""Text from the data is text on every page, whatever it contains: names, categories, labels, channels, free words."""
 
 # ruff: noqa: F811  fixtures that come from another module
 
@@ -95,7 +95,7 @@ def untaken(page: Any, *, wait: int = 300) -> bool:
     return True
 
 
-@pytest.mark.slow  # test_browser looks at a few such names each day
+@pytest.mark.slow  # test_browser checks a few such names each day
 def test_names_and_needs_of_every_kind_stay_text(
     open_page: Callable[..., Any],
     page_file: Callable[..., Path],
@@ -104,7 +104,7 @@ def test_names_and_needs_of_every_kind_stay_text(
     assert untaken(page)
     shown = page.locator(".sk-map-keys button").all_inner_texts()
     for attack in ("<script>", "onerror", "{{7*191}}", "&lt;script&gt;"):
-        assert any(attack in text for text in shown), "what was said is there to read, as it was said"
+        assert any(attack in text for text in shown), "the text is shown as written"
     assert page.locator("text=1337").count() == 0, "no template was filled in"
     for button in page.locator(".sk-map-keys button").all():
         button.hover()
@@ -113,11 +113,11 @@ def test_names_and_needs_of_every_kind_stay_text(
 
 
 @pytest.mark.slow
-def test_the_live_page_says_it_as_text(open_page: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_live_page_shows_it_as_text(open_page: Callable[..., Any], tmp_path: Path) -> None:
     run = make_live_run(tmp_path / "run", fixed_events())
     segments = run.table("segments")
-    said = [" ".join(ATTACKS[n :: len(segments)]) for n in range(len(segments))]
-    open_run(run.path, step="03_segments").write(segments.assign(name=said), "segments")
+    names = [" ".join(ATTACKS[n :: len(segments)]) for n in range(len(segments))]
+    open_run(run.path, step="03_segments").write(segments.assign(name=names), "segments")
     run.update(parameters={**run.parameters(), "source_name": "".join(ATTACKS)})
     with Live(run.path, state=tmp_path / "state.sqlite") as live:
         path = write_page(live, tmp_path / "page")
@@ -127,20 +127,22 @@ def test_the_live_page_says_it_as_text(open_page: Callable[..., Any], tmp_path: 
 
 
 def evil_company(company: Path, folder: Path) -> Path:
-    """The made-up shop, whose every text is an attack."""
+    """Write the made-up shop with an attack in every text."""
     shutil.copytree(company.parent, folder)
     events = pd.read_parquet(folder / "events.parquet")
     for column in ("category", "channel", "campaign", "item", "text"):
-        held = sorted(events[column].dropna().unique())
-        events[column] = events[column].map({one: f"{ATTACKS[n % len(ATTACKS)]} {one}" for n, one in enumerate(held)})
+        values = sorted(events[column].dropna().unique())
+        events[column] = events[column].map(
+            {value: f"{ATTACKS[n % len(ATTACKS)]} {value}" for n, value in enumerate(values)}
+        )
     events.to_parquet(folder / "events.parquet", index=False)
     people = pd.read_csv(folder / "customers.csv")
     regions = sorted(people["region"].dropna().unique())
-    people["region"] = people["region"].map({one: f"{ATTACKS[n]} {one}" for n, one in enumerate(regions)})
+    people["region"] = people["region"].map({region: f"{ATTACKS[n]} {region}" for n, region in enumerate(regions)})
     people.to_csv(folder / "customers.csv", index=False)
     source = yaml.safe_load((folder / company.name).read_text(encoding="utf-8"))
     known = sorted(events["category"].dropna().unique())
-    source["labels"] = {one: ATTACKS[-n % len(ATTACKS)][:LONGEST_LABEL] for n, one in enumerate(known[::4])}
+    source["labels"] = {value: ATTACKS[-n % len(ATTACKS)][:LONGEST_LABEL] for n, value in enumerate(known[::4])}
     (folder / company.name).write_text(yaml.safe_dump(source, allow_unicode=True), encoding="utf-8")
     return folder / company.name
 
@@ -156,8 +158,8 @@ def test_a_whole_report_on_attacks_is_a_report_of_texts(
     runs.mkdir()
     (runs / "overrides.yaml").write_text(yaml.safe_dump({"rename": {"S01": "".join(ATTACKS[:9])}}), encoding="utf-8")
     given = ["run", "--source", str(source), "--out", str(runs / "run"), "--show-code"]
-    said = CliRunner().invoke(main, given)
-    assert said.exit_code == 0, said.stderr
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 0, result.stderr
     files = sorted((runs / "run").glob("*.html"))
     assert len(files) >= 8
     for file in files:

@@ -16,7 +16,7 @@ from segkit.data.io import write_bytes
 from segkit.data.runs import open_run
 from tests.guarantees.hashing import hashes
 
-SPARE_BYTES = 1_000_000  # beside the report, of the disk that fills up
+SPARE_BYTES = 1_000_000  # left on the disk that fills up, besides the report
 
 
 def _full(*_: object, **__: object) -> None:
@@ -75,11 +75,11 @@ def test_a_swap_that_stops_half_way_leaves_one_whole_report(
 
 
 def test_a_report_is_on_the_disk_before_the_old_one_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settled: list[str] = []
+    flushed: list[str] = []
     real = runs._fsync
-    monkeypatch.setattr(runs, "_settle", lambda path: (settled.append(Path(path).name), real(path)))
+    monkeypatch.setattr(runs, "_fsync", lambda path: (flushed.append(Path(path).name), real(path)))
     removed = []
-    monkeypatch.setattr(runs.shutil, "rmtree", lambda path, **_: removed.append((Path(path).name, list(settled))))
+    monkeypatch.setattr(runs.shutil, "rmtree", lambda path, **_: removed.append((Path(path).name, list(flushed))))
     out = tmp_path / "out"
     with runs.stage_run(out) as building:
         open_run(building, source="shop", as_of="2024-01-01").write_text("whole", "index.html")
@@ -89,7 +89,7 @@ def test_a_report_is_on_the_disk_before_the_old_one_goes(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("command", ["export", "pilot"])
-def test_a_command_whose_disk_is_full_says_so_and_leaves_nothing(
+def test_a_command_on_a_full_disk_reports_it_and_leaves_nothing(
     whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     out = tmp_path / "out"
@@ -98,14 +98,14 @@ def test_a_command_whose_disk_is_full_says_so_and_leaves_nothing(
         "pilot": ["pilot", whole_run, "--segment", "S01", "--out", out],
     }
     monkeypatch.setattr(Path, "write_bytes", _full)
-    said = CliRunner().invoke(main, [str(part) for part in given[command]])
-    assert said.exit_code in (1, 2) and said.stderr.count("\n") == 1 and "Traceback" not in said.stderr
-    assert "disk is full" in said.stderr or "No space left" in said.stderr
+    result = CliRunner().invoke(main, [str(part) for part in given[command]])
+    assert result.exit_code in (1, 2) and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
+    assert "disk is full" in result.stderr or "No space left" in result.stderr
     assert not [path for path in out.rglob("*") if path.is_file()], "half of it is there"
 
 
 @pytest.mark.slow
-def test_on_a_full_disk_a_run_ends_in_one_message_and_the_report_stays(
+def test_on_a_full_disk_a_run_ends_in_one_message_and_the_report_is_unchanged(
     whole_run: Path, made_up_company: Path, tmp_path: Path, small_disk: Callable[[Path, int], Path]
 ) -> None:
     size = sum(path.stat().st_size for path in whole_run.rglob("*") if path.is_file())
@@ -114,14 +114,14 @@ def test_on_a_full_disk_a_run_ends_in_one_message_and_the_report_stays(
     before = hashes(report)
     for steps in (["--steps", "06"], []):  # full when the good run is copied; full in the middle of a new one
         given = ["run", "--source", str(made_up_company), "--out", str(report), *steps]
-        said = CliRunner().invoke(main, given)
-        last = said.stderr.splitlines()[-1]
-        assert said.exit_code == 1 and ("disk is full" in last or "No space left" in last), said.stderr
-        assert "Traceback" not in said.stderr and hashes(report) == before
+        result = CliRunner().invoke(main, given)
+        last = result.stderr.splitlines()[-1]
+        assert result.exit_code == 1 and ("disk is full" in last or "No space left" in last), result.stderr
+        assert "Traceback" not in result.stderr and hashes(report) == before
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     whole_run: Path, made_up_company: Path, tmp_path: Path, small_disk: Callable[[Path, int], Path]
 ) -> None:
     disk = small_disk(tmp_path / "disk", 60_000_000)
@@ -129,12 +129,14 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     before = hashes(disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     for out in (report, disk / "other", disk / "a" / "b"):
-        said = CliRunner().invoke(main, ["run", "--source", str(made_up_company), "--out", str(out)])
-        assert said.exit_code == 2 and said.stderr.count("\n") == 1 and "Read-only file system" in said.stderr
+        result = CliRunner().invoke(main, ["run", "--source", str(made_up_company), "--out", str(out)])
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "Read-only file system" in result.stderr
     for command in (
         ["export", str(report), "--to", "csv", "--out", str(disk / "o")],
         ["synth", "--out", str(disk / "o")],
     ):
-        said = CliRunner().invoke(main, command)
-        assert said.exit_code in (1, 2) and said.stderr.count("\n") == 1 and "Read-only file system" in said.stderr
+        result = CliRunner().invoke(main, command)
+        assert (
+            result.exit_code in (1, 2) and result.stderr.count("\n") == 1 and "Read-only file system" in result.stderr
+        )
     assert hashes(disk) == before

@@ -1,4 +1,4 @@
-"""What is written stays in the folder that was asked for, whatever a name says."""
+"""Files are written in the folder that was asked for, whatever a name contains."""
 
 from pathlib import Path
 
@@ -55,8 +55,8 @@ def test_a_table_a_figure_and_an_array_stay_in_their_run(run: Run, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inside"]
 
 
-@pytest.mark.parametrize("name", [one for one in OUTSIDE if one.strip() and one not in ("a b", "%2e%2e/x", "x\n")])
-def test_a_file_of_a_target_stays_in_the_folder_of_the_export(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in OUTSIDE if name.strip() and name not in ("a b", "%2e%2e/x", "x\n")])
+def test_a_file_of_a_target_is_written_in_the_folder_of_the_export(tmp_path: Path, name: str) -> None:
     written = name.replace("\\", "\\\\").replace("\x00", "\\0")
     (tmp_path / "own.yaml").write_text(f'name: own\nfile: "{written}"\ncolumns: {{Group: segment}}\n', encoding="utf-8")
     with pytest.raises(InputError, match="must be a plain file name"):
@@ -66,7 +66,7 @@ def test_a_file_of_a_target_stays_in_the_folder_of_the_export(tmp_path: Path, na
 @pytest.mark.parametrize(
     "more", ["max_rows: many", "max_rows: -1", "max_megabytes: .inf", "max_rows: true", "encoding: 7", "name: [a]"]
 )
-def test_what_a_target_says_has_the_right_type(tmp_path: Path, more: str) -> None:
+def test_values_of_a_target_have_the_right_type(tmp_path: Path, more: str) -> None:
     text = "name: own\ncolumns: {Group: segment}\n"
     text = text.replace("name: own\n", "") if more.startswith("name") else text
     (tmp_path / "own.yaml").write_text(text + more + "\n", encoding="utf-8")
