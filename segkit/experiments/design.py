@@ -77,11 +77,12 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
         )
     values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=window_days, index=segment.index)
     before = replace(before, lookback_days=min(period.lookback_days, history_days - window_days))
-    past = covariates(days, kpi=kpi, period=before, index=segment.index)
+    covariate_table = covariates(days, kpi=kpi, period=before, index=segment.index)
     found = [
-        _segment_spread(str(name), values[rows.index], past.loc[rows.index]) for name, rows in segment.groupby(segment)
+        _segment_spread(str(name), values[rows.index], covariate_table.loc[rows.index])
+        for name, rows in segment.groupby(segment)
     ]
-    return [*found, _segment_spread(EVERYONE, values, past)] if include_all else found
+    return [*found, _segment_spread(EVERYONE, values, covariate_table)] if include_all else found
 
 
 def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: int = 1) -> float:
@@ -107,7 +108,7 @@ def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, co
     return int(np.ceil(each / (share_control * (1 - share_control))))
 
 
-def weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> pd.DataFrame:
+def _weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> pd.DataFrame:
     """Compute the smallest relative effect that each segment, and all together, can show by weeks, half held out.
 
     Returns
@@ -127,13 +128,13 @@ def weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> 
     return pd.DataFrame(rows, columns=["segment", "weeks", "mean", "smallest_effect", "smallest_share"])
 
 
-def weeks_needed(table: pd.DataFrame, *, wanted: pd.Series) -> pd.Series:
+def _weeks_needed(table: pd.DataFrame, *, wanted: pd.Series) -> pd.Series:
     """Find the fewest weeks at which each segment can show the effect wanted.
 
     Parameters
     ----------
     table
-        As from `weeks_table`.
+        As from `_weeks_table`.
     wanted
         Relative effect (share of the mean) by segment.
 
@@ -179,9 +180,9 @@ def candidate_pilots(
     by_segment = {one.segment: one for one in found if one.customers >= 2 * FLOOR}
     rows = [_candidate(by_segment.get(name), reachable=w) for name, w in table[["segment", "reachable"]].to_numpy()]
     table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)
-    tried = weeks_table(days, **arguments)
+    tried = _weeks_table(days, **arguments)
     tried = tried[tried["segment"].isin(by_segment)]
-    table["weeks_needed"] = weeks_needed(tried, wanted=table.set_index("segment")["reachable"]).to_numpy(dtype=float)
+    table["weeks_needed"] = _weeks_needed(tried, wanted=table.set_index("segment")["reachable"]).to_numpy(dtype=float)
     for weeks in SHOWN_WEEKS:
         shares = tried[tried["weeks"] == weeks].set_index("segment")["smallest_share"]
         table[f"share_{weeks}"] = table["segment"].map(shares).astype(float)

@@ -50,10 +50,10 @@ def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -
     if not by_company:
         return pd.DataFrame({"customer_id": pd.Series(dtype=object), "campaign": pd.Series(dtype=object)})
     table = rows.select(*columns).distinct().to_pandas()
-    words = table["event"].str.replace("_", " ")
+    names = table["event"].str.replace("_", " ")
     if "campaign" in table:
-        words = words + table["campaign"].map(lambda one: "" if pd.isna(one) else f": {one}")
-    found = pd.DataFrame({"customer_id": table["customer_id"], "campaign": words}).drop_duplicates()
+        names = names + table["campaign"].map(lambda one: "" if pd.isna(one) else f": {one}")
+    found = pd.DataFrame({"customer_id": table["customer_id"], "campaign": names}).drop_duplicates()
     return found.sort_values(["campaign", "customer_id"], ignore_index=True)
 
 
@@ -344,10 +344,10 @@ def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str,
         for kind in sorted(kind for kind, by in kinds.items() if by == "customer"):
             if kind in CUSTOMER_KINDS or any(word in kind.lower() for word in SERVICE_WORDS) or reached.empty:
                 continue
-            words = f"response: {kind} after {sent}".replace("_", " ")
+            label = f"response: {kind} after {sent}".replace("_", " ")
             rows.append(
                 (
-                    words,
+                    label,
                     *proportion_interval(int((reached[f"n_{kind}"] > 0).sum()), len(reached)),
                     "share",
                     len(reached),

@@ -170,8 +170,8 @@ def _customers_in_segments(run: Run, segments: tuple[str, ...]) -> pd.Series:
     assignments = run.table("assignments").sort_values("customer_id").set_index("customer_id")["segment"]
     unknown = sorted(set(segments) - set(assignments))
     if unknown or not segments:
-        known = ", ".join(sorted(assignments.unique()))
-        raise InputError(f"--segment {', '.join(unknown) or 'is not given'}: the segments of this run are {known}.")
+        available = ", ".join(sorted(assignments.unique()))
+        raise InputError(f"--segment {', '.join(unknown) or 'is not given'}: the segments of this run are {available}.")
     return assignments[assignments.isin(segments)]
 
 
@@ -346,7 +346,7 @@ def load_pilot(folder: str | Path) -> Pilot:
             f"{folder / UNITS_FILE}: it was changed after the draw. A design that was changed proves nothing."
         )
     units = pd.read_parquet(io.BytesIO(content)).set_index("customer_id")
-    refuse_altered(folder, units=units)
+    _refuse_altered(folder, units=units)
     targets = None
     if (folder / TARGETS_FILE).is_file():
         targets = pd.read_csv(folder / TARGETS_FILE, converters={"customer_id": unescape_formula})
@@ -394,7 +394,7 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
     return mine[0]
 
 
-def refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
+def _refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
     """Refuse a pilot whose files differ from the draw.
 
     Raises

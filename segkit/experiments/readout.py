@@ -371,12 +371,12 @@ def read_out(
     cost = pilot.facts["contact_cost"] if contact_cost is None else contact_cost
     price = price_of(cost, pilot.facts["margin"] if margin is None else margin, kpi=kpi)
     lifts = estimate_lifts(pilot.units, values, columns=COVARIATES)
-    order = compute_qini(pilot.units, adjust_outcomes(pilot.units, values), seed=int(pilot.facts["seed"]))
+    order = compute_qini(pilot.units, _adjust_outcomes(pilot.units, values), seed=int(pilot.facts["seed"]))
     table = _experiment(pilot, lifts, price=price)
     return Readout(experiment=table, lifts=tuple(lifts), qini=order, price=price, facts=pilot.facts)
 
 
-def adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
+def _adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
     """Subtract what the covariates predict within each segment, and leave the means of the arms in (CUPED)."""
     found = values.reindex(units.index).astype(float).copy()
     for _, rows in units.groupby("segment"):
@@ -419,7 +419,7 @@ def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
 
 def experiment_from_readout(content: dict[str, Any]) -> pd.DataFrame:
     """Build the table experiment from a readout.json."""
-    return empty_experiment(content["segments"])
+    return _empty_experiment(content["segments"])
 
 
 def load_experiment(folder: str | Path | None) -> pd.DataFrame:
@@ -433,7 +433,7 @@ def load_experiment(folder: str | Path | None) -> pd.DataFrame:
         The folder is no pilot.
     """
     if folder is None:
-        return empty_experiment([])
+        return _empty_experiment([])
     folder = Path(folder)
     if not (folder / "pilot.json").is_file():
         raise RunError(f"{folder}: no pilot.json, so it is no pilot. `segkit pilot` makes one.")
@@ -441,11 +441,11 @@ def load_experiment(folder: str | Path | None) -> pd.DataFrame:
     return (
         experiment_from_readout(read_json(result))
         if result.is_file()
-        else experiment_from_design(read_json(folder / "pilot.json"))
+        else _experiment_from_design(read_json(folder / "pilot.json"))
     )
 
 
-def experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
+def _experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
     """Build the table experiment of a pilot without outcomes from its design."""
     rows = [
         {
@@ -462,10 +462,10 @@ def experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
         }
         for one in facts["power"]
     ]
-    return empty_experiment(rows)
+    return _empty_experiment(rows)
 
 
-def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Build the typed table experiment from rows; none without a pilot."""
     table = pd.DataFrame(rows, columns=list(EXPERIMENT))
     text = ("segment", "name", "kpi", "unit", "start", "end", "verdict", "reason")

@@ -247,7 +247,7 @@ def _local_day_and_hour(timestamp: datetime | str | float, timezone: ZoneInfo) -
     return day, day * 24 + local.hour
 
 
-def weekday_of(day: int) -> int:
+def _weekday_of(day: int) -> int:
     """Return the weekday of a day number; Monday is 0."""
     return (day + WEEKS + MONDAY - 1) % 7
 
@@ -291,7 +291,7 @@ CLEANUP_DAYS = 7  # between two cleanups of what is too old
 OWN_EVENTS = 0  # position of own_events among the aggregates of a day
 
 
-class FormulaInputs:
+class _FormulaInputs:
     """What formulas read: aggregates by attribute, or by name if the name comes from the data."""
 
     def __init__(self, values: dict[str, float]) -> None:
@@ -361,7 +361,7 @@ class Customer:
         for i, j in plan.recent_positions.items():
             customer._aggregates[j] = sum([row[i] for row in recent_rows])
         for day in days:
-            customer._aggregates[plan.monday_position + weekday_of(day)] += rows[day][occasions]
+            customer._aggregates[plan.monday_position + _weekday_of(day)] += rows[day][occasions]
         customer._active = [day for day in days if rows[day][OWN_EVENTS] > 0]
         customer._recent_active, customer._gap_aggregates = sum([row[OWN_EVENTS] > 0 for row in recent_rows]), None
         for kind, i in plan.counts.items():
@@ -492,7 +492,7 @@ class Customer:
             if is_recent and i in recent:
                 aggregates[recent[i]] += value
             if i == occasions:
-                aggregates[plan.monday_position + weekday_of(day)] += value
+                aggregates[plan.monday_position + _weekday_of(day)] += value
         if (own > 0) != (row[OWN_EVENTS] > 0):
             self._set_active(day, recent=is_recent, on=own == 0)
 
@@ -525,7 +525,7 @@ class Customer:
             row = rows.pop(day)
             for i, value in enumerate(row):
                 aggregates[i] -= value
-            aggregates[plan.monday_position + weekday_of(day)] -= row[plan.position["occasions"]]
+            aggregates[plan.monday_position + _weekday_of(day)] -= row[plan.position["occasions"]]
             if row[OWN_EVENTS] > 0:
                 self._drop_first_active_day()
         if expired:
@@ -562,7 +562,7 @@ class Customer:
         if own and "channel" in plan.columns and event.get("channel") is not None:
             self._channel_tally.add(day, event["channel"], 1)
 
-    def _formula_inputs(self) -> FormulaInputs:
+    def _formula_inputs(self) -> _FormulaInputs:
         plan, active, today = self._plan, self._active, self._today
         values = dict(zip(plan.names, [s / u for s, u in zip(self._aggregates, plan.scales, strict=True)], strict=True))
         if self._gap_aggregates is None:
@@ -586,4 +586,4 @@ class Customer:
         values["channel_events"] = self._channel_tally.total
         for channel in plan.channels:
             values[f"channel_{channel}"] = self._channel_tally.weight.get(channel, 0)
-        return FormulaInputs(values)
+        return _FormulaInputs(values)

@@ -66,7 +66,7 @@ def read_line(line: str | bytes) -> dict[str, Any]:
     return found
 
 
-def read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[str] = (PURCHASE,)) -> Event:
+def _read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[str] = (PURCHASE,)) -> Event:
     """Check an event against the contract and parse its values.
 
     Parameters
@@ -316,7 +316,7 @@ class Live:
         SegkitError
             The state cannot be written.
         """
-        found = read_event(event, plan=self.plan, needs=self._needs)
+        found = _read_event(event, plan=self.plan, needs=self._needs)
         if self.is_erased(found.customer_id):
             return []
         self._accept(found)

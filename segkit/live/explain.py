@@ -202,9 +202,9 @@ class LiveAssigner:
         found, after = [], levels
         if segment != now.segment:
             why = self.explain_segment(before, now)
-            words = format_reasons(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
+            text = _format_reasons(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
             moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, in_run=in_run)}
-            found.append({"kind": "segment", **moved, "because": words, "why": why})
+            found.append({"kind": "segment", **moved, "because": text, "why": why})
         if now.segment is not None:
             expected = now.expected
             base = expected if base is None else base
@@ -214,7 +214,7 @@ class LiveAssigner:
                     why = self.explain_expectation(before, now, outcome=outcome, up=after[i] > levels[i])
                     moved = {"outcome": outcome, "from": LEVELS[levels[i]], "to": LEVELS[after[i]]}
                     moved |= {"expected_at_run": _amount(base[i]), "expected": _amount(expected[i])}
-                    found.append({"kind": "prediction", **moved, "because": format_reasons(why), "why": why})
+                    found.append({"kind": "prediction", **moved, "because": _format_reasons(why), "why": why})
         return found, (now.segment, after, base)
 
     def explain_segment(self, before: CustomerView, now: CustomerView) -> list[dict[str, Any]]:
@@ -292,7 +292,7 @@ def _amount(log: float) -> float:
     return round(float(np.expm1(log)), 2)
 
 
-def format_reasons(why: list[dict[str, Any]]) -> str:
+def _format_reasons(why: list[dict[str, Any]]) -> str:
     """Format reasons as one line, such as "active days: 12 → 3; orders: 5 → 0"."""
     parts = []
     for one in why:

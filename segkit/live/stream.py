@@ -35,7 +35,7 @@ def write_page(live: Live, folder: str | Path) -> Path:
         The folder cannot be written.
     """
     path = Path(folder) / "index.html"
-    text = str(templates.html("live", "page", **page_facts(live), reload=RELOAD_SECONDS))
+    text = str(templates.html("live", "page", **_page_facts(live), reload=RELOAD_SECONDS))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def write_page(live: Live, folder: str | Path) -> Path:
     return path
 
 
-def page_facts(live: Live) -> dict[str, Any]:
+def _page_facts(live: Live) -> dict[str, Any]:
     """Collect all that the page shows, as text."""
     table, segments = live.table(), live.run.table("segments").set_index("segment")
     names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}

@@ -85,7 +85,7 @@ def test_what_needs_the_ids_is_refused(hashed: Path) -> None:
     answer = CliRunner().invoke(main, ["pilot", str(hashed), "--segment", "S01"])
     assert answer.exit_code == 2 and "its ids are hashes (--pseudonymise), and a pilot lists the customers" in answer.stderr
     run = load_run(hashed)
-    with pytest.raises(RunError, match="its ids are hashes.*live events come with the ids"):
+    with pytest.raises(RunError, match="its ids are hashes.*live events carry the ids"):
         Live(run.path)
 
 
