@@ -113,7 +113,7 @@ def test_spark_gives_the_same_days_features_and_space(run: Run, made_up_company:
     assert answer.exit_code == 0, answer.output
     there = load_run(tmp_path / "run")
     assert there.record()["parameters"]["engine"] == "local[2]"
-    assert not [path for path in there.path.glob("carried-*")]
+    assert not [path for path in there.path.glob("transfer-*")]
     for name in ("days", "day_categories", "day_orders", "features", "anticipation"):
         pd.testing.assert_frame_equal(there.table(name), run.table(name), atol=1e-9, rtol=1e-9)
 

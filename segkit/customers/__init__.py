@@ -1,1 +1,1 @@
-"""What is kept of a customer: profile, days, features, and what to expect of them next."""
+"""Describe customers: days, features, needs, profile, and what they are likely to do next."""

@@ -1,4 +1,4 @@
-"""Learn, one horizon back, what customers do next, and describe customers by it."""
+"""Predict what customers do next with a linear map, learnt one horizon back, and measure its accuracy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,21 +13,31 @@ from segkit.stats import Estimate, ridge
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
 MIN_AXES, MAX_AXES = 3, 16
-MIN_AXIS_VARIANCE = (
-    0.4  # an axis with less variance than this, where the first axis of the mix alone has one, is left out
-)
-VALUE_WEIGHT = 1.7  # of how much and how often against of what; larger buys spend, costs mix (benchmarks/README)
-MIN_BUYERS = 80  # customers; fewer teach nothing about tastes
-MIX_TERMS = 200  # categories or words whose share is foreseen
-CLIP = 5.0  # standard deviations; one giant customer must not bend the map
+MIN_AXIS_VARIANCE = 0.4  # of an axis in use, where the first axis of the mix alone has 1
+VALUE_WEIGHT = 1.7  # of value against the mix; larger predicts spend better, the mix worse (benchmarks/README)
+MIN_BUYERS = 80  # customers; with fewer, the category mix is not learnt
+MIX_TERMS = 200  # categories or words whose share is predicted
+CLIP = 5.0  # standard deviations; a single giant customer must not bend the map
 DECIMALS = 9
 ROWS_AT_ONCE = 200_000  # customers
+FOLDS = 5
+TERMS_PER_END = 3  # terms that describe each end of an axis
+MAX_NEED_COLOURS = 7  # colours of a small map
+ACCURACY_LABELS = {
+    "spend": "how much they spend",
+    "orders": "how often they order",
+    "active_days": "how often they come",
+    "mix": "what they choose",
+}
+OUTCOME_LABELS = {"spend": "spend", "orders": "orders", "active_days": "active days"}
+ACCURACY_COLUMNS = {"name": object, "outcome": object, "r2": float, "low": float, "high": float}
 
 
 @dataclass(frozen=True)
 class Space:
-    """The learnt map: its parts act on clipped z-scores of features, on log(1 + amount) and on square-root shares of
-    terms.
+    """Hold the linear map from features to expected outcomes, and from these to axes.
+
+    Its parts act on clipped z-scores of features, on log(1 + amount), and on square-root shares of terms.
     """
 
     features: tuple[str, ...]
@@ -47,7 +57,10 @@ class Space:
 
 @dataclass(frozen=True)
 class Anticipation:
-    """`axes`: coordinates in the space; `outcomes`: expected log(1 + amount); `mix`: expected square-root shares."""
+    """Hold what is expected of customers next.
+
+    ``axes``: coordinates in the space; ``outcomes``: expected log(1 + amount); ``mix``: expected square-root shares.
+    """
 
     axes: pd.DataFrame
     outcomes: pd.DataFrame
@@ -62,16 +75,25 @@ def learn_space(
     value_weight: float = VALUE_WEIGHT,
     seed: int = 7,
 ) -> Space:
-    """Learn what the signals of one horizon ago said about what came.
-
-    Takes  then: signals at `as_of` - horizon; outcomes: what those customers did in the horizon, same order
-    Gives  Space: apply it with `anticipate` to the signals of any date
+    """Learn how customers one horizon ago predict what they did since.
 
     Parameters
     ----------
-    axes : how many; by default as many as carry enough of what is foreseen (tastes in many groups need many)
-    value_weight : weight of spend and orders against the mix of categories
-    seed : the same seed gives the same space on one machine
+    then
+        Customers at ``as_of`` - horizon.
+    outcomes
+        What they did in the horizon, in the same order.
+    axes
+        How many; by default as many as have enough variance (a varied mix needs many).
+    value_weight
+        Weight of spend and orders against the mix of categories.
+    seed
+        The same seed gives the same space on one machine.
+
+    Returns
+    -------
+    Space
+        ``anticipate`` applies it to customers at any date.
     """
     features = _space_features(then.features)
     mean, scale = _moments(features)
@@ -80,7 +102,7 @@ def learn_space(
     logs, shares = mix_features(then, terms=basis.terms, words=basis.words)
     parts = [behaviour, logs @ basis.logs, shares @ basis.shares]
     names, values = value_outcomes(outcomes)
-    value_map, value_constant = _value_map(np.hstack(parts[:2]), values)  # shares say nothing of how much
+    value_map, value_constant = _value_map(np.hstack(parts[:2]), values)  # shares do not predict how much
     mix_terms, mix_map, mix_constant = _mix_map(np.hstack(parts), outcomes, words=basis.words)
     maps = _split_by_part(value_map, mix_map, sizes=[part.shape[1] for part in parts])
     constant = np.hstack([value_constant, mix_constant])
@@ -105,10 +127,10 @@ def learn_space(
 
 
 def balanced_space(now: CustomerData, *, axes: int | None = None, seed: int = 7) -> Space:
-    """The stand-in where history is too short to learn from: behaviour, each block of features weighing the same.
+    """Build a space from behaviour alone, where history is too short to learn from.
 
-    Takes  now: signals at `as_of`
-    Gives  Space that foresees nothing (no outcome, no mix); its axes are the principal axes of balanced behaviour
+    Each block of features has the same weight, and the axes are principal axes. The space predicts no outcome and no
+    mix.
     """
     features = _space_features(now.features)
     mean, scale = _moments(features)
@@ -117,7 +139,7 @@ def balanced_space(now: CustomerData, *, axes: int | None = None, seed: int = 7)
     blocks = pd.Series([block_of(name) for name in features.columns] + ["needs"] * basis.logs.shape[1])
     weights = (1.0 / np.sqrt(blocks.map(blocks.value_counts()))).to_numpy()
     design = np.hstack([_z_scores(features, mean=mean, scale=scale), logs @ basis.logs])
-    centre, cut = design.mean(axis=0), len(features.columns)
+    centre, n_features = design.mean(axis=0), len(features.columns)
     return Space(
         features=tuple(features.columns),
         mean=mean,
@@ -126,8 +148,8 @@ def balanced_space(now: CustomerData, *, axes: int | None = None, seed: int = 7)
         words=basis.words,
         mix_terms=(),
         outcome_names=(),
-        behaviour_outcomes=np.eye(cut, design.shape[1]),
-        log_outcomes=np.hstack([np.zeros((len(basis.terms), cut)), basis.logs]),
+        behaviour_outcomes=np.eye(n_features, design.shape[1]),
+        log_outcomes=np.hstack([np.zeros((len(basis.terms), n_features)), basis.logs]),
         share_outcomes=np.zeros((len(basis.terms), design.shape[1])),
         constant_outcomes=np.zeros(design.shape[1]),
         rotation=weights[:, None] * _principal((design - centre) * weights, axes=axes, seed=seed),
@@ -136,21 +158,30 @@ def balanced_space(now: CustomerData, *, axes: int | None = None, seed: int = 7)
 
 
 def anticipate(space: Space, customers: CustomerData) -> Anticipation:
-    """Say what is expected of each customer next.
+    """Predict the outcomes and the mix of each customer, and place them on the axes.
 
-    Takes  space; signals with every feature of the space (columns beyond them are ignored), any date
-    Gives  Anticipation, indexed as the features: coordinates (no unit), expected log amounts, expected square-root
-           shares
+    Parameters
+    ----------
+    space
+        Of ``learn_space`` or ``balanced_space``.
+    customers
+        At any date, with every feature of the space; further columns are ignored.
+
+    Returns
+    -------
+    Anticipation
+        Indexed as the features.
 
     Raises
     ------
-    SchemaError : a feature of the space is missing, or not a number
+    SchemaError
+        A feature of the space is missing, or not a finite number.
     """
     missing = sorted(set(space.features) - set(customers.features.columns))
     if missing:
         raise SchemaError(
-            f"features: there is no {missing[:5]} ({len(missing)} missing), which the model was made of. "
-            f"Give signals of the same source."
+            f"features: there is no {missing[:5]} ({len(missing)} missing), which the model was learnt from. "
+            f"Use customers of the same source."
         )
     features = _space_features(customers.features[list(space.features)])
     behaviour = _z_scores(features, mean=space.mean, scale=space.scale)
@@ -158,17 +189,19 @@ def anticipate(space: Space, customers: CustomerData) -> Anticipation:
     expected = behaviour @ space.behaviour_outcomes + logs @ space.log_outcomes + shares @ space.share_outcomes
     expected = expected + space.constant_outcomes
     axes = (expected - space.centre) @ space.rotation
-    index, cut, end = features.index, len(space.outcome_names), len(space.outcome_names) + len(space.mix_terms)
+    index, n_outcomes = features.index, len(space.outcome_names)
     names = [f"axis_{i + 1}" for i in range(axes.shape[1])]
     return Anticipation(
         axes=pd.DataFrame(axes, index=index, columns=names).round(DECIMALS),
-        outcomes=pd.DataFrame(expected[:, :cut], index=index, columns=list(space.outcome_names)).round(DECIMALS),
-        mix=pd.DataFrame(expected[:, cut:end], index=index, columns=list(space.mix_terms)).round(DECIMALS),
+        outcomes=pd.DataFrame(expected[:, :n_outcomes], index=index, columns=list(space.outcome_names)).round(DECIMALS),
+        mix=pd.DataFrame(
+            expected[:, n_outcomes : n_outcomes + len(space.mix_terms)], index=index, columns=list(space.mix_terms)
+        ).round(DECIMALS),
     )
 
 
 def coordinates(space: Space, customers: CustomerData) -> pd.DataFrame:
-    """The axes of `anticipate` alone, some customers at a time: of millions, the mix would fill the memory."""
+    """Return the axes of ``anticipate`` in batches: the mix of millions of customers would fill the memory."""
     many = range(0, len(customers.features), ROWS_AT_ONCE)
     if len(many) < 2:
         return anticipate(space, customers).axes
@@ -177,14 +210,14 @@ def coordinates(space: Space, customers: CustomerData) -> pd.DataFrame:
 
 
 def value_outcomes(outcomes: Outcomes) -> tuple[list[str], np.ndarray]:
-    """log(1 + spend) where there is money, log(1 + orders), else log(1 + active days)."""
+    """Return log(1 + spend) where there is money, log(1 + orders), else log(1 + active days), with their names."""
     totals = outcomes.totals
     names = [n for n in ("spend", "orders") if n in totals and totals[n].to_numpy().any()] or ["active_days"]
     return names, np.log1p(totals[names].clip(lower=0).to_numpy())
 
 
 def _value_map(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients in the units of the values; the penalty is chosen on standardised ones."""
+    """Return coefficients in the units of the values; the penalty is chosen on standardised values."""
     spread = values.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     middle = values.mean(axis=0)
@@ -193,7 +226,7 @@ def _value_map(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Map to square-root shares of the most common terms, learnt on customers who bought any of them."""
+    """Learn the square-root shares of the most common terms, from customers who bought any of them."""
     nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
     if outcomes.weights is None:
         return nothing
@@ -205,14 +238,14 @@ def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[li
 
 
 def _split_by_part(value_map: np.ndarray, mix_map: np.ndarray, *, sizes: list[int]) -> list[np.ndarray]:
-    """Both maps side by side, cut into behaviour, logs and shares; values take nothing from the shares."""
+    """Join both maps and split them into behaviour, logs and shares; shares do not predict values."""
     unused = np.zeros((sizes[2], value_map.shape[1]))
     joined = np.hstack([np.vstack([value_map, unused]), mix_map])
     return np.split(joined, np.cumsum(sizes)[:2])
 
 
 def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -> np.ndarray:
-    """Values are standardised and share one weight; the mix is divided by its first singular value."""
+    """Return the weight of each outcome: values share one, and the mix is divided by its first singular value."""
     spread = expected.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     mix = expected[:, n_values:] - expected[:, n_values:].mean(axis=0)
@@ -221,21 +254,21 @@ def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -
     return np.hstack([value_part, np.full(mix.shape[1], 1.0 / first if first > 0 else 0.0)])
 
 
-def _principal(points: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray:
-    """Loadings of the principal axes (columns x axes); each points to where its largest loading is positive."""
+def _principal(positions: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray:
+    """Return loadings of the principal axes (columns x axes); the largest loading of each axis is positive."""
     from sklearn.decomposition import PCA
 
-    most = min(MAX_AXES, *points.shape)
-    fit = PCA(most, svd_solver="full", random_state=seed).fit(points)
-    strong = int((fit.explained_variance_ >= MIN_AXIS_VARIANCE).sum())
-    n_axes = min(axes or max(strong, MIN_AXES), most)
+    most = min(MAX_AXES, *positions.shape)
+    fit = PCA(most, svd_solver="full", random_state=seed).fit(positions)
+    n_strong = int((fit.explained_variance_ >= MIN_AXIS_VARIANCE).sum())
+    n_axes = min(axes or max(n_strong, MIN_AXES), most)
     loadings = fit.components_[:n_axes].T
     largest = np.abs(loadings).argmax(axis=0)
     return loadings * np.where(loadings[largest, np.arange(n_axes)] < 0, -1.0, 1.0)
 
 
 def _space_features(features: pd.DataFrame) -> pd.DataFrame:
-    """The features the space is made of, all of them numbers; the others describe."""
+    """Select the features of the space, and refuse values that are not finite."""
     selected = features[[name for name in features.columns if is_in_space(name)]]
     finite = np.isfinite(selected.to_numpy(dtype=float))
     if not finite.all():
@@ -249,55 +282,51 @@ def _space_features(features: pd.DataFrame) -> pd.DataFrame:
 
 
 def are_skewed(names: Iterable[str]) -> np.ndarray:
-    """Which features are read on a log scale."""
+    """Flag the features that are read on a log scale."""
     return np.array([is_skewed(name) for name in names], dtype=bool)
 
 
 def unskewed(values: np.ndarray, *, skewed: np.ndarray) -> np.ndarray:
-    """log(1 + value) in the columns that are skewed; negative values count as 0 there."""
+    """Return log(1 + value) in skewed columns, where negative values count as 0."""
     return np.where(skewed, np.log1p(np.maximum(values, 0.0)), values)
 
 
 def z_scores(values: np.ndarray, *, skewed: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Z-scores of unskewed values, clipped to `CLIP` standard deviations."""
+    """Return z-scores of unskewed values, clipped to ``CLIP`` standard deviations."""
     return np.minimum(np.maximum((unskewed(values, skewed=skewed) - mean) / scale, -CLIP), CLIP)
 
 
 def _moments(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each unskewed feature; 1 for a constant feature."""
     values = unskewed(features.to_numpy(dtype=float), skewed=are_skewed(features.columns))
     scale = values.std(axis=0)
     return values.mean(axis=0), np.where(scale > 0, scale, 1.0)
 
 
 def _z_scores(features: pd.DataFrame, *, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return the z-scores of a table of features."""
     return z_scores(features.to_numpy(dtype=float), skewed=are_skewed(features.columns), mean=mean, scale=scale)
-
-
-FOLDS = 5
-TERMS_PER_END = 3  # things told of each end of an axis
-MAX_NEED_COLOURS = 7  # colours of a small map
-ACCURACY_LABELS = {
-    "spend": "how much they spend",
-    "orders": "how often they order",
-    "active_days": "how often they come",
-    "mix": "what they choose",
-}
-OUTCOME_LABELS = {"spend": "spend", "orders": "orders", "active_days": "active days"}
-ACCURACY_COLUMNS = {"name": object, "outcome": object, "r2": float, "low": float, "high": float}
 
 
 def forecast_accuracy(
     then: CustomerData | None, outcomes: Outcomes | None, *, folds: int = FOLDS, seed: int = 7
 ) -> pd.DataFrame:
-    """How much of each outcome could be foreseen, on customers the map was not learnt from.
-
-    Takes  then, outcomes: as `learn_space`; None where history is too short
-    Gives  name, outcome (words), r2 (out of fold: 1 - squared error / squared deviation), low, high (95 %, over
-           customers); no row where nothing could be learnt
+    """Measure how well each outcome can be predicted, on customers the map was not learnt from.
 
     Parameters
     ----------
-    folds : parts of the customers, each foreseen from the others
+    then, outcomes
+        As for ``learn_space``; None where history is too short.
+    folds
+        Parts of the customers, each predicted from the others.
+    seed
+        Draws the folds and the resamplings.
+
+    Returns
+    -------
+    pd.DataFrame
+        name, outcome (label), r2 (out of fold: 1 - squared error / squared deviation), low, high (95 %, customers
+        resampled); no rows where nothing can be learnt.
     """
     if then is None or outcomes is None:
         return pd.DataFrame({name: pd.Series(dtype=t) for name, t in ACCURACY_COLUMNS.items()})
@@ -320,19 +349,20 @@ def forecast_accuracy(
 
 
 def forecast_accuracy_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The headline numbers: foresight.spend_r2 with .low and .high, and so on."""
-    figures: dict[str, float] = {}
+    """Return the metrics ``predictability.spend_r2`` and so on, with ``.low`` and ``.high``."""
+    metrics: dict[str, float] = {}
     for row in table.to_dict("records"):
-        figures |= Estimate(row["r2"], row["low"], row["high"]).metrics(f"predictability.{row['name']}_r2")
-    return figures
+        metrics |= Estimate(row["r2"], row["low"], row["high"]).metrics(f"predictability.{row['name']}_r2")
+    return metrics
 
 
 def describe_axes(expected: Anticipation) -> pd.DataFrame:
-    """Each axis by what those at its ends are expected to do.
+    """Describe each axis by what customers at its ends are expected to do.
 
-    Takes  what the space expects of today's customers
-    Gives  axis, share (of the variance of the axes), high, low: words for the outcomes and terms whose expectation
-           follows it most
+    Returns
+    -------
+    pd.DataFrame
+        axis, share (of the variance of the axes), high, low: the outcomes and terms that correlate most with it.
     """
     axes = expected.axes
     expectations = pd.concat([expected.outcomes.rename(columns=OUTCOME_LABELS), expected.mix], axis=1)
@@ -347,11 +377,13 @@ def describe_axes(expected: Anticipation) -> pd.DataFrame:
 
 
 def map_colours(expected: Anticipation, now: CustomerData) -> pd.DataFrame:
-    """What the small maps are coloured by.
+    """Choose what the small maps are coloured by.
 
-    Gives  by customer_id: expected spend (or activity), main need (the term expected above its usual share most;
-           rare ones are
-           "other"), and how activity moved lately
+    Returns
+    -------
+    pd.DataFrame
+        By customer_id: expected spend (or activity); main need (the term furthest above its usual share; rare ones are
+        "other"); and the trend of activity.
     """
     columns = {}
     if len(expected.outcomes.columns):
@@ -368,6 +400,7 @@ def map_colours(expected: Anticipation, now: CustomerData) -> pd.DataFrame:
 
 
 def _join_names(names: pd.Index) -> str:
+    """Join names in lower case."""
     return ", ".join(str(name).lower() for name in names) or "no more than others"
 
 
@@ -379,7 +412,7 @@ def _mix_errors(
     rows: tuple[np.ndarray, np.ndarray],
     into: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Squared errors and deviations of the mix, summed over terms, of those who bought."""
+    """Fill in squared errors and deviations of the mix, summed over terms, of customers who bought."""
     if outcomes.weights is None or not space.mix_terms:
         return
     weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=space.words)
@@ -391,6 +424,7 @@ def _mix_errors(
 
 
 def _ratio_interval(errors: np.ndarray, spreads: np.ndarray, *, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Return an out-of-fold R2 with its 95 % interval, from resampled customers."""
     counts = rng.multinomial(len(errors), np.full(len(errors), 1 / len(errors)), size=400)
     drawn = 1 - (counts @ errors) / np.maximum(counts @ spreads, 1e-12)
     low, high = np.percentile(drawn, [2.5, 97.5])

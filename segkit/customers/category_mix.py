@@ -1,4 +1,4 @@
-"""Describe what customers buy: category shares and their weights."""
+"""Describe what customers buy: amounts and shares of categories, or of the words in their names."""
 
 import re
 import sys
@@ -10,20 +10,24 @@ from scipy import sparse
 
 from segkit.customers.features import CustomerData
 
-MAX_CATEGORIES = 500  # more distinct names than this are free text: needs come from their words
-MIN_BUYERS = 5  # customers; a term that fewer bought says nothing that would hold
+MAX_CATEGORIES = 500  # distinct names; more are free text, and needs are learnt from their words
+MIN_BUYERS = 5  # customers of a term; with fewer, it is noise
+MAX_COMPONENTS = 40  # directions of the logs, and of the shares
+MIX_SPREAD = 3.0  # standard deviation of the widest direction, next to z-scores of behaviour
 WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def is_free_text(names: list[str]) -> bool:
-    """Whether there are so many distinct categories that they are better read word by word."""
+    """Return whether there are so many distinct categories that they are better read word by word."""
     return len(names) > MAX_CATEGORIES
 
 
 def split_words(name: str) -> list[str]:
-    """The distinct words of a category's name, in lower case, sorted.
+    """Return the distinct words of a category's name, in lower case, sorted.
 
-    >>> words_of("RED wine, 2 x red")
+    Examples
+    --------
+    >>> split_words("RED wine, 2 x red")
     ['red', 'wine']
     """
     return sorted({word.lower() for word in WORD.findall(name)})
@@ -32,12 +36,19 @@ def split_words(name: str) -> list[str]:
 def term_weights(weights: sparse.csr_array, names: list[str], *, words: bool) -> tuple[sparse.csr_array, list[str]]:
     """Sum what was bought by category into what was bought by term.
 
-    Takes  weights: customers x categories; names: of the categories
-    Gives  customers x terms, and the terms, sorted; the categories themselves where `words` is false
-
     Parameters
     ----------
-    words : split names into their distinct lower-case words; a product counts for each word of its name
+    weights
+        Customers x categories.
+    names
+        Of the categories.
+    words
+        Split names into their words; a product counts for each word of its name.
+
+    Returns
+    -------
+    tuple
+        Customers x terms, and the sorted terms; the categories themselves where ``words`` is false.
     """
     if not words:
         return weights, list(names)
@@ -51,7 +62,7 @@ def term_weights(weights: sparse.csr_array, names: list[str], *, words: bool) ->
 
 
 def align_terms(weights: sparse.csr_array, terms: list[str], *, to: list[str]) -> sparse.csr_array:
-    """The same matrix with the columns of `to`: unknown terms are dropped, terms nobody bought are zero."""
+    """Return the matrix with the columns of ``to``: other terms are dropped, and absent ones are zero."""
     position = {term: i for i, term in enumerate(to)}
     coo = weights.tocoo()
     column = np.array([position.get(t, -1) for t in terms], dtype=int)[coo.col] if len(terms) else coo.col
@@ -62,7 +73,7 @@ def align_terms(weights: sparse.csr_array, terms: list[str], *, to: list[str]) -
 def common_terms(
     weights: sparse.csr_array, categories: Sequence[str], *, words: bool, most: int, rarest: int = MIN_BUYERS
 ) -> tuple[sparse.csr_array, list[str], list[str]]:
-    """What was bought by term, all terms, and those that most customers bought.
+    """Return what was bought by term, all terms, and the most common ones.
 
     Parameters
     ----------
@@ -71,9 +82,11 @@ def common_terms(
     categories
         Their names.
     words
-        Split names into words, as `term_weights` does.
-    most, rarest
-        How many common terms at most, and by how many customers each is bought at least.
+        Split names into words, as ``term_weights`` does.
+    most
+        Largest number of common terms.
+    rarest
+        Fewest customers who bought a common term.
     """
     by_term, names = term_weights(weights, list(categories), words=words)
     return by_term, names, most_common_terms(by_term, names, max_terms=most, min_buyers=rarest)
@@ -82,19 +95,19 @@ def common_terms(
 def most_common_terms(
     weights: sparse.csr_array, terms: list[str], *, max_terms: int, min_buyers: int = MIN_BUYERS
 ) -> list[str]:
-    """The terms that most customers bought, most common first; equal counts by name."""
+    """Return the terms that most customers bought, the most common first; ties by name."""
     counts = np.asarray((weights > 0).sum(axis=0)).ravel()
     order = sorted((i for i in range(len(terms)) if counts[i] >= min_buyers), key=lambda i: (-counts[i], terms[i]))
     return [terms[i] for i in order[:max_terms]]
 
 
-MAX_COMPONENTS = 40  # directions kept of the logs, and of the shares
-MIX_SPREAD = 3.0  # of the widest direction, beside z-scores of behaviour
-
-
 @dataclass(frozen=True)
 class MixBasis:
-    """Directions of taste: terms x components, for log amounts (weighted by inverse document frequency) and shares."""
+    """Hold the main directions of the category mix, terms x components.
+
+    ``logs`` is for log amounts (weighted by inverse document frequency), ``shares`` for square-root shares; ``words``
+    says whether terms are words.
+    """
 
     terms: tuple[str, ...]
     words: bool
@@ -103,10 +116,7 @@ class MixBasis:
 
 
 def learn_mix_basis(customers: CustomerData, *, seed: int = 7) -> MixBasis:
-    """The directions in which tastes vary most (truncated SVD).
-
-    Takes  signals; without categories, or with fewer than two terms in common, the basis is empty
-    """
+    """Learn the directions in which the category mix varies most (truncated SVD); none with fewer than two terms."""
     words = customers.weights is not None and is_free_text(list(customers.categories))
     empty = MixBasis(terms=(), words=words, logs=np.zeros((0, 0)), shares=np.zeros((0, 0)))
     if customers.weights is None:
@@ -128,7 +138,7 @@ def learn_mix_basis(customers: CustomerData, *, seed: int = 7) -> MixBasis:
 def mix_features(
     customers: CustomerData, *, terms: Sequence[str], words: bool
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """log(1 + amount) of each term, and square roots of the shares of the terms, customers x terms."""
+    """Return log(1 + amount) and square-root shares of the terms, each customers x terms."""
     if customers.weights is None or not len(terms):
         nothing = sparse.csr_array((len(customers.features), len(terms)))
         return nothing, nothing
@@ -141,7 +151,7 @@ def mix_features(
 
 
 def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Square roots of the shares of the terms in what was bought (Hellinger), and who bought any of them."""
+    """Return square roots of the shares of the terms in what was bought (Hellinger), and a flag of who bought any."""
     amounts = align_terms(weights, names, to=terms).toarray()
     total = amounts.sum(axis=1)
     bought = total > 0
@@ -149,11 +159,12 @@ def mix_shares(weights: sparse.csr_array, names: list[str], *, terms: list[str])
 
 
 def _directions(values: sparse.csr_array, *, weights: np.ndarray, seed: int) -> np.ndarray:
-    from sklearn.decomposition import TruncatedSVD  # slow to import, and not needed to place a customer
+    """Return the scaled directions of a matrix, terms x components."""
+    from sklearn.decomposition import TruncatedSVD  # slow to import, and not needed to assign a customer
 
     n_components = min(MAX_COMPONENTS, values.shape[1] - 1)
     weighted = sparse.csr_matrix(values.multiply(weights))
-    with np.errstate(divide="ignore", invalid="ignore"):  # customers all alike have no variance to be explained
+    with np.errstate(divide="ignore", invalid="ignore"):  # identical customers have no variance to explain
         components = TruncatedSVD(n_components, random_state=seed).fit(weighted).components_.T * weights[:, None]
     spread = (values @ components).std(axis=0).max()
     return components * (MIX_SPREAD / spread if spread > 0 else 1.0)

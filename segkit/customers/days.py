@@ -14,18 +14,20 @@ from segkit.vocabulary import DAY_PARTS
 PURCHASE = "purchase"
 RETURN = "return"
 PIECE_KEYS = ("customer_id", "bought", "order_id", "day")  # of a piece of an order, or of the other events of a day
-MONEY_TYPE = "decimal(18, 4)"  # of a day; sums of days are wider
-SQUARE_TYPE = "decimal(36, 8)"  # two of them add up within the 38 digits that engines have
+DAY_KEYS = ("customer_id", "day", "until")
+TABLES = {"rows": "days", "categories": "day_categories", "channels": "day_channels", "orders": "day_orders"}
+MONEY_TYPE = "decimal(18, 4)"  # of a day; sums over days are wider
+SQUARE_TYPE = "decimal(36, 8)"  # two of them add up within the 38 digits of the engines
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One sum over events: of a column, or a count; of what was bought, returned, other, own, or of one kind."""
+    """Define a sum over events: of a column, or a count, over what was bought, returned, other, own, or of one kind."""
 
     name: str
     group: str
     column: str | None = None
-    condition: str | None = None  # a flag that must be set, or an amount above zero
+    condition: str | None = None  # a flag that is set, or an amount above zero
 
 
 MEASURES = (
@@ -43,14 +45,16 @@ MEASURES = (
 
 
 def count_column(kind: str) -> str:
-    """The name of the column that counts a kind of event."""
+    """Name the column that counts a kind of event."""
     return f"n_{kind}"
 
 
 def available_measures(columns: tuple[str, ...], *, kinds: dict[str, str]) -> list[Measure]:
-    """The sums that events with these columns carry, and the count of each kind.
+    """List the sums that events with these columns allow, and the count of each kind.
 
-    >>> [m.name for m in measures(("customer_id", "amount"), kinds={"purchase": "customer"})]
+    Examples
+    --------
+    >>> [m.name for m in available_measures(("customer_id", "amount"), kinds={"purchase": "customer"})]
     ['own_events', 'lines', 'amount', 'other_amount', 'return_amount', 'n_purchase']
     """
     available = [m for m in MEASURES if {m.column, m.condition} - {None} <= set(columns)]
@@ -58,46 +62,54 @@ def available_measures(columns: tuple[str, ...], *, kinds: dict[str, str]) -> li
 
 
 def order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.Table | None]:
-    """Put lines together: the events are read once, and again only for the few orders that go on for days.
+    """Sum lines by order; events are read again only for the few orders that span several days.
 
-    Takes  events: contract columns, each event once
-    Gives  orders that began and ended on one day, and the other events of a day: one row each, with sums and `slot`
-           (hours
-           since 1970 of the first event of their own); and orders of several days, a row for each day (or None)
+    Parameters
+    ----------
+    events
+        Contract columns, each event once.
+    kinds
+        Each kind of event -> 'customer' or 'company'.
+
+    Returns
+    -------
+    tuple
+        Orders of a single day, and the other events of a day, one row each, with sums and ``slot`` (hours since 1970 of
+        the first event of the customer); and orders of several days, a row for each day (or None).
     """
-    aggregates, never = _aggregate_expressions(events, kinds=kinds)
+    aggregates, zeros = _aggregate_expressions(events, kinds=kinds)
     bought = events.event == PURCHASE
     if "order_id" not in events.columns:
         pieces = events.group_by(events.customer_id, bought.name("bought"), events.day)
-        return pieces.aggregate(**aggregates).mutate(**never), None
+        return pieces.aggregate(**aggregates).mutate(**zeros), None
     span = {"day": events.day.min(), "last_day": events.day.max()}
     no_day = ibis.null("date")
-    if set(kinds) == {PURCHASE}:  # every key of a group-by of all events costs
+    if set(kinds) == {PURCHASE}:  # each key of a group-by over all events costs time
         keys = {"order_id": events.order_id, "own_day": events.order_id.isnull().ifelse(events.day, no_day)}
-        never = {"bought": ibis.literal(True), **never}
+        zeros = {"bought": ibis.literal(True), **zeros}
     else:
         keys = {
             "bought": bought,
             "order_id": bought.ifelse(events.order_id, ibis.null(events.order_id.type())),
             "own_day": (~bought | events.order_id.isnull()).ifelse(events.day, no_day),
         }
-    whole = events.group_by(events.customer_id, **keys).aggregate(**span, **aggregates).mutate(**never)
-    longer = whole.filter(whole.day != whole.last_day).select("customer_id", "order_id")
+    orders = events.group_by(events.customer_id, **keys).aggregate(**span, **aggregates).mutate(**zeros)
+    longer = orders.filter(orders.day != orders.last_day).select("customer_id", "order_id")
     lines = events.filter((events.event == PURCHASE) & events.order_id.notnull()).semi_join(
         longer, ["customer_id", "order_id"]
     )
-    aggregates, never = _aggregate_expressions(lines, kinds=kinds)
+    aggregates, zeros = _aggregate_expressions(lines, kinds=kinds)
     bought = (lines.event == PURCHASE).name("bought")
     several = (
-        lines.group_by(lines.customer_id, bought, lines.order_id, lines.day).aggregate(**aggregates).mutate(**never)
+        lines.group_by(lines.customer_id, bought, lines.order_id, lines.day).aggregate(**aggregates).mutate(**zeros)
     )
-    return whole.filter(whole.day == whole.last_day).select(*several.columns), several
+    return orders.filter(orders.day == orders.last_day).select(*several.columns), several
 
 
 def assign_first_day(pieces: ir.Table) -> ir.Table:
-    """Give each piece the day its order began (`first_day`), and its part in the square of the order's amount.
+    """Give each piece the day its order began (``first_day``), and its part in the square of the order's amount.
 
-    Only the first piece opens an order and is an occasion; what comes later adds to its lines and amounts.
+    Only the first piece opens an order and is an occasion; later pieces add to its lines and amounts.
     """
     if "order_id" not in pieces.columns:
         return assign_own_day(pieces)
@@ -116,61 +128,61 @@ def assign_first_day(pieces: ir.Table) -> ir.Table:
         "slot": late.ifelse(ibis.null("int64"), joined.slot),
     }
     if "amount" in pieces.columns:
-        cross = _square(joined.amount, joined.before).fill_null(0)  # (a + b)**2 - b**2, in terms that fit
+        cross = _square(joined.amount, joined.before).fill_null(0)  # (a + b)**2 - b**2, in terms within the type
         columns["square"] = ops.Cast(_square(joined.amount, joined.amount) + cross + cross, SQUARE_TYPE).to_expr()
     return joined.mutate(**columns).drop("late_customer", "late_order", "late_day", "before")
 
 
 def assign_own_day(pieces: ir.Table) -> ir.Table:
-    """The same for pieces that are whole orders."""
+    """Give pieces that are whole orders their own day as ``first_day``, and the square of their amount."""
     square = {"square": _square(pieces.amount, pieces.amount).fill_null(0)} if "amount" in pieces.columns else {}
     return pieces.mutate(first_day=pieces.day, **square)
 
 
 def money_sum(column: ir.NumericColumn, *, where: ir.BooleanColumn | None = None) -> ir.NumericScalar:
-    """An exact sum, zero where there is nothing."""
+    """Sum exactly; zero where there is nothing."""
     return column.cast(MONEY_TYPE).sum(where=where).fill_null(0).cast(MONEY_TYPE)
 
 
 def cast_exact(total: ir.NumericScalar) -> ir.NumericScalar:
-    """Whole numbers as such: DuckDB adds them up in a wider type than Ibis knows of, so the cast must stay."""
+    """Cast sums of whole numbers back to them: DuckDB sums in a wider type than Ibis knows."""
     return ops.Cast(total, "int64").to_expr() if total.type().is_integer() else total.cast(MONEY_TYPE)
 
 
 def _aggregate_expressions(
     events: ir.Table, *, kinds: dict[str, str]
 ) -> tuple[dict[str, ir.Value], dict[str, ir.Value]]:
-    """The sums of each measure, and zeros for those that no kind of event adds to."""
+    """Build the sum of each measure, and zeros for measures that no kind of event adds to."""
     own = {kind for kind, who in kinds.items() if who == "customer"}
     adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
     slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
-    aggregates, never = {"slot": slot.min(where=_is_kind(events, own, kinds=kinds))}, {}
+    aggregates, zeros = {"slot": slot.min(where=_is_kind(events, own, kinds=kinds))}, {}
     for measure in available_measures(events.columns, kinds=kinds):
-        of = adds.get(measure.group, {measure.group})
-        if measure.group in ("returned", "other") and not kinds.keys() & of:
-            never[measure.name] = ibis.literal(0).cast(MONEY_TYPE)
+        group = adds.get(measure.group, {measure.group})
+        if measure.group in ("returned", "other") and not kinds.keys() & group:
+            zeros[measure.name] = ibis.literal(0).cast(MONEY_TYPE)
             continue
-        condition = _is_kind(events, of, kinds=kinds)
+        condition = _is_kind(events, group, kinds=kinds)
         if measure.condition:
-            only = events[measure.condition]
-            only = (only if only.type().is_boolean() else only > 0).fill_null(False)
-            condition = only if condition is None else condition & only
+            flag = events[measure.condition]
+            flag = (flag if flag.type().is_boolean() else flag > 0).fill_null(False)
+            condition = flag if condition is None else condition & flag
         counted = measure.column is None
         aggregates[measure.name] = (
             events.count(where=condition) if counted else money_sum(events[measure.column], where=condition)
         )
-    return aggregates, never
+    return aggregates, zeros
 
 
-def _is_kind(events: ir.Table, of: set[str], *, kinds: dict[str, str]) -> ir.BooleanColumn | None:
-    """Whether an event is of some kinds; None where all are: a condition on every event costs."""
-    if kinds.keys() <= of:
+def _is_kind(events: ir.Table, group: set[str], *, kinds: dict[str, str]) -> ir.BooleanColumn | None:
+    """Flag events of some kinds; None where all are, as a condition on every event costs time."""
+    if kinds.keys() <= group:
         return None
-    return events.event.isin(sorted(of)) if len(of) != 1 else events.event == next(iter(of))
+    return events.event.isin(sorted(group)) if len(group) != 1 else events.event == next(iter(group))
 
 
 def _later_pieces(pieces: ir.Table) -> ir.Table:
-    """The few pieces that an order got after its first day: that day, and the amount `before` them."""
+    """Find the few pieces of an order after its first day, with that day and the amount ``before`` them."""
     named = pieces.filter(pieces.order_id.notnull())
     orders = named.group_by("customer_id", "order_id").aggregate(first_day=named.day.min(), pieces=named.count())
     several = orders.filter(orders.pieces > 1).drop("pieces")
@@ -184,18 +196,24 @@ def _later_pieces(pieces: ir.Table) -> ir.Table:
 
 
 def _square(left: ir.DecimalColumn, right: ir.DecimalColumn) -> ir.DecimalColumn:
-    """A wide operand makes a wide product: two narrow ones overflow in DuckDB, two wide ones lose digits in Spark."""
+    """Multiply exactly: two narrow operands overflow in DuckDB, two wide ones lose digits in Spark."""
     return ops.Cast(left.cast("decimal(19, 4)") * right, SQUARE_TYPE).to_expr()
-
-
-DAY_KEYS = ("customer_id", "day", "until")
-TABLES = {"rows": "days", "categories": "day_categories", "channels": "day_channels", "orders": "day_orders"}
 
 
 @dataclass(frozen=True)
 class Days:
-    """The state of all customers: `rows` by customer and day; beside them, by customer, day and name, what was bought
-    in `categories` and done by `channels`; and the pieces of `orders`, which only merging needs (None: not there).
+    """Hold the state of all customers.
+
+    Parameters
+    ----------
+    rows
+        By customer and day.
+    categories
+        By customer, day and category: what was bought; None without categories.
+    channels
+        By customer, day and channel: their own events; None without channels.
+    orders
+        The pieces of orders, which only merging needs.
     """
 
     rows: ir.Table
@@ -207,26 +225,34 @@ class Days:
 def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = True) -> Days:
     """Turn events into one row per customer and local day.
 
-    Takes  events: contract columns with `day` (local date) and `hour` (local, 0-23), any order; an event_id counts once
-    Gives  Days.rows: customer_id, day, until (day, but for later additions to an order), own_events (done by the
-           customer), occasions (orders, and days with other events of their own), orders, lines, `n_<kind>`, money
-           in the currency of the source, occasions by part of day; what an absent column would carry is absent
-           Days.categories: customer_id, day, category, lines, amount (where known: of purchases, one for all else);
-           by the day of the line
-           Days.channels: customer_id, day, channel, own_events
-
     Parameters
     ----------
-    kinds : each kind of event -> 'customer' or 'company' (who does it)
-    to_keep : false leaves orders, categories and channels as they come, not added up by day: for features made once
+    events
+        Contract columns with ``day`` (local date) and ``hour`` (local, 0-23), in any order; an event_id counts once.
+    kinds
+        Each kind of event -> 'customer' or 'company' (who does it).
+    aggregate
+        False returns orders, categories and channels without summing them by day, for features made once.
+
+    Returns
+    -------
+    Days
+        ``rows``: customer_id, day, until (day, but for later additions to an order), own_events (done by the customer),
+        occasions (orders, and days with other events of their own), orders, lines, ``n_<kind>``, money in the currency
+        of the source, occasions by part of day; columns that the source lacks are absent.
+        ``categories``: customer_id, day (of the line), category, lines, amount (of purchases; 1 for other events).
+        ``channels``: customer_id, day, channel, own_events.
     """
-    events = _drop_duplicate_events(events)
+    if "event_id" in events.columns:
+        order = [events[name] for name in ("day", "hour", "event", "customer_id")]
+        seen = ibis.row_number().over(group_by=events.event_id, order_by=order)
+        events = events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
     single, several = order_pieces(events, kinds=kinds)
-    placed = assign_own_day(single)
+    by_first_day = assign_own_day(single)
     if several is not None:
-        placed = _union(placed, assign_first_day(several))
+        by_first_day = _union(by_first_day, assign_first_day(several))
     return Days(
-        rows=_aggregate_by_day(placed, aggregate=aggregate),
+        rows=_aggregate_by_day(by_first_day, aggregate=aggregate),
         categories=_by_day_and_name(events, "category", kinds=kinds, aggregate=aggregate),
         channels=_by_day_and_name(events, "channel", kinds=kinds, aggregate=aggregate),
         orders=single if several is None else _union(single, several),
@@ -234,18 +260,27 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
 
 
 def merge_days(days: Days, more: Days) -> Days:
-    """Add days to days by key; the raw events of neither are read again.
+    """Add days to days by key, without reading the events of either again.
 
-    Takes  two states of one engine, in either order; an order may have lines in both
-    Gives  the state that all their events together would have given
+    Parameters
+    ----------
+    days, more
+        Two states of one engine, in either order; an order may have lines in both.
+
+    Returns
+    -------
+    Days
+        The state that all their events together give.
 
     Raises
     ------
-    InputError : a state without the pieces of its orders
+    InputError
+        A state has no pieces of orders.
     """
     if days.orders is None or more.orders is None:
         raise InputError(
-            "days: merging needs the pieces of orders. Build them with build_days, or keep them by write_days."
+            "days: merging needs the pieces of orders, and one state has none. "
+            "Build days with build_days, or write them with write_days."
         )
     pieces = _add_up(days.orders, more.orders, keys=PIECE_KEYS)
     return Days(
@@ -257,16 +292,17 @@ def merge_days(days: Days, more: Days) -> Days:
 
 
 def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
-    """Keep days in a run: days, day_categories, day_channels, day_orders.
+    """Write days to a run: days, day_categories, day_channels, day_orders.
 
     Parameters
     ----------
-    orders : keep the pieces of orders too, so that later events can be merged in; false writes less
+    orders
+        Write the pieces of orders too, so that later events can be merged; false writes less.
     """
     rows = days.rows
     if orders and days.orders is not None:
         run.write(days.orders, TABLES["orders"])
-        if rows.get_backend().name == "duckdb":  # from the pieces just kept: the events are not added up again
+        if rows.get_backend().name == "duckdb":  # from the pieces just written: events are not summed again
             rows = _aggregate_by_day(assign_first_day(run.scan(TABLES["orders"])))
     for part, table in (("rows", rows), ("categories", days.categories), ("channels", days.channels)):
         if table is not None:
@@ -274,27 +310,19 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
 
 
 def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
-    """The days that a run holds, to be queried where they lie.
+    """Load the days of a run as tables of an engine.
 
     Parameters
     ----------
-    on : the engine that queries them, by default a DuckDB of this process
+    on
+        The engine that queries them; by default a DuckDB of this process.
     """
     tables = {part: run.scan(name, on=on) if run.has(name) or part == "rows" else None for part, name in TABLES.items()}
     return Days(**tables)
 
 
-def _drop_duplicate_events(events: ir.Table) -> ir.Table:
-    """Events without repeats of an event_id: the earliest stays."""
-    if "event_id" not in events.columns:
-        return events
-    order = [events[name] for name in ("day", "hour", "event", "customer_id")]
-    seen = ibis.row_number().over(group_by=events.event_id, order_by=order)
-    return events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
-
-
 def _aggregate_by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
-    """Add pieces up to days; squares of order amounts are kept so that their spread can be read later."""
+    """Sum pieces by day, with squares of order amounts, from which their spread is computed later."""
     own, hour = pieces.slot.notnull(), pieces.slot % 24
     flags = {"orders": pieces.bought, "occasions": own}
     for part, (start, end) in DAY_PARTS.items():
@@ -312,7 +340,7 @@ def _aggregate_by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
 
 
 def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggregate: bool) -> ir.Table | None:
-    """What was bought by category, or done by channel, on each day."""
+    """Sum what was bought by category, or done by channel, on each day."""
     if name not in events.columns:
         return None
     own = [kind for kind, who in kinds.items() if who == "customer" and (name != "category" or kind != RETURN)]
@@ -321,21 +349,21 @@ def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggr
     count, money = "lines" if name == "category" else "own_events", name == "category" and "amount" in events.columns
     if not aggregate:
         amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
-        one = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
-        return rows.select("customer_id", "day", name, **{count: one}, **amount)
+        counted = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
+        return rows.select("customer_id", "day", name, **{count: counted}, **amount)
     amount = {"amount": money_sum(_weight(rows, kinds=kinds))} if money else {}
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
 
 
 def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
-    """What an event weighs in its category: the amount of a purchase, and one for what is done without money."""
+    """Return the weight of an event in its category: the amount of a purchase, 1 for events without money."""
     if set(kinds) <= {PURCHASE, RETURN}:  # returns show no needs
         return rows.amount.cast(MONEY_TYPE).fill_null(0)
     return (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY_TYPE).fill_null(0), ibis.literal(1).cast(MONEY_TYPE))
 
 
 def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:
-    """Rows of the same key added up; what one of the two lacks is zero there (an absent key: null)."""
+    """Sum rows of the same key; a column that one table lacks is zero there, and an absent key is null."""
     if table is None or more is None:
         return more if table is None else table
     table, more = _nullable(table), _nullable(more)
@@ -349,16 +377,18 @@ def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, .
 
 
 def _union(table: ir.Table, more: ir.Table) -> ir.Table:
+    """Stack two tables with the columns of the first."""
     return ibis.union(*(_nullable(part.select(*table.columns)) for part in (table, more)))
 
 
 def _align_columns(table: ir.Table, *, schema: dict[str, dt.DataType], keys: tuple[str, ...]) -> ir.Table:
-    lacks = {name: kind for name, kind in schema.items() if name not in table.columns}
-    filled = {n: ibis.null(k) if n in (*keys, "slot") else ibis.literal(0).cast(k) for n, k in lacks.items()}
+    """Add the columns that a table lacks: zero, or null for keys."""
+    missing = {name: kind for name, kind in schema.items() if name not in table.columns}
+    filled = {n: ibis.null(k) if n in (*keys, "slot") else ibis.literal(0).cast(k) for n, k in missing.items()}
     return _nullable(table.mutate(**filled).select(*schema))
 
 
 def _nullable(table: ir.Table) -> ir.Table:
-    """A database may promise that a column has no nulls; Ibis unites only tables that promise the same."""
+    """Make all columns nullable: Ibis stacks only tables with the same constraints."""
     nullable = {name: kind.copy(nullable=True) for name, kind in table.schema().items() if not kind.nullable}
     return table.cast(nullable) if nullable else table

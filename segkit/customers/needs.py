@@ -1,7 +1,6 @@
-"""Needs: what customers buy together, as a few non-negative factors that can be named and read.
+"""Learn needs: groups of categories that customers buy together, found by non-negative factorisation.
 
-The factors describe (personas, pages, exports); the anticipation space does not use them and stays linear. Applied to a
-customer they are linear too: a category belongs to needs by fixed shares, a need is a weighted sum of what was bought.
+Needs describe customers in personas, pages and exports; the anticipation space does not use them.
 """
 
 from collections.abc import Mapping
@@ -20,15 +19,19 @@ from segkit.stats import mean_interval, proportion_interval
 from segkit.vocabulary import describe
 
 DEFAULT_NEEDS = 8
-MAX_TERMS = 500  # that needs are learnt from, the most bought first
+MAX_TERMS = 500  # that needs are learnt from, the most common
 TERMS_PER_NAME = 3  # terms that name a need
-MAX_ITERATIONS = 200  # of the factorisation; it is read, not optimised to the last digit
+MAX_ITERATIONS = 200  # of the factorisation; needs are read, so the last digits do not matter
 DECIMALS = 9
 
 
 @dataclass(frozen=True)
 class Needs:
-    """`shares` (terms x needs): how much of what is spent on a term belongs to each need; a row sums to one or zero."""
+    """Hold the needs of a run.
+
+    ``shares`` (terms x needs) is how much of the spend on a term belongs to each need; a row sums to one or zero.
+    ``words`` says whether terms are words of category names.
+    """
 
     terms: tuple[str, ...]
     words: bool
@@ -37,15 +40,21 @@ class Needs:
 
 
 def learn_needs(customers: CustomerData, *, count: int = DEFAULT_NEEDS, seed: int = 7) -> Needs | None:
-    """Factorise the category mix, or the words of categories where they are free text (Lee & Seung 1999).
-
-    Takes  signals with weights
-    Gives  Needs, each named by the terms that belong to it most; None where there are fewer than two common terms
+    """Learn needs by factorising the category mix, or the words of free-text categories (Lee & Seung 1999).
 
     Parameters
     ----------
-    count : more needs are finer and harder to tell apart
-    seed : kept for the record; the start is the singular vectors, so that nothing is drawn
+    customers
+        With amounts by category.
+    count
+        Larger gives finer needs, which are harder to distinguish.
+    seed
+        Recorded only: the start is the singular vectors, so nothing is random.
+
+    Returns
+    -------
+    Needs or None
+        Each named by the terms that belong to it most; None with fewer than two common terms.
     """
     if customers.weights is None:
         return None
@@ -60,8 +69,11 @@ def learn_needs(customers: CustomerData, *, count: int = DEFAULT_NEEDS, seed: in
     logs.data = np.log1p(logs.data)
     bought = np.asarray((logs > 0).sum(axis=0)).ravel()
     idf = np.log((1 + logs.shape[0]) / (1 + bought)) + 1
-    loads, factors = _factorise(sparse.csr_matrix(logs.multiply(idf)), count=count, seed=seed)
-    part = factors * loads.mean(axis=0)[:, None]
+    weighted, options = sparse.csr_matrix(logs.multiply(idf)), {"max_iter": MAX_ITERATIONS, "tol": 0.0}
+    loadings, factors, _ = non_negative_factorization(
+        weighted, n_components=count, init="nndsvda", random_state=seed, **options
+    )
+    part = factors * loadings.mean(axis=0)[:, None]
     whole = part.sum(axis=0)
     shares = (part / np.where(whole > 0, whole, 1.0)).T
     order = np.argsort(-part.sum(axis=1), kind="stable")
@@ -74,11 +86,19 @@ def learn_needs(customers: CustomerData, *, count: int = DEFAULT_NEEDS, seed: in
 
 
 def need_shares(needs: Needs | None, customers: CustomerData) -> pd.DataFrame:
-    """How much of what each customer bought belongs to each need.
+    """Compute how much of what each customer bought belongs to each need.
 
-    Takes  needs, of `learn_needs`; signals with weights, any date; categories unknown to the needs belong to none
-    Gives  by customer_id: "needs: <names of terms>", shares 0-1; zeros for customers who bought nothing; no column
-           where there are no needs
+    Parameters
+    ----------
+    needs
+        Of ``learn_needs``; None gives a table without columns.
+    customers
+        At any date; categories unknown to the needs belong to none.
+
+    Returns
+    -------
+    pd.DataFrame
+        By customer_id: "needs: <names of terms>", shares 0-1; zeros for customers who bought nothing.
     """
     if needs is None:
         return pd.DataFrame(index=customers.features.index)
@@ -89,23 +109,30 @@ def need_shares(needs: Needs | None, customers: CustomerData) -> pd.DataFrame:
 
 
 def need_table(shares: pd.DataFrame) -> pd.DataFrame:
-    """What customers need, told on one page.
+    """Summarise needs over customers.
 
-    Takes  shares: of `need_shares`
-    Gives  need (plain words), share (mean over customers who bought), share_low, share_high (95 %), main (share of
-           them whose need it is above all: the furthest above what is usual, in standard deviations), main_low,
-           main_high (null where so few are of it that they could be known); largest first
+    Parameters
+    ----------
+    shares
+        Of ``need_shares``.
+
+    Returns
+    -------
+    pd.DataFrame
+        need (label), share (mean over customers who bought), share_low, share_high (95 %), main (share of customers
+        with it as main need: the furthest above average, in standard deviations), main_low, main_high (null for small
+        groups); largest first.
     """
     buyers = shares[shares.sum(axis=1) > 0]
     above = (buyers - buyers.mean()) / buyers.std().replace(0, np.nan)
     largest = above.fillna(0.0).to_numpy().argmax(axis=1) if len(buyers.columns) else np.zeros(0, dtype=int)
     sizes = np.bincount(largest, minlength=len(buyers.columns))
-    hides = suppressed_cells(sizes)
+    suppressed = suppressed_cells(sizes)
     rows = [
         (
             describe(name).label,
             *mean_interval(buyers[name]),
-            *((np.nan,) * 3 if hides[i] else proportion_interval(sizes[i], len(buyers))),
+            *((np.nan,) * 3 if suppressed[i] else proportion_interval(sizes[i], len(buyers))),
         )
         for i, name in enumerate(buyers.columns)
     ]
@@ -114,26 +141,26 @@ def need_table(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def needs_to_arrays(needs: Needs) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Needs as a part of the model (arrays, meta): what `needs_from` reads back."""
+    """Return needs as arrays and metadata for the model; ``needs_from_arrays`` reads them."""
     return {"shares": needs.shares}, {"terms": list(needs.terms), "words": needs.words, "names": list(needs.names)}
 
 
 def needs_from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> Needs:
-    """The needs that a run kept."""
+    """Rebuild needs from arrays and metadata."""
     return Needs(
         terms=tuple(meta["terms"]), words=bool(meta["words"]), names=tuple(meta["names"]), shares=arrays["shares"]
     )
 
 
 def load_needs(run: Run) -> Needs | None:
-    """The needs of a run; None where it learnt none."""
+    """Load the needs of a run; None where it learnt none."""
     if not (run.path / "model" / "needs.npz").is_file():
         return None
     return needs_from_arrays(*run.load_model(part="needs"))
 
 
 def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
-    """How much of each category belongs to each need (categories x needs); a name by its known words."""
+    """Return how much of each category belongs to each need (categories x needs), by the known words of free text."""
     identity = sparse.csr_array(np.eye(len(categories)))
     split, names = term_weights(identity, categories, words=needs.words)
     matched = align_terms(split, names, to=list(needs.terms))
@@ -141,20 +168,13 @@ def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
     return (matched @ needs.shares) / np.where(count > 0, count, 1.0)[:, None]
 
 
-def _factorise(logs: sparse.csr_matrix, *, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Customers x needs, and needs x terms."""
-    loads, factors, _rounds = non_negative_factorization(
-        logs, n_components=count, init="nndsvda", random_state=seed, max_iter=MAX_ITERATIONS, tol=0.0
-    )
-    return loads, factors
-
-
 def _interval_columns(name: str) -> tuple[str, str, str]:
+    """Name the columns of a figure and its interval."""
     return name, f"{name}_low", f"{name}_high"
 
 
 def _name_needs(part: np.ndarray, shares: np.ndarray, terms: list[str]) -> tuple[str, ...]:
-    """A need by the terms that are large in it and belong to it rather than to others; no name twice."""
+    """Name each need by the terms that are large in it and belong to it rather than to others; no name twice."""
     found: list[str] = []
     for need in range(len(part)):
         order = np.argsort(-part[need] * shares[:, need], kind="stable")[:TERMS_PER_NAME]

@@ -1,4 +1,4 @@
-"""Profile the data: who is in it, what is known of them, and whether it can carry a segmentation."""
+"""Profile the data: customers, their attributes and consent, and whether the data can carry a segmentation."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -18,47 +18,81 @@ from segkit.period import Period
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
 
 YES = frozenset({"true", "t", "yes", "y", "1", "1.0", "on", "granted", "opt-in", "opted in", "subscribed"})
+FEATURE_ROLES = ("demographic", "geographic", "survey")
+MAX_VALUES = 20  # of a text column with a feature of their own, the most frequent
+GUESS_COMMENT = "# guess"  # ends the lines of a drafted source that nobody has confirmed
+DATASHEET_COLUMNS = ["about", "item", "value", "words"]
+ROLE_USE = {
+    **dict.fromkeys(FEATURE_ROLES, "a feature; shown for groups of at least twenty"),
+    "current_segment": "a rival that the segments are held against; never a feature",
+    "identifier": "not read for a run; an export reads it from the source",
+    "consent": "says who may be in a pilot or an export; never a feature",
+    "ignore": "not read",
+}
+STORED_ITEMS = (
+    ("tables/", "one row a customer and day, and what is made of it; ids", "for the analyst: share pages, not tables"),
+    ("model/", "the segments as numbers, and names of categories; no customers", "places whom the run has not seen"),
+    ("pages and notebooks", "figures of groups of at least twenty; no ids", "may be passed on"),
+)
+DatasheetRow = tuple[str, str, str, str]
+STAGES = {  # in the order of the lifecycle; "lately" is the last third of the lookback (`Period.recent_days`)
+    "new": "first seen lately",
+    "active": "came lately and before, and on time by their own habit",
+    "cooling": "came lately and before, and silent for more than twice their usual gap",
+    "lapsed": "came in the lookback, and not lately",
+    "returned": "known from before, back lately after a long silence",
+}
+DESCRIBING_ROLES = ("demographic", "geographic", "survey", "current_segment", "consent")
+TOP_REVENUE_ITEM = "revenue with the top hundredth"
+ProfileRow = tuple[str, str, float, str, str]  # a row of the profile
 
 
 def consent_columns(roles: Mapping[str, str]) -> list[str]:
-    """The columns of the customer table that say whether a customer may be contacted."""
+    """List the columns of the customer table that record consent, sorted."""
     return sorted(name for name, role in roles.items() if role == "consent")
 
 
 def may_contact(people: pd.DataFrame | None, *, roles: Mapping[str, str], index: pd.Index) -> pd.Series:
-    """Whether each customer may be contacted.
-
-    Takes  people: customer_id and columns with roles, or None; index: customer ids
-    Gives  a flag by customer_id, in the order of the index: true for all where the source asks for no consent; else
-           true only where every column of consent holds a clear yes
+    """Flag the customers who may be contacted.
 
     Parameters
     ----------
-    roles : column -> role
+    people
+        customer_id and columns with roles, or None.
+    roles
+        Column -> role.
+    index
+        Ids of the customers wanted, in order.
+
+    Returns
+    -------
+    pd.Series
+        By ``index``: true for all where the source has no consent column; else only where every one has a clear yes.
     """
-    asked = consent_columns(roles)
-    if not asked:
+    columns = consent_columns(roles)
+    if not columns:
         return pd.Series(True, index=index, name="may_contact")
     if people is None:
         return pd.Series(False, index=index, name="may_contact")
-    answers = people.set_index("customer_id")[asked].reindex(index)
-    answered_yes = answers.apply(lambda column: column.map(_is_yes))
+    answers = people.set_index("customer_id")[columns].reindex(index)
+    answered_yes = answers.apply(lambda column: column.map(lambda value: str(value).strip().lower() in YES))
     return answered_yes.all(axis=1).astype(bool).rename("may_contact")
 
 
-def _is_yes(value: object) -> bool:
-    return str(value).strip().lower() in YES
-
-
-FEATURE_ROLES = ("demographic", "geographic", "survey")
-MAX_VALUES = 20  # of a text column with a feature of their own, the most frequent first
-
-
 def common_values(people: ir.Table, *, roles: Mapping[str, str]) -> dict[str, list[str] | None]:
-    """What to tell apart in each column: learnt on one table, applied to any.
+    """Choose the values of each column that become features.
 
-    Takes  people: customer_id and columns with roles
-    Gives  column -> its frequent values, sorted; None where it is a number and taken as it is
+    Parameters
+    ----------
+    people
+        customer_id and columns with roles.
+    roles
+        Column -> role; demographic, geographic and survey are read.
+
+    Returns
+    -------
+    dict
+        Column -> its frequent values, sorted; None for a column of numbers, which is used as it is.
     """
     found: dict[str, list[str] | None] = {}
     for name in sorted(people.columns):
@@ -76,16 +110,22 @@ def common_values(people: ir.Table, *, roles: Mapping[str, str]) -> dict[str, li
 
 
 def attribute_features(people: ir.Table | None, *, roles: Mapping[str, str], index: pd.Index) -> pd.DataFrame:
-    """The customer table as features of the customers wanted.
-
-    Takes  people: customer_id and columns with roles, or None
-    Gives  by `index`: "<role>: <column> = <value>" (one or zero) for text, "<role>: <column>" for numbers (zero where
-           not known), and "missing: <column>" (one where not known); no column where there is no table
+    """Turn the customer table into features.
 
     Parameters
     ----------
-    roles : column -> role; demographic, geographic and survey are read
-    index : customer ids, in the order wanted; those the table lacks are not known
+    people
+        customer_id and columns with roles, or None.
+    roles
+        Column -> role; demographic, geographic and survey are read.
+    index
+        Ids of the customers wanted, in order; those that the table lacks have missing values.
+
+    Returns
+    -------
+    pd.DataFrame
+        By ``index``: "<role>: <column> = <value>" (1 or 0) for text, "<role>: <column>" for numbers (0 where missing),
+        and "missing: <column>" (1 where missing); no columns without a table.
     """
     if people is None:
         return pd.DataFrame(index=index)
@@ -103,36 +143,28 @@ def attribute_features(people: ir.Table | None, *, roles: Mapping[str, str], ind
     return found.fillna({name: float(name.startswith("missing: ")) for name in found})
 
 
-GUESS_COMMENT = "# guess"  # how a drafted source marks a line nobody has confirmed
-DATASHEET_COLUMNS = ["about", "item", "value", "words"]
-ROLE_USE = {
-    **dict.fromkeys(FEATURE_ROLES, "a feature; shown for groups of at least twenty"),
-    "current_segment": "a rival that the segments are held against; never a feature",
-    "identifier": "not read for a run; an export reads it from the source",
-    "consent": "says who may be in a pilot or an export; never a feature",
-    "ignore": "not read",
-}
-STORED_ITEMS = (
-    ("tables/", "one row a customer and day, and what is made of it; ids", "for the analyst: share pages, not tables"),
-    ("model/", "the segments as numbers, and names of categories; no customers", "places whom the run has not seen"),
-    ("pages and notebooks", "figures of groups of at least twenty; no ids", "may be passed on"),
-)
-
-DatasheetRow = tuple[str, str, str, str]
-
-
 def datasheet(
     source: Source, days: Days, *, rejected: pd.DataFrame, period: Period, pseudonyms: bool = False
 ) -> pd.DataFrame:
-    """What a run was made of.
-
-    Takes  source: as the run reads it; days: the state; set_aside: rows refused, by table and reason
-    Gives  about, item, value, words: all text, in the order of the page
+    """List what a run was made of.
 
     Parameters
     ----------
-    period : of the run
-    pseudonyms : whether ids are shown as hashes
+    source
+        As the run reads it.
+    days
+        The state of all customers.
+    rejected
+        Rows that cannot be used, by table and reason.
+    period
+        Of the run.
+    pseudonyms
+        Whether ids are shown as hashes.
+
+    Returns
+    -------
+    pd.DataFrame
+        about, item, value, words: all text, in the order of the page.
     """
     lines = _period(days, source=source, period=period)
     for table in source.tables:
@@ -143,11 +175,12 @@ def datasheet(
     lines.append(("ids", "customers are told by", "hashes" if pseudonyms else "the ids of the source", "in tables/"))
     lines += [("kept", *item) for item in STORED_ITEMS]
     guesses = [line.split("#")[0].strip() for line in source.text.splitlines() if GUESS_COMMENT in line]
-    lines += [("guess", one, "of the draft", "confirm it in the source, and take the mark away") for one in guesses]
+    lines += [("guess", line, "of the draft", "confirm it in the source, and take the mark away") for line in guesses]
     return pd.DataFrame(lines, columns=DATASHEET_COLUMNS)
 
 
 def _period(days: Days, *, source: Source, period: Period) -> list[DatasheetRow]:
+    """List the days and events that were used."""
     rows = days.rows.filter(days.rows.day < ibis.literal(period.as_of))
     counts = {f"n_{kind}": rows[f"n_{kind}"].sum() for kind in sorted(source.kinds)}
     found = rows.aggregate(**counts, first=rows.day.min(), last=rows.day.max()).to_pandas().iloc[0]
@@ -163,6 +196,7 @@ def _period(days: Days, *, source: Source, period: Period) -> list[DatasheetRow]
 
 
 def _event_columns(table: EventTable) -> list[DatasheetRow]:
+    """List the columns of an event table, its condition and its lookups."""
     words = f"only where {table.where}" if table.where else "all rows"
     lookups = ", ".join(lookup.label for lookup in table.lookups)
     words += f"; beside it {lookups}" if lookups else ""
@@ -177,10 +211,12 @@ def _event_columns(table: EventTable) -> list[DatasheetRow]:
 
 
 def _customer_columns(table: CustomerTable, *, roles: dict[str, str]) -> list[DatasheetRow]:
+    """List the columns of the customer table with their roles."""
     return [("customers", name, roles[name], ROLE_USE[roles[name]]) for name in sorted(table.columns) if name in roles]
 
 
 def _exclusions(source: Source, *, rejected: pd.DataFrame) -> list[DatasheetRow]:
+    """List rejected rows, by reason, and erased customers."""
     lines = [
         ("left out", f"{r.table}: {r.reason}", f"{int(r.rows):,} rows", "cannot be used") for r in rejected.itertuples()
     ]
@@ -191,28 +227,21 @@ def _exclusions(source: Source, *, rejected: pd.DataFrame) -> list[DatasheetRow]
 
 
 def _consent_columns(roles: dict[str, str]) -> list[DatasheetRow]:
-    asked = consent_columns(roles)
-    words = "without a clear yes nobody is contacted; segments are made of all" if asked else "the source asks for none"
-    return [("consent", "columns", ", ".join(asked) or "none", words)]
-
-
-STAGES = {  # in the order of a life; "lately" is the last third of the lookback (`Period.recent_days`)
-    "new": "first seen lately",
-    "active": "came lately and before, and on time by their own habit",
-    "cooling": "came lately and before, and silent for more than twice their usual gap",
-    "lapsed": "came in the lookback, and not lately",
-    "returned": "known from before, back lately after a long silence",
-}
-DESCRIBING_ROLES = ("demographic", "geographic", "survey", "current_segment", "consent")
-TOP_REVENUE_ITEM = "revenue with the top hundredth"
-
-ProfileRow = tuple[str, str, float, str, str]  # a row of the profile
+    """List the columns that record consent."""
+    columns = consent_columns(roles)
+    words = (
+        "without a clear yes nobody is contacted; segments are made of all" if columns else "the source asks for none"
+    )
+    return [("consent", "columns", ", ".join(columns) or "none", words)]
 
 
 def activity(days: Days, *, as_of: date, kinds: dict[str, str]) -> pd.DataFrame:
-    """Events and customers by month and kind, before `as_of`.
+    """Count events and customers by month and kind, before ``as_of``.
 
-    Gives  month (first day), event, events, customers; months without an event of a kind are left out
+    Returns
+    -------
+    pd.DataFrame
+        month (first day), event, events, customers; months without an event of a kind are left out.
     """
     rows = days.rows.filter(days.rows.day < ibis.literal(as_of))
     rows = rows.mutate(month=rows.day.truncate("M"))
@@ -230,16 +259,19 @@ def activity(days: Days, *, as_of: date, kinds: dict[str, str]) -> pd.DataFrame:
 
 
 def retention(days: Days, *, as_of: date) -> pd.DataFrame:
-    """Share of each month's newcomers who came again, by months since.
+    """Compute the share of each month's new customers who were active again, by months since.
 
-    Gives  cohort (month), newcomers, months_since, share: the current, unfinished month is left out
+    Returns
+    -------
+    pd.DataFrame
+        cohort (month), newcomers, months_since, share; the current, unfinished month is left out.
     """
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.own_events > 0))
-    seen = rows.select("customer_id", month=rows.day.truncate("M")).distinct().to_pandas()
-    day = pd.to_datetime(seen["month"]).dt
-    seen["month"] = (day.year * 12 + day.month - 1).astype("int64")
-    first = seen.groupby("customer_id")["month"].transform("min")
-    table = seen.assign(cohort=first, months_since=seen["month"] - first)
+    active = rows.select("customer_id", month=rows.day.truncate("M")).distinct().to_pandas()
+    day = pd.to_datetime(active["month"]).dt
+    active["month"] = (day.year * 12 + day.month - 1).astype("int64")
+    first = active.groupby("customer_id")["month"].transform("min")
+    table = active.assign(cohort=first, months_since=active["month"] - first)
     table = table[table["month"] < as_of.year * 12 + as_of.month - 1]
     counts = table.groupby(["cohort", "months_since"]).size().rename("customers").reset_index()
     newcomers = counts[counts["months_since"] == 0].set_index("cohort")["customers"]
@@ -250,10 +282,17 @@ def retention(days: Days, *, as_of: date) -> pd.DataFrame:
 
 
 def lifecycle(features: pd.DataFrame) -> pd.DataFrame:
-    """Customers by stage of the lifecycle; everyone is in one.
+    """Count customers by stage of the lifecycle; everyone is in exactly one.
 
-    Takes  features: of everyone active in the lookback
-    Gives  stage, meaning, customers, share with its 95 % interval; in the order of a life
+    Parameters
+    ----------
+    features
+        Of everyone active in the lookback.
+
+    Returns
+    -------
+    pd.DataFrame
+        stage, meaning, customers, share with its 95 % interval, in the order of the lifecycle.
     """
     rows = []
     for stage, words in STAGES.items():
@@ -263,9 +302,12 @@ def lifecycle(features: pd.DataFrame) -> pd.DataFrame:
 
 
 def kpis(days: Days, *, period: Period) -> pd.DataFrame:
-    """The baseline: what the last horizon before `as_of` looked like, dated, with 95 % intervals where it is a mean.
+    """Compute the KPIs of the last horizon before ``as_of``, with 95 % intervals where they are means.
 
-    Gives  kpi, value, value_low, value_high, unit, start, end (last day): one row a KPI
+    Returns
+    -------
+    pd.DataFrame
+        kpi, value, value_low, value_high, unit, start, end (last day): one row per KPI.
     """
     start = period.last_horizon_start
     rows_before = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
@@ -293,10 +335,23 @@ def kpis(days: Days, *, period: Period) -> pd.DataFrame:
 
 
 def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Period) -> pd.DataFrame:
-    """What the data holds, in numbers.
+    """Summarise the data.
 
-    Takes  days: the state; events: the contract columns the source carries; set_aside: rows refused, by reason
-    Gives  section, item, value, unit, words
+    Parameters
+    ----------
+    days
+        The state of all customers.
+    events
+        The contract columns of the source.
+    rejected
+        Rows that cannot be used, by table and reason.
+    period
+        Of the run.
+
+    Returns
+    -------
+    pd.DataFrame
+        section, item, value, unit, words.
     """
     rows = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
     own = rows.group_by("customer_id").aggregate(active_days=rows.count(), first=rows.day.min(), last=rows.day.max())
@@ -310,7 +365,7 @@ def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Per
 
 
 def profile_metrics(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataFrame) -> dict[str, object]:
-    """The headline numbers of the profile, flat; counts, so without an interval."""
+    """Return the metrics of the profile; they are counts, so they have no interval."""
     value = table.set_index("item")["value"]
     return {
         "profile.verdict": verdict.answer,
@@ -323,28 +378,29 @@ def profile_metrics(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataF
 
 
 def customer_attributes(people: ir.Table, *, roles: dict[str, str]) -> pd.DataFrame:
-    """What is known of customers and may describe groups of them; identifiers stay in the source."""
+    """Return the attributes that may describe groups of customers; identifiers are not read."""
     columns = sorted(name for name, role in roles.items() if role in DESCRIBING_ROLES)
     return people.select("customer_id", *columns).to_pandas().sort_values("customer_id", ignore_index=True)
 
 
 def require_sufficient_history(table: pd.DataFrame) -> None:
-    """Stop where nothing can be predicted; from the table of `profile`.
+    """Refuse data from which nothing can be predicted, by the table of ``profile``.
 
     Raises
     ------
     InputError
-        Fewer customers than two segments of the privacy floor need, or nobody came on a second day.
+        Fewer customers than two segments of the privacy floor need, or nobody was active on a second day.
     """
     readiness.refuse_insufficient(_facts(table))
 
 
 def assess_data(table: pd.DataFrame) -> Verdict:
-    """Decide whether the data can carry a segmentation, and why; from the table of `profile`."""
+    """Decide whether the data can carry a segmentation, and why, by the table of ``profile``."""
     return readiness.verdict_of(_facts(table))
 
 
 def _facts(table: pd.DataFrame) -> Facts:
+    """Read the figures that readiness depends on from the table of ``profile``."""
     value = table.set_index("item")["value"]
     return Facts(
         customers=int(value["customers with events of their own"]),
@@ -358,16 +414,16 @@ def _facts(table: pd.DataFrame) -> Facts:
 
 
 def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
-    """How long, how many, how alive; from active_days, first and last of each customer."""
+    """Summarise length of history and activity, from active_days, first and last day of each customer."""
     first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
     recent = (pd.Timestamp(period.as_of) - pd.to_datetime(own["last"])).dt.days <= period.lookback_days
     history = (pd.Timestamp(period.as_of) - first).days
-    asked = period.lookback_days + 2 * period.horizon_days
+    needed = period.lookback_days + 2 * period.horizon_days
     span = f"from {first.date()} to {last.date()}"
     repeat = float((own["active_days"] > 1).mean())
     return [
         ("history", "days of history", history, "days", span),
-        ("history", "days asked for", asked, "days", "lookback and two horizons, for the proof"),
+        ("history", "days asked for", needed, "days", "lookback and two horizons, for the proof"),
         ("customers", "customers with events of their own", len(own), "customers", "before as_of"),
         ("customers", "active in the lookback", int(recent.sum()), "customers", "segmented; the others are dormant"),
         ("customers", "seen on more than one day", repeat, "share", "without repeats there is no habit"),
@@ -375,7 +431,7 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
 
 
 def _coverage(events: ir.Table) -> list[ProfileRow]:
-    """Share of events that carry each optional column; zero where the source has none."""
+    """Compute the share of events with each optional column; zero where the source lacks it."""
     present = [name for name in WOULD_ADD if name in events.columns]
     shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in present}
     found = events.aggregate(**shares).to_pandas().iloc[0] if present else {}

@@ -10,24 +10,24 @@ NAMES = ["RED MUG", "RED RED HAT 12", "blue mug"]
 WEIGHTS = sparse.csr_array(np.array([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]]))
 
 
-def test_words_are_counted_once_a_name_in_lower_case_and_sorted() -> None:
+def test_words_count_once_per_name_in_lower_case() -> None:
     by_word, terms = term_weights(WEIGHTS, NAMES, words=True)
     assert terms == ["blue", "hat", "mug", "red"]
     np.testing.assert_array_equal(by_word.toarray(), [[2, 0, 3, 1], [0, 3, 0, 3]])
 
 
-def test_categories_stay_as_they_are_where_words_are_not_wanted() -> None:
+def test_categories_are_terms_without_words() -> None:
     same, terms = term_weights(WEIGHTS, NAMES, words=False)
     assert terms == NAMES
     np.testing.assert_array_equal(same.toarray(), WEIGHTS.toarray())
 
 
-def test_names_without_a_word_leave_nothing() -> None:
+def test_names_without_a_word_give_no_terms() -> None:
     nothing, terms = term_weights(sparse.csr_array(np.ones((2, 2))), ["12", "7-8"], words=True)
     assert terms == [] and nothing.shape == (2, 0)
 
 
-def test_aligned_drops_unknown_terms_and_fills_missing_ones_with_zero() -> None:
+def test_align_terms_drops_unknown_terms_and_fills_missing_terms_with_zero() -> None:
     found = align_terms(WEIGHTS, ["a", "b", "c"], to=["c", "new", "a"])
     np.testing.assert_array_equal(found.toarray(), [[2, 0, 1], [0, 0, 0]])
     assert align_terms(sparse.csr_array((2, 0)), [], to=["a"]).toarray().tolist() == [[0.0], [0.0]]

@@ -21,11 +21,11 @@ KINDS = {"purchase": "customer", "return": "customer", "open": "customer", "mail
 def table(rows: list[tuple[str, str, int, str, str | None, float | None]]) -> ir.Table:
     """Events: customer, local day, hour, kind, order, amount."""
     frame = pd.DataFrame(rows, columns=["customer_id", "day", "hour", "event", "order_id", "amount"])
-    held = ibis.memtable(frame.astype({"order_id": object, "amount": float}))
-    return held.mutate(day=held.day.cast("date"), order_id=held.order_id.cast("string"))
+    events = ibis.memtable(frame.astype({"order_id": object, "amount": float}))
+    return events.mutate(day=events.day.cast("date"), order_id=events.order_id.cast("string"))
 
 
-def shown(days: ir.Table, *names: str) -> list[tuple[Any, ...]]:
+def sorted_rows(days: ir.Table, *names: str) -> list[tuple[Any, ...]]:
     found = days.order_by(["customer_id", "day", "until"]).to_pandas()
     for name in ("day", "until"):
         found[name] = found[name].astype(str).str[5:10]
@@ -52,18 +52,18 @@ def test_a_day_is_one_row_with_its_orders_and_counts() -> None:
         kinds=KINDS,
     )
     names = ("day", "own_events", "orders", "occasions", "lines", "amount", "amount_squared", "return_amount", "n_mail")
-    assert shown(days.rows, *names) == [
+    assert sorted_rows(days.rows, *names) == [
         ("05-01", 4, 2, 3, 3, Decimal("14"), Decimal("116"), 0, 1),
         ("05-02", 0, 0, 0, 0, 0, 0, 0, 1),
         ("05-03", 1, 0, 1, 0, 0, 0, Decimal("1.5"), 0),
     ]
-    assert shown(days.rows, "occasions_morning", "occasions_evening")[0] == (1, 2)
+    assert sorted_rows(days.rows, "occasions_morning", "occasions_evening")[0] == (1, 2)
 
 
 def test_an_order_belongs_to_the_day_of_its_first_line() -> None:
     late = [("a", "2024-05-01", 23, "purchase", "1", 3.0), ("a", "2024-05-02", 0, "purchase", "1", 4.0)]
     days = build_days(table(late), kinds=KINDS)
-    assert shown(days.rows, "day", "until", "orders", "lines", "amount", "amount_squared") == [
+    assert sorted_rows(days.rows, "day", "until", "orders", "lines", "amount", "amount_squared") == [
         ("05-01", "05-01", 1, 1, 3, 9),
         ("05-01", "05-02", 0, 1, 4, 40),  # 7 squared less 3 squared
     ]
@@ -74,7 +74,7 @@ def test_an_order_belongs_to_the_day_of_its_first_line() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_so_it_does_when_its_lines_arrive_in_different_pieces(first: int) -> None:
+def test_merging_gives_the_same_when_lines_of_an_order_arrive_separately(first: int) -> None:
     lines = [("a", "2024-05-01", 23, "purchase", "1", 3.0), ("a", "2024-05-02", 0, "purchase", "1", 4.0)]
     pieces = [build_days(table([line]), kinds=KINDS) for line in lines]
     merged = merge_days(pieces[first], pieces[1 - first])
@@ -82,11 +82,11 @@ def test_so_it_does_when_its_lines_arrive_in_different_pieces(first: int) -> Non
     pd.testing.assert_frame_equal(_sorted(merged.rows), _sorted(whole.rows))
 
 
-def test_days_of_different_columns_merge_and_what_one_lacks_is_zero() -> None:
+def test_days_with_different_columns_merge_and_missing_columns_are_zero() -> None:
     some = table([("a", "2024-05-01", 9, "purchase", "1", 2.0)])
     poor = build_days(some.drop("amount", "order_id"), kinds=KINDS)
     merged = merge_days(poor, build_days(some, kinds=KINDS))
-    assert shown(merged.rows, "lines", "amount", "orders") == [(2, 2, 2)]
+    assert sorted_rows(merged.rows, "lines", "amount", "orders") == [(2, 2, 2)]
 
 
 def test_merging_needs_the_pieces_of_orders() -> None:
@@ -95,31 +95,31 @@ def test_merging_needs_the_pieces_of_orders() -> None:
         merge_days(days, Days(rows=days.rows, categories=None))
 
 
-def test_an_event_id_counts_once_and_a_missing_one_each_time() -> None:
+def test_an_event_id_counts_once_and_a_missing_id_each_time() -> None:
     events = table([("a", "2024-05-01", 9, "purchase", None, 2.0)] * 4)
     ids = ibis.memtable(pd.DataFrame({"event_id": ["x", "x", None, None], "amount": [2.0] * 4, "hour": 9}))
     events = ids.mutate(
         customer_id=ibis.literal("a"), day=ibis.literal("2024-05-01").cast("date"), event=ibis.literal("purchase")
     )
-    assert shown(build_days(events, kinds=KINDS).rows, "lines", "amount") == [(3, 6)]
+    assert sorted_rows(build_days(events, kinds=KINDS).rows, "lines", "amount") == [(3, 6)]
 
 
 def test_money_is_added_exactly() -> None:
     days = build_days(table([("a", "2024-05-01", 9, "purchase", None, 0.1)] * 3), kinds=KINDS)
-    assert shown(days.rows, "amount") == [(Decimal("0.3000"),)]
+    assert sorted_rows(days.rows, "amount") == [(Decimal("0.3000"),)]
 
 
-def test_days_are_kept_in_a_run_and_merged_later(tmp_path: Any) -> None:
+def test_days_written_to_a_run_merge_with_later_events(tmp_path: Any) -> None:
     con = ibis.duckdb.connect()
     first = con.create_table("first", table([("a", "2024-05-01", 23, "purchase", "1", 3.0)]).to_pyarrow())
     run = open_run(tmp_path / "run", step="01_profile", source="x")
     write_days(run, build_days(first, kinds=KINDS), orders=True)
-    kept = load_days(run)
-    later = kept.orders.get_backend().create_table(
+    stored = load_days(run)
+    later = stored.orders.get_backend().create_table(
         "later", table([("a", "2024-05-02", 0, "purchase", "1", 4.0)]).to_pyarrow(), temp=True
     )
-    merged = merge_days(kept, build_days(later, kinds=KINDS))
-    assert shown(merged.rows, "day", "orders", "amount") == [("05-01", 1, 3), ("05-01", 0, 4)]
+    merged = merge_days(stored, build_days(later, kinds=KINDS))
+    assert sorted_rows(merged.rows, "day", "orders", "amount") == [("05-01", 1, 3), ("05-01", 0, 4)]
 
 
 def _sorted(rows: ir.Table) -> pd.DataFrame:

@@ -1,9 +1,11 @@
-"""Features: one definition, and the same number in a batch, in a warehouse, and after one event."""
+"""Features: the same in a batch, in a warehouse and event by event; new events are merged into stored days."""
 
 import os
 from datetime import date, timedelta
+from pathlib import Path
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit.customers.days import Days, build_days, merge_days
-from segkit.customers.features import customer_data, customer_features, dormant_customers, features_expression
+from segkit.customers.features import (
+    customer_data,
+    customer_features,
+    describe_customers,
+    dormant_customers,
+    features_expression,
+    update_customers,
+)
+from segkit.data.runs import Run, open_run
 from segkit.live.customer import Customer, make_feature_plan
 from segkit.period import Period
 from segkit.vocabulary import describe
@@ -78,11 +88,11 @@ def test_the_order_in_which_events_arrive_does_not_matter(events: made.Events, r
 @pytest.mark.slow
 @FEW
 @given(made.events())
-def test_inside_a_warehouse_the_same(events: made.Events) -> None:
+def test_an_expression_in_a_warehouse_gives_the_batch(events: made.Events) -> None:
     days = build_days(events.table(), kinds=made.KINDS)
-    asked = {"period": _period(AS_OF, made.LOOKBACK_DAYS), "kinds": made.KINDS}
-    inside = features_expression(days, **asked).to_pandas().set_index("customer_id").sort_index()
-    assert_same(inside, customer_features(days, **asked))
+    options = {"period": _period(AS_OF, made.LOOKBACK_DAYS), "kinds": made.KINDS}
+    inside = features_expression(days, **options).to_pandas().set_index("customer_id").sort_index()
+    assert_same(inside, customer_features(days, **options))
 
 
 @FEW
@@ -90,20 +100,20 @@ def test_inside_a_warehouse_the_same(events: made.Events) -> None:
 def test_nothing_at_or_after_as_of_counts(events: made.Events, day: int) -> None:
     as_of = made.FIRST.date() + timedelta(days=day)
     before = events.only([row["day"] < as_of for row in events.rows])
-    asked = {"period": _period(as_of, made.LOOKBACK_DAYS), "kinds": made.KINDS, "channels": _channels(events)}
-    whole = customer_signals_table(build_days(events.table(), kinds=made.KINDS), **asked)
+    options = {"period": _period(as_of, made.LOOKBACK_DAYS), "kinds": made.KINDS, "channels": _channels(events)}
+    whole = features_and_amounts(build_days(events.table(), kinds=made.KINDS), **options)
     if not before.rows:
         assert whole.empty
         return
-    pd.testing.assert_frame_equal(whole, customer_signals_table(build_days(before.table(), kinds=made.KINDS), **asked))
+    pd.testing.assert_frame_equal(whole, features_and_amounts(build_days(before.table(), kinds=made.KINDS), **options))
 
 
-def customer_signals_table(days: Days, **asked: object) -> pd.DataFrame:
-    features = customer_features(days, **asked)
+def features_and_amounts(days: Days, **options: object) -> pd.DataFrame:
+    features = customer_features(days, **options)
     if days.categories is None:
         return features
-    signals = customer_data(days, **{k: v for k, v in asked.items() if k != "channels"})
-    bought = pd.DataFrame(signals.weights.toarray(), index=features.index, columns=list(signals.categories))
+    customers = customer_data(days, **{k: v for k, v in options.items() if k != "channels"})
+    bought = pd.DataFrame(customers.weights.toarray(), index=features.index, columns=list(customers.categories))
     return features.join(bought.add_prefix("bought "))
 
 
@@ -134,13 +144,13 @@ def test_every_weekday_has_its_share(weekday: int) -> None:
     names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     table = ibis.memtable(pd.DataFrame({"customer_id": ["a"], "day": [day], "hour": [12], "event": ["purchase"]}))
     days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
-    asked = {"period": _period(day + timedelta(days=1), 60), "kinds": {"purchase": "customer"}}
-    for found in (customer.features(), customer_features(days, **asked).loc["a"]):
+    options = {"period": _period(day + timedelta(days=1), 60), "kinds": {"purchase": "customer"}}
+    for found in (customer.features(), customer_features(days, **options).loc["a"]):
         assert [found[f"{name}_share"] for name in names] == [float(i == weekday) for i in range(7)]
         assert found["weekend_share"] == float(weekday >= 5)
 
 
-def test_what_an_absent_column_would_carry_is_absent() -> None:
+def test_features_of_an_absent_column_are_absent() -> None:
     table = ibis.memtable(
         pd.DataFrame({"customer_id": ["a"], "day": [date(2024, 5, 1)], "hour": [9], "event": "visit"})
     )
@@ -196,7 +206,7 @@ def test_everyone_is_in_one_stage_of_the_lifecycle(make_days: object) -> None:
     assert {who: stages.loc[who].idxmax().removeprefix("stage_") for who in visits} == {who: who for who in visits}
 
 
-def test_the_dormant_are_told_with_what_they_bought_most(make_days: object) -> None:
+def test_dormant_customers_have_the_category_they_bought_most(make_days: object) -> None:
     rows = [("old", "2023-01-01", "purchase", 5.0, "bread"), ("old", "2023-01-02", "purchase", 9.0, "tea")]
     rows += [("here", "2024-05-01", "purchase", 1.0, "tea")]
     found = dormant_customers(make_days(rows, kinds={"purchase": "customer"}), period=_period(AS_OF, 182))
@@ -208,16 +218,90 @@ def _channels(events: made.Events) -> tuple[str, ...]:
 
 
 def _first_of_each(events: made.Events) -> list[bool]:
-    """An event_id that comes twice can only be seen where both come together."""
+    """A repeated event_id can only be seen where both events are read together."""
     seen: set[str] = set()
-    keep = []
+    first = []
     for row in events.rows:
-        keep.append(row["event_id"] is None or row["event_id"] not in seen)
+        first.append(row["event_id"] is None or row["event_id"] not in seen)
         seen.add(row["event_id"])
-    return keep
+    return first
 
 
 def _sorted(table: object) -> pd.DataFrame:
     found = table.to_pandas()
     keys = [k for k in ("customer_id", "day", "until", "category", "channel", "bought", "order_id") if k in found]
     return found[sorted(found.columns)].sort_values(keys, ignore_index=True)
+
+
+MAILED_KINDS = {"purchase": "customer", "mail_sent": "company"}
+PREVIOUS_AS_OF, UPDATE_AS_OF = date(2024, 3, 1), date(2024, 4, 1)
+WINDOWS = {"lookback_days": 90, "horizon_days": 30}
+UPDATE_ROWS = [  # event_id, customer, local day, kind, order, amount, category
+    ("1", "ann", "2024-02-10", "purchase", "o1", 4.0, "tea"),
+    ("2", "ann", "2024-02-29", "purchase", "o2", 6.0, "tea"),
+    ("3", "bob", "2024-02-20", "mail_sent", None, None, None),
+    ("4", "ann", "2024-03-02", "purchase", "o2", 2.5, "bread"),  # added to an order of before
+    ("5", "bob", "2024-03-05", "purchase", "o3", 8.0, "tea"),
+    ("2", "ann", "2024-03-06", "purchase", "o2", 6.0, "tea"),  # sent again: counted before
+]
+
+
+def _events(rows: list[tuple]) -> ir.Table:
+    names = ["event_id", "customer_id", "day", "event", "order_id", "amount", "category"]
+    frame = pd.DataFrame(rows, columns=names).astype({"amount": float}).assign(hour=9)
+    table = ibis.duckdb.connect().create_table("events", frame.assign(day=pd.to_datetime(frame["day"])))
+    return table.mutate(day=table.day.date(), amount=table.amount.cast("decimal(18, 4)"))
+
+
+def _before(rows: list[tuple], folder: Path) -> Run:
+    run = open_run(folder / "then", as_of=PREVIOUS_AS_OF.isoformat(), **WINDOWS)
+    events = _events(rows)
+    describe_customers(events.filter(events.day < ibis.literal(PREVIOUS_AS_OF)), run=run, kinds=MAILED_KINDS)
+    return run
+
+
+def test_merging_new_events_gives_the_same_as_reading_all(tmp_path: Path) -> None:
+    added, whole = (open_run(tmp_path / name, as_of=UPDATE_AS_OF.isoformat(), **WINDOWS) for name in ("added", "whole"))
+    customers, reason = update_customers(
+        _events(UPDATE_ROWS), run=added, previous=_before(UPDATE_ROWS, tmp_path), kinds=MAILED_KINDS
+    )
+    wanted = describe_customers(_events(UPDATE_ROWS), run=whole, kinds=MAILED_KINDS)
+    assert reason == ""
+    pd.testing.assert_frame_equal(customers.data.features, wanted.data.features)
+    for name in ("days", "day_categories", "day_orders"):
+        pd.testing.assert_frame_equal(added.table(name), whole.table(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "late",
+    [
+        ("9", "bob", "2024-02-11", "purchase", "o9", 3.0, "tea"),
+        ("9", "bob", "2024-02-11", "mail_sent", None, None, None),
+        ("1", "ann", "2024-02-10", "purchase", "o1", 5.0, "tea"),  # the amount was put right
+    ],
+)
+def test_changed_history_is_read_again(late: tuple, tmp_path: Path) -> None:
+    previous = _before(UPDATE_ROWS, tmp_path)
+    rows = [late, *(row for row in UPDATE_ROWS if row[0] != late[0])]
+    added, whole = (open_run(tmp_path / name, as_of=UPDATE_AS_OF.isoformat(), **WINDOWS) for name in ("added", "whole"))
+    customers, reason = update_customers(_events(rows), run=added, previous=previous, kinds=MAILED_KINDS)
+    assert reason == "the source has other events before 2024-03-01 than the previous run read"
+    wanted = describe_customers(_events(rows), run=whole, kinds=MAILED_KINDS)
+    pd.testing.assert_frame_equal(customers.data.features, wanted.data.features)
+
+
+@pytest.mark.slow
+def test_days_without_orders_or_with_other_kinds_are_not_extended(tmp_path: Path) -> None:
+    previous = _before(UPDATE_ROWS, tmp_path)
+    run = open_run(tmp_path / "now", as_of=UPDATE_AS_OF.isoformat(), **WINDOWS)
+    other = {**MAILED_KINDS, "visit": "customer"}
+    assert (
+        update_customers(_events(UPDATE_ROWS), run=run, previous=previous, kinds=other)[1]
+        == "the previous run has other kinds of event"
+    )
+    (previous.path / "tables" / "day_orders.parquet").unlink()
+    assert (
+        update_customers(_events(UPDATE_ROWS), run=run, previous=previous, kinds=MAILED_KINDS)[1]
+        == "the previous run has no pieces of orders"
+    )

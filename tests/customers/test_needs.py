@@ -1,4 +1,4 @@
-"""Needs: planted groups of things bought together are found, named, and kept."""
+"""Needs: planted groups of categories are found, named and stored."""
 
 from datetime import date
 from pathlib import Path
@@ -41,32 +41,34 @@ def days(make_days: object) -> Days:
     return make_days(rows, kinds=KINDS)
 
 
-def test_planted_needs_are_found_and_named_by_what_belongs_to_them(days: Days) -> None:
+def test_planted_needs_are_found_and_named_by_their_categories(days: Days) -> None:
     needs = learn_needs(customer_data(days, period=PERIOD, kinds=KINDS), count=3)
     found = {frozenset(name.removeprefix("needs: ").split(", ")) for name in needs.names}
     assert found == {frozenset(group) for group in GROUPS.values()}
     assert (needs.shares >= 0).all() and np.allclose(needs.shares.sum(axis=1), 1)
 
 
-def test_shares_sum_to_one_and_are_the_same_from_needs_that_a_run_kept(days: Days, tmp_path: Path) -> None:
-    signals = customer_data(days, period=PERIOD, kinds=KINDS)
-    needs = learn_needs(signals, count=3)
-    shares = need_shares(needs, signals)
+def test_need_shares_sum_to_one_and_survive_a_run(days: Days, tmp_path: Path) -> None:
+    customers = customer_data(days, period=PERIOD, kinds=KINDS)
+    needs = learn_needs(customers, count=3)
+    shares = need_shares(needs, customers)
     assert np.allclose(shares.sum(axis=1), 1) and (shares.max(axis=1) > 0.8).all()
     run = open_run(tmp_path / "run", step="01_profile", source="x")
     with pytest.raises(RunError, match="no model of needs. Run 01_profile"):
         run.load_model(part="needs")
     arrays, meta = needs_to_arrays(needs)
     run.save_model(arrays, meta=meta, part="needs")
-    pd.testing.assert_frame_equal(need_shares(needs_from_arrays(*run.load_model(part="needs")), signals), shares)
+    pd.testing.assert_frame_equal(need_shares(needs_from_arrays(*run.load_model(part="needs")), customers), shares)
 
 
-def test_main_needs_are_told_by_size_with_whom_they_are_above_all(days: Days) -> None:
-    signals = customer_data(days, period=PERIOD, kinds=KINDS)
-    told = need_table(need_shares(learn_needs(signals, count=3), signals))
-    assert told["share"].sum() == pytest.approx(1) and told["share"].is_monotonic_decreasing
-    assert told["main"].sum() == pytest.approx(1) and (told["main"].between(told["main_low"], told["main_high"])).all()
-    assert set(told["need"].str.split(", ").explode()) == set(sum(GROUPS.values(), []))
+def test_the_table_of_needs_is_sorted_and_its_shares_sum_to_one(days: Days) -> None:
+    customers = customer_data(days, period=PERIOD, kinds=KINDS)
+    table = need_table(need_shares(learn_needs(customers, count=3), customers))
+    assert table["share"].sum() == pytest.approx(1) and table["share"].is_monotonic_decreasing
+    assert (
+        table["main"].sum() == pytest.approx(1) and (table["main"].between(table["main_low"], table["main_high"])).all()
+    )
+    assert set(table["need"].str.split(", ").explode()) == set(sum(GROUPS.values(), []))
 
 
 def test_unknown_categories_belong_to_no_need(days: Days) -> None:
@@ -74,9 +76,9 @@ def test_unknown_categories_belong_to_no_need(days: Days) -> None:
     assert category_shares(needs, ["anvil"]).tolist() == [[0.0, 0.0, 0.0]]
 
 
-def test_without_categories_or_with_one_there_are_no_needs(make_days: object) -> None:
+def test_with_fewer_than_two_categories_there_are_no_needs(make_days: object) -> None:
     one = make_days([(f"c{i}", "2024-05-01", "purchase", 1.0, "tea") for i in range(9)], kinds=KINDS)
     assert learn_needs(customer_data(one, period=PERIOD, kinds=KINDS)) is None
     none = Days(rows=one.rows, categories=None)
-    signals = customer_data(none, period=PERIOD, kinds=KINDS)
-    assert learn_needs(signals) is None and need_shares(None, signals).shape == (9, 0)
+    customers = customer_data(none, period=PERIOD, kinds=KINDS)
+    assert learn_needs(customers) is None and need_shares(None, customers).shape == (9, 0)

@@ -1,17 +1,29 @@
-"""The profile: what the data holds, whether it can carry a segmentation, and the baseline."""
+"""The profile, the datasheet, attributes, KPIs, and whether data can carry a segmentation."""
 
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+import ibis
 import pandas as pd
 import pytest
 
 from segkit.customers import profile
-from segkit.customers.profile import require_sufficient_history
+from segkit.customers.days import Days
+from segkit.customers.profile import (
+    DATASHEET_COLUMNS,
+    attribute_features,
+    common_values,
+    datasheet,
+    require_sufficient_history,
+)
+from segkit.data.privacy import PrivacyRules
+from segkit.data.spec import parse_source
 from segkit.errors import InputError
 from segkit.period import Period
 from segkit.tables import check
+from segkit.vocabulary import describe
 
 KINDS = {"purchase": "customer", "mail": "company"}
 EVENTS = [
@@ -26,13 +38,13 @@ LATER = [
     ("new", "2024-07-01", "purchase", 99.0, None),
     ("eve", "2024-06-20", "mail", None, None),
 ]
-NONE_ASIDE = pd.DataFrame(columns=["table", "reason", "rows", "share"])
+NONE_REJECTED = pd.DataFrame(columns=["table", "reason", "rows", "share"])
 
 
 def make_profile(make_days: Callable, make_events: Callable, events: list, as_of: date, **windows: int) -> pd.DataFrame:
     period = Period(as_of, **{"lookback_days": 30, "horizon_days": 20, **windows})
     days = make_days(events, kinds=KINDS)
-    return profile.profile(days, events=make_events(events), rejected=NONE_ASIDE, period=period)
+    return profile.profile(days, events=make_events(events), rejected=NONE_REJECTED, period=period)
 
 
 def test_activity_counts_events_and_customers_by_month_and_kind(make_days: Callable, midyear: date) -> None:
@@ -50,7 +62,7 @@ def test_activity_counts_events_and_customers_by_month_and_kind(make_days: Calla
 
 
 @pytest.mark.parametrize("as_of", [date(2024, 6, 1), date(2024, 6, 15), date(2024, 6, 30)])
-def test_retention_holds_every_month_that_is_over(make_days: Callable, as_of: date) -> None:
+def test_retention_covers_every_finished_month(make_days: Callable, as_of: date) -> None:
     events = [*EVENTS, ("ann", "2024-06-10", "purchase", 1.0, None)]
     table = profile.retention(make_days(events, kinds=KINDS), as_of=as_of)
     expected = pd.DataFrame(
@@ -64,7 +76,7 @@ def test_retention_holds_every_month_that_is_over(make_days: Callable, as_of: da
     pd.testing.assert_frame_equal(table, expected, check_dtype=False)
 
 
-def test_baseline_is_dated_and_counts_only_customers_who_did_something(make_days: Callable, midyear: date) -> None:
+def test_kpis_are_dated_and_count_only_active_customers(make_days: Callable, midyear: date) -> None:
     table = profile.kpis(make_days(EVENTS, kinds=KINDS), period=Period(midyear, lookback_days=30, horizon_days=20))
     check(table, name="kpis")
     value = table.set_index("kpi")["value"]
@@ -73,7 +85,7 @@ def test_baseline_is_dated_and_counts_only_customers_who_did_something(make_days
     assert set(table["start"]) == {"2024-05-26"} and set(table["end"]) == {"2024-06-14"}
 
 
-def test_profile_says_how_long_how_many_and_what_is_missing(
+def test_profile_counts_days_customers_and_missing_columns(
     make_days: Callable, make_events: Callable, midyear: date
 ) -> None:
     table = make_profile(make_days, make_events, EVENTS, midyear)
@@ -100,7 +112,7 @@ def test_events_from_as_of_on_change_nothing(make_days: Callable, make_events: C
 
 
 def table_of(**changes: float) -> pd.DataFrame:
-    """A profile of data that can carry a segmentation, but for the changes."""
+    """A profile of data that can carry a segmentation, with some changes."""
     usual = {
         "days of history": 400,
         "days asked for": 364,
@@ -127,15 +139,15 @@ def table_of(**changes: float) -> pd.DataFrame:
         ({"amount": 0.0}, "with limits", "No amount: it would add spend"),
     ],
 )
-def test_verdict_says_yes_or_why_not(changes: dict[str, float], answer: str, words: str) -> None:
+def test_the_verdict_is_yes_or_has_reasons(changes: dict[str, float], answer: str, words: str) -> None:
     verdict = profile.assess_data(table_of(**changes))
     assert verdict.answer == answer and words in " ".join(verdict.reasons)
 
 
-def test_figures_of_the_profile_are_flat(make_days: Callable, make_events: Callable, midyear: date) -> None:
+def test_profile_metrics_are_flat(make_days: Callable, make_events: Callable, midyear: date) -> None:
     table = make_profile(make_days, make_events, EVENTS, midyear)
-    figures = profile.profile_metrics(table, verdict=profile.assess_data(table), features=pd.DataFrame({"a": [1.0]}))
-    assert figures == {
+    metrics = profile.profile_metrics(table, verdict=profile.assess_data(table), features=pd.DataFrame({"a": [1.0]}))
+    assert metrics == {
         "profile.verdict": "no",
         "profile.customers": 2,
         "profile.segmented": 1,
@@ -145,17 +157,15 @@ def test_figures_of_the_profile_are_flat(make_days: Callable, make_events: Calla
     }
 
 
-def test_identifiers_and_columns_without_a_use_stay_in_the_source(make_events: Callable) -> None:
-    import ibis
-
+def test_identifiers_and_unused_columns_are_not_read(make_events: Callable) -> None:
     people = ibis.memtable({"customer_id": ["b", "a"], "age": [3, 4], "mail": ["x@y", "z@y"], "why": [0, 1]})
-    shown: Any = profile.customer_attributes(
+    attributes: Any = profile.customer_attributes(
         people, roles={"age": "demographic", "mail": "identifier", "why": "ignore"}
     )
-    assert shown.to_dict("list") == {"customer_id": ["a", "b"], "age": [4, 3]}
+    assert attributes.to_dict("list") == {"customer_id": ["a", "b"], "age": [4, 3]}
 
 
-def test_nothing_to_foresee_is_refused_with_the_count() -> None:
+def test_data_without_anything_to_predict_is_refused_with_the_count() -> None:
     with pytest.raises(InputError, match="1 of 900 customers .*12 segments of 20 need 240"):
         require_sufficient_history(table_of(active_in_the_lookback=1))
     with pytest.raises(InputError, match="none of 900 customers was seen on more than one day"):
@@ -163,10 +173,100 @@ def test_nothing_to_foresee_is_refused_with_the_count() -> None:
     require_sufficient_history(table_of(active_in_the_lookback=40, seen_on_more_than_one_day=0.1))
 
 
-def test_everyone_is_counted_in_their_stage_of_life() -> None:
+def test_everyone_is_counted_in_their_stage_of_the_lifecycle() -> None:
     stages = ["new", "active", "active", "lapsed"]
     features = pd.DataFrame({f"stage_{s}": [float(s == own) for own in stages] for s in profile.STAGES})
     table = profile.lifecycle(features).set_index("stage")
     assert table["customers"].to_dict() == {"new": 1, "active": 2, "cooling": 0, "lapsed": 1, "returned": 0}
     assert table["share"].sum() == 1 and (table["share_low"] <= table["share"]).all()
     assert profile.lifecycle(features.head(0))["customers"].tolist() == [0] * 5
+
+
+ATTRIBUTE_ROLES = {
+    "age": "demographic",
+    "income": "demographic",
+    "region": "geographic",
+    "mail": "identifier",
+    "old": "current_segment",
+}
+
+
+def attribute_table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "customer_id": [f"c{i:02d}" for i in range(50)],
+            "age": ["young", "old's"] * 22 + ["rare"] * 3 + [None] * 3,
+            "income": [None, 10.0] * 25,
+            "region": ["north"] * 25 + [None] * 25,
+            "mail": "a@b.c",
+            "old": "A",
+        }
+    )
+
+
+def test_frequent_values_become_flags_and_numbers_stay_numbers() -> None:
+    table = ibis.memtable(attribute_table())
+    values = common_values(table, roles=ATTRIBUTE_ROLES)
+    assert values == {"age": ["old's", "young"], "income": None, "region": ["north"]}
+    found = attribute_features(table, roles=ATTRIBUTE_ROLES, index=pd.Index(["c49", "c00", "absent"]))
+    assert list(found.columns) == [
+        "demographic: age = old's",
+        "demographic: age = young",
+        "missing: age",
+        "demographic: income",
+        "missing: income",
+        "geographic: region = north",
+        "missing: region",
+    ]
+    assert found.loc["c00"].tolist() == [0, 1, 0, 0, 1, 1, 0]
+    assert found.loc["c49"].tolist() == [0, 0, 1, 10, 0, 0, 1]
+    assert found.loc["absent"].tolist() == [0, 0, 1, 0, 1, 0, 1]
+    assert {name: describe(name).unit for name in found.columns[-4:]} == {
+        "demographic: income": "value",
+        "missing: income": "share",
+        "geographic: region = north": "share",
+        "missing: region": "share",
+    }
+
+
+def test_without_a_customer_table_there_are_no_attributes() -> None:
+    assert attribute_features(None, roles={}, index=pd.Index(["a", "b"])).shape == (2, 0)
+
+
+SOURCE = """\
+name: shop
+timezone: Europe/Berlin  # guess: the zone
+kinds: {purchase: customer, mail: company}
+events:
+  - {path: lines.csv, where: paid > 0, columns: {customer_id: who, timestamp: when, amount: paid}}
+customers: {path: people.csv, columns: {customer_id: id, age: age, mail: mail, ok: ok},
+            roles: {age: demographic, mail: identifier, ok: consent}}
+"""
+SOURCE_EVENTS = [("ann", "2024-01-02", "purchase", 3.0, None), ("bob", "2024-02-01", "mail", None, None),
+          ("bob", "2024-07-01", "purchase", 9.0, None)]  # fmt: skip
+
+
+def test_the_datasheet_lists_what_was_used_and_left_out_without_customers(
+    make_days: Callable[..., Days], tmp_path: Path
+) -> None:
+    source = parse_source(SOURCE, label="shop.yaml", base=tmp_path)
+    days = make_days(SOURCE_EVENTS, kinds=source.kinds)
+    rejected = pd.DataFrame({"table": ["lines.csv"], "reason": ["no customer"], "rows": [1234], "share": [0.01]})
+    options = {"period": Period(date(2024, 6, 1), lookback_days=100, horizon_days=50)}
+    table = datasheet(source, days, rejected=rejected, **options)
+    assert table.columns.tolist() == DATASHEET_COLUMNS and table.map(lambda cell: isinstance(cell, str)).all().all()
+    values = {(row.about, row.item): row.value for row in table.itertuples()}
+    assert values["period", "days used"] == "2024-01-02 to 2024-02-01", "nothing on or after as_of"
+    assert values["events", "used"] == "1 mail (by the company), 1 purchase (by the customer)"
+    assert values["events", "lines.csv"] == "customer_id (who), timestamp (when), amount (paid)"
+    assert values["left out", "lines.csv: no customer"] == "1,234 rows"
+    assert values["consent", "columns"] == "ok" and values["ids", "customers are told by"] == "the ids of the source"
+    assert values["customers", "mail"] == "identifier"
+    assert values["guess", "timezone: Europe/Berlin"] == "of the draft"
+    assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
+    privacy = PrivacyRules(lists=(("key", frozenset({"mark"})),))
+    table = datasheet(
+        source.model_copy(update={"privacy": privacy}), days, rejected=rejected[:0], pseudonyms=True, **options
+    )
+    values = {(row.about, row.item): row.value for row in table.itertuples()}
+    assert values["left out", "the forgotten"] == "<20" and values["ids", "customers are told by"] == "hashes"

@@ -53,7 +53,7 @@ def test_a_feature_that_is_no_number_is_told_by_name_and_rows(planted_windows: P
 def test_a_feature_that_is_there_no_more_is_told_by_name(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     lacking = replace(windows.now, features=windows.now.features.drop(columns="spend"))
-    with pytest.raises(SchemaError, match=r"no \['spend'\] \(1 missing\), which the model was made of"):
+    with pytest.raises(SchemaError, match=r"no \['spend'\] \(1 missing\), which the model was learnt from"):
         fit(replace(windows, now=lacking))
 
 
