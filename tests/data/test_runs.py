@@ -100,7 +100,7 @@ def test_other_parameters_empty_a_scratch_run_and_the_same_keep_it(run: Run) -> 
         (lambda run: run.write(pd.DataFrame({"segment": ["S01"]}), name="segments"), "segments"),
     ],
 )
-def test_errors_say_what_was_found_and_what_to_do(run: Run, wrong: object, words: str) -> None:
+def test_errors_report_what_was_found_and_what_to_do(run: Run, wrong: object, words: str) -> None:
     with pytest.raises((RunError, SchemaError), match=words):
         wrong(run)
 
@@ -117,7 +117,7 @@ def test_finished_run_is_read_only(run: Run) -> None:
             write()
 
 
-def test_run_is_swapped_in_whole_and_a_failed_one_is_kept_aside(tmp_path: Path) -> None:
+def test_finished_run_is_published_and_a_failed_one_is_moved_away(tmp_path: Path) -> None:
     out = tmp_path / "2024-03-01"
     for seed in (1, 2):
         with stage_run(out) as building:
@@ -125,12 +125,12 @@ def test_run_is_swapped_in_whole_and_a_failed_one_is_kept_aside(tmp_path: Path) 
             publish_run(building, out)
     with stage_run(out) as building:
         open_run(building, outcome="building", **PARAMETERS)
-        kept = save_failed_run(building, out)
-    assert load_run(out).parameters()["seed"] == 2 and kept.name == "2024-03-01.failed"
+        failed = save_failed_run(building, out)
+    assert load_run(out).parameters()["seed"] == 2 and failed.name == "2024-03-01.failed"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2024-03-01", "2024-03-01.failed"]
 
 
-def test_place_is_held_by_one_run_at_a_time_and_freed_by_an_error(tmp_path: Path) -> None:
+def test_folder_is_locked_by_one_run_at_a_time_and_freed_by_an_error(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with stage_run(out), pytest.raises(RunError, match="another `segkit run`"), stage_run(out):
         pass
@@ -141,7 +141,7 @@ def test_place_is_held_by_one_run_at_a_time_and_freed_by_an_error(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_cleared_and_the_good_run_brought_back(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed_and_the_good_run_is_restored(tmp_path: Path) -> None:
     open_run(tmp_path / "out.replaced", **PARAMETERS)
     (tmp_path / "out.building-1").mkdir()
     with stage_run(tmp_path / "out") as building:

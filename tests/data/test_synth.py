@@ -43,7 +43,7 @@ def test_profiles_do_not_reveal_needs(company):
         assert normalized_mutual_info_score(needs, people[column].astype(str)) < 0.06
 
 
-def test_the_campaign_lifts_visits_as_the_truth_says(tmp_path):
+def test_the_campaign_lifts_visits_as_in_the_truth(tmp_path):
     write_scenario("retail", customers=3000, out=str(tmp_path), seed=5)
     truth = pd.read_parquet(tmp_path / "truth.parquet").set_index("customer_id")
     events = pd.read_parquet(tmp_path / "events.parquet", columns=["customer", "at", "order", "event"])
@@ -51,13 +51,13 @@ def test_the_campaign_lifts_visits_as_the_truth_says(tmp_path):
     during = events[
         (events["event"] == "purchase") & events["at"].between(start, start + pd.Timedelta(days=CAMPAIGN_DAYS))
     ]
-    came = during.groupby("customer")["order"].nunique().reindex(truth.index, fill_value=0)
+    visits = during.groupby("customer")["order"].nunique().reindex(truth.index, fill_value=0)
     usual = truth["visits_30_days"] / 30 * CAMPAIGN_DAYS
-    told = (truth["lifecycle"] == "steady") & truth["treated"] & (truth["lift"] > 0)
-    assert came[told].sum() / usual[told].sum() > 1.15
-    assert came[told].sum() / (usual * (1 + truth["lift"]))[told].sum() == pytest.approx(1, abs=0.05)
-    quiet = (truth["lifecycle"] == "steady") & ~truth["treated"]
-    assert came[quiet].sum() / usual[quiet].sum() == pytest.approx(1, abs=0.05)
+    treated = (truth["lifecycle"] == "steady") & truth["treated"] & (truth["lift"] > 0)
+    assert visits[treated].sum() / usual[treated].sum() > 1.15
+    assert visits[treated].sum() / (usual * (1 + truth["lift"]))[treated].sum() == pytest.approx(1, abs=0.05)
+    untreated = (truth["lifecycle"] == "steady") & ~truth["treated"]
+    assert visits[untreated].sum() / usual[untreated].sum() == pytest.approx(1, abs=0.05)
     assert set(events.loc[events["event"] == "email_sent", "customer"]) == set(truth.index[truth["treated"]])
 
 

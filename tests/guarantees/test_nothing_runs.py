@@ -32,6 +32,8 @@ METHODS = {  # of anything: what it would do
     "import_module": "import by name",
 }
 STARTS = {"segkit/notebook/chain.py": "git, to record the commit"}  # modules that start a program, and which
+LAZY = "segkit/__init__.py"  # imports its own modules, by a fixed list of names
+SAFE_LOADERS = ("yaml.SafeLoader", "yaml.CSafeLoader", "getattr(yaml, 'CSafeLoader', yaml.SafeLoader)")
 TAGS = (
     "!!python/object/apply:os.system ['touch {mark}']",
     "!!python/object/new:os.system ['touch {mark}']",
@@ -73,8 +75,10 @@ def _refuse_call(node: ast.Call, *, name: str) -> None:
     of = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
     given = {keyword.arg: keyword.value for keyword in node.keywords}
     assert not (not of and called in CALLS), f"{name} calls {called}"
-    assert called not in METHODS, f"{name}: {called} would {METHODS.get(called)}"
-    assert not (of == "yaml" and called in ("load", "load_all")), f"{name}: yaml.load makes objects"
+    if (called, name) != ("import_module", LAZY):
+        assert called not in METHODS, f"{name}: {called} would {METHODS.get(called)}"
+    if of == "yaml" and called in ("load", "load_all"):
+        assert ast.unparse(given.get("Loader", ast.Constant(None))) in SAFE_LOADERS, f"{name}: yaml.load makes objects"
     if of in ("np", "numpy") and called == "load":
         assert ast.unparse(given.get("allow_pickle", ast.Constant(None))) == "False", (
             f"{name}: np.load must not allow pickle"

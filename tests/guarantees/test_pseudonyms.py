@@ -83,7 +83,8 @@ def test_erased_customer_leaves_a_run_of_hashes_and_its_exports(hashed: Path, tm
 
 def test_what_needs_the_ids_is_refused(hashed: Path) -> None:
     answer = CliRunner().invoke(main, ["pilot", str(hashed), "--segment", "S01"])
-    assert answer.exit_code == 2 and "its ids are hashes (--pseudonymise), and a pilot lists the customers" in answer.stderr
+    assert answer.exit_code == 2
+    assert "its ids are hashes (--pseudonymise), and a pilot lists the customers" in answer.stderr
     run = load_run(hashed)
     with pytest.raises(RunError, match="its ids are hashes.*live events carry the ids"):
         Live(run.path)
