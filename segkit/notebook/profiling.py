@@ -121,7 +121,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: runs.R
             data = describe_customers(events, **options)
         else:
             data, reason = update_customers(events, previous=previous, **options)
-    table = data.signals.features
+    table = data.data.features
     figures = {"customers": len(table), "features": len(table.columns)}
     tiles = [
         ("Customers", count(len(table)), f"active in the {data.period.lookback_days} days before {data.period.as_of}"),
@@ -171,7 +171,7 @@ def find_needs(customers: Customers, *, previous: runs.Run | None = None) -> Fou
     >>> needs.table.columns.tolist()[:2], len(needs.shares)
     (['need', 'share'], 251)
     """
-    signals = customers.data.signals
+    signals = customers.data.data
     found = (
         needs_module.learn_needs(signals, seed=customers.seed)
         if previous is None
@@ -231,7 +231,7 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     parts = _profile_parts(customers, table)
     sheet = datasheet(opened, data.days, rejected=rejected, period=period, pseudonyms="pseudonyms" in run.parameters())
     shown = sheet.assign(item=sheet["about"] + ": " + sheet["item"])
-    features = data.signals.features.join([
+    features = data.data.features.join([
         *([needs.shares] if needs is not None else []),
         attribute_features(people, roles=opened.roles, index=data.index),
     ])  # fmt: skip
@@ -262,7 +262,7 @@ def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Resul
     kpis = profile_module.kpis(data.days, period=period)
     activity = profile_module.activity(data.days, as_of=period.as_of, kinds=data.kinds)
     retention = profile_module.retention(data.days, as_of=period.as_of)
-    lifecycle = profile_module.lifecycle(data.signals.features)
+    lifecycle = profile_module.lifecycle(data.data.features)
     return {
         "tiles": text_result(kpis, tiles=segments_report.profile_tiles(table, kpis)),
         "activity": figure_result(activity, lambda: segments_report.plot_timeline(activity), name="activity"),

@@ -370,7 +370,7 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     """
     found = lineage.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
     meta = run.load_model()[1]
-    now = load_customers(run, kinds=meta["kinds"]).signals
+    now = load_customers(run, kinds=meta["kinds"]).data
     segment = found.assignments["segment"].reindex(now.features.index)
     own = now.features.groupby(segment)
     table = found.segments.assign(active_share_next=float("nan"))

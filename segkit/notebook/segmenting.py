@@ -86,7 +86,7 @@ def embed(customers: Customers) -> Embedding:
     """
     data, seed = customers.data, customers.seed
     training = build_training_windows(data.days, period=data.period, kinds=data.kinds)
-    windows = training.fit_data(data.signals)
+    windows = training.fit_data(data.data)
     space = fit_space(windows, seed=seed)
     expected = anticipate(space, windows.now)
     accuracy = forecast_accuracy(windows.then, windows.outcomes, seed=seed)
@@ -142,7 +142,7 @@ class Search(Result):
     @property
     def windows(self) -> FitData:
         """Today's customers, with the last horizon to learn from."""
-        return self.customers.training.fit_data(self.customers.data.signals)
+        return self.customers.training.fit_data(self.customers.data.data)
 
 
 def search(
@@ -180,7 +180,7 @@ def search(
     budget = Budget(min_segments=segments[0], max_segments=segments[1], smallest_share=smallest_share)
     earlier = validation.earlier_fit(customers.training, budget=budget, seed=customers.seed)
     budget = replace(budget, prefer=validation.preferred_shape(before, earlier))
-    windows = customers.training.fit_data(customers.data.signals)
+    windows = customers.training.fit_data(customers.data.data)
     fit = fit_segments(windows, budget=budget, seed=customers.seed)
     figure = figure_result(fit.frontier, lambda: segments_report.plot_frontier(fit.frontier), name="frontier")
     return Search(
@@ -269,7 +269,7 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     (['S01', 'S02', 'S03'], 251)
     """
     customers, run = found.customers, found.customers.run
-    now, as_of = customers.data.signals, customers.period.as_of.isoformat()
+    now, as_of = customers.data.data, customers.period.as_of.isoformat()
     decided = lineage.read_overrides(overrides or run.path.parent / "overrides.yaml")
     kept = lineage.continue_lineage(found.fit, now=now, previous=found.previous, overrides=decided, as_of=as_of)
     assigned = assign_points(kept.fit.model, kept.fit.axes)
@@ -302,7 +302,7 @@ def _found_segments(
     tables: dict[str, pd.DataFrame],
     **parts: Any,
 ) -> FoundSegments:
-    now = customers.data.signals
+    now = customers.data.data
     needs, signals = segment_needs(now, assigned["segment"]), segment_signals(now.features, assigned["segment"])
     made_from = {"expected": expected, "needs": needs, "signals": signals, "names": lineage.names}
     table = segment_table(customers, assigned, **made_from)
@@ -340,7 +340,7 @@ def segment_table(
     **proof: Any,
 ) -> pd.DataFrame:
     """Put the table segments together; without a proof its stability is unknown."""
-    now = customers.data.signals
+    now = customers.data.data
     sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.data))
     return make_segment_table(
         sizes,
