@@ -61,7 +61,7 @@ def available_measures(columns: tuple[str, ...], *, kinds: dict[str, str]) -> li
     return available + [Measure(count_column(kind), kind) for kind in sorted(kinds)]
 
 
-def order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.Table | None]:
+def _order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.Table | None]:
     """Sum lines by order; events are read again only for the few orders that span several days.
 
     Parameters
@@ -106,13 +106,13 @@ def order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, 
     return orders.filter(orders.day == orders.last_day).select(*several.columns), several
 
 
-def assign_first_day(pieces: ir.Table) -> ir.Table:
+def _assign_first_day(pieces: ir.Table) -> ir.Table:
     """Give each piece the day its order began (``first_day``), and its part in the square of the order's amount.
 
     Only the first piece opens an order and is an occasion; later pieces add to its lines and amounts.
     """
     if "order_id" not in pieces.columns:
-        return assign_own_day(pieces)
+        return _assign_own_day(pieces)
     later = _later_pieces(pieces).rename(late_customer="customer_id", late_order="order_id", late_day="day")
     keys = [
         pieces.customer_id == later.late_customer,
@@ -133,18 +133,18 @@ def assign_first_day(pieces: ir.Table) -> ir.Table:
     return joined.mutate(**columns).drop("late_customer", "late_order", "late_day", "before")
 
 
-def assign_own_day(pieces: ir.Table) -> ir.Table:
+def _assign_own_day(pieces: ir.Table) -> ir.Table:
     """Give pieces that are whole orders their own day as ``first_day``, and the square of their amount."""
     square = {"square": _square(pieces.amount, pieces.amount).fill_null(0)} if "amount" in pieces.columns else {}
     return pieces.mutate(first_day=pieces.day, **square)
 
 
-def money_sum(column: ir.NumericColumn, *, where: ir.BooleanColumn | None = None) -> ir.NumericScalar:
+def _money_sum(column: ir.NumericColumn, *, where: ir.BooleanColumn | None = None) -> ir.NumericScalar:
     """Sum exactly; zero where there is nothing."""
     return column.cast(MONEY_TYPE).sum(where=where).fill_null(0).cast(MONEY_TYPE)
 
 
-def cast_exact(total: ir.NumericScalar) -> ir.NumericScalar:
+def _cast_exact(total: ir.NumericScalar) -> ir.NumericScalar:
     """Cast sums of whole numbers back to them: DuckDB sums in a wider type than Ibis knows."""
     return ops.Cast(total, "int64").to_expr() if total.type().is_integer() else total.cast(MONEY_TYPE)
 
@@ -169,7 +169,7 @@ def _aggregate_expressions(
             condition = flag if condition is None else condition & flag
         counted = measure.column is None
         aggregates[measure.name] = (
-            events.count(where=condition) if counted else money_sum(events[measure.column], where=condition)
+            events.count(where=condition) if counted else _money_sum(events[measure.column], where=condition)
         )
     return aggregates, zeros
 
@@ -247,10 +247,10 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
         order = [events[name] for name in ("day", "hour", "event", "customer_id")]
         seen = ibis.row_number().over(group_by=events.event_id, order_by=order)
         events = events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
-    single, several = order_pieces(events, kinds=kinds)
-    by_first_day = assign_own_day(single)
+    single, several = _order_pieces(events, kinds=kinds)
+    by_first_day = _assign_own_day(single)
     if several is not None:
-        by_first_day = _union(by_first_day, assign_first_day(several))
+        by_first_day = _union(by_first_day, _assign_first_day(several))
     return Days(
         rows=_aggregate_by_day(by_first_day, aggregate=aggregate),
         categories=_by_day_and_name(events, "category", kinds=kinds, aggregate=aggregate),
@@ -284,7 +284,7 @@ def merge_days(days: Days, more: Days) -> Days:
         )
     pieces = _add_up(days.orders, more.orders, keys=PIECE_KEYS)
     return Days(
-        rows=_aggregate_by_day(assign_first_day(pieces)),
+        rows=_aggregate_by_day(_assign_first_day(pieces)),
         categories=_add_up(days.categories, more.categories, keys=("customer_id", "day", "category")),
         channels=_add_up(days.channels, more.channels, keys=("customer_id", "day", "channel")),
         orders=pieces,
@@ -303,7 +303,7 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
     if orders and days.orders is not None:
         run.write(days.orders, TABLES["orders"])
         if rows.get_backend().name == "duckdb":  # from the pieces just written: events are not summed again
-            rows = _aggregate_by_day(assign_first_day(run.scan(TABLES["orders"])))
+            rows = _aggregate_by_day(_assign_first_day(run.scan(TABLES["orders"])))
     for part, table in (("rows", rows), ("categories", days.categories), ("channels", days.channels)):
         if table is not None:
             run.write(table, TABLES[part])
@@ -332,7 +332,7 @@ def _aggregate_by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
     if not aggregate:
         squared = {"amount_squared": pieces["square"]} if "square" in pieces.columns else {}
         return pieces.select("customer_id", *summed, **keys, **flags, **squared)
-    aggregates = {name: cast_exact(pieces[name].sum()) for name in summed}
+    aggregates = {name: _cast_exact(pieces[name].sum()) for name in summed}
     aggregates |= {name: pieces.count(where=flag) for name, flag in flags.items()}
     if "square" in pieces.columns:
         aggregates["amount_squared"] = pieces["square"].sum().cast(SQUARE_TYPE)
@@ -351,7 +351,7 @@ def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggr
         amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
         counted = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
         return rows.select("customer_id", "day", name, **{count: counted}, **amount)
-    amount = {"amount": money_sum(_weight(rows, kinds=kinds))} if money else {}
+    amount = {"amount": _money_sum(_weight(rows, kinds=kinds))} if money else {}
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
 
 
@@ -370,7 +370,7 @@ def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, .
     schema = dict(more.schema()) | dict(table.schema())
     both = ibis.union(*(_align_columns(part, schema=schema, keys=keys) for part in (table, more)))
     present_keys = [key for key in keys if key in schema]
-    aggregates = {name: cast_exact(both[name].sum()) for name in schema if name not in (*present_keys, "slot")}
+    aggregates = {name: _cast_exact(both[name].sum()) for name in schema if name not in (*present_keys, "slot")}
     if "slot" in schema:
         aggregates = {"slot": both["slot"].min(), **aggregates}
     return both.group_by(present_keys).aggregate(**aggregates)

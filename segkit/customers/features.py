@@ -41,7 +41,7 @@ LOG_TYPE = (
 )
 
 
-class NumpyMath:
+class _NumpyMath:
     """Compute formulas on numpy columns, for a batch."""
 
     where = staticmethod(np.where)
@@ -49,7 +49,7 @@ class NumpyMath:
     log = staticmethod(np.log)
 
 
-class IbisMath:
+class _IbisMath:
     """Compute formulas as Ibis expressions, inside a warehouse."""
 
     @staticmethod
@@ -90,7 +90,7 @@ def _floating(value: Any) -> ir.NumericValue:
     )
 
 
-def customer_aggregates(days: Days, *, period: Period, channels: tuple[str, ...] = ()) -> ir.Table:
+def _customer_aggregates(days: Days, *, period: Period, channels: tuple[str, ...] = ()) -> ir.Table:
     """Sum the lookback of everyone with an event of their own in it.
 
     Parameters
@@ -297,7 +297,7 @@ def customer_data(days: Days, *, period: Period, kinds: dict[str, str]) -> Custo
     features = customer_features(days, period=period, kinds=kinds)
     if days.categories is None:
         return CustomerData(features=features, weights=None, categories=())
-    weights, names = category_weights(days, start=period.lookback_start, end=period.as_of, index=features.index)
+    weights, names = _category_weights(days, start=period.lookback_start, end=period.as_of, index=features.index)
     return CustomerData(features=features, weights=weights, categories=tuple(names))
 
 
@@ -325,10 +325,10 @@ def customer_features(
     """
     channels = _most_used(days, as_of=period.as_of) if channels is None else channels
     aggregates = (
-        customer_aggregates(days, period=period, channels=channels).to_pandas().set_index("customer_id").sort_index()
+        _customer_aggregates(days, period=period, channels=channels).to_pandas().set_index("customer_id").sort_index()
     )
     available = available_features(aggregates.columns, kinds=kinds, channels=channels)
-    columns = {feature.name: np.asarray(feature.formula(aggregates, NumpyMath), dtype=float) for feature in available}
+    columns = {feature.name: np.asarray(feature.formula(aggregates, _NumpyMath), dtype=float) for feature in available}
     return pd.DataFrame(columns, index=aggregates.index).round(DECIMALS) + 0.0
 
 
@@ -343,10 +343,10 @@ def features_expression(
         customer_id and the features (float64, not rounded), unsorted.
     """
     channels = _most_used(days, as_of=period.as_of) if channels is None else channels
-    aggregates = customer_aggregates(days, period=period, channels=channels)
+    aggregates = _customer_aggregates(days, period=period, channels=channels)
     features = available_features(aggregates.columns, kinds=kinds, channels=channels)
     return aggregates.select(
-        "customer_id", **{f.name: f.formula(aggregates, IbisMath).cast("float64") for f in features}
+        "customer_id", **{f.name: f.formula(aggregates, _IbisMath).cast("float64") for f in features}
     )
 
 
@@ -358,7 +358,7 @@ def available_features(
     return [feature for feature in available if set(feature.requires) <= set(columns)]
 
 
-def category_weights(days: Days, *, start: date, end: date, index: pd.Index) -> tuple[sparse.csr_array, list[str]]:
+def _category_weights(days: Days, *, start: date, end: date, index: pd.Index) -> tuple[sparse.csr_array, list[str]]:
     """Compute what each customer bought by category from ``start`` to the day before ``end``.
 
     Parameters
@@ -474,7 +474,7 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
     totals = totals.reindex(index).astype(float).fillna(0.0)
     if days.categories is None:
         return Outcomes(totals=totals, weights=None, categories=())
-    weights, names = category_weights(days, start=start, end=end, index=index)
+    weights, names = _category_weights(days, start=start, end=end, index=index)
     return Outcomes(totals=totals, weights=weights, categories=tuple(names))
 
 

@@ -139,7 +139,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class FeatureScaler:
+class _FeatureScaler:
     """Turn customers into numbers: z-scores of features, last totals and BG/NBD forecasts, and the category mix.
 
     ``narrow`` flags the columns that trees see; more of them cost time and add noise.
@@ -177,7 +177,7 @@ def forecast_customers(training: TrainingSet, now: Snapshot, *, seed: int = 7) -
     seed
         Draws the folds.
     """
-    scaler = fit_feature_scaler(training.snapshot, seed=seed)
+    scaler = _fit_feature_scaler(training.snapshot, seed=seed)
     fold = np.random.default_rng(seed).permutation(np.arange(len(training.snapshot.index)) % FOLDS)
     learnt, current = pd.DataFrame(index=training.snapshot.index), pd.DataFrame(index=now.index)
     active = training.outcomes.active
@@ -193,11 +193,11 @@ def forecast_customers(training: TrainingSet, now: Snapshot, *, seed: int = 7) -
         values = training.values(name)
         simple = [simple_forecasts(snapshot, name) for snapshot in (training.snapshot, now)]
         learnt[name], current[name] = _fit_medians(behaviour, simple, values=values, fold=fold, seed=seed)
-        learnt[f"{name}_mean"], current[f"{name}_mean"] = fit_means(learnt, current, name=name, values=values)
+        learnt[f"{name}_mean"], current[f"{name}_mean"] = _fit_means(learnt, current, name=name, values=values)
     return Forecast(out_of_fold=learnt.round(9), now=current.round(9), reason=reason)
 
 
-def fit_feature_scaler(then: Snapshot, *, seed: int = 7) -> FeatureScaler:
+def _fit_feature_scaler(then: Snapshot, *, seed: int = 7) -> _FeatureScaler:
     """Learn the scale of each column and the directions of the category mix from the training customers."""
     names = tuple(then.data.features.columns)
     columns = _log_columns(then, names=names)
@@ -205,7 +205,7 @@ def fit_feature_scaler(then: Snapshot, *, seed: int = 7) -> FeatureScaler:
     narrow = np.ones(columns.shape[1], dtype=bool)
     narrow[: len(names)] = [is_in_space(name) and name not in WEEKDAY_SHARES for name in names]
     basis = learn_mix_basis(then.data, seed=seed)
-    return FeatureScaler(names, columns.mean(axis=0), np.where(spread > 0, spread, 1.0), narrow=narrow, basis=basis)
+    return _FeatureScaler(names, columns.mean(axis=0), np.where(spread > 0, spread, 1.0), narrow=narrow, basis=basis)
 
 
 def simple_forecasts(snapshot: Snapshot, name: str) -> pd.DataFrame:
@@ -216,7 +216,7 @@ def simple_forecasts(snapshot: Snapshot, name: str) -> pd.DataFrame:
     return table.assign(classic=table["classic"].fillna(table["usual"]))
 
 
-def fit_means(
+def _fit_means(
     learnt: pd.DataFrame, current: pd.DataFrame, *, name: str, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict means from medians and chances, so that they sum to what was observed.

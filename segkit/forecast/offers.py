@@ -116,7 +116,7 @@ def next_offers(
     words = is_free_text(list(then.categories))
     limits = {"most": MAX_OFFER_TERMS, "rarest": MIN_SHARE_CUSTOMERS}
     *_, terms = common_terms(then.weights, then.categories, words=words, **limits)
-    before, after = (bought_amounts(each, terms) for each in (then, outcomes))
+    before, after = (_bought_amounts(each, terms) for each in (then, outcomes))
     takes = {
         "cross-sell": (before <= 0, after > 0),
         "up-sell": (before > 0, after / period.horizon_days > before / period.lookback_days),
@@ -134,7 +134,7 @@ def next_offers(
     return pd.DataFrame(rows, columns=OFFERS).round(9)
 
 
-def bought_amounts(of: CustomerData | Outcomes, terms: list[str]) -> np.ndarray:
+def _bought_amounts(of: CustomerData | Outcomes, terms: list[str]) -> np.ndarray:
     """Return what each customer bought of the terms: categories, or words where the terms are from free text."""
     return np.maximum(_terms_bought(of, terms).toarray(), 0.0)
 
@@ -208,7 +208,7 @@ class CategoryModel:
     def chances(self, customers: CustomerData, chance: np.ndarray, segment: np.ndarray) -> np.ndarray:
         """Return the chances, customers x terms."""
         columns = _model_columns(
-            bought_amounts(customers, self.terms), chance, _codes(segment, self.segments), self.usual
+            _bought_amounts(customers, self.terms), chance, _codes(segment, self.segments), self.usual
         )
         return self.fit.predict_proba(columns.reshape(-1, columns.shape[2]))[:, 1].reshape(columns.shape[:2])
 
@@ -241,7 +241,7 @@ def learn_categories(
     *_, terms = common_terms(then.weights, then.categories, words=words, most=MAX_TERMS, rarest=MIN_SHARE_CUSTOMERS)
     if len(terms) < 2:
         return None
-    before, after = bought_amounts(then, terms), bought_amounts(outcomes, terms) > 0
+    before, after = _bought_amounts(then, terms), _bought_amounts(outcomes, terms) > 0
     segments = np.unique(segment)
     codes = _codes(segment, segments)
     usual = _usual(before > 0, after, codes, count=len(segments))
@@ -273,7 +273,7 @@ def next_categories(
         some = slice(start, start + BATCH_SIZE)
         part = customers.select(np.arange(len(customers.features))[some])
         chances = model.chances(part, chance[some], segment[some]).round(6)
-        new = np.where(bought_amounts(part, model.terms) > 0, -1.0, chances)
+        new = np.where(_bought_amounts(part, model.terms) > 0, -1.0, chances)
         picks = [
             np.argsort(-chances, axis=1, kind="stable")[:, i : i + 1]
             for i in range(min(NEXT_CATEGORIES, chances.shape[1]))
@@ -310,7 +310,7 @@ def category_accuracy(
     if model is None or not training.outcomes.active.any():
         return {}
     active = training.outcomes.active
-    before, after = (bought_amounts(each, model.terms)[active] for each in (training.snapshot.data, training.outcomes))
+    before, after = (_bought_amounts(each, model.terms)[active] for each in (training.snapshot.data, training.outcomes))
     chances = model.chances(training.snapshot.data, chance, segment)[active]
     common = np.broadcast_to((before > 0).mean(axis=0), before.shape)
     picks = {"next": (chances, before, np.ones_like(before, dtype=bool)), "new": (chances, common, before <= 0)}

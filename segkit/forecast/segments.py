@@ -97,7 +97,7 @@ def forecast_segments(
         back-test). Intervals of moves are chance only; value_12m has none, as a year cannot be back-tested.
     """
     groups = {EVERYONE: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
-    season = season_errors(origins, chosen=chosen, model=model)
+    season = _season_errors(origins, chosen=chosen, model=model)
     rows = [
         {"segment": name, "customers": len(members)} | _segment_row(predictions.loc[members], season, origins, chosen)
         for name, members in groups.items()
@@ -105,7 +105,7 @@ def forecast_segments(
     return pd.DataFrame(rows).round(6)
 
 
-def season_errors(
+def _season_errors(
     origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str], model: SegmentModel
 ) -> dict[str, float]:
     """Measure how far segment sums were off in the back-test, beyond chance.
