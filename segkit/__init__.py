@@ -22,9 +22,9 @@ _HOMES = {  # name -> module that defines it
     "embed": "segkit.notebook.segmenting",
     "search": "segkit.notebook.segmenting",
     "segment": "segkit.notebook.segmenting",
-    "assign": "segkit.notebook.segmenting",
+    "assign": "segkit.notebook.standing",
     "recut": "segkit.notebook.runs",
-    "validate": "segkit.notebook.segmenting",
+    "validate": "segkit.notebook.proving",
     "compare": "segkit.notebook.runs",
     "write_personas": "segkit.notebook.describing",
     "write_copy": "segkit.notebook.describing",
@@ -33,9 +33,9 @@ _HOMES = {  # name -> module that defines it
     "design_pilot": "segkit.experiments.pilot",
     "read_out": "segkit.experiments.readout",
     "compare_runs": "segkit.refresh.monitor",
-    "export_segments": "segkit.export.export",
+    "export_segments": "segkit.notebook.activating",
     "Live": "segkit.live.engine",
-    "erase": "segkit.erasure",
+    "erase": "segkit.notebook.activating",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -21,7 +21,7 @@ SPARK_MASTER = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8
 LOCAL_ENGINES = ("", "duckdb")  # in this process
 ROWS_AT_ONCE = 1_000_000
 CONNECT_TIMEOUT = 5.0  # seconds for a Spark master to answer
-EXTRAS = {"postgres": "segkit[postgres]", "postgresql": "segkit[postgres]"}
+EXTRAS = {"postgres": "-e '.[postgres]' in the repository", "postgresql": "-e '.[postgres]' in the repository"}
 LOCAL_PARTITIONS = 4  # of a shuffle on one machine; Spark's own 200 are for clusters
 SPARK_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
@@ -78,8 +78,8 @@ def open_engine(engine: str, *, settings: dict[str, str] | None = None) -> ibis.
         return ibis.connect(expand_variables(engine))
     except ImportError:
         kind = engine.partition("://")[0]
-        extra = EXTRAS.get(kind, f"ibis-framework[{kind}]")
-        raise SourceError(f"--engine {shown}: {kind} is not installed. Run pip install '{extra}'.") from None
+        extra = EXTRAS.get(kind, f"'ibis-framework[{kind}]'")
+        raise SourceError(f"--engine {shown}: {kind} is not installed. Run pip install {extra}.") from None
     except Exception as error:  # every backend has errors of its own
         reason = mask_secrets(_reason(error), url=engine)
         raise SourceError(
@@ -133,7 +133,7 @@ def _batches(table: ir.Table) -> pa.RecordBatchReader:
 def _require_spark(master: str) -> None:
     """Say what Spark lacks here, without starting it."""
     if find_spec("pyspark") is None:
-        raise SourceError(f"--engine {master}: pyspark is not installed. Run pip install 'segkit[spark]'.")
+        raise SourceError(f"--engine {master}: pyspark is not installed. Run pip install -e '.[spark]' in the repository.")
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise SourceError(f"--engine {master}: no Java found. Install Java 17, or set JAVA_HOME.")
 

@@ -44,6 +44,11 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
     ------
     SourceError
         No such file, not YAML, or an unknown key, column, role or time zone.
+
+    Examples
+    --------
+    >>> open_source("complete_journey").timezone
+    'America/New_York'
     """
     if source in BUILT_IN:
         text = resources.files("segkit.data").joinpath(f"{source}.yaml").read_text(encoding="utf-8")

@@ -213,7 +213,18 @@ class SourceYaml(YamlModel):
 
 
 class Source(SourceYaml):
-    """A source and what stands outside its YAML: where paths start, who is left out, whether ids are shown."""
+    """A source and what stands outside its YAML: where paths start, who is left out, whether ids are shown.
+
+    Examples
+    --------
+    >>> source = parse_source(
+    ...     "{name: shop, timezone: UTC, events: [{path: a.csv, columns: {customer_id: who, timestamp: at}}]}",
+    ...     label="shop.yaml",
+    ...     base=Path("."),
+    ... )
+    >>> isinstance(source, Source), source.kinds
+    (True, {'purchase': 'customer'})
+    """
 
     base: Path
     text: str = Field("", repr=False)

@@ -244,7 +244,15 @@ MAX_AHEAD_DAYS = 1  # after the clock; an event further ahead is parked until it
 
 
 class Live:
-    """The customers of a run, updated event by event from its `as_of` on, with a durable state."""
+    """The customers of a run, updated event by event from its `as_of` on, with a durable state.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run, temporary_folder
+    >>> with Live(example_run(), state=temporary_folder() / "live.sqlite") as live:
+    ...     live.table().columns.tolist()[:2]
+    ['customer_id', 'segment']
+    """
 
     def __init__(
         self, run_dir: str | Path, *, state: str | Path = "", commit_every: int = 1, sync: str = "full"

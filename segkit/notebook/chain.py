@@ -33,6 +33,7 @@ from segkit.data.runs import (
     stage_run,
 )
 from segkit.errors import InputError, RunError, SegkitError
+from segkit.notebook.runs import find_path
 from segkit.notebook.session import missing_steps, resolve, source_path
 from segkit.notebook.steps import DECIDES, HOME, OVERVIEW, Step, check_names, choose_steps, find_steps, standing_steps
 from segkit.reports.theme import bokeh_script, script, stylesheet
@@ -401,7 +402,7 @@ def run_chain(
     check_engine(engine)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
-    place = Path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
+    place = find_path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
     before = _previous(previous, root=place.parent, of=wanted)
     key = (find_key if mode == DRY_RUN else make_key)(place.parent) if pseudonymise else ""
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}

@@ -23,6 +23,7 @@ from segkit.period import Period
 from segkit.reports import html
 from segkit.reports import segments as segments_report
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
+from segkit.segments.lineage import load_standing_run
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -35,7 +36,7 @@ class Customers(Result):
         The run they are of.
     source
         What its source says of itself.
-    data
+    state
         Days, period, kinds of event, features and amounts by category.
     reread_reason
         Why all of history was read again where the days of an earlier run were to be continued; else "".
@@ -50,13 +51,13 @@ class Customers(Result):
 
     run: runs.Run | None = None
     source: Source | None = None
-    data: features_module.Customers | None = None
+    state: features_module.Customers | None = None
     reread_reason: str = ""
 
     @property
     def period(self) -> Period:
         """The day they are described at, the lookback before it and the horizon after it."""
-        return self.data.period
+        return self.state.period
 
     @property
     def seed(self) -> int:
@@ -73,7 +74,7 @@ class Customers(Result):
         """What was known one and two horizons ago, and what customers did since."""
         if self.run.has("training_features"):
             return read_training_windows(self.run)
-        return build_training_windows(self.data.days, period=self.period, kinds=self.data.kinds)
+        return build_training_windows(self.state.days, period=self.period, kinds=self.state.kinds)
 
     @cached_property
     def people(self) -> pd.DataFrame | None:
@@ -81,7 +82,7 @@ class Customers(Result):
         return self.run.table("people") if self.run.has("people") else None
 
 
-def load_customers(run: runs.Run, *, engine: str | None = None, previous: runs.Run | None = None) -> Customers:
+def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | None = None) -> Customers:
     """Describe the customers of a run at its date.
 
     Parameters
@@ -92,7 +93,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: runs.R
         Where days and features are computed from the source: "duckdb", "local[2]", "spark://host:port", or an Ibis URL.
         None takes the days that the run holds.
     previous
-        An earlier run, whose days are continued with the events since.
+        Folder of an earlier run whose segments are kept: its days are continued with the events since.
 
     Raises
     ------
@@ -112,23 +113,28 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: runs.R
     if engine is None:
         made = run.parameters()
         opened = sources.open_source(made["source"], data_dir=made.get("data_dir") or None)
-        data = features_module.load_customers(run, kinds=opened.kinds)
+        state = features_module.load_customers(run, kinds=opened.kinds)
     else:
         opened = open_run_source(run)
         _, events, _ = _read(run, opened)
         options = {"run": run, "kinds": opened.kinds, "engine": engine}
         if previous is None:
-            data = describe_customers(events, **options)
+            state = describe_customers(events, **options)
         else:
-            data, reason = update_customers(events, previous=previous, **options)
-    table = data.data.features
+            before = load_standing_run(previous, of=run)
+            state, reason = update_customers(events, previous=before, **options)
+    table = state.data.features
     figures = {"customers": len(table), "features": len(table.columns)}
     tiles = [
-        ("Customers", count(len(table)), f"active in the {data.period.lookback_days} days before {data.period.as_of}"),
+        (
+            "Customers",
+            count(len(table)),
+            f"active in the {state.period.lookback_days} days before {state.period.as_of}",
+        ),
         ("Features", count(len(table.columns)), "of each customer"),
     ]
     return Customers(
-        table, figures, html=lambda: html.tiles_html(tiles), run=run, source=opened, data=data, reread_reason=reason
+        table, figures, html=lambda: html.tiles_html(tiles), run=run, source=opened, state=state, reread_reason=reason
     )
 
 
@@ -154,7 +160,7 @@ class FoundNeeds(Result):
             run.save_model(arrays, meta=meta, part="needs")
 
 
-def find_needs(customers: Customers, *, previous: runs.Run | None = None) -> FoundNeeds:
+def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
     """Group the things that the same customers buy (non-negative factorisation, Lee & Seung 1999).
 
     Parameters
@@ -162,7 +168,7 @@ def find_needs(customers: Customers, *, previous: runs.Run | None = None) -> Fou
     customers
         Of ``load_customers``.
     previous
-        An earlier run, whose groups are kept.
+        Folder of an earlier run whose groups are kept; empty to find them again.
 
     Examples
     --------
@@ -171,12 +177,11 @@ def find_needs(customers: Customers, *, previous: runs.Run | None = None) -> Fou
     >>> needs.table.columns.tolist()[:2], len(needs.shares)
     (['need', 'share'], 251)
     """
-    signals = customers.data.data
-    found = (
-        needs_module.learn_needs(signals, seed=customers.seed)
-        if previous is None
-        else needs_module.load_needs(previous)
-    )
+    signals = customers.state.data
+    if previous:
+        found = needs_module.load_needs(runs.load_run(previous))
+    else:
+        found = needs_module.learn_needs(signals, seed=customers.seed)
     shares = needs_module.need_shares(found, signals)
     if found is None:
         note = "No needs: the source carries no category, or too few are bought by enough customers."
@@ -223,46 +228,59 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     >>> found.activity.table.columns.tolist()
     ['month', 'event', 'events', 'customers']
     """
-    run, data, opened, period = customers.run, customers.data, customers.source, customers.period
-    rejected, events, people = _read(run, opened)
-    table = profile_module.profile(data.days, events=events, rejected=rejected, period=period)
+    period, opened = customers.period, customers.source
+    rejected, events, people = _read(customers.run, opened)
+    table = profile_module.profile(customers.state.days, events=events, rejected=rejected, period=period)
     profile_module.require_sufficient_history(table)
     verdict = profile_module.assess_data(table)
+    described = _customer_tables(customers, needs=needs, rejected=rejected, people=people)
+    sheet = described["datasheet"]
     parts = _profile_parts(customers, table)
-    sheet = datasheet(opened, data.days, rejected=rejected, period=period, pseudonyms="pseudonyms" in run.parameters())
-    shown = sheet.assign(item=sheet["about"] + ": " + sheet["item"])
-    features = data.data.features.join([
-        *([needs.shares] if needs is not None else []),
-        attribute_features(people, roles=opened.roles, index=data.index),
-    ])  # fmt: skip
     answer = text_result(
         headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.", bullets=verdict.reasons
     )
-    known = {} if people is None else {"people": customer_attributes(people, roles=opened.roles)}
     return Profile(
         table,
-        profile_module.profile_metrics(table, verdict=verdict, features=features),
+        profile_module.profile_metrics(table, verdict=verdict, features=described["features"]),
         html=answer.html,
         draw=parts["activity"].draw,
         tables={
-            "features": features,
-            "dormant": dormant_customers(data.days, period=period),
-            "datasheet": sheet,
+            **described,
             "profile": table,
-            **{name: parts[name].table for name in ("kpis", "activity", "retention", "lifecycle")},
-            **known,
+            **{name: parts[name].table for name in ("activity", "retention", "lifecycle")},
         },
-        datasheet=table_result(sheet, name="datasheet", shown=shown),
+        datasheet=table_result(sheet, name="datasheet", shown=sheet.assign(item=sheet["about"] + ": " + sheet["item"])),
         **parts,
     )
 
 
+def customer_tables(customers: Customers, *, needs: FoundNeeds) -> dict[str, pd.DataFrame]:
+    """Put together the tables of a run that describe its customers, and the data sheet."""
+    rejected, _, people = _read(customers.run, customers.source)
+    return _customer_tables(customers, needs=needs, rejected=rejected, people=people)
+
+
+def _customer_tables(
+    customers: Customers, *, needs: FoundNeeds | None, rejected: pd.DataFrame, people: ir.Table | None
+) -> dict[str, pd.DataFrame]:
+    state, opened, period = customers.state, customers.source, customers.period
+    known = attribute_features(people, roles=opened.roles, index=state.index)
+    hashed = "pseudonyms" in customers.run.parameters()
+    tables = {
+        "features": state.data.features.join([*([] if needs is None else [needs.shares]), known]),
+        "dormant": dormant_customers(state.days, period=period),
+        "datasheet": datasheet(opened, state.days, rejected=rejected, period=period, pseudonyms=hashed),
+        "kpis": profile_module.kpis(state.days, period=period),
+    }
+    return tables if people is None else {**tables, "people": customer_attributes(people, roles=opened.roles)}
+
+
 def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Result]:
-    data, period = customers.data, customers.period
-    kpis = profile_module.kpis(data.days, period=period)
-    activity = profile_module.activity(data.days, as_of=period.as_of, kinds=data.kinds)
-    retention = profile_module.retention(data.days, as_of=period.as_of)
-    lifecycle = profile_module.lifecycle(data.data.features)
+    state, period = customers.state, customers.period
+    kpis = profile_module.kpis(state.days, period=period)
+    activity = profile_module.activity(state.days, as_of=period.as_of, kinds=state.kinds)
+    retention = profile_module.retention(state.days, as_of=period.as_of)
+    lifecycle = profile_module.lifecycle(state.data.features)
     return {
         "tiles": text_result(kpis, tiles=segments_report.profile_tiles(table, kpis)),
         "activity": figure_result(activity, lambda: segments_report.plot_timeline(activity), name="activity"),

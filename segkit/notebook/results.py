@@ -102,6 +102,8 @@ def table_result(
     """
 
     def render() -> Markup:
+        if table.empty and "empty" in caption_of(name):
+            return templates.html("_macros", "note", text=caption_of(name)["empty"], warn=False)
         return html.table_html(
             table if shown is None else shown,
             columns=_titles(name) if columns is None else columns,
@@ -114,7 +116,14 @@ def table_result(
 
 def figure_result(table: pd.DataFrame, draw: Callable[[], Figure], *, name: str, **others: Any) -> Result:
     """Make a result that shows itself as a figure, with the caption and the text for the blind of a name."""
-    return Result(table, html=lambda: html.figure_html(draw(), **caption_of(name)), draw=draw, **others)
+
+    def render() -> Markup:
+        about = caption_of(name)
+        if table.empty and "empty" in about:
+            return templates.html("_macros", "note", text=about["empty"], warn=False)
+        return html.figure_html(draw(), alt=about["alt"], caption=about["caption"])
+
+    return Result(table, html=render, draw=draw, **others)
 
 
 def text_result(

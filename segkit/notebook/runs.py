@@ -11,6 +11,7 @@ from segkit import format as fmt
 from segkit.customers.features import load_customers
 from segkit.data import runs
 from segkit.errors import InputError
+from segkit.notebook.overview import Overview, overview
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME
 from segkit.personas.naming import member_activity_levels, name_segments
@@ -44,6 +45,11 @@ class Run(runs.Run):
     def segments(self) -> "Segments":
         """The segments of this run."""
         return load_segments(self)
+
+    @property
+    def overview(self) -> Overview:
+        """The answer of the run in one minute."""
+        return overview(self)
 
     def compare(self, *segments: str) -> Result:
         """Compare segments side by side; see ``segkit.compare``."""
@@ -192,6 +198,12 @@ class Segments(Result):
         placed = self.run.table("assignments")
         alt = "Map of customers in the colour and shape of their segment, with the name of each segment"
         return Result(placed, html=lambda: map_html(placed, self.table, alt=alt))
+
+    def circle(self) -> Any:
+        """Show a map to circle customers on, and read what they have in common; it needs the extra ``widgets``."""
+        from segkit.notebook.session import explore
+
+        return explore(self.run)
 
     def compare(self, *segments: str) -> Result:
         """Compare segments side by side; see ``segkit.compare``."""

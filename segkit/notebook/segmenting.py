@@ -21,6 +21,7 @@ from segkit.personas.cards import make_segment_table
 from segkit.personas.traits import segment_needs, segment_signals
 from segkit.reports import html
 from segkit.reports import map as map_report
+from segkit.reports import overview as overview_report
 from segkit.reports import segments as segments_report
 from segkit.segments import fit as fit_module
 from segkit.segments import lineage, validation
@@ -84,14 +85,14 @@ def embed(customers: Customers) -> Embedding:
     >>> embed(load_customers(runs.load_run(example_run()))).axes.table["axis"].iloc[0]
     'axis 1'
     """
-    data, seed = customers.data, customers.seed
-    training = build_training_windows(data.days, period=data.period, kinds=data.kinds)
-    windows = training.fit_data(data.data)
+    state, seed = customers.state, customers.seed
+    training = build_training_windows(state.days, period=state.period, kinds=state.kinds)
+    windows = training.fit_data(state.data)
     space = fit_space(windows, seed=seed)
     expected = anticipate(space, windows.now)
     accuracy = forecast_accuracy(windows.then, windows.outcomes, seed=seed)
     answer = text_result(headline=segments_report.predictability_headline(accuracy))
-    figure = figure_result(accuracy, lambda: segments_report.plot_foresight(accuracy), name="predictability")
+    figure = figure_result(accuracy, lambda: segments_report.plot_predictability(accuracy), name="predictability")
     axes = describe_axes(expected)
     columns = {"axis": "Axis", "share": "Share of the space", "high": "More of, at one end", "low": "At the other end"}
     placed = embed_customers(expected.axes, seed=seed)
@@ -100,7 +101,7 @@ def embed(customers: Customers) -> Embedding:
         forecast_accuracy_metrics(accuracy),
         html=answer.html,
         draw=figure.draw,
-        tables={"anticipation": _anticipation_table(expected), "map": placed, "predictability": accuracy},
+        tables={"anticipation": anticipation_table(expected), "map": placed, "predictability": accuracy},
         predictability=figure if len(accuracy) else text_result(accuracy, note="There is nothing to test this on."),
         axes=table_result(axes, name="axes", columns=columns, formats={"share": "share"}),
         map=_map_of_outcomes(placed, map_colours(expected, windows.now)),
@@ -108,7 +109,8 @@ def embed(customers: Customers) -> Embedding:
     )
 
 
-def _anticipation_table(expected: Anticipation) -> pd.DataFrame:
+def anticipation_table(expected: Anticipation) -> pd.DataFrame:
+    """Put together what a run keeps of what each customer is expected to do."""
     return expected.axes.join(expected.outcomes.add_prefix("expected_log_"))
 
 
@@ -142,7 +144,7 @@ class Search(Result):
     @property
     def windows(self) -> FitData:
         """Today's customers, with the last horizon to learn from."""
-        return self.customers.training.fit_data(self.customers.data.data)
+        return self.customers.training.fit_data(self.customers.state.data)
 
 
 def search(
@@ -180,7 +182,7 @@ def search(
     budget = Budget(min_segments=segments[0], max_segments=segments[1], smallest_share=smallest_share)
     earlier = validation.earlier_fit(customers.training, budget=budget, seed=customers.seed)
     budget = replace(budget, prefer=validation.preferred_shape(before, earlier))
-    windows = customers.training.fit_data(customers.data.data)
+    windows = customers.training.fit_data(customers.state.data)
     fit = fit_segments(windows, budget=budget, seed=customers.seed)
     figure = figure_result(fit.frontier, lambda: segments_report.plot_frontier(fit.frontier), name="frontier")
     return Search(
@@ -198,6 +200,10 @@ def search(
 class FoundSegments(Segments):
     """Segments that were just found or assigned, not yet written.
 
+    ``answer`` describes them in a sentence, ``evidence`` how far
+    to trust those of an earlier run; ``shares``, ``ledger``, ``moves`` and ``decisions`` show shares of revenue
+    and of customers, and what changed since the previous run.
+
     Parameters
     ----------
     customers
@@ -210,8 +216,6 @@ class FoundSegments(Segments):
         The search they come from; None where they are those of an earlier run.
     lineage
         Ids, names, ledger and moves since the previous run.
-    shares, changes, decisions
-        Shares of revenue and of customers; the ledger, moves and decisions of this run; as they are shown.
     """
 
     customers: Customers | None = None
@@ -220,6 +224,7 @@ class FoundSegments(Segments):
     found: Search | None = None
     lineage: Lineage | Reassignment | None = None
     answer: Result | None = None
+    evidence: Result | None = None
     shares: Result | None = None
     ledger: Result | None = None
     moves: Result | None = None
@@ -269,7 +274,7 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     (['S01', 'S02', 'S03'], 251)
     """
     customers, run = found.customers, found.customers.run
-    now, as_of = customers.data.data, customers.period.as_of.isoformat()
+    now, as_of = customers.state.data, customers.period.as_of.isoformat()
     decided = lineage.read_overrides(overrides or run.path.parent / "overrides.yaml")
     kept = lineage.continue_lineage(found.fit, now=now, previous=found.previous, overrides=decided, as_of=as_of)
     assigned = assign_points(kept.fit.model, kept.fit.axes)
@@ -279,7 +284,7 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     meta |= {"kinds": opened.kinds, "needs": opened.needs, "timezone": opened.timezone, "source": opened.name}
     meta |= {"lookback_days": customers.period.lookback_days}
     subsamples = lineage.subsample_table(kept.fit.subsamples, kept.fit.axes.index[kept.fit.in_sample])
-    return _found_segments(
+    return found_segments(
         customers,
         assigned,
         lineage=kept,
@@ -292,7 +297,7 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     )
 
 
-def _found_segments(
+def found_segments(
     customers: Customers,
     assigned: pd.DataFrame,
     *,
@@ -302,7 +307,8 @@ def _found_segments(
     tables: dict[str, pd.DataFrame],
     **parts: Any,
 ) -> FoundSegments:
-    now = customers.data.data
+    """Put segments together with their table, their changes, and all that a run keeps of them."""
+    now = customers.state.data
     needs, signals = segment_needs(now, assigned["segment"]), segment_signals(now.features, assigned["segment"])
     made_from = {"expected": expected, "needs": needs, "signals": signals, "names": lineage.names}
     table = segment_table(customers, assigned, **made_from)
@@ -340,8 +346,8 @@ def segment_table(
     **proof: Any,
 ) -> pd.DataFrame:
     """Put the table segments together; without a proof its stability is unknown."""
-    now = customers.data.data
-    sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.data))
+    now = customers.state.data
+    sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.state))
     return make_segment_table(
         sizes,
         expected=expected,
@@ -365,6 +371,7 @@ def _changes(
     ledger = segments_report.format_ledger(lineage.ledger, table, as_of=as_of)
     figure = figure_result(table, lambda: segments_report.plot_segment_shares(table), name="segment shares")
     parts = {
+        "answer": text_result(headline=overview_report.overview_headline(table)),
         "shares": figure,
         "ledger": table_result(lineage.ledger, name="ledger", shown=ledger, columns={c: c for c in ledger.columns}),
         "decisions": text_result(bullets=decided.sentences() or ["No decisions in overrides.yaml."]),
@@ -372,5 +379,5 @@ def _changes(
     }
     if moves is not None:
         shown = segments_report.format_moves(moves)
-        parts["moves"] = table_result(moves, name="moves", shown=shown, columns={c: c for c in shown.columns})
+        parts["moves"] = table_result(moves, name="moved customers", shown=shown, columns={c: c for c in shown.columns})
     return parts

@@ -238,7 +238,7 @@ def _compile_query(expression: ir.Table, *, dialect: str) -> sge.Query:
     """An expression as a query of a dialect; steps stay apart, as merged ones would repeat each other's arithmetic."""
     if dialect == "spark":
         if find_spec("pyspark") is None:
-            raise InputError("--dialect spark: pyspark is not installed. Run pip install 'segkit[spark]'.")
+            raise InputError("--dialect spark: pyspark is not installed. Run pip install -e '.[spark]' in the repository.")
         ibis.pyspark.name  # noqa: B018  loading it registers options that its compiler reads
     fused, ibis.options.sql.fuse_selects = ibis.options.sql.fuse_selects, False
     try:

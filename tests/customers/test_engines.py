@@ -95,7 +95,7 @@ def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
 
 @pytest.mark.parametrize(
     ("engine", "lacking", "words"),
-    [("local[2]", "find_spec", r"pip install 'segkit\[spark\]'"), ("local[2]", "which", "Install Java 17")],
+    [("local[2]", "find_spec", r"pip install -e '\.\[spark\]'"), ("local[2]", "which", "Install Java 17")],
 )
 def test_what_an_engine_lacks_is_told_with_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, engine: str, lacking: str, words: str
@@ -113,7 +113,7 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         raise ModuleNotFoundError("psycopg")
 
     monkeypatch.setattr(engine_module.ibis, "connect", connect)
-    with pytest.raises(SourceError, match=r"pip install 'segkit\[postgres\]'"):
+    with pytest.raises(SourceError, match=r"pip install -e '\.\[postgres\]'"):
         check_engine("postgres://ann@host/db")
 
 

@@ -1,0 +1,296 @@
+"""The fourth chapter of a run: who the segments are, what they need, and what may be written to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from segkit.data import sources
+from segkit.data.runs import Run, open_run_source
+from segkit.notebook.profiling import load_customers
+from segkit.notebook.results import Result, stack, table_result, text_result
+from segkit.personas import cards
+from segkit.personas import copy as copy_module
+from segkit.personas import facts as facts_module
+from segkit.personas.cards import has_story
+from segkit.personas.copy import COPY_METADATA, model_writer
+from segkit.personas.facts import CardTables, Fact, collect_facts
+from segkit.personas.naming import member_activity_levels, need_labels
+from segkit.personas.rules import (
+    Scorecard,
+    learn_rules,
+    learn_scorecards,
+    rule_features,
+    rules_table,
+    scorecards_to_table,
+    split,
+    top_differences,
+)
+from segkit.personas.traits import (
+    compare_predictors,
+    customer_texts,
+    learn_topics,
+    segment_topics,
+    segment_traits,
+    unmet_needs,
+)
+from segkit.reports import personas as personas_report
+from segkit.reports import segments as segments_report
+from segkit.segments.validation import attribute_groups
+from segkit.tables import titles
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What personas are written from: the tables of a run and its customers."""
+
+    run: Run
+    seed: int
+
+    @cached_property
+    def source(self) -> Any:
+        return open_run_source(self.run)
+
+    @cached_property
+    def now(self) -> Any:
+        return load_customers(self.run).state.data
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        return self.run.table("features").set_index("customer_id")
+
+    @cached_property
+    def segment(self) -> pd.Series:
+        return self.run.table("assignments").set_index("customer_id")["segment"]
+
+    @cached_property
+    def axes(self) -> pd.DataFrame:
+        return self.run.table("anticipation").set_index("customer_id").filter(like="axis_").loc[self.segment.index]
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {name: self.run.table(name) for name in ("segments", "needs", "signals")}
+
+    @cached_property
+    def named_needs(self) -> dict[str, list[str]]:
+        needs = self.tables["needs"]
+        return needs.groupby("segment")["term"].apply(list).to_dict() if len(needs) else {}
+
+    @cached_property
+    def scorecards(self) -> list[Scorecard]:
+        plain = rule_features(self.now)
+        train, _ = split(len(plain), seed=self.seed)
+        return learn_scorecards(plain, self.axes, train=train, labels=self.source.labels)
+
+    @cached_property
+    def activity_levels(self) -> pd.Series:
+        return member_activity_levels(self.tables["segments"], features=self.features, segment=self.segment)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Personas(Result):
+    """A persona for each segment: itself the answer; ``table`` holds the texts of the cards.
+
+    Parameters
+    ----------
+    facts
+        Every figure that a text may use, with how it was computed.
+    predictors
+        How well segments and demographics predict what a customer is like.
+    rules, scores
+        Rules by which a CRM rebuilds the segments, and the points that they count.
+    needs, traits
+        What each segment buys more than other customers, and who they are.
+    """
+
+    facts: tuple[Fact, ...] = ()
+    activity_levels: pd.Series | None = None
+    categories: tuple[str, ...] = ()
+    differences: pd.DataFrame | None = None
+    predictors: Result | None = None
+    rules: Result | None = None
+    scores: Result | None = None
+    needs: Result | None = None
+    traits: Result | None = None
+
+    def cards(self, *, copy: "Copy | None" = None) -> Result:
+        """Show the cards, with the copy that may be sent where it is given."""
+        shown = {
+            "differences": self.differences,
+            "facts": self.tables["facts"],
+            "copy": None if copy is None else copy.table,
+        }
+        return Result(self.table, html=lambda: personas_report.persona_cards_html(self.table, **shown))
+
+    def save(self, run: Run) -> None:
+        """Write its tables and headline numbers into a run, and check every figure of the texts once more."""
+        super().save(run)
+        facts_module.verify(run.table("personas"), run.table("facts"))
+
+
+def write_personas(run: Run) -> Personas:
+    """Write a persona for each segment of a run: name, story, what to offer, and a rule to find its customers.
+
+    Parameters
+    ----------
+    run
+        A run that holds 03_segments.
+
+    Raises
+    ------
+    FactError
+        A text holds a figure that is not a fact of its segment.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> personas = write_personas(Run(example_run()))
+    >>> len(personas.table), personas.rules.table.columns.tolist()[:2]
+    (4, ['segment', 'condition'])
+    """
+    described = _Described(run, seed=run.parameters()["seed"])
+    opened, now, segment = described.source, described.now, described.segment
+    segments, needs, signals = (described.tables[name] for name in ("segments", "needs", "signals"))
+    unmet = unmet_needs(now, segment, axes=described.axes, named_needs=described.named_needs, seed=described.seed)
+    texts = customer_texts(sources.read_events(opened, con=sources.connect()), period=run.period)
+    bought = need_labels(needs, labels=opened.labels)
+    topics = segment_topics(learn_topics(texts, seed=described.seed), segment, bought=bought)
+    rules, traits = _find_rules(described), segment_traits(described.features, segment)
+    differences = top_differences(signals, needs, labels=opened.labels)
+    made = CardTables(
+        needs=needs, top_differences=differences, traits=traits, unmet_needs=unmet, topics=topics, rules=rules
+    )
+    words = {"labels": opened.labels, "currency": opened.currency, "horizon_days": run.period.horizon_days}
+    facts = collect_facts(segments, features=described.features, segment=segment, tables=made, **words)
+    personas = cards.write_personas(
+        segments,
+        activity_levels=described.activity_levels,
+        facts=facts,
+        signals=signals,
+        rules=rules,
+        topics=topics,
+        uses="purchase" not in opened.needs,
+    )
+    fact_table = facts_module.fact_table(facts)
+    facts_module.verify(personas, fact_table)
+    predictors = _compare_predictors(described)
+    answer = text_result(
+        headline=personas_report.personas_headline(personas, segments, facts=fact_table),
+        bullets=personas_report.describe_reliability(segments, rules=rules),
+    )
+    return Personas(
+        personas,
+        personas_report.persona_metrics(rules, segments, predictors=predictors),
+        html=answer.html,
+        tables={
+            "personas": personas,
+            "facts": fact_table,
+            "rules": rules,
+            "scores": scorecards_to_table(described.scorecards),
+            "unmet_needs": unmet,
+            "topics": topics,
+            "comparison": predictors,
+        },
+        facts=tuple(facts),
+        activity_levels=described.activity_levels[has_story(segments).to_numpy()],
+        categories=now.categories,
+        differences=differences,
+        **_persona_parts(described, personas, rules=rules, traits=traits, predictors=predictors),
+    )
+
+
+def _find_rules(described: _Described) -> pd.DataFrame:
+    plain, labels = rule_features(described.now), described.source.labels
+    train, test = split(len(plain), seed=described.seed)
+    scores = described.scorecards
+    found = learn_rules(plain, described.segment, scores=scores, own=described.named_needs, train=train, test=test)
+    return rules_table(found, scores=scores, labels=labels)
+
+
+def _compare_predictors(described: _Described) -> pd.DataFrame:
+    people = described.run.table("people") if described.run.has("people") else None
+    shares = described.features.filter(like="needs: ").loc[described.now.features.index]
+    groups = attribute_groups(people, roles=described.source.roles, seed=described.seed)
+    needs = shares if len(shares.columns) else None
+    return compare_predictors(described.now, described.segment, groups, needs=needs, seed=described.seed)
+
+
+def _persona_parts(
+    described: _Described,
+    personas: pd.DataFrame,
+    *,
+    rules: pd.DataFrame,
+    traits: pd.DataFrame,
+    predictors: pd.DataFrame,
+) -> Mapping[str, Result]:
+    """Show what stands below the cards."""
+    segments, needs, labels = described.tables["segments"], described.tables["needs"], described.source.labels
+    sentences = text_result(bullets=personas_report.describe_predictors(predictors))
+    compared = table_result(
+        predictors, name="comparison", shown=personas_report.format_predictors(predictors) if len(predictors) else None
+    )
+    points = personas_report.format_scorecards(described.scorecards, labels=labels)
+    return {
+        "predictors": Result(
+            predictors, html=lambda: stack(sentences, compared) if len(predictors) else sentences.html()
+        ),
+        "rules": table_result(
+            rules, name="rules", shown=personas_report.format_rules(personas, rules) if len(rules) else None
+        ),
+        "scores": table_result(points, name="scores", columns={name: name for name in points.columns}),
+        "needs": table_result(
+            needs,
+            name="needs",
+            shown=personas_report.format_needs(needs, segments, labels=labels) if len(needs) else None,
+        ),
+        "traits": table_result(
+            traits,
+            name="signals",
+            shown=segments_report.format_traits(traits, segments) if len(traits) else None,
+            columns=titles("signals"),
+        ),
+    }
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Copy(Result):
+    """Texts that may be sent to a segment, each checked against the facts."""
+
+    def save(self, run: Run) -> None:
+        """Write the texts into a run, and check every figure in them once more."""
+        super().save(run)
+        facts_module.verify(run.table("copy"), run.table("facts"), plain=COPY_METADATA)
+
+
+def write_copy(personas: Personas, *, tone: str = "plain", llm_url: str = "", llm_model: str = "") -> Copy:
+    """Write the copy for each segment: a subject, a text and a call to action, with no claim beyond the facts.
+
+    Parameters
+    ----------
+    personas
+        Of ``write_personas``.
+    tone
+        "plain", "warm" or "brief".
+    llm_url
+        Endpoint of a model that writes the copy, with its key in SEGKIT_LLM_KEY; empty for the templates. What it
+        writes passes the same check, or the template is used and the reason given.
+    llm_model
+        The model, as the endpoint names it.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> copy = write_copy(write_personas(Run(example_run())), tone="brief")
+    >>> copy.table["tone"].unique().tolist()
+    ['brief']
+    """
+    writer = model_writer(llm_url, model=llm_model) if llm_url else None
+    table = copy_module.write_copy(
+        personas.activity_levels, personas.facts, tone=tone, writer=writer, names=personas.categories
+    )
+    facts_module.verify(table, personas.tables["facts"], plain=COPY_METADATA)
+    columns = {"segment": "Segment", "slot": "Part", "text": "Text"}
+    shown = table_result(table, name="copy", columns=columns)
+    return Copy(table, html=shown.html, tables={"copy": table})

@@ -1,0 +1,147 @@
+"""The proof of segments: whether they come back, and whether they predict better than other segmentations."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from segkit.data.io import to_json_value
+from segkit.notebook.profiling import Customers
+from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
+from segkit.notebook.segmenting import FoundSegments, segment_table
+from segkit.reports import html
+from segkit.reports import overview as overview_report
+from segkit.reports import segments as segments_report
+from segkit.segments import blocks, validation
+from segkit.segments import fit as fit_module
+from segkit.segments.clustering import segment_metrics
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Proof(Result):
+    """The proof of segments: itself the answer; ``table`` compares them with other segmentations out of time.
+
+    Parameters
+    ----------
+    segments
+        The segments with their stability and verdict.
+    stability
+        How often each segment comes back when the analysis is repeated on other customers.
+    baselines
+        What each segmentation of one horizon ago explains of what customers did since, as a figure and as a table.
+    blocks
+        What each kind of data predicts alone, and what it adds to the others.
+    needs_or_demographics
+        Which of the two predicts more.
+    """
+
+    segments: FoundSegments | None = None
+    stability: Result | None = None
+    baselines: Result | None = None
+    blocks: Result | None = None
+    needs_or_demographics: Result | None = None
+
+
+def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
+    """Test segments: repeat the analysis on other customers, and compare with other segmentations out of time.
+
+    Parameters
+    ----------
+    segments
+        Of ``segment``.
+    proof
+        "quick" repeats it 5 times; "full" 20 times, and also on data without structure, which takes longer.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> from segkit.notebook.runs import load_run
+    >>> load_run(example_run()).segments.table["verdict"].unique().tolist()  # before the proof
+    ['not tested']
+    """
+    found, customers = segments.found, segments.customers
+    seed, windows, fit = customers.seed, found.windows, segments.lineage.fit
+    stability = validation.stability(windows, fit, n_refits=validation.N_REFITS[proof], seed=seed)
+    structure = validation.structure(fit, nulls=validation.N_NULL_COPIES[proof], seed=seed)
+    compared = _backtest(segments)
+    reason = validation.reason_without_backtest(customers.state.days, period=customers.period)
+    roles = customers.source.roles
+    adds = blocks.score_blocks(customers.training, people=customers.people, roles=roles, seed=seed)
+    number = fit.segment_number[fit.in_sample]
+    metrics = (
+        segment_metrics(fit.subsamples, fit.segmentation, number, customers=len(segments.assigned))
+        | stability.metrics()
+        | validation.validation_metrics(compared, reason=reason)
+        | blocks.block_metrics(adds, reason=reason)
+        | (structure.metrics(stability) if structure else {"structure.found": None})
+    )
+    summary = customers.run.summary() | {name: to_json_value(value) for name, value in metrics.items()}
+    proved = _with_proof(segments, stability=stability, structure=structure)
+    baselines = None if compared is None else validation.baseline_table(compared)
+    answer = text_result(
+        headline=overview_report.overview_headline(proved.table), bullets=overview_report.describe_evidence(summary)
+    )
+    written = {} if baselines is None else {"baselines": baselines} | ({} if adds is None else {"blocks": adds.table})
+    return Proof(
+        pd.DataFrame() if baselines is None else baselines,
+        metrics,
+        html=answer.html,
+        tables=written,
+        segments=proved,
+        stability=figure_result(
+            proved.table, lambda: segments_report.plot_stability(proved.table), name="segment stability"
+        ),
+        baselines=_show_baselines(baselines, reason=reason),
+        blocks=_show_blocks(adds, reason=reason),
+        needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
+    )
+
+
+def _backtest(segments: FoundSegments) -> pd.DataFrame | None:
+    """Score the segments of one horizon ago, and what they are compared with, on what customers did since."""
+    found, customers = segments.found, segments.customers
+    training = customers.training
+    groups = validation.attribute_groups(customers.people, roles=customers.source.roles, seed=customers.seed)
+    groups |= validation.previous_run_baseline(found.previous, training.last.customers if training.last else None)
+    labels = validation.previous_run_label(found.previous, origin=customers.period.last_horizon_start)
+    return validation.backtest(
+        training, earlier=found.earlier, today=found.fit, groups=groups, labels=labels, seed=customers.seed
+    )
+
+
+def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
+    """Add stability and verdicts to the segment table."""
+    customers: Customers = segments.customers
+    model = segments.lineage.fit.model
+    table = segment_table(
+        customers,
+        segments.assigned,
+        expected=fit_module.expected_outcomes(model, segments.found.windows),
+        needs=segments.tables["needs"],
+        signals=segments.tables["signals"],
+        names=segments.lineage.names,
+        ids=model.segments,
+        **tests,
+    )
+    return replace(
+        segments,
+        table=table,
+        html=lambda: html.segment_table_html(table, caption="The micro-segments, largest revenue first."),
+        tables={**segments.tables, "segments": table},
+    )
+
+
+def _show_baselines(baselines: pd.DataFrame | None, *, reason: str) -> Result:
+    if baselines is None:
+        return text_result(note=f"No comparison out of time: {reason}.", warn=True)
+    figure = figure_result(
+        baselines, lambda: segments_report.plot_baselines(baselines, ours="ours"), name="baselines figure"
+    )
+    table = table_result(baselines, name="baselines", shown=segments_report.format_baselines(baselines))
+    return replace(table, html=lambda: stack(figure, table), draw=figure.draw)
+
+
+def _show_blocks(adds: blocks.BlockProof | None, *, reason: str) -> Result:
+    if adds is None:
+        return text_result(note=f"Not measured: {reason}.")
+    return figure_result(adds.table, lambda: segments_report.plot_blocks(adds.table), name="blocks")
