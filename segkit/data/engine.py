@@ -133,7 +133,8 @@ def _batches(table: ir.Table) -> pa.RecordBatchReader:
 def _require_spark(master: str) -> None:
     """Say what Spark lacks here, without starting it."""
     if find_spec("pyspark") is None:
-        raise SourceError(f"--engine {master}: pyspark is not installed. Run pip install -e '.[spark]' in the repository.")
+        hint = "Run pip install -e '.[spark]' in the repository."
+        raise SourceError(f"--engine {master}: pyspark is not installed. {hint}")
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise SourceError(f"--engine {master}: no Java found. Install Java 17, or set JAVA_HOME.")
 

@@ -19,12 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of nbco
 
 def _notebook() -> nbformat.NotebookNode:
     show = nbformat.v4.new_output("display_data", {"text/html": "<p>shown</p>", "text/plain": "<HTML>"})
+    last = nbformat.v4.new_output("execute_result", {"text/html": "<p>last line</p>", "text/plain": "<Result>"})
     warn = nbformat.v4.new_output("stream", name="stderr", text="a warning")
     cells = [
         nbformat.v4.new_markdown_cell("# A question?\n\nSome *words*."),
         nbformat.v4.new_code_cell("secret_parameter = 1", metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("secret_parameter = 2", metadata={"tags": ["injected-parameters"]}),
-        nbformat.v4.new_code_cell("show(it)", outputs=[show, warn], execution_count=3),
+        nbformat.v4.new_code_cell("show(it)", outputs=[show, warn, last], execution_count=3),
         nbformat.v4.new_code_cell("nothing = 1"),
     ]
     for number, cell in enumerate(cells):
@@ -38,7 +39,12 @@ def test_page_is_self_contained_and_shows_no_code() -> None:
     assert page == render_notebook(_notebook(), title="A <question>?", links=LINKS, foot="Source s · seed 7")
     assert notebook == _notebook(), "the notebook is not changed"
     assert page.startswith("<!DOCTYPE html>") and '<html lang="en">' in page
-    assert "<title>A &lt;question&gt;?</title>" in page and "<p>shown</p>" in page and "Source s · seed 7" in page
+    assert (
+        "<title>A &lt;question&gt;?</title>" in page
+        and "<p>shown</p>" in page
+        and "<p>last line</p>" in page
+        and "Source s · seed 7" in page
+    )
     for absent in (
         "secret_parameter",
         "show(it)",
