@@ -151,54 +151,73 @@ def write_personas(run: Run) -> Personas:
     (4, ['segment', 'condition'])
     """
     described = _Described(run, seed=run.parameters()["seed"])
-    opened, now, segment = described.source, described.now, described.segment
-    segments, needs, signals = (described.tables[name] for name in ("segments", "needs", "signals"))
-    unmet = unmet_needs(now, segment, axes=described.axes, named_needs=described.named_needs, seed=described.seed)
-    texts = customer_texts(sources.read_events(opened, con=sources.connect()), period=run.period)
-    bought = need_labels(needs, labels=opened.labels)
-    topics = segment_topics(learn_topics(texts, seed=described.seed), segment, bought=bought)
-    rules, traits = _find_rules(described), segment_traits(described.features, segment)
-    differences = top_differences(signals, needs, labels=opened.labels)
-    made = CardTables(
-        needs=needs, top_differences=differences, traits=traits, unmet_needs=unmet, topics=topics, rules=rules
+    segments, signals = described.tables["segments"], described.tables["signals"]
+    tables = _card_tables(described)
+    words = {"labels": described.source.labels, "currency": described.source.currency}
+    facts = collect_facts(
+        segments,
+        features=described.features,
+        segment=described.segment,
+        tables=tables,
+        horizon_days=run.period.horizon_days,
+        **words,
     )
-    words = {"labels": opened.labels, "currency": opened.currency, "horizon_days": run.period.horizon_days}
-    facts = collect_facts(segments, features=described.features, segment=segment, tables=made, **words)
     personas = cards.write_personas(
         segments,
         activity_levels=described.activity_levels,
         facts=facts,
         signals=signals,
-        rules=rules,
-        topics=topics,
-        uses="purchase" not in opened.needs,
+        rules=tables.rules,
+        topics=tables.topics,
+        uses="purchase" not in described.source.needs,
     )
     fact_table = facts_module.fact_table(facts)
     facts_module.verify(personas, fact_table)
     predictors = _compare_predictors(described)
     answer = text_result(
         headline=personas_report.personas_headline(personas, segments, facts=fact_table),
-        bullets=personas_report.describe_reliability(segments, rules=rules),
+        bullets=personas_report.describe_reliability(segments, rules=tables.rules),
     )
     return Personas(
         personas,
-        personas_report.persona_metrics(rules, segments, predictors=predictors),
+        personas_report.persona_metrics(tables.rules, segments, predictors=predictors),
         html=answer.html,
-        tables={
-            "personas": personas,
-            "facts": fact_table,
-            "rules": rules,
-            "scores": scorecards_to_table(described.scorecards),
-            "unmet_needs": unmet,
-            "topics": topics,
-            "comparison": predictors,
-        },
+        tables={"personas": personas, "facts": fact_table, **_written_tables(described, tables, predictors)},
         facts=tuple(facts),
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
-        categories=now.categories,
-        differences=differences,
-        **_persona_parts(described, personas, rules=rules, traits=traits, predictors=predictors),
+        categories=described.now.categories,
+        differences=tables.top_differences,
+        **_persona_parts(described, personas, tables=tables, predictors=predictors),
     )
+
+
+def _card_tables(described: _Described) -> CardTables:
+    """Find what the cards are written from."""
+    run, opened, segment, seed = described.run, described.source, described.segment, described.seed
+    needs = described.tables["needs"]
+    texts = customer_texts(sources.read_events(opened, con=sources.connect()), period=run.period)
+    bought = need_labels(needs, labels=opened.labels)
+    return CardTables(
+        needs=needs,
+        top_differences=top_differences(described.tables["signals"], needs, labels=opened.labels),
+        traits=segment_traits(described.features, segment),
+        unmet_needs=unmet_needs(
+            described.now, segment, axes=described.axes, named_needs=described.named_needs, seed=seed
+        ),
+        topics=segment_topics(learn_topics(texts, seed=seed), segment, bought=bought),
+        rules=_find_rules(described),
+    )
+
+
+def _written_tables(described: _Described, tables: CardTables, predictors: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Collect what a run keeps next to the cards and their facts."""
+    return {
+        "rules": tables.rules,
+        "scores": scorecards_to_table(described.scorecards),
+        "unmet_needs": tables.unmet_needs,
+        "topics": tables.topics,
+        "comparison": predictors,
+    }
 
 
 def _find_rules(described: _Described) -> pd.DataFrame:
@@ -221,11 +240,11 @@ def _persona_parts(
     described: _Described,
     personas: pd.DataFrame,
     *,
-    rules: pd.DataFrame,
-    traits: pd.DataFrame,
+    tables: CardTables,
     predictors: pd.DataFrame,
 ) -> Mapping[str, Result]:
     """Show what stands below the cards."""
+    rules, traits = tables.rules, tables.traits
     segments, needs, labels = described.tables["segments"], described.tables["needs"], described.source.labels
     sentences = text_result(bullets=personas_report.describe_predictors(predictors))
     compared = table_result(

@@ -127,8 +127,7 @@ def figure_result(table: pd.DataFrame, draw: Callable[[], Figure], *, name: str,
 
 
 def text_result(
-    table: pd.DataFrame | None = None,
-    *,
+    *table: pd.DataFrame,
     headline: str = "",
     tiles: Iterable[tuple[Any, ...]] = (),
     bullets: Iterable[str] = (),
@@ -148,7 +147,7 @@ def text_result(
             templates.html("_macros", "note", text=note, warn=warn) if note else "",
         )
 
-    return Result(rows if table is None else table, html=render, **others)
+    return Result(table[0] if table else rows, html=render, **others)
 
 
 def stack(*shown: Result | Markup | str) -> Markup:

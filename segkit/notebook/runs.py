@@ -182,11 +182,11 @@ class Segments(Result):
         """Each customer's segment, confidence and place on the map, by customer_id."""
         return self.run.table("assignments").set_index("customer_id")
 
-    def plot(self, feature: str = "") -> Figure:
+    def plot(self, *features: str) -> Figure:
         """Draw a feature in each segment; without one, shares of revenue and of customers."""
-        if not feature:
+        if not features:
             return plot_segment_shares(self.table)
-        features = _features(self.run)
+        (feature,), features = features, _features(self.run)
         if feature not in features:
             raise InputError(f"features: there is no {feature!r}. There are {', '.join(features.columns)}.")
         return plot_feature(
@@ -250,7 +250,7 @@ class Segment:
         shown = {name: table for name, table in own.items() if name != "personas"}
         return Result(own["personas"], html=lambda: persona_cards_html(own["personas"], **shown))
 
-    def plot(self, feature: str = "active_days") -> Figure:
+    def plot(self, feature: str) -> Figure:
         """Draw a feature in this segment, among all of them."""
         return self.segments.plot(feature)
 

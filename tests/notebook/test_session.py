@@ -68,7 +68,7 @@ def test_circle_is_told_beside_everyone(segments: pd.DataFrame, assignments: pd.
     names = segments.set_index("segment")["name"]
     told = session.circle_html(assignments.head(6), features=features, names=names)
     assert "6 customers: Fresh &amp; early 100\u00a0%" in told
-    assert "spent lately, each" in told and "buy: tea" in told and "50\u00a0%" in told and "25\u00a0%" in told
+    assert "spent recently, each" in told and "buy: tea" in told and "50\u00a0%" in told and "25\u00a0%" in told
     assert "draw around customers" in session.circle_html(assignments.head(0), features=features, names=names)
 
 
