@@ -23,7 +23,7 @@ from segkit.errors import SegkitError, SourceError
 DELIMITERS = (",", ";", "\t", "|")  # the first counts where the header has none of them
 MAX_LINE_BYTES = 2_000_000  # limit of DuckDB, which reports longer lines, but not a last one beyond its buffer
 MAX_HEADER_SHOWN = 60  # characters of a header in a message
-BOMS = (  # long marks first: that of UTF-32 begins like that of UTF-16
+BOMS = (  # UTF-32 first, because its mark begins like that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -35,7 +35,7 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 DUCKDB_ENDINGS = (".duckdb", ".ddb")
 CHUNK_BYTES = 1 << 20
 MAX_NAME_SHOWN = 80  # characters of a name in a message
-CHECK_FILE = "Check that the file is complete and that its ending fits its format."
+CHECK_FILE = "Check that the file is complete and that its ending matches its format."
 
 
 def detect_encoding(file: FileSpec, path: Path) -> str | None:
