@@ -146,7 +146,7 @@ def masked_count(value: Any, *, floor: int = FLOOR) -> str:
 def suppressed_cells(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> np.ndarray:
     """Flag the counts of a breakdown that must be hidden when their total is known.
 
-    Small counts are hidden, and the next smallest ones with them until at least two cells and ``floor`` customers are.
+    Small counts are hidden, and then the next smallest, until at least two cells and ``floor`` customers are.
 
     Parameters
     ----------

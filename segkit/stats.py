@@ -240,7 +240,7 @@ def least_squares(values: np.ndarray, *parts: np.ndarray) -> LeastSquares:
 
 
 def usable_covariates(covariates: np.ndarray) -> np.ndarray:
-    """Return the covariates (rows x columns) that vary; only the first ones where rows are few."""
+    """Return the covariates (rows x columns) that vary; where rows are few, only the first of them."""
     return covariates[:, covariates.std(axis=0) > CONSTANT][:, : len(covariates) // FEWEST_PER_COVARIATE]
 
 

@@ -293,7 +293,7 @@ def _columns(name: str, declared: dict[str, Any], *, unique: bool) -> list[Colum
 
 
 def _schema(table: Table, *, columns: list[str]) -> "pa.DataFrameSchema":
-    """Build the pandera schema of the given columns and of the required ones."""
+    """Build the pandera schema of the given and the required columns."""
     import pandera.pandas as pa
 
     expected = [column.name for column in table.columns if "*" not in column.name and not column.maybe]

@@ -1,4 +1,4 @@
-"""Bring raw rows to the contract of events and customers, and count what had to be rejected."""
+"""Map raw rows to the contract of events and customers, with the reason why a row is rejected."""
 
 from dataclasses import dataclass
 
@@ -20,15 +20,15 @@ from segkit.data.values import (
     text_sql,
     time_sql,
 )
-from segkit.data.yaml_models import nearest
+from segkit.data.yaml_models import suggest
 from segkit.errors import SourceError
 
 SAMPLE_ROWS = 10_000
-AS_WRITTEN = " (as written)"  # marks a column of a CSV before its numbers were read
+AS_WRITTEN = " (as written)"  # suffix of a CSV column before its numbers are read
 
 
 def open_raw(source: Source, *, prefix: str, con: ibis.BaseBackend) -> dict[str, FileSpec]:
-    """Open every file of a source as a view or table; gives the names and files of those whose columns are all text."""
+    """Open every file of a source as a view or table, and return the names and files whose columns are all text."""
     files: dict[str, FileSpec] = {}
     for number, table in enumerate(source.tables):
         files[f"{prefix}_raw_{number}"] = table
@@ -39,7 +39,7 @@ def open_raw(source: Source, *, prefix: str, con: ibis.BaseBackend) -> dict[str,
 
 
 def typed_view(name: str, *, text: dict[str, FileSpec], con: ibis.BaseBackend) -> str:
-    """For a raw view that is all text, one whose columns of numbers are numbers, their text under NAME (as written)."""
+    """Create a view of a raw text view whose numbers are numbers, with their text under ``NAME (as written)``."""
     if name not in text:
         return name
     file, columns = text[name], column_types(name, con=con)
@@ -64,41 +64,45 @@ def typed_view(name: str, *, text: dict[str, FileSpec], con: ibis.BaseBackend) -
 
 
 def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con: ibis.BaseBackend) -> str:
-    """A raw view with its lookups joined by key; a column that both have is that of the events.
+    """Create a view of a raw view with its lookups joined by key; where both have a column, that of the events counts.
 
     Raises
     ------
-    SourceError : a key column that is not there, or a key that stands twice in the lookup
+    SourceError
+        A key column is missing, or a key is repeated in the lookup.
     """
     left = typed_view(name, text=text, con=con)
     for number, lookup in enumerate(table.lookups):
         right = typed_view(f"{name}_{number}", text=text, con=con)
-        ours, theirs = column_types(left, con=con), column_types(right, con=con)
-        pairs = [
-            (_column(a, ours, label=table.label), _column(b, theirs, label=lookup.label)) for a, b in lookup.on.items()
-        ]
-        _refuse_duplicate_keys(right, keys=[b for _, b in pairs], label=lookup.label, con=con)
-        have = {column.lower() for column in ours}
-        added = "".join(f", r.{quote(column)}" for column in theirs if column.lower() not in have)
-        test = " and ".join(_equal(a, b, left=ours, right=theirs) for a, b in pairs)
+        left_types, right_types = column_types(left, con=con), column_types(right, con=con)
+        tests, keys = [], []
+        for left_name, right_name in lookup.on.items():
+            a = _find_column(left_name, left_types, label=table.label)
+            b = _find_column(right_name, right_types, label=lookup.label)
+            as_ids = f"{_key_sql('l', a, left_types)} = {_key_sql('r', b, right_types)}"
+            tests.append(f"l.{quote(a)} = r.{quote(b)}" if left_types[a] == right_types[b] else as_ids)
+            keys.append(b)
+        _refuse_duplicate_keys(right, keys=keys, label=lookup.label, con=con)
+        present = {column.lower() for column in left_types}
+        added = "".join(f", r.{quote(column)}" for column in right_types if column.lower() not in present)
         view = f"{name}_joined_{number}"
         con.con.execute(
             f"create or replace view {quote(view)} as select l.*{added} from {quote(left)} l "
-            f"left join {quote(right)} r on {test}"
+            f"left join {quote(right)} r on {' and '.join(tests)}"
         ).fetchall()
         left = view
     return left
 
 
 def column_types(view: str, *, con: ibis.BaseBackend) -> dict[str, str]:
-    """Names and DuckDB types of a view's columns."""
+    """Return the columns of a view with their DuckDB types."""
     return {row[0]: row[1] for row in con.con.execute(f"describe {quote(view)}").fetchall()}
 
 
 def sample_values(
     sqls: dict[str, str], *, view: str, where: str, label: str, con: ibis.BaseBackend
 ) -> dict[str, list[str]]:
-    """Values of some text expressions in the first rows of a view, nulls left out."""
+    """Sample the values of text expressions in the first rows of a view, without nulls."""
     if not sqls:
         return {}
     parts = ", ".join(f"{sql} as {quote(name)}" for name, sql in sqls.items())
@@ -110,7 +114,7 @@ def sample_values(
 
 
 def _number_type(sample: list[str], *, decimal: str | None) -> tuple[str | None, str]:
-    """The number type of a column of text and how its numbers are written; (None, ...) for text or what is unclear."""
+    """Detect the number type of a text column and how its numbers are written; no type for text or unclear numbers."""
     values = [value for value in sample if value.strip().lower() not in NO_VALUE]
     try:
         style = number_style(values, decimal=decimal, where="")
@@ -119,48 +123,44 @@ def _number_type(sample: list[str], *, decimal: str | None) -> tuple[str | None,
     return column_type(values, style=style), style
 
 
-def _column(name: str, columns: dict[str, str], *, label: str) -> str:
+def _find_column(name: str, columns: dict[str, str], *, label: str) -> str:
     found = next((column for column in columns if column.lower() == name.lower()), None)
     if found is None:
-        raise SourceError(
-            f"{label}: no column {name!r} to look up "
-            f"by.{nearest(name, [c for c in columns if not c.endswith(AS_WRITTEN)])}"
-        )
+        known = [column for column in columns if not column.endswith(AS_WRITTEN)]
+        raise SourceError(f"{label}: the key column {name!r} of a lookup is missing.{suggest(name, known)}")
     return found
 
 
-def _equal(left_name: str, right_name: str, *, left: dict[str, str], right: dict[str, str]) -> str:
-    if left[left_name] == right[right_name]:
-        return f"l.{quote(left_name)} = r.{quote(right_name)}"
-    return f"{_as_id('l', left_name, left)} = {_as_id('r', right_name, right)}"
-
-
-def _as_id(side: str, name: str, columns: dict[str, str]) -> str:
+def _key_sql(alias: str, name: str, columns: dict[str, str]) -> str:
+    """Write a key as an id, so that keys of different types compare."""
     name = name + AS_WRITTEN if name + AS_WRITTEN in columns else name
-    return id_sql(f"{side}.{quote(name)}", kind=columns[name])
+    return id_sql(f"{alias}.{quote(name)}", kind=columns[name])
 
 
 def _refuse_duplicate_keys(view: str, *, keys: list[str], label: str, con: ibis.BaseBackend) -> None:
     names = ", ".join(quote(key) for key in keys)
-    twice = con.con.execute(
+    repeated = con.con.execute(
         f"select {names} from {quote(view)} where {quote(keys[0])} is not null group by {names} "
         f"having count(*) > 1 order by all"
     ).fetchall()
-    if twice:
+    if repeated:
         raise SourceError(
-            f"{label}: {len(twice):,} keys of {', '.join(keys)} stand in more than one row, e.g. {twice[0][0]!r}. A "
-            "lookup "
-            "needs one row for each key."
+            f"{label}: repeated keys in {', '.join(keys)} ({len(repeated):,} in all, e.g. {repeated[0][0]!r}). "
+            "A lookup needs one row for each key."
         )
 
 
-NESTED = ("STRUCT", "MAP", "UNION", "VARIANT")  # kinds of column that hold more than one value in a row
-KIND_LENGTH = 40  # characters of an unknown kind of event that a reason shows
+NESTED = ("STRUCT", "MAP", "UNION", "VARIANT")  # types with more than one value in a row
+KIND_LENGTH = 40  # characters of an unknown kind of event in a reason
 
 
 @dataclass(frozen=True)
-class MappedTable:
-    """A table with its columns as SQL, their DuckDB types, a sample of those that are text, and what may break."""
+class _MappedTable:
+    """A table with its columns as SQL and their DuckDB types.
+
+    ``samples`` has values of text columns, ``broken`` the SQL that flags unreadable numbers in expressions, and
+    ``header`` the column of the customer ids, in which a repeated header line shows.
+    """
 
     label: str
     where: str
@@ -172,13 +172,23 @@ class MappedTable:
 
 
 def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: ibis.BaseBackend) -> None:
-    """Make the view of one table of events: its contract columns, and `reason`, null for a row that can be used.
+    """Create the view of one table of events: contract columns, and the ``reason`` why a row is rejected, or null.
 
-    Takes  the table, and the view `raw` of its file with lookups joined
+    Parameters
+    ----------
+    table, source
+        The table and the source it belongs to.
+    raw
+        View of the file, with lookups joined.
+    name
+        Name of the view to create.
+    con
+        Connection that has the raw view.
 
     Raises
     ------
-    SourceError : an expression that does not fit the file, or values that are not what a column must hold
+    SourceError
+        An expression does not fit the file, or the values do not fit their column.
     """
     mapped = _map_columns(table.columns, where=table.where, label=table.label, view=raw, con=con)
     base = ", ".join(
@@ -192,23 +202,28 @@ def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: i
         sample=mapped.samples.get("timestamp", []),
         where=f"{mapped.label}: column timestamp",
     )
-    zone = source.timezone if mapped.kinds["timestamp"] == "DATE" else table.timezone  # a day is a day everywhere
+    zone = (
+        source.timezone if mapped.kinds["timestamp"] == "DATE" else table.timezone
+    )  # a date is the same day in every zone
     first, *later = time.steps(timezone=zone, source_timezone=source.timezone)
     sql = f"select {base} from {quote(raw)}{mapped.where}"
     sql = f"select {', '.join([*columns, *first])} from ({sql})"
     for step in later:
         sql = f"select *, {', '.join(step)} from ({sql})"
     reason = _rejection_reason(mapped, source=source, reasons=reasons)
-    sql = f"select {', '.join(_contract_columns(table))}, {reason} as reason from ({sql})"
+    optional = [column for column in table.columns if column not in ("customer_id", "timestamp", "event")]
+    time_parts = "_utc as timestamp, cast(_local as date) as day, cast(hour(_local) as integer) as hour"
+    sql = f"select {', '.join(['customer_id', time_parts, 'event', *optional])}, {reason} as reason from ({sql})"
     run_sql(f"create or replace view {quote(name)} as {sql}", label=mapped.label, con=con)
 
 
 def customer_view(source: Source, *, raw: str, name: str, con: ibis.BaseBackend) -> None:
-    """Make the view of the customers: customer_id and the columns whose role is not ignore, as text or number.
+    """Create the view of the customers: ``customer_id`` and the columns with a role other than ignore, text or number.
 
     Raises
     ------
-    SourceError : an expression that does not fit the file, or one customer in rows that differ
+    SourceError
+        An expression does not fit the file, or the rows of a customer differ.
     """
     table = source.customers
     columns = {column: text for column, text in table.columns.items() if source.roles.get(column) != "ignore"}
@@ -217,36 +232,33 @@ def customer_view(source: Source, *, raw: str, name: str, con: ibis.BaseBackend)
     for column, sql in mapped.sqls.items():
         if column != "customer_id":
             kind = mapped.kinds[column]
-            value = (
-                (f"cast({sql} as double)" if kind.startswith("DECIMAL") else sql)
-                if is_number(kind)
-                else text_sql(sql, kind=kind)
-            )
+            value = sql if is_number(kind) else text_sql(sql, kind=kind)
+            value = f"cast({sql} as double)" if kind.startswith("DECIMAL") else value
             parts.append(f"{value} as {quote(column)}")
     selected = f"select {', '.join(parts)} from {quote(raw)}{mapped.where}"
     rows = f"select distinct * from ({selected}) where customer_id is not null"
     run_sql(f"create or replace view {quote(name)} as {rows}", label=mapped.label, con=con)
-    twice = run_sql(
+    differing = run_sql(
         f"select customer_id, count(*) from {quote(name)} group by 1 having count(*) > 1 order by 1",
         label=mapped.label,
         con=con,
     )
-    if twice:
+    if differing:
         raise SourceError(
-            f"{mapped.label}: {len(twice):,} customers stand in several rows that differ, e.g. {twice[0][0]!r}. "
+            f"{mapped.label}: rows of the same customer differ ({len(differing):,} in all, e.g. {differing[0][0]!r}). "
             "Keep one row for each customer, with where or in the export."
         )
 
 
 def run_sql(sql: str, *, label: str, con: ibis.BaseBackend) -> list[tuple]:
-    """Run SQL over a table of the user's; what DuckDB says of it becomes a SourceError that names the table."""
+    """Run SQL over a table of the user; an error of DuckDB becomes a SourceError that names the table."""
     try:
         return con.con.execute(sql).fetchall()
     except duckdb.Error as error:
         of_file = ("CSV Error", "UTF-8", "unicode", "IO Error", "Parquet", "Out of Memory")
         if any(word in str(error) for word in of_file):
             raise csv_error(label, error) from None
-        raise SourceError(f"{label}: {first_line(error)}. Mend the expressions of this table.") from None
+        raise SourceError(f"{label}: {first_line(error)}. Fix the expressions of this table.") from None
 
 
 def _map_columns(
@@ -257,16 +269,14 @@ def _map_columns(
     view: str,
     con: ibis.BaseBackend,
     numbers: tuple[str, ...] = (),
-) -> MappedTable:
-    """Check every expression against the file and find its type; `numbers`: columns read as typed, not as written."""
+) -> _MappedTable:
+    """Check every expression against the file and find its type; the columns ``numbers`` are read as numbers."""
     present = column_types(view, con=con)
     names = [name for name in present if not name.endswith(AS_WRITTEN)]
     sqls, broken = {}, {}
     for column, text in columns.items():
-        sql, bare = (
-            check_expression(text, columns=names, where=f"{label}: column {column}"),
-            bare_column(text, columns=names),
-        )
+        sql = check_expression(text, columns=names, where=f"{label}: column {column}")
+        bare = bare_column(text, columns=names)
         written = bare is not None and bare + AS_WRITTEN in present and column not in numbers
         sqls[column] = quote(bare + AS_WRITTEN) if written else sql if bare is not None else f"try({sql})"
         for used in columns_used(text, columns=names) if bare is None else []:
@@ -276,13 +286,14 @@ def _map_columns(
     condition = "" if where is None else f" where {check_expression(where, columns=names, where=f'{label}: where')}"
     kinds = {}
     for column, sql in sqls.items():
-        found = run_sql(f"describe select {sql} as v from {quote(view)}", label=f"{label}: column {column}", con=con)[
-            0
-        ][1]
+        described = run_sql(
+            f"describe select {sql} as v from {quote(view)}", label=f"{label}: column {column}", con=con
+        )
+        found = described[0][1]
         if found.endswith("]") or found.startswith(NESTED):
             raise SourceError(
-                f"{label}: column {column}: expected one value in each row, found {found[:KIND_LENGTH]}. Take a "
-                "part of it in the expression, or unnest it in the export."
+                f"{label}: column {column}: expected one value in each row, found {found[:KIND_LENGTH]}. Take "
+                "one part of it in the expression, or unnest it in the export."
             )
         kinds[column] = "VARCHAR" if found.strip('"') == "NULL" or found.startswith("ENUM") else found
         sqls[column] = f"cast({sql} as varchar)" if kinds[column] != found else sql
@@ -291,7 +302,7 @@ def _map_columns(
         {c: sql for c, sql in sqls.items() if kinds[c] == "VARCHAR"}, view=view, where=condition, label=label, con=con
     )
     key = bare_column(columns["customer_id"], columns=names)
-    return MappedTable(
+    return _MappedTable(
         label=label,
         where=condition,
         sqls=sqls,
@@ -302,8 +313,8 @@ def _map_columns(
     )
 
 
-def _read_values(mapped: MappedTable, *, table: EventTable) -> tuple[list[str], dict[str, str]]:
-    """SELECT parts that give each contract column its type, and for numbers the reasons a row may be set aside for."""
+def _read_values(mapped: _MappedTable, *, table: EventTable) -> tuple[list[str], dict[str, str]]:
+    """Write the SELECT parts that type each contract column, and the tests of numbers with their rejection reasons."""
     parts = [f"{quote('_broken ' + column)}" for column in mapped.broken]
     reasons = {}
     for column in mapped.sqls:
@@ -324,8 +335,8 @@ def _read_values(mapped: MappedTable, *, table: EventTable) -> tuple[list[str], 
     return parts, reasons
 
 
-def _rejection_reason(mapped: MappedTable, *, source: Source, reasons: dict[str, str]) -> str:
-    """A CASE that names the first thing wrong with a row."""
+def _rejection_reason(mapped: _MappedTable, *, source: Source, reasons: dict[str, str]) -> str:
+    """Write a CASE that gives the first reason to reject a row."""
     kinds = ", ".join(sql_literal(kind) for kind in source.kinds)
     unknown = f"'kind of event ' || coalesce(left(event, {KIND_LENGTH}), 'null') || ' that kinds does not name'"
     cases = [f"when customer_id = {sql_literal(mapped.header)} then 'header line repeated'"] if mapped.header else []
@@ -343,18 +354,6 @@ def _rejection_reason(mapped: MappedTable, *, source: Source, reasons: dict[str,
     return f"case {' '.join(cases)} end"
 
 
-def _contract_columns(table: EventTable) -> list[str]:
-    optional = [column for column in table.columns if column not in ("customer_id", "timestamp", "event")]
-    return [
-        "customer_id",
-        "_utc as timestamp",
-        "cast(_local as date) as day",
-        "cast(hour(_local) as integer) as hour",
-        "event",
-        *optional,
-    ]
-
-
 def _refuse_rounded(sample: list[str], *, where: str) -> None:
     rounded = [
         value
@@ -364,5 +363,5 @@ def _refuse_rounded(sample: list[str], *, where: str) -> None:
     if rounded:
         raise SourceError(
             f"{where}: ids such as {rounded[0]!r} were rounded by a spreadsheet ({len(rounded):,} in the sample), so "
-            "customers or orders have become one. Export them again as text."
+            "different customers or orders share an id. Export them again as text."
         )

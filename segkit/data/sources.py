@@ -17,7 +17,7 @@ from segkit.data.expressions import quote, sql_literal
 from segkit.data.privacy import private_view
 from segkit.data.readers import CHUNK_BYTES, is_restricted, resolve_paths, restrict_access
 from segkit.data.spec import OPTIONAL, FileSpec, Source, parse_source
-from segkit.data.yaml_models import nearest, read_utf8
+from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
 
 MEMORY = "2GB"  # of one DuckDB; aggregates of 50 million lines fit, and so does what Python needs, in 6 GB
@@ -56,7 +56,7 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
     path = Path(source).expanduser()
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise SourceError(f"{source}: no such source.{nearest(path.name, [*siblings, *BUILT_IN])}")
+        raise SourceError(f"{source}: no such source.{suggest(path.name, [*siblings, *BUILT_IN])}")
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise SourceError(f"{source}: a source is a YAML file that lists the tables. segkit check {source} drafts one.")
     text = read_utf8(path)

@@ -1,4 +1,4 @@
-"""Read a source: the YAML file that says where the tables are and what their columns mean."""
+"""A source: the YAML file that states where the tables are and what their columns mean."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from segkit.data.privacy import PrivacyRules
-from segkit.data.yaml_models import OneOrMore, Text, YamlModel, nearest, one_of, parse_yaml, scalar_text
+from segkit.data.yaml_models import OneOrMore, Text, YamlModel, one_of, parse_yaml, scalar_text, suggest
 
 REQUIRED = ("customer_id", "timestamp")
 ID_COLUMNS = ("event_id", "order_id", "item")
@@ -26,8 +26,8 @@ FLAG_COLUMNS = ("private_label",)
 OPTIONAL = ID_COLUMNS + TEXT_COLUMNS + FLAG_COLUMNS + NUMBER_COLUMNS
 CONTRACT = (*REQUIRED, "event", *OPTIONAL)
 ROLES = ("demographic", "geographic", "survey", "current_segment", "identifier", "consent", "ignore")
-MAX_REJECTED_SHARE = 0.05  # share of rows that may be set aside when the YAML does not say
-LONGEST_LABEL = 40  # characters; it stands in names and sentences
+MAX_REJECTED_SHARE = 0.05  # share of rows that may be rejected, unless the YAML states another
+LONGEST_LABEL = 40  # characters; labels are used in names and sentences
 
 
 def _zone(name: str) -> str:
@@ -49,7 +49,7 @@ def _sql(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else scalar_text(value)
 
 
-def _words(value: Any) -> Any:
+def _one_line(value: Any) -> Any:
     text = scalar_text(value)
     return " ".join(text.split()) if isinstance(text, str) else text
 
@@ -67,17 +67,19 @@ def _folder_name(name: str) -> str:
 Zone = Annotated[Text, AfterValidator(_zone)]
 Condition = Annotated[str, StringConstraints(strip_whitespace=True), BeforeValidator(_sql)]
 Expression = Annotated[Condition, Field(min_length=1)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_LABEL), BeforeValidator(_words)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_LABEL), BeforeValidator(_one_line)]
 
 
 class FileSpec(YamlModel):
-    """Where one table is: a path or glob, or a database URL and a table; and how to read it."""
+    """Where one table is, a path or glob or a database URL with a table, and how to read it."""
 
     path: Text | None = Field(None, description="a path or glob, e.g. sales.csv")
     database: Text | None = Field(None, description="an Ibis URL, e.g. duckdb://shop.duckdb")
     table: Text | None = Field(None, description="the name of a table of the database")
     encoding: Text | None = Field(None, description="the name of an encoding, e.g. cp1252")
-    delimiter: Annotated[Text, Field(pattern=r'^[^"\r\n]$')] | None = Field(None, description="one sign such as ';'")
+    delimiter: Annotated[Text, Field(pattern=r'^[^"\r\n]$')] | None = Field(
+        None, description="one character such as ';'"
+    )
     decimal: Literal[",", "."] | None = Field(None, description="',' or '.'")
     sheet: Text | None = Field(None, description="the name of a sheet of the workbook")
 
@@ -98,7 +100,7 @@ class FileSpec(YamlModel):
 
 
 class Lookup(FileSpec):
-    """A small table joined to the events by key; `on` maps columns of the events to columns of the lookup."""
+    """A small table joined to the events by key; ``on`` maps columns of the events to columns of the lookup."""
 
     on: Annotated[
         dict[Text, Text],
@@ -108,7 +110,7 @@ class Lookup(FileSpec):
 
 
 class EventTable(FileSpec):
-    """One table of events: contract column -> SQL expression over the raw columns."""
+    """One table of events; ``columns`` maps contract columns to SQL expressions over the raw columns."""
 
     columns: dict[Annotated[Text, one_of("contract column", CONTRACT)], Expression] = Field(
         min_length=1,
@@ -125,12 +127,12 @@ class EventTable(FileSpec):
     def _has_required(cls, columns: dict[str, str]) -> dict[str, str]:
         for name in REQUIRED:
             if name not in columns:
-                raise ValueError(f"nothing says where {name} comes from. Add '{name}: <column>'.")
+                raise ValueError(f"{name} is missing. Add '{name}: <column>'.")
         return columns
 
 
 class CustomerTable(FileSpec):
-    """What is known of each customer: column -> SQL expression, column -> role."""
+    """The table of customers; ``columns`` maps columns to SQL expressions, ``roles`` columns to roles."""
 
     columns: dict[Text, Expression] = Field(
         min_length=1, description="a column of the file or an SQL expression for each column, e.g. {customer_id: id}"
@@ -144,23 +146,23 @@ class CustomerTable(FileSpec):
     @classmethod
     def _has_customer_id(cls, columns: dict[str, str]) -> dict[str, str]:
         if "customer_id" not in columns:
-            raise ValueError("nothing says where customer_id comes from. Add 'customer_id: <column>'.")
+            raise ValueError("customer_id is missing. Add 'customer_id: <column>'.")
         return columns
 
     @field_validator("roles")
     @classmethod
     def _one_role_each(cls, roles: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         columns = set(info.data.get("columns", ["customer_id", *roles])) - {"customer_id"}
-        bare, strange = sorted(columns - set(roles)), sorted(set(roles) - columns)
-        if bare:
-            raise ValueError(f"column {bare[0]!r} has no role. Add it to roles as one of: {', '.join(ROLES)}.")
-        if strange:
-            raise ValueError(f"{strange[0]!r} is no column that takes a role.{nearest(strange[0], columns)}")
+        missing, unknown = sorted(columns - set(roles)), sorted(set(roles) - columns)
+        if missing:
+            raise ValueError(f"column {missing[0]!r} has no role. Add it to roles as one of: {', '.join(ROLES)}.")
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not a column with a role.{suggest(unknown[0], columns)}")
         return roles
 
 
 class SourceYaml(YamlModel):
-    """A source as its YAML states it; `kinds` says who does each kind of event: customer or company."""
+    """A source as its YAML states it; ``kinds`` maps each kind of event to who does it, customer or company."""
 
     hint = " segkit check FILE.csv drafts a whole source."
 
@@ -197,13 +199,13 @@ class SourceYaml(YamlModel):
     @field_validator("needs")
     @classmethod
     def _kinds_by_customers(cls, needs: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...]:
-        """Without a choice: purchases, or where there are none all that customers do."""
+        """Check the kinds that show needs; the default is purchases, or else all that customers do."""
         own = [kind for kind, actor in info.data.get("kinds", {}).items() if actor == "customer"]
         if needs is None or "kinds" not in info.data:
             return ("purchase",) if "purchase" in own else tuple(own)
         wrong = sorted(set(needs) - set(own))
         if wrong:
-            raise ValueError(f"{wrong} are no kinds that customers do.{nearest(wrong[0], own)}")
+            raise ValueError(f"{wrong[0]!r} is not a kind of event that customers do.{suggest(wrong[0], own)}")
         return needs
 
     @property
@@ -213,7 +215,7 @@ class SourceYaml(YamlModel):
 
 
 class Source(SourceYaml):
-    """A source and what stands outside its YAML: where paths start, who is left out, whether ids are shown.
+    """A source with what its YAML does not state: the base folder of paths, the text itself, and the privacy rules.
 
     Examples
     --------
@@ -232,7 +234,7 @@ class Source(SourceYaml):
 
 
 def parse_source(text: str, *, label: str, base: Path) -> Source:
-    """Read the text of a YAML source; no file is opened.
+    """Parse the text of a YAML source; no file is opened.
 
     Parameters
     ----------
@@ -246,7 +248,7 @@ def parse_source(text: str, *, label: str, base: Path) -> Source:
     Raises
     ------
     SourceError
-        Not YAML, an unknown or missing key, an unknown contract column, role, kind or time zone.
+        The text is not YAML, or has an unknown or missing key, contract column, role, kind or time zone.
     """
     stated = parse_yaml(text, SourceYaml, label=label)
     return Source.model_construct(**dict(stated), base=base, text=text)

@@ -1,4 +1,4 @@
-"""Parse values: numbers, money, timestamps and time zones."""
+"""SQL that parses the values of a source: ids, numbers, flags, times and time zones."""
 
 import re
 from dataclasses import dataclass
@@ -9,18 +9,21 @@ from zoneinfo import ZoneInfo
 from segkit.data.expressions import sql_literal
 from segkit.errors import SourceError
 
-FIRST_YEAR, LAST_YEAR = 1970, 2101  # times outside count as unreadable
-STEP_DAYS = 7  # no zone changes its offset twice within this span and back
+FIRST_YEAR, LAST_YEAR = 1970, 2101  # times outside are unreadable
+STEP_DAYS = 7  # no zone changes its offset and back within this span
 
 
-def to_local(column: str, *, timezone: str) -> str:
-    """SQL that turns a UTC timestamp column into the local time of a zone."""
+def _to_local(column: str, *, timezone: str) -> str:
+    """Write SQL that turns a UTC timestamp column into the local time of a zone."""
     changes = [(moment, offset) for moment, _, offset in _changes(timezone)]
     return _shift(column, changes, sign="+")
 
 
-def to_utc(column: str, *, timezone: str) -> str:
-    """SQL of the UTC of a local timestamp column; a doubled hour is its first, a skipped one keeps the offset."""
+def _to_utc(column: str, *, timezone: str) -> str:
+    """Write SQL that turns a local timestamp column into UTC.
+
+    An hour that occurs twice is read as the first, a skipped hour with the offset before it.
+    """
     changes = [(moment + timedelta(seconds=max(before, after)), after) for moment, before, after in _changes(timezone)]
     return _shift(column, changes, sign="-")
 
@@ -28,22 +31,22 @@ def to_utc(column: str, *, timezone: str) -> str:
 def _shift(column: str, changes: list[tuple[datetime, int]], *, sign: str) -> str:
     if all(offset == 0 for _, offset in changes):
         return column
-    return f"make_timestamp(epoch_us({column}) {sign} ({_tree(column, changes)}))"
+    return f"make_timestamp(epoch_us({column}) {sign} ({_offset_sql(column, changes)}))"
 
 
-def _tree(column: str, changes: list[tuple[datetime, int]]) -> str:
-    """A balanced tree of comparisons whose leaves are offsets in microseconds."""
+def _offset_sql(column: str, changes: list[tuple[datetime, int]]) -> str:
+    """Write a balanced tree of comparisons whose leaves are offsets in microseconds."""
     if len(changes) == 1:
         return str(changes[0][1] * 1_000_000)
     half = len(changes) // 2
     moment = changes[half][0].strftime("%Y-%m-%d %H:%M:%S")
-    before, after = _tree(column, changes[:half]), _tree(column, changes[half:])
+    before, after = _offset_sql(column, changes[:half]), _offset_sql(column, changes[half:])
     return f"case when {column} < timestamp '{moment}' then {before} else {after} end"
 
 
 @lru_cache(maxsize=32)
 def _changes(timezone: str) -> tuple[tuple[datetime, int, int], ...]:
-    """Each change of a zone's offset: the moment in UTC (no zone attached), seconds before and seconds after."""
+    """List the changes of a zone's offset: the moment in UTC (naive), and the seconds before and after it."""
     zone = ZoneInfo(timezone)
     now, end = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR, 1, 1, tzinfo=UTC)
     start = _offset(now, zone)
@@ -69,44 +72,28 @@ def _offset(moment: datetime, zone: ZoneInfo) -> int:
 
 
 MONEY = "decimal(18,4)"
-SIGNS = "[\\s\u00a0\u202f'’€$£¥]"  # taken out of a number: spaces, currency signs, Swiss thousands
+SIGNS = "[\\s\u00a0\u202f'’€$£¥]"  # removed from a number: spaces, currency signs, Swiss thousands
 SIMPLE_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+")  # 12,50 and 1.234,50
 THOUSANDS_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(,\d{3}){2,}")  # 1,234.50
-AMBIGUOUS_NUMBER = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,234: one thousand, or one and a bit
+AMBIGUOUS_NUMBER = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,234: more than a thousand, or between 1 and 2
 NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "nil", "-", "<na>", "nat")
 INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "private", "own")
 FALSE = ("false", "f", "no", "n", "0", "0.0", "national", "brand")
-NUMBER_TYPES = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "UHUGEINT",
-)
-MIN_NUMBER_SHARE = 0.95  # of a column of a CSV that must be numbers for the rest to count as broken ones
-MIN_READABLE_SHARE = 0.5  # a sample of which less than this can be read means the wrong column, not bad rows
-
-
-def is_integer(kind: str) -> bool:
-    """Whether a DuckDB type is a whole number."""
-    return kind in NUMBER_TYPES
+INTEGER_TYPES = {sign + kind for sign in ("", "U") for kind in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")}
+MIN_NUMBER_SHARE = 0.95  # of a CSV column; with fewer numbers the column is text
+MIN_READABLE_SHARE = 0.5  # of a sample; with less it is the wrong column, not bad rows
 
 
 def is_number(kind: str) -> bool:
-    """Whether a DuckDB type is a number."""
-    return is_integer(kind) or kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
+    """Return whether a DuckDB type is a number."""
+    return kind in INTEGER_TYPES or kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
 
 
 def id_sql(sql: str, *, kind: str) -> str:
-    """SQL for an id as text: trimmed, leading zeros kept, 12346.0 as 12346, nothing as null."""
-    if is_integer(kind):
+    """Write SQL for an id as text: trimmed, with its leading zeros, 12346.0 as 12346, and an empty one as null."""
+    if kind in INTEGER_TYPES:
         return f"cast({sql} as varchar)"
     if kind in ("FLOAT", "DOUBLE"):
         whole = f"cast(cast({sql} as hugeint) as varchar)"
@@ -116,29 +103,42 @@ def id_sql(sql: str, *, kind: str) -> str:
         )
     word = f"cast({sql} as varchar)"
     text = f"case when contains({word}, chr(9)) then trim(trim({word}), chr(9) || ' ') else trim({word}) end"
+    if kind != "VARCHAR" and not kind.startswith("DECIMAL"):
+        return f"nullif({text}, '')"
     return (
-        f"case when {text} = '' or lower({text}) in {_sql_list(NO_VALUE)} then null when regexp_full_match({text}, "
-        "'[0-9]+[.]0+') "
-        f"then split_part({text}, '.', 1) else {text} end"
-        if kind == "VARCHAR" or kind.startswith("DECIMAL")
-        else f"nullif({text}, '')"
+        f"case when {text} = '' or lower({text}) in {_sql_list(NO_VALUE)} then null "
+        f"when regexp_full_match({text}, '[0-9]+[.]0+') then split_part({text}, '.', 1) else {text} end"
     )
 
 
 def text_sql(sql: str, *, kind: str) -> str:
-    """SQL for words: trimmed, nothing as null."""
+    """Write SQL for a text: trimmed, and an empty one as null."""
     return id_sql(sql, kind=kind) if is_number(kind) else f"nullif(trim(cast({sql} as varchar)), '')"
 
 
 def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, where: str) -> tuple[str, str]:
-    """SQL for an exact number, and SQL that is true where there was something that is not a finite number.
+    """Write SQL for an exact number, and SQL that is true where a value is not a finite number.
 
-    Takes  SQL of a value, its DuckDB type, and for text a sample of its values
-    Gives  (SQL of type decimal(18,4), SQL of type boolean)
+    Parameters
+    ----------
+    sql, kind
+        SQL of the value, and its DuckDB type.
+    sample
+        Values of the column, used where it is text.
+    decimal
+        Decimal sign that the source states, if any.
+    where
+        Table and column, for messages.
+
+    Returns
+    -------
+    tuple
+        SQL of type decimal(18,4), and SQL of type boolean.
 
     Raises
     ------
-    SourceError : not numbers, or numbers whose comma could mean either thing
+    SourceError
+        The column has no numbers, or numbers whose comma is ambiguous.
     """
     if kind == "BOOLEAN":
         return f"cast({sql} as int)::{MONEY}", "false"
@@ -150,28 +150,34 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
             f"{where}: expected numbers, found {kind}. Name a column of numbers, or cast it in the expression."
         )
     style = number_style(sample, decimal=decimal, where=where)
-    _refuse_wrong_type(
-        [_normalize_number(value, style=style) for value in sample],
-        test=_is_number_text,
-        sample=sample,
-        what="numbers",
-        where=where,
-    )
+    filled = [value for value in sample if value.strip().lower() not in NO_VALUE]
+    wrong = sorted(value for value in filled if not _is_number(_normalize_number(value, style=style)))
+    if len(wrong) > (1 - MIN_READABLE_SHARE) * len(filled):
+        raise SourceError(
+            f"{where}: expected numbers, found {wrong[0]!r} ({len(wrong):,} of {len(filled):,} sampled values are not "
+            "numbers). Name another column, or turn it into a number in the expression."
+        )
     value = f"try_cast({normalized_number_sql(sql, style=style)} as {MONEY})"
     return value, f"({sql} is not null and {value} is null and lower(trim({sql})) not in {_sql_list(NO_VALUE)})"
 
 
 def normalized_number_sql(sql: str, *, style: str) -> str:
-    """SQL that writes a number as SQL expects it; style is 'plain', or the decimal sign."""
+    """Write SQL for a number in the notation of SQL; ``style`` is 'plain' or the decimal sign."""
     if style == "plain":
-        # 1_0 is ten to DuckDB alone; and its 2.0 turns a bare try_cast over read_csv into a cast that fails
+        # DuckDB reads 1_0 as ten; and DuckDB 2.0 turns a bare try_cast over read_csv into a cast that fails
         return f"replace(trim({sql}), '_', '?')"
     bare = f"regexp_replace({sql}, {sql_literal(SIGNS)}, '', 'g')"
     return f"replace(replace({bare}, '.', ''), ',', '.')" if style == "," else f"replace({bare}, ',', '')"
 
 
 def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
-    """How a sample writes numbers: 'plain' (12.5), '.' (1,234.50 or $5) or ',' (12,50); unclear ones are refused."""
+    """Detect how a sample writes numbers: 'plain' (12.5), '.' (1,234.50 or $5) or ',' (12,50).
+
+    Raises
+    ------
+    SourceError
+        The sample mixes notations, or its commas are ambiguous.
+    """
     values = {re.sub(SIGNS, "", value) for value in sample}
     if decimal is not None:
         return decimal
@@ -181,30 +187,30 @@ def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
     if commas and groups:
         raise SourceError(
             f"{where}: {min(commas)!r} has a decimal comma and {min(groups)!r} a decimal point. "
-            "Write all numbers one way, or split the table."
+            "Write all numbers in one way, or split the table."
         )
     if commas:
         return ","
     if unsure and not groups and not any("." in v for v in values):
         raise SourceError(
-            f"{where}: {min(unsure)!r} can be a thousand or a decimal comma ({len(unsure)} such values in the sample). "
+            f"{where}: the comma in {min(unsure)!r} is ambiguous, thousands or decimals ({len(unsure)} in the sample). "
             "Add \"decimal: ','\" or \"decimal: '.'\" to this table."
         )
     return "." if groups or unsure or any(re.search(SIGNS, value) for value in sample) else "plain"
 
 
 def flag_sql(sql: str, *, kind: str, sample: list[str], where: str) -> str:
-    """SQL for a yes or no; text must be one of the usual words."""
+    """Write SQL for a yes or no; a text must be one of the usual words."""
     if kind == "BOOLEAN":
         return sql
     if is_number(kind):
         return f"({sql} <> 0)"
     if kind != "VARCHAR":
         raise SourceError(f"{where}: expected yes or no, found {kind}. Write a comparison, e.g. brand = 'Private'.")
-    strange = sorted({v for v in sample if v.strip().lower() not in (*TRUE, *FALSE, *NO_VALUE)})
-    if strange:
+    unknown = sorted({v for v in sample if v.strip().lower() not in (*TRUE, *FALSE, *NO_VALUE)})
+    if unknown:
         raise SourceError(
-            f"{where}: expected yes or no, found {strange[0]!r} ({len(strange)} such values in the sample). "
+            f"{where}: expected yes or no, found {unknown[0]!r} ({len(unknown)} such in the sample). "
             "Write a comparison, e.g. brand = 'Private'."
         )
     word = f"lower(trim({sql}))"
@@ -212,7 +218,7 @@ def flag_sql(sql: str, *, kind: str, sample: list[str], where: str) -> str:
 
 
 def column_type(values: list[str], *, style: str) -> str | None:
-    """The number type that texts stand for: BIGINT, DOUBLE, or None for text (also where zeros lead, as in codes)."""
+    """Detect the type of texts: BIGINT, DOUBLE, or None for text; numbers with leading zeros are codes, so text."""
     plain = [_normalize_number(value, style=style) for value in values]
     numbers = [value for value in plain if SIMPLE_NUMBER.fullmatch(value)]
     if (
@@ -231,19 +237,8 @@ def _normalize_number(value: str, *, style: str) -> str:
     return bare.replace(".", "").replace(",", ".") if style == "," else bare.replace(",", "")
 
 
-def _is_number_text(value: str) -> bool:
-    return bool(SIMPLE_NUMBER.fullmatch(value) or INFINITE.fullmatch(value))
-
-
-def _refuse_wrong_type(values: list[str], *, test: object, sample: list[str], what: str, where: str) -> None:
-    pairs = [(value, raw) for value, raw in zip(values, sample, strict=True) if raw.strip().lower() not in NO_VALUE]
-    wrong = sorted(raw for value, raw in pairs if not test(value))
-    if pairs and len(wrong) > (1 - MIN_READABLE_SHARE) * len(pairs):
-        raise SourceError(
-            f"{where}: expected {what}, found {wrong[0]!r} ({len(wrong):,} of {len(pairs):,} values in the sample "
-            "are none). "
-            "Name another column, or turn it into a number in the expression."
-        )
+def _is_number(text: str) -> bool:
+    return bool(SIMPLE_NUMBER.fullmatch(text) or INFINITE.fullmatch(text))
 
 
 def _sql_list(words: tuple[str, ...]) -> str:
@@ -253,48 +248,34 @@ def _sql_list(words: tuple[str, ...]) -> str:
 UTC_OFFSET = r"[:0-9] ?([zZ]|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
 TIME_FORMATS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
 NUMERIC_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
-MONTH_NAME_FORMATS = (
-    "%d %b %Y",
-    "%d %B %Y",
-    "%d-%b-%Y",
-    "%d-%b-%y",
-    "%b %d, %Y",
-    "%B %d, %Y",
-    "%b %d %Y",
-    "%d %b, %Y",
-    "%d. %B %Y",
+MONTH_NAME_FORMATS = set(
+    "%d %b %Y|%d %B %Y|%d-%b-%Y|%d-%b-%y|%b %d, %Y|%B %d, %Y|%b %d %Y|%d %b, %Y|%d. %B %Y".split("|")
 )
-EPOCH = re.compile(
-    r"(1\d{9}(\d{3}){0,3}|(19|20)\d{2}(0[1-9]|1[0-2])[0-3]\d)(\.\d+)?"
-)  # 1709283600 and the like, 20240131
+EPOCH = re.compile(r"(1\d{9}(\d{3}){0,3}|(19|20)\d{2}(0[1-9]|1[0-2])[0-3]\d)(\.\d+)?")  # 1709283600, 20240131
 DATE_LIKE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([./-])\d{1,2}\1\d{2}"
     r"|\d{1,2}[ .-]{1,2}[A-Za-z]{3}|[A-Z][a-z]{2,8} \d{1,2},? \d{4}"
 )
-MAX_TRIED_VALUES = 300  # different values of a sample on which formats are tried
-EPOCH_SCALES = (
-    (1e8, 1e11, 1_000_000),
-    (1e11, 1e14, 1_000),
-    (1e14, 1e17, 1),
-)  # from, below, microseconds in one: s, ms, us
+MAX_TRIED_VALUES = 300  # distinct values of a sample on which formats are tried
+EPOCH_SCALES = ((1e8, 1e11, 1_000_000), (1e11, 1e14, 1_000), (1e14, 1e17, 1))  # from, below, microseconds per unit
 
 
 @dataclass(frozen=True)
 class TimeSql:
-    """SQL of two timestamps, of which a row has at most one: `naive` by the clock on the wall, `instant` in UTC."""
+    """SQL of two timestamps, of which a row has at most one: ``naive`` in local time, ``instant`` in UTC."""
 
     naive: str
     instant: str
 
     def steps(self, *, timezone: str, source_timezone: str) -> list[list[str]]:
-        """Columns to add one after another, ending in _utc, _local (the zone of the source) and _no_time (a flag)."""
-        utc = f"coalesce(_instant, {to_utc('_naive', timezone=timezone)})"
-        local = to_local("_utc", timezone=source_timezone)
+        """List columns to add step by step, up to ``_utc``, ``_local`` (in the zone of the source) and ``_no_time``."""
+        utc = f"coalesce(_instant, {_to_utc('_naive', timezone=timezone)})"
+        local = _to_local("_utc", timezone=source_timezone)
         if timezone == source_timezone:
             local = f"case when _instant is null then _naive else {local} end"
         moment = "coalesce(_instant, _naive)"
         if self.instant == "null":
-            utc, moment = to_utc("_naive", timezone=timezone), "_naive"
+            utc, moment = _to_utc("_naive", timezone=timezone), "_naive"
             local = "_naive" if timezone == source_timezone else local
         first, end = f"timestamp '{FIRST_YEAR}-01-02'", f"timestamp '{LAST_YEAR - 1}-12-31'"
         no_time = f"({moment} is null or {moment} < {first} or {moment} >= {end})"
@@ -306,14 +287,26 @@ class TimeSql:
 
 
 def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
-    """Read a time.
+    """Write SQL that reads a time; a text with an offset and an epoch are instants, all others local times.
 
-    Takes  SQL of a value, its DuckDB type, and for text a sample of its values
-    Gives  TimeSql; a value that cannot be read gives null in both. An offset in a text, and an epoch, make an instant
+    Parameters
+    ----------
+    sql, kind
+        SQL of the value, and its DuckDB type.
+    sample
+        Values of the column, used where it is text.
+    where
+        Table and column, for messages.
+
+    Returns
+    -------
+    TimeSql
+        Both null for a value that cannot be read.
 
     Raises
     ------
-    SourceError : not times, or a day and month that cannot be told apart
+    SourceError
+        The column has no times, or dates whose day and month are ambiguous.
     """
     if kind in ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"):
         return TimeSql(naive=sql, instant="null")
@@ -333,14 +326,14 @@ def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
 
 
 def is_time_like(values: list[str]) -> bool:
-    """Whether most texts of a sample look like dates or times."""
+    """Return whether most texts of a sample are probably dates or times."""
     filled = [value for value in values if value.strip().lower() not in NO_VALUE]
     matches = sum(bool(DATE_LIKE.match(value.strip()) or EPOCH.fullmatch(value.strip())) for value in filled)
     return bool(filled) and matches > len(filled) / 2
 
 
 def ambiguous_date(values: list[str]) -> str | None:
-    """A date of which no value of the sample says which part is the day; None when there is no doubt."""
+    """Return a date whose day and month stay ambiguous over the whole sample, or None."""
     found = [match for match in map(NUMERIC_DATE.match, values) if match]
     return found[0][0] if found and not any(int(m[1]) > 12 or int(m[3]) > 12 for m in found) else None
 
@@ -358,7 +351,7 @@ def _from_text(text: str, *, values: list[str], where: str) -> TimeSql:
 
 
 def _from_number(sql: str) -> TimeSql:
-    """Epochs by their size (seconds to nanoseconds), and days written 20170131."""
+    """Read epochs by their size (seconds to nanoseconds), and days such as 20170131."""
     cases = " ".join(
         f"when {sql} >= {low:.0f} and {sql} < {high:.0f} then make_timestamp(cast({sql} * {scale} as bigint))"
         for low, high, scale in EPOCH_SCALES
@@ -372,29 +365,28 @@ def _from_number(sql: str) -> TimeSql:
 
 
 def _formats(values: list[str], *, where: str) -> list[str]:
-    """The formats beside ISO that a sample needs; each date must say which part is its day."""
+    """List the formats that a sample needs besides ISO; ambiguous dates are refused."""
     found = [match for match in map(NUMERIC_DATE.match, values) if match]
     day_first = [m for m in found if int(m[1]) > 12]
     month_first = [m for m in found if int(m[3]) > 12]
     if day_first and month_first:
         raise SourceError(
             f"{where}: {day_first[0][0]!r} has the day first and {month_first[0][0]!r} the month. "
-            "Split the table by how it writes dates."
+            "Split the table by date format."
         )
     if found and not day_first and not month_first:
         raise SourceError(
-            f"{where}: day and month cannot be told apart in {found[0][0]!r} (nor in any of {len(found):,} sampled). "
-            "Say which "
-            f"with an expression, e.g. strptime(column, '%d{found[0][2]}%m{found[0][2]}%Y')."
+            f"{where}: day and month are ambiguous in {found[0][0]!r}, as in the whole sample ({len(found):,}). "
+            f"State their order with an expression, e.g. strptime(column, '%d{found[0][2]}%m{found[0][2]}%Y')."
         )
     order = ("d", "m") if day_first else ("m", "d")
     dates = {f"%{order[0]}{m[2]}%{order[1]}{m[2]}%{'Y' if len(m[4]) == 4 else 'y'}" for m in found}
-    dates |= set(MONTH_NAME_FORMATS) if any(re.search(r"[A-Za-z]{3}", value) for value in values) else set()
+    dates |= MONTH_NAME_FORMATS if any(re.search(r"[A-Za-z]{3}", value) for value in values) else set()
     return _most_used_first(sorted(dates), values=list(dict.fromkeys(values))[:MAX_TRIED_VALUES])
 
 
 def _most_used_first(dates: list[str], *, values: list[str]) -> list[str]:
-    """Formats of whole times for the dates that occur, the most frequent first, as each row tries them in turn."""
+    """List formats of date and time for the dates that occur, the most frequent first: each row tries them in turn."""
     matches = {
         date + clock: sum(_parses(value, date + clock) for value in values) for date in dates for clock in TIME_FORMATS
     }

@@ -1,4 +1,4 @@
-"""YAML from a user: loaded without running anything, checked against a model, refused in one message."""
+"""YAML written by users: loaded safely, checked against a model, refused with one message for all problems."""
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
@@ -20,14 +20,14 @@ from pydantic.fields import FieldInfo
 from segkit.data.io import mask_secrets
 from segkit.errors import SourceError
 
-MAX_NODES = 100_000  # after aliases are unfolded; a large source has some hundreds
-MOST_PROBLEMS = 6  # of a file, in one message
+MAX_NODES = 100_000  # once aliases are expanded; a large source has some hundreds
+MOST_PROBLEMS = 6  # listed in one message
 MOST_SHOWN = 60  # characters of a value in a message
 Parsed = TypeVar("Parsed", bound="YamlModel")
 
 
-class Problems(ValueError):
-    """What does not fit in one mapping of a file, a sentence each."""
+class _Problems(ValueError):
+    """The problems of one mapping of a file, one sentence each."""
 
     def __init__(self, sentences: list[str]) -> None:
         super().__init__(" ".join(sentences))
@@ -35,42 +35,42 @@ class Problems(ValueError):
 
 
 class YamlModel(BaseModel):
-    """A mapping in a YAML file: unknown keys are refused, and a key without a value counts as left out.
+    """A mapping in a YAML file; unknown keys are refused, and a key without a value counts as missing.
 
     The description of a field completes the sentence "found ..., expected ...".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    hint: ClassVar[str] = ""  # how to start such a file, for messages on what it lacks
+    hint: ClassVar[str] = ""  # how to start such a file, for messages about missing keys
 
     @model_validator(mode="wrap")
     @classmethod
     def _describe_problems(cls, found: Any, handler: ModelWrapValidatorHandler) -> Any:
         if not isinstance(found, dict):
-            return handler(found)  # what holds it names what it expects
+            return handler(found)  # the mapping around it reports what it expects
         fields = _fields(cls)
         given = {str(key): value for key, value in found.items() if value is not None or str(key) not in fields}
         try:
             return handler(given)
         except ValidationError as error:
-            raise Problems(_sentences(error, fields=fields)) from None
+            raise _Problems(_sentences(error, fields=fields)) from None
 
 
 def scalar_text(value: Any) -> Any:
-    """Write a number, flag or date as text; leave mappings, lists and nothing as they are."""
+    """Return a number, flag or date as text, and mappings, lists and None unchanged."""
     return value if value is None or isinstance(value, dict | list) else str(value)
 
 
-Text = Annotated[str, BeforeValidator(scalar_text)]  # numbers and dates count as they are written
+Text = Annotated[str, BeforeValidator(scalar_text)]  # numbers and dates are read as text
 OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 
 
 def one_of(what: str, known: Collection[str]) -> AfterValidator:
-    """Make a check that a word is a known one; its message names the nearest."""
+    """Make a validator that accepts only known words; its message suggests the most similar one."""
 
     def check(word: str) -> str:
         if word not in known:
-            raise ValueError(f"unknown {what} {word!r}.{nearest(word, known)}")
+            raise ValueError(f"unknown {what} {word!r}.{suggest(word, known)}")
         return word
 
     return AfterValidator(check)
@@ -84,14 +84,14 @@ def parse_yaml(text: str, model: type[Parsed], *, label: str) -> Parsed:
     text
         The text of the file.
     model
-        What the file may say.
+        Model of the file.
     label
         Name of the file, for messages.
 
     Raises
     ------
     SourceError
-        The text is no safe YAML, or does not fit the model: one message with all problems, sorted.
+        The text is not safe YAML, or does not fit the model; one message lists all problems, sorted.
     """
     found = load_yaml(text, label=label)
     found = {} if found is None else found
@@ -105,13 +105,13 @@ def parse_yaml(text: str, model: type[Parsed], *, label: str) -> Parsed:
         return model.model_validate(found)
     except ValidationError as error:
         listed = sorted(set(_sentences(error, fields={})))
-    words = listed[0]
+    message = listed[0]
     if len(listed) > 1:
         numbered = [f"({n}) {sentence}" for n, sentence in enumerate(listed[:MOST_PROBLEMS], start=1)]
         more = [f"And {len(listed) - MOST_PROBLEMS} more."] if len(listed) > MOST_PROBLEMS else []
-        words = " ".join([f"{len(listed)} problems.", *numbered, *more])
+        message = " ".join([f"{len(listed)} problems.", *numbered, *more])
     hint = model.hint if any(sentence.startswith("the key ") for sentence in listed) else ""
-    raise SourceError(mask_secrets(f"{label}: {words}{hint}"))
+    raise SourceError(mask_secrets(f"{label}: {message}{hint}"))
 
 
 def read_utf8(path: Path) -> str:
@@ -125,11 +125,11 @@ def read_utf8(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise SourceError(f"{path.name}: not a text in UTF-8. Save it as UTF-8.") from None
+        raise SourceError(f"{path.name}: it is not UTF-8. Save it as UTF-8.") from None
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known name comes closest: " Did you mean 'amount'?", or list them all when none is close."""
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Suggest the most similar known name, as in " Did you mean 'amount'?", or list all when none is similar."""
     names = sorted(str(name) for name in known)
     if not names:
         return ""
@@ -143,23 +143,23 @@ def _fields(model: type[YamlModel]) -> dict[str, FieldInfo]:
 
 
 def _sentences(error: ValidationError, *, fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Each error of one mapping as where it is, what was found, and what to do."""
+    """Describe each error of one mapping: where it is, what was found, and what to do."""
     sentences, errors = [], error.errors(include_url=False)
-    spoilt = {one["loc"][:1] for one in errors if one["type"] != "too_short"}
-    for one in errors:
-        if one["type"] == "too_short" and one["loc"][:1] in spoilt:
-            continue  # only because parts of it are wrong
-        key, *rest = one["loc"] or ("",)
-        found = one["input"]
+    wrong = {problem["loc"][:1] for problem in errors if problem["type"] != "too_short"}
+    for problem in errors:
+        if problem["type"] == "too_short" and problem["loc"][:1] in wrong:
+            continue  # too short only because parts of it are wrong
+        key, *rest = problem["loc"] or ("",)
+        found = problem["input"]
         rest = rest[:-2] if rest[-1:] == ["[key]"] else rest
         where = str(key) + "".join(f" {part + 1 if isinstance(part, int) else _shown(part)}" for part in rest)
-        if one["type"] == "extra_forbidden":
-            sentences.append(f"unknown key {_shown(key)}.{nearest(key, fields)}")
-        elif one["type"] == "missing":
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"unknown key {_shown(key)}.{suggest(key, fields)}")
+        elif problem["type"] == "missing":
             sentences.append(f"the key {key!r} is missing. Add {fields[key].description}.")
-        elif one["type"] == "value_error":
-            inner = one["ctx"]["error"]
-            parts = inner.sentences if isinstance(inner, Problems) else [str(inner)]
+        elif problem["type"] == "value_error":
+            inner = problem["ctx"]["error"]
+            parts = inner.sentences if isinstance(inner, _Problems) else [str(inner)]
             sentences += [f"{where}{_table(found)}: {part}" if where else part for part in parts]
         else:
             sentences.append(f"{where}: found {_shown(found)}, expected {fields[key].description}.")
@@ -167,7 +167,7 @@ def _sentences(error: ValidationError, *, fields: Mapping[str, FieldInfo]) -> li
 
 
 def _table(found: Any) -> str:
-    """The file or table that a mapping is about, in brackets."""
+    """Return the file or table of a mapping, in brackets."""
     name = (found.get("path") or found.get("table")) if isinstance(found, dict) else None
     return f" ({Path(name).name[:MOST_SHOWN]})" if isinstance(name, str) else ""
 
@@ -178,7 +178,7 @@ def _shown(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `on`, `yes` and `no` are words and a key stands once."""
+    """Safe YAML in which ``on``, ``yes`` and ``no`` are words and no key may repeat."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -188,15 +188,19 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def load_yaml(text: str, *, label: str) -> Any:
-    """What a YAML text says: mappings, lists, texts, numbers, flags and dates.
+    """Load a YAML text: mappings, lists, texts, numbers, flags and dates.
 
     Parameters
     ----------
-    label : name of the file, for messages
+    text
+        The text of the file.
+    label
+        Name of the file, for messages.
 
     Raises
     ------
-    SourceError : not YAML, a tag, a key twice, an impossible date, or aliases that unfold without end
+    SourceError
+        The text is not YAML, or has a tag, a repeated key, an impossible date, or aliases that expand without end.
     """
     try:
         loader = _Loader(text)
@@ -208,24 +212,24 @@ def load_yaml(text: str, *, label: str) -> Any:
     except SourceError as error:
         raise SourceError(f"{label}: {error}") from None
     except RecursionError:
-        raise SourceError(f"{label}: brackets in brackets without end. Write it in the form README shows.") from None
+        raise SourceError(f"{label}: too many nested brackets. Write it in the form that README shows.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise SourceError(
-            f"{label}: not valid YAML{place} ({problem}). Quote texts that hold ': ', '#' or brackets."
+            f"{label}: not valid YAML{place} ({problem}). Quote texts that contain ': ', '#' or brackets."
         ) from None
-    except ValueError as error:  # a date such as 2024-13-01, which is none
-        raise SourceError(f"{label}: a value that cannot be read ({error}). Put it in quotes, or mend it.") from None
+    except ValueError as error:  # an impossible date such as 2024-13-01
+        raise SourceError(f"{label}: a value cannot be read ({error}). Put it in quotes, or fix it.") from None
 
 
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict:
     keys = [key.value for key, _ in node.value]
-    twice = sorted({key for key in keys if isinstance(key, str) and keys.count(key) > 1})
-    if twice:
+    repeated = sorted({key for key in keys if isinstance(key, str) and keys.count(key) > 1})
+    if repeated:
         line = node.start_mark.line + 1
-        raise SourceError(f"the mapping that starts on line {line} holds {twice[0]!r} twice. Keep one of them.")
+        raise SourceError(f"the mapping that starts on line {line} repeats the key {repeated[0]!r}. Keep one of them.")
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
@@ -233,15 +237,15 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
 def _refuse_bomb(top: yaml.Node) -> None:
-    """Count what a tree holds once its aliases are unfolded, without unfolding them ("billion laughs")."""
+    """Refuse a tree that is too large once its aliases are expanded ("billion laughs"); they are not expanded here."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = 1  # a node within itself counts once here; to build it is refused later
+            sizes[id(node)] = 1  # a node inside itself counts once here, and is refused when it is built
             parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
             sizes[id(node)] += 0 if isinstance(node, yaml.ScalarNode) else sum(size(part) for part in parts)
         return sizes[id(node)]
 
     if size(top) > MAX_NODES:
-        raise SourceError(f"its aliases unfold to more than {MAX_NODES:,} values. Write them out, or fewer of them.")
+        raise SourceError(f"its aliases expand to more than {MAX_NODES:,} values. Use fewer of them.")

@@ -20,7 +20,7 @@ from segkit.data.readers import open_file
 from segkit.data.runs import load_run, load_run_privacy
 from segkit.data.sources import check_rejected_share, connect, count_rejected_rows, open_source, read_events
 from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, parse_source
-from segkit.data.yaml_models import nearest
+from segkit.data.yaml_models import suggest
 from segkit.errors import InputError
 from segkit.period import Period
 from segkit.segments.model import SegmentModel, model_from_arrays
@@ -167,7 +167,7 @@ def _open_events(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Sour
     missing = sorted(set(REQUIRED) - set(columns))
     if missing:
         raise InputError(
-            f"{path.name}: there is no column {missing[0]!r}.{nearest(missing[0], columns)} Name the columns by the "
+            f"{path.name}: there is no column {missing[0]!r}.{suggest(missing[0], columns)} Name the columns by the "
             "contract (README), or give a source's YAML file."
         )
     table = {"path": path.name, "columns": {name: quote(name) for name in CONTRACT if name in columns}}

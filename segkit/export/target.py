@@ -12,7 +12,7 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from segkit.data.yaml_models import OneOrMore, Text, YamlModel, nearest, one_of, parse_yaml, read_utf8
+from segkit.data.yaml_models import OneOrMore, Text, YamlModel, one_of, parse_yaml, read_utf8, suggest
 from segkit.errors import InputError
 
 LETTERS = re.compile(r"[^\W\d_]")
@@ -185,7 +185,7 @@ class Target(YamlModel):
     def _among_columns(cls, headers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         strange = sorted(set(headers) - set(info.data.get("columns", headers)))
         if strange:
-            raise ValueError(f"there is no column {strange[0]!r}.{nearest(strange[0], info.data['columns'])}")
+            raise ValueError(f"there is no column {strange[0]!r}.{suggest(strange[0], info.data['columns'])}")
         return headers
 
     @field_validator("changed_only")
@@ -220,7 +220,7 @@ def read_target(name: str) -> Target:
         return parse_yaml(read_utf8(path), Target, label=path.name)
     if name not in list_targets():
         raise InputError(
-            f"--to {name}: no such target.{nearest(name, list_targets())} Or give a YAML file of your own."
+            f"--to {name}: no such target.{suggest(name, list_targets())} Or give a YAML file of your own."
         )
     text = resources.files("segkit.export").joinpath("targets", f"{name}.yaml").read_text(encoding="utf-8")
     return parse_yaml(text, Target, label=f"{name}.yaml")

@@ -1,4 +1,4 @@
-"""Engines: DuckDB, Spark and PostgreSQL give the same days and features, with every column and every weekday."""
+"""Engines: DuckDB, Spark and PostgreSQL compute the same days and features, with every column and weekday."""
 
 import random
 from datetime import date
@@ -31,7 +31,7 @@ ASKED = {"period": Period(AS_OF, **DAYS), "kinds": made.KINDS}
 
 @pytest.fixture(scope="module")
 def large() -> made.Events:
-    """One large table, the same in every run."""
+    """Make one large table, the same in every run."""
     return made._events(random.Random(5).choice, rows=600, held=set(made.OPTIONAL), who=[f"c'{i}" for i in range(40)])
 
 
@@ -60,9 +60,7 @@ def test_postgres_gives_what_duckdb_gives(postgres: str, large: made.Events, tmp
     con.disconnect()
 
 
-def test_a_run_holds_the_same_days_and_features_from_postgres(
-    postgres: str, large: made.Events, tmp_path: Path
-) -> None:
+def test_a_run_has_the_same_days_and_features_from_postgres(postgres: str, large: made.Events, tmp_path: Path) -> None:
     read = open_engine("duckdb").create_table("events", large.arrow())
     runs, features = [], []
     for engine in ("duckdb", postgres):
@@ -73,7 +71,7 @@ def test_a_run_holds_the_same_days_and_features_from_postgres(
     assert not [path for run in runs for path in run.path.glob("*") if path.name not in ("tables", "run.json")]
 
 
-def test_a_table_is_carried_to_another_engine_and_stays_where_it_is_on_its_own(tmp_path: Path) -> None:
+def test_a_table_is_transferred_only_to_another_engine(tmp_path: Path) -> None:
     one, other = open_engine("duckdb"), open_engine("duckdb")
     table = one.create_table("t", pd.DataFrame({"name": ["l'œuf", None], "value": [1, 2]}))
     assert transfer_table(table, to=one, folder=tmp_path, name="t") is table
@@ -82,38 +80,38 @@ def test_a_table_is_carried_to_another_engine_and_stays_where_it_is_on_its_own(t
     pd.testing.assert_frame_equal(there.to_pandas(), table.to_pandas())
 
 
-def test_an_engine_that_means_nothing_is_refused() -> None:
+def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(SourceError, match="not an engine. Use duckdb, local"):
         open_engine("sparkle")
 
 
-def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
-    with pytest.raises(SourceError, match="no connection") as told:
+def test_a_failed_connection_does_not_show_the_password() -> None:
+    with pytest.raises(SourceError, match="no connection") as caught:
         open_engine(f"postgres://ann:secret@127.0.0.1:{free_port()}/db")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("engine", "lacking", "words"),
-    [("local[2]", "find_spec", r"pip install -e '\.\[spark\]'"), ("local[2]", "which", "Install Java 17")],
+    ("engine", "missing", "words"),
+    [("local[2]", "find_spec", r"pip install -e '.\[spark\]'"), ("local[2]", "which", "Install Java 17")],
 )
-def test_what_an_engine_lacks_is_told_with_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, engine: str, lacking: str, words: str
+def test_missing_parts_of_an_engine_are_named_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, engine: str, missing: str, words: str
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    found = {"find_spec": lambda _: object(), "which": lambda _: "/usr/bin/java"} | {lacking: lambda _: None}
+    found = {"find_spec": lambda _: object(), "which": lambda _: "/usr/bin/java"} | {missing: lambda _: None}
     monkeypatch.setattr(engine_module, "find_spec", found["find_spec"])
     monkeypatch.setattr(engine_module.shutil, "which", found["which"])
     with pytest.raises(SourceError, match=words):
         check_engine(engine)
 
 
-def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(_: str) -> None:
         raise ModuleNotFoundError("psycopg")
 
     monkeypatch.setattr(engine_module.ibis, "connect", connect)
-    with pytest.raises(SourceError, match=r"pip install -e '\.\[postgres\]'"):
+    with pytest.raises(SourceError, match=r"pip install -e '.\[postgres\]'"):
         check_engine("postgres://ann@host/db")
 
 
@@ -130,7 +128,7 @@ def _tables(run: Run) -> dict[str, bytes]:
 
 
 def _once(events: made.Events) -> made.Events:
-    """Each event_id once: two parts that are merged cannot know of each other's."""
+    """Select each event_id once: two parts that are merged later do not see each other."""
     first = {row["event_id"]: i for i, row in reversed(list(enumerate(events.rows)))}
     return events.only([row["event_id"] is None or first[row["event_id"]] == i for i, row in enumerate(events.rows)])
 
@@ -139,7 +137,7 @@ def _halves(events: made.Events, *, folder: Path, seed: int) -> list[Path]:
     once, rng = _once(events), random.Random(seed)
     left = [rng.random() < 0.5 for _ in once.rows]
     paths = [folder / "left.parquet", folder / "right.parquet"]
-    for path, keep in zip(paths, (left, [not kept for kept in left]), strict=True):
+    for path, keep in zip(paths, (left, [not flag for flag in left]), strict=True):
         pq.write_table(once.only(keep).arrow(), path)
     return paths
 
@@ -160,7 +158,7 @@ def _same_features(found: pd.DataFrame, wanted: Days) -> None:
 
 
 def _sorted(table: ir.Table) -> pd.DataFrame:
-    """A state as text, so that decimals and dates of two engines can be compared exactly."""
+    """Return a state as text, so that decimals and dates of two engines compare exactly."""
     plain = table.mutate(
         **{n: table[n].cast("float64") for n, t in table.schema().items() if t.is_numeric()}
     ).to_pandas()

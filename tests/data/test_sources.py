@@ -1,4 +1,4 @@
-"""What a source gives: the contract, exactly, from every kind of file, and one clear message for what does not fit."""
+"""A source becomes the contract exactly, from every kind of file; what does not fit gets one clear message."""
 
 import gzip
 from datetime import date, datetime
@@ -35,7 +35,7 @@ events:
 
 
 def write(folder: Path, *, lines: str | bytes = LINES, yaml: str = YAML, name: str = "sales.csv") -> str:
-    """A source in a folder: one file of events and its YAML, whose path is given back."""
+    """Write one file of events and its YAML; return the path of the YAML."""
     (folder / name).write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     (folder / "shop.yaml").write_text(yaml, encoding="utf-8")
     return str(folder / "shop.yaml")
@@ -152,12 +152,12 @@ def test_lookup_brings_columns_of_the_product_table(tmp_path):
     assert got["item"].tolist() == ["01", "03"] and got["category"].tolist() == ["Bread", None]
 
 
-def test_lookup_with_a_key_twice_is_refused(tmp_path):
+def test_a_lookup_with_a_repeated_key_is_refused(tmp_path):
     (tmp_path / "products.csv").write_text("who,group\n7,Bread\n7,Milk\n")
     yaml = source_of(
         "customer_id: who, timestamp: when, category: group", more="lookups: [{path: products.csv, on: who}]"
     )
-    assert "products.csv: 1 keys of who stand in more than one row, e.g. 7" in message(write(tmp_path, yaml=yaml))
+    assert "products.csv: repeated keys in who (1 in all, e.g. 7)" in message(write(tmp_path, yaml=yaml))
 
 
 def test_events_with_only_customer_and_time(tmp_path):
@@ -181,7 +181,7 @@ def test_money_is_exact(tmp_path):
         ("900719925474099312", "900719925474099312"),
     ],
 )
-def test_ids_are_trimmed_and_otherwise_kept(tmp_path, written, id_):
+def test_ids_are_trimmed_and_otherwise_unchanged(tmp_path, written, id_):
     assert events(write(tmp_path, lines=f"who,when,sum\n{written},2024-03-01,1\n"))["customer_id"].tolist() == [id_]
 
 
@@ -236,7 +236,7 @@ def test_seconds_and_milliseconds_in_one_column(tmp_path):
     assert got["timestamp"].tolist() == [datetime(2024, 3, 1, 9)] * 2
 
 
-def test_mixed_zones_each_know_their_own(tmp_path):
+def test_each_time_may_state_its_own_zone(tmp_path):
     got = events(
         write(
             tmp_path,
@@ -258,12 +258,12 @@ def test_a_table_may_be_in_another_zone_than_its_source(tmp_path):
 def test_days_that_could_be_months_are_refused(tmp_path):
     path = write(tmp_path, lines="who,when,sum\n7,03/04/2024,1\n8,05/06/2024,2\n")
     assert (
-        "sales.csv: column timestamp: day and month cannot be told apart in '03/04/2024' (nor in any of 2 sampled)"
+        "sales.csv: column timestamp: day and month are ambiguous in '03/04/2024', as in the whole sample (2)"
         in message(path)
     )
-    said = source_of("customer_id: who, timestamp: 'strptime(\"when\", ''%d/%m/%Y'')'")
+    stated = source_of("customer_id: who, timestamp: 'strptime(\"when\", ''%d/%m/%Y'')'")
     assert (
-        str(events(write(tmp_path, lines="who,when,sum\n7,03/04/2024,1\n", yaml=said))["day"][0])[:10] == "2024-04-03"
+        str(events(write(tmp_path, lines="who,when,sum\n7,03/04/2024,1\n", yaml=stated))["day"][0])[:10] == "2024-04-03"
     )
 
 
@@ -293,16 +293,16 @@ def test_decimal_commas_work_in_expressions_too(tmp_path):
     assert got["amount"].tolist() == [Decimal("3"), Decimal("49")]
 
 
-def test_a_comma_that_can_mean_two_things_is_refused_until_said(tmp_path):
+def test_an_ambiguous_comma_is_refused_unless_stated(tmp_path):
     lines = 'who,when,sum\n7,2024-03-01,"1,234"\n'
-    assert "column amount: '1,234' can be a thousand or a decimal comma (1 such values in the sample)" in message(
+    assert "column amount: the comma in '1,234' is ambiguous, thousands or decimals (1 in the sample)" in message(
         write(tmp_path, lines=lines)
     )
-    said = events(write(tmp_path, lines=lines, yaml=YAML + "    decimal: ','\n"))
-    assert said["amount"].tolist() == [Decimal("1.234")]
+    stated = events(write(tmp_path, lines=lines, yaml=YAML + "    decimal: ','\n"))
+    assert stated["amount"].tolist() == [Decimal("1.234")]
 
 
-def test_points_and_commas_mixed_are_refused(tmp_path):
+def test_mixed_decimal_signs_are_refused(tmp_path):
     path = write(tmp_path, lines='who,when,sum\n7,2024-03-01,"12,5"\n8,2024-03-01,"1,234.50"\n')
     assert "'12,5' has a decimal comma and '1,234.50' a decimal point" in message(path)
 
@@ -316,12 +316,12 @@ def test_numbers_as_text_in_parquet(tmp_path):
 def test_words_where_numbers_should_be_are_refused(tmp_path):
     path = write(tmp_path, lines="who,when,sum\n7,2024-03-01,cheap\n8,2024-03-01,dear\n")
     assert (
-        "sales.csv: column amount: expected numbers, found 'cheap' (2 of 2 values in the sample are none)"
+        "sales.csv: column amount: expected numbers, found 'cheap' (2 of 2 sampled values are not numbers)"
         in message(path)
     )
 
 
-def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path):
+def test_rejected_rows_are_counted_by_reason(tmp_path):
     good = "".join(f"{n},2024-03-01,1\n" for n in range(60))
     bad = ",2024-03-01,1\nnull,2024-03-01,1\n7,soon,1\n7,,1\n7,1900-01-01,1\n"
     bad += "7,2024-03-01,-2\n7,2024-03-01,inf\n7,2024-03-01,?\nwho,when,sum\n"
@@ -343,7 +343,7 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path):
     check_rejected_share(got, source=open_source(write(tmp_path, yaml=YAML + "allow_set_aside: 0.2\n")))
 
 
-def test_infinite_amounts_in_parquet_are_set_aside(tmp_path):
+def test_infinite_amounts_in_parquet_are_rejected(tmp_path):
     pd.DataFrame(
         {"who": [1, 2, 3], "when": pd.to_datetime(["2024-03-01"] * 3), "sum": [float("inf"), 1.0, float("-inf")]}
     ).to_parquet(tmp_path / "s.parquet")
@@ -351,7 +351,7 @@ def test_infinite_amounts_in_parquet_are_set_aside(tmp_path):
     assert count_rejected_rows(source, con=connect())["rows"].tolist() == [2]
 
 
-def test_a_broken_number_inside_an_expression_is_set_aside(tmp_path):
+def test_a_broken_number_in_an_expression_is_rejected(tmp_path):
     lines = "who,when,price\n" + "7,2024-03-01,2\n" * 40 + "8,2024-03-01,two\n"
     source = open_source(
         write(tmp_path, lines=lines, yaml=source_of("customer_id: who, timestamp: when, amount: price * 2"))
@@ -361,17 +361,17 @@ def test_a_broken_number_inside_an_expression_is_set_aside(tmp_path):
     ]
 
 
-def test_a_table_of_which_nothing_can_be_used_is_refused(tmp_path):
+def test_a_table_without_a_usable_row_is_refused(tmp_path):
     path = write(tmp_path, lines="who,when,sum\n7,soon,1\n8,later,1\n")
     assert "sales.csv: none of its 2 rows can be used: 2 no readable time" in message(path)
 
 
-def test_a_kind_that_kinds_does_not_name(tmp_path):
+def test_an_unknown_kind_of_event_is_refused(tmp_path):
     path = write(tmp_path, yaml=YAML.replace("amount: sum", "event: \"'visit'\""))
     assert "none of its 2 rows can be used: 2 kind of event visit that kinds does not name" in message(path)
 
 
-def test_an_event_id_seen_before_counts_once(tmp_path):
+def test_a_repeated_event_id_counts_once(tmp_path):
     path = write(
         tmp_path,
         lines="who,when,id\n7,2024-03-01,a\n7,2024-03-01,a\n8,2024-03-01,\n8,2024-03-01,\n",
@@ -420,12 +420,12 @@ def test_a_file_of_another_kind_than_its_name_is_refused(tmp_path):
     assert "files ending in '.docx' are not read" in message(write(tmp_path, yaml=YAML.replace("csv", "docx")))
 
 
-def test_byte_order_mark_is_no_part_of_a_name(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_a_name(tmp_path):
     assert len(events(write(tmp_path, lines=b"\xef\xbb\xbf" + LINES.encode()))) == 2
     assert len(events(write(tmp_path, lines=LINES.encode("utf-16")))) == 2
 
 
-def test_wrong_encoding_names_the_line_and_the_way_out(tmp_path):
+def test_a_wrong_encoding_names_the_line_and_the_fix(tmp_path):
     lines = "who,when,sum\n7,2024-03-01,1\nJosé,2024-03-01,2\n".encode("cp1252")
     assert "is not UTF-8. Add 'encoding: cp1252'" in message(write(tmp_path, lines=lines))
     assert events(write(tmp_path, lines=lines, yaml=YAML + "    encoding: cp1252\n"))["customer_id"].tolist() == [
@@ -434,13 +434,13 @@ def test_wrong_encoding_names_the_line_and_the_way_out(tmp_path):
     ]
 
 
-def test_a_bad_byte_beyond_the_sample_is_named_when_rows_are_counted(tmp_path):
+def test_a_bad_byte_beyond_the_sample_is_found_when_rows_are_counted(tmp_path):
     lines = b"who,when,sum\n" + b"7,2024-03-01,1\n" * 200_000 + "José,2024-03-01,2\n".encode("cp1252")
     with pytest.raises(SourceError, match="sales.csv: line .* is not UTF-8"):
         count_rejected_rows(open_source(write(tmp_path, lines=lines)), con=connect())
 
 
-def test_a_header_that_names_a_column_twice_is_refused(tmp_path):
+def test_a_repeated_column_is_refused(tmp_path):
     path = write(tmp_path, lines="who,when,sum,sum\n7,2024-03-01,1,2\n")
     assert "sales.csv: the header names column 'sum' 2 times" in message(path)
 
@@ -466,10 +466,10 @@ def test_a_header_that_names_a_column_twice_is_refused(tmp_path):
         ),
         (
             YAML.replace("customer_id: who, ", ""),
-            "events 1 (sales.csv): columns: nothing says where customer_id comes from. Add 'customer_id: <column>'",
+            "events 1 (sales.csv): columns: customer_id is missing. Add 'customer_id: <column>'",
         ),
         (YAML.replace("sales.csv", "sale.csv"), "sale.csv: no such file"),
-        (YAML + "name: again\n", "holds 'name' twice"),
+        (YAML + "name: again\n", "repeats the key 'name'"),
         (
             YAML + "nam: x\ncurrency: euro\n",
             "shop.yaml: 2 problems. (1) currency: found 'euro', expected a currency code",
@@ -485,29 +485,29 @@ def test_a_header_that_names_a_column_twice_is_refused(tmp_path):
         ),
         (YAML + "    lookups: [{path: p.csv}]\n", "events 1 (sales.csv): lookups 1 (p.csv): the key 'on' is missing"),
         (YAML + "    table: t\n", "events 1 (sales.csv): table goes with database, not with path"),
-        (YAML + "needs: [mail]\n", "needs: ['mail'] are no kinds that customers do. Known: purchase."),
+        (YAML + "needs: [mail]\n", "needs: 'mail' is not a kind of event that customers do. Known: purchase."),
         (YAML + "kinds: {purchase: shop}\n", "kinds 'purchase': found 'shop', expected customer or company"),
         (YAML + "as_of: soon\n", "as_of: 'soon' is not a date"),
         (YAML + "allow_set_aside: 20\n", "allow_set_aside: found 20, expected a share of rows between 0 and 1"),
         (YAML + "x: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
-        (YAML.replace("amount: sum", "amount: sum(sum)"), "looks at more than one row"),
+        (YAML.replace("amount: sum", "amount: sum(sum)"), "reads more than one row"),
         (YAML.replace("amount: sum", "amount: (select 1)"), "is a query"),
         (YAML.replace("amount: sum", "text: \"(select content from read_text('/etc/passwd'))\""), "is a query"),
         (YAML.replace("amount: sum", "amount: random()"), "changes from run to run"),
         (
             YAML.replace("amount: sum", "amount: 'length(when)'"),
-            'Write columns that are also words of SQL, or hold spaces, in double quotes: "when".',
+            'Write columns that are SQL keywords or contain spaces in double quotes: "when".',
         ),
         (YAML.replace("amount: sum", "amount: summ +"), "is neither a column of the file nor an SQL expression"),
         (YAML.replace("amount: sum", "event: visit"), "A constant is written in quotes: \"'visit'\""),
         (YAML.replace("amount: sum", "amount: 'strptime(who, 3)'"), "sales.csv: column amount: Binder Error"),
     ],
 )
-def test_a_yaml_that_does_not_fit_says_why(tmp_path, yaml, words):
+def test_a_yaml_that_does_not_fit_is_refused_with_the_reason(tmp_path, yaml, words):
     assert words in message(write(tmp_path, yaml=yaml))
 
 
-def test_a_source_that_is_not_there(tmp_path):
+def test_a_missing_source(tmp_path):
     write(tmp_path)
     with pytest.raises(SourceError, match=r"no such source. Did you mean 'shop.yaml'?"):
         open_source(str(tmp_path / "shp.yaml"))
@@ -522,7 +522,7 @@ PEOPLE = """customers:
 """
 
 
-def test_customers_come_with_their_roles(tmp_path):
+def test_customers_have_roles(tmp_path):
     (tmp_path / "people.csv").write_text("id,age,region,mail\n 7 ,41,North,a@b.example\n8,,South,\n8,,South,\n")
     source = open_source(write(tmp_path, yaml=YAML + PEOPLE))
     got = read_customers(source, con=connect()).order_by("customer_id").execute()
@@ -531,7 +531,7 @@ def test_customers_come_with_their_roles(tmp_path):
     assert got["age"].tolist()[0] == 41 and read_customers(open_source(write(tmp_path)), con=connect()) is None
 
 
-def test_ids_that_are_numbers_in_one_table_and_text_in_another_are_one_customer(tmp_path):
+def test_an_id_as_number_and_as_text_is_one_customer(tmp_path):
     pd.DataFrame({"who": [7, 8], "when": ["2024-03-01", "2024-03-02"], "sum": [1.0, 2.0]}).to_parquet(
         tmp_path / "sales.parquet"
     )
@@ -540,8 +540,8 @@ def test_ids_that_are_numbers_in_one_table_and_text_in_another_are_one_customer(
     source = open_source(write(tmp_path, yaml=(YAML + PEOPLE).replace("sales.csv", "sales.parquet")))
     con = connect()
     known = read_customers(source, con=con).execute().set_index("customer_id")["age"].to_dict()
-    came = read_events(source, con=con).execute()["customer_id"].map(known).tolist()
-    assert sorted(came) == [41, 50]
+    ages = read_events(source, con=con).execute()["customer_id"].map(known).tolist()
+    assert sorted(ages) == [41, 50]
 
 
 @pytest.mark.parametrize(
@@ -557,9 +557,9 @@ def test_a_customer_column_without_a_role_is_refused(tmp_path, old, new, words):
         open_source(write(tmp_path, yaml=YAML + PEOPLE.replace(old, new)))
 
 
-def test_one_customer_in_rows_that_differ_is_refused(tmp_path):
+def test_differing_rows_of_a_customer_are_refused(tmp_path):
     (tmp_path / "people.csv").write_text("id,age,region,mail\n7,41,North,\n7,42,North,\n")
-    with pytest.raises(SourceError, match="people.csv: 1 customers stand in several rows that differ, e.g. '7'"):
+    with pytest.raises(SourceError, match=r"people.csv: rows of the same customer differ \(1 in all, e.g. '7'\)"):
         read_customers(open_source(write(tmp_path, yaml=YAML + PEOPLE)), con=connect())
 
 
@@ -596,7 +596,7 @@ def test_as_of_before_the_first_event_is_refused(tmp_path):
         refuse_as_of(source, con=connect(), as_of=date(2024, 3, 1))
 
 
-def test_complete_journey_keeps_every_row_and_cent():
+def test_complete_journey_has_every_row_and_cent():
     con = connect()
     got = read_events(open_source("complete_journey"), con=con)
     counts = got.group_by("event").agg(rows=got.count(), paid=got.amount.sum()).order_by("event").execute()

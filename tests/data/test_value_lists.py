@@ -1,4 +1,4 @@
-"""How a source says things: labels of categories, and its currency."""
+"""Labels of categories and the currency of a source."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ SHOP = "name: shop\ntimezone: UTC\nevents: [{path: a.csv, columns: {customer_id:
 
 
 def parsed(more: str) -> Source:
-    """The small source with more lines."""
+    """Parse the small source with more lines."""
     return parse_source(SHOP + more, label="shop.yaml", base=Path())
 
 
-def test_labels_and_currency_are_read_and_may_be_left_out() -> None:
+def test_labels_and_currency_are_optional() -> None:
     assert parsed("labels: {FRZN PIZZA: ' frozen  pizza', 7: seven up}").labels == {
         "FRZN PIZZA": "frozen pizza",
         "7": "seven up",
@@ -25,7 +25,7 @@ def test_labels_and_currency_are_read_and_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("value", ["[a]", "{A: ''}", "{A: }", f"{{A: {'x' * (LONGEST_LABEL + 1)}}}"])
-def test_labels_that_no_name_could_hold_are_refused(value: str) -> None:
+def test_labels_too_long_or_empty_are_refused(value: str) -> None:
     with pytest.raises(SourceError, match="shop.yaml: labels.*: found .*, expected a text of 1 to 40 characters for"):
         parsed(f"labels: {value}")
 
@@ -36,7 +36,7 @@ def test_a_currency_is_three_capital_letters(value: str) -> None:
         parsed(f"currency: {value}")
 
 
-def test_the_built_in_source_says_its_aisles_in_plain_words() -> None:
+def test_the_built_in_source_labels_its_categories() -> None:
     opened = open_source("complete_journey")
     assert opened.currency == "USD" and opened.labels["PNT BTR/JELLY/JAMS"] == "peanut butter and jam"
     assert not [label for label in opened.labels.values() if label.isupper() or "/" in label]
