@@ -196,7 +196,10 @@ def test_a_good_answer_is_used_also_inside_a_code_fence(monkeypatch: pytest.Monk
         (lambda: (200, json.dumps(GOOD | {"subject": "Join 9,000 others at {need_1}"})), "it holds a number"),
         (lambda: (200, json.dumps(GOOD | {"subject": "Half of you love {need_1}"})), "it holds a number"),
         (lambda: (200, json.dumps(GOOD | {"subject": "141 tins of {need_1}"})), "it holds a number"),
-        (lambda: (200, json.dumps(GOOD | {"subject": "{customers} tins of {need_1}"})), "may not be shown to customers"),
+        (
+            lambda: (200, json.dumps(GOOD | {"subject": "{customers} tins of {need_1}"})),
+            "may not be shown to customers",
+        ),
         (lambda: (200, json.dumps(GOOD | {"subject": "Zorblax rocks, and {need_1}"})), "repeats a name of the data"),
         (lambda: (200, json.dumps(GOOD | {"subject": "{need_1}, now with a discount"})), "it claims"),
         (lambda: (200, json.dumps({"push": GOOD["push"]})), "it is no text"),
