@@ -66,7 +66,7 @@ def rejection_reason(form: object, *, slot: str, facts: Sequence[Fact], segment:
         return "it names nothing of what they need"
     segment_facts = {f.name for f in facts if f.segment == segment}
     if not set(placeholders) <= segment_facts & set(COPY_FACTS):
-        return "it uses a fact that may not be said to customers"
+        return "it uses a fact that may not be shown to customers"
     outside = PLACEHOLDER.sub(" ", form)
     for problem, reason in ((_has_claim(outside), "it claims what the data does not hold"),
                             (LINKS.search(outside), "it holds a link or an address"),

@@ -378,7 +378,7 @@ def _trait_facts(
         inside = segment.eq(own)
         count = int(has_attributes[inside].sum())
         if count >= FLOOR:
-            facts.append(Fact("known", own, count, "customers", "members of whom the customer table says anything"))
+            facts.append(Fact("known", own, count, "customers", "members with attributes in the customer table"))
             facts.append(Fact("known_share", own, count / inside.sum(), "share", "the same / members"))
             for number, row in enumerate(rows[rows["block"].isin(FEATURE_ROLES)].head(2).to_dict("records"), start=1):
                 words = row["words"].replace("_", " ")
