@@ -174,7 +174,7 @@ def _cluster_attributes(table: pd.DataFrame, *, seed: int) -> pd.Series:
 
 
 def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return fifths of recency (4: most recent) and of frequency (4: most often; orders, or active days without orders)."""
+    """Return fifths of recency (4: most recent) and frequency (4: most often): of orders, or else of active days."""
     frequency = features["orders"] if "orders" in features else features["active_days"]
     return rank_groups(-features["recency_days"], parts=FIFTHS), rank_groups(frequency, parts=FIFTHS)
 
