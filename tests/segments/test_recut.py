@@ -9,7 +9,7 @@ import pytest
 
 from segkit.data.runs import Run, load_run, open_run
 from segkit.errors import BudgetError, RunError
-from segkit.segments.lineage import recut
+from segkit.segments.recut import recut
 
 
 @pytest.fixture(scope="module")
