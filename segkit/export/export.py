@@ -33,18 +33,19 @@ from segkit.export.target import Target, masked, read_target
 from segkit.segments.model import model_from_arrays
 from segkit.segments.sql import FEATURES, SPARK_SETTINGS, TESTED_DIALECTS, WEIGHTS, assignment_sql
 
-BOTH = "\r\n"  # the writer quotes a text for the signs of its own line end only
+CRLF = "\r\n"  # the writer quotes texts with the characters of its own line end only
 MEGABYTE = 1_000_000
-COLUMN_TYPES = {"confidence": "float64"}  # of a field in Parquet; the others are text
+COLUMN_TYPES = {"confidence": "float64"}  # of fields in Parquet; all others are text
 FILE_SUFFIXES = (".csv", ".parquet")
 
 
 def export_location(out: str | Path, *, target: Target) -> tuple[Path, str]:
-    """Folder and name that an export is written under: `out` is a file if it ends in .csv or .parquet, else a folder.
+    """Return folder and file name of an export: `out` is a file if it ends in .csv or .parquet, else a folder.
 
     Raises
     ------
-    InputError : a file where the target needs one for each segment, or one that ends otherwise than its format
+    InputError
+        A file where the target writes one for each segment, or a suffix that is not its format.
     """
     path = Path(out)
     if path.suffix.lower() not in FILE_SUFFIXES:
@@ -57,25 +58,35 @@ def export_location(out: str | Path, *, target: Target) -> tuple[Path, str]:
 
 
 def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: str | Path) -> list[tuple[Path, int]]:
-    """Write the rows of a target.
-
-    Takes  rows: header -> text; segment: of each row
-    Gives  path and rows of each file; files of an earlier export of this name that are no longer needed are gone
+    """Write the rows of a target, and delete files of an earlier export of this name that are no longer needed.
 
     Parameters
     ----------
-    out : a folder, or a file
+    rows
+        Header -> text.
+    segment
+        Segment of each row.
+    target
+        Format, limits and file name.
+    out
+        A folder, or a file.
+
+    Returns
+    -------
+    list
+        Path and number of rows of each file.
     """
     folder, name = export_location(out, target=target)
     folder.mkdir(parents=True, exist_ok=True)
     groups = [(name, rows)]
     if target.by_segment:
-        groups = [(name.format(segment=one), rows[segment == one]) for one in sorted(segment.dropna().unique())]
+        groups = [(name.format(segment=each), rows[segment == each]) for each in sorted(segment.dropna().unique())]
     made: list[tuple[Path, Path, int]] = []
     try:
         for file, part in groups:
             for number, (content, count) in enumerate(_file_contents(part, target=target)):
-                path = _numbered(folder / file, number)
+                path = folder / file
+                path = path.with_name(f"{path.stem}_{number + 1}{path.suffix}") if number else path
                 temporary = path.with_name(f".{path.name}.{os.getpid()}")
                 made.append((temporary, path, count))
                 temporary.write_bytes(content)
@@ -92,12 +103,12 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
 
 
 def list_export_files(out: str | Path, *, target: Target) -> set[Path]:
-    """The files that an earlier export to this place has left."""
+    """Return the files that an earlier export to this place wrote."""
     return _earlier_files(*export_location(out, target=target))
 
 
 def _file_contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, int]]:
-    """The bytes and rows of each file of a group; at least one, if only with the header."""
+    """Yield bytes and number of rows of each file of a group; at least one, if only with the header."""
     if target.format == "parquet":
         buffer = io.BytesIO()
         kinds = {h: COLUMN_TYPES.get(target.columns[h].field, "string") for h in rows}
@@ -120,27 +131,23 @@ def _file_contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[byte
 
 
 def _line(cells: pd.Index | list[str], *, target: Target) -> bytes:
+    """Return one line of a CSV file, with formulas escaped."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator=BOTH).writerow([escape_formula(str(cell)) for cell in cells])
-    return (buffer.getvalue().removesuffix(BOTH) + target.line_end).encode(target.encoding)
-
-
-def _numbered(path: Path, number: int) -> Path:
-    """The first file has the plain name, the others a number."""
-    return path if not number else path.with_name(f"{path.stem}_{number + 1}{path.suffix}")
+    csv.writer(buffer, lineterminator=CRLF).writerow([escape_formula(str(cell)) for cell in cells])
+    return (buffer.getvalue().removesuffix(CRLF) + target.line_end).encode(target.encoding)
 
 
 def _earlier_files(folder: Path, name: str) -> set[Path]:
-    """Files that an earlier export under this name has left."""
+    """Return the files that an earlier export under this name wrote."""
     plain = Path(name.replace("{segment}", "*"))
     stem = Path(name.replace("{segment}", "S[0-9]*"))
     found = set(folder.glob(stem.name)) | set(folder.glob(f"{stem.stem}_[0-9]*{stem.suffix}"))
     return {path for path in found if path.is_file() and path.suffix == plain.suffix}
 
 
-TYPES = {"confidence": "double precision", "as_of": "date"}  # of columns that are not text
+SQL_TYPES = {"confidence": "double precision", "as_of": "date"}  # of columns; all others are text
 KEY, LEFT = "customer_id", "left_on"
-STAGE = "segkit_stage"
+STAGING = "segkit_stage"
 DEFAULT_TABLE = "segkit_segments"
 SUPPORTED_DATABASES = ("postgres", "duckdb")
 
@@ -153,26 +160,35 @@ def write_table(
     as_of: str,
     before_commit: Callable[[], None] | None = None,
 ) -> dict[str, int]:
-    """Bring a table up to date.
-
-    Takes  rows: customer_id and other columns, as text
-    Gives  how many rows were new, updated, and marked as gone
+    """Update a database table in one transaction.
 
     Parameters
     ----------
-    url : an Ibis URL, such as postgres://user@host/database or duckdb://file.duckdb
-    name : of the table, made where there is none; schema.table is understood
-    as_of : date that is written to `left_on` of customers who are not among the rows
-    before_commit : called when all is ready; for tests
+    rows
+        customer_id and other columns, as text.
+    url
+        An Ibis URL, such as postgres://user@host/database or duckdb://file.duckdb.
+    name
+        Name of the table, created if missing; schema.table is understood.
+    as_of
+        Date written to `left_on` of customers who are not among the rows.
+    before_commit
+        Called when everything is ready; for tests.
+
+    Returns
+    -------
+    dict
+        How many rows were new, updated, and marked as gone.
 
     Raises
     ------
-    InputError : no connection, no rights, a table with other columns; the table is as it was
+    InputError
+        No connection, no rights, or a table with other columns; the table is unchanged.
     """
     con = open_engine(url)
     if con.name not in SUPPORTED_DATABASES:
         raise InputError(
-            f"--out: a table can be kept up to date in {', '.join(SUPPORTED_DATABASES)}. For others export parquet."
+            f"--out: a table can be updated in {', '.join(SUPPORTED_DATABASES)}. For others export parquet."
         )
     try:
         run = _run_on(con)
@@ -199,30 +215,31 @@ def write_table(
 def _merge_staging(
     run: Callable[..., list[tuple]], load: Callable[[pd.DataFrame], None], rows: pd.DataFrame, *, name: str, as_of: date
 ) -> dict[str, int]:
+    """Load the rows into a staging table and merge it; return the counts of `write_table`."""
     columns = list(rows.columns)
     table = ".".join(quote(part) for part in name.split("."))
-    typed = [f"{quote(c)} {TYPES.get(c, 'text')}" for c in columns]
+    typed = [f"{quote(c)} {SQL_TYPES.get(c, 'text')}" for c in columns]
     made = ", ".join([*typed, f"{quote(LEFT)} date", f"primary key ({quote(KEY)})"])
     run(f"create table if not exists {table} ({made})")
     _refuse_other_columns(run, table=table, name=name, columns=[*columns, LEFT])
-    run(f"create temporary table {STAGE} ({', '.join(typed)})")
+    run(f"create temporary table {STAGING} ({', '.join(typed)})")
     load(rows)
     listed = ", ".join(quote(c) for c in columns)
-    there = f"exists (select 1 from {STAGE} s where s.{quote(KEY)} = t.{quote(KEY)})"
+    there = f"exists (select 1 from {STAGING} s where s.{quote(KEY)} = t.{quote(KEY)})"
     updated = run(f"select count(*) from {table} t where {there}")[0][0]
     gone = run(f"select count(*) from {table} t where t.{quote(LEFT)} is null and not {there}")[0][0]
     changes = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in columns if c != KEY)
     run(
-        f"insert into {table} ({listed}) select {listed} from {STAGE} where true "
+        f"insert into {table} ({listed}) select {listed} from {STAGING} where true "
         f"on conflict ({quote(KEY)}) do update set {changes}, {quote(LEFT)} = null"
     )
     run(f"update {table} as t set {quote(LEFT)} = date '{as_of}' where t.{quote(LEFT)} is null and not {there}")
-    run(f"drop table {STAGE}")
+    run(f"drop table {STAGING}")
     return {"new": len(rows) - updated, "updated": updated, "gone": gone}
 
 
 def _refuse_other_columns(run: Callable[..., list[tuple]], *, table: str, name: str, columns: list[str]) -> None:
-    """The table that is there must be one of ours."""
+    """Raise if the existing table does not have the columns of an export."""
     found = run(f"select * from {table} where false", names=True)
     found_columns = [row[0] for row in found]
     if sorted(found_columns) != sorted(columns):
@@ -234,7 +251,7 @@ def _refuse_other_columns(run: Callable[..., list[tuple]], *, table: str, name: 
 
 
 def _run_on(con: ibis.BaseBackend) -> Callable[..., list[tuple]]:
-    """A function that runs SQL on the one connection; gives rows, or the names of columns."""
+    """Return a function that runs SQL on the one connection and returns rows, or names of columns."""
 
     def run(sql: str, *, names: bool = False) -> list[tuple]:
         cursor = con.con.cursor() if con.name == "postgres" else con.con
@@ -247,16 +264,16 @@ def _run_on(con: ibis.BaseBackend) -> Callable[..., list[tuple]]:
 
 
 def _loader(con: ibis.BaseBackend) -> Callable[[pd.DataFrame], None]:
-    """A function that fills the staging table."""
+    """Return a function that fills the staging table."""
 
     def load(rows: pd.DataFrame) -> None:
         plain = rows.astype(object).where(rows.notna(), None)
         if con.name == "duckdb":
             con.con.register("segkit_rows", plain)
-            con.con.execute(f"insert into {STAGE} select * from segkit_rows")
+            con.con.execute(f"insert into {STAGING} select * from segkit_rows")
             con.con.unregister("segkit_rows")
             return
-        with con.con.cursor().copy(f"copy {STAGE} from stdin") as copy:
+        with con.con.cursor().copy(f"copy {STAGING} from stdin") as copy:
             for row in plain.itertuples(index=False, name=None):
                 copy.write_row(row)
 
@@ -264,30 +281,37 @@ def _loader(con: ibis.BaseBackend) -> Callable[[pd.DataFrame], None]:
 
 
 def _roll_back(con: Any) -> None:
-    """Undo; a connection that is gone has been undone by the server."""
+    """Roll back; a lost connection is rolled back by the server."""
     try:
         _run_on(con)("rollback")
-    except Exception:  # noqa: BLE001  the error that led here is the one to tell
+    except Exception:  # noqa: BLE001  the error that led here is reported
         return
 
 
-ENDING = ".sql"
+SQL_SUFFIX = ".sql"
 
 
 def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confidence: bool = False) -> Path:
-    """Write the query that places customers by the model of a run.
-
-    Takes  the folder of a run
-    Gives  path of the file
+    """Write the query that assigns customers with the model of a run.
 
     Parameters
     ----------
-    out : a file that ends in .sql, or a folder
-    dialect : duckdb, postgres, spark, bigquery or snowflake
-    confidence : the share of bags that agree too; a longer query
+    run_dir
+        Folder of the run.
+    out
+        A file that ends in .sql, or a folder.
+    dialect
+        duckdb, postgres, spark, bigquery or snowflake.
+    confidence
+        Also return the share of subsamples that agree; a longer query.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
     """
     run = load_run(run_dir)
-    path = Path(out) if out.endswith(ENDING) else Path(out) / f"place_{dialect}{ENDING}"
+    path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
     model = model_from_arrays(*run.load_model())
     words = model.space.words and run.has("day_categories")
     names = run.scan("day_categories").select("category").distinct().to_pandas()["category"] if words else []
@@ -300,12 +324,13 @@ def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confid
 
 
 def _sql_header(run: Run, *, dialect: str) -> str:
-    """What the query reads, as comments."""
+    """Describe in comments what the query reads."""
     parameters = run.parameters()
     space = model_from_arrays(*run.load_model()).space
     tested = "run by the tests against the batch" if dialect in TESTED_DIALECTS else "compiled only: no test has run it"
     lines = [
-        f"Segments of {parameters.get('source_name', parameters['source'])} as of {parameters['as_of']}, by the model of that run.",
+        f"Segments of {parameters.get('source_name', parameters['source'])} as of {parameters['as_of']}, "
+        "by the model of that run.",
         f"Dialect {dialect}: {tested}.",
         f"Reads {FEATURES}: customer_id text and these features, double precision:",
         *(f"  {name}" for name in space.features),
@@ -328,24 +353,30 @@ def _sql_header(run: Run, *, dialect: str) -> str:
     return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)
 
 
-FIRST_ROWS = 5  # that a dry run shows
-NOTHING_NEW = "nothing changed: no file was written, and those of an earlier export stay as they are"
-REMOVED_ONLY = (
-    "nothing changed, but {:,} in the last file may not be reached any more: it was written again without them"
-)
-STATE = ".exported.parquet"  # ending of the file that remembers the last export: customers and digests, no addresses
+PREVIEW_ROWS = 5  # of a dry run's report
+NOTHING_NEW = "no changes since the last export: no file was written, existing files remain"
+REMOVED_ONLY = "no changes since the last export, but {:,} customers in its file may no longer be contacted: it was written without them"
+STATE_SUFFIX = ".exported.parquet"  # of the file that records the last export: customers and digests, no addresses
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported, or would be.
+    """Hold what was exported, or would be.
 
     Parameters
     ----------
-    rows : header -> text, by customer_id
-    customers : in the run, of the segments asked for
-    left_out : reason -> customers
-    written : path, or table, and rows of each
+    target
+        Where to.
+    rows
+        Header -> text, by customer_id.
+    customers
+        Number in the run, of the chosen segments.
+    left_out, notes
+        Reason -> customers; further remarks.
+    written
+        Path, or table, and number of rows of each.
+    dry
+        Nothing was written.
     """
 
     target: Target
@@ -357,7 +388,7 @@ class Export:
     dry: bool = False
 
     def __str__(self) -> str:
-        """The report, in lines."""
+        """Return the report, in lines."""
         lines = [f"{self.target.title or self.target.name}: {len(self.rows):,} rows from {self.customers:,} customers"]
         lines += [f"  left out: {count:,} {reason}" for reason, count in self.left_out.items()]
         lines += [f"  note: {note}" for note in self.notes]
@@ -369,7 +400,7 @@ class Export:
 
     def _preview_rows(self) -> list[str]:
         table = [list(self.rows.columns)]
-        for row in self.rows.head(FIRST_ROWS).itertuples(index=False, name=None):
+        for row in self.rows.head(PREVIEW_ROWS).itertuples(index=False, name=None):
             table.append(
                 [self._preview_cell(header, cell) for header, cell in zip(self.rows.columns, row, strict=True)]
             )
@@ -385,7 +416,17 @@ class Export:
 
 @dataclass(frozen=True)
 class PreviousExport:
-    """What the target holds: digest of each row by customer, where it is known from, and who is in the last file."""
+    """Hold what the target already has.
+
+    Parameters
+    ----------
+    digests
+        Digest of each row, by customer_id.
+    origin
+        Which run or export they come from.
+    last_file
+        Customers in the last file.
+    """
 
     digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
     origin: str = ""
@@ -409,25 +450,40 @@ def export_segments(
 ) -> Export:
     """Export the segments of a run.
 
-    Takes  the folder of a run
-    Gives  Export; str() of it is a report
-
     Parameters
     ----------
-    to : name of a target, or the YAML file of one
-    out : a folder or a file; for a table the URL of a database
-    segments : only these, by id; all by default
-    since : an earlier run: a target of changed rows gets those that differ from it; by default from the last export
-    pilots : folders of pilots whose control groups are left out
-    named : field -> identifier column of the source, where their names do not tell
-    country_code : of phone numbers that name none, such as 49
-    table : name of the table, for a database
-    source, data_dir : where the source is now; by default as the run was made
-    dry_run : say what would be done, and write nothing
+    run_dir
+        Folder of the run.
+    to
+        Name of a target, or its YAML file.
+    out
+        A folder or a file; for a table the URL of a database.
+    segments
+        Only these, by id; all by default.
+    since
+        An earlier run: a target of changed rows gets those that differ from it; by default from the last export.
+    pilots
+        Folders of pilots whose control groups are left out.
+    named
+        Field -> identifier column of the source, where their names do not match.
+    country_code
+        Default country code for phone numbers without one, such as 49.
+    table
+        Name of the table, for a database.
+    source, data_dir
+        Where the source is now; by default as the run was made.
+    dry_run
+        Report what would be done, and write nothing.
+
+    Returns
+    -------
+    Export
+        Its text (`str`) is a report.
 
     Raises
     ------
-    InputError : the target cannot be filled from this source, or `out` cannot be written; nothing was changed
+    InputError
+        The target cannot be filled from this source, or `out` cannot be written; nothing was changed.
     """
     target, run = read_target(to), _load_finished_run(run_dir)
     if country_code and not (country_code.isdigit() and int(country_code) in COUNTRY_CODE_TO_REGION_CODE):
@@ -444,47 +500,48 @@ def export_segments(
         else PreviousExport()
     )
     left, privacy = before.digests.index.difference(everyone.index), load_run_privacy(run)
-    left = left[
-        [not privacy.is_erased(one) for one in left]
-    ]  # of the forgotten nothing goes out, not even that they left
+    left = left[[not privacy.is_erased(customer_id) for customer_id in left]]  # not even that they left is exported
     people = select_exportable(chosen, records, left=left, **given)
     made = Export(target, people.rows, len(chosen), people.left_out, people.notes, dry=dry_run)
     if target.changed_only:
         return _export_changed_rows(made, people, before=before, out=out)
     if dry_run:
         return made
-    return replace(
-        made, written=_write_export(made, people.segment, out=out, table=table, as_of=run.parameters()["as_of"])
-    )
+    if target.format == "table":
+        counts = write_table(made.rows, url=out, name=table, as_of=run.parameters()["as_of"])
+        return replace(made, written=tuple((f"{table}: {change}", count) for change, count in counts.items()))
+    files = write_files(made.rows, people.segment, target=target, out=out)
+    return replace(made, written=tuple((str(path), count) for path, count in files))
 
 
 def _export_changed_rows(made: Export, people: People, *, before: PreviousExport, out: str) -> Export:
-    """Export the rows that differ from what the target holds; where none does, the last file stays.
+    """Export the rows that differ from what the target has; if none does, the last file remains.
 
-    A header alone in its place would lose rows that nobody has uploaded yet. Only people who may no longer be reached
-    are taken out of it.
+    A header alone in its place would lose rows that nobody has uploaded yet. Only customers who may no longer be
+    contacted are removed from it.
     """
     target, digests = made.target, _digests(people.rows, target=made.target)
     new = digests != before.digests.reindex(digests.index)
     nothing_new = bool(before.origin) and not new.any()
     in_last_file = pd.Series(digests.index.isin(before.last_file), index=digests.index)
-    barred = len(before.last_file) - int(in_last_file.sum()) if list_export_files(out, target=target) else 0
+    excluded = len(before.last_file) - int(in_last_file.sum()) if list_export_files(out, target=target) else 0
     unchanged = {f"unchanged since {before.origin}": int((~new).sum())} if before.origin else {}
     notes = () if before.origin else ("no earlier export is known here: every row counts as changed",)
     if nothing_new:
-        notes = (REMOVED_ONLY.format(barred) if barred else NOTHING_NEW,)
+        notes = (REMOVED_ONLY.format(excluded) if excluded else NOTHING_NEW,)
     result = replace(made, rows=people.rows[new], left_out=made.left_out | unchanged, notes=(*made.notes, *notes))
     if made.dry:
         return result
     last = in_last_file if nothing_new else new
     written: list[tuple[Path, int]] = []
-    if barred or not nothing_new:
+    if excluded or not nothing_new:
         written = write_files(people.rows[last], people.segment[last], target=target, out=out)
     _save_state(digests, last=last, remembered=last | people.segment.notna(), path=_state(target, out=out))
     return replace(result, written=tuple((str(path), count) for path, count in written))
 
 
 def _load_finished_run(run_dir: str | Path) -> Run:
+    """Open a run, and raise if it is not finished."""
     run = load_run(run_dir)
     outcome = run.record().get("outcome")
     if outcome not in ("done", "scratch"):
@@ -493,19 +550,12 @@ def _load_finished_run(run_dir: str | Path) -> Run:
 
 
 def _filter_segments(table: pd.DataFrame, segments: tuple[str, ...]) -> pd.DataFrame:
+    """Return the customers of the chosen segments."""
     segment_ids = sorted(table["segment"].unique())
-    strange = sorted(set(segments) - set(segment_ids))
-    if strange:
-        raise InputError(f"--segment {', '.join(strange)}: not in this run. It has {', '.join(segment_ids)}.")
+    unknown = sorted(set(segments) - set(segment_ids))
+    if unknown:
+        raise InputError(f"--segment {', '.join(unknown)}: not in this run. It has {', '.join(segment_ids)}.")
     return table[table["segment"].isin(segments)] if segments else table
-
-
-def _write_export(made: Export, segment: pd.Series, *, out: str, table: str, as_of: str) -> tuple[tuple[str, int], ...]:
-    if made.target.format != "table":
-        files = write_files(made.rows, segment, target=made.target, out=out)
-        return tuple((str(path), count) for path, count in files)
-    counts = write_table(made.rows, url=out, name=table, as_of=as_of)
-    return tuple((f"{table}: {what}", count) for what, count in counts.items())
 
 
 def _previous_export(
@@ -517,7 +567,7 @@ def _previous_export(
     place: Mapping[str, str],
     given: Mapping[str, object],
 ) -> PreviousExport:
-    """What the target holds already: rows of an earlier run, or those that the last export to this place left."""
+    """Return what the target already has: rows of an earlier run, or those of the last export to this place."""
     path = _state(target, out=out)
     state = pd.read_parquet(path).set_index("customer_id") if path.is_file() else None
     last = frozenset() if state is None else frozenset(state.index[state["last"]])
@@ -528,18 +578,19 @@ def _previous_export(
 
 
 def _save_state(digests: pd.Series, *, last: pd.Series, remembered: pd.Series, path: Path) -> None:
-    """Keep what the target holds from now on: who left the run, only as long as the last file tells it."""
+    """Write what the target has from now on; customers who left the run only while they are in the last file."""
     table = pd.DataFrame({"digest": digests, "last": last})[remembered].rename_axis("customer_id").reset_index()
     write_bytes(path, table.to_parquet(index=False))
 
 
 def _state(target: Target, *, out: str) -> Path:
+    """Return the path of the file that records the last export."""
     folder, name = export_location(out, target=target)
-    return folder / (Path(name).stem + STATE)
+    return folder / (Path(name).stem + STATE_SUFFIX)
 
 
 def _digests(rows: pd.DataFrame, *, target: Target) -> pd.Series:
-    """A digest of each row without its date, which changes with every run."""
+    """Return a digest of each row without its date, which changes with every run."""
     headers = [header for header in rows if target.columns[header].field != "as_of"]
     texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[headers].itertuples(index=False))
     digests = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]

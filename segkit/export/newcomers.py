@@ -1,4 +1,4 @@
-"""Newcomers: segments for customers a run has not seen, from their events, by the model of the run."""
+"""Assign segments to customers that a run has not seen, from their events, with the model of the run."""
 
 import io
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from segkit.segments.model import SegmentModel, model_from_arrays
 from segkit.segments.sql import assign_in_engine
 from segkit.vocabulary import block_of
 
-CHANNEL = ("channel_", "_share")  # around the name of a channel, in the name of its feature
+CHANNEL_AFFIXES = ("channel_", "_share")  # around the name of a channel, in the name of its feature
 
 
 def assign_newcomers(
@@ -39,22 +39,32 @@ def assign_newcomers(
     data_dir: str = "",
     engine: str = "duckdb",
 ) -> ir.Table:
-    """Place everyone with an event of their own in the lookback before a date.
-
-    Takes  the folder of a run; events: a source's YAML file, or a table (csv, parquet, xlsx) with contract columns
-    Gives  customer_id, segment, segment_name, macro_segment, confidence: a table of the engine, which computes it when
-           it is read or written
+    """Assign everyone with an event of their own in the lookback before a date.
 
     Parameters
     ----------
-    folder : where events are put for another engine to read; a cluster must see it under the same path
-    as_of : ISO date, exclusive; by default that of the run
-    data_dir : folder of the source's files
-    engine : duckdb, local[2], spark://host:port, or an Ibis URL: where days, features and segments are computed
+    run_dir
+        Folder of the run.
+    events
+        A source's YAML file, or a table (csv, parquet, xlsx) with the columns of the contract.
+    folder
+        Where events are put for another engine to read; a cluster must see it under the same path.
+    as_of
+        ISO date, exclusive; by default that of the run.
+    data_dir
+        Folder of the source's files.
+    engine
+        duckdb, local[2], spark://host:port, or an Ibis URL: where days, features and segments are computed.
+
+    Returns
+    -------
+    ibis.expr.types.Table
+        customer_id, segment, segment_name, macro_segment, confidence; the engine computes it when it is read.
 
     Raises
     ------
-    InputError : events that lack what the model is made of, or that hold kinds the run does not know
+    InputError
+        Events without a column that the model reads, or of kinds that the run does not know.
     """
     run = load_run(run_dir)
     arrays, meta = run.load_model()
@@ -67,10 +77,10 @@ def assign_newcomers(
     source = source.model_copy(
         update={"privacy": replace(load_run_privacy(run), key="")}
     )  # ids as the events have them
-    strange = sorted(set(source.kinds) - set(meta["kinds"]))
-    if strange:
+    unknown = sorted(set(source.kinds) - set(meta["kinds"]))
+    if unknown:
         raise InputError(
-            f"{events}: the run knows no events of kind {', '.join(strange)}. Use the kinds of its source."
+            f"{events}: the run knows no events of kind {', '.join(unknown)}. Use the kinds of its source."
         )
     con = connect()
     check_rejected_share(count_rejected_rows(source, con=con), source=source)
@@ -83,60 +93,79 @@ def assign_newcomers(
     missing = sorted(set(model.space.features) - set(features.columns))
     if missing or (model.space.terms and days.categories is None):
         lacking = ", ".join(missing[:5]) or "categories"
-        raise InputError(f"{events}: the model is made of {lacking} too. Give the columns that the run's source gives.")
+        raise InputError(
+            f"{events}: the model also reads {lacking}. Give the columns that the source of the run gives."
+        )
     features = _materialise(features.select("customer_id", *model.space.features), folder=folder, name="features")
     weights = None
     if model.space.terms:
         weights = category_totals(days.categories, start=period.lookback_start, end=period.as_of)
         weights = _materialise(weights, folder=folder, name="weights")
-    placed = assign_in_engine(model, features, weights=weights, confidence=True)
+    assigned = assign_in_engine(model, features, weights=weights, confidence=True)
     names = run.table("segments").set_index("segment")["name"].to_dict()
-    named = placed.segment.cases(*names.items(), else_=placed.segment)
-    return placed.select("customer_id", "segment", segment_name=named, **_rest(placed))
+    named = assigned.segment.cases(*names.items(), else_=assigned.segment)
+    return assigned.select(
+        "customer_id",
+        "segment",
+        segment_name=named,
+        macro_segment=assigned.macro_segment,
+        confidence=assigned.confidence,
+    )
 
 
-def write_newcomers(placed: ir.Table, *, out: str | Path) -> Path:
-    """Write placed customers, sorted by id: csv or Parquet; on Spark the cluster writes a folder of Parquet files.
+def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
+    """Write assigned customers, sorted by id: csv or Parquet; on Spark the cluster writes a folder of Parquet files.
 
-    Takes  what `newcomers` gave
-    Gives  path of the file or folder
+    Parameters
+    ----------
+    assigned
+        The result of `assign_newcomers`.
+    out
+        A file, or for a cluster a folder.
+
+    Returns
+    -------
+    pathlib.Path
+        The file or folder.
 
     Raises
     ------
-    InputError : `out` has another ending, or is a folder that is there already
+    InputError
+        `out` has another suffix, or is a folder that exists already.
     """
-    path, on_spark = Path(out), placed.get_backend().name == "pyspark"
+    path, on_spark = Path(out), assigned.get_backend().name == "pyspark"
     refuse_out(out, on_spark=on_spark)
     if on_spark:
-        placed.to_parquet(str(path), mode="errorifexists")
+        assigned.to_parquet(str(path), mode="errorifexists")
         return path
-    table = placed.to_pandas().sort_values("customer_id", ignore_index=True).round({"confidence": 6})
+    table = assigned.to_pandas().sort_values("customer_id", ignore_index=True).round({"confidence": 6})
     buffer = io.BytesIO()
     if path.suffix == ".parquet":
         table.to_parquet(buffer, index=False)
     else:
         text = table.select_dtypes(exclude="number").columns
-        shown = table.assign(**{name: table[name].map(escape_formula) for name in text})
-        shown.to_csv(buffer, index=False, quoting=csv_quoting(shown))
+        escaped = table.assign(**{name: table[name].map(escape_formula) for name in text})
+        escaped.to_csv(buffer, index=False, quoting=csv_quoting(escaped))
     write_bytes(path, buffer.getvalue())
     return path
 
 
 def refuse_out(out: str | Path, *, on_spark: bool) -> None:
-    """Stop where the result could not be written, before anything is computed.
+    """Raise if the result could not be written, before anything is computed.
 
     Raises
     ------
-    InputError : `out` has another ending, or a cluster would write over what is there
+    InputError
+        `out` has another suffix, or a cluster would overwrite something.
     """
     if on_spark and Path(out).exists():
-        raise InputError(f"--out {out}: it is there already, and a cluster writes a folder of its own. Give another.")
+        raise InputError(f"--out {out}: it exists already, and a cluster writes a new folder. Give another.")
     if not on_spark and Path(out).suffix not in (".csv", ".parquet"):
         raise InputError(f"--out {out}: end the name in .csv or .parquet.")
 
 
 def _materialise(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
-    """On Spark a table that the cluster has written: features and places in one plan take all memory to compile."""
+    """Let a cluster write a table and read it back: features and assignments in one plan take all memory to compile."""
     engine = table.get_backend()
     if engine.name != "pyspark":
         return table
@@ -145,19 +174,15 @@ def _materialise(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
     return engine.read_parquet(path)
 
 
-def _rest(placed: ir.Table) -> dict[str, ir.Value]:
-    return {"macro_segment": placed.macro_segment, "confidence": placed.confidence}
-
-
 def _channels(model: SegmentModel) -> tuple[str, ...]:
-    """The channels whose shares the model is made of."""
-    before, after = CHANNEL
+    """Return the channels whose shares the model reads."""
+    before, after = CHANNEL_AFFIXES
     of_channel = [name for name in model.space.features if block_of(name) == "channel" and name.startswith(before)]
     return tuple(name.removeprefix(before).removesuffix(after) for name in of_channel)
 
 
 def _open_events(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Source:
-    """The source a YAML file states, or that of a table whose columns have the names of the contract."""
+    """Open the source of a YAML file, or that of a table whose columns have the names of the contract."""
     path = Path(events)
     if path.suffix.lower() in (".yaml", ".yml") or "." not in path.name:
         return open_source(events, data_dir=data_dir or None)

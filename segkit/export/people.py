@@ -1,4 +1,4 @@
-"""Who may be exported, and why others may not: consent, control groups, addresses, duplicates, the privacy floor."""
+"""Select who may be exported: consent, control groups, addresses, duplicates, the minimum group size."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,24 +13,28 @@ from segkit.data.io import read_customer_csv
 from segkit.data.runs import Run, load_run_privacy, open_run_source, source_ids
 from segkit.data.sources import connect, read_customers
 from segkit.errors import InputError, RunError
-from segkit.export.target import CONTACT, RUN_FIELDS, VALUE_FORMS, Target, as_phone, as_text
+from segkit.export.target import CONTACT_WORDS, RUN_FIELDS, VALUE_FORMS, Target, as_phone, as_text
 from segkit.format import FLOOR
 
-SEGMENT_COLUMNS = ("segment_name", "need", "action")  # of a segment, beside its id
-ADDRESSES = ("email", "phone")  # forms that make a value the address of a person
-NOT_THERE = "not in the run"  # known to the source; no reason that is counted
+SEGMENT_COLUMNS = ("segment_name", "need", "action")  # of a segment, next to its id
+ADDRESS_FORMS = ("email", "phone")  # forms of a customer's address
+NOT_IN_RUN = "not in the run"  # in the source alone; not counted
 
 
 @dataclass(frozen=True)
 class People:
-    """Who may be exported.
+    """Hold the customers who may be exported.
 
     Parameters
     ----------
-    rows : header -> text, by customer_id, sorted
-    segment : of each of the rows; null for those who left the run
-    left_out : reason -> customers
-    notes : what else was done
+    rows
+        Header -> text, by customer_id, sorted.
+    segment
+        Segment of each row; null for customers who left the run.
+    left_out
+        Reason -> customers.
+    notes
+        Further remarks.
     """
 
     rows: pd.DataFrame
@@ -41,24 +45,25 @@ class People:
 
 @dataclass(frozen=True)
 class CustomerRecords:
-    """The customer table as far as an export needs it: identifiers and consent, by customer_id."""
+    """The columns of the customer table that an export reads: identifiers and consent, by customer_id."""
 
     table: pd.DataFrame | None
     roles: Mapping[str, str]
 
     def identifiers(self) -> list[str]:
+        """Return the names of the identifier columns."""
         return sorted(name for name, role in self.roles.items() if role == "identifier")
 
 
 def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> CustomerRecords:
-    """Identifiers and consent, read from the source of the run at the time of the export; a run folder holds none.
-
-    Takes  run
-    Gives  Known
+    """Read identifiers and consent from the source of a run at the time of the export; a run folder has none.
 
     Parameters
     ----------
-    source, data_dir : where the source is now; by default as the run was made
+    run
+        The run.
+    source, data_dir
+        Where the source is now; by default as the run was made.
     """
     opened = open_run_source(run, source=source, data_dir=data_dir, source_ids=True)
     people = read_customers(opened, con=connect())
@@ -71,14 +76,17 @@ def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> 
 
 
 def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.DataFrame:
-    """What an export may say of each customer: assignments and the words of their segment, by customer_id.
+    """Read assignments and the texts of their segments, by customer_id.
 
-    Takes  a run; one whose ids are hashes is told by the ids of its source, which is read again for it
-    Gives  everyone but those who were forgotten, and those whom the source no longer holds
+    Pseudonyms are mapped back to the ids of the source, which is read again. Erased customers, and those the source no
+    longer has, are left out.
 
     Parameters
     ----------
-    source, data_dir : where the source is now; by default as the run was made
+    run
+        The run.
+    source, data_dir
+        Where the source is now; by default as the run was made.
     """
     assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
     if run.parameters().get("pseudonyms"):
@@ -88,7 +96,7 @@ def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.Da
         )
     privacy = load_run_privacy(run)
     if privacy.lists:
-        assignments = assignments[[not privacy.is_erased(one) for one in assignments["customer_id"]]]
+        assignments = assignments[[not privacy.is_erased(each) for each in assignments["customer_id"]]]
     words = segments.rename(columns={"name": "segment_name"}).reindex(columns=list(SEGMENT_COLUMNS))
     table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"])
     return table.set_index("customer_id", drop=False).sort_index()
@@ -104,22 +112,29 @@ def select_exportable(
     named: Mapping[str, str] | None = None,
     country_code: str = "",
 ) -> People:
-    """The rows a target may have.
-
-    Takes  table: as `assigned` gives it; known: identifiers and consent
-    Gives  People
+    """Select the rows that a target may have.
 
     Parameters
     ----------
-    left : customers of the last export; those who are not in the table get what the target keeps for them
-    held_out : customers of control groups
-    named : field of the target -> identifier column, where names do not tell
-    country_code : of phone numbers that name none
+    table
+        The result of `read_assignments`.
+    records
+        Identifiers and consent.
+    target
+        Columns and requirements.
+    left
+        Customers of the last export; those missing from `table` get the value the target has for them.
+    control_group
+        Customers in control groups.
+    named
+        Field of the target -> identifier column, where names do not match.
+    country_code
+        Default country code for phone numbers without one.
     """
     sources, notes = _available(target, records, named=named or {})
     inside = table.index
     everyone = inside if records.table is None else inside.union(records.table.index)
-    everyone = everyone.union(pd.Index([one for one in left if one not in inside]))
+    everyone = everyone.union(pd.Index([each for each in left if each not in inside]))
     rows, invalid = _convert_values(
         table.reindex(everyone), target=target, sources=sources, records=records, code=country_code
     )
@@ -129,11 +144,13 @@ def select_exportable(
         if bad.loc[inside].any() and not target.columns[header].required
     ]
     segment = table["segment"].reindex(everyone)
-    going = everyone.isin(left) if any(column.left is not None for column in target.columns.values()) else False
+    with_left_value = (
+        everyone.isin(left) if any(column.left is not None for column in target.columns.values()) else False
+    )
     reasons = _contact_exclusions(everyone, records=records, control_group=control_group)
     shares = _shares_excluded_address(rows, target=target, excluded=reasons != "")
     reasons = _add_reason(reasons, shares, "shares an address with one of these")
-    reasons = _add_reason(reasons, segment.isna() & ~going, NOT_THERE)
+    reasons = _add_reason(reasons, segment.isna() & ~with_left_value, NOT_IN_RUN)
     reasons = _target_exclusions(reasons, rows, invalid, target=target)
     grouped = segment.where(reasons == "").dropna()
     small = grouped[grouped.groupby(grouped).transform("size") < FLOOR]
@@ -150,12 +167,14 @@ def select_exportable(
 
 
 def read_control(pilot: str | Path) -> frozenset[str]:
-    """The customers a pilot holds out: customer_id of its control.csv.
+    """Read the control group of a pilot: customer_id of its control.csv.
 
     Raises
     ------
+    RunError
+        The folder has no control.csv.
     InputError
-        No such file, or it has no column customer_id.
+        It has no column customer_id.
     """
     path = Path(pilot) / "control.csv"
     if not path.is_file():
@@ -166,45 +185,47 @@ def read_control(pilot: str | Path) -> frozenset[str]:
 def _available(
     target: Target, records: CustomerRecords, *, named: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Each header of the target with the column it is read from; optional ones that the source lacks are dropped."""
+    """Map each header of the target to the column it is read from; optional ones that the source lacks are dropped."""
     found, notes = {}, []
     for header, column in target.columns.items():
         source = column.field if column.field in RUN_FIELDS else _identifier(column.field, records, named=named)
         if source is not None:
             found[header] = source
             continue
-        there = ", ".join(records.identifiers()) or "none"
+        available = ", ".join(records.identifiers()) or "none"
         if column.required or set(target.any_of) == {header}:
             raise InputError(
-                f"{target.name} needs {column.field}, and the source has no such identifier (it has {there}). Give a "
+                f"{target.name} needs {column.field}, and the source has no such identifier (it has {available}). Give a "
                 f"column of its customers the role identifier, or name it with --identifier {column.field} COLUMN."
             )
-        notes.append(f"{header} is left out: the source has no {column.field} (identifiers: {there})")
+        notes.append(f"{header} is left out: the source has no {column.field} (identifiers: {available})")
     if target.any_of and not set(found) & set(target.any_of):
-        there = ", ".join(records.identifiers()) or "none"
+        available = ", ".join(records.identifiers()) or "none"
         raise InputError(
-            f"{target.name} needs {' or '.join(target.any_of)}, and the source has neither (identifiers: {there}). "
+            f"{target.name} needs {' or '.join(target.any_of)}, and the source has neither (identifiers: {available}). "
             "Give a column of its customers the role identifier."
         )
     return found, notes
 
 
 def _identifier(field: str, records: CustomerRecords, *, named: Mapping[str, str]) -> str | None:
-    """The identifier column of a field: as it was named, by its own name, or by words in its name."""
+    """Find the identifier column of a field: the one given, one of its name, or one with a word for it in its name."""
     names = records.identifiers()
     if field in named:
         if named[field] not in names:
-            there = ", ".join(names) or "none"
-            raise InputError(f"--identifier {field} {named[field]}: not an identifier of the source. It has {there}.")
+            available = ", ".join(names) or "none"
+            raise InputError(
+                f"--identifier {field} {named[field]}: not an identifier of the source. It has {available}."
+            )
         return named[field]
-    words = CONTACT.get(field, ())
+    words = CONTACT_WORDS.get(field, ())
     return next((name for name in names if name == field or any(word in name.lower() for word in words)), None)
 
 
 def _convert_values(
     table: pd.DataFrame, *, target: Target, sources: Mapping[str, str], records: CustomerRecords, code: str
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """The values of each column in its form, and by header which of them were there and not valid."""
+    """Convert the values of each column to its form, and flag by header those that exist but are not valid."""
     rows, invalid = {}, {}
     for header, source in sources.items():
         column = target.columns[header]
@@ -225,7 +246,7 @@ def _convert_values(
 
 
 def _contact_exclusions(everyone: pd.Index, *, records: CustomerRecords, control_group: frozenset[str]) -> pd.Series:
-    """Why a customer must not be reached, whoever asks; empty where nothing speaks against it."""
+    """Return why a customer must not be contacted with any target; empty if there is no reason."""
     reasons = pd.Series("", index=everyone, dtype=object)
     reasons = _add_reason(reasons, everyone.isin(control_group), "held out as control")
     return _add_reason(reasons, ~may_contact(records.table, roles=records.roles, index=everyone), "no consent")
@@ -234,7 +255,7 @@ def _contact_exclusions(everyone: pd.Index, *, records: CustomerRecords, control
 def _target_exclusions(
     reasons: pd.Series, rows: pd.DataFrame, invalid: Mapping[str, pd.Series], *, target: Target
 ) -> pd.Series:
-    """Rows the target could not take: something it requires is missing or not valid, or comes twice."""
+    """Add rows that the target cannot use: a required value is missing, not valid, or a duplicate."""
     for header, column in target.columns.items():
         if column.required:
             reasons = _add_reason(reasons, invalid[header], f"{header} not valid")
@@ -253,14 +274,14 @@ def _target_exclusions(
 
 
 def _shares_excluded_address(rows: pd.DataFrame, *, target: Target, excluded: pd.Series) -> pd.Series:
-    """Customers with an address that belongs to a barred one too: writing to them would reach that one."""
+    """Flag customers who share an address with an excluded one: a message to them would reach that one."""
     shares = pd.Series(False, index=rows.index)
     for header in rows:
-        if set(target.columns[header].forms) & set(ADDRESSES):
+        if set(target.columns[header].forms) & set(ADDRESS_FORMS):
             shares |= rows[header].isin(rows[header][excluded].dropna())
     return shares & ~excluded
 
 
 def _add_reason(reasons: pd.Series, where: Any, reason: str) -> pd.Series:
-    """The reasons, with one more for those who have none yet."""
+    """Add a reason for customers who have none yet."""
     return reasons.mask((reasons == "") & where, reason)

@@ -19,8 +19,10 @@ LETTERS = re.compile(r"[^\W\d_]")
 
 
 def as_text(value: object) -> str | None:
-    """A cell as text, without blanks at the ends; whole numbers without a decimal point; None where there is nothing.
+    """Return a cell as stripped text, whole numbers without a decimal point; None where there is nothing.
 
+    Examples
+    --------
     >>> as_text(4915112345678.0), as_text(True), as_text("  "), as_text(None)
     ('4915112345678', 'true', None, None)
     """
@@ -80,7 +82,7 @@ def as_phone(value: str, *, country_code: str = "") -> str | None:
 
 
 def as_sha256(value: str) -> str:
-    """The SHA-256 of a text in UTF-8, as 64 lower-case hexadecimal digits."""
+    """Return the SHA-256 of a text in UTF-8, as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(value.encode("utf-8")).hexdigest()
 
 
@@ -94,8 +96,10 @@ VALUE_FORMS: dict[str, Callable[[str], str | None]] = {
 
 
 def masked(value: str, *, forms: tuple[str, ...]) -> str:
-    """What may be shown of a person's address.
+    """Mask an address or id for a preview.
 
+    Examples
+    --------
     >>> masked("ann.lee@example.com", forms=("email",)), masked("+4915112345678", forms=("phone",))
     ('a***@e***.com', '+49***')
     >>> masked("c0042", forms=()), masked("17", forms=())
@@ -120,7 +124,7 @@ RUN_FIELDS = (
     "action",
     "as_of",
 )
-CONTACT = {"email": ("mail",), "phone": ("phone", "mobile", "tel", "cell")}  # field -> words in the column's name
+CONTACT_WORDS = {"email": ("mail",), "phone": ("phone", "mobile", "tel", "cell")}  # field -> words in the column's name
 TARGET_FORMATS = ("csv", "parquet", "table")
 LINE_ENDS = {"lf": "\n", "crlf": "\r\n"}
 Limit = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False, description="a number of zero or more")]
@@ -128,8 +132,10 @@ Headers = Annotated[tuple[Text, ...], OneOrMore]
 
 
 class Column(YamlModel):
-    """A column of a target: the field it comes from, its forms one after the other, whether a row without it is left
-    out, and what it holds for customers who left the run.
+    """One column of a target.
+
+    It has the field it is read from, the forms applied one after the other, whether rows without a value are left out,
+    and the value for customers who left the run.
     """
 
     field: Text = Field(description="a field, such as segment, email or the name of an identifier")
@@ -141,12 +147,12 @@ class Column(YamlModel):
 
     @property
     def is_personal(self) -> bool:
-        """Whether it tells who somebody is."""
+        """Return whether the value identifies a customer."""
         return self.field not in RUN_FIELDS or self.field == "customer_id"
 
 
 class Target(YamlModel):
-    """A target as its YAML states it; `read` is the day on which the statement of its format was read.
+    """An export target as its YAML describes it; `read` is the day on which the documentation of its format was read.
 
     With {segment} in `file`, each segment has a file of its own; one above a limit is split (0: no limit). `missing`
     stands for an unknown value.
@@ -157,7 +163,7 @@ class Target(YamlModel):
     read: Text = Field("", description="a date")
     statement: str = Field("", repr=False, description="a text")
     columns: dict[
-        Text, Annotated[Column, BeforeValidator(lambda told: {"field": told} if isinstance(told, str) else told)]
+        Text, Annotated[Column, BeforeValidator(lambda value: {"field": value} if isinstance(value, str) else value)]
     ] = Field(description="a field for each header, e.g. {Email: {field: email, form: email}}")
     format: Annotated[Text, one_of("format", TARGET_FORMATS)] = Field("csv", description=", ".join(TARGET_FORMATS))
     file: Text = Field(None, validate_default=True, description="a plain file name")
@@ -183,40 +189,42 @@ class Target(YamlModel):
     @field_validator("unique", "any_of")
     @classmethod
     def _among_columns(cls, headers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        strange = sorted(set(headers) - set(info.data.get("columns", headers)))
-        if strange:
-            raise ValueError(f"there is no column {strange[0]!r}.{suggest(strange[0], info.data['columns'])}")
+        unknown = sorted(set(headers) - set(info.data.get("columns", headers)))
+        if unknown:
+            raise ValueError(f"there is no column {unknown[0]!r}.{suggest(unknown[0], info.data['columns'])}")
         return headers
 
     @field_validator("changed_only")
     @classmethod
     def _of_a_file(cls, changed_only: bool, info: ValidationInfo) -> bool:
         if changed_only and info.data.get("format") == "table":
-            raise ValueError("a table is brought up to date as a whole. Leave it out.")
+            raise ValueError("a table is updated as a whole. Leave changed_only out.")
         return changed_only
 
     @property
     def by_segment(self) -> bool:
+        """Return whether each segment has a file of its own."""
         return "{segment}" in self.file
 
 
 def list_targets() -> list[str]:
-    """Names of the targets that come with the package."""
+    """Return the names of the targets that come with the package."""
     found = resources.files("segkit.export").joinpath("targets").iterdir()
     return sorted(path.name.removesuffix(".yaml") for path in found if path.name.endswith(".yaml"))
 
 
 def read_target(name: str) -> Target:
-    """A target by name, or by the path of its YAML file.
+    """Read a target by name, or from its YAML file.
 
     Raises
     ------
-    InputError : no such target, or a file that says something else than a target can
+    InputError
+        No such target, or a file that does not describe one.
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise InputError(f"{name}: no such file. A target is a YAML file as those in segkit/export/targets.")
+            raise InputError(f"{name}: no such file. A target is a YAML file like those in segkit/export/targets.")
         return parse_yaml(read_utf8(path), Target, label=path.name)
     if name not in list_targets():
         raise InputError(

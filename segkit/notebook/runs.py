@@ -20,7 +20,7 @@ from segkit.reports import html
 from segkit.reports.map import NEEDS_PREFIX, map_html
 from segkit.reports.personas import persona_cards_html
 from segkit.reports.segments import plot_feature, plot_segment_shares
-from segkit.segments import lineage
+from segkit.segments import recut as recuts
 from segkit.segments.lineage import inherit_names
 from segkit.vocabulary import describe
 
@@ -380,7 +380,7 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     >>> recut(load_run(example_run()), 3).table["customers"].sum()
     np.int64(251)
     """
-    found = lineage.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
+    found = recuts.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
     meta = run.load_model()[1]
     now = load_customers(run, kinds=meta["kinds"]).data
     segment = found.assignments["segment"].reindex(now.features.index)

@@ -38,6 +38,7 @@ from segkit.segments.fit import (
 )
 from segkit.segments.lineage import Lineage, Overrides, Reassignment
 from segkit.segments.model import assign_points, model_to_arrays
+from segkit.segments.recut import subsample_table
 
 ASSIGNMENT_COLUMNS = ["segment", "macro_segment", "confidence", "core", "x", "y"]
 MAP_ALT = "Map of customers in the colour and shape of their segment, with the name of each segment"
@@ -283,7 +284,7 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     opened = customers.source
     meta |= {"kinds": opened.kinds, "needs": opened.needs, "timezone": opened.timezone, "source": opened.name}
     meta |= {"lookback_days": customers.period.lookback_days}
-    subsamples = lineage.subsample_table(kept.fit.subsamples, kept.fit.axes.index[kept.fit.in_sample])
+    subsamples = subsample_table(kept.fit.subsamples, kept.fit.axes.index[kept.fit.in_sample])
     return found_segments(
         customers,
         assigned,

@@ -1,4 +1,4 @@
-"""Measure what each kind of data adds to the segmentation."""
+"""Measure what each kind of data adds to the forecast of customers' next horizon, by ridge regression out of time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,13 @@ from segkit.stats import Estimate, bootstrap_interval, ridge_from_products
 from segkit.vocabulary import BLOCKS, block_of, is_in_space
 
 ATTRIBUTE_ROLES = ("demographic", "geographic", "survey")  # roles of the customer table
-MAX_VALUES = 20  # of one column, the most common; the others are one
-MIN_VALUE_CUSTOMERS = 10  # customers; a value that fewer share is one of the others
+MAX_VALUES = 20  # the most common values of a column; all others count as one
+MIN_VALUE_CUSTOMERS = 10  # customers; a value that fewer have counts as one of the others
 
 
 @dataclass(frozen=True)
 class Block:
-    """One kind of data: customers x columns at both dates, and of which customers anything of it is known; the
-    others have zeros, which is the mean of the known.
-    """
+    """One kind of data at both dates (customers x columns), and who has any of it; the others are at the mean, 0."""
 
     then: np.ndarray
     now: np.ndarray
@@ -40,18 +38,24 @@ def block_designs(
     roles: Mapping[str, str] | None = None,
     seed: int = 7,
 ) -> dict[str, Block]:
-    """All that is known of customers, by kind of data.
-
-    Takes  then, now: signals at two dates, with the same features
-    Gives  block -> Block, in the order of `vocabulary.BLOCKS`: features, as the space reads them; needs: tastes; each
-           role of `people`; known: whether anything demographic is. What the source lacks, and what is the same of
-           all, is left out
+    """Build the feature matrices of each kind of data.
 
     Parameters
     ----------
-    people : customer_id and columns with roles, or None
-    roles : column -> role; demographic, geographic and survey are used
-    seed : of the directions of taste
+    then, now
+        Customers at two dates, with the same features.
+    people
+        customer_id and columns with roles, or None.
+    roles
+        Column -> role; demographic, geographic and survey are used.
+    seed
+        Seed of the directions of the category mix.
+
+    Returns
+    -------
+    dict
+        Block name -> Block, in the order of `vocabulary.BLOCKS`: features on the scale of the space, needs (the
+        category mix), each role of `people`, and whether demographics are known; no missing or constant block.
     """
     found = _feature_blocks(then, now) | _need_block(then, now, seed=seed)
     if people is not None:
@@ -69,36 +73,37 @@ def block_designs(
 
 
 def _feature_blocks(then: CustomerData, now: CustomerData) -> dict[str, Block]:
-    """The features of the space by block; skewed ones are read on a log scale."""
+    """Group the features of the space by block; skewed ones on a log scale."""
     names: dict[str, list[str]] = {}
     for name in now.features.columns:
         if is_in_space(name):
             names.setdefault(block_of(name), []).append(name)
-    first, second = (_log_skewed(signals.features) for signals in (then, now))
+    first, second = (customers.features for customers in (then, now))
+    skewed = first.columns[are_skewed(first.columns)]
+    first, second = (
+        each.assign(**dict(zip(skewed, unskewed(each[skewed].to_numpy(dtype=float), skewed=np.True_).T, strict=True)))
+        for each in (first, second)
+    )
     return {block: _standardised_block(first[columns], second[columns]) for block, columns in names.items()}
 
 
-def _log_skewed(features: pd.DataFrame) -> pd.DataFrame:
-    skewed = features.columns[are_skewed(features.columns)]
-    values = unskewed(features[skewed].to_numpy(dtype=float), skewed=np.True_)
-    return features.assign(**dict(zip(skewed, values.T, strict=True)))
-
-
 def _need_block(then: CustomerData, now: CustomerData, *, seed: int) -> dict[str, Block]:
-    """How much of each category, and its share, in the directions in which tastes vary most at the first date; these
-    have a scale of their own, in which narrow directions stay narrow.
+    """Return amounts and shares of categories in the directions in which they vary most at the first date.
+
+    These have a scale of their own, in which narrow directions stay narrow.
     """
     basis = learn_mix_basis(then, seed=seed)
     if not basis.terms:
         return {}
-    both = (mix_features(signals, terms=basis.terms, words=basis.words) for signals in (then, now))
+    both = (mix_features(customers, terms=basis.terms, words=basis.words) for customers in (then, now))
     first, second = (np.hstack([logs @ basis.logs, shares @ basis.shares]) for logs, shares in both)
     return {"needs": Block(first, second, np.ones(len(first), dtype=bool), np.ones(len(second), dtype=bool))}
 
 
 def _indicators(attributes: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as they are, missing ones as the mean; of text a column of 0 and 1 for each common value, for the
-    others, and for unknown.
+    """Return numbers as they are, and a 0/1 column for each common value of a text.
+
+    Missing numbers are the mean; other and missing values of a text have columns of their own.
     """
     parts = [pd.DataFrame(index=attributes.index)]
     for name, values in attributes.items():
@@ -114,7 +119,7 @@ def _indicators(attributes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _standardised_block(then: pd.DataFrame, now: pd.DataFrame) -> Block:
-    """Clipped z-scores by the mean and spread of the first date; a row is not known where it has no values."""
+    """Return clipped z-scores by the mean and spread of the first date; a row without values has no data."""
     mean, spread = then.mean(), then.std(ddof=0)
     varied = spread.index[spread > 0]
     first, second = (
@@ -125,10 +130,8 @@ def _standardised_block(then: pd.DataFrame, now: pd.DataFrame) -> Block:
 
 
 DRAWS = 1000
-MIN_CUSTOMERS = 80  # customers to learn from, and to judge on; fewer say nothing of a block
-MIN_DIFFERENT_CUSTOMERS = (
-    20  # customers who did otherwise than most; where nearly all did the same, nothing can be foreseen
-)
+MIN_CUSTOMERS = 80  # customers to train on, and to score on
+MIN_DIFFERENT_CUSTOMERS = 20  # customers who differ from most; where nearly all do the same, nothing can be predicted
 BLOCK_LABELS = BLOCKS | {
     "needs": "needs: what they buy",
     "demographic": "demographics: who they are",
@@ -140,8 +143,14 @@ ANSWERS = ("needs", "demographics", "cannot tell")
 
 @dataclass(frozen=True)
 class BlockProof:
-    """`table`: each block by measure, alone and added; `leads`: needs less demographics by measure, on customers of
-    whom demographics are known; no row where either is lacking.
+    """Hold what each kind of data adds.
+
+    Parameters
+    ----------
+    table
+        Each block by measure, alone and added to all others.
+    leads
+        Needs less demographics by measure, on customers with demographics; no row where either is missing.
     """
 
     table: pd.DataFrame
@@ -150,8 +159,9 @@ class BlockProof:
 
 @dataclass(frozen=True)
 class _BlockData:
-    """One measure: who is learnt from and what they did, who is judged and what they did, and how often each of those
-    counts: once, and as in each resampling.
+    """One measure: training rows and outcomes, test rows and outcomes, and how often each test row counts in each draw.
+
+    The first row of `counts` is all ones, the others are resamplings.
     """
 
     blocks: Mapping[str, Block]
@@ -170,57 +180,71 @@ def score_blocks(
     draws: int = DRAWS,
     seed: int = 7,
 ) -> BlockProof | None:
-    """Learn from each block what came before the origin, one horizon ago, and judge it on what came since.
-
-    Takes  past: what was known one and two horizons ago, and what came
-    Gives  BlockProof; None where history is too short (lookback + 2 horizons: `validate.history_reason` tells)
+    """Train on each block one horizon earlier, and score it on what customers did since.
 
     Parameters
     ----------
-    people : customer_id and columns with roles, or None
-    roles : column -> role; demographic, geographic and survey are used
-    draws : resamplings of the customers; more of them firm up the intervals
-    seed : the same seed gives the same table on one machine
+    training
+        Training windows one and two horizons ago.
+    people
+        customer_id and columns with roles, or None.
+    roles
+        Column -> role; demographic, geographic and survey are used.
+    draws
+        Resamplings of the customers; more make the intervals more precise.
+    seed
+        The same seed gives the same table on one machine.
+
+    Returns
+    -------
+    BlockProof or None
+        None where history is too short (lookback + 2 horizons); `validation.reason_without_backtest` explains it.
     """
-    windows = training.earlier_fit_data()
-    if windows is None or windows.then is None or windows.outcomes is None or training.last is None:
+    data = training.earlier_fit_data()
+    if data is None or data.then is None or data.outcomes is None or training.last is None:
         return None
-    since = training.last.outcomes
-    words = is_free_text(list(windows.now.categories))
-    terms = scoring_terms(windows.now, words=words)
-    learnt, judged = (scoring_outcomes(each, terms=terms, words=words) for each in (windows.outcomes, since))
-    blocks = block_designs(windows.then, windows.now, people=people, roles=roles, seed=seed)
-    return compare_blocks(blocks, train=learnt, test=judged, draws=draws, seed=seed)
+    words = is_free_text(list(data.now.categories))
+    terms = scoring_terms(data.now, words=words)
+    train, test = (scoring_outcomes(each, terms=terms, words=words) for each in (data.outcomes, training.last.outcomes))
+    blocks = block_designs(data.then, data.now, people=people, roles=roles, seed=seed)
+    return compare_blocks(blocks, train=train, test=test, draws=draws, seed=seed)
 
 
 def compare_blocks(
     blocks: Mapping[str, Block], *, train: ScoringOutcomes, test: ScoringOutcomes, draws: int = DRAWS, seed: int = 7
 ) -> BlockProof:
-    """Each block alone, what it adds to all the others, and needs against demographics.
-
-    Takes  blocks: name -> Block of the same customers; learnt, judged: what came after the first and the second date
-    Gives  BlockProof; table: block, label, measure, customers (judged: those of whom the block is known), alone_r2,
-           alone_low, alone_high, adds, adds_low, adds_high (all less all without it; 95 %, customers resampled in
-           pairs, what was learnt held fixed), and a row `all`; leads: measure, customers, needs_r2, demographic_r2,
-           lead, lead_low, lead_high
+    """Score each block alone, what it adds to all others, and needs against demographics.
 
     Parameters
     ----------
-    draws : resamplings of the customers; more of them firm up the intervals
-    seed : of the resamplings
+    blocks
+        Name -> Block of the same customers.
+    train, test
+        Outcomes after the first and after the second date.
+    draws
+        Resamplings of the customers; more make the intervals more precise.
+    seed
+        Seed of the resamplings.
+
+    Returns
+    -------
+    BlockProof
+        `table`: block, label, measure, customers (scored: those with data), alone_r2, alone_low, alone_high, adds,
+        adds_low, adds_high (all blocks less all without it; 95 %, customers resampled in pairs, models fixed), and a
+        row `all`. `leads`: measure, customers, needs_r2, demographic_r2, lead, lead_low, lead_high.
     """
     rng = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
     leads: list[dict[str, object]] = []
     for measure in (m for m in MEASURES if m in train.values and m in test.values):
-        judges, test_outcomes = test.values[measure]
+        test_rows, test_outcomes = test.values[measure]
         counts = np.ones((1 + draws, len(test_outcomes)))
         counts[1:] = rng.multinomial(
             len(test_outcomes), np.full(len(test_outcomes), 1 / len(test_outcomes)), size=draws
         )
-        trial = _BlockData(blocks, *train.values[measure], judges, test_outcomes, counts)
-        rows += [{"measure": measure} | row for row in _block_scores(trial)]
-        leads += [{"measure": measure} | row for row in _needs_lead(trial)]
+        data = _BlockData(blocks, *train.values[measure], test_rows, test_outcomes, counts)
+        rows += [{"measure": measure} | row for row in _block_scores(data)]
+        leads += [{"measure": measure} | row for row in _needs_lead(data)]
     scores = ["alone_r2", "alone_low", "alone_high", "adds", "adds_low", "adds_high"]
     table = pd.DataFrame(rows, columns=["block", "label", "measure", "customers", *scores])
     lead_columns = ["measure", "customers", "needs_r2", "demographic_r2", "lead", "lead_low", "lead_high"]
@@ -231,14 +255,21 @@ def compare_blocks(
 
 
 def needs_or_demographics(proof: BlockProof | None, *, measure: str, reason: str = "") -> tuple[str, str]:
-    """What customers buy or who they are: which of the two says more of what they do next.
-
-    Gives  needs, demographics or cannot tell; and why it cannot be told, "" where it can
+    """Decide whether needs or demographics predict the next horizon better.
 
     Parameters
     ----------
-    measure : spend, mix or active
-    reason : why there is no proof
+    proof
+        The result of `score_blocks`.
+    measure
+        spend, mix or active.
+    reason
+        Why there is no proof.
+
+    Returns
+    -------
+    tuple
+        needs, demographics or cannot tell; and the reason if it cannot be decided, else "".
     """
     if proof is None:
         return ANSWERS[2], reason
@@ -254,7 +285,7 @@ def needs_or_demographics(proof: BlockProof | None, *, measure: str, reason: str
 
 
 def _reason_missing(blocks: set[str], *, measure: str) -> str:
-    """Why needs and demographics are not compared, from the blocks that were judged."""
+    """Explain why needs and demographics are not compared, from the blocks that were scored."""
     if not blocks:
         return f"there is too little {measure} to judge on"
     if "needs" not in blocks:
@@ -263,29 +294,31 @@ def _reason_missing(blocks: set[str], *, measure: str) -> str:
 
 
 def block_metrics(proof: BlockProof | None, *, reason: str = "") -> dict[str, object]:
-    """The headline numbers, flat: blocks.needs.spend_r2 and .low, .high; blocks.needs.spend_adds and .low, .high;
-    blocks.needs_or_demographics.mix, its .reason and the lead; blocks.reason where there is no proof.
+    """Return the headline numbers, flat, or the reason why there are none.
+
+    They are blocks.needs.spend_r2 and blocks.needs.spend_adds with .low and .high, and so on;
+    blocks.needs_or_demographics.mix with its .reason and lead; blocks.reason where there is no proof.
     """
     rows = [] if proof is None else proof.table.to_dict("records")
     leads = [] if proof is None else proof.leads.to_dict("records")
-    figures: dict[str, object] = {"blocks.reason": (reason or None) if proof is None else None}
+    metrics: dict[str, object] = {"blocks.reason": (reason or None) if proof is None else None}
     for row in rows:
         name = f"blocks.{row['block']}.{row['measure']}"
-        figures |= Estimate(row["alone_r2"], row["alone_low"], row["alone_high"]).metrics(f"{name}_r2")
+        metrics |= Estimate(row["alone_r2"], row["alone_low"], row["alone_high"]).metrics(f"{name}_r2")
         if row["block"] != "all":
-            figures |= Estimate(row["adds"], row["adds_low"], row["adds_high"]).metrics(f"{name}_adds")
+            metrics |= Estimate(row["adds"], row["adds_low"], row["adds_high"]).metrics(f"{name}_adds")
     for measure in MEASURES:
         name = f"blocks.needs_or_demographics.{measure}"
-        answer, why = needs_or_demographics(proof, measure=measure, reason=reason)
-        figures |= {name: answer, f"{name}.reason": why or None}
+        answer, why_not = needs_or_demographics(proof, measure=measure, reason=reason)
+        metrics |= {name: answer, f"{name}.reason": why_not or None}
     for row in leads:
         name = f"blocks.needs_or_demographics.{row['measure']}_lead"
-        figures |= Estimate(row["lead"], row["lead_low"], row["lead_high"]).metrics(name)
-    return figures
+        metrics |= Estimate(row["lead"], row["lead_low"], row["lead_high"]).metrics(name)
+    return metrics
 
 
 def _block_scores(data: _BlockData) -> list[dict[str, object]]:
-    """A row for all blocks together, and one for each of them that is known of enough customers."""
+    """Return a row for all blocks together, and one for each block that enough customers have."""
     everyone = np.ones(len(data.test_outcomes), dtype=bool)
     if not data.blocks or not _enough(data, everyone):
         return []
@@ -294,34 +327,34 @@ def _block_scores(data: _BlockData) -> list[dict[str, object]]:
     r2, drawn = _scores(data, [whole], rows=everyone)
     rows = [{"block": "all", "label": BLOCK_LABELS["all"], "customers": len(everyone)} | _alone(r2[0], drawn[0])]
     for name, block in data.blocks.items():
-        among = block.has_data_now[data.test_rows]
-        if not _enough(data, among, of=block):
+        rows_with_data = block.has_data_now[data.test_rows]
+        if not _enough(data, rows_with_data, of=block):
             continue
         alone = _expected(data, [name], of=block)
         without = _expected(data, [other for other in names if other != name])
-        r2, drawn = _scores(data, [alone, whole, without], rows=among)
-        head = {"block": name, "label": BLOCK_LABELS[name], "customers": int(among.sum())}
+        r2, drawn = _scores(data, [alone, whole, without], rows=rows_with_data)
+        head = {"block": name, "label": BLOCK_LABELS[name], "customers": int(rows_with_data.sum())}
         adds = bootstrap_interval(drawn[1] - drawn[2], at=r2[1] - r2[2]).columns("adds")
         rows.append(head | _alone(r2[0], drawn[0]) | adds)
     return rows
 
 
 def _needs_lead(data: _BlockData) -> list[dict[str, object]]:
-    """Needs less demographics, both learnt and judged on customers of whom demographics are known; a row, or none."""
+    """Compare needs and demographics, trained and scored on customers with demographics; a row, or none."""
     demographic = data.blocks.get("demographic")
     if demographic is None or "needs" not in data.blocks:
         return []
-    among = demographic.has_data_now[data.test_rows]
-    if not _enough(data, among, of=demographic):
+    rows_with_data = demographic.has_data_now[data.test_rows]
+    if not _enough(data, rows_with_data, of=demographic):
         return []
     both = [_expected(data, [name], of=demographic) for name in ("needs", "demographic")]
-    r2, drawn = _scores(data, both, rows=among)
-    head = {"customers": int(among.sum()), "needs_r2": r2[0], "demographic_r2": r2[1]}
+    r2, drawn = _scores(data, both, rows=rows_with_data)
+    head = {"customers": int(rows_with_data.sum()), "needs_r2": r2[0], "demographic_r2": r2[1]}
     return [head | bootstrap_interval(drawn[0] - drawn[1], at=r2[0] - r2[1]).columns("lead")]
 
 
 def _expected(data: _BlockData, names: Sequence[str], *, of: Block | None = None) -> np.ndarray:
-    """What is expected of those judged from some blocks; learnt on the customers of whom a block is known."""
+    """Predict the test outcomes from some blocks; trained on customers who have data of the block `of`."""
     if not names:
         return np.zeros_like(data.test_outcomes)
     inside = data.train_rows if of is None else data.train_rows & of.has_data_then
@@ -332,7 +365,7 @@ def _expected(data: _BlockData, names: Sequence[str], *, of: Block | None = None
 
 
 def _scores(data: _BlockData, expected: Sequence[np.ndarray], *, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R2 of each expectation on some of those judged, and in each resampling (expectations x draws)."""
+    """Return R2 of each prediction on some test rows, and in each resampling (predictions x draws)."""
     outcomes = data.test_outcomes[rows]
     errors = np.column_stack(
         [_squared_deviations(outcomes - each[rows]) for each in [*expected, np.zeros_like(data.test_outcomes)]]
@@ -344,24 +377,25 @@ def _scores(data: _BlockData, expected: Sequence[np.ndarray], *, rows: np.ndarra
 
 
 def _squared_deviations(values: np.ndarray) -> np.ndarray:
-    """Squared distance of each row from the mean of all."""
+    """Return the squared distance of each row from the mean of all."""
     return np.square(values - values.mean(axis=0)).sum(axis=1)
 
 
 def _alone(at: float, drawn: np.ndarray) -> dict[str, float]:
+    """Return the columns of a block's own score."""
     score = bootstrap_interval(drawn, at=at)
     return {"alone_r2": score.value, "alone_low": score.low, "alone_high": score.high}
 
 
 def _enough(data: _BlockData, rows: np.ndarray, *, of: Block | None = None) -> bool:
-    """Whether enough customers are learnt from and judged, and enough of them did otherwise than most."""
-    learnt = data.train_outcomes if of is None else data.train_outcomes[of.has_data_then[data.train_rows]]
+    """Return whether there are enough training and test customers, and enough of them differ from most."""
+    trained = data.train_outcomes if of is None else data.train_outcomes[of.has_data_then[data.train_rows]]
     return all(
         len(v) >= MIN_CUSTOMERS and _count_unusual(v) >= MIN_DIFFERENT_CUSTOMERS
-        for v in (learnt, data.test_outcomes[rows])
+        for v in (trained, data.test_outcomes[rows])
     )
 
 
 def _count_unusual(values: np.ndarray) -> int:
-    """Rows that are not as the most common one is."""
+    """Count rows that differ from the most common one."""
     return len(values) - int(np.unique(values.sum(axis=1), return_counts=True)[1].max())

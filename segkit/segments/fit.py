@@ -1,4 +1,4 @@
-"""Fit a segmentation and describe it."""
+"""Fit a segmentation: the training windows, one fit, and the sizes and expected outcomes of its segments."""
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -26,12 +26,12 @@ from segkit.segments.clustering import (
 from segkit.segments.model import SegmentModel, assign_segments, nearest_centre
 from segkit.stats import SAMPLE_SIZE, hash_sample, mean_interval, proportion_interval
 
-MIN_HISTORY_SHARE = 0.95  # of a lookback must lie within the history for it to count as known
+MIN_HISTORY_SHARE = 0.95  # of a lookback that history must cover
 
 
 @dataclass(frozen=True)
 class FitData:
-    """Signals at `as_of`, and one horizon earlier with what came then; `then` is None where history is too short."""
+    """Features at `as_of`, and one horizon ago (`then`) with the outcomes since; None where history is too short."""
 
     now: CustomerData
     then: CustomerData | None
@@ -40,8 +40,16 @@ class FitData:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted segmentation: the model, each customer's segment number, and what it was chosen from; `seen`: the
-    customers (a flag each) in whom segments were looked for, in the order of the bags' rows.
+    """Hold a fitted segmentation and what it was chosen from.
+
+    Parameters
+    ----------
+    model, axes, segment_number
+        The model; coordinates of every customer; the number of each one's segment.
+    in_sample
+        Flag of each customer the segments were found in, in the order of the rows of `subsamples`.
+    subsamples, segmentation, frontier
+        The clusters, the chosen segmentation, and the scores of all that were tried.
     """
 
     model: SegmentModel
@@ -53,7 +61,7 @@ class Fit:
     frontier: pd.DataFrame
 
     def core(self) -> np.ndarray:
-        """Customers that HDBSCAN kept in at least half of their bags; who was in none is as the nearest who was."""
+        """Flag customers who were in a cluster in half of their subsamples; others follow the nearest one sampled."""
         if self.in_sample.all():
             return self.subsamples.core()
         points = self.axes.to_numpy()
@@ -61,7 +69,7 @@ class Fit:
 
 
 def last_horizon_outcomes(customers: Customers) -> Outcomes:
-    """What today's customers did in the last horizon before `as_of`."""
+    """Return what today's customers did in the last horizon before `as_of`."""
     period = customers.period
     return customer_outcomes(
         customers.days, start=period.last_horizon_start, horizon_days=period.horizon_days, index=customers.index
@@ -69,19 +77,19 @@ def last_horizon_outcomes(customers: Customers) -> Outcomes:
 
 
 def has_history(days: Days, *, period: Period) -> bool:
-    """Whether history covers the lookback of a period, but for a sliver at its beginning."""
+    """Return whether history covers the lookback of a period, up to a few days at its beginning."""
     first, sliver = first_active_day(days), timedelta(days=int((1 - MIN_HISTORY_SHARE) * period.lookback_days))
     return first is not None and first <= period.lookback_start + sliver
 
 
 def first_active_day(days: Days) -> date | None:
-    """The first day on which a customer did anything; what the company did before says nothing of them."""
+    """Return the first day on which a customer did anything; earlier events of the company do not count as history."""
     first = days.rows.filter(days.rows.own_events > 0).day.min().to_pandas()
     return None if pd.isna(first) else pd.Timestamp(first).date()
 
 
 def fit_space(data: FitData, *, seed: int = 7) -> Space:
-    """The anticipation space where there is history to learn it from, else balanced behaviour."""
+    """Learn the anticipation space where there is history to learn from, else use balanced behaviour."""
     if data.then is None or data.outcomes is None:
         return balanced_space(data.now.select(hash_sample(data.now.features.index)), seed=seed)
     return learn_space(data.then, data.outcomes, seed=seed)
@@ -96,45 +104,58 @@ def fit_segments(
     n_subsamples: int = N_SUBSAMPLES,
     seed: int = 7,
 ) -> Fit:
-    """Find segments and place everyone.
-
-    Takes  windows at one date
-    Gives  Fit for every customer of `windows.now`, in their order
+    """Find segments and assign every customer.
 
     Parameters
     ----------
-    budget : how many segments, how small
-    space : a space already learnt on these windows; learnt here by default
-    keep : fit on these customers only, and place everyone; by default on all, or of very many on a sample
-    bags : subsamples in which HDBSCAN looks; more are steadier
-    seed : the same seed gives the same segments on one machine
+    data
+        Features now and one horizon ago, with outcomes.
+    budget
+        How many segments, and how small.
+    space
+        A space learnt from these data; by default it is learnt here.
+    fit_on
+        Customers to fit on; by default all, or a sample of very many. Everyone is assigned.
+    n_subsamples
+        Subsamples in which HDBSCAN looks for clusters; more make segments more stable.
+    seed
+        The same seed gives the same segments on one machine.
+
+    Returns
+    -------
+    Fit
+        Every customer of `data.now`, in their order.
     """
     budget = budget or Budget()
     everyone = data.now.features.index
-    seen = hash_sample(everyone) if fit_on is None else everyone.isin(fit_on)
-    learnt = data if fit_on is None else select_customers(data, fit_on)
-    space = space or fit_space(learnt, seed=seed)
+    in_sample = hash_sample(everyone) if fit_on is None else everyone.isin(fit_on)
+    training = data if fit_on is None else select_customers(data, fit_on)
+    space = space or fit_space(training, seed=seed)
     axes = coordinates(space, data.now)
     points = axes.to_numpy()
-    found = cluster_subsamples(points[seen], n_subsamples=n_subsamples, seed=seed)
-    learning = coordinates(space, learnt.then).to_numpy() if learnt.then is not None else None
-    asked = (points, seen) if fit_on is None else (points[seen], None)  # those left out have no say
-    cut, frontier = search(
-        asked[0], found, in_sample=asked[1], training_points=learning, outcomes=learnt.outcomes, budget=budget
+    subsamples = cluster_subsamples(points[in_sample], n_subsamples=n_subsamples, seed=seed)
+    candidates = (points, in_sample) if fit_on is None else (points[in_sample], None)  # others do not take part
+    segmentation, frontier = search(
+        candidates[0],
+        subsamples,
+        in_sample=candidates[1],
+        training_points=coordinates(space, training.then).to_numpy() if training.then is not None else None,
+        outcomes=training.outcomes,
+        budget=budget,
     )
-    number = nearest_centre(points, cut.centres)
     return Fit(
-        _segment_model(space, cut, found),
+        _segment_model(space, segmentation, subsamples),
         axes,
-        number,
-        in_sample=seen,
-        subsamples=found,
-        segmentation=cut,
+        nearest_centre(points, segmentation.centres),
+        in_sample=in_sample,
+        subsamples=subsamples,
+        segmentation=segmentation,
         frontier=frontier,
     )
 
 
 def _segment_model(space: Space, segmentation: Segmentation, subsamples: Subsamples) -> SegmentModel:
+    """Return the model of a segmentation, with ids in the order of its centres."""
     ids = tuple(f"S{i + 1:02d}" for i in range(len(segmentation.centres)))
     macro = tuple(f"M{i + 1}" for i in macro_groups(segmentation.centres))
     return SegmentModel(
@@ -149,7 +170,7 @@ def _segment_model(space: Space, segmentation: Segmentation, subsamples: Subsamp
 
 
 def select_customers(data: FitData, customers: pd.Index) -> FitData:
-    """The same windows for some customers, by id."""
+    """Return the same data for some customers, by id."""
     now = data.now.select(data.now.features.index.isin(customers))
     if data.then is None or data.outcomes is None:
         return FitData(now=now, then=None, outcomes=None)
@@ -162,13 +183,13 @@ TRAINING_TABLES = ("training_features", "training_bought", "training_outcomes", 
 
 @dataclass(frozen=True)
 class TrainingWindow:
-    """One date in the past: `known` of the customers then, and what they did in the horizon that followed."""
+    """One date in the past: the customers as they were then, and their outcomes in the horizon that followed."""
 
     customers: CustomerData
     outcomes: Outcomes
 
     def customers_like(self, now: CustomerData) -> CustomerData:
-        """What was known with the features of today: a channel that nobody used yet is zero."""
+        """Return the customers with today's features; a channel that nobody used yet is zero."""
         return replace(
             self.customers, features=self.customers.features.reindex(columns=now.features.columns, fill_value=0.0)
         )
@@ -176,31 +197,35 @@ class TrainingWindow:
 
 @dataclass(frozen=True)
 class TrainingWindows:
-    """One horizon ago (`last`) and two (`before`); None where history does not reach so far."""
+    """Training windows one horizon ago (`last`) and two (`before`); None where history is too short."""
 
     last: TrainingWindow | None
     before: TrainingWindow | None
 
     def fit_data(self, now: CustomerData) -> FitData:
-        """Today's customers, with the last horizon to learn from."""
+        """Return today's customers with the last horizon to learn from."""
         return _fit_data(now, self.last)
 
     def earlier_fit_data(self) -> FitData | None:
-        """The windows one horizon ago, which the proof makes segments on; None where there is nothing to learn from."""
+        """Return the data for the fit one horizon ago, which the backtest scores; None where history is too short."""
         return _fit_data(self.last.customers, self.before) if self.last and self.before else None
 
 
 def build_training_windows(
     days: Days, *, period: Period, kinds: dict[str, str], max_customers: int = SAMPLE_SIZE
 ) -> TrainingWindows:
-    """Look back one and two horizons.
-
-    Takes  days: the state; rows on or after `period.as_of` are not looked at
-    Gives  Past
+    """Build the training windows one and two horizons ago.
 
     Parameters
     ----------
-    most : customers at each date; of more, those whose ids have the smallest hashes
+    days
+        Days of all customers; rows on or after `period.as_of` are not used.
+    period
+        Date, lookback and horizon.
+    kinds
+        Event kind -> who does it.
+    max_customers
+        Customers at each date; of more, those whose ids have the smallest hashes.
     """
     last = period.one_horizon_back()
     return TrainingWindows(
@@ -212,11 +237,7 @@ def build_training_windows(
 
 
 def build_fit_data(days: Days, *, period: Period, kinds: dict[str, str]) -> FitData:
-    """What is known of everyone at `period.as_of`, with the last horizon to learn from; for one date alone.
-
-    Takes  days: the state; rows on or after `period.as_of` are not looked at
-    Gives  Windows
-    """
+    """Build the data for a fit at `period.as_of`; parameters as in `build_training_windows`."""
     now = customer_data(days, period=period, kinds=kinds)
     return _fit_data(
         now, _training_window(days, period=period.one_horizon_back(), kinds=kinds, max_customers=SAMPLE_SIZE)
@@ -224,7 +245,7 @@ def build_fit_data(days: Days, *, period: Period, kinds: dict[str, str]) -> FitD
 
 
 def write_training_windows(run: Run, training: TrainingWindows) -> None:
-    """Keep the past in a run, by moment (last, before), as the tables training_*."""
+    """Write the windows to a run as the tables training_*, with the column `moment` (last, before)."""
     moments = {name: moment for name, moment in vars(training).items() if moment is not None}
     if not moments:
         return
@@ -241,7 +262,7 @@ def write_training_windows(run: Run, training: TrainingWindows) -> None:
 
 
 def read_training_windows(run: Run) -> TrainingWindows:
-    """The past that a run holds; nothing where its history was too short."""
+    """Read the training windows of a run; both are None where its history was too short."""
     if not run.has("training_features"):
         return TrainingWindows(last=None, before=None)
     tables = {name: run.table(name) for name in TRAINING_TABLES if run.has(name)}
@@ -249,19 +270,22 @@ def read_training_windows(run: Run) -> TrainingWindows:
 
 
 def _training_window(days: Days, *, period: Period, kinds: dict[str, str], max_customers: int) -> TrainingWindow | None:
+    """Build one window; None where history does not cover its lookback."""
     if not has_history(days, period=period):
         return None
-    few = _sample_days(days, start=period.lookback_start, end=period.as_of, max_customers=max_customers)
-    customers = customer_data(few, period=period, kinds=kinds)
-    came = customer_outcomes(few, start=period.as_of, horizon_days=period.horizon_days, index=customers.features.index)
-    return TrainingWindow(customers, came)
+    sample = _sample_days(days, start=period.lookback_start, end=period.as_of, max_customers=max_customers)
+    customers = customer_data(sample, period=period, kinds=kinds)
+    outcomes = customer_outcomes(
+        sample, start=period.as_of, horizon_days=period.horizon_days, index=customers.features.index
+    )
+    return TrainingWindow(customers, outcomes)
 
 
 def _sample_days(days: Days, *, start: date, end: date, max_customers: int) -> Days:
-    """The days of a sample of those with an event of their own in a window; of all where they are few."""
+    """Return the days of a sample of the customers active in a window; all days where they are few."""
     rows = days.rows
-    seen = rows.filter((rows.day >= ibis.literal(start)) & (rows.until < ibis.literal(end)) & (rows.own_events > 0))
-    ids = sorted(seen.select("customer_id").distinct().to_pandas()["customer_id"])
+    active = rows.filter((rows.day >= ibis.literal(start)) & (rows.until < ibis.literal(end)) & (rows.own_events > 0))
+    ids = sorted(active.select("customer_id").distinct().to_pandas()["customer_id"])
     if len(ids) <= max_customers:
         return days
     sample = ibis.memtable(pd.DataFrame({"customer_id": ids})[hash_sample(ids, most=max_customers)])
@@ -270,13 +294,14 @@ def _sample_days(days: Days, *, start: date, end: date, max_customers: int) -> D
 
 
 def _fit_data(now: CustomerData, window: TrainingWindow | None) -> FitData:
+    """Combine today's customers with a training window."""
     if window is None:
         return FitData(now=now, then=None, outcomes=None)
     return FitData(now=now, then=window.customers_like(now), outcomes=window.outcomes)
 
 
 def _weights_to_rows(data: CustomerData | Outcomes) -> pd.DataFrame | None:
-    """What was bought as rows: customer_id, category, weight."""
+    """Return purchases as rows: customer_id, category, weight."""
     if data.weights is None:
         return None
     index = (data.features if isinstance(data, CustomerData) else data.totals).index
@@ -291,42 +316,58 @@ def _weights_to_rows(data: CustomerData | Outcomes) -> pd.DataFrame | None:
 
 
 def _read_training_window(tables: dict[str, pd.DataFrame], name: str) -> TrainingWindow | None:
-    own = {table: part[part["moment"] == name].drop(columns="moment") for table, part in tables.items()}
-    if own["training_features"].empty:
+    """Read one window from the tables of a run."""
+    rows = {table: part[part["moment"] == name].drop(columns="moment") for table, part in tables.items()}
+    if rows["training_features"].empty:
         return None
-    features = own["training_features"].set_index("customer_id").dropna(axis=1, how="all")
-    totals = own["training_outcomes"].set_index("customer_id")
-    bought = _rows_to_weights(own.get("training_bought"), index=features.index)
-    outcome_weights = _rows_to_weights(own.get("training_outcomes_bought"), index=totals.index)
+    features = rows["training_features"].set_index("customer_id").dropna(axis=1, how="all")
+    totals = rows["training_outcomes"].set_index("customer_id")
+    bought = _rows_to_weights(rows.get("training_bought"), index=features.index)
+    outcome_weights = _rows_to_weights(rows.get("training_outcomes_bought"), index=totals.index)
     return TrainingWindow(CustomerData(features, *bought), Outcomes(totals, *outcome_weights))
 
 
 def _rows_to_weights(table: pd.DataFrame | None, *, index: pd.Index) -> tuple[sparse.csr_array | None, tuple[str, ...]]:
+    """Return purchases as a matrix (customers x categories) and the names of its categories."""
     if table is None:
         return None, ()
     names = sorted(table["category"].unique())
-    place = index.get_indexer(table["customer_id"]), pd.Index(names).get_indexer(table["category"])
-    return sparse.csr_array((table["weight"].to_numpy(), place), shape=(len(index), len(names))), tuple(names)
+    cells = index.get_indexer(table["customer_id"]), pd.Index(names).get_indexer(table["category"])
+    return sparse.csr_array((table["weight"].to_numpy(), cells), shape=(len(index), len(names))), tuple(names)
 
 
-MIN_TRAINING_CUSTOMERS = 20  # customers; with fewer in the learning window nothing is said of a segment's future
+MIN_TRAINING_CUSTOMERS = 20  # in the training window; with fewer a segment has no forecast
 
 
 def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: Outcomes) -> pd.DataFrame:
-    """Customers, revenue and orders of each segment over the lookback.
+    """Compute customers, revenue and orders of each segment over the lookback.
 
-    Takes  placed: segment and macro_segment by customer_id; features of the same customers; last: outcomes of the
-           last horizon
-    Gives  segment, macro_segment, customers, customer_share, revenue, revenue_share, margin (null without cost),
-           orders,
-           spend_now (mean spend in the last horizon, per customer); sorted by segment
+    Parameters
+    ----------
+    assigned
+        segment and macro_segment by customer_id.
+    features
+        Features of the same customers.
+    outcomes
+        What they did in the last horizon.
+
+    Returns
+    -------
+    pandas.DataFrame
+        segment, macro_segment, customers, customer_share, revenue, revenue_share, margin (share of the last horizon's
+        amount left after cost; null without cost), orders, spend_now (mean spend per customer in the last horizon);
+        sorted by segment.
     """
     joined = assigned[["segment", "macro_segment"]].join(features)
     groups = joined.groupby("segment", sort=True)
     money = "spend" in features
     revenue = groups["spend"].sum() if money else pd.Series(np.nan, index=groups.size().index)
     spent = outcomes.totals["spend"] if "spend" in outcomes.totals else pd.Series(np.nan, index=outcomes.totals.index)
-    often = "orders" if "orders" in features else "active_days"
+    frequency = "orders" if "orders" in features else "active_days"
+    margin: pd.Series | float = np.nan
+    if "cost" in outcomes.totals:
+        totals = outcomes.totals[["amount", "cost"]].groupby(assigned["segment"]).sum()
+        margin = ((totals["amount"] - totals["cost"]) / totals["amount"].where(totals["amount"] > 0)).round(6)
     table = pd.DataFrame(
         {
             "macro_segment": groups["macro_segment"].first(),
@@ -334,38 +375,37 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
             "customer_share": groups.size() / len(joined),
             "revenue": revenue.round(2),
             "revenue_share": (revenue / revenue.sum()).round(9) if money and revenue.sum() > 0 else np.nan,
-            "margin": _margin(outcomes, assigned["segment"]),
-            "orders": groups[often].sum().round().astype("int64"),
+            "margin": margin,
+            "orders": groups[frequency].sum().round().astype("int64"),
             "spend_now": spent.groupby(assigned["segment"]).mean().round(6),
         }
     )
     return table.reset_index()
 
 
-def _margin(last: Outcomes, segment: pd.Series) -> pd.Series | float:
-    """Share of the purchases' amount that was left after their cost, in the last horizon; null without cost."""
-    if "cost" not in last.totals:
-        return np.nan
-    totals = last.totals[["amount", "cost"]].groupby(segment).sum()
-    return ((totals["amount"] - totals["cost"]) / totals["amount"].where(totals["amount"] > 0)).round(6)
-
-
 def expected_outcomes(model: SegmentModel, data: FitData) -> pd.DataFrame:
-    """What customers of each segment are expected to do in the next horizon, from those who stood there one horizon
-    ago.
+    """Estimate what each segment does in the next horizon from the customers who were in it one horizon ago.
 
-    Takes  model; windows, whose `then` and `came` are the learning window
-    Gives  indexed by segment: active_share_next and spend_next (mean per customer), each with _low and _high (95 %);
-           null
-           where fewer than twenty stood there, or nothing is known
+    Parameters
+    ----------
+    model
+        The segments.
+    data
+        Its `then` and `outcomes` are the training window.
+
+    Returns
+    -------
+    pandas.DataFrame
+        active_share_next and spend_next (mean per customer), each with _low and _high (95 %), indexed by segment; null
+        with fewer than 20 customers or without history.
     """
     names = [f"{n}{part}" for n in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
     empty = pd.DataFrame(np.nan, index=pd.Index(sorted(set(model.segments)), name="segment"), columns=names)
     if data.then is None or data.outcomes is None:
         return empty
-    stood = assign_segments(model, data.then)["segment"]
+    segment_then = assign_segments(model, data.then)["segment"]
     totals = data.outcomes.totals
-    for segment, members in stood.groupby(stood):
+    for segment, members in segment_then.groupby(segment_then):
         if len(members) < MIN_TRAINING_CUSTOMERS:
             continue
         members_totals = totals.loc[members.index]
@@ -374,5 +414,5 @@ def expected_outcomes(model: SegmentModel, data: FitData) -> pd.DataFrame:
         )
         if "spend" in members_totals:
             middle, low, high = mean_interval(members_totals["spend"])
-            empty.loc[segment, names[3:]] = middle, max(low, min(middle, 0.0)), high  # nobody spends less than nothing
+            empty.loc[segment, names[3:]] = middle, max(low, min(middle, 0.0)), high  # spend is never negative
     return empty.round(6)

@@ -1,4 +1,4 @@
-"""How good a segmentation is: adjusted R2 on what customers did afterwards, with intervals and paired differences."""
+"""Score segmentations out of time: adjusted R2 on later outcomes, with intervals and paired differences."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +18,7 @@ MEASURES = ("spend", "mix", "active")
 
 @dataclass(frozen=True)
 class ScoringOutcomes:
-    """What is judged on: for each measure the rows it holds for, and outcomes centred by column."""
+    """Hold what segmentations are scored on: by measure the rows it exists for (a flag each) and their values."""
 
     values: dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -26,12 +26,22 @@ class ScoringOutcomes:
 def scoring_outcomes(
     outcomes: Outcomes, *, terms: list[str] | None = None, words: bool | None = None
 ) -> ScoringOutcomes:
-    """The outcomes that segments are judged on.
+    """Compute the outcomes that segmentations are scored on.
 
-    Takes  outcomes of a horizon; terms: those the mix is made of, else the most common ones in the outcomes; words:
-           whether terms are words of the categories, else as many categories as there are in the outcomes say
-    Gives  Truth: spend log(1 + spend) of all; mix square-root shares of those who bought; active of all, any event
-           of their own
+    Parameters
+    ----------
+    outcomes
+        What customers did in a horizon.
+    terms
+        The categories or words of the mix; by default the most common ones in the outcomes.
+    words
+        Whether terms are words of category names; by default decided from the outcomes.
+
+    Returns
+    -------
+    ScoringOutcomes
+        `spend`: log(1 + spend), all customers; `mix`: square-root shares, customers who bought; `active`: any event of
+        their own, all customers.
     """
     everyone = np.ones(len(outcomes.totals), dtype=bool)
     values = {
@@ -49,10 +59,21 @@ def scoring_outcomes(
 
 
 def adjusted_r2(labels: np.ndarray, values: np.ndarray, *, draws: np.ndarray | None = None) -> np.ndarray:
-    """1 - (1 - eta2)(n - 1)/(n - k), eta2 = between-group / total sum of squares; shuffled labels score 0.
+    """Compute 1 - (1 - eta2)(n - 1)/(n - k), eta2 = between-group / total sum of squares; shuffled labels score 0.
 
-    Takes  labels: group of each row; values: rows x columns; draws: resamplings x rows, how often each row was drawn
-    Gives  one score for each draw; a single one for the rows as they are where no draws are given
+    Parameters
+    ----------
+    labels
+        Group of each row.
+    values
+        Rows x columns.
+    draws
+        Resamplings x rows: how often each row was drawn.
+
+    Returns
+    -------
+    numpy.ndarray
+        A score for each draw; a single one for the rows as they are without draws.
     """
     codes, groups = pd.factorize(labels)
     centred = values - values.mean(axis=0)
@@ -72,6 +93,7 @@ def _one_draw(
     order: np.ndarray,
     starts: np.ndarray,
 ) -> float:
+    """Compute the score of one resampling."""
     n = counts.sum()
     members = sparse.csr_array((counts[order], order, starts), shape=(len(starts) - 1, len(values)))
     group_sum = members @ values
@@ -93,33 +115,52 @@ def compare_segmentations(
     draws: int = DRAWS,
     seed: int = 7,
 ) -> pd.DataFrame:
-    """Judge segmentations on the same customers, and each against ours in pairs.
+    """Score segmentations on the same customers, and compare the reference with each in pairs.
 
-    Takes  segmentations: name -> group of each customer (missing: unknown, left out for that rival)
-    Gives  one row per name and measure: baseline, measure, segments, customers, r2, low, high, and `lead`, `lead_low`,
-           `lead_high`:
-           ours less the rival, on the customers for whom the rival is known (95 %, customers resampled in pairs)
+    Parameters
+    ----------
+    segmentations
+        Name -> group of each customer; missing where unknown, which leaves the customer out for that baseline.
+    outcomes
+        What they are scored on.
+    reference
+        Name of the segmentation that the others are compared with.
+    draws
+        Resamplings of the customers; more narrow the error of the intervals.
+    seed
+        Seed of the resamplings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each name and measure: baseline, measure, segments, customers, r2, low, high, and `lead`, `lead_low`,
+        `lead_high`: reference less baseline, on customers whose baseline is known (95 %, resampled in pairs).
     """
     rows = []
     for measure, (inside, values) in outcomes.values.items():
-        drawn = {}  # of ours, by the customers a rival is known for: most are known for all
+        reference_draws = {}  # by the customers whose baseline is known, mostly all of them
         for name, labels in segmentations.items():
             is_labelled = ~pd.isna(labels[inside])
             pair = labels[inside][is_labelled], segmentations[reference][inside][is_labelled]
             head = {"baseline": name, "measure": measure}
             key = is_labelled.tobytes()
             counts = _draw_counts(int(is_labelled.sum()), draws=draws, seed=seed)
-            if key not in drawn:
-                drawn[key] = adjusted_r2(pair[1], values[is_labelled], draws=counts)
-            theirs = drawn[key] if name == reference else adjusted_r2(pair[0], values[is_labelled], draws=counts)
-            rows.append(head | _score_pair(*pair, values[is_labelled], drawn=theirs, reference_drawn=drawn[key]))
+            if key not in reference_draws:
+                reference_draws[key] = adjusted_r2(pair[1], values[is_labelled], draws=counts)
+            baseline_draws = (
+                reference_draws[key] if name == reference else adjusted_r2(pair[0], values[is_labelled], draws=counts)
+            )
+            rows.append(
+                head
+                | _score_pair(*pair, values[is_labelled], drawn=baseline_draws, reference_drawn=reference_draws[key])
+            )
     table = pd.DataFrame(rows)
     order = {name: i for i, name in enumerate(segmentations)}
     return table.sort_values("baseline", key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
 def lead_verdict(low: float, high: float) -> str:
-    """Ahead, behind or level: where the 95 % interval of the lead lies against 0."""
+    """Return ahead, behind or level: where the 95 % interval of the lead lies relative to 0."""
     if np.isnan(low) or np.isnan(high):
         return "cannot tell"
     return "ahead" if low > 0 else "behind" if high < 0 else "level"
@@ -127,20 +168,21 @@ def lead_verdict(low: float, high: float) -> str:
 
 @lru_cache(maxsize=1)
 def _draw_counts(customers: int, *, draws: int, seed: int) -> np.ndarray:
-    """How often each customer is drawn in each resampling; the same for the same number of customers."""
+    """Return how often each customer is drawn in each resampling; the same for the same number of customers."""
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(customers, np.full(customers, 1 / customers), size=draws).astype(float)
-    counts.flags.writeable = False  # it is kept: most rivals are known for the same customers
+    counts.flags.writeable = False  # cached: most baselines are known for the same customers
     return counts
 
 
 def _score_pair(
     labels: np.ndarray, reference: np.ndarray, values: np.ndarray, *, drawn: np.ndarray, reference_drawn: np.ndarray
 ) -> dict[str, object]:
-    score, own_score = (float(adjusted_r2(each, values)[0]) for each in (labels, reference))
+    """Return the score of one segmentation and the lead of the reference over it, with intervals."""
+    score, reference_score = (float(adjusted_r2(each, values)[0]) for each in (labels, reference))
     interval, lead = (
         bootstrap_interval(drawn, at=score),
-        bootstrap_interval(reference_drawn - drawn, at=own_score - score),
+        bootstrap_interval(reference_drawn - drawn, at=reference_score - score),
     )
     return {
         "segments": len(pd.unique(labels)),

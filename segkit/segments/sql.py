@@ -1,7 +1,7 @@
-"""Placing as SQL: the model as one query over features and weights, which a warehouse runs without Python.
+"""Write the assignment of customers to segments as one SQL query, which a warehouse runs without Python.
 
-The query is an Ibis expression, compiled for a dialect; what the model knows of terms stands in it as rows of values.
-It rounds nothing: distances within `TIE` are equal, as in the batch, so that all placements fall the same way.
+The query is an Ibis expression, compiled for a dialect; the loadings of terms are rows of values inside it. It rounds
+nothing: distances within `TIE` are equal, as in the batch, so that all assignments agree.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,20 +22,16 @@ from segkit.segments.model import TIE, LinearMap, SegmentModel, to_linear_map
 
 DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "bigquery": "bigquery",
             "snowflake": "snowflake"}  # fmt: skip
-TESTED_DIALECTS = (
-    "duckdb",
-    "postgres",
-    "spark",
-)  # run by the tests against the batch; the others are compiled, not run
-FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # names of the tables that the query reads
-LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # names of the values inside it
-MAX_FINITE = float(np.finfo(float).max)  # what is not below it is infinite or not a number, in every engine
-TINY = 1e-100  # is added to values: PostgreSQL refuses a product that is too small for a number and not zero
-SPARK_SETTINGS = {  # merged steps repeat each other's arithmetic, and a whole model in one program fills the memory
+TESTED_DIALECTS = ("duckdb", "postgres", "spark")  # tests run them against the batch; the others are only compiled
+FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # tables that the query reads
+LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # values inside it
+MAX_FINITE = float(np.finfo(float).max)  # anything above is infinite or not a number, in every engine
+TINY = 1e-100  # added to values: PostgreSQL refuses a product that underflows
+SPARK_SETTINGS = {  # merged steps repeat arithmetic, and a whole model in one program fills the memory
     "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.CollapseProject",
     "spark.sql.codegen.wholeStage": "false",
 }
-ASSIGNED_VIEW = "segkit_placed"  # view of an engine in which customers were placed
+ASSIGNED_VIEW = "segkit_placed"  # view of the assigned customers in an engine
 
 
 def assignment_sql(
@@ -47,24 +43,32 @@ def assignment_sql(
     categories: Iterable[str] = (),
     confidence: bool = False,
 ) -> str:
-    """The query that places every customer of a features table.
-
-    Takes  model
-    Gives  SQL text: customer_id, segment, macro_segment, and confidence where asked for; it reads `features`
-           (customer_id, and every feature of the space) and, where the space knows terms, `weights` (customer_id,
-           category, weight: amounts or lines above zero, as the days of the lookback add up to). A customer with a
-           feature that is null or not finite, whom the batch refuses, gets no segment
+    """Write the query that assigns every customer of a features table.
 
     Parameters
     ----------
-    dialect : one of `DIALECTS`
-    features, weights : names of the two tables
-    categories : names that are split into words, where the space is made of words; others belong to none
-    confidence : the share of bags that agree too; costs about five times as much as the segment
+    model
+        The segments and the space they lie in.
+    dialect
+        One of `DIALECTS`.
+    features, weights
+        Names of the tables it reads: customer_id and every feature of the space; and, where the space has terms,
+        customer_id, category and weight (amounts or lines above zero, summed over the lookback).
+    categories
+        Names that are split into words, where terms are words; other categories have none.
+    confidence
+        Also return the share of subsamples that agree; costs about five times as much as the segment.
+
+    Returns
+    -------
+    str
+        SQL for customer_id, segment, macro_segment and, if asked for, confidence. A customer with a feature that is
+        null or not finite, which the batch refuses, has no segment.
 
     Raises
     ------
-    InputError : a dialect that is not known
+    InputError
+        The dialect is unknown.
     """
     if dialect not in DIALECTS:
         raise InputError(f"--dialect {dialect}: not known. Use {', '.join(DIALECTS)}.")
@@ -79,16 +83,23 @@ def assignment_sql(
 def assign_in_engine(
     model: SegmentModel, features: ir.Table, *, weights: ir.Table | None = None, confidence: bool = False
 ) -> ir.Table:
-    """Place everyone where their features are: inside DuckDB, PostgreSQL or Spark.
-
-    Takes  features: customer_id and every feature of the space, a table of an engine
-    Gives  customer_id, segment, macro_segment and, where asked for, confidence: a table of the same engine that is
-           computed when it is read or written, by the engine
+    """Assign customers where their features are: inside DuckDB, PostgreSQL or Spark.
 
     Parameters
     ----------
-    weights : customer_id, category, weight (above zero), of the same engine; left out where the space knows no terms
-    confidence : the share of bags that agree too; costs about five times as much as the segment
+    model
+        The segments and the space they lie in.
+    features
+        customer_id and every feature of the space, a table of an engine.
+    weights
+        customer_id, category, weight (above zero), of the same engine; not needed where the space has no terms.
+    confidence
+        Also return the share of subsamples that agree; costs about five times as much as the segment.
+
+    Returns
+    -------
+    ibis.expr.types.Table
+        customer_id, segment, macro_segment and, if asked for, confidence; the engine computes it when it is read.
     """
     con = features.get_backend()
     dialect = next(name for name, backend in DIALECTS.items() if backend == con.name)
@@ -96,7 +107,7 @@ def assign_in_engine(
     names = {"features": _input_view(features, "features")}
     if model.space.terms:
         if weights is None:
-            raise InputError("weights: the model is made of what was bought too. Give customer_id, category, weight.")
+            raise InputError("weights: the model also reads purchases. Give customer_id, category, weight.")
         names["weights"] = _input_view(weights, "weights")
         if model.space.words:
             categories = weights.select("category").distinct().to_pandas()["category"].dropna()
@@ -107,7 +118,7 @@ def assign_in_engine(
 
 
 def _input_view(table: ir.Table, part: str) -> str:
-    """The table under a name of its own in its engine."""
+    """Give a table a name in its engine, and return it."""
     name = f"segkit_in_{part}"
     con = table.get_backend()
     _create_view(con, con.compile(table), name=name)
@@ -115,6 +126,7 @@ def _input_view(table: ir.Table, part: str) -> str:
 
 
 def _create_view(con: ibis.BaseBackend, text: str, *, name: str) -> ir.Table:
+    """Create a temporary view of a query."""
     con.raw_sql(f"create or replace temporary view {name} as {text}")
     return con.table(name)
 
@@ -122,32 +134,41 @@ def _create_view(con: ibis.BaseBackend, text: str, *, name: str) -> ir.Table:
 def _assignment_expression(
     model: SegmentModel, linear_map: LinearMap, *, features: str, weights: str, confidence: bool
 ) -> ir.Table:
-    """The whole as an expression over tables of these names."""
+    """Build the whole query as an expression over tables of these names."""
     input_table = ibis.table({"customer_id": "string", **dict.fromkeys(linear_map.features, "float64")}, name=features)
     axes = _behaviour_axes(input_table, linear_map)
     if linear_map.terms:
         axes = _add_category_mix(axes, linear_map, weights=weights)
-    found = _add_nearest_centre(axes, model.centres, prefix="near")
+    nearest = _add_nearest_centre(axes, model.centres, prefix="near")
     codes = [int(code) for code in np.unique(model.segments, return_inverse=True)[1]]
     columns = {
-        "segment": ibis.cases((found.finite, found.near.cases(*enumerate(model.segments)))),
-        "macro_segment": ibis.cases((found.finite, found.near.cases(*enumerate(model.macro)))),
+        "segment": ibis.cases((nearest.finite, nearest.near.cases(*enumerate(model.segments)))),
+        "macro_segment": ibis.cases((nearest.finite, nearest.near.cases(*enumerate(model.macro)))),
     }
     if not confidence:
-        return found.select("customer_id", **columns)
-    found = found.select("customer_id", *_axes_of(model), code=found.near.cases(*enumerate(codes)), **columns)
-    return _add_confidence(found, model, codes=np.array(codes))
+        return nearest.select("customer_id", **columns)
+    nearest = nearest.select(
+        "customer_id",
+        *(f"a{j}" for j in range(model.centres.shape[1])),
+        code=nearest.near.cases(*enumerate(codes)),
+        **columns,
+    )
+    return _add_confidence(nearest, model, codes=np.array(codes))
 
 
 def _behaviour_axes(features: ir.Table, linear_map: LinearMap) -> ir.Table:
-    """Axes from features: logs of the skewed ones, clipped, times loadings."""
+    """Compute axes from features: logs of the skewed ones, clipped, times loadings."""
     low, high = linear_map.mean - CLIP * linear_map.scale, linear_map.mean + CLIP * linear_map.scale
-    read, finite = {}, []
+    values, finite = {}, []
     for i, name in enumerate(linear_map.features):
         value = features[name].cast("float64")
         finite.append(value.abs() <= _number(MAX_FINITE))
-        read[f"f{i}"] = (_number(1) + _positive(value)).ln() if linear_map.skewed[i] else value + _number(TINY)
-    read = features.select("customer_id", finite=reduce(and_, finite), **read)
+        values[f"f{i}"] = (
+            (_number(1) + ibis.cases((value > _number(0), value), else_=_number(0))).ln()
+            if linear_map.skewed[i]
+            else value + _number(TINY)
+        )
+    read = features.select("customer_id", finite=reduce(and_, finite), **values)
     clipped = {
         f"f{i}": ibis.cases(
             (read[f"f{i}"] > _number(high[i]), _number(high[i])),
@@ -167,7 +188,7 @@ def _behaviour_axes(features: ir.Table, linear_map: LinearMap) -> ir.Table:
 
 
 def _add_category_mix(axes: ir.Table, linear_map: LinearMap, *, weights: str) -> ir.Table:
-    """Add what was bought: log amounts, and square roots of shares of the known terms."""
+    """Add purchases to the axes: log amounts, and square roots of the shares of known terms."""
     bought = ibis.table({"customer_id": "string", "category": "string", "weight": "float64"}, name=weights)
     bought = bought.select("customer_id", term=bought.category, amount=bought.weight.cast("float64"))
     bought = bought.filter(bought.amount > 0)
@@ -208,7 +229,7 @@ def _add_nearest_centre(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> 
 
 
 def _squared_distances(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> dict[str, ir.Value]:
-    """Squared distances to centres, less the square of the point, which is the same for all."""
+    """Compute squared distances to centres, less the square of the point, which is the same for all."""
     names = [f"a{j}" for j in range(centres.shape[1])]
     return {
         f"{prefix}_{k}": _weighted(axes, names, -2.0 * centre, constant=float(np.square(centre).sum()))
@@ -217,35 +238,38 @@ def _squared_distances(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> d
 
 
 def _add_confidence(assigned: ir.Table, model: SegmentModel, *, codes: np.ndarray) -> ir.Table:
-    """Add the share of bags whose own nearest centre went to the same segment."""
-    shown = ["customer_id", "segment", "macro_segment"]
-    bags = np.unique(model.bag_of)
-    if not len(bags):
-        return assigned.select(*shown, confidence=_number(0))
-    for bag in bags:
-        own = np.flatnonzero(model.bag_of == bag)
-        assigned = _add_nearest_centre(assigned, model.bag_centres[own], prefix=f"b{bag}")
-        went = assigned[f"b{bag}"].cases(*enumerate(int(code) for code in codes[model.bag_segment[own]]))
-        assigned = assigned.select(
-            *[c for c in assigned.columns if c != f"b{bag}"], **{f"agrees_{bag}": (went == assigned.code).ifelse(1, 0)}
+    """Add the share of subsamples whose nearest cluster belongs to the same segment."""
+    columns = ["customer_id", "segment", "macro_segment"]
+    subsamples = np.unique(model.bag_of)
+    if not len(subsamples):
+        return assigned.select(*columns, confidence=_number(0))
+    for number in subsamples:
+        clusters = np.flatnonzero(model.bag_of == number)
+        assigned = _add_nearest_centre(assigned, model.bag_centres[clusters], prefix=f"b{number}")
+        cluster_code = assigned[f"b{number}"].cases(
+            *enumerate(int(code) for code in codes[model.bag_segment[clusters]])
         )
-    agreed = reduce(add, (assigned[f"agrees_{bag}"] for bag in bags)).cast("float64")
-    share = ibis.cases((assigned.segment.notnull(), agreed / _number(len(bags))))
-    return assigned.select(*shown, confidence=share)
+        assigned = assigned.select(
+            *[c for c in assigned.columns if c != f"b{number}"],
+            **{f"agrees_{number}": (cluster_code == assigned.code).ifelse(1, 0)},
+        )
+    agreed = reduce(add, (assigned[f"agrees_{number}"] for number in subsamples)).cast("float64")
+    share = ibis.cases((assigned.segment.notnull(), agreed / _number(len(subsamples))))
+    return assigned.select(*columns, confidence=share)
 
 
 def _compile_query(expression: ir.Table, *, dialect: str) -> sge.Query:
-    """An expression as a query of a dialect; steps stay apart, as merged ones would repeat each other's arithmetic."""
+    """Compile an expression for a dialect; steps stay apart, as merged ones would repeat each other's arithmetic."""
     if dialect == "spark":
         if find_spec("pyspark") is None:
-            raise InputError("--dialect spark: pyspark is not installed. Run pip install -e '.[spark]' in the repository.")
+            raise InputError("--dialect spark: pyspark is not installed. Run pip install -e '.[spark]'.")
         ibis.pyspark.name  # noqa: B018  loading it registers options that its compiler reads
     fused, ibis.options.sql.fuse_selects = ibis.options.sql.fuse_selects, False
     try:
         query = getattr(compilers, DIALECTS[dialect]).compiler.to_sqlglot(expression)
     finally:
         ibis.options.sql.fuse_selects = fused
-    if dialect == "postgres":  # which merges steps of its own accord, unless they have an offset
+    if dialect == "postgres":  # merges steps unless they have an offset
         for step in query.find_all(sge.Subquery):
             step.this.set("offset", sge.Offset(expression=sge.Literal.number(0)))
     return query
@@ -254,7 +278,7 @@ def _compile_query(expression: ir.Table, *, dialect: str) -> sge.Query:
 def _term_values(
     linear_map: LinearMap, *, categories: Iterable[str]
 ) -> list[tuple[str, list[str], list[str], list[tuple]]]:
-    """What the query has to know of terms: name, columns of text, columns of numbers, rows."""
+    """List the tables of values for terms: name, columns of text, columns of numbers, rows."""
     if not linear_map.terms:
         return []
     numbers = np.hstack([linear_map.logs, linear_map.shares])
@@ -268,7 +292,7 @@ def _term_values(
 
 
 def _values_query(texts: list[str], numbers: list[str], rows: list[tuple]) -> sge.Select:
-    """Rows as a query; numbers are written with an exponent and cast, so that no engine reads them as decimals."""
+    """Write rows as a query; numbers have an exponent and a cast, so that no engine reads them as decimals."""
     literals = [sge.Tuple(expressions=[_literal(value) for value in row]) for row in rows]
     alias = sge.TableAlias(this=_identifier("v"), columns=[_identifier(name) for name in [*texts, *numbers]])
     columns = [sge.column(_identifier(name)) for name in texts]
@@ -284,24 +308,20 @@ def _literal(value: str | float) -> sge.Expression:
 
 
 def _identifier(text: str) -> sge.Identifier:
+    """Quote a name."""
     return sge.to_identifier(text, quoted=True)
 
 
 def _loading_columns(width: int) -> list[str]:
+    """Name the columns of loadings: `l` for log amounts, `s` for shares."""
     return [*(f"l{j}" for j in range(width)), *(f"s{j}" for j in range(width))]
 
 
-def _axes_of(model: SegmentModel) -> list[str]:
-    return [f"a{j}" for j in range(model.centres.shape[1])]
-
-
 def _weighted(table: ir.Table, names: Sequence[str], weights: np.ndarray, *, constant: float) -> ir.Value:
+    """Sum columns times weights, and a constant."""
     return reduce(add, (table[n] * _number(w) for n, w in zip(names, weights, strict=True)), _number(constant))
 
 
-def _positive(value: ir.Value) -> ir.Value:
-    return ibis.cases((value > _number(0), value), else_=_number(0))
-
-
 def _number(value: float) -> ir.Value:
+    """Write a number as a double."""
     return ibis.literal(float(value), type="float64")

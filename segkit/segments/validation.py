@@ -1,4 +1,4 @@
-"""Validate segments: baselines, stability and structure."""
+"""Validate segments: baselines out of time, stability of refits, and structure against data without any."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,23 +46,34 @@ RFM_NAMES = (  # by fifth of recency (rows: longest ago first) and of frequency 
 )
 FIFTHS = 5  # of recency, frequency and money
 GROUPED_ROLES = ("demographic", "geographic", "survey")
-MAX_GROUPS = 12  # of customers by what is known of them
+MAX_GROUPS = 12  # of customers with similar attributes
 
 
 def baseline_segmentations(
     now: CustomerData, *, axes: pd.DataFrame, count: int, seed: int = 7
 ) -> dict[str, np.ndarray]:
-    """The segmentations that everyone could have had from the same data at the same date.
+    """Make the usual segmentations from the same data at the same date.
 
-    Takes  now: signals; axes: coordinates of the same customers; count: of segments, for KMeans
-    Gives  name -> group of each customer, in the order of `now`
+    Parameters
+    ----------
+    now
+        Features of the customers.
+    axes
+        Coordinates of the same customers.
+    count
+        Number of segments, for KMeans.
+
+    Returns
+    -------
+    dict
+        Name -> group of each customer, in the order of `now`.
     """
-    f = now.features
-    recent, often = _recency_and_frequency(f)
-    found = {"rfm11": rfm_names(f), "rfm25": recent * FIFTHS + often}
-    if "spend" in f:
-        found["rfm125"] = found["rfm25"] * FIFTHS + rank_groups(f["spend"], parts=FIFTHS)
-    behaviour = f[[name for name in f.columns if is_in_space(name)]]
+    features = now.features
+    recency, frequency = _recency_and_frequency(features)
+    found = {"rfm11": rfm_names(features), "rfm25": recency * FIFTHS + frequency}
+    if "spend" in features:
+        found["rfm125"] = found["rfm25"] * FIFTHS + rank_groups(features["spend"], parts=FIFTHS)
+    behaviour = features[[name for name in features.columns if is_in_space(name)]]
     scaled = np.log1p(behaviour.clip(lower=0)).to_numpy()
     spread = scaled.std(axis=0)
     scaled = (scaled - scaled.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -72,20 +83,35 @@ def baseline_segmentations(
 
 
 def rfm_names(features: pd.DataFrame) -> np.ndarray:
-    """The usual name of each customer's cell of recency and frequency, as most tools print it; needs no money.
+    """Return the usual RFM name of each customer by recency and frequency, as most tools print it; needs no money.
 
-    Takes  features with recency_days, and orders or active_days
-    Gives  one of eleven names for each customer, in order; equal values get equal scores, so some may be empty
+    Parameters
+    ----------
+    features
+        recency_days, and orders or active_days.
+
+    Returns
+    -------
+    numpy.ndarray
+        One of eleven names for each customer; equal values get equal scores, so some names may be empty.
     """
-    recent, often = _recency_and_frequency(features)
-    return np.array(RFM_NAMES, dtype=object)[recent, often]
+    return np.array(RFM_NAMES, dtype=object)[_recency_and_frequency(features)]
 
 
 def previous_run_baseline(previous: Run | None, then: CustomerData | None) -> dict[str, pd.Series]:
-    """The segments of the run before as a rival: its model as it stands, applied to customers one horizon ago.
+    """Assign customers of one horizon ago with the previous run's model, as a baseline.
 
-    Takes  previous: a finished run, or None; then: signals at the origin of the backtest, or None
-    Gives  last_run -> group by customer_id; nothing where there is no such run
+    Parameters
+    ----------
+    previous
+        A finished run, or None.
+    then
+        Features at the origin of the backtest, or None.
+
+    Returns
+    -------
+    dict
+        last_run -> group by customer_id; empty without a previous run.
     """
     if previous is None or then is None:
         return {}
@@ -93,21 +119,29 @@ def previous_run_baseline(previous: Run | None, then: CustomerData | None) -> di
 
 
 def previous_run_label(previous: Run | None, *, origin: date) -> dict[str, str]:
-    """A label that says when the run before was made, and how much it had seen of the days it is judged on."""
+    """Return a label with the date of the previous run, and how many of the scored days it had already seen."""
     if previous is None:
         return {}
     made = previous.period.as_of
     seen = max(0, (made - origin).days)
-    saw = f", which saw {seen} of the days judged" if seen else ""
-    return {"last_run": f"the run of {made.isoformat()}{saw}"}
+    suffix = f", which saw {seen} of the days judged" if seen else ""
+    return {"last_run": f"the run of {made.isoformat()}{suffix}"}
 
 
 def attribute_groups(people: pd.DataFrame | None, *, roles: Mapping[str, str], seed: int = 7) -> dict[str, pd.Series]:
-    """Customers grouped by what is known of them: who they are, where they live, what they answered, the segment
-    used today.
+    """Group customers by their attributes: demographics, geography, survey answers, and the segment used today.
 
-    Takes  people: customer_id and columns with roles, or None
-    Gives  role -> group by customer_id; missing where nothing of that role is known
+    Parameters
+    ----------
+    people
+        customer_id and columns with roles, or None.
+    roles
+        Column -> role.
+
+    Returns
+    -------
+    dict
+        Role -> group by customer_id; missing where all columns of the role are empty.
     """
     if people is None:
         return {}
@@ -124,7 +158,7 @@ def attribute_groups(people: pd.DataFrame | None, *, roles: Mapping[str, str], s
 
 
 def _cluster_attributes(table: pd.DataFrame, *, seed: int) -> pd.Series:
-    """One column is taken as it is when it has few values; several are joined by KMeans on their indicators."""
+    """Use one column with few values as it is; cluster several by KMeans on their indicators."""
     filled = table.dropna(how="all")
     if len(filled.columns) == 1 and filled.iloc[:, 0].nunique() <= MAX_GROUPS:
         return filled.iloc[:, 0].astype(object)
@@ -140,9 +174,9 @@ def _cluster_attributes(table: pd.DataFrame, *, seed: int) -> pd.Series:
 
 
 def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Fifths of recency (4: just now) and of frequency (4: most often): orders, or active days where there are none."""
-    often = features["orders"] if "orders" in features else features["active_days"]
-    return rank_groups(-features["recency_days"], parts=FIFTHS), rank_groups(often, parts=FIFTHS)
+    """Return fifths of recency (4: most recent) and frequency (4: most often): of orders, or else of active days."""
+    frequency = features["orders"] if "orders" in features else features["active_days"]
+    return rank_groups(-features["recency_days"], parts=FIFTHS), rank_groups(frequency, parts=FIFTHS)
 
 
 N_REFITS = {"quick": 5, "full": 20}  # refits
@@ -151,8 +185,14 @@ REFIT_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Stability:
-    """Agreement of refits: `ari` (fits x fits); per segment the mean Jaccard with its best match, low and high over
-    the refits.
+    """Hold how well refits agree.
+
+    Parameters
+    ----------
+    ari
+        Adjusted Rand index, refits x refits.
+    segments
+        Mean Jaccard of each segment with its best match in each refit, and the range over the refits.
     """
 
     ari: np.ndarray
@@ -160,11 +200,11 @@ class Stability:
 
     @property
     def mean(self) -> float:
-        """Mean adjusted Rand index over the pairs of refits."""
+        """Return the mean adjusted Rand index over the pairs of refits."""
         return _mean_of_pairs(self.ari)
 
     def metrics(self) -> dict[str, float]:
-        """stability.ari_mean with its 95 % interval (jackknife over refits), and the number of refits."""
+        """Return stability.ari_mean with its 95 % interval (jackknife over refits), and the number of refits."""
         n_refits = len(self.ari)
         left_out = np.array([_mean_of_pairs(np.delete(np.delete(self.ari, i, 0), i, 1)) for i in range(n_refits)])
         half = Z95 * np.sqrt((n_refits - 1) / n_refits * np.square(left_out - left_out.mean()).sum())
@@ -172,14 +212,23 @@ class Stability:
 
 
 def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], seed: int = 7) -> Stability:
-    """Refit everything on subsamples of the customers in whom segments were looked for, place them all, and compare.
-
-    Takes  windows; fit: the segmentation in question; its family and count are kept
-    Gives  Stability: adjusted Rand index of refits; Jaccard of each segment with its best match in each refit
+    """Refit everything on subsamples of the sampled customers, assign them all, and compare.
 
     Parameters
     ----------
-    fits : refits, three or more; more narrow the interval
+    data
+        The data of the fit.
+    fit
+        The segmentation; refits have its family and number of segments.
+    n_refits
+        Three or more; more narrow the interval.
+    seed
+        The same seed gives the same result on one machine.
+
+    Returns
+    -------
+    Stability
+        Adjusted Rand index between refits, and Jaccard of each segment with its best match in each.
     """
     count = len(fit.segmentation.centres)
     budget = Budget(min_segments=count, max_segments=count, smallest_share=0.0, families=(fit.segmentation.family,))
@@ -190,8 +239,8 @@ def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], see
     labels = []
     for i in range(n_refits):
         rng = np.random.default_rng([seed, 1000 + i])
-        keep = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
-        labels.append(fit_segments(data, fit_on=keep, budget=budget, seed=seed + 101 * (i + 1)).segment_number)
+        fit_on = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
+        labels.append(fit_segments(data, fit_on=fit_on, budget=budget, seed=seed + 101 * (i + 1)).segment_number)
     ari = np.eye(n_refits)
     for i, j in combinations(range(n_refits), 2):
         ari[i, j] = ari[j, i] = adjusted_rand_score(labels[i], labels[j])
@@ -203,8 +252,10 @@ def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], see
 
 
 def best_jaccard(number: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """For each group, intersection over union with the group of another segmentation that matches it best.
+    """Return each group's intersection over union with the group of another segmentation that matches it best.
 
+    Examples
+    --------
     >>> best_jaccard(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 9])).round(2).tolist()
     [0.67, 0.5]
     """
@@ -214,6 +265,7 @@ def best_jaccard(number: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_pairs(ari: np.ndarray) -> float:
+    """Return the mean over pairs of refits."""
     return float(ari[np.triu_indices(len(ari), 1)].mean())
 
 
@@ -224,17 +276,17 @@ MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007;
 
 @dataclass(frozen=True)
 class Structure:
-    """The reference: adjusted Rand index and each segment's Jaccard between refits of data without structure."""
+    """Hold the reference: adjusted Rand index and each segment's Jaccard between refits of data without structure."""
 
     ari: np.ndarray
     jaccard: np.ndarray
 
     def has_structure(self, stability: Stability) -> bool:
-        """Whether the segments as a whole come back more surely than the reference does."""
+        """Return whether the segmentation is more stable than the reference."""
         return bool(stability.mean > np.percentile(self.ari, NULL_PERCENTILE))
 
     def metrics(self, stability: Stability) -> dict[str, object]:
-        """structure.found, and the reference it had to beat."""
+        """Return structure.found, and the reference it had to beat."""
         return {
             "structure.found": self.has_structure(stability),
             "structure.reference_ari": float(np.percentile(self.ari, NULL_PERCENTILE)),
@@ -247,14 +299,23 @@ class Structure:
 def structure(
     fit: Fit, *, nulls: int = N_NULL_COPIES["full"], n_subsamples: int = N_SUBSAMPLES, seed: int = 7
 ) -> Structure | None:
-    """Run the search on data with the same margins and no structure, and see how surely its segments come back.
-
-    Takes  fit: the segmentation in question; its family and count are used
-    Gives  Structure, or None where no copies are asked for
+    """Run the search on data with the same margins and no structure, and measure how stable its segments are.
 
     Parameters
     ----------
-    nulls : shuffled copies; more of them firm up the percentile
+    fit
+        The segmentation; its family and number of segments are used.
+    nulls
+        Shuffled copies; more make the percentile more precise.
+    n_subsamples
+        Subsamples in which HDBSCAN looks for clusters.
+    seed
+        The same seed gives the same result on one machine.
+
+    Returns
+    -------
+    Structure or None
+        None without copies.
     """
     if nulls < 1:
         return None
@@ -272,14 +333,15 @@ def structure(
 
 
 def segment_verdict(jaccard: float, *, reference: Structure | None = None, stability: Stability | None = None) -> str:
-    """Unstable, constructed, reproducible or natural (DESIGN; Dolnicar & Leisch 2010, 2017).
-
-    Takes  jaccard: mean overlap of the segment with its best match in refits
-    Gives  "not tested" without it; natural only where the structure test was made and this segment beats the reference
+    """Return unstable, constructed, reproducible or natural (Dolnicar & Leisch 2010, 2017).
 
     Parameters
     ----------
-    reference, stability : the structure test and the refits it is held against; None where it was not made
+    jaccard
+        Mean overlap of the segment with its best match in refits; without it the verdict is "not tested".
+    reference, stability
+        The structure test and the refits it is compared with; None where it was not made. A segment is natural only
+        where it beats the reference.
     """
     if np.isnan(jaccard):
         return "not tested"
@@ -295,27 +357,32 @@ def segment_verdict(jaccard: float, *, reference: Structure | None = None, stabi
 
 
 def _refit(points: np.ndarray, fit: Fit, *, rng: np.random.Generator, n_subsamples: int, seed: int) -> np.ndarray:
+    """Segment a subsample of the points, and assign all of them."""
     rows = np.sort(rng.permutation(len(points))[: int(REFIT_SHARE * len(points))])
-    found = cluster_subsamples(points[rows], n_subsamples=n_subsamples, seed=seed)
-    cut = make_segmentation(points[rows], found, family=fit.segmentation.family, segments=len(fit.segmentation.centres))
-    return nearest_centre(points, cut.centres)
+    subsamples = cluster_subsamples(points[rows], n_subsamples=n_subsamples, seed=seed)
+    family, segments = fit.segmentation.shape
+    return nearest_centre(points, make_segmentation(points[rows], subsamples, family=family, segments=segments).centres)
 
 
-MIN_COVERAGE = 0.05  # a rival known for fewer customers than this is left out
+MIN_COVERAGE = 0.05  # share of customers; a baseline known for fewer is left out
 
 
 def earlier_fit(training: TrainingWindows, *, budget: Budget | None = None, seed: int = 7) -> Fit | None:
-    """Segments as they would have been made one horizon ago; nothing that came since is looked at.
+    """Fit the segments of one horizon ago, without any later data.
 
-    Gives  Fit; None where history is too short (lookback + 2 horizons)
+    Returns
+    -------
+    Fit or None
+        None where history is too short (lookback + 2 horizons).
     """
-    windows = training.earlier_fit_data()
-    return None if windows is None else fit_segments(windows, budget=budget, seed=seed)
+    data = training.earlier_fit_data()
+    return None if data is None else fit_segments(data, budget=budget, seed=seed)
 
 
 def preferred_shape(previous: Run | None, earlier: Fit | None) -> tuple[str, int] | None:
-    """The family and number of segments that stay where no other is better beyond noise: those of the run before, or
-    else those that were best one horizon ago.
+    """Return the family and number of segments to prefer within noise.
+
+    They are those of the previous run, or else those that were best one horizon ago.
     """
     if previous is not None and previous.has("frontier"):
         table = previous.table("frontier")
@@ -333,22 +400,32 @@ def backtest(
     labels: Mapping[str, str] | None = None,
     seed: int = 7,
 ) -> pd.DataFrame | None:
-    """Judge segments of one horizon ago and their rivals on what customers did since.
-
-    Takes  past: what was known one and two horizons ago, and what came; earlier: the segments of `earlier_fit`
-    Gives  as `judge.compare`, with `label` and `verdict`; None where there are no earlier segments
+    """Score the segments of one horizon ago and their baselines on what customers did since.
 
     Parameters
     ----------
-    today : today's fit; where it has another number of segments, those of then cut into as many are a rival
-    groups : further rivals: name -> group by customer_id (demographics, the segments used today, those of the run
-        before); missing where unknown
-    labels : words for rivals, beside the usual ones
+    training
+        Training windows one and two horizons ago.
+    earlier
+        The segments of `earlier_fit`.
+    today
+        Today's fit; if it has another number of segments, the earlier customers in as many segments are a baseline.
+    groups
+        Further baselines: name -> group by customer_id, missing where unknown.
+    labels
+        Further labels of baselines.
+    seed
+        Seed of KMeans and of the resamplings.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        As `compare_segmentations`, with `label` and `verdict`; None without earlier segments.
     """
     if earlier is None or training.last is None:
         return None
     now, words = training.last.customers, earlier.model.space.words
-    truth = scoring_outcomes(training.last.outcomes, terms=scoring_terms(now, words=words), words=words)
+    outcomes = scoring_outcomes(training.last.outcomes, terms=scoring_terms(now, words=words), words=words)
     found = {"ours": earlier.segment_number}
     if today is not None and today.segmentation.shape != earlier.segmentation.shape:
         found["as_today"] = _segment_like(today, earlier)
@@ -357,9 +434,9 @@ def backtest(
         codes = group.reindex(now.features.index)
         if codes.notna().mean() >= MIN_COVERAGE:
             found[name] = codes.to_numpy(dtype=object)
-    table = compare_segmentations(found, truth, reference="ours", seed=seed)
-    words_of = BASELINE_LABELS | dict(labels or {})
-    table["label"] = [words_of.get(name, name.replace("_", " ")) for name in table["baseline"]]
+    table = compare_segmentations(found, outcomes, reference="ours", seed=seed)
+    label_of = BASELINE_LABELS | dict(labels or {})
+    table["label"] = [label_of.get(name, name.replace("_", " ")) for name in table["baseline"]]
     table["verdict"] = [
         lead_verdict(low, high) for low, high in zip(table["lead_low"], table["lead_high"], strict=True)
     ]
@@ -367,18 +444,26 @@ def backtest(
 
 
 def _segment_like(today: Fit, earlier: Fit) -> np.ndarray:
-    """What was found one horizon ago, cut into as many segments as today; the number alone comes from later."""
+    """Segment the customers of one horizon ago into as many segments as today; only the number is known later."""
     points = earlier.axes.to_numpy()
     family, segments = today.segmentation.shape
-    cut = make_segmentation(points[earlier.in_sample], earlier.subsamples, family=family, segments=segments)
-    return nearest_centre(points, cut.centres)
+    made = make_segmentation(points[earlier.in_sample], earlier.subsamples, family=family, segments=segments)
+    return nearest_centre(points, made.centres)
 
 
 def baseline_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """One row per segmentation: baseline, label, segments, customers; r2, low, high and verdict (ours against it) by
-    measure.
+    """Return one row per segmentation.
 
-    Takes  a table of `backtest`; a measure that the source lacks is null
+    Parameters
+    ----------
+    compared
+        The result of `backtest`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        baseline, label, segments, customers; r2, low, high, lead and its range by measure (null where the source lacks
+        it); verdict.
     """
     columns = {}
     for measure in MEASURES:
@@ -387,49 +472,47 @@ def baseline_table(compared: pd.DataFrame) -> pd.DataFrame:
             columns[f"{measure}_{name}"] = part[name]
     head = compared.drop_duplicates("baseline").set_index("baseline")[["label", "segments", "customers"]]
     table = head.join(pd.DataFrame(columns).reindex(head.index)).reset_index()
-    table["verdict"] = [_verdict_sentence(row) for row in table.to_dict("records")]
+    table["verdict"] = [
+        "these segments"
+        if row["baseline"] == "ours"
+        else ", ".join(f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str))
+        for row in table.to_dict("records")
+    ]
     return table
 
 
 def validation_metrics(compared: pd.DataFrame | None, *, reason: str) -> dict[str, object]:
-    """The headline numbers of the backtest, flat: forward.spend_r2 and .low, .high, forward.rfm25.spend_r2, ...;
-    null with the reason.
+    """Return the headline numbers of the backtest, or null with the reason.
+
+    They are forward.spend_r2 with .low and .high, forward.rfm25.spend_r2, and so on.
     """
     if compared is None:
         return {f"forward.{m}_r2{part}": None for m in MEASURES for part in ("", ".low", ".high")} | {
             "forward.reason": reason
         }
     count = compared.loc[compared["baseline"] == "ours", "segments"].max()
-    figures: dict[str, object] = {"forward.reason": None, "forward.segments": count}
+    metrics: dict[str, object] = {"forward.reason": None, "forward.segments": count}
     for row in compared.to_dict("records"):
-        of = "" if row["baseline"] == "ours" else f"{row['baseline']}."
-        name = f"forward.{of}{row['measure']}_r2"
-        figures |= {name: row["r2"], f"{name}.low": row["low"], f"{name}.high": row["high"]}
+        prefix = "" if row["baseline"] == "ours" else f"{row['baseline']}."
+        name = f"forward.{prefix}{row['measure']}_r2"
+        metrics |= {name: row["r2"], f"{name}.low": row["low"], f"{name}.high": row["high"]}
         if row["baseline"] != "ours":
             lead = f"forward.{row['baseline']}.{row['measure']}_lead"
-            figures |= {lead: row["lead"], f"{lead}.low": row["lead_low"], f"{lead}.high": row["lead_high"]}
-    return figures
-
-
-def _verdict_sentence(row: dict[str, object]) -> str:
-    """Ours against a rival in words, measure by measure."""
-    if row["baseline"] == "ours":
-        return "these segments"
-    verdicts = [f"{row[f'{m}_verdict']} on {m}" for m in MEASURES if isinstance(row[f"{m}_verdict"], str)]
-    return ", ".join(verdicts)
+            metrics |= {lead: row["lead"], f"{lead}.low": row["lead_low"], f"{lead}.high": row["lead_high"]}
+    return metrics
 
 
 def reason_without_backtest(days: Days, *, period: Period) -> str:
-    """Why there is no backtest, or "" where there can be one."""
+    """Return why there is no backtest, or "" where there can be one."""
     if has_history(days, period=period.one_horizon_back().one_horizon_back()):
         return ""
-    needed = period.lookback_days + 2 * period.horizon_days
+    required_days = period.lookback_days + 2 * period.horizon_days
     available_days = (period.as_of - (first_active_day(days) or period.as_of)).days
-    return f"the proof needs {needed} days of history (lookback and two horizons); there are {available_days}"
+    return f"the proof needs {required_days} days of history (lookback and two horizons); there are {available_days}"
 
 
 def scoring_terms(now: CustomerData, *, words: bool) -> list[str] | None:
-    """The categories, or their words, that most customers had in the lookback: what the mix is judged on."""
+    """Return the categories, or their words, of most customers in the lookback: the mix is scored on them."""
     if now.weights is None:
         return None
     return common_terms(now.weights, now.categories, words=words, most=MIX_TERMS, rarest=1)[-1]

@@ -113,7 +113,7 @@ def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[Fi
 def test_a_previous_run_of_another_source_is_refused_by_name(planted_fit: tuple[FitData, Fit]) -> None:
     windows, fit = planted_fit
     old = replace(fit.model, space=replace(fit.model.space, features=("logins", *fit.model.space.features[1:])))
-    with pytest.raises(RunError, match=r"previous run: its model needs \['logins'\].*--previous none"):
+    with pytest.raises(RunError, match=r"previous run: its model reads \['logins'\].*--previous none"):
         match_segments(fit, now=windows.now, old=old, used=1, as_of="2018-01-01")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from segkit.data.runs import Run, load_run, open_run
 from segkit.errors import BudgetError, RunError
-from segkit.segments.lineage import recut
+from segkit.segments.recut import recut
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +55,5 @@ def test_bags_of_another_model_are_refused(run: Run, tmp_path: Path) -> None:
     other.write(bags.mask(bags == 0, np.int16(99)).astype("int16"), "subsamples")
     arrays, meta = run.load_model()
     other.save_model(arrays, meta=meta)
-    with pytest.raises(RunError, match=r"bags: the table is not of the model beside it\. Run 03_segments"):
+    with pytest.raises(RunError, match=r"subsamples: the table does not belong to the model"):
         recut(other)

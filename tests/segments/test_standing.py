@@ -111,7 +111,7 @@ def test_nobody_in_the_lookback_is_said(previous: Run, windows: FitData, tmp_pat
 
 def test_the_run_whose_segments_stand_must_be_named_and_whole(previous: Run, tmp_path: Path) -> None:
     run = open_run(tmp_path / "now", as_of=NOW, source_name="made")
-    with pytest.raises(RunError, match="no run is named"):
+    with pytest.raises(RunError, match="no run is given"):
         load_standing_run("", of=run)
-    with pytest.raises(RunError, match="holds no days, features, map, frontier, subsamples, so its"):
+    with pytest.raises(RunError, match="has no days, features, map, frontier, subsamples, so its"):
         load_standing_run(str(previous.path), of=run)
