@@ -355,7 +355,10 @@ def _sql_header(run: Run, *, dialect: str) -> str:
 
 PREVIEW_ROWS = 5  # of a dry run's report
 NOTHING_NEW = "no changes since the last export: no file was written, existing files remain"
-REMOVED_ONLY = "no changes since the last export, but {:,} customers in its file may no longer be contacted: it was written without them"
+REMOVED_ONLY = (
+    "no changes since the last export, but {:,} customers in its file may no longer be contacted: "
+    "it was written without them"
+)
 STATE_SUFFIX = ".exported.parquet"  # of the file that records the last export: customers and digests, no addresses
 
 
