@@ -182,11 +182,16 @@ class Segments(Result):
         """Each customer's segment, confidence and place on the map, by customer_id."""
         return self.run.table("assignments").set_index("customer_id")
 
+    @property
+    def features(self) -> pd.DataFrame:
+        """Each customer's features, by customer_id."""
+        return _features(self.run)
+
     def plot(self, *features: str) -> Figure:
         """Draw a feature in each segment; without one, shares of revenue and of customers."""
         if not features:
             return plot_segment_shares(self.table)
-        (feature,), features = features, _features(self.run)
+        (feature,), features = features, self.features
         if feature not in features:
             raise InputError(f"features: there is no {feature!r}. There are {', '.join(features.columns)}.")
         return plot_feature(

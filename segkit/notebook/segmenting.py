@@ -236,6 +236,11 @@ class FoundSegments(Segments):
         """Each customer's segment, confidence and place on the map, by customer_id."""
         return self.assignments
 
+    @property
+    def features(self) -> pd.DataFrame:
+        """Each customer's features, by customer_id."""
+        return self.customers.table
+
     def map(self) -> Result:
         """Show the map of customers in the colour and shape of their segment."""
         return figure_result(
