@@ -106,19 +106,9 @@ def measure_associations(
         matched = _stratified_difference(values, reached, used=used)
         worst = (float(before.abs().max()), float(after.abs().max()))
         counts = (int(reached.sum()), int((~reached).sum()))
-        rows.append(
-            (
-                campaign,
-                *counts,
-                kpi,
-                unit,
-                *unadjusted,
-                *matched,
-                int((reached & (used >= 0)).sum()),
-                *worst,
-                worst[1] < MAX_IMBALANCE,
-            )
-        )
+        in_strata = int((reached & (used >= 0)).sum())
+        row = (campaign, *counts, kpi, unit, *unadjusted, *matched, in_strata, *worst, worst[1] < MAX_IMBALANCE)
+        rows.append(row)
         balances += [(campaign, name, before[name], after[name]) for name in COVARIATES]
     return pd.DataFrame(rows, columns=ASSOCIATION_COLUMNS), pd.DataFrame(balances, columns=BALANCE)
 

@@ -17,7 +17,7 @@ from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.expressions import quote
 from segkit.data.io import csv_quoting, escape_formula, write_bytes
 from segkit.data.readers import open_file
-from segkit.data.runs import load_run, load_run_privacy
+from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.data.sources import check_rejected_share, connect, count_rejected_rows, open_source, read_events
 from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, parse_source
 from segkit.data.yaml_models import suggest
@@ -73,19 +73,7 @@ def assign_newcomers(
     period = Period.parse(
         as_of or made["as_of"], lookback_days=meta["lookback_days"], horizon_days=made["horizon_days"]
     )
-    source = _open_events(events, meta=meta, data_dir=data_dir)
-    source = source.model_copy(
-        update={"privacy": replace(load_run_privacy(run), key="")}
-    )  # ids as the events have them
-    unknown = sorted(set(source.kinds) - set(meta["kinds"]))
-    if unknown:
-        raise InputError(
-            f"{events}: the run knows no events of kind {', '.join(unknown)}. Use the kinds of its source."
-        )
-    con = connect()
-    check_rejected_share(count_rejected_rows(source, con=con), source=source)
-    read = read_events(source, con=con)
-    read = read.filter(read.day < ibis.literal(period.as_of))
+    read = _read_new_events(events, run=run, meta=meta, data_dir=data_dir, period=period)
     if engine not in LOCAL_ENGINES:
         read = transfer_table(read, to=open_engine(engine), folder=folder, name="segkit_events")
     days = build_days(read, kinds=meta["kinds"], aggregate=False)
@@ -111,6 +99,20 @@ def assign_newcomers(
         macro_segment=assigned.macro_segment,
         confidence=assigned.confidence,
     )
+
+
+def _read_new_events(events: str, *, run: Run, meta: dict[str, Any], data_dir: str | None, period: Period) -> ir.Table:
+    """Read events before ``as_of``; customer ids stay as the events have them, also where the run shows pseudonyms."""
+    source = _open_events(events, meta=meta, data_dir=data_dir)
+    source = source.model_copy(update={"privacy": replace(load_run_privacy(run), key="")})
+    unknown = sorted(set(source.kinds) - set(meta["kinds"]))
+    if unknown:
+        kinds = ", ".join(unknown)
+        raise InputError(f"{events}: the run knows no events of kind {kinds}. Use the kinds of its source.")
+    con = connect()
+    check_rejected_share(count_rejected_rows(source, con=con), source=source)
+    read = read_events(source, con=con)
+    return read.filter(read.day < ibis.literal(period.as_of))
 
 
 def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:

@@ -242,10 +242,8 @@ def predict(
     scores = with_lead_verdicts(score_forecasters(origins, seed=seed)) if origins else _empty_scores()
     forecasts = make_forecasts(training, snapshot, seed=seed)
     best = best_forecasters(scores) if origins else {}
+    best = {target: name for target, name in best.items() if name in forecasts}
     forecaster_by_target = {target: best.get(target, "model") for target in ("active", *training.amounts)}
-    forecaster_by_target = {
-        target: name if name in forecasts else "model" for target, name in forecaster_by_target.items()
-    }
     earlier_segment = assign_segments(model, training.snapshot.data)["segment"]
     people = _chosen_forecasts(forecasts, training, forecaster_by_target=forecaster_by_target)
     chance = forecasts[forecaster_by_target["active"]].out_of_fold["chance"].to_numpy()
