@@ -251,7 +251,7 @@ class Live:
     >>> from segkit.notebook.example import example_run, temporary_folder
     >>> with Live(example_run(), state=temporary_folder() / "live.sqlite") as live:
     ...     live.table().columns.tolist()[:2]
-    ['customer_id', 'segment']
+    ['begun', 'now']
     """
 
     def __init__(
