@@ -335,7 +335,7 @@ def _sql_header(run: Run, *, dialect: str) -> str:
         f"Reads {FEATURES}: customer_id text and these features, double precision:",
         *(f"  {name}" for name in space.features),
         f"each over the {parameters['lookback_days']} days before the day of placing, by the formulas of the run.",
-        "A customer of whom one is null, infinite or not a number gets no segment.",
+        "A customer with a feature that is null, infinite or not a number gets no segment.",
     ]
     if space.terms:
         lines += [
@@ -356,8 +356,8 @@ def _sql_header(run: Run, *, dialect: str) -> str:
 PREVIEW_ROWS = 5  # of a dry run's report
 NOTHING_NEW = "no changes since the last export: no file was written, existing files remain"
 REMOVED_ONLY = (
-    "no changes since the last export, but {:,} customers in its file may no longer be contacted: "
-    "it was written without them"
+    "no changes since the last export, but its file was written again without customers "
+    "who may no longer be contacted ({:,})"
 )
 STATE_SUFFIX = ".exported.parquet"  # of the file that records the last export: customers and digests, no addresses
 

@@ -196,7 +196,7 @@ def _available(
         if column.required or set(target.any_of) == {header}:
             raise InputError(
                 f"{target.name} needs {column.field}, and the source has no such identifier (it has {available}). "
-                f"Give a column of its customers the role identifier, or name it with "
+                "Give a column of its customers the role identifier, or name it with "
                 f"--identifier {column.field} COLUMN."
             )
         notes.append(f"{header} is left out: the source has no {column.field} (identifiers: {available})")

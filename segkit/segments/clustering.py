@@ -21,7 +21,7 @@ from segkit.segments.scoring import ScoringOutcomes, adjusted_r2, scoring_outcom
 from segkit.stats import hash_sample
 
 EPOCHS = 200
-INTERPOLATION_NEIGHBOURS = 3  # sampled customers between whom another one is drawn
+INTERPOLATION_NEIGHBOURS = 3  # sampled customers that set another one's position
 LARGE_SAMPLE_EPOCHS, LARGE_SAMPLE = 100, 20_000  # rows
 
 

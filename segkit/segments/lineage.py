@@ -370,7 +370,7 @@ PROOF_METRIC_PREFIXES = (
     "segments.noise",
     "segments.hdbscan",
 )
-MAP_NEIGHBOURS = 3  # customers of the previous run between whom a customer lies on the map
+MAP_NEIGHBOURS = 3  # nearest customers of the previous run, which set a map position
 
 
 @dataclass(frozen=True)

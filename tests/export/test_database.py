@@ -122,5 +122,5 @@ def test_an_export_reaches_a_schema_of_its_own(
 
 
 def test_a_database_that_keeps_no_keys_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="up to date in postgres, duckdb. For others export parquet"):
+    with pytest.raises(InputError, match="updated in postgres, duckdb. For others export parquet"):
         write_table(_rows({"a": "S01"}), url=f"sqlite://{tmp_path / 'x.db'}", as_of="2024-06-01")

@@ -145,7 +145,7 @@ def test_who_takes_back_consent_goes_from_the_last_file_too(
     people.loc[1, "ok"] = "no"
     then = export_segments(make_run(people), to="hubspot", out=out)
     assert len(then.rows) == 0 and then.written == ((str(file), 59),)
-    assert "1 in the last file may not be reached any more" in then.notes[-1]
+    assert "customers who may no longer be contacted (1)" in then.notes[-1]
     assert len(_rows(file)) == 59 and "ann.01@" not in file.read_text()
     assert export_segments(make_run(people), to="hubspot", out=out).written == ()
 

@@ -87,7 +87,7 @@ def test_a_target_of_ones_own_is_a_few_lines(
         ("name: x\ncolumns: {A: {field: email, form: md5}}\n", "columns 'A': form 1: unknown form 'md5'. Known: email"),
         ("name: x\ncolumns: {A: segment}\nunique: [B]\n", "unique: there is no column 'B'. Known: A"),
         ("name: x\ncolumns: {A: segment}\nformat: xls\n", "format: unknown format 'xls'. Known: csv, parquet, table"),
-        ("name: x\nformat: table\nchanged_only: true\ncolumns: {A: segment}\n", "up to date as a whole"),
+        ("name: x\nformat: table\nchanged_only: true\ncolumns: {A: segment}\n", "updated as a whole"),
         (
             "name: x\nencoding: 7\ncolumns: {A: {field: [a]}}\n",
             "2 problems.*field: found .*, expected a field.*encoding: found 7",
