@@ -147,7 +147,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Notebook:
-    """The question that a notebook answers, and what it reads and writes besides tables."""
+    """The question that a notebook answers, and what else it reads and writes."""
 
     label: str
     question: str

@@ -70,8 +70,8 @@ def planted_windows() -> Callable[..., tuple[FitData, np.ndarray]]:
         need = np.arange(customers) % needs
         rate = rng.lognormal(2.0 + 0.3 * need, 0.4)
         index = pd.Index([f"c{i:04d}" for i in range(customers)], name="customer_id")
-        then, now, came = (_spell(rng.poisson(rate), need=need, index=index, rng=rng) for _ in range(3))
-        return FitData(now=_as_signals(now), then=_as_signals(then), outcomes=_as_outcomes(came)), need
+        then, now, observed = (_spell(rng.poisson(rate), need=need, index=index, rng=rng) for _ in range(3))
+        return FitData(now=_as_signals(now), then=_as_signals(then), outcomes=_as_outcomes(observed)), need
 
     return plant
 

@@ -24,7 +24,7 @@ def test_the_door_has_few_names_and_shows_them_all() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_name_is_described_and_has_an_example(name: str) -> None:
+def test_each_name_is_reported_and_has_an_example(name: str) -> None:
     text = getattr(segkit, name).__doc__ or ""
     assert text.splitlines()[0].endswith("."), "the first line is a sentence"
     assert ">>> " in text, "an example that runs: doctest collects it with the module that defines the name"

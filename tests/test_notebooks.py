@@ -70,7 +70,7 @@ def test_headline_numbers_are_there_with_their_range(run: Run) -> None:
     assert list(summary) == sorted(summary) and not any(isinstance(v, dict | list) for v in summary.values())
 
 
-def test_planted_needs_are_better_foreseen_than_by_demographics(run: Run) -> None:
+def test_planted_needs_are_better_predicted_than_by_demographics(run: Run) -> None:
     summary = run.summary()
     assert summary["forward.spend_r2.low"] > 0.3 and summary["forward.mix_r2.low"] > 0.1
     assert abs(summary["forward.demographic.mix_r2"]) < 0.05, "the profile of the made-up shop knows nothing"
@@ -85,7 +85,7 @@ def test_every_table_fits_its_schema_and_is_known_by_its_maker(run: Run) -> None
         check(run.table(name), name=name)
 
 
-def test_record_says_what_the_run_was_made_from(run: Run) -> None:
+def test_record_states_what_the_run_was_made_from(run: Run) -> None:
     record = run.record()
     assert record["outcome"] == "done" and set(record["steps"]) == set(STEPS)
     assert record["parameters"]["as_of"] == "2025-03-01" and re.fullmatch(
@@ -132,7 +132,7 @@ def test_spark_gives_the_same_days_features_and_space(run: Run, made_up_company:
         (["--previous", "nowhere"], "not a run folder"),
     ],
 )
-def test_bad_input_is_told_in_a_line_and_the_good_report_stays(
+def test_bad_input_is_reported_in_a_line_and_the_good_report_stays(
     report: Path, made_up_company: Path, arguments: list[str], words: str
 ) -> None:
     before = hashes(report.parent)
@@ -177,8 +177,8 @@ def test_notebook_runs_alone_by_plain_papermill_catching_up(made_up_company: Pat
     before = STEPS if step == "00_overview" else STEPS[: STEPS.index(step)]
     assert set(made.record()["steps"]) == set(before) - {"00_overview"} and made.record()["outcome"] == "scratch"
     assert step not in MAIN_TABLE or made.has(MAIN_TABLE[step])
-    said = [o["text"] for cell in executed.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
-    assert not [text for text in said if "Warning" in text]
+    text_found = [o["text"] for cell in executed.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+    assert not [text for text in text_found if "Warning" in text]
     if made.has("segments"):
         assert made.summary()["forward.spend_r2"] is None and "needs 364 days" in made.summary()["forward.reason"]
         assert made.table("assignments")["customer_id"].is_unique

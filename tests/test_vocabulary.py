@@ -11,7 +11,7 @@ ALL = [*FEATURES, *kind_features(KINDS)]
 
 
 @pytest.mark.parametrize("feature", ALL, ids=lambda feature: feature.name)
-def test_each_feature_is_described_in_words(feature: Feature) -> None:
+def test_each_feature_is_reported_in_words(feature: Feature) -> None:
     assert feature.block in BLOCKS and feature.unit and feature.label and feature.low_label
     assert feature.direction in (-1, 0, 1) and feature.requires and feature.formula
     assert not re.search(r"[_\d]", feature.label + feature.low_label), "words, not names or figures"

@@ -365,7 +365,7 @@ def _from_number(sql: str) -> TimeSql:
 
 
 def _formats(values: list[str], *, where: str) -> list[str]:
-    """List the formats that a sample needs besides ISO; ambiguous dates are refused."""
+    """List the formats other than ISO that a sample needs; ambiguous dates are refused."""
     found = [match for match in map(NUMERIC_DATE.match, values) if match]
     day_first = [m for m in found if int(m[1]) > 12]
     month_first = [m for m in found if int(m[3]) > 12]

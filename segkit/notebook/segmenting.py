@@ -128,7 +128,7 @@ class Search(Result):
     Parameters
     ----------
     customers
-        In whom segments were looked for.
+        The customers whose segments were searched.
     fit
         The chosen segments.
     earlier

@@ -27,7 +27,7 @@ def shop(folder: Path, *, customers: int = 300, days: int = 400, yaml: str = YAM
     return str(folder / "shop.yaml")
 
 
-def test_a_good_source_is_described(tmp_path):
+def test_a_good_source_is_reported(tmp_path):
     report = check_source(shop(tmp_path))
     assert report.status == 0
     for words in (

@@ -89,7 +89,7 @@ write_table(rows, url={postgres!r}, as_of="2024-07-01", before_commit=kill)
     assert write_table(_rows({"a": "S09"}), url=postgres, as_of="2024-07-01")["updated"] == 1
 
 
-def test_no_rights_is_told_and_nothing_is_touched(postgres: str, held: Callable) -> None:
+def test_no_rights_is_reported_and_nothing_is_touched(postgres: str, held: Callable) -> None:
     write_table(_rows({"a": "S01"}), url=postgres, as_of="2024-06-01")
     held("drop role if exists reader; create role reader login; revoke all on schema public from public")
     held(f"grant usage on schema public to reader; grant select on {NAME} to reader")

@@ -52,7 +52,7 @@ def test_without_consent_no_export_and_silence_is_no_consent(
         assert made.left_out["no consent"] == 3 and "c00" not in made.rows.index and "c03" in made.rows.index
 
 
-def test_a_source_without_consent_is_told(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_source_without_consent_is_reported(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
     made = export_segments(make_run(people, source=WITHOUT_CONSENT), to="csv", out=str(tmp_path), dry_run=True)
     assert made.notes == ("the source has no column of consent: none was checked",) and len(made.rows) == 60
 
@@ -106,7 +106,7 @@ def test_ad_platforms_get_hashes_and_one_list_for_each_segment(
     assert meta == {"email": as_sha256("ann.30@example.com"), "phone": as_sha256("4915112345630")}
 
 
-def test_changed_rows_only_and_what_left_is_told(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
+def test_changed_rows_only_and_what_left_is_reported(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
     old, new = make_run(people, name="old"), make_run(people, name="new", moved=3, less=8)
     out = str(tmp_path / "crm")
     first = export_segments(old, to="salesforce", out=out)

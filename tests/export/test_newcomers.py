@@ -66,8 +66,8 @@ def run(tmp_path: Path) -> Path:
     model = SegmentModel(space=space, segments=ids, macro=("M1",) * 5, centres=centres, **bags)
     made = open_run(tmp_path / "run", step="03_segments", source="s", as_of=str(AS_OF), **DAYS)
     arrays, meta = model_to_arrays(model)
-    told = {"kinds": KINDS, "needs": ["purchase"], "timezone": "UTC", "lookback_days": DAYS["lookback_days"]}
-    made.save_model(arrays, meta=meta | told)
+    texts = {"kinds": KINDS, "needs": ["purchase"], "timezone": "UTC", "lookback_days": DAYS["lookback_days"]}
+    made.save_model(arrays, meta=meta | texts)
     SEGMENTS.assign(macro_segment="M1").to_parquet(_folder(made.path / "tables") / "segments.parquet")
     return made.path
 
@@ -93,8 +93,8 @@ def test_newcomers_get_the_segment_the_batch_gives(run: Path, tmp_path: Path, fo
         events.to_csv(tmp_path / "new.csv", index=False)
         path = tmp_path / "new.yaml"
         columns = "\n".join(f"      {name}: {name}" for name in COLUMNS)
-        told = "name: new\ntimezone: UTC\nkinds: {purchase: customer, email: company}\nevents:\n  - path: new.csv\n"
-        path.write_text(f"{told}    columns:\n{columns}\n")
+        texts = "name: new\ntimezone: UTC\nkinds: {purchase: customer, email: company}\nevents:\n  - path: new.csv\n"
+        path.write_text(f"{texts}    columns:\n{columns}\n")
     out = write_newcomers(assign_newcomers(run, str(path), folder=tmp_path), out=tmp_path / "placed.parquet")
     found = pd.read_parquet(out).set_index("customer_id")
     wanted = assign_segments(_model(run), _signals(events))
@@ -137,7 +137,7 @@ def test_the_command_prints_the_file_and_formulas_do_not_run(run: Path, tmp_path
     ]
 
 
-def test_what_the_model_cannot_read_is_told(run: Path, tmp_path: Path) -> None:
+def test_what_the_model_cannot_read_is_reported(run: Path, tmp_path: Path) -> None:
     events = _events(2, customers=10)
     for name, table, words in (
         ("a", events.drop(columns="amount"), "the model also reads .*spend"),

@@ -42,7 +42,7 @@ def test_the_file_runs_as_it_stands(run: Path, model: SegmentModel, tmp_path: Pa
     pd.testing.assert_frame_equal(found, assign_segments(model, signals)[list(found.columns)], check_dtype=False)
 
 
-def test_a_dialect_that_no_test_runs_says_so(run: Path, tmp_path: Path) -> None:
+def test_a_dialect_that_no_test_runs_carries_a_note(run: Path, tmp_path: Path) -> None:
     text = export_sql(run, out=str(tmp_path / "b.sql"), dialect="bigquery").read_text(encoding="utf-8")
     assert "Dialect bigquery: compiled only: no test has run it." in text
 

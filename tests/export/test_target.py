@@ -44,7 +44,7 @@ def test_every_target_states_its_format_and_when_it_was_read() -> None:
         ("meta_custom_audience", ["email", "phone"], (0, 0), "\n"),
     ],
 )
-def test_targets_are_as_their_statements_say(
+def test_targets_are_as_their_statements_state(
     name: str, headers: list[str], limits: tuple[int, float], line_end: str
 ) -> None:
     target = read_target(name)

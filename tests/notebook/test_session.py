@@ -34,8 +34,8 @@ def test_tables_of_the_contract_show_themselves(segments: pd.DataFrame) -> None:
     personas = segments[["segment", "name", "need"]].assign(story="They come early.")
     assert "<article" in session.table_repr(personas)
     score = {f"{m}_{part}": 0.5 for m in ("spend", "mix", "active") for part in ("r2", "low", "high")}
-    rivals = pd.DataFrame([{"baseline": "kmeans", "label": "KMeans <b>", "segments": 5, **score}])
-    assert "KMeans &lt;b&gt;" in session.table_repr(rivals) and "0.50 [0.50, 0.50]" in session.table_repr(rivals)
+    baselines = pd.DataFrame([{"baseline": "kmeans", "label": "KMeans <b>", "segments": 5, **score}])
+    assert "KMeans &lt;b&gt;" in session.table_repr(baselines) and "0.50 [0.50, 0.50]" in session.table_repr(baselines)
 
 
 def test_any_other_table_shows_as_pandas_would(segments: pd.DataFrame) -> None:
@@ -62,13 +62,13 @@ def test_run_shows_its_tables_by_their_maker(tmp_path: Path) -> None:
     assert "shop, as of 2024-01-01" in shown and "numbers" in shown
 
 
-def test_circle_is_told_beside_everyone(segments: pd.DataFrame, assignments: pd.DataFrame) -> None:
+def test_circle_is_reported_next_to_everyone(segments: pd.DataFrame, assignments: pd.DataFrame) -> None:
     features = pd.DataFrame({"spend": np.arange(12.0), "needs: tea": [0.5] * 6 + [0.0] * 6})
     features.index = pd.Index(assignments["customer_id"])
     names = segments.set_index("segment")["name"]
-    told = session.circle_html(assignments.head(6), features=features, names=names)
-    assert "6 customers: Fresh &amp; early 100\u00a0%" in told
-    assert "spent recently, each" in told and "buy: tea" in told and "50\u00a0%" in told and "25\u00a0%" in told
+    texts = session.circle_html(assignments.head(6), features=features, names=names)
+    assert "6 customers: Fresh &amp; early 100\u00a0%" in texts
+    assert "spent recently, each" in texts and "buy: tea" in texts and "50\u00a0%" in texts and "25\u00a0%" in texts
     assert "draw around customers" in session.circle_html(assignments.head(0), features=features, names=names)
 
 

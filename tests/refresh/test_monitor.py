@@ -167,7 +167,7 @@ def test_an_unusable_previous_run_is_refused(shop_run: Run, earlier: Run, change
         load_previous_run(str(earlier.path), of=shop_run)
 
 
-def test_persona_changes_are_described_where_intervals_do_not_overlap(tmp_path: Path) -> None:
+def test_persona_changes_are_reported_where_intervals_do_not_overlap(tmp_path: Path) -> None:
     runs = []
     for place, need, spend, as_of in (("then", "tea", 50.0, "2024-09-01"), ("now", "wine", 90.0, "2024-10-01")):
         run = open_run(tmp_path / place, outcome="building", as_of=as_of)

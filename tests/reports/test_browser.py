@@ -54,14 +54,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     """A function that opens a file with the network off, and fails the test where the page asks or complains."""
-    contexts, said = [], []
+    contexts, text_found = [], []
 
     def opened(file: Path, *, width: int = 1280, scheme: str = "light") -> Any:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
         contexts.append(context)
-        context.on("request", lambda request: said.append(request.url))
-        context.on("console", lambda message: said.append(message.text))
-        context.on("weberror", lambda error: said.append(str(error.error)))
+        context.on("request", lambda request: text_found.append(request.url))
+        context.on("console", lambda message: text_found.append(message.text))
+        context.on("weberror", lambda error: text_found.append(str(error.error)))
         context.route(re.compile("^(http|ws)"), lambda route: route.abort())
         page = context.new_page()
         page.goto(file.as_uri())
@@ -70,7 +70,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         return page
 
     yield opened
-    opened_files = [one for one in said if not one.startswith(("data:", "file:"))]
+    opened_files = [one for one in text_found if not one.startswith(("data:", "file:"))]
     for context in contexts:
         context.close()
     assert opened_files == []
@@ -168,7 +168,7 @@ def test_map_shows_the_chosen_segment(open_page: Callable[..., Any], page_file: 
     assert page.locator(".sk-map-card:visible").get_attribute("data-segment") == "S02"
 
 
-def test_circled_customers_are_told_by_means(open_page: Callable[..., Any], page_file: Callable[..., Path]) -> None:
+def test_circled_customers_are_reported_by_means(open_page: Callable[..., Any], page_file: Callable[..., Path]) -> None:
     page = open_page(page_file())
     live = page.locator(".sk-map-live").bounding_box()
 
@@ -193,7 +193,7 @@ def test_circled_customers_are_told_by_means(open_page: Callable[..., Any], page
     assert page.locator(".sk-map-circle:visible").count() == 0, "nothing is circled when circling is off"
 
 
-def test_table_sorts_both_ways_and_says_so(open_page: Callable[..., Any], page_file: Callable[..., Path]) -> None:
+def test_table_sorts_both_ways_and_states_so(open_page: Callable[..., Any], page_file: Callable[..., Path]) -> None:
     page = open_page(page_file())
     table = page.locator(".sk-sort table")
 

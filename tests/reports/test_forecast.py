@@ -57,10 +57,10 @@ def test_everyone_comes_first_and_every_figure_has_its_range(found: Prediction, 
     assert "50" in answer and "of 120 customers" in answer and "400" in answer
 
 
-def test_a_rival_that_says_it_and_a_season_are_told(found: Prediction) -> None:
-    told = forecast_report.describe_backtest(found)
-    assert any("said here by last period again, which the forecast did not beat" in text for text in told)
-    assert any("The base rate moved" in text and "70" in text for text in told) and told[-1] == "No one knows."
+def test_a_baseline_that_states_it_and_a_season_are_reported(found: Prediction) -> None:
+    texts = forecast_report.describe_backtest(found)
+    assert any("said here by last period again, which the forecast did not beat" in text for text in texts)
+    assert any("The base rate moved" in text and "70" in text for text in texts) and texts[-1] == "No one knows."
     still = found.metrics | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
     calm = forecast_report._describe_base_rate(still)
     assert "did not surely move" in calm[0]
@@ -72,7 +72,7 @@ def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, se
     assert table.loc["S02", "cross_sell"].startswith("no more than other customers: rum")
 
 
-def test_without_a_forecast_the_page_says_why(found: Prediction, segments: pd.DataFrame) -> None:
+def test_without_a_forecast_the_page_states_why(found: Prediction, segments: pd.DataFrame) -> None:
     empty = found.segments.assign(**dict.fromkeys([*SEGMENT_COLUMNS, "value_12m"], np.nan))
     nothing = Prediction(
         found.customers[:0], empty, found.backtest[:0], NO_TABLE, NO_TABLE, found.offers[:0], {}, ("Why.",), {}

@@ -44,7 +44,7 @@ def test_profile_holds_means_of_neighbourhoods() -> None:
     assert profile.neighbourhood.value_counts().min() >= FLOOR
 
 
-def test_too_few_customers_are_not_told_of() -> None:
+def test_too_few_customers_are_not_described() -> None:
     customers = placed(FLOOR - 1)
     profile = map_profile(customers, pd.DataFrame({"spend": 1.0}, index=customers["customer_id"]))
     assert profile.columns == () and profile.means.size == 0

@@ -43,26 +43,28 @@ def test_headline_without_money_or_future_stays_a_sentence(segments: pd.DataFram
     assert "revenue" not in text and "cooling" not in text and text.endswith(".") and "nan" not in text
 
 
-def test_how_sure_says_ahead_behind_and_level_as_they_are() -> None:
-    told = " ".join(overview_report.describe_evidence(SUMMARY))
-    assert "0.51 [0.48, 0.54]" in told and "0.47 [0.39, 0.55]" in told and "14\u00a0%" in told
-    assert "recency and frequency: ahead on spend, behind on what is bought" in told
-    assert "KMeans on behaviour: level on spend" in told and "demographics" not in told
+def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
+    texts = " ".join(overview_report.describe_evidence(SUMMARY))
+    assert "0.51 [0.48, 0.54]" in texts and "0.47 [0.39, 0.55]" in texts and "14\u00a0%" in texts
+    assert "recency and frequency: ahead on spend, behind on what is bought" in texts
+    assert "KMeans on behaviour: level on spend" in texts and "demographics" not in texts
 
 
 def test_how_sure_without_proof_gives_the_reason_and_nothing_made_up() -> None:
-    told = overview_report.describe_evidence({"forward.spend_r2": None, "forward.reason": "the proof needs 364 days"})
-    assert any("the proof needs 364 days" in sentence for sentence in told)
-    assert not any(digit in sentence for sentence in told for digit in ("0.", "None", "nan"))
+    texts = overview_report.describe_evidence({"forward.spend_r2": None, "forward.reason": "the proof needs 364 days"})
+    assert any("the proof needs 364 days" in sentence for sentence in texts)
+    assert not any(digit in sentence for sentence in texts for digit in ("0.", "None", "nan"))
     assert all(sentence.endswith(".") for sentence in overview_report.describe_evidence({}))
 
 
-def test_first_comes_what_surely_cools_and_never_an_unstable_segment(segments: pd.DataFrame) -> None:
-    told = overview_report.choose_first_actions(segments, horizon_days=91)
-    assert [one.row["segment"] for one in told] == ["S13", "S02", "S01"]
-    assert (told[0].why, told[0].action) == ("Cooling", "Ask why.")
-    assert "60\u00a0% less than lately: 40 each in 91 days (30 to 50) instead of 100; 1,200 less in all" in told[0].size
-    assert told[2].why == "Steady" and "about as lately: 6,000 in all" in told[2].size
+def test_first_comes_what_clearly_cools_and_never_an_unstable_segment(segments: pd.DataFrame) -> None:
+    texts = overview_report.choose_first_actions(segments, horizon_days=91)
+    assert [one.row["segment"] for one in texts] == ["S13", "S02", "S01"]
+    assert (texts[0].why, texts[0].action) == ("Cooling", "Ask why.")
+    assert (
+        "60\u00a0% less than lately: 40 each in 91 days (30 to 50) instead of 100; 1,200 less in all" in texts[0].size
+    )
+    assert texts[2].why == "Steady" and "about as lately: 6,000 in all" in texts[2].size
     steady = overview_report.choose_first_actions(segments.assign(verdict=["reproducible", "constructed", "unstable"]))
     assert [one.row["segment"] for one in steady] == ["S02", "S01"]
     assert len(overview_report.choose_first_actions(segments, most=1)) == 1
@@ -77,13 +79,13 @@ def test_first_actions_without_a_known_future_go_by_size(segments: pd.DataFrame)
     unknown = segments.assign(
         revenue_share=np.nan, spend_now=np.nan, spend_next=np.nan, spend_next_low=np.nan, spend_next_high=np.nan
     )
-    told = overview_report.choose_first_actions(unknown)
-    assert (told[0].why, told[0].size, told[0].action) == ("Large", "60 customers.", "Offer the fresh box.")
+    texts = overview_report.choose_first_actions(unknown)
+    assert (texts[0].why, texts[0].size, texts[0].action) == ("Large", "60 customers.", "Offer the fresh box.")
 
 
 def test_trust_is_one_sentence_or_the_reason() -> None:
-    told = overview_report.describe_accuracy(SUMMARY)
-    assert told.endswith("better than recency and frequency, as well as KMeans on behaviour.")
+    texts = overview_report.describe_accuracy(SUMMARY)
+    assert texts.endswith("better than recency and frequency, as well as KMeans on behaviour.")
     assert "the proof needs 364 days" in overview_report.describe_accuracy(
         {"forward.reason": "the proof needs 364 days"}
     )
@@ -96,11 +98,11 @@ def test_changes_name_what_became_of_segments_and_customers(segments: pd.DataFra
     rows += [("2024-02-01", "S09", "died"), ("2024-02-01", "S02", "same")]
     ledger = pd.DataFrame(rows, columns=["as_of", "segment", "event"])
     causes = ["stayed"] * 40 + ["customer"] * 20 + ["definition"] * 20 + ["joined"]
-    told = overview_report.describe_changes(
+    texts = overview_report.describe_changes(
         segments, ledger=ledger, moves=pd.DataFrame({"cause": causes}), as_of="2024-02-01"
     )
-    assert told[:3] == ["2 segments carry on from 2024-01-01.", "Fading (S13) is new.", "S09 is gone."]
-    assert "Of 80 customers in both runs, 50\u00a0% stayed" in told[3] and told[4].startswith("<20 customers joined")
+    assert texts[:3] == ["2 segments carry on from 2024-01-01.", "Fading (S13) is new.", "S09 is gone."]
+    assert "Of 80 customers in both runs, 50\u00a0% stayed" in texts[3] and texts[4].startswith("<20 customers joined")
     first = overview_report.describe_changes(
         segments, ledger=ledger[:1], moves=pd.DataFrame({"cause": []}), as_of="2024-01-01"
     )

@@ -16,8 +16,8 @@ from segkit.reports.theme import COLOURS, segment_style
 
 def blocks_table() -> pd.DataFrame:
     """Two blocks and both together on two measures; demographics are known of fewer, and not judged on mix."""
-    judged = [("all", "spend", 90), ("needs", "spend", 90), ("demographic", "spend", 30)]
-    table = pd.DataFrame([*judged, ("needs", "mix", 80)], columns=["block", "measure", "customers"])
+    scored = [("all", "spend", 90), ("needs", "spend", 90), ("demographic", "spend", 30)]
+    table = pd.DataFrame([*scored, ("needs", "mix", 80)], columns=["block", "measure", "customers"])
     scores = {"alone_r2": 0.3, "alone_low": 0.2, "alone_high": 0.4}
     added = {name: [np.nan, 0.1, -0.02, 0.1] for name in ("adds", "adds_low", "adds_high")}
     return table.assign(label=table["block"], **scores, **added)
@@ -101,7 +101,7 @@ def test_bars_start_at_zero(tables: dict[str, pd.DataFrame]) -> None:
         assert 0 in (axes.get_xlim()[0], axes.get_ylim()[0])
 
 
-def test_blocks_known_of_fewer_customers_say_of_how_many(tables: dict[str, pd.DataFrame]) -> None:
+def test_blocks_known_of_fewer_customers_give_their_number(tables: dict[str, pd.DataFrame]) -> None:
     spend, mix = segments_report.plot_blocks(tables["blocks"]).axes
     assert [label.get_text() for label in spend.get_yticklabels()] == ["all", "demographic (of 30)", "needs"]
     assert [bar.get_width() for bar in spend.patches] == [0.3, 0.3, 0.3, 0, -0.02, 0.1]

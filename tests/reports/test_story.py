@@ -5,7 +5,7 @@ import pandas as pd
 from segkit.reports import segments as segments_report
 
 
-def test_headline_of_foresight_says_when_nothing_was_learnt() -> None:
+def test_headline_of_predictability_states_when_nothing_was_learnt() -> None:
     columns = ["outcome", "r2", "low", "high"]
     table = pd.DataFrame([("how much they spend", 0.66, 0.59, 0.73)], columns=columns)
     assert "66\u00a0% [59\u00a0%, 73\u00a0%] of how much they spend" in segments_report.predictability_headline(table)

@@ -38,7 +38,7 @@ def _one_by_one(assigner: Assigner, signals: CustomerData) -> list[tuple[str, st
     return [(p.segment, p.macro_segment, p.confidence) for p in found]
 
 
-def test_one_by_one_is_what_the_batch_says(fitted: tuple[SegmentModel, CustomerData]) -> None:
+def test_one_by_one_is_what_the_batch_states(fitted: tuple[SegmentModel, CustomerData]) -> None:
     model, new = fitted
     for signals in (new, _nothing_bought(new)):
         wanted = assign_segments(model, signals)

@@ -26,7 +26,7 @@ def with_features(windows: FitData, change: Callable[[pd.DataFrame], pd.DataFram
     return replace(windows, now=now, then=then)
 
 
-def test_customers_all_alike_are_told_that_there_is_nothing_to_segment(planted_windows: Plant) -> None:
+def test_customers_all_alike_are_reported_that_there_is_nothing_to_segment(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     alike = np.zeros(240, dtype=int)
     same = FitData(*(part.select(alike) for part in (windows.now, windows.then, windows.outcomes)))
@@ -41,7 +41,7 @@ def test_a_constant_feature_changes_nothing(planted_windows: Plant) -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_a_feature_that_is_no_number_is_told_by_name_and_rows(planted_windows: Plant, value: float) -> None:
+def test_a_feature_that_is_no_number_is_reported_by_name_and_rows(planted_windows: Plant, value: float) -> None:
     windows, _ = planted_windows()
     spoilt = with_features(windows, lambda f: f.assign(spend=f["spend"].where(f.index > "c0002", value)))
     with pytest.raises(
@@ -50,7 +50,7 @@ def test_a_feature_that_is_no_number_is_told_by_name_and_rows(planted_windows: P
         fit(spoilt)
 
 
-def test_a_feature_that_is_there_no_more_is_told_by_name(planted_windows: Plant) -> None:
+def test_a_feature_that_is_there_no_more_is_reported_by_name(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     lacking = replace(windows.now, features=windows.now.features.drop(columns="spend"))
     with pytest.raises(SchemaError, match=r"no \['spend'\] \(1 missing\), which the model was learnt from"):

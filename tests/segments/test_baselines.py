@@ -42,7 +42,7 @@ def test_distinct_values_fall_into_fifths_of_the_same_size(rows: int) -> None:
     assert (np.diff(rank_groups(values, parts=5)[np.argsort(values)]) >= 0).all()
 
 
-def test_rivals_are_made_of_everyone_with_as_many_groups_as_ours(planted_windows: Plant) -> None:
+def test_baselines_are_made_of_everyone_with_as_many_groups_as_ours(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     axes = windows.now.features[["orders", "spend"]]
     found = baseline_segmentations(windows.now, axes=axes, count=7)
@@ -53,7 +53,7 @@ def test_rivals_are_made_of_everyone_with_as_many_groups_as_ours(planted_windows
     assert all((found[name] == again[name]).all() for name in found)
 
 
-def test_lately_and_often_are_the_highest_fifths(planted_windows: Plant) -> None:
+def test_recently_and_often_are_the_highest_fifths(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     found = baseline_segmentations(windows.now, axes=windows.now.features[["orders"]], count=2)
     best = windows.now.features.assign(cell=found["rfm25"]).sort_values("orders").iloc[-1]
@@ -80,7 +80,7 @@ def test_names_need_no_money_and_equal_customers_get_the_same_one() -> None:
     assert len(set(rfm_names(pd.DataFrame({"recency_days": [5.0] * 7, "active_days": [2.0] * 7})))) == 1
 
 
-def test_the_last_run_is_a_rival_and_says_what_it_saw(planted_windows: Plant, tmp_path: Path) -> None:
+def test_the_last_run_is_a_baseline_and_states_what_it_saw(planted_windows: Plant, tmp_path: Path) -> None:
     windows, _ = planted_windows()
     fit = fit_segments(windows, budget=Budget(min_segments=4, max_segments=4), n_subsamples=2)
     run = open_run(tmp_path / "run", as_of="2024-05-01", lookback_days=182, horizon_days=91, source_name="shop")
@@ -116,7 +116,7 @@ ROLES = {
 }
 
 
-def test_known_groups_leave_out_those_of_whom_nothing_is_known() -> None:
+def test_known_groups_leave_out_customers_without_attributes() -> None:
     found = attribute_groups(PEOPLE, roles=ROLES)
     assert list(found) == ["demographic", "geographic", "current_segment"]
     assert found["demographic"].index.tolist() == ["a", "b", "c", "e"], "d is unknown"
@@ -124,7 +124,7 @@ def test_known_groups_leave_out_those_of_whom_nothing_is_known() -> None:
     assert found["current_segment"].dropna().to_dict() == {"a": "gold", "c": "gold", "d": "blue"}
 
 
-def test_many_groups_are_joined_to_a_few_and_nothing_known_is_no_rival() -> None:
+def test_many_groups_are_joined_to_a_few_and_nothing_known_is_no_baseline() -> None:
     many = pd.DataFrame({"customer_id": [f"c{i}" for i in range(60)], "age": [float(i) for i in range(60)]})
     assert attribute_groups(many, roles={"age": "demographic"})["demographic"].nunique() == MAX_GROUPS
     assert attribute_groups(None, roles={}) == {}

@@ -58,21 +58,21 @@ def planted(customers: int = 400, *, seed: int = 3) -> tuple[dict[str, Block], S
     rng = np.random.default_rng(seed)
     everyone, half = np.ones(customers, dtype=bool), np.arange(customers) % 2 == 0
     blocks = {name: Block(*rng.normal(size=(2, customers, 3)), everyone, everyone) for name in ("rhythm", "needs")}
-    told = rng.normal(size=(customers, 2)) * half[:, None]
-    blocks["demographic"] = Block(told, told, half, half)
+    texts = rng.normal(size=(customers, 2)) * half[:, None]
+    blocks["demographic"] = Block(texts, texts, half, half)
 
-    def came(needs: np.ndarray, shift: float) -> ScoringOutcomes:
+    def observed(needs: np.ndarray, shift: float) -> ScoringOutcomes:
         noise = rng.normal(size=customers)
         return ScoringOutcomes(
-            values={"spend": (everyone, (shift + 2 * needs[:, 0] + 0.5 * told[:, 0] + noise)[:, None])}
+            values={"spend": (everyone, (shift + 2 * needs[:, 0] + 0.5 * texts[:, 0] + noise)[:, None])}
         )
 
-    return blocks, came(blocks["needs"].then, 0.0), came(blocks["needs"].now, 50.0)
+    return blocks, observed(blocks["needs"].then, 0.0), observed(blocks["needs"].now, 50.0)
 
 
 def test_planted_blocks_are_found_and_a_season_counts_neither_way() -> None:
-    blocks, learnt, judged = planted()
-    found = compare_blocks(blocks, train=learnt, test=judged)
+    blocks, learnt, scored = planted()
+    found = compare_blocks(blocks, train=learnt, test=scored)
     check(found.table, name="blocks")
     rows = found.table.set_index("block")
     assert list(rows.index) == ["all", "rhythm", "needs", "demographic"]
@@ -97,30 +97,30 @@ def test_the_answer_follows_the_interval() -> None:
     assert answer == "cannot tell" and reason == "the 95 % interval of the difference holds zero"
 
 
-def test_what_is_unknown_of_those_judged_does_not_touch_the_answer() -> None:
-    blocks, learnt, judged = planted()
-    outcome = judged.values["spend"][1].copy()
+def test_what_is_unknown_of_those_scored_does_not_touch_the_answer() -> None:
+    blocks, learnt, scored = planted()
+    outcome = scored.values["spend"][1].copy()
     outcome[1::2] = 7.0  # those of whom no demographics are known
-    other = ScoringOutcomes(values={"spend": (judged.values["spend"][0], outcome)})
-    one, two = (compare_blocks(blocks, train=learnt, test=each) for each in (judged, other))
+    other = ScoringOutcomes(values={"spend": (scored.values["spend"][0], outcome)})
+    one, two = (compare_blocks(blocks, train=learnt, test=each) for each in (scored, other))
     pd.testing.assert_frame_equal(one.leads, two.leads)
-    told = [found.table.query("block == 'demographic'") for found in (one, two)]
-    pd.testing.assert_frame_equal(*told)
+    texts = [found.table.query("block == 'demographic'") for found in (one, two)]
+    pd.testing.assert_frame_equal(*texts)
 
 
 def test_same_seed_same_table_and_draws_move_the_interval_alone() -> None:
-    blocks, learnt, judged = planted()
-    one, two = (compare_blocks(blocks, train=learnt, test=judged, draws=50, seed=5).table for _ in range(2))
+    blocks, learnt, scored = planted()
+    one, two = (compare_blocks(blocks, train=learnt, test=scored, draws=50, seed=5).table for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
-    more = compare_blocks(blocks, train=learnt, test=judged, draws=80, seed=5).table
+    more = compare_blocks(blocks, train=learnt, test=scored, draws=80, seed=5).table
     assert one["alone_r2"].equals(more["alone_r2"]) and not one["alone_low"].equals(more["alone_low"])
 
 
 def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out() -> None:
-    blocks, learnt, judged = planted()
+    blocks, learnt, scored = planted()
     few = np.arange(400) < 60
-    told = replace(blocks["demographic"], has_data_then=few, has_data_now=few)
-    found = compare_blocks(blocks | {"demographic": told}, train=learnt, test=judged)
+    texts = replace(blocks["demographic"], has_data_then=few, has_data_now=few)
+    found = compare_blocks(blocks | {"demographic": texts}, train=learnt, test=scored)
     assert "demographic" not in set(found.table["block"]) and found.leads.empty
     answer, reason = needs_or_demographics(found, measure="spend")
     assert answer == "cannot tell" and "known of too few customers" in reason
@@ -132,7 +132,7 @@ def test_a_block_of_few_customers_or_an_outcome_like_for_nearly_all_is_left_out(
     check(alike.table, name="blocks")
 
 
-def test_needs_foresee_the_mix_of_a_made_up_shop(proof: BlockProof) -> None:
+def test_needs_predict_the_mix_of_a_made_up_shop(proof: BlockProof) -> None:
     check(proof.table, name="blocks")
     assert {"spend", "mix"} <= set(proof.table["measure"]) <= set(MEASURES)
     spend = proof.table[proof.table["measure"] == "spend"].set_index("block")
@@ -184,7 +184,7 @@ def test_without_categories_people_and_history(made_up: tuple[Source, Days, pd.D
     assert figures["blocks.reason"] == "too short" and figures["blocks.needs_or_demographics.mix"] == "cannot tell"
 
 
-def test_events_without_money_are_judged_on_active_days(make_events: Callable) -> None:
+def test_events_without_money_are_scored_on_active_days(make_events: Callable) -> None:
     rng = np.random.default_rng(2)
     start = date(2024, 1, 1)
     events = [
@@ -218,10 +218,10 @@ def test_people_are_indicators_of_common_values_and_numbers(planted_windows: Cal
         "survey",
         "known",
     }  # what is the same of all says nothing
-    told = found["demographic"]
-    assert told.then.shape == (240, 5)  # age, owner, renter, unknown, other
-    assert told.has_data_then.sum() == 200 and not told.then[200:].any()
-    assert np.abs(told.then.mean(axis=0)).max() < 0.05
+    texts = found["demographic"]
+    assert texts.then.shape == (240, 5)  # age, owner, renter, unknown, other
+    assert texts.has_data_then.sum() == 200 and not texts.then[200:].any()
+    assert np.abs(texts.then.mean(axis=0)).max() < 0.05
     assert found["known"].then.shape == (240, 1) and found["known"].has_data_now.all()
     assert block_designs(
         windows.then, windows.now, people=people.assign(home=None, age=np.nan), roles=roles

@@ -87,13 +87,13 @@ def test_all_alike_cannot_be_segmented() -> None:
         cluster_subsamples(np.ones((400, 4)))
 
 
-def test_too_few_customers_are_told_which_limit_binds(blobs: tuple) -> None:
+def test_too_few_customers_are_reported_which_limit_binds(blobs: tuple) -> None:
     points = blobs[0][::3]
     with pytest.raises(BudgetError, match=r"150 customers are too few; 12 segments of 20 need 240\. Ask for fewer"):
         unknown(points, cluster_subsamples(points, n_subsamples=2), Budget())
 
 
-def test_a_smallest_share_that_cannot_be_met_is_told(blobs: tuple, blob_bags: Subsamples) -> None:
+def test_a_smallest_share_that_cannot_be_met_is_reported(blobs: tuple, blob_bags: Subsamples) -> None:
     with pytest.raises(BudgetError, match=r"above 12\.0% of 450 customers; the best \(\d+ segments\) has one of \d"):
         unknown(blobs[0], blob_bags, Budget(min_segments=8, max_segments=9, smallest_share=0.12))
 
@@ -210,7 +210,7 @@ def test_a_refit_takes_what_its_bags_hold(blobs: tuple, blob_bags: Subsamples) -
         (Budget(min_segments=1, max_segments=5), r"from 1 to 5 cannot be met"),
     ],
 )
-def test_a_budget_that_nobody_could_meet_says_which_limit_binds(
+def test_a_budget_that_nobody_could_meet_states_which_limit_binds(
     blobs: tuple, blob_bags: Subsamples, budget: Budget, words: str
 ) -> None:
     with pytest.raises(BudgetError, match=words):

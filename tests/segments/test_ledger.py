@@ -47,7 +47,7 @@ def test_a_segment_that_goes_on_keeps_its_id_and_a_new_one_gets_a_number_never_u
     assert ids == ["S01", "S10", "S04"] and matched == {0: "S01", 2: "S04"}
 
 
-def test_same_split_merged_and_died_are_told_apart() -> None:
+def test_same_split_merged_and_died_are_kept_apart() -> None:
     shared = _shared({"S01": [60, 40, 0], "S02": [0, 0, 50], "S03": [0, 0, 45], "S04": [4, 3, 3]})
     ids, matched = inherit_ids(shared, count=3, used=4)
     events = _ledger_rows(shared, ids=ids, matched=matched, as_of="2018-01-01").set_index("segment")

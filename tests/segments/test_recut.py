@@ -40,7 +40,7 @@ def test_another_budget_places_everyone_in_under_a_second(run: Run, count: int) 
     assert not new or min(new) > max(int(s[1:]) for s in run.table("ledger")["segment"])
 
 
-def test_a_budget_that_cannot_be_met_is_told_and_the_run_stays(run: Run) -> None:
+def test_a_budget_that_cannot_be_met_is_reported_and_the_run_stays(run: Run) -> None:
     before = sorted((path.name, path.stat().st_mtime_ns) for path in run.path.rglob("*"))
     with pytest.raises(BudgetError, match=r"12 segments of at least 20\.0% are more than everyone"):
         recut(run, smallest_share=0.2)

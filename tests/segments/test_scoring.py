@@ -58,8 +58,8 @@ def outcomes(**columns: list[float]) -> Outcomes:
 
 
 def test_truth_is_log_spend_of_all_activity_of_all_and_the_mix_of_those_who_bought() -> None:
-    came = outcomes(spend=[np.e - 1, -2, 0, 1], orders=[1, 0, 1, 1], active_days=[1, 0, 2, 1])
-    values = scoring_outcomes(came, terms=["rum", "tea"]).values
+    observed = outcomes(spend=[np.e - 1, -2, 0, 1], orders=[1, 0, 1, 1], active_days=[1, 0, 2, 1])
+    values = scoring_outcomes(observed, terms=["rum", "tea"]).values
     assert sorted(values) == ["active", "mix", "spend"]
     np.testing.assert_allclose(values["spend"][1].ravel(), [1, 0, 0, np.log(2)])
     np.testing.assert_array_equal(values["active"][1].ravel(), [1, 0, 1, 1])
@@ -68,13 +68,13 @@ def test_truth_is_log_spend_of_all_activity_of_all_and_the_mix_of_those_who_boug
 
 
 def test_a_source_without_categories_has_no_mix_and_without_money_counts_days() -> None:
-    came = Outcomes(totals=pd.DataFrame({"active_days": [0.0, 1.0, 2.0, 3.0]}), weights=None, categories=())
-    values = scoring_outcomes(came).values
+    observed = Outcomes(totals=pd.DataFrame({"active_days": [0.0, 1.0, 2.0, 3.0]}), weights=None, categories=())
+    values = scoring_outcomes(observed).values
     assert list(values) == ["spend", "active"]
     assert adjusted_r2(np.array([0, 0, 1, 1]), values["spend"][1])[0] > 0.5
 
 
-def test_comparison_is_in_pairs_on_the_customers_a_rival_knows() -> None:
+def test_comparison_is_in_pairs_on_the_customers_a_baseline_knows() -> None:
     rng = np.random.default_rng(6)
     best = np.repeat([0, 1, 2], 60)
     truth = ScoringOutcomes(values={"spend": (np.ones(180, dtype=bool), best[:, None] + rng.normal(0, 0.3, (180, 1)))})

@@ -111,7 +111,7 @@ def test_batch_single_and_sql_agree_on_everyone(seed: int, words: bool) -> None:
 
 @settings(max_examples=4, **QUIET)
 @given(st.integers(0, 10**6), st.sampled_from([np.nan, np.inf, -np.inf, None]), st.sampled_from(FEATURES))
-def test_whom_the_batch_refuses_sql_gives_no_segment(seed: int, value: float | None, name: str) -> None:
+def test_who_the_batch_refuses_sql_gives_no_segment(seed: int, value: float | None, name: str) -> None:
     draw = np.random.default_rng(seed)
     model, signals = made_model(draw, words=False), made_signals(draw, customers=30)
     wanted = assign_segments(model, signals)
@@ -172,7 +172,7 @@ def test_a_dialect_that_is_not_known_is_refused_by_name() -> None:
         assignment_sql(made_model(np.random.default_rng(5), words=False), dialect="oracle")
 
 
-def test_a_model_of_tastes_asks_for_weights() -> None:
+def test_a_model_of_category_mix_asks_for_weights() -> None:
     con = ibis.duckdb.connect()
     features = con.create_table("f", as_tables(made_signals(np.random.default_rng(1), customers=3))[0])
     with pytest.raises(InputError, match="Give customer_id, category, weight"):

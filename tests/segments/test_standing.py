@@ -91,8 +91,8 @@ def test_proof_is_that_of_the_day_on_which_the_segments_were_found(kept: Reassig
     ids = sorted(set(kept.model.segments), reverse=True)
     table = add_previous_proof(pd.DataFrame({"segment": ids, "verdict": "not tested", "stability": np.nan}), previous)
     assert (table["verdict"] == "natural").all() and (table["stability"] == 0.7).all()
-    told = previous_proof_metrics(previous, fitted_as_of=THEN)
-    assert told == {"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "segments.found_as_of": THEN}
+    texts = previous_proof_metrics(previous, fitted_as_of=THEN)
+    assert texts == {"forward.spend_r2": 0.5, "stability.ari_mean": 0.6, "segments.found_as_of": THEN}
 
 
 def test_what_a_person_merged_or_renamed_since_holds(previous: Run, windows: FitData) -> None:
@@ -104,7 +104,7 @@ def test_what_a_person_merged_or_renamed_since_holds(previous: Run, windows: Fit
         assign_with_previous_model(previous, windows.now, overrides=Overrides(rename={"S99": "Tea"}), as_of=NOW)
 
 
-def test_nobody_in_the_lookback_is_said(previous: Run, windows: FitData, tmp_path: Path) -> None:
+def test_nobody_in_the_lookback_is_reported(previous: Run, windows: FitData, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nobody did anything in the lookback"):
         assign_with_previous_model(previous, windows.now.select(np.zeros(0, dtype=int)), overrides=NONE, as_of=NOW)
 

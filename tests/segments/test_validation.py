@@ -55,13 +55,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Days]:
 
 
 @pytest.mark.slow
-def test_a_shuffled_future_leaves_the_segments_and_takes_the_foresight(world: dict[str, Days]) -> None:
+def test_a_shuffled_future_leaves_the_segments_and_takes_the_predictability(world: dict[str, Days]) -> None:
     fits, r2 = {}, {}
     for name, days in world.items():
         windows = build_fit_data(days, period=PERIOD.one_horizon_back(), kinds=KINDS)
         fits[name] = fit_segments(windows, budget=BUDGET, n_subsamples=2)
-        came = customer_outcomes(days, start=ORIGIN, horizon_days=HORIZON, index=windows.now.features.index)
-        truth = scoring_outcomes(came).values
+        observed = customer_outcomes(days, start=ORIGIN, horizon_days=HORIZON, index=windows.now.features.index)
+        truth = scoring_outcomes(observed).values
         r2[name] = {m: adjusted_r2(fits[name].number[rows], values)[0] for m, (rows, values) in truth.items()}
     one, other = fits["as it is"], fits["shuffled"]
     assert one.number.tobytes() == other.number.tobytes()
@@ -87,7 +87,7 @@ def compared(world: dict[str, Days]) -> pd.DataFrame:
     return found
 
 
-def test_backtest_judges_ours_and_rivals_in_a_period_they_never_saw(compared: pd.DataFrame) -> None:
+def test_backtest_scorers_ours_and_baselines_in_a_period_they_never_saw(compared: pd.DataFrame) -> None:
     assert set(compared["baseline"]) == {
         "ours",
         "as_today",
@@ -105,7 +105,7 @@ def test_backtest_judges_ours_and_rivals_in_a_period_they_never_saw(compared: pd
     assert known["customers"].max() == 200 and known["segments"].max() == 2
 
 
-def test_table_of_rivals_has_a_row_each_and_a_sentence(compared: pd.DataFrame) -> None:
+def test_table_of_baselines_has_a_row_each_and_a_sentence(compared: pd.DataFrame) -> None:
     table = baseline_table(compared)
     check(table, name="baselines")
     assert len(table) == 8 and table["baseline"].is_unique and table["verdict"].ne("").all()
@@ -136,7 +136,7 @@ def test_without_history_the_proof_is_null_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(("lookback", "days_needed"), [(60, 0), (200, 240)])
-def test_too_short_a_history_is_told_in_days(make_days: Callable, lookback: int, days_needed: int) -> None:
+def test_too_short_a_history_is_reported_in_days(make_days: Callable, lookback: int, days_needed: int) -> None:
     start = date(2024, 1, 1)
     events = [("a", (start + timedelta(days=d)).isoformat(), "purchase", 1.0, "tea") for d in range(100)]
     days = make_days(events, kinds={"purchase": "customer"})
