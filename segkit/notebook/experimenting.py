@@ -142,7 +142,7 @@ class PilotDesign(Result):
     pilot: Pilot | None = None
     run: runs.Run | None = None
 
-    def write(self, folder: str | Path = "") -> Path:
+    def write(self, *, folder: str | Path = "") -> Path:
         """Write the files of the pilot; nothing is sent.
 
         Parameters
@@ -184,8 +184,8 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
     --------
     >>> from segkit import load_run
     >>> from segkit.notebook.example import example_run
-    >>> planned = design_pilot(load_run(example_run()), "S01", kpi="active")
-    >>> planned.table["segment"].tolist()
+    >>> run = load_run(example_run())
+    >>> design_pilot(run, *run.segments.ids, kpi="active", share_control=0.5).table["segment"].tolist()
     ['S01']
     """
     designed = draw_pilot(run, segments=segments, kpi=kpi, **options)
@@ -193,7 +193,7 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
     return PilotDesign(pd.DataFrame(designed.facts["power"]), html=answer.html, pilot=designed, run=run)
 
 
-def read_out(folder: str | Path = "", outcomes: str = "", *, data_dir: str = "", **prices: float | None) -> Result:
+def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **prices: float | None) -> Result:
     """Read a pilot out: what contact added in each segment.
 
     Parameters
@@ -216,7 +216,7 @@ def read_out(folder: str | Path = "", outcomes: str = "", *, data_dir: str = "",
 
     Examples
     --------
-    >>> read_out().table.empty
+    >>> read_out("").table.empty
     True
     """
     path = find_path(folder) if folder else None

@@ -127,7 +127,7 @@ class RunComparison(Result):
         return text_result(table, note=caption_of("compare_runs")["empty"]) if self.is_first else show()
 
 
-def compare_runs(run: runs.Run, previous: runs.Run | str | Path = "", *, seed: int | None = None) -> RunComparison:
+def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: int | None = None) -> RunComparison:
     """Compare a run with the previous one: moves, drift, forecast accuracy, and whether the segments are still valid.
 
     Parameters
