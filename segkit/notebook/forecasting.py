@@ -111,7 +111,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     )
     return Forecast(
         found.segments,
-        metrics=found.figures,
+        metrics=found.metrics,
         html=answer.html,
         draw=lambda: report.plot_expected_segments(report.segments_to_plot(found, segments)),
         tables={

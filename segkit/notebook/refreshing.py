@@ -124,7 +124,7 @@ class RunComparison(Result):
         return table_result(table, name="decisions", shown=report.format_decision_log(table), columns={})
 
     def _after_first(self, table: pd.DataFrame, show: Callable[[], Result]) -> Result:
-        return text_result(table, note=caption_of("compare_runs")["empty"]) if self.is_first else show()
+        return text_result(table) if self.is_first else show()
 
 
 def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: int | None = None) -> RunComparison:
