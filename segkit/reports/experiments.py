@@ -39,15 +39,15 @@ VERDICT_COLOURS = {"scale": ACCENT, "go on": ACCENT, "stop": WARN, "cannot tell"
 MAX_EFFECT_SHARE = 1.0  # of an effect that is drawn in full; a larger one runs off the picture, as its number says
 UNIT_TITLES = {"money": "money per customer", "orders": "orders per customer", "share": "share of customers"}
 ASSOCIATION_CAPTION = (
-    "Differences per customer over the horizon, with 95 % intervals, each by itself. Unlike before: the largest "
-    "difference before "
-    "the campaign, in standard deviations, as they are and matched."
+    "Differences per customer over the horizon, each with its own 95 % interval. Unlike before: the largest difference "
+    "before the campaign, in standard deviations, as they are and matched."
 )
-KPI_NOTE = "The figure to move is {kpi}. Another: -p kpi orders. To draw a pilot: segkit pilot RUN --segment ID."
+KPI_NOTE = (
+    "These pilots would change {kpi}. For another KPI: -p kpi orders. To set up a pilot: segkit pilot RUN --segment ID."
+)
 NO_PILOT = (
-    "No pilot was given, so nothing is known of what contact brings, and no return is stated anywhere in this "
-    "report. Draw one with "
-    "segkit pilot; when its window is over, segkit readout reads it, and -p pilot FOLDER shows it here."
+    "No campaign has been tested yet. Set up a pilot with segkit pilot; when its window is over, read it out with segkit "
+    "readout and show it here with -p pilot FOLDER."
 )
 BASELINE_HEADINGS = (
     "active rate",
@@ -327,7 +327,7 @@ def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: st
     return pd.DataFrame(
         {
             "Segment": [_segment_label(one, names=names) for one in rows["segment"]],
-            "Baseline": rows["starting_value"].map(form),
+            "Starting value": rows["starting_value"].map(form),
             "Windows of its past, least to most (1 is their mean)": [
                 f"{low:.2f} to {high:.2f}" for low, high in zip(rows["lowest"], rows["highest"], strict=True)
             ],
@@ -348,7 +348,7 @@ def format_candidates(table: pd.DataFrame) -> pd.DataFrame:
                 for row in ordered.to_dict("records")
             ],
             "Customers": ordered["customers"].map(count),
-            "Baseline": ordered["mean"].map(form),
+            "Starting value": ordered["mean"].map(form),
             "Smallest effect seen": [
                 f"{form(e)} ({share(s)})"
                 for e, s in zip(ordered["smallest_effect"], ordered["smallest_share"], strict=True)

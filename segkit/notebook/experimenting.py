@@ -1,0 +1,238 @@
+"""Campaigns as a notebook shows them: starting values, pilots, read-outs, campaigns that were not randomised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segkit.customers.days import load_days
+from segkit.data import runs, sources
+from segkit.experiments import design, observational, readout
+from segkit.experiments.estimate import main_kpi
+from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json, write_pilot
+from segkit.experiments.pilot import design_pilot as draw_pilot
+from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
+from segkit.notebook.runs import find_path
+from segkit.reports import experiments as report
+from segkit.reports import html
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Measurement(Result):
+    """The KPIs of each segment today, and what it takes to show a change; see ``segkit.measure``.
+
+    Parameters
+    ----------
+    kpi
+        The KPI that a pilot would change: spend, orders or active.
+    names
+        Names of segments by id.
+    balance
+        How alike customers who were sent a campaign and others were, before and after matching.
+    """
+
+    kpi: str = ""
+    names: Mapping[str, str] | None = None
+    balance: pd.DataFrame | None = None
+
+    @property
+    def pilots(self) -> Result:
+        """The smallest change that a pilot of each segment can show."""
+        table = self.tables["pilots"]
+        chart = figure_result(table, lambda: report.plot_candidates(table), name="candidate pilots")
+        rows = table_result(table, name="pilots", shown=report.format_candidates(table), columns={})
+        note = text_result(note=report.KPI_NOTE.format(kpi=report.kpi_label(self.kpi)))
+        return Result(table, html=lambda: stack(chart, rows, note), draw=chart.draw)
+
+    @property
+    def starting_values(self) -> Result:
+        """The KPIs of each segment over the last horizon, before any campaign."""
+        table = self.table
+        shown = report.format_baseline_by_segment(table, names=self.names)
+        sentences = text_result(bullets=report.describe_responses(table))
+        return Result(
+            table, html=lambda: stack(html.table_html(shown, caption=report.baseline_dates(table)), sentences)
+        )
+
+    @property
+    def key_results(self) -> Result:
+        """A target for each segment, from the levels it has reached before."""
+        table = self.tables["key_results"]
+        if table.empty:
+            return text_result(table, note=caption_of("key_results")["empty"], warn=True)
+        kpi = observational.LEADING_KPIS[self.kpi]
+        shown = report.format_key_results(table, names=self.names, kpi=kpi)
+        return table_result(table, name="key_results", shown=shown, columns={})
+
+    @property
+    def campaigns(self) -> Result:
+        """Campaigns that were not randomised: an association, not an effect."""
+        table = self.tables["association"]
+        if table.empty:
+            return text_result(table, note=caption_of("association")["empty"])
+        chart = figure_result(table, lambda: report.plot_associations(table), name="campaigns")
+        rows = html.table_html(report.format_associations(table), caption=report.ASSOCIATION_CAPTION)
+        balance = table_result(self.balance, name="balance", shown=report.format_balance(self.balance), columns={})
+        return Result(table, html=lambda: stack(chart, rows, balance), draw=chart.draw)
+
+
+def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -> Measurement:
+    """Measure the KPIs of each segment, and plan what a pilot in each can show.
+
+    Parameters
+    ----------
+    run
+        A run with segments; nothing is written to it.
+    kpi
+        What a pilot would change: spend, orders or active; empty is spend, or active in a source without money.
+    experiment
+        Of ``segkit.read_out``; None is no pilot.
+
+    Examples
+    --------
+    >>> from segkit import load_run
+    >>> from segkit.notebook.example import example_run
+    >>> measured = measure(load_run(example_run()))
+    >>> measured.kpi, measured.pilots.table["segment"].tolist()
+    ('spend', ['S01', 'S02', 'S03', 'S04', 'all'])
+    """
+    source, days, period = runs.open_run_source(run), load_days(run), run.period
+    names = run.table("segments").set_index("segment")["name"]
+    segment = run.table("assignments").set_index("customer_id")["segment"].sort_index()
+    starting = observational.baseline(days, segment=segment, period=period, kinds=source.kinds)
+    key_results = observational.key_results(days, segment=segment, period=period, baseline=starting)
+    kpi = kpi or main_kpi(days)
+    reachable = observational.reachable(key_results, kpi=kpi)
+    pilots = design.candidate_pilots(days, kpi=kpi, segment=segment, reachable=reachable, period=period)
+    pilots = pilots.assign(name=pilots["segment"].map(names).fillna("all customers"))
+    events = sources.read_events(source, con=sources.connect())
+    sent = observational.sent_campaigns(events, kinds=source.kinds, period=period)
+    linked, balance = observational.measure_associations(days, sent=sent, kpi=kpi, index=segment.index, period=period)
+    tested = readout.empty_experiment([]) if experiment is None else experiment.table
+    answer = text_result(
+        headline=report.measure_headline(pilots, tested, horizon_days=period.horizon_days),
+        tiles=report.measure_tiles(starting),
+    )
+    return Measurement(
+        starting,
+        metrics=observational.measure_metrics(starting, pilots, experiment=tested),
+        html=answer.html,
+        draw=lambda: report.plot_candidates(pilots),
+        tables={"starting_values": starting, "key_results": key_results, "pilots": pilots, "association": linked},
+        kpi=kpi,
+        names=names,
+        balance=balance,
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PilotDesign(Result):
+    """The design of a pilot; see ``segkit.design_pilot``.
+
+    Parameters
+    ----------
+    pilot
+        Its facts, its customers with their arm, and the order in which to contact them.
+    run
+        The run it was drawn from.
+    """
+
+    pilot: Pilot | None = None
+    run: runs.Run | None = None
+
+    def write(self, *, folder: str | Path = "") -> Path:
+        """Write the files of the pilot; nothing is sent.
+
+        Parameters
+        ----------
+        folder
+            Empty is ``pilots/`` next to the run.
+
+        Returns
+        -------
+        Path
+            The folder of the pilot.
+        """
+        facts = self.pilot.facts
+        default = default_pilot_folder(self.run, segments=tuple(facts["segments"]), kpi=facts["kpi"])
+        return write_pilot(self.pilot, folder or default)
+
+
+def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: Any) -> PilotDesign:
+    """Design a pilot: draw at random who is contacted, and state which change it can show.
+
+    Parameters
+    ----------
+    run
+        A finished run; nothing is written to it.
+    *segments
+        Ids of segments; more of them need larger effects, as all are tested at once.
+    kpi
+        spend, orders or active.
+    **options
+        ``weeks``, ``start``, ``share_control``, ``seed``, ``exclude``, ``budget``, ``contact_cost``, ``margin`` and
+        ``lift_from``, as in `segkit.experiments.pilot.design_pilot`.
+
+    Raises
+    ------
+    InputError
+        A segment, KPI, date or file cannot be used, or there are too few customers.
+
+    Examples
+    --------
+    >>> from segkit import load_run
+    >>> from segkit.notebook.example import example_run
+    >>> run = load_run(example_run())
+    >>> design_pilot(run, *run.segments.ids, kpi="active", share_control=0.5).table["segment"].tolist()
+    ['S01']
+    """
+    designed = draw_pilot(run, segments=segments, kpi=kpi, **options)
+    answer = text_result(bullets=report.describe_pilot(designed.facts))
+    return PilotDesign(pd.DataFrame(designed.facts["power"]), html=answer.html, pilot=designed, run=run)
+
+
+def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **prices: float | None) -> Result:
+    """Read a pilot out: what contact added in each segment.
+
+    Parameters
+    ----------
+    folder
+        Of a pilot, or of the run it was drawn from; empty is no pilot.
+    outcomes
+        A source or a table with the outcomes; empty is the stored read-out, or the design if there is none yet.
+    data_dir
+        Folder of the source's files.
+    **prices
+        ``contact_cost`` and ``margin``; by default those of the design.
+
+    Raises
+    ------
+    InputError
+        The outcomes or the files of the pilot cannot be used.
+    RunError
+        The folder contains no pilot.
+
+    Examples
+    --------
+    >>> read_out("").table.empty
+    True
+    """
+    path = find_path(folder) if folder else None
+    if path is not None and outcomes:
+        drawn = load_pilot(find_pilot(path))
+        values, about = readout.read_outcomes(outcomes, facts=drawn.facts, index=drawn.units.index, data_dir=data_dir)
+        content = readout.readout_json(readout.read_out(drawn, values, **prices), about=about)
+        table = readout.experiment_from_readout(to_rounded_json(content))
+    else:
+        table = readout.load_experiment(path)
+    tables = {"experiment": table}
+    if table.empty:
+        return text_result(table, note=report.NO_PILOT, tables=tables)
+    steps = text_result(bullets=report.next_steps(table))
+    if (table["verdict"] == "not read yet").all():
+        return Result(table, html=steps.html, tables=tables)
+    chart = figure_result(table, lambda: report.plot_lifts(table), name="lifts")
+    rows = table_result(table, name="experiment", shown=report.format_experiment(table), columns={})
+    return Result(table, html=lambda: stack(chart, rows, steps), draw=chart.draw, tables=tables)

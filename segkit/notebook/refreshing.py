@@ -1,0 +1,186 @@
+"""A run compared with the previous one, as a notebook shows it: moves, decision, drift, forecast accuracy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from segkit import templates
+from segkit.customers.features import load_customers
+from segkit.data import runs
+from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
+from segkit.refresh import monitor
+from segkit.reports import html
+from segkit.reports import refresh as report
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RunComparison(Result):
+    """A run compared with the previous one; see ``segkit.compare_runs``.
+
+    Parameters
+    ----------
+    refresh
+        The comparison as computed.
+    names
+        Names of segments by id, including those that no longer exist.
+    as_of
+        Date of the run.
+    """
+
+    refresh: monitor.Refresh | None = None
+    names: Mapping[str, str] | None = None
+    as_of: str = ""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether there is no previous run."""
+        return self.names is None
+
+    @property
+    def next_steps(self) -> Result:
+        """What to do now, the most important first."""
+        made = self.refresh
+
+        def show() -> Result:
+            items = report.list_next_steps(made.standing, made.added, names=self.names, acted=made.acted)
+            return Result(made.added, html=lambda: templates.html("_macros", "bullets", items=items, numbered=True))
+
+        return self._after_first(made.added, show)
+
+    @property
+    def moves(self) -> Result:
+        """Customers who moved between segments, and why."""
+        made = self.refresh
+        dates = (made.standing.since, self.as_of)
+
+        def draw() -> Figure:
+            return report.plot_flow(made.flow, names=self.names, dates=dates, refitted=made.refitted)
+
+        def show() -> Result:
+            chart = figure_result(made.flow, draw, name="moves")
+            sentences = text_result(bullets=report.describe_moves(made.moves, names=self.names))
+            return Result(made.flow, html=lambda: stack(chart, sentences), draw=draw)
+
+        return self._after_first(made.flow, show)
+
+    @property
+    def tests(self) -> Result:
+        """The tests of the decision on this run."""
+        table = self.refresh.standing.tests
+        return self._after_first(
+            table, lambda: table_result(table, name="decision_tests", shown=report.format_tests(table), columns={})
+        )
+
+    @property
+    def segments(self) -> Result:
+        """The decision on each segment of the previous run."""
+        table = self.refresh.added
+        return self._after_first(
+            table,
+            lambda: table_result(
+                table,
+                name="segment decisions",
+                shown=report.format_segment_decisions(table, names=self.names),
+                columns={},
+            ),
+        )
+
+    @property
+    def drift(self) -> Result:
+        """The features that drifted most, and the share of each segment."""
+        table = self.refresh.standing.drift
+
+        def show() -> Result:
+            features = figure_result(table, lambda: report.plot_drift(table), name="drift")
+            shares = figure_result(table, lambda: report.plot_shares(table, names=self.names), name="share drift")
+            return Result(table, html=lambda: stack(features, shares), draw=features.draw)
+
+        return self._after_first(table, show)
+
+    @property
+    def accuracy(self) -> Result:
+        """The forecasts of the previous run vs. what customers did."""
+        table = self.refresh.standing.forecast_accuracy
+        if table.empty:
+            return self._after_first(table, lambda: text_result(table, note=caption_of("forecast_accuracy")["empty"]))
+        shown, caption = report.format_accuracy(table, names=self.names), report.accuracy_caption(table)
+        return Result(table, html=lambda: html.table_html(shown, caption=caption))
+
+    @property
+    def personas(self) -> Result:
+        """What changed in each persona."""
+        table = self.tables["persona_changes"]
+        return self._after_first(
+            table, lambda: table_result(table, name="persona_changes", shown=report.format_changes(table), columns={})
+        )
+
+    @property
+    def log(self) -> Result:
+        """The decisions of all runs of this source."""
+        table = self.refresh.decisions
+        return table_result(table, name="decisions", shown=report.format_decision_log(table), columns={})
+
+    def _after_first(self, table: pd.DataFrame, show: Callable[[], Result]) -> Result:
+        return text_result(table) if self.is_first else show()
+
+
+def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: int | None = None) -> RunComparison:
+    """Compare a run with the previous one: moves, drift, forecast accuracy, and whether the segments are still valid.
+
+    Parameters
+    ----------
+    run
+        A run with segments; nothing is written to it.
+    previous
+        A finished run of the same source with an earlier ``as_of``, or its folder; empty is none.
+    seed
+        Of the permutations; None is the seed of the run.
+
+    Raises
+    ------
+    RunError
+        The previous run has another source, is not earlier, or has no model.
+
+    Examples
+    --------
+    >>> from segkit import load_run
+    >>> from segkit.notebook.example import example_run
+    >>> first = compare_runs(load_run(example_run()))
+    >>> first.is_first, first.metrics
+    (True, {'refresh.decision': None})
+    """
+    path = previous.path if isinstance(previous, runs.Run) else previous
+    before = monitor.load_previous_run(str(path or ""), of=run)
+    customers = load_customers(run, kinds=runs.open_run_source(run).kinds)
+    features = run.table("features").set_index("customer_id")
+    seed = run.parameters()["seed"] if seed is None else seed
+    found = monitor.assign_with_previous_model(customers, features, previous=before, seed=seed)
+    made = monitor.compare_runs(run, before, customers.days, found, assignments=run.table("assignments"))
+    if before is None:
+        answer = text_result(headline=report.FIRST_RUN)
+    else:
+        answer = text_result(
+            headline=report.refresh_headline(found, made.moves, found.drift),
+            tiles=report.refresh_tiles(found, made.moves, found.drift),
+        )
+    return RunComparison(
+        made.added,
+        metrics=made.figures,
+        html=answer.html,
+        draw=lambda: report.plot_drift(found.drift),
+        tables={
+            "drift": found.drift,
+            "checks": found.checks,
+            "forecast_accuracy": found.forecast_accuracy,
+            "decision_tests": found.tests,
+            "flow": made.flow,
+            "persona_changes": monitor.persona_changes(run, before),
+            "decisions": made.decisions,
+        },
+        refresh=made,
+        names=None if before is None else monitor.segment_names(run, before),
+        as_of=run.period.as_of.isoformat(),
+    )
