@@ -82,7 +82,7 @@ def test_a_table_that_does_not_fit_is_refused_by_column() -> None:
     tables.check(good, name="calibration")
     for bad, words in (
         (good.drop(columns="low"), "column 'low' is missing"),
-        (good.assign(came=1.0), "column 'came' is not one of its columns"),
+        (good.assign(extra=1.0), "column 'extra' is not one of its columns"),
         (good.assign(target="clicks"), "column 'target' fails isin"),
         (good.assign(customers=np.array([-1])), "column 'customers' fails"),
         (pd.concat([good, good]), "calibration: column 'target' fails multiple_fields_uniqueness"),

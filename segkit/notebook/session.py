@@ -104,11 +104,11 @@ def show_segment_map(
     caption: str = "",
     cards: str = "",
 ) -> None:
-    """Display the map of customers: on the page one to touch, in a notebook, in print and in mail a still picture.
+    """Display the map of customers: interactive on the page, a still picture in a notebook, in print and in mail.
 
     Parameters
     ----------
-    features : what circled customers are told by, as means of neighbourhoods of at least twenty
+    features : what a circle shows about its customers, as means of neighbourhoods of at least twenty
     expected : what each is expected to spend, by customer_id; None is what their segment is expected to
     cards : the page that holds a card for each segment
     """

@@ -16,7 +16,7 @@ from segkit.data.io import write_bytes
 from segkit.data.runs import open_run
 from tests.guarantees.hashing import hashes
 
-SPARE_BYTES = 1_000_000  # left on the disk that fills up, besides the report
+SPARE_BYTES = 1_000_000  # left on the disk that fills up, in addition to the report
 
 
 def _full(*_: object, **__: object) -> None:

@@ -128,7 +128,7 @@ def test_the_page_describes_moves_and_next_steps(refreshed: Refresh, shop_run: R
     found = refreshed.standing
     assert found.since in refresh_report.refresh_headline(found, refreshed.moves, found.drift)
     assert refresh_report.list_next_steps(found, refreshed.added, names=names, acted="kept")[0].endswith(
-        "placed everyone anew."
+        "assigned every customer again."
     )
     assert refresh_report.describe_moves(refreshed.moves, names=names)[0].endswith(".")
     for shown in (

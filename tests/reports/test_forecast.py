@@ -63,7 +63,7 @@ def test_a_baseline_that_states_it_and_a_season_are_reported(found: Prediction) 
     assert any("The base rate moved" in text and "70" in text for text in texts) and texts[-1] == "No one knows."
     still = found.metrics | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
     calm = forecast_report._describe_base_rate(still)
-    assert "did not surely move" in calm[0]
+    assert "did not" in calm[0] and "move" in calm[0]
 
 
 def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, segments: pd.DataFrame) -> None:
