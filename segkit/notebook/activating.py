@@ -9,8 +9,8 @@ import pandas as pd
 from segkit import erasure
 from segkit.data.runs import Run
 from segkit.export import export
+from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, text_result
-from segkit.notebook.runs import find_path
 
 
 def export_segments(run: Run, *, to: str, out: str | Path, **options: Any) -> Result:

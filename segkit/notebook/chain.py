@@ -33,8 +33,7 @@ from segkit.data.runs import (
     stage_run,
 )
 from segkit.errors import InputError, RunError, SegkitError
-from segkit.notebook.runs import find_path
-from segkit.notebook.session import missing_steps, resolve, source_path
+from segkit.notebook.parameters import find_path, missing_steps, resolve, source_path
 from segkit.notebook.steps import DECIDES, HOME, OVERVIEW, Step, check_names, choose_steps, find_steps, standing_steps
 from segkit.reports.theme import bokeh_script, script, stylesheet
 from segkit.tables import STANDING_SEGMENTS, needed_of_last_run, required_by

@@ -17,8 +17,8 @@ from segkit.data import runs, sources
 from segkit.data.runs import open_run_source
 from segkit.data.spec import Source
 from segkit.format import count
+from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, figure_result, table_result, text_result
-from segkit.notebook.runs import find_path
 from segkit.period import Period
 from segkit.reports import html
 from segkit.reports import segments as segments_report

@@ -12,6 +12,7 @@ from segkit.customers.features import load_customers
 from segkit.data import runs
 from segkit.errors import InputError
 from segkit.notebook.overview import Overview, overview
+from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME
 from segkit.personas.naming import member_activity_levels, name_segments
@@ -80,18 +81,6 @@ class RunList(Result):
 
             return str(example_run())
         return str(self.table["folder"].iloc[0])
-
-
-def find_path(path: str | Path) -> Path:
-    """Find where a relative path starts, in a notebook and on the command line: one rule.
-
-    It starts at the current folder if something is there; else at the repository if something is there. What does not
-    exist yet starts at the repository where the current folder lies in it, else at the current folder.
-    """
-    here, there = Path.cwd() / path, HOME / path
-    if here.exists() or not (there.exists() or Path.cwd().is_relative_to(HOME)):
-        return here
-    return there
 
 
 def load_run(run_dir: str | Path) -> Run:

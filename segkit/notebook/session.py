@@ -1,6 +1,6 @@
 """What a notebook works with: the open run, its parameters, and how results are displayed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,138 +12,25 @@ from matplotlib.figure import Figure
 
 from segkit import format as fmt
 from segkit import templates
-from segkit.data import runs, sources
+from segkit.data import runs
 from segkit.data.runs import open_run
 from segkit.errors import RunError
 from segkit.notebook import steps as steps_module
-from segkit.notebook.runs import Run, find_path
+from segkit.notebook.parameters import find_path, missing_steps, resolve, source_path
+from segkit.notebook.runs import Run
 from segkit.notebook.steps import OVERVIEW, Step
-from segkit.period import Period
 from segkit.reports import html
-from segkit.reports import overview as overview_report
 from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html
-from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX, map_html, map_profile
-from segkit.reports.overview import FirstAction
+from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX
 from segkit.reports.segments import format_baselines
 from segkit.reports.theme import segment_style, stylesheet
-from segkit.tables import STANDING, written_by
-
-
-def show_figure(figure: Figure, *, alt: str, caption: str = "") -> None:
-    """Display a figure.
-
-    Parameters
-    ----------
-    alt : what the picture shows, for those who cannot see it; never empty
-    caption : what to see in it, in a sentence
-    """
-    _display(html.figure_html(figure, alt=alt, caption=caption))
-
-
-def show_table(
-    table: pd.DataFrame,
-    *,
-    caption: str = "",
-    columns: Mapping[str, str] | None = None,
-    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
-    sortable: bool = False,
-) -> None:
-    """Display a table: numbers right and rounded, text escaped, unknown as a dash; the index is not shown.
-
-    Parameters
-    ----------
-    columns : column -> heading with unit, in the order to show; None shows all
-    formats : column -> "share", "number", "count", "score", or a function from a value to text
-    sortable : on the page, a heading sorts by its column
-    """
-    _display(html.table_html(table, caption=caption, columns=columns, formats=formats, sortable=sortable))
-
-
-def show_tiles(tiles: Iterable[tuple[Any, ...]]) -> None:
-    """Display a row of large numbers: (label, value) or (label, value, note) each; numbers are rounded."""
-    _display(html.tiles_html(tiles))
-
-
-def show_headline(text: str) -> None:
-    """Display the answer of a page in a sentence, computed from the run."""
-    _display(templates.html("_macros", "headline", text=text))
+from segkit.tables import STANDING
 
 
 def show_note(text: str, *, warn: bool = False) -> None:
     """Display a remark in a quiet box; warn makes it stand out."""
     _display(templates.html("_macros", "note", text=text, warn=warn))
-
-
-def show_bullets(items: Iterable[str], *, numbered: bool = False) -> None:
-    """Display a list of sentences, numbered where the order counts."""
-    _display(templates.html("_macros", "bullets", items=items, numbered=numbered))
-
-
-def show_segment_table(
-    segments: pd.DataFrame, *, caption: str = "", horizon_days: int | None = None, cards: str = ""
-) -> None:
-    """Display the table segments: need, size, revenue share as a bar, expected change, stability, next action.
-
-    Parameters
-    ----------
-    horizon_days : how far is looked ahead, for the heading
-    cards : the page that holds a card for each segment; a name links to its own
-    """
-    _display(segment_table_html(segments, caption=caption, horizon_days=horizon_days, cards=cards))
-
-
-def show_segment_map(
-    assignments: pd.DataFrame,
-    segments: pd.DataFrame,
-    *,
-    features: pd.DataFrame | None = None,
-    expected: pd.Series | None = None,
-    horizon_days: int | None = None,
-    alt: str,
-    caption: str = "",
-    cards: str = "",
-) -> None:
-    """Display the map of customers: interactive on the page, a still picture in a notebook, in print and in mail.
-
-    Parameters
-    ----------
-    features : what a circle shows about its customers, as means of neighbourhoods of at least twenty
-    expected : what each is expected to spend, by customer_id; None is what their segment is expected to
-    cards : the page that holds a card for each segment
-    """
-    profile = None
-    if features is not None:
-        if expected is None:
-            expected = assignments.set_index("customer_id")["segment"].map(segments.set_index("segment")["spend_next"])
-        profile = map_profile(assignments, features, expected=expected, horizon_days=horizon_days)
-    _display(map_html(assignments, segments, profile=profile, alt=alt, caption=caption, cards=cards))
-
-
-def show_first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> None:
-    """Display what to do first, a numbered card each; cards is the page that a name links to."""
-    _display(overview_report.render_first_actions(actions, cards=cards))
-
-
-def show_segment_summaries(segments: pd.DataFrame, *, cards: str = "") -> None:
-    """Display each segment as a small card: name, size, need; cards is the page that a name links to."""
-    _display(overview_report.render_segment_summaries(segments, cards=cards))
-
-
-def show_links(links: Iterable[tuple[str, str, str]]) -> None:
-    """Display where to read on: (page, its name, what it answers) each."""
-    _display(overview_report.render_links(links))
-
-
-def show_persona_cards(
-    personas: pd.DataFrame,
-    *,
-    differences: pd.DataFrame | None = None,
-    facts: pd.DataFrame | None = None,
-    copy: pd.DataFrame | None = None,
-) -> None:
-    """Display a card for each persona; bars draw the differences, facts say how figures were made, copy what to say."""
-    _display(personas_report.persona_cards_html(personas, differences=differences, facts=facts, copy=copy))
 
 
 def _display(markup: Markup) -> None:
@@ -313,62 +200,6 @@ def start(step: str, parameters: Mapping[str, Any]) -> Run:
     _show("header", **_place(step, steps=steps))
     register()
     return run
-
-
-def resolve(
-    *, source: str, data_dir: str, as_of: str, lookback_days: int, horizon_days: int, **others: Any
-) -> dict[str, Any]:
-    """Resolve parameters as they are recorded: the source found and read, its bytes known, as_of a date.
-
-    Raises
-    ------
-    SourceError
-        The source cannot be read.
-    InputError
-        ``as_of`` is not an ISO date, or a window is not a positive number of days.
-    """
-    opened = sources.open_source(source, data_dir=data_dir or None)
-    con = sources.connect()
-    day = as_of or sources.default_as_of(opened, con=con)
-    period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
-    sources.refuse_as_of(opened, con=con, as_of=period.as_of)
-    fingerprint = sources.fingerprint(opened)
-    return {
-        "source": source,
-        "data_dir": data_dir,
-        "as_of": day,
-        "lookback_days": lookback_days,
-        "horizon_days": horizon_days,
-        **others,
-        "source_name": opened.name,
-        "source_fingerprint": fingerprint,
-    }
-
-
-def source_path(source: str) -> str:
-    """Find the YAML file of a source by the rule of ``find_path``; a name stays as it is."""
-    if not source.endswith((".yaml", ".yml")):
-        return source
-    found = find_path(source)
-    return str(found.resolve()) if found.is_file() else source
-
-
-def missing_steps(run: runs.Run, *, steps: list[Step]) -> list[Step]:
-    """List the steps whose tables the run does not hold, and all that come after the first such step."""
-    for position, step in enumerate(steps):
-        if not _is_made(run, step=step):
-            return steps[position:]
-    return []
-
-
-def _is_made(run: runs.Run, *, step: Step) -> bool:
-    """Whether a notebook has run to its end, and what it wrote is still there."""
-    record = run.record()
-    wrote = [table for table, by in record.get("tables", {}).items() if by == step.name]
-    if step.name not in record.get("steps", {}):  # run by hand, perhaps not to its end
-        wrote += [table.name for table in written_by(step.key) if wrote and not table.optional]
-        return bool(wrote) and all(run.has(table) for table in wrote)
-    return all(run.has(table) for table in wrote)
 
 
 def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | None:

@@ -46,8 +46,8 @@ KPI_NOTE = (
     "These pilots would change {kpi}. For another KPI: -p kpi orders. To set up a pilot: segkit pilot RUN --segment ID."
 )
 NO_PILOT = (
-    "No campaign has been tested yet. Set up a pilot with segkit pilot; when its window is over, read it out with segkit "
-    "readout and show it here with -p pilot FOLDER."
+    "No campaign has been tested yet. Set up a pilot with segkit pilot; when its window is over, read it out with "
+    "segkit readout and show it here with -p pilot FOLDER."
 )
 BASELINE_HEADINGS = (
     "active rate",

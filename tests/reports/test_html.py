@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from segkit import format as fmt
 from segkit.errors import InputError
-from segkit.notebook import session
 from segkit.reports import html
 from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html
@@ -91,23 +90,6 @@ def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFram
     read = card_texts(str(made)).set_index("segment")
     assert read.loc["S01", "story"] == "They come <early>." and read.loc["S01", "copy_push"] == "Come <b>now"
     assert read.loc["S02", "name"] == "Big <b>baskets</b>" and read.loc["S13", "story"] == "They come <early>."
-
-
-def test_each_view_displays_where_it_is_called(
-    monkeypatch: pytest.MonkeyPatch, segments: pd.DataFrame, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown: list[str] = []
-    monkeypatch.setattr(session, "display", lambda made: shown.append(made.data))
-    session.show_headline("16 <segments>")
-    session.show_note("careful", warn=True)
-    session.show_bullets(["one & two"], numbered=True)
-    session.show_tiles([("Customers", 2418, "active"), ("Revenue", "1.7 M")])
-    session.show_table(segments[["name"]])
-    session.show_segment_table(segments)
-    session.show_persona_cards(segments[["segment", "name"]])
-    session.show_figure(Figure(figsize=(1, 1)), alt="nothing")
-    assert [re.match(r"<(\w+)", one)[1] for one in shown] == ["p", "p", "ol", "dl", "div", "div", "div", "figure"]
-    assert "16 &lt;segments&gt;" in shown[0] and "<li>one &amp; two</li>" in shown[2] and "2,418" in shown[3]
 
 
 @given(

@@ -1,4 +1,4 @@
-"""A run under the segments of the one before: every customer assigned again, nothing learnt, the proof named by its date."""
+"""A run under the previous segments: customers assigned again, nothing learnt, the proof named by its date."""
 
 from collections.abc import Callable
 from pathlib import Path
