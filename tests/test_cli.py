@@ -94,8 +94,8 @@ def test_missing_source_file_is_named() -> None:
     ("engine", "words"),
     [
         ("sparkle", "not an engine. Use duckdb, local[2]"),
-        ("spark://127.0.0.1:1", "no Spark master answers there"),
-        ("postgres://ann:secret@127.0.0.1:1/db", "no password belongs in it"),
+        ("spark://127.0.0.1:1", "no Spark master answers"),
+        ("postgres://ann:secret@127.0.0.1:1/db", "must not contain a password"),
         ("postgres://ann@127.0.0.1:1/db", "no connection"),
     ],
 )
