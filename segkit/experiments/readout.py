@@ -419,7 +419,7 @@ def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
 
 def experiment_from_readout(content: dict[str, Any]) -> pd.DataFrame:
     """Build the table experiment from a readout.json."""
-    return _empty_experiment(content["segments"])
+    return empty_experiment(content["segments"])
 
 
 def load_experiment(folder: str | Path | None) -> pd.DataFrame:
@@ -433,7 +433,7 @@ def load_experiment(folder: str | Path | None) -> pd.DataFrame:
         The folder is no pilot.
     """
     if folder is None:
-        return _empty_experiment([])
+        return empty_experiment([])
     folder = Path(folder)
     if not (folder / "pilot.json").is_file():
         raise RunError(f"{folder}: no pilot.json, so it is no pilot. `segkit pilot` makes one.")
@@ -462,10 +462,10 @@ def _experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
         }
         for one in facts["power"]
     ]
-    return _empty_experiment(rows)
+    return empty_experiment(rows)
 
 
-def _empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Build the typed table experiment from rows; none without a pilot."""
     table = pd.DataFrame(rows, columns=list(EXPERIMENT))
     text = ("segment", "name", "kpi", "unit", "start", "end", "verdict", "reason")

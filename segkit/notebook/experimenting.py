@@ -185,7 +185,7 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
     >>> from segkit import load_run
     >>> from segkit.notebook.example import example_run
     >>> run = load_run(example_run())
-    >>> design_pilot(run, *run.segments.ids, kpi="active", share_control=0.5).table["segment"].tolist()
+    >>> design_pilot(run, "S01", kpi="active", share_control=0.5).table["segment"].tolist()
     ['S01']
     """
     designed = draw_pilot(run, segments=segments, kpi=kpi, **options)
