@@ -158,7 +158,7 @@ def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(report
     given = ["run", "--source", str(made_up_company), "--out", str(report), "-p", "smallest_share", "0.08"]
     answer = CliRunner().invoke(main, given)
     last = answer.stderr.splitlines()[-1]
-    assert answer.exit_code == 2 and "keeps each above 8.0%" in last and "Traceback" not in answer.stderr
+    assert answer.exit_code == 2 and "has each above 8.0%" in last and "Traceback" not in answer.stderr
     failed = report.with_name("run.failed")
     assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(report) == before
 

@@ -212,7 +212,9 @@ def load_yaml(text: str, *, label: str) -> Any:
     except SourceError as error:
         raise SourceError(f"{label}: {error}") from None
     except RecursionError:
-        raise SourceError(f"{label}: too many nested brackets. Write it in the form that README shows.") from None
+        raise SourceError(
+            f"{label}: too many nested brackets. Write it in the form that docs/sources.md shows."
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

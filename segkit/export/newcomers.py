@@ -195,7 +195,7 @@ def _open_events(events: str, *, meta: Mapping[str, Any], data_dir: str) -> Sour
     if missing:
         raise InputError(
             f"{path.name}: there is no column {missing[0]!r}.{suggest(missing[0], columns)} Name the columns by the "
-            "contract (README), or give a source's YAML file."
+            "contract (docs/sources.md), or give a source's YAML file."
         )
     table = {"path": path.name, "columns": {name: quote(name) for name in CONTRACT if name in columns}}
     description = {

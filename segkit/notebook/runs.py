@@ -25,7 +25,7 @@ from segkit.segments import recut as recuts
 from segkit.segments.lineage import inherit_names
 from segkit.vocabulary import describe
 
-NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then a made-up shop stands in."
+NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then, `.latest` is a made-up shop."
 MOST_DIFFERENCES = 5  # habits, needs and attributes of a segment that are shown
 WHO_BLOCKS = ("demographic", "geographic", "survey")  # blocks of features that say who customers are
 FORECAST = {  # column of the table segments -> what it is, its unit
@@ -277,6 +277,8 @@ def compare(run: runs.Run, *segments: str) -> Result:
     >>> sorted(set(side_by_side.table["about"]))
     ['forecast', 'habits', 'needs', 'who they are']
     """
+    if len(segments) < 2:
+        raise InputError("compare: name at least two segments, such as compare(run, 'S01', 'S02').")
     own = [Run(run.path).segments[segment] for segment in segments]
     features, assigned = _features(run), own[0].segments.assigned["segment"]
     rows = _forecast_rows(own[0].segments.table, segments)

@@ -98,7 +98,7 @@ def test_a_whole_run_holds_no_secret_in_any_file(
     monkeypatch.setenv("SHOP_DB", str(place))
     (tmp_path / "shop.yaml").write_text(DATABASE.format(url="$SHOP_DB"), encoding="utf-8")
     assert len(read_events(open_source(str(tmp_path / "shop.yaml")), con=connect()).execute()) == 40
-    make_notebook("01_first", 'views.headline(f"{run.parameters()}")', "print(run.record())")
+    make_notebook("01_first", 'session.show_note(f"{run.parameters()}")', "print(run.record())")
     run_chain(
         source=str(tmp_path / "shop.yaml"), out=tmp_path / "out", notebooks_dir=tmp_path / "notebooks", show_code=True
     )

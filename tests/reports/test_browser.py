@@ -201,11 +201,11 @@ def test_table_sorts_both_ways_and_states_so(open_page: Callable[..., Any], page
         return table.locator("tbody .sk-id").all_inner_texts()
 
     assert order() == ["S02", "S01", "S13"]
-    heading = table.get_by_role("button", name="How firm")
+    heading = table.get_by_role("button", name="Stability")
     for sort, expected in (("descending", ["S01", "S02", "S13"]), ("ascending", ["S02", "S01", "S13"])):
         heading.click()
         assert order() == expected, "what is not known stays last"
-        assert table.locator(f"th[aria-sort={sort}]").inner_text().startswith("How firm")
+        assert table.locator(f"th[aria-sort={sort}]").inner_text().startswith("Stability")
     table.get_by_role("button", name="Segment").press("Enter")
     assert order() == ["S02", "S13", "S01"] and table.locator("th[aria-sort]").count() == 1
 
