@@ -97,7 +97,7 @@ def test_a_tag_in_yaml_makes_nothing(tmp_path: Path, tag: str) -> None:
     assert not (tmp_path / "mark").exists()
 
 
-def test_a_few_lines_of_yaml_do_not_unfold_into_millions() -> None:
+def test_a_few_lines_of_yaml_do_not_expand_into_millions() -> None:
     laughs = "a0: &a0 [ha]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     with pytest.raises(SourceError, match="its aliases expand to more than 100,000 values"):
         load_yaml(laughs, label="own.yaml")
