@@ -277,8 +277,8 @@ def compare(run: runs.Run, *segments: str) -> Result:
     >>> sorted(set(side_by_side.table["about"]))
     ['forecast', 'habits', 'needs', 'who they are']
     """
-    if len(segments) < 2:
-        raise InputError("compare: name at least two segments, such as compare(run, 'S01', 'S02').")
+    if not segments:
+        raise InputError("compare: name the segments, such as compare(run, 'S01', 'S02').")
     own = [Run(run.path).segments[segment] for segment in segments]
     features, assigned = _features(run), own[0].segments.assigned["segment"]
     rows = _forecast_rows(own[0].segments.table, segments)
