@@ -1,15 +1,18 @@
 """The conventions of the house, as tests: floors, signatures, docstrings, sizes, and the shape of notebooks."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import papermill
 import pytest
 
 from segkit.notebook.steps import find_steps
+from segkit.tables import STANDING
 
 HOME = Path(__file__).parents[1]
 MODULES = sorted((HOME / "segkit").rglob("*.py"))
@@ -34,6 +37,11 @@ SHARED = {"source", "as_of", "lookback_days", "horizon_days", "seed", "run_dir",
 MOST_LINES = 600
 MOST_BODY = 40  # lines of a function without its docstring; about 25 is the aim
 MOST_CELLS, MOST_CELL_LINES = 30, 15
+FEWEST_WORDS = 7  # of text for each line of code
+MOST_IMPORTS = 6
+MOST_MEDIAN_LINES = 4  # of a code cell
+WRITING = {"save", "write", "record_metrics", "update"}  # calls that show nothing
+LOOK_AGAIN = "change this and look again"
 FORBIDDEN = (
     "np.random.seed",
     "date.today(",
@@ -99,7 +107,7 @@ def test_scripts_and_data_files_are_packaged() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
-def test_notebook_is_short_stripped_and_tells_a_story(path: Path) -> None:
+def test_notebook_is_short_and_stripped(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -113,6 +121,51 @@ def test_notebook_is_short_stripped_and_tells_a_story(path: Path) -> None:
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.While | ast.Lambda)
     ]
     assert not work, "work belongs in segkit, with a test"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
+def test_notebook_explains_more_than_it_computes(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    code = [_code_lines(cell.source) for cell in cells if cell.cell_type == "code"]
+    lines = [line for cell in code for line in cell]
+    assert len(re.findall(r"\w[\w'-]*", text)) >= FEWEST_WORDS * len(lines), "explain more, or compute less"
+    assert len([line for line in lines if line.startswith(("import ", "from "))]) <= MOST_IMPORTS
+    assert median(len(cell) for cell in code) <= MOST_MEDIAN_LINES, "split the cells, or move work to segkit"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
+def test_each_section_of_a_notebook_ends_in_something_shown(path: Path) -> None:
+    for title, code in _sections(nbformat.read(path, as_version=4).cells):
+        if not code:
+            assert title.startswith("Limits"), f"{title}: a section shows something"
+            continue
+        last = ast.parse(code[-1]).body[-1]
+        assert isinstance(last, ast.Expr), f"{title}: the last line is a result to look at"
+        called = last.value.func if isinstance(last.value, ast.Call) else None
+        assert getattr(called, "attr", "") not in WRITING, f"{title}: nothing is shown after writing"
+
+
+@pytest.mark.parametrize("path", [one for one in NOTEBOOKS if re.match(r"0[1-7]_", one.name)], ids=_name)
+def test_notebook_invites_the_reader_to_change_something(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    if path.parent.name != STANDING:
+        assert len([cell for cell in cells if LOOK_AGAIN in cell.source.lower()]) >= 2
+
+
+def _code_lines(source: str) -> list[str]:
+    return [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def _sections(cells: list[nbformat.NotebookNode]) -> list[tuple[str, list[str]]]:
+    """The title of each H2 with the code under it."""
+    found: list[tuple[str, list[str]]] = []
+    for cell in cells:
+        if cell.cell_type == "markdown" and (title := re.search(r"^## +(.+)$", cell.source, flags=re.MULTILINE)):
+            found.append((title[1], []))
+        elif cell.cell_type == "code" and found:
+            found[-1][1].append(cell.source)
+    return found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
