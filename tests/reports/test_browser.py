@@ -185,7 +185,7 @@ def test_circled_customers_are_reported_by_means(open_page: Callable[..., Any], 
     assert "80 customers circled" in page.locator(".sk-map-count").inner_text()
     assert page.locator(".sk-map-in").inner_text().strip() == "Fading: 100\u00a0%"
     cells = page.locator(".sk-map-profile tbody tr").first.locator("th, td").all_inner_texts()
-    assert cells[0] == "spent lately, each" and cells[2] == "1,070" and float(cells[1].replace(",", "")) > 2000
+    assert cells[0] == "spent recently, each" and cells[2] == "1,070" and float(cells[1].replace(",", "")) > 2000
     page.get_by_role("button", name="Show all").click()
     page.wait_for_selector(".sk-map-hint:visible")
     page.get_by_role("button", name="Circle customers").click()

@@ -62,6 +62,12 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "plot_retention": lambda given: segments_report.plot_retention(given["retention"]),
     "plot_baselines": lambda given: segments_report.plot_baselines(given["baselines"]),
     "plot_segment_shares": lambda given: segments_report.plot_segment_shares(given["segments"]),
+    "plot_feature": lambda given: segments_report.plot_feature(
+        given["values"]["spend"],
+        given["assignments"].set_index("customer_id")["segment"],
+        label="Spend",
+        names=dict(zip(given["segments"]["segment"], given["segments"]["name"], strict=True)),
+    ),
     "plot_stability": lambda given: segments_report.plot_stability(given["segments"]),
 }
 
