@@ -62,9 +62,9 @@ def test_a_shuffled_future_leaves_the_segments_and_takes_the_predictability(worl
         fits[name] = fit_segments(windows, budget=BUDGET, n_subsamples=2)
         observed = customer_outcomes(days, start=ORIGIN, horizon_days=HORIZON, index=windows.now.features.index)
         truth = scoring_outcomes(observed).values
-        r2[name] = {m: adjusted_r2(fits[name].number[rows], values)[0] for m, (rows, values) in truth.items()}
+        r2[name] = {m: adjusted_r2(fits[name].segment_number[rows], values)[0] for m, (rows, values) in truth.items()}
     one, other = fits["as it is"], fits["shuffled"]
-    assert one.number.tobytes() == other.number.tobytes()
+    assert one.segment_number.tobytes() == other.segment_number.tobytes()
     assert one.axes.to_numpy().tobytes() == other.axes.to_numpy().tobytes()
     assert one.model.bag_centres.tobytes() == other.model.bag_centres.tobytes()
     assert all(r2["as it is"][measure] > 0.15 for measure in MEASURES)
