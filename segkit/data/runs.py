@@ -43,6 +43,7 @@ TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # of tables that are streamed to their file: together the key of a row, so that the order is unique
 SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
 MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
+KEPT = "kept"  # in the record of a run, as ``acted``: the segments of the last run are used again
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Run:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the run: source, as_of (ISO date, never empty), lookback_days, seed, ..."""
         return dict(self.record()["parameters"])
+
+    @property
+    def kept(self) -> str:
+        """Folder of the earlier run whose segments this one keeps; empty where it finds its own."""
+        return self.parameters().get("previous", "") if self.record().get("acted") == KEPT else ""
 
     @property
     def period(self) -> Period:

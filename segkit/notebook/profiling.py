@@ -17,13 +17,13 @@ from segkit.data import runs, sources
 from segkit.data.runs import open_run_source
 from segkit.data.spec import Source
 from segkit.format import count
-from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, figure_result, table_result, text_result
+from segkit.notebook.steps import find_path
 from segkit.period import Period
 from segkit.reports import html
 from segkit.reports import segments as segments_report
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
-from segkit.segments.lineage import load_standing_run
+from segkit.segments.lineage import load_kept_run
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -38,8 +38,10 @@ class Customers(Result):
         What its source says of itself.
     state
         Days, period, kinds of event, features and amounts by category.
+    since
+        Date of the earlier run whose days are continued; else "".
     reread_reason
-        Why all of history was read again where the days of an earlier run were to be continued; else "".
+        Why all of history was read again nevertheless; else "".
 
     Examples
     --------
@@ -52,6 +54,7 @@ class Customers(Result):
     run: runs.Run | None = None
     source: Source | None = None
     state: features_module.Customers | None = None
+    since: str = ""
     reread_reason: str = ""
 
     @property
@@ -82,7 +85,7 @@ class Customers(Result):
         return self.run.table("people") if self.run.has("people") else None
 
 
-def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | None = None) -> Customers:
+def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = "") -> Customers:
     """Describe the customers of a run at its date.
 
     Parameters
@@ -93,7 +96,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
         Where days and features are computed from the source: "duckdb", "local[2]", "spark://host:port", or an Ibis URL.
         None takes the days that the run holds.
     previous
-        Folder of an earlier run whose segments are kept: its days are continued with the events since.
+        Folder of an earlier run whose segments are kept: its days are continued with the events since; empty for none.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
     >>> customers.table[["orders", "spend"]].shape
     (251, 2)
     """
-    reason = ""
+    since, reason = "", ""
     if engine is None:
         made = run.parameters()
         opened = sources.open_source(made["source"], data_dir=made.get("data_dir") or None)
@@ -118,11 +121,12 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
         opened = open_run_source(run)
         _, events, _ = _read(run, opened)
         options = {"run": run, "kinds": opened.kinds, "engine": engine}
-        if previous is None:
-            state = describe_customers(events, **options)
-        else:
-            before = load_standing_run(previous, of=run)
+        if previous:
+            before = load_kept_run(previous, of=run)
+            since = before.period.as_of.isoformat()
             state, reason = update_customers(events, previous=before, **options)
+        else:
+            state = describe_customers(events, **options)
     table = state.data.features
     figures = {"customers": len(table), "features": len(table.columns)}
     tiles = [
@@ -133,9 +137,8 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
         ),
         ("Features", count(len(table.columns)), "of each customer"),
     ]
-    return Customers(
-        table, figures, html=lambda: html.tiles_html(tiles), run=run, source=opened, state=state, reread_reason=reason
-    )
+    parts = {"run": run, "source": opened, "state": state, "since": since, "reread_reason": reason}
+    return Customers(table, figures, html=lambda: html.tiles_html(tiles), **parts)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -237,7 +240,8 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     sheet = described["datasheet"]
     parts = _profile_parts(customers, table)
     answer = text_result(
-        headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.", bullets=verdict.reasons
+        headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.",
+        bullets=[*verdict.reasons, *segments_report.describe_reading(customers.since, customers.reread_reason)],
     )
     return Profile(
         table,
@@ -252,12 +256,6 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
         datasheet=table_result(sheet, name="datasheet", shown=sheet.assign(item=sheet["about"] + ": " + sheet["item"])),
         **parts,
     )
-
-
-def customer_tables(customers: Customers, *, needs: FoundNeeds) -> dict[str, pd.DataFrame]:
-    """Put together the tables of a run that describe its customers, and the data sheet."""
-    rejected, _, people = _read(customers.run, customers.source)
-    return _customer_tables(customers, needs=needs, rejected=rejected, people=people)
 
 
 def _customer_tables(

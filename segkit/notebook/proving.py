@@ -48,7 +48,7 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     Parameters
     ----------
     segments
-        Of ``segment``.
+        Of ``segment``; for those of ``assign`` the proof is that of the day on which they were found.
     proof
         "quick" repeats it 5 times; "full" 20 times, and also on data without structure, which takes longer.
 
@@ -59,6 +59,8 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     >>> load_run(example_run()).segments.table["verdict"].unique().tolist()  # before the proof
     ['not tested']
     """
+    if segments.found.fit is None:
+        return _previous_proof(segments)
     found, customers = segments.found, segments.customers
     seed, windows, fit = customers.seed, found.windows, segments.lineage.fit
     stability = validation.stability(windows, fit, n_refits=validation.N_REFITS[proof], seed=seed)
@@ -88,13 +90,33 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
         html=answer.html,
         tables=written,
         segments=proved,
-        stability=figure_result(
-            proved.table, lambda: segments_report.plot_stability(proved.table), name="segment stability"
-        ),
+        stability=_show_stability(proved.table),
         baselines=_show_baselines(baselines, reason=reason),
-        blocks=_show_blocks(adds, reason=reason),
+        blocks=_show_blocks(None if adds is None else adds.table, reason=reason),
         needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
     )
+
+
+def _previous_proof(segments: FoundSegments) -> Proof:
+    """Show the proof of segments that are kept, as it was made when they were found."""
+    before, summary = segments.found.previous, segments.customers.run.summary() | segments.metrics
+    reason = summary.get("forward.reason") or "the last run holds none"
+    written = {name: before.table(name) for name in ("baselines", "blocks") if before.has(name)}
+    baselines = written.get("baselines")
+    return Proof(
+        pd.DataFrame() if baselines is None else baselines,
+        html=segments.answer.html,
+        tables=written,
+        segments=segments,
+        stability=_show_stability(segments.table),
+        baselines=_show_baselines(baselines, reason=reason),
+        blocks=_show_blocks(written.get("blocks"), reason=reason),
+        needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
+    )
+
+
+def _show_stability(table: pd.DataFrame) -> Result:
+    return figure_result(table, lambda: segments_report.plot_stability(table), name="segment stability")
 
 
 def _backtest(segments: FoundSegments) -> pd.DataFrame | None:
@@ -141,7 +163,7 @@ def _show_baselines(baselines: pd.DataFrame | None, *, reason: str) -> Result:
     return replace(table, html=lambda: stack(figure, table), draw=figure.draw)
 
 
-def _show_blocks(adds: blocks.BlockProof | None, *, reason: str) -> Result:
+def _show_blocks(adds: pd.DataFrame | None, *, reason: str) -> Result:
     if adds is None:
         return text_result(note=f"Not measured: {reason}.")
-    return figure_result(adds.table, lambda: segments_report.plot_blocks(adds.table), name="blocks")
+    return figure_result(adds, lambda: segments_report.plot_blocks(adds), name="blocks")

@@ -71,13 +71,15 @@ class Embedding(Result):
         super().save(run)
 
 
-def embed(customers: Customers) -> Embedding:
+def embed(customers: Customers, *, previous: str = "") -> Embedding:
     """Learn from the last horizon what customers are likely to do next, and place similar ones close on a map.
 
     Parameters
     ----------
     customers
         Of ``load_customers``.
+    previous
+        Folder of an earlier run whose space and map are kept, with what was tested then; empty to learn them.
 
     Examples
     --------
@@ -88,15 +90,19 @@ def embed(customers: Customers) -> Embedding:
     """
     state, seed = customers.state, customers.seed
     training = build_training_windows(state.days, period=state.period, kinds=state.kinds)
-    windows = training.fit_data(state.data)
-    space = fit_space(windows, seed=seed)
-    expected = anticipate(space, windows.now)
-    accuracy = forecast_accuracy(windows.then, windows.outcomes, seed=seed)
-    answer = text_result(headline=segments_report.predictability_headline(accuracy))
+    windows, notes = training.fit_data(state.data), []
+    if previous:
+        before = lineage.load_kept_run(previous, of=customers.run)
+        expected, placed, found = lineage.place_on_previous_map(before, state.data)
+        accuracy, notes = before.table("predictability"), [segments_report.describe_kept_map(found)]
+    else:
+        expected = anticipate(fit_space(windows, seed=seed), windows.now)
+        placed = embed_customers(expected.axes, seed=seed)
+        accuracy = forecast_accuracy(windows.then, windows.outcomes, seed=seed)
+    answer = text_result(headline=segments_report.predictability_headline(accuracy), bullets=notes)
     figure = figure_result(accuracy, lambda: segments_report.plot_predictability(accuracy), name="predictability")
     axes = describe_axes(expected)
     columns = {"axis": "Axis", "share": "Share of the space", "high": "More of, at one end", "low": "At the other end"}
-    placed = embed_customers(expected.axes, seed=seed)
     return Embedding(
         accuracy,
         forecast_accuracy_metrics(accuracy),
@@ -130,7 +136,7 @@ class Search(Result):
     customers
         The customers whose segments were searched.
     fit
-        The chosen segments.
+        The chosen segments; None where those of the run ``previous`` are kept.
     earlier
         Those of the same search one horizon ago, on which the proof is made; None where history is too short.
     previous
@@ -185,24 +191,20 @@ def search(
     budget = replace(budget, prefer=validation.preferred_shape(before, earlier))
     windows = customers.training.fit_data(customers.state.data)
     fit = fit_segments(windows, budget=budget, seed=customers.seed)
-    figure = figure_result(fit.frontier, lambda: segments_report.plot_frontier(fit.frontier), name="frontier")
-    return Search(
-        fit.frontier,
-        html=figure.html,
-        draw=figure.draw,
-        customers=customers,
-        fit=fit,
-        earlier=earlier,
-        previous=before,
-    )
+    return show_search(fit.frontier, customers=customers, fit=fit, earlier=earlier, previous=before)
+
+
+def show_search(frontier: pd.DataFrame, **parts: Any) -> Search:
+    """Show the numbers of segments that were tried as a figure."""
+    figure = figure_result(frontier, lambda: segments_report.plot_frontier(frontier), name="frontier")
+    return Search(frontier, html=figure.html, draw=figure.draw, **parts)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FoundSegments(Segments):
     """Segments that were just found or assigned, not yet written.
 
-    ``answer`` describes them in a sentence, ``evidence`` how far
-    to trust those of an earlier run; ``shares``, ``ledger``, ``moves`` and ``decisions`` show shares of revenue
+    ``answer`` describes them in a sentence; ``shares``, ``ledger``, ``moves`` and ``decisions`` show shares of revenue
     and of customers, and what changed since the previous run.
 
     Parameters
@@ -214,7 +216,7 @@ class FoundSegments(Segments):
     model
         Arrays and metadata from which a customer is assigned.
     found
-        The search they come from; None where they are those of an earlier run.
+        The search they come from, of this run or of the one whose segments are kept.
     lineage
         Ids, names, ledger and moves since the previous run.
     """
@@ -225,7 +227,6 @@ class FoundSegments(Segments):
     found: Search | None = None
     lineage: Lineage | Reassignment | None = None
     answer: Result | None = None
-    evidence: Result | None = None
     shares: Result | None = None
     ledger: Result | None = None
     moves: Result | None = None

@@ -422,26 +422,31 @@ def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=str.capitalize)
 
 
-def describe_standing_run(moves: pd.DataFrame, *, since: str, found: str, reread_reason: str) -> list[str]:
-    """Describe what a run under the previous segments did, one sentence each.
+def describe_reading(since: str, reread_reason: str) -> list[str]:
+    """Describe how the days of an earlier run were continued; nothing where they were not."""
+    return [text("segments", "read_again", since=since, reason=reread_reason)] if since else []
+
+
+def describe_kept_map(found: str) -> str:
+    """Say from which day a map is that was kept."""
+    return text("segments", "kept_map", found=found)
+
+
+def describe_kept_segments(moves: pd.DataFrame, *, found: str) -> list[str]:
+    """Describe segments that were kept, one sentence each.
 
     Parameters
     ----------
     moves
         Moves of its customers.
-    since
-        Date of the last run.
     found
         Date on which the segments were found.
-    reread_reason
-        Why all of history was read again, or "".
     """
     both = moves[~moves["cause"].isin(("joined", "left"))]
     stayed = (both["cause"] == "stayed").mean() if len(both) else None
     return [
-        text("segments", "standing", found=found),
+        text("segments", "kept", found=found),
         text("segments", "stayed", customers=len(both), part=stayed),
-        text("segments", "read_again", since=since, reason=reread_reason),
     ]
 
 

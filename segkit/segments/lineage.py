@@ -24,7 +24,7 @@ from segkit.segments.model import (
     model_to_arrays,
     nearest_centre,
 )
-from segkit.tables import STANDING_SEGMENTS, needed_of_last_run
+from segkit.tables import KEPT_SEGMENTS, needed_of_last_run
 from segkit.vocabulary import block_of
 
 
@@ -402,7 +402,7 @@ class Reassignment:
     fitted_as_of: str
 
 
-def load_standing_run(path: str, *, of: Run) -> Run:
+def load_kept_run(path: str, *, of: Run) -> Run:
     """Open the run whose segments are kept.
 
     Raises
@@ -413,7 +413,7 @@ def load_standing_run(path: str, *, of: Run) -> Run:
     found = previous_run(path, of=of)
     if found is None:
         raise RunError("previous: no run is given. Give the run whose segments are kept; `segkit run --auto` finds it.")
-    missing = [name for name in needed_of_last_run(STANDING_SEGMENTS) if not found.has(name)]
+    missing = [name for name in needed_of_last_run(KEPT_SEGMENTS) if not found.has(name)]
     if missing:
         raise RunError(
             f"previous run: {found.path.name} has no {', '.join(missing)}, so its segments cannot be kept. "
@@ -467,6 +467,13 @@ def assign_with_previous_model(previous: Run, now: CustomerData, *, overrides: O
         names={**names, **overrides.rename},
         fitted_as_of=fitted_as_of(previous),
     )
+
+
+def place_on_previous_map(previous: Run, now: CustomerData) -> tuple[Anticipation, pd.DataFrame, str]:
+    """Return what customers are expected to do by the previous model, their place on its map, and the date of both."""
+    model = model_from_arrays(*previous.load_model())
+    expected = anticipate(model.space, align_to_model(model, now))
+    return expected, _previous_map_positions(previous, expected.axes)[0], fitted_as_of(previous)
 
 
 def fitted_as_of(run: Run) -> str:
