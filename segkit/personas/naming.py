@@ -40,6 +40,8 @@ ABBREVIATIONS = {  # of till systems; whole words only
     "drsng": "dressing",
     "acc": "accessories",
     "asst": "assorted",
+    "hldr": "holder",
+    "bkry": "bakery",
 }
 EMPTY_SUFFIX = re.compile(r"\s*-\s*(all others?|others?|all)$")
 LINKING_WORDS = frozenset("a an and as at by for from in into of on or the to with".split())

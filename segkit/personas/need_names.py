@@ -1,6 +1,7 @@
 """Name needs by the things that customers buy together: from the lexicon, or else from the things themselves."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ from segkit.customers.category_mix import is_free_text
 from segkit.format import joined
 from segkit.personas.keywords import is_code, split_camel_case, words_of
 from segkit.personas.lexicon import OWN, Lexicon, match_strengths, read_lexicon
-from segkit.personas.naming import LINKING_WORDS, MAX_PHRASE_WORDS, NO_PHRASE_END, distinct_terms, label, phrase_weights
+from segkit.personas.naming import LINKING_WORDS, NO_PHRASE_END, distinct_terms, label, phrases_of
 
 PROPER_NAMES = frozenset(["British", "Christmas", "Crypto", "Easter", "Italian", "Korean", "Mexican", "TV"])
 COLUMNS = ["need", "name", "named_by", "key", "label", "job", "sensitive", "match", "runner_up"]
@@ -29,6 +30,7 @@ OWN_FACTOR, GENERAL_FACTOR, OTHER_FACTOR = 1.2, 0.9, 0.7  # of scores, next to e
 MIN_OF_BEST = 0.6  # of a need's best score, for the entry that replaces one that another need has
 SENSITIVE_SHARE = 0.3  # of a need's spend on sensitive things, from which on the need is sensitive
 ONE_THING_SHARE = 0.6  # of a need's spend, from which on one thing names it
+MIN_SHARE_OF_THINGS = 0.25  # of a need's spend, for two things to name it without "and more"
 MAX_TERMS = 6  # things that names are made from
 MIN_NAME_WORDS = 3.5  # mean words of a thing, from which on things are product names rather than categories
 
@@ -54,7 +56,7 @@ def name_needs(
     background
         Spend by thing of all customers, where ``things`` do not hold all of it.
     language
-        Language of names.
+        Language of the names that come from the lexicon.
 
     Returns
     -------
@@ -226,30 +228,41 @@ def _names_from_things(
 ) -> list[list[str]]:
     """List names for each need from the things that make up most of it, best first."""
     names = [str((labels or {}).get(thing) or thing) for thing in things]
+    terms = [name if is_code(name) else label(split_camel_case(name)).split(" & ")[0] for name in names]
+    shares = spend.toarray() / np.maximum(spend.sum(axis=1), 1e-12)[:, None]
+    by_thing = [_names_of_one(row, terms, shares=row) for row in shares]
     if not _are_product_names(names):
-        terms = [name if is_code(name) else label(split_camel_case(name)).split(" & ")[0] for name in names]
-        return [_names_of_one(row, terms) for row in spend.toarray()]
-    by_phrase, phrases = phrase_weights(spend, names)
-    weights = by_phrase.toarray()
-    final = 2 * _final_weights(spend, names, phrases=phrases) > weights  # "parasol", not "edwardian"
-    weights *= np.sqrt(weights / np.maximum(weights.sum(axis=0), 1e-12))  # phrases of this need, not of all
-    weights *= final * [phrase not in VAGUE_WORDS for phrase in phrases]
-    weights *= np.sqrt([phrase.count(" ") + 1 for phrase in phrases])  # "hot water bottle" before "bottle"
-    return [_names_of_one(row, phrases) for row in weights]
+        return by_thing
+    named = _names_from_phrases(shares, names)
+    return [found or alone for found, alone in zip(named, by_thing, strict=True)]
 
 
-def _final_weights(spend: sparse.csr_array, names: list[str], *, phrases: list[str]) -> np.ndarray:
-    """Add up what was bought by phrase where the phrase ends what a name says, as in "edwardian parasol black"."""
+def _names_from_phrases(shares: np.ndarray, names: list[str]) -> list[list[str]]:
+    """List names for each need from phrases that several products of it share."""
+    found = [_complete_phrases(name) for name in names]
+    counts = Counter(phrase for phrases in found for phrase in phrases)
+    phrases = sorted(phrase for phrase, n in counts.items() if n > 1 and phrase not in VAGUE_WORDS)
     column = {phrase: i for i, phrase in enumerate(phrases)}
-    found = set()
-    for row, name in enumerate(names):
-        words = WORDS.findall(name.lower())
-        for end in range(1, len(words) + 1):
-            if end == len(words) or words[end] in NO_PHRASE_END:
-                ending = {" ".join(words[start:end]) for start in range(max(0, end - MAX_PHRASE_WORDS), end)}
-                found |= {(row, column[phrase]) for phrase in ending if phrase in column}
-    rows, columns = np.array(sorted(found), dtype=int).reshape(-1, 2).T
-    return (spend @ sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(names), len(column)))).toarray()
+    pairs = [(row, column[phrase]) for row, own in enumerate(found) for phrase in own if phrase in column]
+    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
+    has_phrase = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(names), len(phrases)))
+    by_phrase = shares @ has_phrase
+    weights = by_phrase * np.sqrt(by_phrase / np.maximum(by_phrase.sum(axis=0), 1e-12))  # of this need, not of all
+    weights *= np.sqrt([phrase.count(" ") + 1 for phrase in phrases])  # "hot water bottle" before "bottle"
+    terms = [label(phrase) for phrase in phrases]
+    return [_names_of_one(row, terms, shares=own) for row, own in zip(weights, by_phrase, strict=True)]
+
+
+def _complete_phrases(name: str) -> list[str]:
+    """List the phrases that end what a name says.
+
+    >>> _complete_phrases("EDWARDIAN PARASOL BLACK")
+    ['edwardian parasol', 'parasol']
+    """
+    words = WORDS.findall(name.lower())
+    while words and (words[-1] in NO_PHRASE_END or len(words[-1]) < 2):
+        words.pop()
+    return [phrase for phrase in phrases_of(name) if words[-len(phrase.split()) :] == phrase.split()]
 
 
 def _are_product_names(names: list[str]) -> bool:
@@ -257,20 +270,23 @@ def _are_product_names(names: list[str]) -> bool:
     return is_free_text(names) or sum(len(words_of(name)) for name in names) >= MIN_NAME_WORDS * max(len(names), 1)
 
 
-def _names_of_one(weights: np.ndarray, terms: list[str]) -> list[str]:
+def _names_of_one(weights: np.ndarray, terms: list[str], *, shares: np.ndarray) -> list[str]:
     """List the first two things, then the first with each other one; the first alone where it makes up most."""
     order = [i for i in np.argsort(-weights, kind="stable")[: 5 * MAX_TERMS] if weights[i] > 0]
+    share = {terms[i]: shares[i] for i in reversed(order)}
     found = list(dict.fromkeys(terms[i] for i in order))
     plain = distinct_terms([term for term in found if not is_code(term)], most=MAX_TERMS)
     if not plain:
         return [joined([*found[:2], "similar"] if len(found) > 2 else found)] if found else []
-    pairs = [joined([plain[0], other]) for other in plain[1:]]
-    pairs = [
-        pair if len(pair.split()) <= MAX_NAME_WORDS else joined([_shortened(plain[0]), _shortened(other)])
-        for pair, other in zip(pairs, plain[1:], strict=True)
-    ]
-    alone = not pairs or weights[order[0]] >= ONE_THING_SHARE * weights.sum()
-    return [name[:1].upper() + name[1:] for name in ([plain[0], *pairs] if alone else pairs)]
+    first, *others = plain
+    names = [first] if share[first] >= ONE_THING_SHARE or len(found) == 1 else []
+    for other in others:
+        pair = [first, other]
+        if len(joined(pair).split()) > MAX_NAME_WORDS:
+            pair = [_shortened(term) for term in pair]
+        names.append(joined(pair if share[first] + share[other] >= MIN_SHARE_OF_THINGS else [*pair, "more"]))
+    names = names or [joined([first, "similar"])]
+    return [name[:1].upper() + name[1:] for name in names]
 
 
 def _shortened(term: str) -> str:

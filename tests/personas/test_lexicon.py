@@ -1,7 +1,5 @@
 """Names of needs: real groups of things, other languages, codes, and an analyst's own lexicon."""
 
-import re
-
 import pandas as pd
 import pytest
 
@@ -22,7 +20,7 @@ GROCERY = {  # from Complete Journey, largest first
 }
 GIFTS = {  # from Online Retail
     "Afternoon tea": "REGENCY CAKESTAND 3 TIER|ROSES REGENCY TEACUP AND SAUCER|REGENCY TEAPOT ROSES",
-    "Signs with a message": "GIN + TONIC DIET METAL SIGN|COOK WITH WINE METAL SIGN|HOT BATHS METAL SIGN",
+    "Metal signs": "GIN + TONIC DIET METAL SIGN|COOK WITH WINE METAL SIGN|HOT BATHS METAL SIGN",
     "Shopping and lunch bags": "JUMBO BAG STRAWBERRY|LUNCH BAG RED RETROSPOT|JUMBO BAG APPLES|LUNCH BAG CARS BLUE",
     "Party decorations": "PARTY BUNTING|PAPER CHAIN KIT RETROSPOT|SET/20 RED RETROSPOT PAPER NAPKINS|PINK PARTY BAGS",
     "Keeping warm and doormats": "DOORMAT HEARTS|LOVE HOT WATER BOTTLE|DOORMAT FAIRY CAKE|HAND WARMER BIRD DESIGN",
@@ -109,13 +107,14 @@ def test_needs_and_things_that_call_for_care_are_flagged() -> None:
     }  # fmt: skip
     assert flagged.index[flagged["never_offer"]].tolist() == ["DOMESTIC WINE", "CIGARETTES", "ANALGESICS"]
     assert flagged.index[flagged["sensitive"]].tolist() == ["DOMESTIC WINE", "CIGARETTES", "ANALGESICS", "BABY FOODS"]
-    assert not flag_things(GIFTS["Signs with a message"].split("|"))["never_offer"].any(), "a sign is no gin"
+    assert not flag_things(GIFTS["Metal signs"].split("|"))["never_offer"].any(), "a sign is no gin"
 
 
 def test_a_need_that_the_lexicon_does_not_know_is_named_by_its_things() -> None:
     groups = {
         "Молоко and сыр": "Молоко|Сыр",
         "A17, B03 and similar": "A17|B03|C99",
+        "Vin rouge and similar": "Vin rouge|Vin blanc|Vin gris",
         "SKU 12 and SKU 40": "SKU 12|SKU 40",
         "10023": "10023",
         "Cama mesa banho": "cama_mesa_banho",
@@ -136,8 +135,7 @@ def test_long_product_names_are_named_by_the_phrases_that_they_share() -> None:
     }
     names = _names(groups)
 
-    assert "zorb" in names[0].lower() and "quib" in names[1].lower()
-    assert not any(re.search("red|edwardian$|pcs|large", name.lower()) for name in names)
+    assert names == ["Edwardian zorb", "Acapulco quib"]
 
 
 def test_an_entry_that_fits_two_needs_names_the_one_it_fits_better() -> None:
