@@ -12,8 +12,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
-from segkit.data.io import PASSWORD, expand_variables, mask_secrets
-from segkit.data.readers import first_line
+from segkit.data.io import PASSWORD, expand_variables, first_line, mask_secrets
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 

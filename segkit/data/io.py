@@ -86,7 +86,7 @@ def read_customer_csv(path: Path) -> pd.DataFrame:
     try:
         table = read_text_csv(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path.name}: it cannot be read as CSV ({_reason(error)}).") from None
+        raise InputError(f"{path.name}: it cannot be read as CSV ({first_line(error)}).") from None
     if "customer_id" not in table:
         raise InputError(f"{path.name}: there is no column customer_id. It has {', '.join(map(str, table.columns))}.")
     return table.assign(customer_id=table["customer_id"].map(unescape_formula))
@@ -152,7 +152,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         zlib.error,
     ) as error:
         raise RunError(
-            f"{path}: cannot be read as arrays ({_reason(error)}). The run is broken: make a new one."
+            f"{path}: cannot be read as arrays ({first_line(error)}). The run is broken: make a new one."
         ) from None
 
 
@@ -169,7 +169,7 @@ def read_parquet(path: Path) -> pa.Table:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read as Parquet ({_reason(error)}). Make it again, or give another file."
+            f"{path}: cannot be read as Parquet ({first_line(error)}). Make it again, or give another file."
         ) from None
 
 
@@ -192,11 +192,12 @@ def check_parquet(path: Path, *, every_page: bool = True) -> None:
                 pass
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read as Parquet ({_reason(error)}). The run is broken: make a new one."
+            f"{path}: cannot be read as Parquet ({first_line(error)}). The run is broken: make a new one."
         ) from None
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error message, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -201,11 +201,6 @@ class Qini:
     high: float
     curve: pd.DataFrame
 
-    @property
-    def is_better_than_chance(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low > 0
-
 
 def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> Qini | None:
     """Measure how much better than at random customers can be ordered by the effect of contact.

@@ -24,7 +24,7 @@ from segkit.data.spec import NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, TRUE
 from segkit.errors import InputError, RunError
 from segkit.live.customer import UNIT, Customer, FeaturePlan, money_units
-from segkit.live.explain import LEVELS, Assignment, CustomerView, LiveAssigner
+from segkit.live.explain import LEVELS, CustomerView, LiveAssigner, LiveAssignment
 from segkit.live.history import feature_plan_of, fingerprint, open_history
 from segkit.live.state import State
 from segkit.segments.model import model_from_arrays
@@ -180,7 +180,7 @@ class AssignmentBook:
         self._row = {customer_id: i for i, customer_id in enumerate(placed.index)}
         self._segment_in_run = placed["segment"].to_numpy(dtype=object)
         self._expected_in_run = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
-        self._changed: dict[str, Assignment] = {
+        self._changed: dict[str, LiveAssignment] = {
             customer_id: (segment, levels, base) for customer_id, segment, levels, base in changed
         }
 
@@ -188,7 +188,7 @@ class AssignmentBook:
         """Return whether the run assigns the customer to a segment."""
         return customer_id in self._row
 
-    def assignment(self, customer_id: str) -> Assignment:
+    def assignment(self, customer_id: str) -> LiveAssignment:
         """Look up the current assignment of a customer."""
         found = self._changed.get(customer_id)
         if found is not None:
@@ -203,7 +203,7 @@ class AssignmentBook:
         row = self._row.get(customer_id)
         return None if row is None else self._segment_in_run[row]
 
-    def record(self, customer_id: str, assignment: Assignment) -> None:
+    def record(self, customer_id: str, assignment: LiveAssignment) -> None:
         """Store the current assignment of a customer."""
         self._changed[customer_id] = assignment
 

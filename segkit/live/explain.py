@@ -20,7 +20,7 @@ PRIOR_DAYS = 2.0  # active days at which the confidence in a new customer is hal
 
 
 # segment, level of each expectation, expectations at the run
-Assignment = tuple[str | None, list[int], list[float] | None]
+LiveAssignment = tuple[str | None, list[int], list[float] | None]
 
 
 @dataclass
@@ -172,7 +172,7 @@ class LiveAssigner:
         """Compare each expectation with that of the run: halved -1, as before 0, doubled 1."""
         return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
 
-    def has_changed(self, current: Assignment, now: CustomerView) -> bool:
+    def has_changed(self, current: LiveAssignment, now: CustomerView) -> bool:
         """Return whether the segment or the level of an expectation differs."""
         segment, levels, base = current
         if segment != now.segment:
@@ -180,8 +180,8 @@ class LiveAssigner:
         return now.coordinates is not None and base is not None and self.levels(now.expected, base) != levels
 
     def describe_changes(
-        self, current: Assignment, before: CustomerView, now: CustomerView, *, in_run: bool
-    ) -> tuple[list[dict[str, Any]], Assignment]:
+        self, current: LiveAssignment, before: CustomerView, now: CustomerView, *, in_run: bool
+    ) -> tuple[list[dict[str, Any]], LiveAssignment]:
         """Describe the changes of a customer, with reasons.
 
         Parameters

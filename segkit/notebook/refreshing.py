@@ -162,7 +162,7 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
     customers = load_customers(run, kinds=runs.open_run_source(run).kinds)
     features = run.table("features").set_index("customer_id")
     seed = run.parameters()["seed"] if seed is None else seed
-    found = monitor.assign_with_previous_model(customers, features, previous=before, seed=seed)
+    found = monitor.find_standing(customers, features, previous=before, seed=seed)
     made = monitor.compare_runs(run, before, customers.days, found, assignments=run.table("assignments"))
     if before is None:
         answer = text_result(headline=report.FIRST_RUN)

@@ -393,7 +393,7 @@ def compare_runs(
     days
         All customers by day.
     standing
-        As returned by `assign_with_previous_model`.
+        As returned by `find_standing`.
     assignments
         Of this run.
     """
@@ -446,9 +446,7 @@ def load_previous_run(path: str, *, of: Run) -> Run | None:
     return previous
 
 
-def assign_with_previous_model(
-    customers: Customers, features: pd.DataFrame, *, previous: Run | None, seed: int = 7
-) -> Standing:
+def find_standing(customers: Customers, features: pd.DataFrame, *, previous: Run | None, seed: int = 7) -> Standing:
     """Assign all customers with the previous model, and test whether it still holds.
 
     Parameters
