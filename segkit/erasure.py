@@ -122,11 +122,6 @@ def erase_from_pilot(folder: Path, ids: Collection[str]) -> int:
     The hash of the units is renewed only if they are as drawn: a design that somebody changed is still refused by the
     read-out. An erasure that was interrupted can be repeated.
 
-    Parameters
-    ----------
-    folder
-        Folder of a pilot.
-
     Returns
     -------
     int
@@ -177,11 +172,6 @@ def is_state(path: Path) -> bool:
 
 def erase_from_state(path: Path, ids: Collection[str]) -> int:
     """Remove customers from a state of live segments; an erasure that was interrupted can be repeated.
-
-    Parameters
-    ----------
-    path
-        File of the state.
 
     Returns
     -------
@@ -310,8 +300,6 @@ def erase(ids: Collection[str], *, reports: Path) -> list[str]:
 
     Parameters
     ----------
-    ids
-        Ids of customers, as in the source.
     reports
         The folder; its erasure list (keyed hashes, no ids) applies to all runs below it.
 

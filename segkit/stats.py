@@ -102,13 +102,6 @@ def bootstrap_interval(draws: np.ndarray, *, at: float) -> Estimate:
     """Estimate a figure with its 95 % interval from resamplings (Efron & Tibshirani 1993).
 
     Only the spread of the resamplings is used, not their mean: resampling shifts an R2 upwards.
-
-    Parameters
-    ----------
-    draws
-        The figure in each resampling.
-    at
-        The figure itself.
     """
     low, high = np.percentile(draws - draws.mean(), LEVEL)
     return Estimate(float(at), float(at + low), float(at + high))
@@ -229,8 +222,6 @@ def least_squares(values: np.ndarray, *parts: np.ndarray) -> LeastSquares:
 
     Parameters
     ----------
-    values
-        One per row.
     parts
         Columns (rows) or tables (rows x columns) of the design, after its constant.
     """

@@ -227,8 +227,6 @@ def check(table: pd.DataFrame, *, name: str) -> None:
     ----------
     table
         Any table; one that is not declared needs only distinct text column names.
-    name
-        Name of the table.
 
     Raises
     ------

@@ -67,10 +67,7 @@ def typed_view(name: str, *, text: dict[str, FileSpec], con: ibis.BaseBackend) -
 def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con: ibis.BaseBackend) -> str:
     """Create a view of a raw view with its lookups joined by key; where both have a column, that of the events counts.
 
-    Raises
-    ------
-    SourceError
-        A key column is missing, or a key is repeated in the lookup.
+    Raises `SourceError`: a key column is missing, or a key is repeated in the lookup.
     """
     left = typed_view(name, text=text, con=con)
     for number, lookup in enumerate(table.lookups):
@@ -179,12 +176,6 @@ def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: i
     ----------
     table, source
         The table and the source it belongs to.
-    raw
-        View of the file, with lookups joined.
-    name
-        Name of the view to create.
-    con
-        Connection that has the raw view.
 
     Raises
     ------
@@ -221,10 +212,7 @@ def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: i
 def customer_view(source: Source, *, raw: str, name: str, con: ibis.BaseBackend) -> None:
     """Create the view of the customers: ``customer_id`` and the columns with a role other than ignore, text or number.
 
-    Raises
-    ------
-    SourceError
-        An expression does not fit the file, or the rows of a customer differ.
+    Raises `SourceError`: an expression does not fit the file, or the rows of a customer differ.
     """
     table = source.customers
     columns = {column: text for column, text in table.columns.items() if source.roles.get(column) != "ignore"}

@@ -78,10 +78,7 @@ def read_text_csv(path: Path) -> pd.DataFrame:
 def read_customer_csv(path: Path) -> pd.DataFrame:
     """Read a CSV of customers as text, with the apostrophes of `escape_formula` removed from customer_id.
 
-    Raises
-    ------
-    InputError
-        The file cannot be read as CSV, or has no column customer_id.
+    Raises `InputError`: the file cannot be read as CSV, or has no column customer_id.
     """
     try:
         table = read_text_csv(path)
@@ -221,11 +218,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def try_lock(path: Path, *, create: bool = False) -> int | None:
     """Lock a file until its handle is closed or the process ends, however it ends.
-
-    Parameters
-    ----------
-    create
-        Create the file if it is missing.
 
     Returns
     -------

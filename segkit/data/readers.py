@@ -186,10 +186,7 @@ def _column_names(header: str, *, delimiter: str, label: str) -> list[str]:
 def resolve_paths(file: FileSpec, *, base: Path) -> list[Path]:
     """List the files of a path or glob, sorted.
 
-    Raises
-    ------
-    SourceError
-        There is none; the message names the most similar file in the same folder.
+    Raises `SourceError`: there is none; the message names the most similar file in the same folder.
     """
     if file.path is None:
         found = _duckdb_path(file, base=base)

@@ -89,10 +89,7 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """Read a table of the run, with a default index.
 
-        Raises
-        ------
-        RunError
-            No such table; the message names the notebook that writes it.
+        Raises `RunError`: no such table; the message names the notebook that writes it.
         """
         if not self.has(name):
             maker = tables.writer_of(name)
@@ -195,10 +192,7 @@ class Run:
     def load_model(self, *, part: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Read the arrays and the meta that `save_model` wrote.
 
-        Raises
-        ------
-        RunError
-            The run has no such part of the model.
+        Raises `RunError`: the run has no such part of the model.
         """
         folder, maker = self.path / "model", MODEL_WRITERS[part]
         if not (folder / f"{part or 'arrays'}.npz").is_file():
@@ -245,10 +239,7 @@ class Run:
 def load_run(run_dir: str | Path) -> Run:
     """Open an existing run folder for reading.
 
-    Raises
-    ------
-    RunError
-        No such folder, or it is not a run, or a run of another format.
+    Raises `RunError`: no such folder, or it is not a run, or a run of another format.
     """
     path = Path(run_dir)
     if not (path / "run.json").is_file():
@@ -272,8 +263,6 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
 
     Parameters
     ----------
-    step
-        The notebook that writes.
     outcome
         Of a new run: "scratch" (may be overwritten) or "building" (part of a chain).
     **parameters
@@ -383,8 +372,6 @@ def latest_finished_run(root: str | Path, *, before: str, source: str = "") -> P
 
     Parameters
     ----------
-    root
-        Folder of runs.
     before
         ISO date; as_of is strictly earlier.
     source
@@ -524,10 +511,7 @@ def open_run_source(run: Run, *, source: str = "", data_dir: str = "", source_id
 def load_run_privacy(run: Run) -> PrivacyRules:
     """Load the privacy rules of a run: which customers are erased, and how ids are shown.
 
-    Raises
-    ------
-    RunError
-        The key of an erasure list or of the pseudonyms is missing.
+    Raises `RunError`: the key of an erasure list or of the pseudonyms is missing.
     """
     return load_privacy(run.path.resolve().parent, pseudonyms=run.parameters().get("pseudonyms", ""))
 
@@ -553,10 +537,7 @@ def source_ids(run: Run, source: Source) -> pd.Series:
 def refuse_pseudonyms(run: Run, *, what: str) -> None:
     """Stop work that needs the ids of the source.
 
-    Raises
-    ------
-    RunError
-        The tables of the run show pseudonyms.
+    Raises `RunError`: the tables of the run show pseudonyms.
     """
     if run.parameters().get("pseudonyms"):
         raise RunError(

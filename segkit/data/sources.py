@@ -202,10 +202,7 @@ def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
 def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
     """Stop when no event lies before an as_of.
 
-    Raises
-    ------
-    SourceError
-        The as_of is on or before the day of the first event.
+    Raises `SourceError`: the as_of is on or before the day of the first event.
     """
     first, last = _event_span(source, con=con)
     if as_of <= first:

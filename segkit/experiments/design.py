@@ -244,8 +244,6 @@ def draw_treatment(stratum: pd.Series, *, treated_share: Mapping[str, float], se
     ----------
     stratum
         By ``customer_id``.
-    treated_share
-        Share of customers to treat, by segment.
     seed
         Another seed draws other customers.
     salt
@@ -361,15 +359,7 @@ def treated_shares(
     With a read-out, segments are funded in order of their measured return per contact, and those without a return are
     left out; without one, all shares are reduced alike.
 
-    Parameters
-    ----------
-    sizes
-        Eligible customers by segment.
-
-    Raises
-    ------
-    InputError
-        A budget is given without the cost of a contact.
+    Raises `InputError`: a budget is given without the cost of a contact.
     """
     shares_without_budget = {str(name): 1 - share_control for name in sizes.index}
     if measured is not None and price.is_complete:
@@ -407,8 +397,6 @@ def rank_targets(
     ----------
     treated
         ``segment`` by ``customer_id``.
-    value
-        The KPI over the lookback.
 
     Returns
     -------
@@ -432,11 +420,6 @@ def rank_targets(
 
 def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: Price) -> dict[str, Any]:
     """Compute the expected total return of the contacts after their cost, with a 95 % interval.
-
-    Parameters
-    ----------
-    treated
-        Contacts by segment.
 
     Returns
     -------

@@ -82,10 +82,7 @@ def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.D
 def first_active_day(days: Days, *, before: date) -> date:
     """Find the first recorded day before a date.
 
-    Raises
-    ------
-    InputError
-        Nothing was recorded before the date.
+    Raises `InputError`: nothing was recorded before the date.
     """
     found = days.rows.filter(days.rows.day < ibis.literal(before)).aggregate(first=days.rows.day.min()).to_pandas()
     if found["first"].isna().all():
@@ -141,10 +138,6 @@ def estimate_lift(
 
     Parameters
     ----------
-    values
-        The outcome of each customer.
-    treated
-        Flags, one per customer.
     covariate_values
         Customers x columns, known before the treatment.
 
@@ -186,8 +179,6 @@ def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[
         By ``customer_id``: ``segment``, ``arm`` (treatment or control) and the covariates.
     values
         The outcome by ``customer_id``.
-    columns
-        Names of the covariates.
 
     Returns
     -------
@@ -313,10 +304,7 @@ class Price:
 def price_of(contact_cost: float | None, margin: float | None, *, kpi: str) -> Price:
     """Check the cost of a contact and the margin, and combine them.
 
-    Raises
-    ------
-    InputError
-        The cost is negative or infinite; the margin is not positive, or above 1 for spend.
+    Raises `InputError`: the cost is negative or infinite; the margin is not positive, or above 1 for spend.
     """
     if contact_cost is not None and not (np.isfinite(contact_cost) and contact_cost >= 0):
         raise InputError(f"--contact-cost {contact_cost}: below zero or not a number. Give the cost of one contact.")

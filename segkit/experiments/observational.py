@@ -33,8 +33,6 @@ def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -
 
     Parameters
     ----------
-    events
-        Events by the contract.
     kinds
         'customer' or 'company' by kind of event.
 
@@ -70,8 +68,6 @@ def measure_associations(
         As from `sent_campaigns`.
     kpi
         spend, orders or active.
-    index
-        The customers compared.
 
     Returns
     -------
@@ -258,13 +254,7 @@ def reachable(key_results: pd.DataFrame, *, kpi: str) -> pd.Series:
 
 
 def measure_metrics(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experiment: pd.DataFrame) -> dict[str, object]:
-    """Collect the headline numbers of the page.
-
-    Parameters
-    ----------
-    baseline, candidates, experiment
-        The tables of the run.
-    """
+    """Collect the headline numbers of the page."""
     everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
     figures: dict[str, object] = {
         "measure.start": baseline["start"].min(),

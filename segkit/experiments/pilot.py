@@ -80,8 +80,6 @@ def design_pilot(
 
     Parameters
     ----------
-    run
-        A run with days and assignments.
     segments
         One or more ids; more need larger effects, as all are tested at once.
     kpi
@@ -363,10 +361,7 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
 
     It is the folder given, the run's folder if that is a pilot, or the only pilot drawn from the run.
 
-    Raises
-    ------
-    RunError
-        No pilot was drawn from this run, or several were.
+    Raises `RunError`: no pilot was drawn from this run, or several were.
     """
     run_dir = Path(run_dir)
     if not pilot and (run_dir / "pilot.json").is_file():
@@ -397,11 +392,8 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
 def _refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
     """Refuse a pilot whose files differ from the draw.
 
-    Raises
-    ------
-    InputError
-        An arm is empty or missing, a customer is in both, treatment depends on the segment, or customers differ from
-        the draw.
+    Raises `InputError`: an arm is empty or missing, a customer is in both, treatment depends on the segment, or
+    customers differ from the draw.
     """
     now = {}
     for arm in (TREATMENT, CONTROL):

@@ -33,8 +33,6 @@ class People:
         Segment of each row; null for customers who left the run.
     left_out
         Reason -> customers.
-    notes
-        Further remarks.
     """
 
     rows: pd.DataFrame
@@ -60,8 +58,6 @@ def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> 
 
     Parameters
     ----------
-    run
-        The run.
     source, data_dir
         Where the source is now; by default as the run was made.
     """
@@ -83,8 +79,6 @@ def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.Da
 
     Parameters
     ----------
-    run
-        The run.
     source, data_dir
         Where the source is now; by default as the run was made.
     """
@@ -118,14 +112,8 @@ def select_exportable(
     ----------
     table
         The result of `read_assignments`.
-    records
-        Identifiers and consent.
-    target
-        Columns and requirements.
     left
         Customers of the last export; those missing from `table` get the value the target has for them.
-    control_group
-        Customers in control groups.
     named
         Field of the target -> identifier column, where names do not match.
     country_code

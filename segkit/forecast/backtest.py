@@ -32,16 +32,8 @@ class BacktestOrigin:
 
     Parameters
     ----------
-    forecasts
-        What each forecaster predicted.
     banded
         The same with bands, for the customers of ``snapshot`` only.
-    outcomes
-        What these customers did.
-    snapshot
-        Customers at the origin.
-    training
-        What the forecasters learnt from.
     """
 
     forecasts: dict[str, Forecast]
@@ -81,8 +73,6 @@ def backtest_origins(training_sets: Sequence[TrainingSet], *, seed: int = 7) -> 
     ----------
     training_sets
         The latest first, one horizon apart.
-    seed
-        Draws the folds.
 
     Returns
     -------
@@ -112,8 +102,6 @@ def score_forecasters(
         At least one.
     draws
         Resamplings of the customers; more steady the intervals.
-    seed
-        Draws them.
 
     Returns
     -------
@@ -166,13 +154,6 @@ def with_lead_verdicts(scores: pd.DataFrame) -> pd.DataFrame:
 
 def calibration(origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str]) -> pd.DataFrame:
     """Compare predicted and observed in ten groups of equal number, by predicted value.
-
-    Parameters
-    ----------
-    origins
-        Of the back-test.
-    chosen
-        The forecaster of each target.
 
     Returns
     -------

@@ -43,8 +43,6 @@ def fit_bgnbd(repeats: np.ndarray, last: np.ndarray, age: np.ndarray) -> BgNbd:
 
     Parameters
     ----------
-    repeats
-        Purchases of each customer after the first.
     last
         Days from the first purchase to the last.
     age
@@ -110,8 +108,6 @@ def fit_gamma_gamma(orders: np.ndarray, value: np.ndarray) -> GammaGamma:
 
     Parameters
     ----------
-    orders
-        Number of orders of each customer.
     value
         Mean value of these orders; customers without value are left out.
 

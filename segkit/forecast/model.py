@@ -40,8 +40,6 @@ class Snapshot:
 
     Parameters
     ----------
-    data
-        Features and amounts by category.
     last
         Totals of each customer in the last horizon.
     bgnbd
@@ -174,8 +172,6 @@ def forecast_customers(training: TrainingSet, now: Snapshot, *, seed: int = 7) -
         At least ``MIN_TRAINING_CUSTOMERS`` customers.
     now
         Customers at any date, with the same features.
-    seed
-        Draws the folds.
     """
     scaler = _fit_feature_scaler(training.snapshot, seed=seed)
     fold = np.random.default_rng(seed).permutation(np.arange(len(training.snapshot.index)) % FOLDS)
@@ -316,8 +312,6 @@ def least_absolute(members: np.ndarray, values: np.ndarray) -> np.ndarray:
     ----------
     members
         Forecasts, customers x members.
-    values
-        What was observed.
 
     Examples
     --------
@@ -346,10 +340,6 @@ def with_bands(forecast: Forecast, training: TrainingSet, *, level: float = BAND
 
     Parameters
     ----------
-    forecast
-        Of any forecaster.
-    training
-        What it was learnt from.
     level
         Share of customers whose outcome lies in their band; a larger one widens it.
 

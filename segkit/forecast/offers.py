@@ -97,8 +97,6 @@ def next_offers(
         Customers one horizon ago, and what they did.
     segment
         Their segment then.
-    now, segment_now
-        Today's customers, and their segment.
     period
         Gives the days of lookback and horizon, to compare amounts per day.
 
@@ -304,8 +302,6 @@ def category_accuracy(
         Learnt one horizon earlier.
     training
         Its customers are predicted, and compared with its outcomes.
-    chance, segment
-        Of these customers.
     """
     if model is None or not training.outcomes.active.any():
         return {}
@@ -332,8 +328,6 @@ def move_chances(model: SegmentModel, then: CustomerData, now: CustomerData) -> 
 
     Parameters
     ----------
-    model
-        Assigns customers to segments.
     then, now
         Customers one horizon ago and today.
 

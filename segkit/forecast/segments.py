@@ -80,14 +80,8 @@ def forecast_segments(
     ----------
     predictions
         By customer_id.
-    segment
-        Of each customer.
     origins
         Of the back-test, or empty.
-    chosen
-        The forecaster of each target.
-    model
-        Assigns customers of earlier dates.
 
     Returns
     -------
@@ -220,12 +214,6 @@ def predict(
         Today's customers; nothing on or after ``as_of`` is read.
     training_windows
         Customers one and two horizons ago.
-    model
-        The segments of the run.
-    segment
-        That of each customer.
-    seed
-        Draws folds and resamplings.
 
     Returns
     -------

@@ -176,8 +176,6 @@ def make_feature_plan(
         Columns of the source's events, by the contract.
     kinds
         'customer' or 'company' by kind of event.
-    timezone
-        Time zone of local days and hours.
     lookback_days
         As in the batch that the segments were made from.
     channels
@@ -215,10 +213,7 @@ def make_feature_plan(
 def money_units(value: Any) -> int:
     """Convert an amount to whole ten-thousandths; None counts as zero.
 
-    Raises
-    ------
-    ValueError
-        The amount is not a finite number, or is below zero.
+    Raises `ValueError`: the amount is not a finite number, or is below zero.
     """
     if value is None:
         return 0
@@ -344,8 +339,6 @@ class Customer:
             Day number of the clock.
         first_ever
             First day with an event of their own in all of the history.
-        rows
-            Aggregates by day of the lookback.
         bought, by_channel
             Day, name and weight (whole units), ordered by day.
         """
@@ -441,8 +434,6 @@ class Customer:
 
         Parameters
         ----------
-        key
-            Key of the order.
         day
             Local day number.
         slot

@@ -50,10 +50,7 @@ class Event:
 def read_line(line: str | bytes) -> dict[str, Any]:
     """Parse a line of the stream as a JSON object.
 
-    Raises
-    ------
-    InputError
-        The line is too long, is not JSON, or is not an object.
+    Raises `InputError`: the line is too long, is not JSON, or is not an object.
     """
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"line of more than {MAX_LINE_BYTES:,} bytes")
@@ -169,8 +166,6 @@ class AssignmentBook:
 
         Parameters
         ----------
-        outcomes
-            Names of the expected outcomes.
         changed
             One tuple per customer: id, segment, level of each expectation, and the expectations at the run.
         """
@@ -209,11 +204,6 @@ class AssignmentBook:
 
     def table(self, *, active: Iterable[str]) -> pd.DataFrame:
         """List every customer who is or was in a segment.
-
-        Parameters
-        ----------
-        active
-            Customers with a live event.
 
         Returns
         -------

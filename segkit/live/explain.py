@@ -31,8 +31,6 @@ class CustomerView:
     ----------
     features
         As in the batch; empty if the customer has no event of their own in the lookback.
-    mix_part
-        The category mix's contribution to the coordinates.
     mix, undo
         Amounts by term; and of the terms that changed since, the amounts before.
     previous_code
@@ -125,8 +123,6 @@ class LiveAssigner:
         ----------
         mix
             The customer's category mix, up to date with their purchases.
-        previous
-            Their segment in the run.
         """
         return CustomerView(customer.features(), mix.part(), mix, previous_code=self._assigner.code.get(previous, -1))
 

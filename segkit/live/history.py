@@ -122,8 +122,6 @@ def feature_plan_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, .
 
     Parameters
     ----------
-    meta
-        Metadata of the run's model.
     features
         Features to compute; formulas of others are dropped.
     """

@@ -29,10 +29,7 @@ RELOAD_SECONDS = 5
 def write_page(live: Live, folder: str | Path) -> Path:
     """Write index.html atomically; it loads nothing and reloads itself from any file server.
 
-    Raises
-    ------
-    SegkitError
-        The folder cannot be written.
+    Raises `SegkitError`: the folder cannot be written.
     """
     path = Path(folder) / "index.html"
     text = str(templates.html("live", "page", **_page_facts(live), reload=RELOAD_SECONDS))
@@ -174,8 +171,6 @@ def run_live(
 
     Parameters
     ----------
-    run_dir
-        Folder of a finished run.
     source
         One JSON line per event, or {"tick": time}.
     out

@@ -27,16 +27,8 @@ def run_tests(
 
     Parameters
     ----------
-    drift
-        The table drift.
-    broken
-        Sentences about data that looks broken.
     sizes
         Customers by segment, assigned with the previous model.
-    age_days
-        Days since that model was fitted.
-    horizon_days
-        Length of its forecast.
 
     Returns
     -------
@@ -97,8 +89,6 @@ def decide_segments(drift: pd.DataFrame, *, sizes: pd.Series) -> pd.DataFrame:
 
     Parameters
     ----------
-    drift
-        The table drift.
     sizes
         Customers by segment, assigned with the previous model.
 
@@ -148,12 +138,8 @@ def decisions_table(
 
     Parameters
     ----------
-    run
-        Decision on the run, and its reason.
     tests
         As returned by `run_tests`.
-    segments, campaigns
-        Decisions on segments and campaigns.
     as_of, since
         Date of this run and of the previous one.
 
@@ -200,12 +186,6 @@ def decide_campaigns(
         Predicted and observed KPIs, as returned by `monitor.compare_with_forecast`.
     pilots
         What a pilot could show in each segment.
-    experiment
-        Read-outs of pilots.
-    log
-        Decisions of earlier runs.
-    kpi
-        The KPI that a pilot would move.
     period
         A segment whose pilot was decided less than a horizon ago gets no second one.
     reachable

@@ -43,8 +43,6 @@ def feature_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7) -
     ----------
     before, after
         Features by ``customer_id``; numeric columns of both are compared.
-    seed
-        Of the permutations.
 
     Returns
     -------
@@ -80,8 +78,6 @@ def share_drift(before: pd.Series, after: pd.Series, *, seed: int = 7) -> pd.Dat
     ----------
     before, after
         Segment by ``customer_id``.
-    seed
-        Of the permutations.
 
     Returns
     -------
@@ -108,8 +104,6 @@ def confidence_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7
     ----------
     before, after
         ``segment`` and ``confidence`` by ``customer_id``.
-    seed
-        Of the permutations.
 
     Returns
     -------

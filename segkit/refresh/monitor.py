@@ -47,8 +47,6 @@ def check_data(days: Days, *, period: Period, kinds: dict[str, str]) -> pd.DataF
     ----------
     days
         All customers by day; rows at or after ``as_of`` are ignored.
-    period
-        Its lookback is compared.
     kinds
         Kind of event -> 'customer' or 'company'.
 
@@ -139,10 +137,6 @@ def compare_with_forecast(days: Days, *, previous: Run, as_of: date) -> pd.DataF
 
     Parameters
     ----------
-    days
-        All customers by day, up to today.
-    previous
-        A finished run with assignments and segments.
     as_of
         Today, exclusive.
 
@@ -386,16 +380,10 @@ def compare_runs(
 
     Parameters
     ----------
-    run
-        With its segments.
     previous
         As returned by `load_previous_run`; None at a first run, whose tables have no rows.
-    days
-        All customers by day.
     standing
         As returned by `find_standing`.
-    assignments
-        Of this run.
     """
     if previous is None:
         moves, log = pd.DataFrame([], columns=MOVE_COLUMNS), empty_decisions()
@@ -423,10 +411,7 @@ def segment_names(run: Run, previous: Run | None) -> dict[str, str]:
 def load_previous_run(path: str, *, of: Run) -> Run | None:
     """Load the run to compare with; None for an empty path.
 
-    Raises
-    ------
-    RunError
-        Not a run, of another source, not strictly earlier, or without the tables needed.
+    Raises `RunError`: not a run, of another source, not strictly earlier, or without the tables needed.
     """
     previous = previous_run(path, of=of)
     if previous is None:
@@ -457,8 +442,6 @@ def find_standing(customers: Customers, features: pd.DataFrame, *, previous: Run
         Features as stored in a run, by ``customer_id``.
     previous
         As returned by `load_previous_run`; None at a first run, whose tables have no rows.
-    seed
-        Of the permutations.
 
     Raises
     ------

@@ -410,12 +410,8 @@ def run_readout(
     ----------
     run_dir
         The run the pilot was drawn from, or the pilot's own folder.
-    outcomes
-        A source or a table of outcomes.
     pilot
         Folder of the pilot; empty finds the only one that was drawn from the run.
-    data_dir
-        Folder of the source's files.
     contact_cost, margin
         None takes what the pilot was designed with.
     out

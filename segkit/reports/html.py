@@ -47,10 +47,7 @@ class Column:
 def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
     """Render a figure with an alternative text; the same figure gives the same bytes.
 
-    Raises
-    ------
-    InputError
-        ``alt`` is empty.
+    Raises `InputError`: ``alt`` is empty.
     """
     if not alt.strip():
         raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
@@ -76,8 +73,6 @@ def table_html(
 
     Parameters
     ----------
-    table
-        Any table; its index is not shown.
     columns
         Column to heading, in the order to show; units belong in the heading. None shows all.
     formats
@@ -100,15 +95,7 @@ def table_facts(
     columns: Mapping[str, str] | None = None,
     formats: Mapping[str, str | Callable[[Any], str]] | None = None,
 ) -> dict[str, Any]:
-    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value.
-
-    Parameters
-    ----------
-    table
-        Any table.
-    columns, formats
-        As in ``table_html``.
-    """
+    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value."""
     headings = (
         dict(columns) if columns else {str(name): str(name).replace("_", " ").capitalize() for name in table.columns}
     )
@@ -177,8 +164,6 @@ def segment_table_html(
     segments
         The table ``segments``. Columns without any value (margin without cost) are left out; where there is no
         money, the active share replaces spend.
-    horizon_days
-        Horizon in days, for the heading.
     cards
         Page that holds a card for each segment; a name links to its own.
     """
@@ -200,11 +185,6 @@ def segment_table_html(
 
 def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
     """Prepare the rows of the segment table for a template, largest revenue first.
-
-    Parameters
-    ----------
-    segments
-        The table segments.
 
     Returns
     -------
@@ -231,11 +211,6 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
 
 def way(row: Mapping[str, Any]) -> str:
     """Classify where the spend of a segment goes: up or down only where the whole interval lies on one side.
-
-    Parameters
-    ----------
-    row
-        A row of the segment table.
 
     Returns
     -------

@@ -69,8 +69,6 @@ class MapProfile:
         Label, format ("share" or "number") and kind ("habit" or "need") of each.
     means
         One row per neighbourhood, one column for each of ``columns``.
-    everyone
-        The same means of all customers.
     neighbourhood
         Neighbourhood of each customer, by customer_id.
     """
@@ -157,11 +155,6 @@ def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, s
     ----------
     assignments
         customer_id, segment.
-
-    Returns
-    -------
-    DataFrame
-        Rows of ``assignments``, in their order.
     """
     if len(assignments) <= most:
         return assignments
@@ -271,13 +264,6 @@ def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list
         Axes with their final limits.
     anchors
         Anchors in data units (n x 2).
-    labels
-        One label per anchor.
-
-    Returns
-    -------
-    list of Text
-        The texts at their places.
     """
     outline = [withStroke(linewidth=2.6, foreground="white")]
     texts = [axes.text(0, 0, label, fontsize=size, color=INK, ha="center", va="center", zorder=6) for label in labels]
@@ -414,8 +400,6 @@ def map_html(
     ----------
     assignments
         customer_id, segment, core, x, y.
-    segments
-        The table ``segments``.
     profile
         From ``map_profile``: what a circle shows about its customers.
     cards

@@ -124,8 +124,6 @@ def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.
 
     Parameters
     ----------
-    segments
-        The table ``segments``.
     ledger, moves
         None where the run has none.
     as_of

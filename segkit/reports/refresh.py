@@ -64,8 +64,6 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
     ----------
     moves
         before, standing, after (missing: not in that run), customers.
-    names
-        Segment names by id.
     dates
         Of the last run and of this one.
     refitted

@@ -481,8 +481,6 @@ def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, names: Ma
 
     Parameters
     ----------
-    values
-        Of one feature, by customer.
     segment
         Of the same customers, in any order.
     label
