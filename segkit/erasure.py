@@ -122,10 +122,7 @@ def erase_from_pilot(folder: Path, ids: Collection[str]) -> int:
     The hash of the units is renewed only if they are as drawn: a design that somebody changed is still refused by the
     read-out. An erasure that was interrupted can be repeated.
 
-    Returns
-    -------
-    int
-        Number of customers found.
+    Returns the number of customers found.
     """
     facts = read_json(folder / "pilot.json")
     found = customers_in_pilot(folder, ids)

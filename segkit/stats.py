@@ -87,10 +87,7 @@ def mean_interval(values: pd.Series) -> Estimate:
 def ratio_interval(above: pd.Series, below: pd.Series) -> Estimate:
     """Estimate a ratio of two totals with its 95 % interval by the delta method (Cochran 1977, chapter 6).
 
-    Parameters
-    ----------
-    above, below
-        One value per customer, in the same order; the interval is over customers.
+    `above`, `below`: one value per customer, in the same order; the interval is over customers.
     """
     if len(above) < 2 or below.sum() == 0:
         return UNKNOWN
@@ -220,10 +217,7 @@ class LeastSquares:
 def least_squares(values: np.ndarray, *parts: np.ndarray) -> LeastSquares:
     """Fit values by least squares on a constant and the given columns, in their order.
 
-    Parameters
-    ----------
-    parts
-        Columns (rows) or tables (rows x columns) of the design, after its constant.
+    `parts`: columns (rows) or tables (rows x columns) of the design, after its constant.
     """
     design = np.column_stack([np.ones(len(values)), *parts])
     slopes, *_ = np.linalg.lstsq(design, values, rcond=None)

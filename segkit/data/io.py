@@ -219,10 +219,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def try_lock(path: Path, *, create: bool = False) -> int | None:
     """Lock a file until its handle is closed or the process ends, however it ends.
 
-    Returns
-    -------
-    int or None
-        Handle to close; None while another process has the lock.
+    Returns a handle to close; None while another process has the lock.
     """
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0))
     try:

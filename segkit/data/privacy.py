@@ -134,10 +134,7 @@ def add_to_erasure_list(folder: Path, ids: Collection[str]) -> None:
 def private_view(view: str, *, privacy: PrivacyRules, con: ibis.BaseBackend) -> str:
     """Create a view of the same rows without erased customers, with pseudonyms where asked; return its name.
 
-    Parameters
-    ----------
-    view
-        Name of a view with a column customer_id.
+    `view`: name of a view with a column customer_id.
     """
     if not privacy.lists and not privacy.key:
         return view

@@ -108,10 +108,7 @@ class Run:
     def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
         """Return a table of the run as an Ibis expression, without reading it.
 
-        Parameters
-        ----------
-        on
-            The engine that queries it; by default a DuckDB of this process. A cluster must see the run folder.
+        `on`: the engine that queries it; by default a DuckDB of this process. A cluster must see the run folder.
         """
         if not self.has(name):
             self.table(name)  # raises, naming the notebook that writes it
@@ -148,10 +145,7 @@ class Run:
     def record_metrics(self, figures: Mapping[str, Any]) -> None:
         """Merge headline numbers into summary.json.
 
-        Parameters
-        ----------
-        figures
-            Numbers, text, flags or None by flat name; not-a-number and infinity become null.
+        `figures`: numbers, text, flags or None by flat name; not-a-number and infinity become null.
         """
         self._refuse_if_finished()
         bad = sorted(name for name in figures if not METRIC_NAME.fullmatch(name))

@@ -70,10 +70,7 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
 
     It uses `MEMORY` at most and spills the rest to disk, below TMPDIR.
 
-    Parameters
-    ----------
-    allow
-        More folders that SQL may read and write, such as a run folder.
+    `allow`: more folders that SQL may read and write, such as a run folder.
     """
     con = ibis.duckdb.connect()
     con.con.execute("set timezone = 'UTC'").fetchall()
@@ -115,10 +112,7 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
 def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
     """Read the customers of a source lazily: customer_id and each column with a role other than ignore.
 
-    Returns
-    -------
-    ibis.Table or None
-        One row per customer, columns of text or numbers; None for a source without a table of customers.
+    Returns one row per customer, columns of text or numbers; None for a source without a table of customers.
     """
     prefix = _register_views(source, con=con)
     if source.customers is None:

@@ -88,10 +88,7 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
 def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: int = 1) -> float:
     """Compute the smallest lift per customer that a pilot of this size detects.
 
-    Parameters
-    ----------
-    comparisons
-        Segments tested at once (Bonferroni); more need a larger effect.
+    `comparisons`: segments tested at once (Bonferroni); more need a larger effect.
     """
     if min(treated, control) < 2:
         return np.nan
@@ -111,11 +108,8 @@ def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, co
 def _weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> pd.DataFrame:
     """Compute the smallest relative effect that each segment, and all together, can show by weeks, half held out.
 
-    Returns
-    -------
-    DataFrame
-        ``segment``, ``weeks``, ``mean``, ``smallest_effect`` (per customer), ``smallest_share`` (of the mean; null
-        where that is zero); without windows for which the history is too short.
+    Returns ``segment``, ``weeks``, ``mean``, ``smallest_effect`` (per customer), ``smallest_share`` (of the mean; null
+    where that is zero); without windows for which the history is too short.
     """
     history_days = (period.as_of - first_active_day(days, before=period.as_of)).days
     rows = []
@@ -126,25 +120,6 @@ def _weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) ->
             effect = smallest_effect(one, treated=one.customers - control, control=control)
             rows.append((one.segment, weeks, one.mean, effect, effect / one.mean if one.mean > 0 else np.nan))
     return pd.DataFrame(rows, columns=["segment", "weeks", "mean", "smallest_effect", "smallest_share"])
-
-
-def _weeks_needed(table: pd.DataFrame, *, wanted: pd.Series) -> pd.Series:
-    """Find the fewest weeks at which each segment can show the effect wanted.
-
-    Parameters
-    ----------
-    table
-        As from `_weeks_table`.
-    wanted
-        Relative effect (share of the mean) by segment.
-
-    Returns
-    -------
-    Series
-        Weeks by segment; missing if no window is enough.
-    """
-    enough = table[table["smallest_share"] <= table["segment"].map(wanted)]
-    return enough.groupby("segment")["weeks"].min().reindex(wanted.index)
 
 
 def candidate_pilots(
@@ -182,7 +157,8 @@ def candidate_pilots(
     table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)
     tried = _weeks_table(days, **arguments)
     tried = tried[tried["segment"].isin(by_segment)]
-    table["weeks_needed"] = _weeks_needed(tried, wanted=table.set_index("segment")["reachable"]).to_numpy(dtype=float)
+    enough = tried[tried["smallest_share"] <= tried["segment"].map(table.set_index("segment")["reachable"])]
+    table["weeks_needed"] = table["segment"].map(enough.groupby("segment")["weeks"].min()).astype(float)
     for weeks in SHOWN_WEEKS:
         shares = tried[tried["weeks"] == weeks].set_index("segment")["smallest_share"]
         table[f"share_{weeks}"] = table["segment"].map(shares).astype(float)
@@ -421,10 +397,7 @@ def rank_targets(
 def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: Price) -> dict[str, Any]:
     """Compute the expected total return of the contacts after their cost, with a 95 % interval.
 
-    Returns
-    -------
-    dict
-        ``value``, ``low``, ``high`` (null if there is no read-out or price) and ``reason``.
+    Returns ``value``, ``low``, ``high`` (null if there is no read-out or price) and ``reason``.
     """
     unknown_return = {"value": None, "low": None, "high": None}
     if measured is None:

@@ -207,10 +207,7 @@ def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[
 def with_simultaneous_intervals(lifts: list[Lift], *, alpha: float = ALPHA) -> list[Lift]:
     """Add intervals that hold simultaneously: each at 1 - alpha over their number (Dunn 1961).
 
-    Parameters
-    ----------
-    alpha
-        Chance that any of the intervals misses; smaller widens them.
+    `alpha`: chance that any of the intervals misses; smaller widens them.
     """
     alpha_each = alpha / max(len(lifts), 1)
     return [
@@ -345,11 +342,8 @@ def verdict_of(lift: Lift, *, price: Price) -> tuple[str, str]:
 def returns_of(lifts: list[Lift], *, price: Price) -> pd.DataFrame:
     """Compute the return after the cost of contact, with simultaneous intervals.
 
-    Returns
-    -------
-    DataFrame
-        One row per lift: ``segment`` and `RETURN_COLUMNS`, per contact, in total and per unit of money spent; null if
-        cost or margin is not known, ``roi`` also if contact is free.
+    Returns one row per lift: ``segment`` and `RETURN_COLUMNS`, per contact, in total and per unit of money spent; null
+    if cost or margin is not known, ``roi`` also if contact is free.
     """
     rows = []
     for one in lifts:

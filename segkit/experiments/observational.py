@@ -98,7 +98,7 @@ def measure_associations(
         weight, used = _match_weights(covariate_table, reached)
         before = _standardised_differences(covariate_table, reached, weight=np.ones(len(index)))
         after = _standardised_differences(covariate_table, reached, weight=weight)
-        unadjusted = _unadjusted_difference(values, reached)
+        unadjusted = _stratified_difference(values, reached, used=np.zeros(len(index), dtype=int))
         matched = _stratified_difference(values, reached, used=used)
         worst = (float(before.abs().max()), float(after.abs().max()))
         counts = (int(reached.sum()), int((~reached).sum()))
@@ -142,10 +142,6 @@ def _stratified_difference(values: np.ndarray, reached: np.ndarray, *, used: np.
         variance += share**2 * (a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
     half = stats.norm.ppf(0.975) * np.sqrt(variance)
     return float(total), float(total - half), float(total + half)
-
-
-def _unadjusted_difference(values: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
-    return _stratified_difference(values, reached, used=np.zeros(len(values), dtype=int))
 
 
 def _standardised_differences(covariate_table: pd.DataFrame, reached: np.ndarray, *, weight: np.ndarray) -> pd.Series:

@@ -403,10 +403,7 @@ class Export:
 class PreviousExport:
     """Hold what the target already has.
 
-    Parameters
-    ----------
-    digests
-        Digest of each row, by customer_id.
+    `digests`: digest of each row, by customer_id.
     """
 
     digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))

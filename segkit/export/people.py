@@ -56,10 +56,7 @@ class CustomerRecords:
 def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> CustomerRecords:
     """Read identifiers and consent from the source of a run at the time of the export; a run folder has none.
 
-    Parameters
-    ----------
-    source, data_dir
-        Where the source is now; by default as the run was made.
+    `source`, `data_dir`: where the source is now; by default as the run was made.
     """
     opened = open_run_source(run, source=source, data_dir=data_dir, source_ids=True)
     people = read_customers(opened, con=connect())
@@ -77,10 +74,7 @@ def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.Da
     Pseudonyms are mapped back to the ids of the source, which is read again. Erased customers, and those the source no
     longer has, are left out.
 
-    Parameters
-    ----------
-    source, data_dir
-        Where the source is now; by default as the run was made.
+    `source`, `data_dir`: where the source is now; by default as the run was made.
     """
     assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
     if run.parameters().get("pseudonyms"):

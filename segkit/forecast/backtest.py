@@ -30,10 +30,7 @@ LEADS = ["lead", "lead_low", "lead_high"]
 class BacktestOrigin:
     """Hold one origin of the back-test.
 
-    Parameters
-    ----------
-    banded
-        The same with bands, for the customers of ``snapshot`` only.
+    `banded`: the forecasts with bands, for the customers of ``snapshot`` only.
     """
 
     forecasts: dict[str, Forecast]
@@ -155,10 +152,7 @@ def with_lead_verdicts(scores: pd.DataFrame) -> pd.DataFrame:
 def calibration(origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str]) -> pd.DataFrame:
     """Compare predicted and observed in ten groups of equal number, by predicted value.
 
-    Returns
-    -------
-    pd.DataFrame
-        target, group, customers, predicted, observed, low, high (95 %); means per customer.
+    Returns target, group, customers, predicted, observed, low, high (95 %); means per customer.
     """
     rows = []
     for target, name in chosen.items():

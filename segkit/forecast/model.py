@@ -220,10 +220,7 @@ def _fit_means(
     A Poisson regression with log link: the pseudo-likelihood of any mean above zero (Gourieroux, Monfort & Trognon
     1984).
 
-    Returns
-    -------
-    tuple
-        Means of the training customers and of today's, in the unit of ``values``.
+    Returns means of the training customers and of today's, in the unit of ``values``.
     """
     unit = values.mean()
     read = [_mean_columns(table, name=name, unit=unit) for table in (learnt, current)]

@@ -256,11 +256,8 @@ def next_categories(
 ) -> pd.DataFrame:
     """Predict the likeliest categories of each customer, and the likeliest that they have not bought yet.
 
-    Returns
-    -------
-    pd.DataFrame
-        By customer_id: next_category, next_category_chance, the same with _2 and _3, new_category, new_category_chance;
-        null without a model.
+    Returns by customer_id: next_category, next_category_chance, the same with _2 and _3, new_category,
+    new_category_chance; null without a model.
     """
     ends = ["next_category", "next_category_2", "next_category_3", "new_category"]
     if model is None:

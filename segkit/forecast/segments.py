@@ -104,11 +104,8 @@ def _season_errors(
 ) -> dict[str, float]:
     """Measure how far segment sums were off in the back-test, beyond chance.
 
-    Returns
-    -------
-    dict
-        By target: the root mean square of observed / predicted - 1, less what chance explains; empty without a
-        back-test.
+    Returns by target: the root mean square of observed / predicted - 1, less what chance explains; empty without a
+    back-test.
     """
     found = {}
     for target, name in chosen.items() if origins else ():

@@ -164,10 +164,7 @@ class AssignmentBook:
     def __init__(self, run: Run, *, outcomes: tuple[str, ...], changed: Iterable[tuple]) -> None:
         """Load the assignments of a run and apply the live changes.
 
-        Parameters
-        ----------
-        changed
-            One tuple per customer: id, segment, level of each expectation, and the expectations at the run.
+        `changed`: one tuple per customer: id, segment, level of each expectation, and the expectations at the run.
         """
         placed = run.table("assignments").set_index("customer_id")
         predictions = run.table("anticipation").set_index("customer_id").reindex(placed.index)
@@ -205,10 +202,8 @@ class AssignmentBook:
     def table(self, *, active: Iterable[str]) -> pd.DataFrame:
         """List every customer who is or was in a segment.
 
-        Returns
-        -------
-        DataFrame
-            By ``customer_id``: ``begun`` (segment in the run), ``now`` (None: in none), ``active`` (has live events).
+        Returns by ``customer_id``: ``begun`` (segment in the run), ``now`` (None: in none), ``active`` (has live
+        events).
         """
         new = [customer_id for customer_id in self._changed if customer_id not in self._row]
         index = pd.Index([*self._row, *new], name="customer_id")
@@ -328,11 +323,8 @@ class Live:
     def tick(self, time: str | float) -> list[dict[str, Any]]:
         """Advance the clock for all customers and return what changed.
 
-        Parameters
-        ----------
-        time
-            A moment, written like an event's timestamp; one on or before the day of the clock changes nothing. Parked
-            events whose day is now near are processed first.
+        `time`: a moment, written like an event's timestamp; one on or before the day of the clock changes nothing.
+        Parked events whose day is now near are processed first.
         """
         try:
             day = self.plan.local_day_and_hour(time)[0]

@@ -119,10 +119,7 @@ class LiveAssigner:
     def observe(self, customer: Customer, mix: CategoryMix, *, previous: str | None = None) -> CustomerView:
         """Collect the features of a customer, without a segment yet.
 
-        Parameters
-        ----------
-        mix
-            The customer's category mix, up to date with their purchases.
+        `mix`: the customer's category mix, up to date with their purchases.
         """
         return CustomerView(customer.features(), mix.part(), mix, previous_code=self._assigner.code.get(previous, -1))
 
@@ -152,10 +149,8 @@ class LiveAssigner:
     def confidence(self, view: CustomerView, *, in_run: bool = True) -> float:
         """Compute the share of subsamples that agree with the segment.
 
-        Parameters
-        ----------
-        in_run
-            Whether the run has the customer; otherwise the confidence is lower: a third of it after one active day.
+        `in_run`: whether the run has the customer; otherwise the confidence is lower: a third of it after one active
+        day.
         """
         if view.coordinates is None:
             return 0.0
@@ -280,12 +275,12 @@ class LiveAssigner:
         return self._map.z_scores(np.array([self._values(view.features)], dtype=float))[0]
 
 
-def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
-    return lambda features: [features[name] for name in names]
-
-
 def _amount(log: float) -> float:
     return round(float(np.expm1(log)), 2)
+
+
+def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
+    return lambda features: [features[name] for name in names]
 
 
 def _format_reasons(why: list[dict[str, Any]]) -> str:

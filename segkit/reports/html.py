@@ -114,10 +114,7 @@ def table_facts(
 def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
     """Render a row of large numbers.
 
-    Parameters
-    ----------
-    tiles
-        (label, value) or (label, value, note); a value that is not text is rounded.
+    `tiles`: (label, value) or (label, value, note); a value that is not text is rounded.
     """
     made = [(label, _format_value(value), note[0] if note else "") for label, value, *note in tiles]
     return templates.html("_macros", "tiles", tiles=made)
@@ -186,11 +183,8 @@ def segment_table_html(
 def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
     """Prepare the rows of the segment table for a template, largest revenue first.
 
-    Returns
-    -------
-    list of dict
-        Each row without what a small segment may not show, with its colour and marker (``look``), where its spend
-        goes (``way``) and the filled ones of five dots for its stability (``dots``).
+    Returns each row without what a small segment may not show, with its colour and marker (``look``), where its spend
+    goes (``way``) and the filled ones of five dots for its stability (``dots``).
     """
     return [shown_row(row) for row in by_revenue(segments).to_dict("records")]
 
@@ -212,10 +206,7 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
 def way(row: Mapping[str, Any]) -> str:
     """Classify where the spend of a segment goes: up or down only where the whole interval lies on one side.
 
-    Returns
-    -------
-    str
-        "up", "down" or "level"; "" where the present spend or the interval is missing.
+    Returns "up", "down" or "level"; "" where the present spend or the interval is missing.
     """
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
     if is_missing(now) or is_missing(low) or is_missing(high):

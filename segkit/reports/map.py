@@ -151,10 +151,7 @@ def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
 def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, seed: int = 7) -> pd.DataFrame:
     """Choose the customers to draw: all, or a sample in which small segments keep enough points.
 
-    Parameters
-    ----------
-    assignments
-        customer_id, segment.
+    `assignments`: customer_id, segment.
     """
     if len(assignments) <= most:
         return assignments

@@ -97,10 +97,7 @@ def plot_blocks(table: pd.DataFrame, *, measures: tuple[str, ...] = ("spend", "m
 def plot_frontier(table: pd.DataFrame) -> Figure:
     """Plot spend, mix and stability against the number of segments, the chosen one marked.
 
-    Parameters
-    ----------
-    table
-        segments, spend_r2, mix_r2, stability, chosen.
+    `table`: segments, spend_r2, mix_r2, stability, chosen.
     """
     columns = {"spend_r2": "Spend explained (R²)", "mix_r2": "Mix explained (R²)", "stability": "Stability (ARI, 0-1)"}
     shown = {name: title for name, title in columns.items() if table[name].notna().any()}
@@ -169,10 +166,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
 def plot_stability(segments: pd.DataFrame) -> Figure:
     """Plot how much of each segment reappears in refits: a dot with its interval, the verdict next to it.
 
-    Parameters
-    ----------
-    segments
-        segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict.
+    `segments`: segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict.
     """
     ordered = segments.sort_values(["stability", "segment"], ascending=[False, True])
     with style():
@@ -209,10 +203,7 @@ def _draw_intervals(axes: Axes, rows: pd.DataFrame, *, place: np.ndarray, of: tu
 def plot_timeline(activity: pd.DataFrame) -> Figure:
     """Plot events and active customers by month, one row per kind of event, the most frequent first.
 
-    Parameters
-    ----------
-    activity
-        month (date), event, events, customers.
+    `activity`: month (date), event, events, customers.
     """
     kinds = (
         activity.groupby("event")["events"].sum().sort_values(ascending=False, kind="stable").index[:MAX_EVENT_KINDS]
@@ -235,10 +226,7 @@ def plot_timeline(activity: pd.DataFrame) -> Figure:
 def plot_predictability(table: pd.DataFrame) -> Figure:
     """Plot how much of each outcome can be predicted, as bars.
 
-    Parameters
-    ----------
-    table
-        Rows of ``predictability``: outcome, r2 (0-1).
+    `table`: rows of ``predictability``: outcome, r2 (0-1).
     """
     with style():
         figure, axes = one_panel(height=0.7 + 0.42 * len(table))
@@ -256,10 +244,7 @@ def plot_predictability(table: pd.DataFrame) -> Figure:
 def plot_retention(table: pd.DataFrame) -> Figure:
     """Plot the share of new customers who came again, by months since their first visit: one line per cohort.
 
-    Parameters
-    ----------
-    table
-        cohort (month), newcomers, months_since, share (0-1).
+    `table`: cohort (month), newcomers, months_since, share (0-1).
     """
     large = table[(table["months_since"] > 0) & (table["newcomers"] >= MIN_COHORT)]
     with style():
@@ -292,10 +277,7 @@ def plot_retention(table: pd.DataFrame) -> Figure:
 def plot_segment_shares(segments: pd.DataFrame) -> Figure:
     """Plot share of revenue against share of customers for each segment, the largest revenue first.
 
-    Parameters
-    ----------
-    segments
-        segment, name, customer_share, revenue_share.
+    `segments`: segment, name, customer_share, revenue_share.
     """
     ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
     with style():
