@@ -174,15 +174,8 @@ def ridge_from_products(design: np.ndarray, values: np.ndarray) -> np.ndarray:
     It needs only the products of the columns: 20,000 rows take a tenth of the time of `ridge`. The penalty is usually,
     but not always, the same.
 
-    Parameters
-    ----------
-    design, values
-        Rows x columns and rows x outcomes, all of them centred.
-
-    Returns
-    -------
-    numpy.ndarray
-        Coefficients, columns x outcomes.
+    `design`, `values`: rows x columns and rows x outcomes, all of them centred. Returns coefficients, columns x
+    outcomes.
     """
     squares, vectors = np.linalg.eigh(design.T @ design)
     squares = np.maximum(squares, 0.0)

@@ -223,15 +223,8 @@ def old_names(names: Collection[str]) -> list[str]:
 def check(table: pd.DataFrame, *, name: str) -> None:
     """Check a table against its declaration before it is written.
 
-    Parameters
-    ----------
-    table
-        Any table; one that is not declared needs only distinct text column names.
-
-    Raises
-    ------
-    SchemaError
-        The table does not fit; the message names the column, what was found and in how many rows.
+    `table`: any table; one that is not declared needs only distinct text column names. Raises `SchemaError`: the table
+    does not fit; the message names the column, what was found and in how many rows.
     """
     import pandera.pandas as pa  # slow to import, and readers do without
 

@@ -173,15 +173,8 @@ def read_parquet(path: Path) -> pa.Table:
 def check_parquet(path: Path, *, every_page: bool = True) -> None:
     """Stop at a Parquet file that is cut off or has a page with a wrong checksum.
 
-    Parameters
-    ----------
-    every_page
-        Check every page of a file of up to 64 MB; otherwise the footer only.
-
-    Raises
-    ------
-    RunError
-        The file cannot be read.
+    `every_page`: check every page of a file of up to 64 MB; otherwise the footer only. Raises `RunError`: the file
+    cannot be read.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

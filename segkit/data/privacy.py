@@ -58,15 +58,8 @@ class PrivacyRules:
 def load_privacy(folder: Path, *, pseudonyms: str = "") -> PrivacyRules:
     """Load the privacy rules of a folder of runs, with the erasure lists in it and in all folders above it.
 
-    Parameters
-    ----------
-    pseudonyms
-        Id of the key of the pseudonyms of a run; empty for ids as in the source.
-
-    Raises
-    ------
-    RunError
-        The key of a list or of the pseudonyms is missing, or is another key.
+    `pseudonyms`: id of the key of the pseudonyms of a run; empty for ids as in the source. Raises `RunError`: the key
+    of a list or of the pseudonyms is missing, or is another key.
     """
     folder = folder.resolve()
     lists = []

@@ -513,15 +513,8 @@ def load_run_privacy(run: Run) -> PrivacyRules:
 def source_ids(run: Run, source: Source) -> pd.Series:
     """Map the pseudonyms in the tables of a run to the ids in the source.
 
-    Parameters
-    ----------
-    source
-        The source of the run, opened with ``source_ids=True``.
-
-    Returns
-    -------
-    pandas.Series
-        Id in the source, indexed by id in the run.
+    `source`: the source of the run, opened with ``source_ids=True``. Returns id in the source, indexed by id in the
+    run.
     """
     privacy, con = load_run_privacy(run), connect()
     ids = read_events(source, con=con).select("customer_id").distinct().to_pandas()["customer_id"]

@@ -151,15 +151,8 @@ def count_rejected_rows(source: Source, *, con: ibis.BaseBackend) -> pd.DataFram
 def check_rejected_share(rejected: pd.DataFrame, *, source: Source) -> None:
     """Stop when more rows of a table are rejected than the source allows.
 
-    Parameters
-    ----------
-    rejected
-        From `count_rejected_rows`.
-
-    Raises
-    ------
-    SourceError
-        The share of a table is above allow_set_aside (default 0.05).
+    `rejected`: from `count_rejected_rows`. Raises `SourceError`: the share of a table is above allow_set_aside (default
+    0.05).
     """
     for table, rows in rejected.groupby("table", sort=True):
         share, count = rows["share"].sum(), int(rows["rows"].sum())

@@ -194,15 +194,7 @@ def strata_of(segment: pd.Series, pre: pd.Series) -> pd.Series:
 
     Equal values are in the same band.
 
-    Parameters
-    ----------
-    segment, pre
-        By ``customer_id``, same index.
-
-    Returns
-    -------
-    Series
-        Text such as S03/2; band 1 is the lowest.
+    `segment`, `pre`: by ``customer_id``, same index. Returns text such as S03/2; band 1 is the lowest.
     """
     found = pd.Series("", index=segment.index, name="stratum")
     for name, rows in pre.groupby(segment, sort=True):
@@ -277,15 +269,8 @@ PILOT_FILES = ("treatment.csv", "control.csv")
 def excluded_ids(places: tuple[str, ...]) -> set[str]:
     """Read the customers to exclude: those of other pilots, or of files.
 
-    Parameters
-    ----------
-    places
-        Pilot folders, or CSV files with a column ``customer_id``.
-
-    Raises
-    ------
-    InputError
-        A file is missing, or has no ``customer_id``.
+    `places`: pilot folders, or CSV files with a column ``customer_id``. Raises `InputError`: a file is missing, or has
+    no ``customer_id``.
     """
     found: set[str] = set()
     for place in places:
@@ -304,15 +289,7 @@ def excluded_ids(places: tuple[str, ...]) -> set[str]:
 def lifts_from_readout(readout: str | Path, *, kpi: str) -> pd.DataFrame:
     """Read the lifts that a read-out measured.
 
-    Parameters
-    ----------
-    readout
-        readout.json, or its folder.
-
-    Raises
-    ------
-    InputError
-        There is no read-out, or it is of another KPI.
+    `readout`: readout.json, or its folder. Raises `InputError`: there is no read-out, or it is of another KPI.
     """
     path = Path(readout)
     file = next((p for p in (path, path / "readout.json", path / "readout" / "readout.json") if p.is_file()), None)

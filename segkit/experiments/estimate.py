@@ -42,15 +42,8 @@ def main_kpi(days: Days) -> str:
 def kpi_values(days: Days, *, kpi: str, start: date, window_days: int, index: pd.Index) -> pd.Series:
     """Compute a KPI of each customer over `window_days` local days from `start` on.
 
-    Returns
-    -------
-    Series
-        One number per customer, in the order of the index; zero for customers without activity.
-
-    Raises
-    ------
-    InputError
-        The KPI is unknown, or the events do not carry it.
+    Returns one number per customer, in the order of the index; zero for customers without activity. Raises
+    `InputError`: the KPI is unknown, or the events do not carry it.
     """
     totals = customer_outcomes(_without_categories(days), start=start, horizon_days=window_days, index=index).totals
     return _read_kpi(totals, kpi=kpi)
@@ -136,15 +129,8 @@ def estimate_lift(
     Least squares of the outcome on treatment and covariates, with the heteroscedastic HC3 variance (MacKinnon & White
     1985) and Satterthwaite's degrees of freedom.
 
-    Parameters
-    ----------
-    covariate_values
-        Customers x columns, known before the treatment.
-
-    Returns
-    -------
-    Lift
-        Its standard error is missing where nothing varies.
+    `covariate_values`: customers x columns, known before the treatment. Returns its standard error is missing where
+    nothing varies.
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
     used = _prepare_covariates(covariate_values, rows=len(values))

@@ -31,15 +31,8 @@ BALANCE = ["campaign", "column", "before", "after"]
 def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -> pd.DataFrame:
     """List which campaigns each customer was sent in the last horizon.
 
-    Parameters
-    ----------
-    kinds
-        'customer' or 'company' by kind of event.
-
-    Returns
-    -------
-    DataFrame
-        ``customer_id``, ``campaign`` (kind, and type if the source names it), each pair once.
+    `kinds`: 'customer' or 'company' by kind of event. Returns ``customer_id``, ``campaign`` (kind, and type if the
+    source names it), each pair once.
     """
     start, end = period.last_horizon_start, period.as_of
     by_company = sorted(kind for kind, by in kinds.items() if by == "company")

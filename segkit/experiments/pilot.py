@@ -295,15 +295,7 @@ UNITS_FILE, TARGETS_FILE = "units.parquet", "targets.csv"
 def write_pilot(pilot: Pilot, out: str | Path) -> Path:
     """Write a design into a folder of its own and return the folder.
 
-    Parameters
-    ----------
-    out
-        A folder that is missing or empty.
-
-    Raises
-    ------
-    RunError
-        The folder is not empty.
+    `out`: a folder that is missing or empty. Raises `RunError`: the folder is not empty.
     """
     out = Path(out)
     if (out / "pilot.json").is_file():

@@ -66,15 +66,8 @@ def make_forecasts(training: TrainingSet, now: Snapshot, *, seed: int = 7) -> di
 def backtest_origins(training_sets: Sequence[TrainingSet], *, seed: int = 7) -> list[BacktestOrigin]:
     """Back-test from rolling origins: learn from each training set but the first, and predict the next one.
 
-    Parameters
-    ----------
-    training_sets
-        The latest first, one horizon apart.
-
-    Returns
-    -------
-    list
-        The latest origin first; empty where history allows one training set only.
+    `training_sets`: the latest first, one horizon apart. Returns the latest origin first; empty where history allows
+    one training set only.
     """
     found = []
     for after, training in zip(training_sets[:-1], training_sets[1:], strict=True):

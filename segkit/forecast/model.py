@@ -335,15 +335,8 @@ def with_bands(forecast: Forecast, training: TrainingSet, *, level: float = BAND
     A Mondrian conformal band (Vovk, Lindsay, Nouretdinov & Gammerman 2003): quantiles of the out-of-fold errors, on a
     square-root scale, of the customers with the nearest forecasts, corrected for their number.
 
-    Parameters
-    ----------
-    level
-        Share of customers whose outcome lies in their band; a larger one widens it.
-
-    Returns
-    -------
-    pd.DataFrame
-        The forecast of today's customers, with ``<amount>_low`` and ``<amount>_high``.
+    `level`: share of customers whose outcome lies in their band; a larger one widens it. Returns the forecast of
+    today's customers, with ``<amount>_low`` and ``<amount>_high``.
     """
     table = forecast.now.copy()
     for name in training.amounts:

@@ -323,15 +323,8 @@ def move_chances(model: SegmentModel, then: CustomerData, now: CustomerData) -> 
     One model assigns customers one horizon ago and today. A logistic regression learns who moved from the share of
     their segment that did, shrunk to everyone's, and from how near the border they were.
 
-    Parameters
-    ----------
-    then, now
-        Customers one horizon ago and today.
-
-    Returns
-    -------
-    tuple
-        Chance by customer_id of ``now``; metrics: share that moved, and the AUC of the chances out of fold.
+    `then`, `now`: customers one horizon ago and today. Returns chance by customer_id of ``now``; metrics: share that
+    moved, and the AUC of the chances out of fold.
     """
     axes = [coordinates(model.space, customers) for customers in (then, now)]
     before, after = (assign_points(model, each)["segment"] for each in axes)

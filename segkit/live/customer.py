@@ -380,15 +380,8 @@ class Customer:
     def add(self, event: Mapping[str, Any]) -> bool:
         """Add an event; return False if its event_id was seen before.
 
-        Parameters
-        ----------
-        event
-            An event by the contract: timestamp, event (default purchase), and the columns of the plan that it has.
-
-        Raises
-        ------
-        InputError
-            The source does not name the kind of event, or a time or number cannot be read.
+        `event`: an event by the contract: timestamp, event (default purchase), and the columns of the plan that it has.
+        Raises `InputError`: the source does not name the kind of event, or a time or number cannot be read.
         """
         plan, kind = self._plan, event.get("event") or PURCHASE
         if kind not in plan.measures_by_kind:

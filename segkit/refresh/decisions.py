@@ -25,15 +25,8 @@ def run_tests(
 ) -> pd.DataFrame:
     """Test whether the previous segments still describe today's customers.
 
-    Parameters
-    ----------
-    sizes
-        Customers by segment, assigned with the previous model.
-
-    Returns
-    -------
-    DataFrame
-        One row per test: ``measure, value, low, high, limit, decision`` (keep, refit or look) and ``words``.
+    `sizes`: customers by segment, assigned with the previous model. Returns one row per test: ``measure, value, low,
+    high, limit, decision`` (keep, refit or look) and ``words``.
     """
     rows = [("data that looks broken", len(broken), 1, LOOK, " ".join(broken) or "The data arrives as it did.")]
     features = drift[drift["what"] == "feature"]
@@ -87,15 +80,8 @@ def decide_run(tests: pd.DataFrame) -> tuple[str, str]:
 def decide_segments(drift: pd.DataFrame, *, sizes: pd.Series) -> pd.DataFrame:
     """Decide on each segment: refit where its confidence fell far, look where its size changed far.
 
-    Parameters
-    ----------
-    sizes
-        Customers by segment, assigned with the previous model.
-
-    Returns
-    -------
-    DataFrame
-        ``segment, decision, measure, value, low, high, limit, reason``.
+    `sizes`: customers by segment, assigned with the previous model. Returns ``segment, decision, measure, value, low,
+    high, limit, reason``.
     """
     shares, confidences = (
         drift[drift["what"] == what].set_index("item").to_dict("index") for what in ("share", "confidence")

@@ -508,15 +508,8 @@ def _previous_decisions(previous: Run | None) -> pd.DataFrame:
 def count_flow(moves: pd.DataFrame) -> pd.DataFrame:
     """Count customers by previous segment, segment under the previous model, and new segment.
 
-    Parameters
-    ----------
-    moves
-        As returned by `lineage.customer_moves`.
-
-    Returns
-    -------
-    DataFrame
-        ``before, standing, after`` (missing: not a customer then), ``cause, customers``; largest first.
+    `moves`: as returned by `lineage.customer_moves`. Returns ``before, standing, after`` (missing: not a customer
+    then), ``cause, customers``; largest first.
     """
     groups = moves.groupby(FLOW[:4], dropna=False).size().rename("customers").reset_index()
     return groups.sort_values(["customers", *FLOW[:3]], ascending=[False, True, True, True], ignore_index=True)[FLOW]
