@@ -63,7 +63,7 @@ def erase_from_run(run: Run, ids: Collection[str]) -> int:
 
     An erasure that was interrupted can be repeated: run.json records the number before and after.
 
-    `ids`: Ids of customers, as the tables of the run show them. Returns number of customers found.
+    `ids`: as the tables of the run show them. Returns the number of customers found.
     """
     for leftover in (run.path / "tables").glob(".*.parquet*"):  # of a process that was killed while writing
         leftover.unlink()
@@ -162,7 +162,7 @@ def is_state(path: Path) -> bool:
 def erase_from_state(path: Path, ids: Collection[str]) -> int:
     """Remove customers from a state of live segments; an erasure that was interrupted can be repeated.
 
-    Returns number of customers found. Raises `RunError`: another process uses the state, or it cannot be written.
+    Returns the number of customers found. Raises `RunError`: another process uses the state, or it cannot be written.
     """
     handle = lock_state(path)
     try:

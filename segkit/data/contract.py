@@ -172,8 +172,7 @@ class _MappedTable:
 def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: ibis.BaseBackend) -> None:
     """Create the view of one table of events: contract columns, and the ``reason`` why a row is rejected, or null.
 
-    `table`, `source`: the table and the source it belongs to. Raises `SourceError`: an expression does not fit the
-    file, or the values do not fit their column.
+    Raises `SourceError`: an expression does not fit the file, or the values do not fit their column.
     """
     mapped = _map_columns(table.columns, where=table.where, label=table.label, view=raw, con=con)
     base = ", ".join(

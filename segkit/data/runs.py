@@ -513,7 +513,7 @@ def load_run_privacy(run: Run) -> PrivacyRules:
 def source_ids(run: Run, source: Source) -> pd.Series:
     """Map the pseudonyms in the tables of a run to the ids in the source.
 
-    `source`: the source of the run, opened with ``source_ids=True``. Returns id in the source, indexed by id in the
+    `source`: the source of the run, opened with ``source_ids=True``. Returns ids in the source, indexed by id in the
     run.
     """
     privacy, con = load_run_privacy(run), connect()

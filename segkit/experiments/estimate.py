@@ -129,8 +129,8 @@ def estimate_lift(
     Least squares of the outcome on treatment and covariates, with the heteroscedastic HC3 variance (MacKinnon & White
     1985) and Satterthwaite's degrees of freedom.
 
-    `covariate_values`: customers x columns, known before the treatment. Returns its standard error is missing where
-    nothing varies.
+    `covariate_values`: customers x columns, known before the treatment. The standard error is missing where nothing
+    varies.
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
     used = _prepare_covariates(covariate_values, rows=len(values))
