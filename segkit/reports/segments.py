@@ -415,15 +415,7 @@ def describe_kept_map(found: str) -> str:
 
 
 def describe_kept_segments(moves: pd.DataFrame, *, found: str) -> list[str]:
-    """Describe segments that were kept, one sentence each.
-
-    Parameters
-    ----------
-    moves
-        Moves of its customers.
-    found
-        Date on which the segments were found.
-    """
+    """Describe segments that were kept, one sentence each."""
     both = moves[~moves["cause"].isin(("joined", "left"))]
     stayed = (both["cause"] == "stayed").mean() if len(both) else None
     return [
