@@ -8,12 +8,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from segkit import erasure
 from segkit import format as fmt
 from segkit.customers.features import load_customers
 from segkit.data import runs
 from segkit.errors import InputError
-from segkit.export import export
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME, find_path
 from segkit.personas.naming import member_activity_levels, name_segments
@@ -512,6 +510,8 @@ def export_segments(run: runs.Run, *, to: str, out: str | Path, **options: Any) 
     >>> done.metrics["export.left_out"]
     0
     """
+    from segkit.export import export  # slow to import, and few runs are exported
+
     done = export.export_segments(run.path, to=to, out=str(out), **options)
     first, *lines = str(done).splitlines()
     figures = {"export.rows": len(done.rows), "export.left_out": sum(done.left_out.values())}
@@ -545,5 +545,7 @@ def erase(customers: Collection[str], *, reports: str | Path = "reports") -> Res
     Traceback (most recent call last):
     segkit.errors.InputError: nobody: not found in any run, ...
     """
+    from segkit import erasure
+
     lines = erasure.erase(customers, reports=find_path(reports))
     return text_result(pd.DataFrame({"text": lines}), bullets=lines)
