@@ -22,10 +22,9 @@ WORDS = re.compile(r"[^\W\d]+(?:['-][^\W\d]+)*")
 VAGUE_WORDS = frozenset("baking bag box decoration holder jar kit stand tin tins tray".split())  # no name by themselves
 GENERAL = "general"  # entries of this vertical fit any data
 MIN_SHARE, MIN_SHARE_OTHER = 0.4, 0.6  # of a need's spend, for an entry of the data's vertical and of another one
-MIN_SHARE_OF_COUNT = 0.25  # of a need's things, below which an entry needs MIN_SHARE_ALONE of its spend
+MIN_SHARE_OF_COUNT = 0.25  # of a need's things, for a pair, and for an entry with less than MIN_SHARE_ALONE of spend
 MIN_SHARE_ALONE = 0.6  # of a need's spend, below which a second entry may join the first
 MIN_SHARE_IN_PAIR, MIN_SHARE_OF_PAIR = 0.15, 0.55  # of a need's spend, for each of two entries and for both
-MIN_COUNT_OF_PAIR = 0.3  # of a need's things, for both
 MAX_NAME_WORDS = 5
 MIN_LIFT = 1.5  # times the share of the entry in all spend
 OWN_FACTOR, GENERAL_FACTOR, OTHER_FACTOR = 1.2, 0.9, 0.7  # of scores, next to entries of the data's vertical
@@ -216,7 +215,7 @@ def _pair(need: int, scores: _Scores, *, first: list[int] | None, taken: set[int
             words = len(_pair_name([lexicon.entries[i].label for i in (one, other)], language="en").split())
             new = scores.share[need, other] - overlap >= MIN_SHARE_IN_PAIR
             is_most = (
-                union >= MIN_SHARE_OF_PAIR and both.any(axis=0)[scores.spend[need] > 0].mean() >= MIN_COUNT_OF_PAIR
+                union >= MIN_SHARE_OF_PAIR and both.any(axis=0)[scores.spend[need] > 0].mean() >= MIN_SHARE_OF_COUNT
             )
             if other != one and new and is_most and words <= MAX_NAME_WORDS:
                 return [one, other]
