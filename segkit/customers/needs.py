@@ -145,7 +145,9 @@ def purchases_of_days(days: Days, *, before: date, customers: pd.Index | None = 
         customers = pd.Index(ids, name="customer_id")[hash_sample(ids)]
     wanted = ibis.memtable(pd.DataFrame({"customer_id": customers}))
     weight = rows.amount if "amount" in rows.columns else rows.lines
-    table = rows.semi_join(wanted, "customer_id").select("customer_id", "day", "category", weight=weight.cast("float64"))
+    table = rows.semi_join(wanted, "customer_id").select(
+        "customer_id", "day", "category", weight=weight.cast("float64")
+    )
     bought = table.to_pandas().sort_values(["customer_id", "day", "category"], ignore_index=True)
     if bought.empty:
         return None
@@ -310,9 +312,7 @@ def _thing_plane(similarity: np.ndarray, *, seed: int) -> np.ndarray:
     """Draw things on a plane, close where they are alike."""
     values, vectors = np.linalg.eigh(similarity)
     neighbours = int(np.clip(len(similarity) // 5, 2, UMAP_NEIGHBOURS))
-    return draw_plane(
-        vectors * np.sqrt(np.maximum(values, 0.0)), n_neighbors=neighbours, epochs=UMAP_EPOCHS, seed=seed
-    )
+    return draw_plane(vectors * np.sqrt(np.maximum(values, 0.0)), n_neighbors=neighbours, epochs=UMAP_EPOCHS, seed=seed)
 
 
 def _replicates(purchases: Purchases, *, seed: int) -> bool:
@@ -398,6 +398,26 @@ def _needs_of_groups(
 def _largest(rows: np.ndarray, spend: np.ndarray, *, most: int) -> np.ndarray:
     """Return the rows with most spend, the largest first."""
     return rows[np.argsort(-spend[rows], kind="stable")[:most]]
+
+
+def needs_without_hdbscan(purchases: Purchases, needs: Needs) -> Needs:
+    """Return as many groups by average linkage of the same similarities, without UMAP and HDBSCAN: an ablation."""
+    distance = 1.0 - _similarity(purchases, np.arange(len(purchases.customers)))
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), "average")
+    groups = fcluster(tree, len(needs.ids), criterion="maxclust") - 1
+    return _regrouped(needs, groups)
+
+
+def shuffled_needs(needs: Needs, *, seed: int) -> Needs:
+    """Return groups of the same sizes with things at random: an ablation."""
+    return _regrouped(needs, np.random.default_rng([seed, 77]).permutation(needs.need_of))
+
+
+def _regrouped(needs: Needs, need_of: np.ndarray) -> Needs:
+    """Return needs with their things in other groups."""
+    count = int(need_of.max()) + 1
+    return replace(needs, ids=needs.ids[:count], names=needs.names[:count], need_of=need_of)
 
 
 def _continue_needs(needs: Needs, previous: Needs, *, purchases: Purchases) -> Needs:

@@ -85,14 +85,15 @@ def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | Non
     for segment in overrides.pin:
         members = standing.eq(segment).to_numpy() if standing is not None else np.zeros(len(points), dtype=bool)
         if members.any() and segment in fit.model.segments:
-            centres[fit.model.segments.index(segment)] = points[members].mean(axis=0)
+            centres[fit.model.segments.index(segment), 1:] = points[members, 1:].mean(axis=0)
+    levels = {"borders": fit.model.borders, "level": fit.model.level}
     model = replace(
         fit.model,
         centres=centres,
-        bag_segment=nearest_centre(fit.model.bag_centres, centres),
+        bag_segment=nearest_centre(fit.model.bag_centres, centres, **levels),
         segments=tuple(overrides.merge.get(s, s) for s in fit.model.segments),
     )
-    return replace(fit, model=model, segment_number=nearest_centre(points, centres))
+    return replace(fit, model=model, segment_number=nearest_centre(points, centres, **levels))
 
 
 MIN_OVERLAP = 0.3  # Jaccard overlap from which a new segment continues an old one
@@ -543,4 +544,4 @@ def _previous_map_positions(previous: Run, axes: pd.DataFrame) -> tuple[pd.DataF
 def align_fit_data(data: FitData, model: SegmentModel) -> FitData:
     """Return the data with all features of the model, so that it can assign customers of both dates."""
     then = None if data.then is None else align_to_model(model, data.then)
-    return FitData(now=align_to_model(model, data.now), then=then, outcomes=data.outcomes)
+    return replace(data, now=align_to_model(model, data.now), then=then)
