@@ -16,7 +16,7 @@ from segkit.errors import InputError, RunError
 from segkit.export.target import CONTACT_WORDS, RUN_FIELDS, VALUE_FORMS, Target, as_phone, as_text
 from segkit.format import FLOOR
 
-SEGMENT_COLUMNS = ("segment_name", "need", "action")  # of a segment, next to its id
+SEGMENT_COLUMNS = ("segment_name", "need_name", "action")  # of a segment, next to its id
 ADDRESS_FORMS = ("email", "phone")  # forms of a customer's address
 NOT_IN_RUN = "not in the run"  # in the source alone; not counted
 

@@ -121,6 +121,7 @@ RUN_FIELDS = (
     "confidence",
     "core",
     "need",
+    "need_name",
     "action",
     "as_of",
 )

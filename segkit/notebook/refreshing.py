@@ -228,7 +228,7 @@ def assign(customers: Customers, previous: str, *, overrides: str = "") -> Found
         lineage=kept,
         decided=decided,
         expected=fit.expected_outcomes(kept.model, windows),
-        tables={name: before.table(name) for name in ("frontier", "subsamples")},
+        tables={name: before.table(name) for name in ("frontier", "ablation") if before.has(name)},
         assignments=kept.assigned.assign(core=kept.core).join(kept.coords),
         model=lineage.reassigned_model_arrays(kept, before),
         found=show_search(before.table("frontier"), customers=customers, previous=before),

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from segkit import format as fmt
 from segkit.customers.features import load_customers
+from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME, find_path
-from segkit.personas.naming import member_activity_levels, name_segments
-from segkit.personas.traits import segment_needs, segment_signals
+from segkit.personas.naming import level_names, member_activity_levels, name_segments
+from segkit.personas.traits import segment_signals
 from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
@@ -387,9 +388,11 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     own = now.features.groupby(segment)
     table = found.segments.assign(active_share_next=float("nan"))
     levels = member_activity_levels(table, features=now.features, segment=segment)
-    needs, habits = segment_needs(now, segment), segment_signals(now.features, segment)
+    learnt = load_needs(run)
+    names = {} if learnt is None else dict(zip(learnt.ids, learnt.names, strict=True))
+    needs, habits = table.set_index("segment")["need"].map(names), segment_signals(now.features, segment)
     people = "buyers" if "purchase" in meta["needs"] else "users"
-    named = name_segments(levels, needs, habits=habits, people=people)
+    named = name_segments(level_names(table, activity_levels=levels), needs, habits=habits, people=people)
     names = inherit_names(named["name"].to_dict(), run.table("segments").set_index("segment")["name"].to_dict())
     table = found.segments.assign(name=found.segments["segment"].map(names))
     columns = {"segment": "Segment", "name": "Name", "customers": "Customers", "customer_share": "Share of customers"}

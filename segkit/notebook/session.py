@@ -38,7 +38,7 @@ def _display(markup: Markup) -> None:
 TABLE_RENDERERS = {  # columns that tell a table of the contract from any other -> how it shows itself
     ("segment", "name", "verdict", "spend_next", "action"): lambda table: segment_table_html(table),
     ("segment", "name", "story"): lambda table: personas_report.persona_cards_html(table),
-    ("baseline", "label", "spend_r2", "mix_r2", "active_r2"): lambda table: _render_baselines(table),
+    ("baseline", "label", "spend_r2", "need_r2", "active_r2"): lambda table: _render_baselines(table),
 }
 DEFAULTS = {  # of the parameters that every notebook declares
     "run_dir": "reports/lab",
@@ -147,7 +147,7 @@ def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Seri
 
 
 def _render_baselines(table: pd.DataFrame) -> Markup:
-    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend", "mix": "Mix", "active": "Active"}
+    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend", "need": "Need", "mix": "Mix", "active": "Active"}
     return html.table_html(format_baselines(table), columns=columns, caption="Adjusted R² in the period that followed.")
 
 

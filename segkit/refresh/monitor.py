@@ -305,7 +305,7 @@ def _describe_change(then: dict | None, now: dict | None, kpis: list[dict | None
     sentences = []
     if then["name"] != now["name"]:
         sentences.append(f"It was called {then['name']}.")
-    for column, words in (("need", "Its need was: {}."), ("action", "Next action was: {}.")):
+    for column, words in (("need_name", "Its need was: {}."), ("action", "Next action was: {}.")):
         if column in then and then[column] != now.get(column):
             sentences.append(words.format(str(then[column]).rstrip(".")))
     gained = [sign for sign in signs[1][:MAX_SIGNS] if sign not in signs[0][: 2 * MAX_SIGNS]]

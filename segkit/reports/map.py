@@ -252,6 +252,32 @@ def plot_small_maps(assignments: pd.DataFrame, values: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_thing_map(things: pd.DataFrame, needs: pd.DataFrame) -> Figure:
+    """Plot the things that customers buy, those bought by the same customers close together, in the colour of a need.
+
+    Parameters
+    ----------
+    things
+        thing, need, weight, x, y.
+    needs
+        need, name; each name stands at the middle of its things.
+    """
+    with style():
+        figure = Figure(figsize=(WIDTH, WIDTH * 0.62))
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+        _clear(axes)
+        anchors = []
+        for number, need in enumerate(needs["need"]):
+            own = things[things["need"] == need]
+            colour, sizes = COLOURS[number % len(COLOURS)], 18 + 260 * own["weight"]
+            axes.scatter(own["x"], own["y"], s=sizes, color=colour, alpha=0.7, linewidths=0)
+            anchors.append((float(own["x"].median()), float(own["y"].median())))
+        axes.margins(0.08)
+        place_labels(axes, anchors=anchors, labels=list(needs["name"]))
+    return figure
+
+
 def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5) -> list[Text]:
     """Write labels near their anchors without overlap; a thin line leads back where one had to move.
 

@@ -213,7 +213,7 @@ class Budget:
 
 
 SCORE_NOISE = 0.02  # how much the score differs between subsamples (benchmarks/README)
-SCORES = ("spend_r2", "need_r2", "stability")  # that are weighed; the mix stands in where there are no needs
+SCORES = {"spend_r2": 2.0, "need_r2": 1.0, "stability": 1.0}  # weights; the mix stands in where there are no needs
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
         The chosen one; with fewer segments than asked for where no more are large enough.
     pandas.DataFrame
         The frontier: family, segments, spend_r2, need_r2, mix_r2, stability (adjusted Rand index between segmentations
-        of single subsamples), smallest_share, score (mean of spend, need and stability, each relative to the best),
+        of single subsamples), smallest_share, score (mean of spend, which counts twice, need and stability, each
+        relative to the best),
         chosen.
 
     Raises
@@ -276,8 +277,9 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
     frontier = pd.DataFrame([_score_segmentation(data, each) for each in made])
     scores = frontier[list(SCORES)].clip(lower=0)
     scores["need_r2"] = scores["need_r2"].fillna(frontier["mix_r2"].clip(lower=0))
+    scores = scores.fillna(0.0)
     best = scores.max()
-    frontier["score"] = (scores / best.where(best > 0, 1.0)).mean(axis=1)
+    frontier["score"] = np.average(scores / best.where(best > 0, 1.0), axis=1, weights=list(SCORES.values()))
     chosen = _select_best(frontier, prefer=budget.prefer)
     frontier["chosen"] = frontier.index == chosen
     return made[chosen], frontier

@@ -287,7 +287,7 @@ def assign_segments(
     Returns
     -------
     pandas.DataFrame
-        segment, macro_segment and confidence (share of subsamples that agree, 0-1), indexed by customer_id.
+        segment, macro_segment, need (id or null) and confidence (share of subsamples that agree, 0-1), by customer_id.
     """
     return assign_points(model, coordinates(model.space, customers), previous_segment=previous_segment)
 
@@ -307,6 +307,7 @@ def assign_points(
         {
             "segment": np.array(model.segments, dtype=object)[number],
             "macro_segment": np.array(model.macro, dtype=object)[number],
+            "need": np.array([need or None for need in model.need], dtype=object)[number],
             "confidence": assigner.agreement(points, assigner.codes[number]),
         },
         index=axes.index,

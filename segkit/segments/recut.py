@@ -23,7 +23,7 @@ class Recut:
     Parameters
     ----------
     segments
-        segment, macro_segment, customers, customer_share.
+        segment, macro_segment, need, customers, customer_share.
     assignments
         segment by customer_id, and `before`, that of the run.
     frontier
@@ -75,7 +75,8 @@ def recut(run: Run, *, segments_min: int = 12, segments_max: int = 20, smallest_
     ids, _ = inherit_ids(pd.crosstab(before.to_numpy(), number), count=count, used=used)
     sizes = np.bincount(number, minlength=count)
     macro = [f"M{segmentation.level.max() - level + 1}" for level in segmentation.level]
-    table = pd.DataFrame({"segment": ids, "macro_segment": macro, "customers": sizes})
+    need = [model.space.needs[i] if i >= 0 and model.space.needs else None for i in segmentation.anchor]
+    table = pd.DataFrame({"segment": ids, "macro_segment": macro, "need": need, "customers": sizes})
     table = table.assign(customer_share=sizes / len(number)).sort_values("segment", ignore_index=True)
     segment = np.array(ids, dtype=object)[number]
     return Recut(table, pd.DataFrame({"before": before, "segment": segment}, index=axes.index), frontier)

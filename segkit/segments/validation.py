@@ -514,7 +514,8 @@ def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
     pandas.DataFrame or None
         needs ("UMAP and HDBSCAN"; "average linkage", as many groups of the same similarities without either;
         "shuffled", groups of the same sizes at random), segments, spend_r2, need_r2 and mix_r2 (one horizon ago, with
-        the needs of the fit), stability (in the space), ari (with the segments of the fit); None without needs or outcomes.
+        the needs of the fit), stability (in the space), ari (with the segments of the fit); None without needs or
+        outcomes.
     """
     if fit.needs is None or data.then is None or data.outcomes is None:
         return None
