@@ -174,6 +174,24 @@ def synth(debug: bool, **options: Any) -> None:
 
 @main.command()
 @click.argument("run_dir", metavar="RUN")
+@click.option("--names", default="", help="The file to write; default: needs.yaml in the folder above the run.")
+@DEBUG
+def needs(debug: bool, **options: Any) -> None:
+    """Write a file in which you name the needs of RUN; the next run reads it, and names you gave stay."""
+
+    def work(*, run_dir: str, names: str) -> list[str]:
+        from segkit.data.runs import load_run
+        from segkit.personas.need_file import write_need_names
+
+        run = load_run(run_dir)
+        file = write_need_names(run, path=names or None)
+        return [f"{len(run.table('needs'))} needs. Take the # away from a line to name a need yourself.", str(file)]
+
+    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN")
 @click.argument("events")
 @click.option("--out", required=True, help="A csv or parquet file to write; on Spark a folder that the cluster writes.")
 @click.option("--as-of", default="", help="ISO date, exclusive; default: the as_of of the run.")

@@ -20,6 +20,7 @@ from segkit.format import count
 from segkit.notebook.results import Result, figure_result, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.period import Period
+from segkit.personas.need_file import FILE_NAME, give_names, read_need_names
 from segkit.personas.need_names import name_needs
 from segkit.reports import html
 from segkit.reports import map as map_report
@@ -197,7 +198,10 @@ def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
         bought = needs_module.purchases_of_days(customers.state.days, before=customers.period.as_of)
         found = needs_module.learn_needs(bought, previous=old, seed=customers.seed)
         if found is not None:
-            found, named = name_learnt_needs(found, previous=before, labels=customers.source.labels)
+            named = name_learnt_needs(found, previous=before, labels=customers.source.labels)
+    if found is not None:
+        named = give_names(named, read_need_names(customers.run.path.parent / FILE_NAME))
+        found = replace(found, names=tuple(named.loc[need, "name"] for need in found.ids))
     shares = needs_module.need_shares(found, customers.state.data)
     if found is None:
         note = "No needs stand out: too few things are bought by enough customers, or all customers buy alike."
@@ -212,13 +216,8 @@ def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
     )
 
 
-def name_learnt_needs(
-    found: needs_module.Needs, *, previous: runs.Run | None, labels: dict[str, str]
-) -> tuple[needs_module.Needs, pd.DataFrame]:
-    """Name needs from the lexicon or their things; a need of the previous run keeps its name.
-
-    Returns the needs with their names, and `name, named_by, job, sensitive` by need.
-    """
+def name_learnt_needs(found: needs_module.Needs, *, previous: runs.Run | None, labels: dict[str, str]) -> pd.DataFrame:
+    """Return `name, named_by, job, sensitive` by need; a need that continues an earlier one keeps its name."""
     things = needs_module.thing_table(found)
     spend = things["weight"] * things["need"].map(dict(zip(found.ids, found.spend, strict=True)))
     named = name_needs(things.assign(spend=spend), labels=labels).set_index("need")
@@ -226,8 +225,7 @@ def name_learnt_needs(
         old = previous.table("needs").set_index("need")
         kept = [need for need in named.index if need in old.index and old.loc[need, "name"] not in set(named["name"])]
         named.loc[kept, ["name", "named_by", "job", "sensitive"]] = old.loc[kept]
-    names = tuple(named.loc[need, "name"] for need in found.ids)
-    return replace(found, names=names), named
+    return named
 
 
 @dataclass(frozen=True, repr=False, eq=False)

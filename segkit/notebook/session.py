@@ -147,7 +147,8 @@ def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Seri
 
 
 def _render_baselines(table: pd.DataFrame) -> Markup:
-    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend", "need": "Need", "mix": "Mix", "active": "Active"}
+    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend"}
+    columns |= {"need": "Need", "mix": "Mix", "active": "Active"}
     return html.table_html(format_baselines(table), columns=columns, caption="Adjusted R² in the period that followed.")
 
 

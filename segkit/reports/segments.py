@@ -50,7 +50,10 @@ MEASURE_TITLES = {
     "mix": "Next mix predicted (R²)",
     "active": "Active next predicted (R²)",
 }
-VERTICAL_TITLES = {"need": "Next needs explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
+VERTICAL_TITLES = {
+    "need": "Next needs explained (adjusted R²)",
+    "active": "Who is active next, explained (adjusted R²)",
+}
 MIN_COHORT = 50  # newcomers; a smaller month is left out
 EXAMPLES = 4  # things that a need is shown with
 MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
