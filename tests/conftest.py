@@ -241,7 +241,8 @@ def segments() -> pd.DataFrame:
             "spend_next_low": [90.0, 305.0, 30.0],
             "spend_next_high": [110.0, 320.0, 50.0],
             "spend_now": [100.0, 300.0, 100.0],
-            "need": ["fruit, bread", "a full pantry", "one thing, quickly"],
+            "need": ["N01", "N02", None],
+            "need_name": ["fruit, bread", "a full pantry", "one thing, quickly"],
             "action": ["Offer the fresh box", "Offer delivery", "Ask why"],
         }
     )
@@ -257,6 +258,7 @@ def assignments(segments: pd.DataFrame) -> pd.DataFrame:
             "customer_id": [f"c{number:02d}" for number in range(len(of))],
             "segment": of,
             "macro_segment": "Families",
+            "need": None,
             "confidence": 0.8,
             "core": [True, False] * 6,
             "x": rng.normal(size=len(of)),

@@ -69,7 +69,9 @@ def _make_run(folder: Path) -> None:
     who = [(f"{segment.lower()}-{n:03d}", segment) for segment, size in SIZES.items() for n in range(size)]
     assigned = pd.DataFrame(who, columns=["customer_id", "segment"]).sample(frac=1, random_state=1)
     run.write(
-        assigned.assign(macro_segment="all", confidence=1.0, core=True, x=0.0, y=0.0).reset_index(drop=True),
+        assigned.assign(macro_segment="all", need="N01", confidence=1.0, core=True, x=0.0, y=0.0).reset_index(
+            drop=True
+        ),
         "assignments",
     )
     run.write(_segments(), "segments")
@@ -89,7 +91,8 @@ def _segments() -> pd.DataFrame:
         orders=1,
         verdict="not tested",
         spend_now=1.0,
-        need="bread",
+        need="N01",
+        need_name="bread",
         action="ask",
         **columns,
     )

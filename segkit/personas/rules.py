@@ -448,7 +448,7 @@ def top_differences(
     signals
         As returned by `traits.segment_signals`.
     needs
-        As returned by `traits.segment_needs`.
+        As returned by `traits.segment_favourites`.
     labels
         Category -> label.
     most

@@ -56,14 +56,20 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         of = np.array(["S01"] * 30 + ["S02"] * 30 + ["S03"] * 5)[: len(ids)]
         of[:moved] = "S02"
         run = open_run(tmp_path / name, step="03_segments", source=str(folder / "shop.yaml"), as_of="2024-06-01")
-        fixed = {"macro_segment": "M1", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
+        fixed = {"macro_segment": "M1", "need": "N01", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
         run.write(pd.DataFrame({"customer_id": ids, "segment": of}).assign(**fixed), "assignments")
         zero = {"customer_share": 0.1, "revenue": 1.0, "revenue_share": 0.1, "margin": np.nan, "orders": 1}
         ranged = {
             f"{n}{p}": np.nan for n in ("stability", "active_share_next", "spend_next") for p in ("", "_low", "_high")
         }
-        words = {"verdict": "natural", "need": "bread", "action": "offer bread", "spend_now": np.nan, "customers": 30}
-        run.write(SEGMENTS.assign(macro_segment="M1", **zero, **ranged, **words), "segments")
+        words = {
+            "verdict": "natural",
+            "need": "N01",
+            "need_name": "bread",
+            "action": "offer bread",
+            "spend_now": np.nan,
+        }
+        run.write(SEGMENTS.assign(macro_segment="M1", customers=30, **zero, **ranged, **words), "segments")
         return run.path
 
     return make

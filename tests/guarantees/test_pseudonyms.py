@@ -46,11 +46,18 @@ def hashed(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     asked = {"source": str(shop), "source_name": "shop", "as_of": "2024-06-01", "pseudonyms": key_id(KEY)}
     run = open_run(tmp_path / "runs" / "one", step="03_segments", **asked)
     people = read_events(open_run_source(run), con=connect()).to_pandas()[["customer_id"]]
-    fixed = {"macro_segment": "M1", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
+    fixed = {"macro_segment": "M1", "need": "N01", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
     run.write(people.assign(segment=["S01", "S02"] * 22, **fixed), "assignments")
     ranged = {f"{n}{p}": 0.5 for n in ("stability", "active_share_next", "spend_next") for p in ("", "_low", "_high")}
     zero = {"customer_share": 0.1, "revenue": 1.0, "revenue_share": 0.1, "margin": 0.1, "orders": 1, "customers": 22}
-    words = {"verdict": "natural", "need": "bread", "action": "offer bread", "spend_now": 1.0, "macro_segment": "M1"}
+    words = {
+        "verdict": "natural",
+        "need": "N01",
+        "need_name": "bread",
+        "action": "offer bread",
+        "spend_now": 1.0,
+        "macro_segment": "M1",
+    }
     names = pd.DataFrame({"segment": ["S01", "S02"], "name": ["One", "Two"]})
     run.write(names.assign(**ranged, **zero, **words), "segments")
     return run.path

@@ -16,7 +16,7 @@ from segkit.customers.features import CustomerData
 from segkit.customers.needs import learn_needs, need_table
 from segkit.data.runs import load_run
 from segkit.format import FLOOR, is_few, masked_count, masked_counts, suppressed_cells
-from segkit.personas.traits import segment_needs, unmet_needs
+from segkit.personas.traits import segment_favourites, unmet_needs
 from segkit.reports import experiments as experiments_report
 from segkit.reports import forecast as forecast_report
 from segkit.reports import overview as overview_report
@@ -157,7 +157,7 @@ def bought() -> tuple[CustomerData, pd.Series]:
 
 def test_what_few_bought_is_named_nowhere(bought: tuple[CustomerData, pd.Series]) -> None:
     signals, segment = bought
-    needs = segment_needs(signals, segment)
+    needs = segment_favourites(signals, segment)
     assert "TEA" in set(needs["term"]) and "YACHT" not in set(needs["term"])
     known = learn_needs(signals, count=2)
     assert known is not None and "yacht" not in " ".join(known.names).lower()

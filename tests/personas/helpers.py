@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from segkit.personas.traits import NEED_COLUMNS
+from segkit.personas.traits import FAVOURITE_COLUMNS
 
 
 def needs_of(**terms: list[str]) -> pd.DataFrame:
@@ -12,7 +12,7 @@ def needs_of(**terms: list[str]) -> pd.DataFrame:
         for s, names in terms.items()
         for i, term in enumerate(names)
     ]
-    return pd.DataFrame(rows, columns=NEED_COLUMNS)
+    return pd.DataFrame(rows, columns=FAVOURITE_COLUMNS)
 
 
 def members_of(segments: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:

@@ -1,4 +1,6 @@
-"""Segment names are unique and built from needs and habits; labels are short and plain."""
+"""Segment names are unique and built from levels, needs and habits; labels are short and plain."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,12 @@ from segkit.personas.naming import (
     distinct_terms,
     habit_names,
     label,
+    level_names,
     name_segments,
     phrase_weights,
     phrases_of,
     tidy,
 )
-from tests.personas.helpers import needs_of
 
 
 def habits_of(**features: tuple[str, float]) -> pd.DataFrame:
@@ -24,45 +26,46 @@ def habits_of(**features: tuple[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["segment", "feature", "effect", "effect_low", "effect_high"])
 
 
-@pytest.mark.parametrize(
-    "needs",
-    [
-        needs_of(),
-        needs_of(S01=["TEA"], S02=["TEA"], S03=["TEA"], S04=["TEA"]),
-        needs_of(S01=["TEA", "RUM"], S02=["TEA", "RUM"], S03=["RUM", "TEA"], S04=["TEA/GREEN", "tea"]),
-    ],
-)
-def test_names_are_unique_whatever_the_needs(needs: pd.DataFrame) -> None:
-    levels = pd.Series("often", index=["S01", "S02", "S03", "S04", "S05"])
-    named = name_segments(levels, needs)
-    assert named["name"].is_unique and named.index.tolist() == levels.index.tolist()
-    assert (named["need"] != "").all() and not named["name"].str.contains("/").any()
-    pd.testing.assert_frame_equal(named, name_segments(levels, needs))
+def names_of(levels: list[str], needs: list[str | None], **more: Any) -> pd.DataFrame:
+    """The names of segments S01, S02 and so on, of these levels and needs."""
+    index = [f"S{i + 1:02d}" for i in range(len(levels))]
+    return name_segments(pd.Series(levels, index=index), pd.Series(needs, index=index, dtype=object), **more)
 
 
-def test_a_name_combines_need_and_activity_with_more_where_names_collide() -> None:
-    needs = needs_of(S01=["TEA", "RUM"], S02=["TEA", "GIN"], S03=["TEA"], S04=["TEA"])
-    levels = pd.Series(["often", "often", "fading", "often"], index=["S01", "S02", "S03", "S04"])
-    named = name_segments(levels, needs, habits=habits_of(S04=("evening_share", 0.8)))
+@pytest.mark.parametrize("needs", [[None] * 5, ["Tea"] * 5, ["Tea", "tea", "TEA", "", None]])
+def test_names_are_unique_whatever_the_needs(needs: list[str | None]) -> None:
+    named = names_of(["Top"] * 5, needs)
+    assert named["name"].is_unique and named.index.tolist() == ["S01", "S02", "S03", "S04", "S05"]
+    pd.testing.assert_frame_equal(named, names_of(["Top"] * 5, needs))
+
+
+def test_a_name_combines_level_and_need_with_a_habit_where_names_collide() -> None:
+    habits = habits_of(S03=("evening_share", 0.8), S05=("weekend_share", 0.5))
+    named = names_of(
+        ["Top", "Light", "Top", "Light", "Light"],
+        ["Fresh produce", "TV and audio", "Fresh produce", *[None] * 2],
+        habits=habits,
+        people="users",
+    )
     assert named["name"].tolist() == [
-        "Tea regulars",
-        "Tea and gin regulars",
-        "Fading tea buyers",
-        "Evening tea regulars",
+        "Top: fresh produce",
+        "Light: TV and audio",
+        "Top evening: fresh produce",
+        "Light users",
+        "Light weekend users",
     ]
-    assert named["need"].tolist() == ["tea and rum", "tea and gin", "tea", "tea"]
+    assert named["need_name"].tolist() == ["Fresh produce", "TV and audio", "Fresh produce", NO_NEED, NO_NEED]
 
 
-def test_need_texts_differ_between_segments_where_possible() -> None:
-    alike = ["TEA", "RUM", "GIN", "ALE", "OIL"]
-    named = name_segments(pd.Series("often", index=["S01", "S02", "S03"]), needs_of(S01=alike, S02=alike, S03=alike))
-    assert named["need"].is_unique
-
-
-def test_names_use_labels_and_the_word_for_customers() -> None:
-    levels = pd.Series(["steady", "seldom"], index=["S01", "S02"])
-    named = name_segments(levels, needs_of(S01=["API_K"]), labels={"API_K": "API keys"}, people="users")
-    assert named["name"].tolist() == ["API keys users", "Occasional users"] and named.loc["S02", "need"] == NO_NEED
+def test_levels_are_named_by_their_rank_and_by_who_is_new_or_fading() -> None:
+    segments = pd.DataFrame({"segment": ["S01", "S02", "S03", "S04"], "macro_segment": ["M1", "M2", "M10", "M10"]})
+    segments = segments.assign(customers=10)
+    steady = pd.Series("steady", index=segments["segment"])
+    assert level_names(segments, activity_levels=steady).tolist() == ["Top", "Core", "Light", "Light"]
+    fading = steady.where(steady.index < "S02", "fading")
+    assert level_names(segments, activity_levels=fading).tolist() == ["Top", "Lapsing", "Lapsing", "Lapsing"]
+    new = pd.Series([0.9, 0.1, 0.1], index=["S01", "S02", "S03"])
+    assert level_names(segments, activity_levels=steady, new=new).tolist() == ["New", "Core", "Light", "Light"]
 
 
 def test_names_use_habits_and_never_demographics() -> None:

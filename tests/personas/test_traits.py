@@ -18,7 +18,7 @@ from segkit.personas.traits import (
     compare_predictors,
     customer_texts,
     learn_topics,
-    segment_needs,
+    segment_favourites,
     segment_signals,
     segment_topics,
     segment_traits,
@@ -58,7 +58,7 @@ def test_equal_segments_and_constant_features_have_no_signal() -> None:
 
 def test_planted_needs_are_found_and_rare_ones_left_out(labelled: tuple) -> None:
     signals, segment = labelled
-    needs = segment_needs(signals, segment, most=3)
+    needs = segment_favourites(signals, segment, most=3)
     first = needs.assign(need=needs["term"].str.split().str[0]).groupby("segment")["need"].unique()
     assert {s: list(n) for s, n in first.items()} == {
         "S01": ["bake"],
@@ -76,7 +76,7 @@ def test_a_segment_with_fewer_buyers_than_the_floor_has_no_need(labelled: tuple)
     signals, segment = labelled
     few = segment.copy()
     few.iloc[: MIN_BUYERS - 1] = "S99"
-    needs = segment_needs(signals, few)
+    needs = segment_favourites(signals, few)
     assert "S99" not in set(needs["segment"]) and len(needs)
 
 
@@ -85,14 +85,14 @@ def test_a_segment_that_bought_nothing_has_no_need(labelled: tuple) -> None:
     bought = signals.weights.toarray()
     idle = segment == "S01"
     bought[idle.to_numpy()] = 0.0
-    needs = segment_needs(CustomerData(signals.features, sparse.csr_array(bought), signals.categories), segment)
+    needs = segment_favourites(CustomerData(signals.features, sparse.csr_array(bought), signals.categories), segment)
     assert set(needs["segment"]) == {"S02", "S03", "S04"} and np.isfinite(needs["effect"]).all()
 
 
 def test_without_categories_there_are_no_needs_but_the_same_columns(labelled: tuple) -> None:
     signals, segment = labelled
-    without = segment_needs(CustomerData(signals.features, None, ()), segment)
-    assert without.empty and without.columns.tolist() == segment_needs(signals, segment).columns.tolist()
+    without = segment_favourites(CustomerData(signals.features, None, ()), segment)
+    assert without.empty and without.columns.tolist() == segment_favourites(signals, segment).columns.tolist()
 
 
 def test_order_of_customers_does_not_matter_and_the_input_is_unchanged(labelled: tuple) -> None:
@@ -100,7 +100,9 @@ def test_order_of_customers_does_not_matter_and_the_input_is_unchanged(labelled:
     before = signals.features.copy()
     order = np.random.default_rng(0).permutation(len(segment))
     pd.testing.assert_frame_equal(
-        segment_needs(signals, segment), segment_needs(signals.select(order), segment.iloc[order]), check_exact=False
+        segment_favourites(signals, segment),
+        segment_favourites(signals.select(order), segment.iloc[order]),
+        check_exact=False,
     )
     pd.testing.assert_frame_equal(signals.features, before)
 

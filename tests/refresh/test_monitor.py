@@ -30,7 +30,7 @@ from segkit.tables import check
 
 THEN, NOW = date(2024, 9, 1), date(2024, 10, 1)
 KINDS = {"purchase": "customer", "mail_sent": "company", "coupon_used": "customer"}
-NAMED = ["segment", "name", "need", "action", "customers"]
+NAMED = ["segment", "name", "need_name", "action", "customers"]
 
 
 def _customers(shop_run: Run, day: date) -> Customers:
@@ -54,7 +54,9 @@ def earlier(shop_run: Run, fitted, tmp_path: Path) -> Run:  # noqa: ANN001
     run.write(signals.features, "features")
     run.write(first_ledger_rows(fit, as_of=THEN.isoformat()), "ledger")
     ids = sorted(set(fit.model.segments))
-    table = pd.DataFrame({"segment": ids, "name": [f"Name {s}" for s in ids], "need": "tea", "action": "Ask why"})
+    table = pd.DataFrame(
+        {"segment": ids, "name": [f"Name {s}" for s in ids], "need": None, "need_name": "tea", "action": "Ask why"}
+    )
     table = table.assign(
         customers=placed["segment"].value_counts().reindex(ids, fill_value=0).to_numpy(), spend_next=50.0
     )

@@ -94,7 +94,7 @@ def page_file(segments: pd.DataFrame, crowd: pd.DataFrame, tmp_path: Path) -> Ca
 
     def write(names: dict[str, str] | None = None) -> Path:
         named = segments.assign(name=segments["segment"].map(names)) if names else segments
-        named = named.assign(need=named["name"], action=named["name"]) if names else named
+        named = named.assign(need_name=named["name"], action=named["name"]) if names else named
         features = pd.DataFrame({"customer_id": crowd["customer_id"], "spend": np.repeat([10.0, 200.0, 3000.0], 80)})
         columns = ["segment", "name", "verdict", "customers", "revenue"]
         shown = [
@@ -105,7 +105,7 @@ def page_file(segments: pd.DataFrame, crowd: pd.DataFrame, tmp_path: Path) -> Ca
             map_html(crowd, named, profile=map_profile(crowd, features), alt="A map", caption="See."),
             segment_table_html(named, caption="Segments", horizon_days=91),
             overview_report.render_segment_summaries(named),
-            personas_report.persona_cards_html(named[["segment", "name", "need"]]),
+            personas_report.persona_cards_html(named[["segment", "name", "need_name"]]),
             html.figure_html(segments_report.plot_segment_shares(named), alt="Bars"),
             html.table_html(named[columns], caption="A table"),
         ]

@@ -79,7 +79,7 @@ def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments
 
 
 def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFrame) -> None:
-    personas = segments[["segment", "name", "need"]].assign(story="They come <early>.", offer="", caution=None)
+    personas = segments[["segment", "name", "need_name"]].assign(story="They come <early>.", offer="", caution=None)
     personas["bar_1"] = ["orders: 3 against 1", "", ""]
     bars = pd.DataFrame({"segment": "S01", "bar": [1], "words": ["orders"], "effect": [0.8]})
     copy = pd.DataFrame({"segment": "S01", "slot": ["push"], "text": ["Come <b>now"], "why": ["it shouts"]})
