@@ -114,8 +114,8 @@ class Segmentation:
 def make_segmentation(points: np.ndarray, *, family: str, segments: int, min_customers: int = 1) -> Segmentation:
     """Make a segmentation.
 
-    Customers are cut into levels by the first axis. A level that is split has a column for each need that leads for
-    most of its customers; columns move once to the mean of their customers, and each customer joins the nearest one.
+    Customers are cut into levels by the first axis. A level that is split has a column for each of the needs that lead
+    for most of its customers, and an open one for the others; each customer joins the column whose mean is nearest.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def make_segmentation(points: np.ndarray, *, family: str, segments: int, min_cus
     segments
         How many; there are fewer where a level has fewer needs, or columns would be too small.
     min_customers
-        In each column; a smaller one is dissolved.
+        In each column; a smaller one is dissolved into the open one.
 
     Returns
     -------
@@ -163,19 +163,26 @@ def _columns_by_level(levels: int, *, shares: Sequence[float], whole: int, segme
 
 
 def _make_columns(leads: np.ndarray, *, most: int, min_customers: int) -> tuple[np.ndarray, list[int]]:
-    """Return the centres of a level's columns, and the need that each grew from (-1 for the whole level)."""
-    needs = list(range(leads.shape[1]))
-    while min(len(needs), most) > 1:
-        leading = leads[:, needs].argmax(axis=1)
-        sizes = np.bincount(leading, minlength=len(needs))
-        if len(needs) > most or sizes.min() == 0:
-            needs.pop(int(sizes.argmin()))
-            continue
-        centres = np.array([leads[leading == i].mean(axis=0) for i in range(len(needs))])
-        sizes = np.bincount(nearest_centre(leads, centres), minlength=len(needs))
+    """Return the centres of a level's columns, and the need that each grew from (-1 where no single need leads)."""
+    leading = leads.argmax(axis=1) if leads.shape[1] else np.zeros(len(leads), dtype=int)
+    sizes = np.bincount(leading, minlength=leads.shape[1])
+    needs = [int(need) for need in np.argsort(-sizes, kind="stable") if sizes[need]]
+    needs = needs if len(needs) <= most else needs[: most - 1]
+    is_open = len(needs) < np.count_nonzero(sizes)
+    while len(needs) > 1 or (needs and is_open):
+        anchors = [*sorted(needs), *([-1] if is_open else [])]
+        own = np.where(np.isin(leading, needs), leading, -1)
+        centres = np.array([leads[own == anchor].mean(axis=0) for anchor in anchors])
+        sizes = np.bincount(nearest_centre(leads, centres), minlength=len(anchors))
         if sizes.min() >= min_customers:
-            return centres, needs
-        needs.pop(int(sizes.argmin()))
+            return centres, anchors
+        smallest = anchors[int(sizes.argmin())]
+        if smallest >= 0:
+            needs, is_open = [need for need in needs if need != smallest], True
+        else:
+            needs, is_open = (
+                (needs, False) if len(needs) == np.count_nonzero(np.bincount(leading)) else (needs[:-1], True)
+            )
     return leads.mean(axis=0)[None], [-1]
 
 
