@@ -21,6 +21,7 @@ from segkit.segments.clustering import (
     Segmentation,
     make_segmentation,
     search,
+    steady_needs,
     subsample_rows,
 )
 from segkit.segments.model import Assigner, SegmentModel, assign_segments
@@ -166,11 +167,12 @@ def fit_segments(
             subsamples=subsamples,
             training_points=coordinates(space, training.then).to_numpy() if known else None,
             outcomes=scoring_outcomes(training.outcomes, needs=needs) if known else None,
+            steady=steady_needs(needs, axes=points.shape[1]),
         ),
         budget=budget,
     )
     return Fit(
-        segment_model(space, segmentation, subsamples=[sampled[rows] for rows in subsamples]),
+        segment_model(space, segmentation, needs=needs, subsamples=[sampled[rows] for rows in subsamples]),
         axes,
         segmentation.assign(points),
         in_sample=in_sample,
@@ -180,15 +182,17 @@ def fit_segments(
     )
 
 
-def segment_model(space: Space, segmentation: Segmentation, *, subsamples: list[np.ndarray]) -> SegmentModel:
+def segment_model(
+    space: Space, segmentation: Segmentation, *, needs: Needs | None, subsamples: list[np.ndarray]
+) -> SegmentModel:
     """Return the model of a segmentation, with ids in the order of its centres, rated by subsamples of the points."""
     family, segments = segmentation.shape
-    again = [make_segmentation(points, family=family, segments=segments) for points in subsamples]
+    steady = steady_needs(needs, axes=space.rotation.shape[1])
+    again = [make_segmentation(points, family=family, segments=segments, steady=steady) for points in subsamples]
     borders = np.full((len(again), len(segmentation.borders)), np.inf)
     for row, each in zip(borders, again, strict=True):
         row[:] = each.borders if len(each.borders) == len(row) else segmentation.borders
     bag_centres = np.vstack([each.centres for each in again]) if again else segmentation.centres[:0]
-    needs = [space.needs[i] if i >= 0 and space.needs else "" for i in segmentation.anchor]
     return SegmentModel(
         space=space,
         segments=tuple(f"S{i + 1:02d}" for i in range(len(segmentation.centres))),
@@ -200,7 +204,7 @@ def segment_model(space: Space, segmentation: Segmentation, *, subsamples: list[
         borders=segmentation.borders,
         level=segmentation.level,
         bag_borders=borders,
-        need=tuple(needs),
+        need=tuple(space.needs[i] if i >= 0 and space.needs else "" for i in segmentation.anchor),
     )
 
 

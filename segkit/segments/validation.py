@@ -22,7 +22,7 @@ from segkit.customers.needs import needs_without_hdbscan, purchases_of_customers
 from segkit.data.runs import Run
 from segkit.format import FLOOR
 from segkit.period import Period
-from segkit.segments.clustering import Budget, make_segmentation, subsample_rows
+from segkit.segments.clustering import Budget, make_segmentation, steady_needs, subsample_rows
 from segkit.segments.fit import (
     Fit,
     FitData,
@@ -401,7 +401,8 @@ def _segment_again(points: np.ndarray, fit: Fit, *, rng: np.random.Generator) ->
     """Segment a subsample of the points, and assign all of them."""
     rows = np.sort(rng.permutation(len(points))[: int(REFIT_SHARE * len(points))])
     family, segments = fit.segmentation.shape
-    return make_segmentation(points[rows], family=family, segments=segments).assign(points)
+    steady = steady_needs(fit.needs, axes=points.shape[1])
+    return make_segmentation(points[rows], family=family, segments=segments, steady=steady).assign(points)
 
 
 MIN_COVERAGE = 0.05  # share of customers; a baseline known for fewer is left out
@@ -496,7 +497,8 @@ def _segment_like(today: Fit, earlier: Fit) -> np.ndarray:
     """Segment the customers of one horizon ago into as many segments as today; only the number is known later."""
     points = earlier.axes.to_numpy()
     family, segments = today.segmentation.shape
-    return make_segmentation(points[earlier.in_sample], family=family, segments=segments).assign(points)
+    steady = steady_needs(earlier.needs, axes=points.shape[1])
+    return make_segmentation(points[earlier.in_sample], family=family, segments=segments, steady=steady).assign(points)
 
 
 def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
@@ -530,7 +532,8 @@ def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
         space = fit_space(data, needs=needs, seed=seed)
         points, then = (coordinates(space, each).to_numpy() for each in (data.now, data.then))
         family, segments = fit.segmentation.shape
-        made = make_segmentation(points[fit.in_sample], family=family, segments=segments)
+        shape = {"family": family, "segments": segments, "steady": steady_needs(needs, axes=points.shape[1])}
+        made = make_segmentation(points[fit.in_sample], **shape)
         number = made.assign(points)
         row = {"needs": name, "segments": len(made.centres)}
         for measure in ("spend", "need", "mix"):
@@ -538,7 +541,7 @@ def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
             scored = values is not None
             row[f"{measure}_r2"] = float(adjusted_r2(made.assign(then)[inside], values)[0]) if scored else np.nan
         again = [
-            make_segmentation(points[fit.in_sample][part], family=family, segments=segments).assign(points)
+            make_segmentation(points[fit.in_sample][part], **shape).assign(points)
             for part in subsample_rows(int(fit.in_sample.sum()), seed=seed)
         ]
         row["stability"] = float(np.mean([adjusted_rand_score(a, b) for a, b in pairwise(again)]))
