@@ -44,7 +44,6 @@ OLD_TABLES = {  # names of tables in format 1 of a run -> names now
     "baseline": "starting_values",
     "promises": "forecast_accuracy",
     "foresight": "predictability",
-    "bags": "subsamples",
     "points": "scores",
     "gaps": "unmet_needs",
     "sides": "comparison",
@@ -62,7 +61,6 @@ OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read to ref
         for end in ("", "_low", "_high")
     },
     "calibration": {"promised": "predicted", "came": "observed"},
-    "bags": {"bag_*": "subsample_*"},
     "gaps": {"gap": "difference", "gap_low": "difference_low", "gap_high": "difference_high"},
     "sides": {"told_apart": "distinct_readings"},
     "personas": {"said": "own_words"},

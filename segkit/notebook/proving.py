@@ -14,6 +14,7 @@ from segkit.reports import overview as overview_report
 from segkit.reports import segments as segments_report
 from segkit.segments import blocks, validation
 from segkit.segments import fit as fit_module
+from segkit.segments.ablation import ablation
 from segkit.segments.clustering import segment_metrics
 
 
@@ -68,7 +69,7 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     seed, windows, fit = customers.seed, found.windows, segments.lineage.fit
     stability = validation.stability(windows, fit, n_refits=validation.N_REFITS[proof], seed=seed)
     structure = validation.structure(fit, pairs=validation.N_NULL_COPIES[proof], seed=seed)
-    without = validation.ablation(windows, fit, seed=seed)
+    without = ablation(windows, fit, seed=seed)
     compared = _backtest(segments)
     reason = validation.reason_without_backtest(customers.state.days, period=customers.period)
     roles = customers.source.roles

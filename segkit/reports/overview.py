@@ -10,16 +10,18 @@ from markupsafe import Markup
 
 from segkit import templates
 from segkit.data.runs import Run
-from segkit.format import TOO_FEW_TEXT, count, is_few, is_missing, number, share, small_score, suppressed_cells
+from segkit.format import TOO_FEW_TEXT, count, is_few, is_missing, number, score, share, small_score, suppressed_cells
 from segkit.reports.html import shown_row, shown_rows, way
 from segkit.reports.segments import format_metric
+from segkit.segments.scoring import lead_verdict
+from segkit.segments.validation import BASELINE_LABELS
 from segkit.tables import notebooks
 from segkit.templates import text
 
 FEW_LISTED = 3  # segments named in a headline
 MAX_FIRST_ACTIONS = 3  # actions
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
-BASELINE_LABELS = {"rfm25": "recency and frequency", "kmeans": "KMeans on behaviour", "demographic": "demographics"}
+OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
 TRENDS = {"down": "Cooling", "up": "Warming", "level": "Steady", "": "Large"}
 
@@ -33,6 +35,33 @@ class FirstAction:
     size: str
     action: str
     proof: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compare with all other segmentations on one measure: how many are beaten, and how the strongest is.
+
+    Parameters
+    ----------
+    measure
+        spend, need or active.
+    counts
+        Others by verdict: ahead, level, behind.
+    strongest
+        Label of the one that explains most.
+    lead
+        Verdict against the strongest.
+    """
+
+    measure: str
+    counts: Mapping[str, int]
+    strongest: str
+    lead: str
+
+    @property
+    def others(self) -> int:
+        """Return how many are compared with."""
+        return sum(self.counts.values())
 
 
 def optional_table(run: Run, name: str) -> pd.DataFrame | None:
@@ -86,15 +115,15 @@ def overview_tiles(
 
 
 def describe_accuracy(summary: Mapping[str, Any]) -> str:
-    """Describe for a marketer how well the segments predict who will spend what."""
-    leads: dict[str, list[str]] = {"better than": [], "as well as": [], "less well than": []}
-    measure = "active" if is_missing(summary.get("forward.spend_r2")) else "spend"
-    for name, words in BASELINE_LABELS.items():
-        low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
-        if not is_missing(low) and not is_missing(high):
-            leads["better than" if low > 0 else "less well than" if high < 0 else "as well as"].append(words)
-    leads = {how: names for how, names in leads.items() if names}
-    return text("overview", "trust", leads=leads, measure=measure, reason=summary.get("forward.reason"))
+    """Describe for a marketer how well the segments predict, against the strongest other, and whether they are groups.
+
+    No choice of others is named: the strongest leaves none out.
+    """
+    compared = _compare_with_others(summary)
+    sentences = [text("overview", "trust", compared=compared, reason=summary.get("forward.reason"))]
+    if not is_missing(summary.get("structure.found")):
+        sentences.append(text("overview", "verdict", found=summary["structure.found"]))
+    return " ".join(sentences)
 
 
 def choose_first_actions(
@@ -150,22 +179,20 @@ def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:
 
 
 def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
-    """Describe predictability, baselines, stability and noise, one sentence each."""
+    """Describe structure, predictability, baselines, stability and noise, one sentence each."""
     found, noise = summary.get("segments.found_as_of"), summary.get("segments.noise_share")
     sentences = [text("overview", "found_as_of", found=found)] if found else []
-    sentences += [
-        _describe_predictability(summary),
-        *(_compare_with_baseline(summary, name=n, words=w) for n, w in BASELINE_LABELS.items()),
-    ]
+    if not is_missing(summary.get("structure.found")):
+        scores = {name: summary.get(f"structure.{name}") for name in ("ari", "reference_ari")}
+        sentences.append(text("overview", "structure", found=summary["structure.found"], **scores))
+    sentences.append(_describe_predictability(summary))
+    sentences += [text("overview", "rival", compared=one) for one in _compare_with_others(summary)]
     agreement = format_metric(summary, "stability.ari_mean") if summary.get("stability.ari_mean") is not None else ""
     sentences.append(text("overview", "stability", agreement=agreement))
-    if summary.get("structure.found") is not None:
-        reference = summary.get("structure.reference_ari")
-        sentences.append(text("overview", "structure", found=summary["structure.found"], reference=reference))
     if noise is not None:
         agreement = format_metric(summary, "segments.hdbscan_ari")
         sentences.append(text("overview", "noise", share_left=noise, agreement=agreement))
-    return [sentence for sentence in sentences if sentence]
+    return sentences
 
 
 def _expected_spend(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> tuple[float, float, float] | None:
@@ -221,19 +248,39 @@ def _describe_moves(moves: pd.DataFrame) -> list[str]:
 
 
 def _describe_predictability(summary: Mapping[str, Any]) -> str:
-    known = [summary.get(f"forward.{measure}_r2") is not None for measure in ("spend", "mix")]
-    spend = format_metric(summary, "forward.spend_r2") if known[0] else ""
-    mix = format_metric(summary, "forward.mix_r2", form=small_score) if known[1] else ""
-    return text("overview", "foresight", spend=spend, mix=mix, reason=summary.get("forward.reason"))
+    shown = _measures(summary) or (["mix"] if not is_missing(summary.get("forward.mix_r2")) else [])
+    forms = {"spend": score, "active": score}
+    scores = {m: format_metric(summary, f"forward.{m}_r2", form=forms.get(m, small_score)) for m in shown}
+    return text("overview", "foresight", scores=scores, reason=summary.get("forward.reason"))
 
 
-def _compare_with_baseline(summary: Mapping[str, Any], *, name: str, words: str) -> str:
-    leads = []
-    for measure, of in (("spend", "spend"), ("mix", "what is bought")):
-        low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
-        if not is_missing(low) and not is_missing(high):
-            leads.append(("ahead" if low > 0 else "behind" if high < 0 else "level", of))
-    return text("overview", "rival", words=words, leads=leads) if leads else ""
+def _measures(summary: Mapping[str, Any]) -> list[str]:
+    """List what is spoken of: spend, or who is active where there is no money; and needs where there are any."""
+    known = [m for m in ("spend", "active", "need") if not is_missing(summary.get(f"forward.{m}_r2"))]
+    return [m for m in known if not (m == "active" and "spend" in known)]
+
+
+def _compare_with_others(summary: Mapping[str, Any]) -> list[Comparison]:
+    """Compare with all other segmentations, measure by measure; a measure without any is left out."""
+    found = []
+    for measure in _measures(summary):
+        start, end = "forward.", f".{measure}_r2"
+        names = [key[len(start) : -len(end)] for key in summary if key.startswith(start) and key.endswith(end)]
+        leads = {name: _lead(summary, name=name, measure=measure) for name in names if name not in OWN_BASELINES}
+        leads = {name: lead for name, lead in leads.items() if lead}
+        if leads:
+            top = max(leads, key=lambda name: (summary[f"{start}{name}{end}"], name))
+            counts = {lead: sum(one == lead for one in leads.values()) for lead in ("ahead", "level", "behind")}
+            found.append(Comparison(measure, counts, BASELINE_LABELS.get(top, top.replace("_", " ")), leads[top]))
+    return found
+
+
+def _lead(summary: Mapping[str, Any], *, name: str, measure: str) -> str:
+    """Return ahead, level or behind; empty where it was not measured."""
+    low, high = (summary.get(f"forward.{name}.{measure}_lead.{part}") for part in ("low", "high"))
+    if is_missing(low) or is_missing(high):
+        return ""
+    return lead_verdict(low, high)
 
 
 def _sentence(words: str) -> str:

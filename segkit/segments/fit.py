@@ -79,7 +79,7 @@ class Fit:
     frontier: pd.DataFrame
 
     def core(self) -> np.ndarray:
-        """Flag customers whom most subsamples put in the same segment."""
+        """Flag customers that most subsamples put in the same segment."""
         assigner = Assigner(self.model)
         return assigner.agreement(self.axes.to_numpy(), assigner.codes[self.segment_number]) >= CORE_CONFIDENCE
 

@@ -4,6 +4,8 @@ import pandas as pd
 
 from segkit.personas.traits import FAVOURITE_COLUMNS
 
+ACTIVITY_LEVELS = ("often", "steady", "seldom", "fading")
+
 
 def needs_of(**terms: list[str]) -> pd.DataFrame:
     """Needs of segments, strongest first."""

@@ -18,11 +18,10 @@ from segkit.personas.facts import (
     facts_from_table,
     verify,
 )
-from segkit.personas.naming import NAME_FORMS
 from segkit.personas.traits import segment_signals
 from segkit.reports.personas import persona_cards_html
 from segkit.tables import check
-from tests.personas.helpers import members_of, needs_of
+from tests.personas.helpers import ACTIVITY_LEVELS, members_of, needs_of
 from tests.reports.card_texts import card_texts
 
 NEEDS = needs_of(S01=["TEA", "GIN"], S02=["GIN", "RUM"])
@@ -98,7 +97,7 @@ def test_with_short_history_the_forecast_is_not_known(large: pd.DataFrame) -> No
     assert not texts.apply(lambda column: column.str.contains(r"–|\bnan\b", flags=re.IGNORECASE)).any().any()
 
 
-@pytest.mark.parametrize("level", NAME_FORMS)
+@pytest.mark.parametrize("level", ACTIVITY_LEVELS)
 @pytest.mark.parametrize("uses", [True, False])
 @pytest.mark.parametrize("needs", [needs_of(), NEEDS, needs_of(S01=["TEA"])])
 def test_every_activity_level_has_its_texts(level: str, uses: bool, needs: pd.DataFrame, large: pd.DataFrame) -> None:

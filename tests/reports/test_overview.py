@@ -8,25 +8,33 @@ import pandas as pd
 from segkit.data.runs import open_run
 from segkit.reports import overview as overview_report
 
-SUMMARY = {
-    "forward.spend_r2": 0.51,
-    "forward.spend_r2.low": 0.48,
-    "forward.spend_r2.high": 0.54,
-    "forward.mix_r2": 0.06,
-    "forward.mix_r2.low": 0.05,
-    "forward.mix_r2.high": 0.07,
-    "forward.rfm25.spend_lead.low": 0.01,
-    "forward.rfm25.spend_lead.high": 0.05,
-    "forward.rfm25.mix_lead.low": -0.04,
-    "forward.rfm25.mix_lead.high": -0.01,
-    "forward.kmeans.spend_lead.low": -0.01,
-    "forward.kmeans.spend_lead.high": 0.01,
-    "stability.ari_mean": 0.47,
-    "stability.ari_mean.low": 0.39,
-    "stability.ari_mean.high": 0.55,
-    "segments.noise_share": 0.14,
-    "segments.hdbscan_ari": 0.84,
-}
+
+def measured(name: str, *, value: float, half: float) -> dict[str, float]:
+    """A figure with its interval, as a summary holds it."""
+    return {name: value, f"{name}.low": value - half, f"{name}.high": value + half}
+
+
+def others(**r2: dict[str, float]) -> dict[str, float]:
+    """What other segmentations explain of each measure, and what ours is ahead by, plus or minus a hundredth."""
+    found: dict[str, float] = {}
+    for measure, scores in r2.items():
+        for name, value in scores.items():
+            found[f"forward.{name}.{measure}_r2"] = value
+            found |= measured(f"forward.{name}.{measure}_lead", value=OURS[measure] - value, half=0.01)
+    return found
+
+
+OURS = {"spend": 0.51, "active": 0.4, "need": 0.1}
+SUMMARY = (
+    measured("forward.spend_r2", value=0.51, half=0.03)
+    | measured("forward.active_r2", value=0.4, half=0.03)
+    | measured("forward.need_r2", value=0.1, half=0.01)
+    | measured("stability.ari_mean", value=0.47, half=0.08)
+    | others(spend={"rfm25": 0.4, "kmeans": 0.505, "demographic": 0.0, "last_run": 0.9}, active={"rfm25": 0.3})
+    | others(need={"rfm25": 0.01, "shoe_size": 0.2})
+    | {"segments.noise_share": 0.14, "segments.hdbscan_ari": 0.84}
+)
+STRUCTURE = {"structure.ari": 0.62, "structure.reference_ari": 0.55}
 
 
 def test_headline_counts_segments_customers_and_moves(segments: pd.DataFrame) -> None:
@@ -46,8 +54,22 @@ def test_headline_without_money_or_future_stays_a_sentence(segments: pd.DataFram
 def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
     texts = " ".join(overview_report.describe_evidence(SUMMARY))
     assert "0.51 [0.48, 0.54]" in texts and "0.47 [0.39, 0.55]" in texts and "14\u00a0%" in texts
-    assert "recency and frequency: ahead on spend, behind on what is bought" in texts
-    assert "KMeans on behaviour: level on spend" in texts and "demographics" not in texts
+    assert "and 0.100 [0.090, 0.110] of the differences in what customers came for" in texts
+    assert (
+        "On spend, these segments are ahead of 2, level with 1 and behind 0 of 3 other segmentations;\n"
+        "level with the strongest, KMeans on behaviour."
+    ) in texts, "all are counted, and only the strongest is named"
+    assert "On what they come for, these segments are ahead of 1, level with 0 and behind 1 of 2" in texts
+    assert "behind the strongest, shoe size." in texts and "demographics" not in texts and "comes back" not in texts
+
+
+def test_whether_they_are_groups_is_one_sentence() -> None:
+    for found, words in ((True, "They are groups"), (False, "They are useful cuts through a continuum")):
+        summary = SUMMARY | STRUCTURE | {"structure.found": found}
+        assert words in overview_report.describe_accuracy(summary)
+        first = overview_report.describe_evidence(summary)[0]
+        assert first.startswith(words) and "0.62" in first and "0.55" in first
+    assert not [one for one in overview_report.describe_evidence(SUMMARY) if "continuum" in one]
 
 
 def test_how_sure_without_proof_gives_the_reason_and_nothing_made_up() -> None:
@@ -83,14 +105,18 @@ def test_first_actions_without_a_known_future_go_by_size(segments: pd.DataFrame)
     assert (texts[0].why, texts[0].size, texts[0].action) == ("Large", "60 customers.", "Offer the fresh box.")
 
 
-def test_trust_is_one_sentence_or_the_reason() -> None:
-    texts = overview_report.describe_accuracy(SUMMARY)
-    assert texts.endswith("better than recency and frequency, as well as KMeans on behaviour.")
+def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
+    assert overview_report.describe_accuracy(SUMMARY) == (
+        "Tested on months they had not seen, the segments tell apart who will spend how much as well as the strongest "
+        "of 3 other segmentations, KMeans on behaviour, and who will come for what less well than the strongest of 2 "
+        "other segmentations, shoe size."
+    )
     assert "the proof needs 364 days" in overview_report.describe_accuracy(
         {"forward.reason": "the proof needs 364 days"}
     )
-    active = {"forward.kmeans.active_lead.low": -0.2, "forward.kmeans.active_lead.high": -0.1}
-    assert "who will come back less well than KMeans" in overview_report.describe_accuracy(active)
+    active = {"forward.active_r2": 0.4} | others(active={"rfm25": 0.3})
+    text = overview_report.describe_accuracy(active)
+    assert "who will come back better than the strongest of 1 other segmentation, recency x frequency" in text
 
 
 def test_changes_name_what_became_of_segments_and_customers(segments: pd.DataFrame) -> None:

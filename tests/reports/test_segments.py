@@ -26,7 +26,7 @@ def blocks_table() -> pd.DataFrame:
 @pytest.fixture
 def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.DataFrame]:
     months = pd.to_datetime(["2024-01-01", "2024-02-01"] * 2)
-    score = {"spend_r2": 0.5, "spend_low": 0.4, "spend_high": 0.6, "mix_r2": 0.05, "mix_low": 0.04, "mix_high": 0.06}
+    score = {"spend_r2": 0.5, "spend_low": 0.4, "spend_high": 0.6, "need_r2": 0.1, "need_low": 0.09, "need_high": 0.11}
     return {
         "segments": segments,
         "assignments": assignments,
@@ -39,13 +39,18 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         "predictability": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01]}),
         "frontier": pd.DataFrame(
             {
+                "family": ["3 levels", "4 levels"],
                 "segments": [12, 14],
                 "spend_r2": [0.4, 0.5],
-                "mix_r2": [0.1, 0.1],
+                "need_r2": [0.1, 0.1],
                 "stability": np.nan,
                 "chosen": [False, True],
             }
         ),
+        "things": pd.DataFrame(
+            {"thing": ["tea", "rum", "soap"], "need": ["N01", "N01", "N02"], "weight": [0.7, 0.3, 1.0]}
+        ).assign(x=[0.0, 1.0, 5.0], y=[0.0, 1.0, 4.0]),
+        "needs": pd.DataFrame({"need": ["N01", "N02"], "name": ["Drinks", "Cleaning"]}),
         "blocks": blocks_table(),
         "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
         "baselines": pd.DataFrame([{"baseline": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
@@ -56,6 +61,7 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "plot_blocks": lambda given: segments_report.plot_blocks(given["blocks"]),
     "plot_timeline": lambda given: segments_report.plot_timeline(given["activity"]),
     "plot_segment_map": lambda given: map_report.plot_segment_map(given["assignments"], given["segments"]),
+    "plot_thing_map": lambda given: map_report.plot_thing_map(given["things"], given["needs"]),
     "plot_small_maps": lambda given: map_report.plot_small_maps(given["assignments"], given["values"]),
     "plot_predictability": lambda given: segments_report.plot_predictability(given["predictability"]),
     "plot_frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
@@ -99,6 +105,13 @@ def test_labels_of_the_map_do_not_overlap(assignments: pd.DataFrame, segments: p
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert [text.get_text() for text in figure.axes[0].texts] == ["Fresh & early", "Big <b>baskets</b>", "Fading"]
     assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[at + 1 :])
+
+
+def test_each_need_has_its_name_by_its_things_and_a_size_by_spend(tables: dict[str, pd.DataFrame]) -> None:
+    axes = DRAW["plot_thing_map"](tables).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["Drinks", "Cleaning"]
+    large, small = axes.collections[0].get_sizes()
+    assert large > small and len(axes.collections) == 2
 
 
 def test_bars_start_at_zero(tables: dict[str, pd.DataFrame]) -> None:
