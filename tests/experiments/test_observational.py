@@ -107,7 +107,7 @@ def test_matching_removes_most_of_the_selection_of_recipients() -> None:
     observed = before + rng.normal(0, 5, 600)  # and nobody is moved by it
     past = pd.DataFrame({"pre": before, "log pre": np.log(before)})
     weight, used = observational._match_weights(past, reached)
-    unadjusted = observational._unadjusted_difference(observed, reached)
+    unadjusted = observational._stratified_difference(observed, reached, used=np.zeros(600, dtype=int))
     matched = observational._stratified_difference(observed, reached, used=used)
     assert unadjusted[1] > 3 and abs(matched[0]) < 0.35 * unadjusted[0]
     largest = [

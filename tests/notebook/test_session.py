@@ -35,7 +35,7 @@ def test_tables_of_the_contract_show_themselves(segments: pd.DataFrame) -> None:
     assert "sk-sort" in session.table_repr(segments)
     personas = segments[["segment", "name", "need_name"]].assign(story="They come early.")
     assert "<article" in session.table_repr(personas)
-    score = {f"{m}_{part}": 0.5 for m in ("spend", "mix", "active") for part in ("r2", "low", "high")}
+    score = {f"{m}_{part}": 0.5 for m in ("spend", "need", "mix", "active") for part in ("r2", "low", "high")}
     baselines = pd.DataFrame([{"baseline": "kmeans", "label": "KMeans <b>", "segments": 5, **score}])
     assert "KMeans &lt;b&gt;" in session.table_repr(baselines) and "0.50 [0.50, 0.50]" in session.table_repr(baselines)
 

@@ -56,7 +56,7 @@ def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
     assert "0.51 [0.48, 0.54]" in texts and "0.47 [0.39, 0.55]" in texts and "14\u00a0%" in texts
     assert "and 0.100 [0.090, 0.110] of the differences in what customers came for" in texts
     assert (
-        "On spend, these segments are ahead of 2, level with 1 and behind 0 of 3 other segmentations;\n"
+        "On spend, these segments are ahead of 2, level with 1 and behind 0 of 3 other segmentations; "
         "level with the strongest, KMeans on behaviour."
     ) in texts, "all are counted, and only the strongest is named"
     assert "On what they come for, these segments are ahead of 1, level with 0 and behind 1 of 2" in texts
