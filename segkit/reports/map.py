@@ -313,14 +313,18 @@ def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list
 def _push_apart(
     wanted: np.ndarray, *, boxes: np.ndarray, points: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """Move centres of boxes until they overlap neither each other nor an anchor, as far as the frame allows."""
+    """Move centres of boxes until they overlap neither each other nor an anchor, as far as the frame allows.
+
+    Where there is no room for both, they may cover an anchor.
+    """
     centres = wanted.copy()
     half = boxes / 2
-    for _ in range(LABEL_ROUNDS):
+    for turn in range(2 * LABEL_ROUNDS):
         moved = False
         for one in range(len(centres)):
             moved |= _move_box(centres, one, others=one + 1, need=half[one] + half[one + 1 :] + LABEL_GAP)
-            moved |= _move_box(centres, one, points=points, need=half[one] + LABEL_GAP + 2)
+            if turn < LABEL_ROUNDS:
+                moved |= _move_box(centres, one, points=points, need=half[one] + LABEL_GAP + 2)
         centres = np.clip(centres, low + half, high - half)
         if not moved:
             break

@@ -113,7 +113,7 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     }
     shown = {name: title for name, title in columns.items() if table[name].notna().any()}
     with style():
-        figure, panels = many_panels(rows=1, columns=max(len(shown), 1), height=2.7)
+        figure, panels = many_panels(rows=1, columns=max(len(shown), 1), height=2.9)
         chosen = table["chosen"].to_numpy(dtype=bool)
         markers = dict(zip(sorted(table["family"].unique()), "os^vD", strict=False))
         for axes, (name, title) in zip(panels[0], shown.items(), strict=False):
@@ -129,7 +129,8 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.margins(x=0.08, y=0.25)
-        panels[0, 0].legend(fontsize=7)
+        lines, names = panels[0, 0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=len(names), fontsize=7)
     return figure
 
 
