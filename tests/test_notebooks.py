@@ -20,14 +20,14 @@ from tests.engines import missing
 from tests.guarantees.hashing import hashes
 
 FIGURES = (
-    "segments.noise_share",
-    "segments.hdbscan_ari",
     "forward.spend_r2",
+    "forward.need_r2",
     "forward.mix_r2",
     "forward.active_r2",
     "forward.rfm25.spend_r2",
     "forward.kmeans.mix_r2",
     "stability.ari_mean",
+    "structure.ari",
 )
 SHORT = {"as_of": "2024-08-01", "lookback_days": 182, "horizon_days": 91}  # 213 days of history: no learning window
 STEPS = [step.name for step in find_steps()]
@@ -74,7 +74,7 @@ def test_planted_needs_are_better_predicted_than_by_demographics(run: Run) -> No
     summary = run.summary()
     assert summary["forward.spend_r2.low"] > 0.3 and summary["forward.mix_r2.low"] > 0.1
     assert abs(summary["forward.demographic.mix_r2"]) < 0.05, "the profile of the made-up shop knows nothing"
-    assert summary["forward.demographic.mix_lead.low"] > 0
+    assert summary["forward.demographic.need_lead.low"] > 0 and summary["forward.need_r2.low"] > 0.1
 
 
 def test_every_table_fits_its_schema_and_is_known_by_its_maker(run: Run) -> None:

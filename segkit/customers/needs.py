@@ -22,7 +22,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import CustomerData
 from segkit.customers.plane import draw_plane
 from segkit.data.runs import Run
-from segkit.format import FLOOR
+from segkit.format import FLOOR, suppressed_cells
 from segkit.stats import hash_sample, mean_interval, proportion_interval
 
 MAX_THINGS = 600  # that needs are learnt from, those with most buyers
@@ -494,19 +494,24 @@ def need_table(needs: Needs, shares: pd.DataFrame) -> pd.DataFrame:
     -------
     pd.DataFrame
         need, name, things (number), spend_share, buyers, stability, share (mean over customers who bought) with
-        share_low and share_high (95 %), main (share of customers whose largest lead it is) with main_low and main_high.
+        share_low and share_high (95 %), main (share of customers whose largest lead it is; null
+        where they are few) with main_low and main_high.
     """
     bought = shares[shares.sum(axis=1) > 0]
     leads = (np.sqrt(bought) - np.sqrt(bought).mean()).to_numpy()
     largest = leads.argmax(axis=1) if len(leads) else np.zeros(0, dtype=int)
     sizes = np.bincount(largest, minlength=len(needs.ids))
+    hides, hidden = suppressed_cells(sizes), (np.nan,) * 3
     table = pd.DataFrame({"need": needs.ids, "name": needs.names})
     table["things"] = np.bincount(needs.need_of, minlength=len(needs.ids))
     table["spend_share"], table["buyers"] = needs.spend.round(6), needs.buyers
     table["stability"] = needs.stability.round(6)
     for name, found in (
         ("share", [mean_interval(bought[column]) for column in bought]),
-        ("main", [proportion_interval(size, len(bought)) for size in sizes]),
+        (
+            "main",
+            [hidden if hide else proportion_interval(n, len(bought)) for n, hide in zip(sizes, hides, strict=True)],
+        ),
     ):
         for part, values in zip(("", "_low", "_high"), zip(*found, strict=True), strict=True):
             table[name + part] = np.round(values, 6)

@@ -41,8 +41,10 @@ def reports(whole_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gone(reports: Path) -> list[str]:
-    """Two customers of the largest segment."""
-    assignments = load_run(reports / "shop" / "run").table("assignments")
+    """Two customers of the largest segment, of whom something is known."""
+    run = load_run(reports / "shop" / "run")
+    assignments = run.table("assignments")
+    assignments = assignments[assignments["customer_id"].isin(run.table("people")["customer_id"])]
     largest = assignments["segment"].value_counts().idxmax()
     return assignments.loc[assignments["segment"] == largest, "customer_id"].head(2).tolist()
 

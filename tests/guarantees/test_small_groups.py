@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit.customers.features import CustomerData
-from segkit.customers.needs import learn_needs, need_table
+from segkit.customers.needs import Needs, need_table, purchases_of_customers
 from segkit.data.runs import load_run
 from segkit.format import FLOOR, is_few, masked_count, masked_counts, suppressed_cells
 from segkit.personas.traits import segment_favourites, unmet_needs
@@ -159,17 +159,21 @@ def test_what_few_bought_is_named_nowhere(bought: tuple[CustomerData, pd.Series]
     signals, segment = bought
     needs = segment_favourites(signals, segment)
     assert "TEA" in set(needs["term"]) and "YACHT" not in set(needs["term"])
-    known = learn_needs(signals, count=2)
-    assert known is not None and "yacht" not in " ".join(known.names).lower()
+    things = purchases_of_customers(signals).things
+    assert "TEA" in things and "YACHT" not in things, "needs are made of them"
     axes = pd.DataFrame({"axis_1": np.arange(80.0) % 9}, index=segment.index)
     assert "YACHT" not in set(unmet_needs(signals, segment, axes=axes, named_needs={})["term"])
 
 
 def test_share_of_customers_of_a_main_need_is_hidden_where_they_are_few() -> None:
     shares = pd.DataFrame({"needs: tea": [0.9] * 5 + [0.1] * 95, "needs: rum": [0.1] * 5 + [0.9] * 95})
-    table = need_table(shares)
-    assert table["main"].isna().all(), "one of two hidden gives the other away"
-    assert need_table(pd.concat([shares] * 4))["main"].notna().all()
+    of_two = dict.fromkeys(("spend", "buyers", "stability", "weight", "plane"), np.ones(2))
+    figures = dict.fromkeys(("agreement", "noise_share", "coverage"), 1.0)
+    needs = Needs(
+        ("N01", "N02"), ("tea", "rum"), ("TEA", "RUM"), words=False, need_of=np.arange(2), **of_two, **figures
+    )
+    assert need_table(needs, shares)["main"].isna().all(), "one of two hidden gives the other away"
+    assert need_table(needs, pd.concat([shares] * 4))["main"].notna().all()
 
 
 def test_facts_that_texts_and_prompts_draw_on_count_no_few(whole_run: Path) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from segkit.cli import main
 from segkit.data import runs
 from segkit.data.io import write_bytes
-from segkit.data.runs import open_run
+from segkit.data.runs import load_run, open_run
 from tests.guarantees.hashing import hashes
 
 SPARE_BYTES = 1_000_000  # left on the disk that fills up, in addition to the report
@@ -93,9 +93,10 @@ def test_a_command_on_a_full_disk_reports_it_and_leaves_nothing(
     whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     out = tmp_path / "out"
+    largest = load_run(whole_run).table("assignments")["segment"].value_counts().idxmax()
     given = {
         "export": ["export", whole_run, "--to", "csv", "--out", out],
-        "pilot": ["pilot", whole_run, "--segment", "S01", "--out", out],
+        "pilot": ["pilot", whole_run, "--segment", largest, "--out", out],
     }
     monkeypatch.setattr(Path, "write_bytes", _full)
     result = CliRunner().invoke(main, [str(part) for part in given[command]])

@@ -64,7 +64,10 @@ def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
 
 
 def test_whether_they_are_groups_is_one_sentence() -> None:
-    for found, words in ((True, "The segments are groups"), (False, "The segments are useful cuts through a continuum")):
+    for found, words in (
+        (True, "The segments are groups"),
+        (False, "The segments are useful cuts through a continuum"),
+    ):
         summary = SUMMARY | STRUCTURE | {"structure.found": found}
         assert words in overview_report.describe_accuracy(summary)
         first = overview_report.describe_evidence(summary)[0]
