@@ -1,0 +1,67 @@
+"""Draw points on a plane with UMAP (McInnes et al. 2018), the same bytes for the same input and seed."""
+
+import warnings
+from contextlib import suppress
+from functools import cache
+
+import numpy as np
+
+EPOCHS = 200
+
+
+def draw_plane(
+    points: np.ndarray, *, n_neighbors: int, min_dist: float = 0.0, epochs: int = EPOCHS, seed: int = 7
+) -> np.ndarray:
+    """Run UMAP in two dimensions on exact neighbours: no compilation of NN-descent, equal across processes.
+
+    Parameters
+    ----------
+    points
+        Finite coordinates, rows x columns, more rows than ``n_neighbors``.
+    n_neighbors
+        Larger shows broad groups, smaller shows fine ones.
+    min_dist
+        Larger spreads the points within a group, for the eye; 0 packs them, for HDBSCAN.
+    epochs
+        Steps of the optimisation.
+    seed
+        The same seed gives the same plane on one machine.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows x 2; no unit.
+    """
+    from sklearn.neighbors import NearestNeighbors  # slow to import, and not needed to place a customer
+
+    distances, indices = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(points)
+    neighbours = (indices.astype(np.int32), distances.astype(np.float32), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one job because seeded, no transform, no TensorFlow: all intended
+        from umap import UMAP
+
+        _cache_compiled()
+        model = UMAP(
+            n_neighbors=n_neighbors,
+            min_dist=min_dist,
+            init="pca" if points.shape[1] >= 2 else "random",
+            n_epochs=epochs,
+            precomputed_knn=neighbours,
+            random_state=seed,
+            n_jobs=1,
+        )
+        return model.fit_transform(points.astype(np.float32)).astype(np.float64)
+
+
+@cache
+def _cache_compiled() -> None:
+    """Cache what numba compiles for UMAP: six seconds in every process become a quarter of one from the second on."""
+    import umap.layouts
+    import umap.umap_
+    from numba.core.dispatcher import Dispatcher
+
+    for module in (umap.layouts, umap.umap_):
+        for function in vars(module).values():
+            if isinstance(function, Dispatcher):
+                with suppress(RuntimeError):  # no folder for the cache: it is compiled again
+                    function.enable_caching()
