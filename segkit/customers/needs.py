@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.linalg import eigh
 from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score
+from threadpoolctl import threadpool_limits
 
 from segkit.customers.category_mix import align_terms, term_weights
 from segkit.customers.days import Days
 from segkit.customers.features import CustomerData
-from segkit.customers.plane import draw_plane
+from segkit.customers.plane import draw_similar
 from segkit.data.runs import Run
 from segkit.format import FLOOR
 from segkit.stats import hash_sample, mean_interval, proportion_interval
@@ -28,13 +30,19 @@ from segkit.stats import hash_sample, mean_interval, proportion_interval
 MAX_THINGS = 600  # that needs are learnt from, those with most buyers
 MIN_BUYER_SHARE, MAX_MIN_BUYERS = 0.02, 100  # of customers who bought a thing; never fewer than FLOOR
 MIN_COVERAGE = 0.5  # share of spend that whole categories must cover, else their words are the things
-N_BAGS, BAG_SHARE = 16, 0.8  # subsamples of the customers
-BASKET_WEIGHT = 0.4  # of what is bought on the same day, against what is bought by the same customer
-DIRECTIONS = (12, 16, 20, 24, 28)  # eigenvectors that similarity is read in; averaged, as none is the right number
-BASKET_PRIOR = 1.0  # pairs added to each observed and expected count
-UMAP_NEIGHBOURS, UMAP_EPOCHS = 8, 300
-CLUSTER_SHARE, MIN_CLUSTER, MIN_SAMPLES = 0.024, 3, 2  # things in the smallest cluster
-FEWEST_NEEDS, MOST_NEEDS = 5, 20
+N_BAGS, BAG_SHARE = 10, 0.8  # subsamples of the customers
+N_MAPS = 3  # UMAP planes of each subsample
+BASKET_WEIGHT = 0.5  # of what is bought on the same day, against what is bought by the same customer
+BASKET_PRIOR = 5.0  # pairs added to each observed and expected count
+DIRECTIONS, DIRECTION_POWER = 60, 0.75  # eigenvectors that similarity is read in, times their values to this power
+UMAP_NEIGHBOURS, UMAP_EPOCHS = 8, 150
+CLUSTER_SHARES = (0.012, 0.024, 0.036)  # of things in the smallest cluster; all count, as none is the right size
+MIN_CLUSTER, MIN_SAMPLES = 3, 2
+FEWEST_MAPPED = 2 * MIN_CLUSTER  # with no more things than these, each stands alone
+SIMILARITY_WEIGHT = 0.5  # of similarity itself, against how often things are in one cluster: groups keep their borders
+EARLIER_WEIGHT = 0.25  # votes of an earlier run's needs, against those of the subsamples
+LARGEST_SHARE = 0.2  # of spend; a larger need counts against a number of groups
+FEWEST_NEEDS, MOST_NEEDS = 5, 24  # before small ones are joined
 SMALLEST_SHARE = 0.01  # of spend; a smaller group joins the one it is closest to
 MIN_REPLICATION = 0.15  # correlation of the similarities in two halves of the customers; below, no need stands out
 SAME_NEED = 0.5  # share of spend in common from which a group is the need of an earlier run
@@ -145,7 +153,9 @@ def purchases_of_days(days: Days, *, before: date, customers: pd.Index | None = 
         customers = pd.Index(ids, name="customer_id")[hash_sample(ids)]
     wanted = ibis.memtable(pd.DataFrame({"customer_id": customers}))
     weight = rows.amount if "amount" in rows.columns else rows.lines
-    table = rows.semi_join(wanted, "customer_id").select("customer_id", "day", "category", weight=weight.cast("float64"))
+    table = rows.semi_join(wanted, "customer_id").select(
+        "customer_id", "day", "category", weight=weight.cast("float64")
+    )
     bought = table.to_pandas().sort_values(["customer_id", "day", "category"], ignore_index=True)
     if bought.empty:
         return None
@@ -209,7 +219,7 @@ def learn_needs(
     purchases
         What was bought before ``as_of``.
     previous
-        Needs of an earlier run; a group that continues one has its id and name.
+        Needs of an earlier run: they vote as subsamples do, and a group that continues one has its id and name.
     bags
         Subsamples; more make needs steadier, and take longer.
     seed
@@ -223,48 +233,48 @@ def learn_needs(
     """
     if purchases is None or len(purchases.things) < 2 or len(purchases.customers) < 2 * FLOOR:
         return None
-    count = len(purchases.things)
-    if count > MIN_CLUSTER * 2 and not _replicates(purchases, seed=seed):
-        return None
-    labels, similarity = _cluster_bags(purchases, bags=bags, seed=seed)
-    together = _share_together(labels, similarity)
-    tree = linkage(squareform(1.0 - together, checks=False), "average")
-    number = _steadiest_cut(tree, labels, count=count)
-    number = _join_small(number, together, spend=purchases.amounts.sum(axis=0))
-    made = _needs_of_groups(purchases, number, together=together, labels=labels, similarity=similarity, seed=seed)
-    return made if previous is None else _continue_needs(made, previous, purchases=purchases)
+    with threadpool_limits(1):  # matrices are small: more threads take twice the time, and other bytes
+        if len(purchases.things) > FEWEST_MAPPED and not _replicates(purchases, seed=seed):
+            return None
+        labels, similarity = _cluster_bags(purchases, bags=bags, seed=seed)
+        votes = labels if previous is None else np.vstack([labels, _earlier_votes(purchases, previous, labels=labels)])
+        together = _share_together(votes, similarity)
+        spend = purchases.amounts.sum(axis=0)
+        closeness = (1 - SIMILARITY_WEIGHT) * together + SIMILARITY_WEIGHT * np.clip(similarity, 0.0, 1.0)
+        number = _steadiest_cut(closeness, together, spend=spend)
+        made = _needs_of_groups(purchases, number, together=together, labels=labels)
+        made = replace(made, plane=_draw_things(closeness, epochs=300, seed=seed))
+    return made if previous is None else _continue_needs(made, previous, spend=spend)
 
 
 def _cluster_bags(purchases: Purchases, *, bags: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster the things in each subsample; return labels (bags x things, -1 noise) and the mean similarity."""
-    customers, things = len(purchases.customers), len(purchases.things)
-    labels, total = np.empty((bags, things), dtype=int), np.zeros((things, things))
+    """Cluster the things in each subsample; return labels (clusterings x things, -1 noise) and the mean similarity."""
+    customers, labels, total = len(purchases.customers), [], 0.0
     for bag in range(bags):
-        rng = np.random.default_rng([seed, bag])
-        rows = np.sort(rng.permutation(customers)[: int(BAG_SHARE * customers)])
-        similarity = _similarity(purchases, rows)
-        total += similarity
-        labels[bag] = _dense_groups(similarity, seed=1000 * seed + bag)
-    return labels, total / bags
+        rows = np.random.default_rng([seed, bag]).permutation(customers)[: int(BAG_SHARE * customers)]
+        similarity = _similarity(purchases, np.sort(rows))
+        total = total + similarity
+        for draw in range(N_MAPS):
+            labels += _dense_groups(similarity, seed=10000 * seed + N_MAPS * bag + draw)
+    return np.array(labels), total / bags
 
 
 def _similarity(purchases: Purchases, rows: np.ndarray) -> np.ndarray:
     """Return how alike things are (-1 to 1): bought by the same customers, and on the same days."""
-    parts = [(1.0, np.nan_to_num(np.corrcoef(_residuals(purchases.amounts[rows]), rowvar=False)))]
+    alike = _smooth(np.nan_to_num(np.corrcoef(_residuals(purchases.amounts[rows]), rowvar=False)))
     chosen = np.zeros(len(purchases.customers), dtype=bool)
     chosen[rows] = True
     lift = _basket_lift(purchases.baskets[np.flatnonzero(chosen[purchases.basket_customer])])
-    if lift is not None:
-        parts = [(1 - BASKET_WEIGHT, parts[0][1]), (BASKET_WEIGHT, lift)]
-    total = np.zeros_like(parts[0][1])
-    for weight, matrix in parts:
-        values, vectors = np.linalg.eigh(matrix)
-        scaled = vectors * np.sqrt(np.maximum(values, 0.0))
-        for width in DIRECTIONS:
-            used = scaled[:, -min(width, max(2, len(matrix) // 2)) :]
-            unit = used / np.maximum(np.linalg.norm(used, axis=1, keepdims=True), 1e-12)
-            total += weight / len(DIRECTIONS) * (unit @ unit.T)
-    return total
+    return alike if lift is None else (1 - BASKET_WEIGHT) * alike + BASKET_WEIGHT * _smooth(lift)
+
+
+def _smooth(matrix: np.ndarray) -> np.ndarray:
+    """Return the cosines between things in the main directions of a similarity, the wider ones weighted up."""
+    count = len(matrix)
+    values, vectors = eigh(matrix, subset_by_index=[count - min(DIRECTIONS, max(2, count // 2)), count - 1])
+    scaled = vectors * np.maximum(values, 0.0) ** DIRECTION_POWER
+    unit = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
+    return unit @ unit.T
 
 
 def _residuals(amounts: np.ndarray) -> np.ndarray:
@@ -291,28 +301,32 @@ def _basket_lift(baskets: sparse.csr_array) -> np.ndarray | None:
     return lift
 
 
-def _dense_groups(similarity: np.ndarray, *, seed: int) -> np.ndarray:
-    """Return the HDBSCAN cluster of each thing on a UMAP plane; each thing alone where they are few."""
+def _dense_groups(similarity: np.ndarray, *, seed: int) -> list[np.ndarray]:
+    """Return the HDBSCAN clusters of things on a UMAP plane, fine to coarse; each thing alone where they are few."""
     import hdbscan
 
     things = len(similarity)
-    if things <= 2 * MIN_CLUSTER:
-        return np.arange(things)
-    plane = _thing_plane(similarity, seed=seed)
-    smallest = max(MIN_CLUSTER, round(CLUSTER_SHARE * things))
-    finder = hdbscan.HDBSCAN(
-        min_cluster_size=smallest, min_samples=MIN_SAMPLES, cluster_selection_method="leaf", core_dist_n_jobs=1
-    )
-    return finder.fit_predict(plane)
+    if things <= FEWEST_MAPPED:
+        return [np.arange(things)]
+    plane = _draw_things(similarity, epochs=UMAP_EPOCHS, seed=seed)
+    found = []
+    for share in CLUSTER_SHARES:
+        finder = hdbscan.HDBSCAN(
+            min_cluster_size=max(MIN_CLUSTER, round(share * things)),
+            min_samples=MIN_SAMPLES,
+            cluster_selection_method="leaf",
+            core_dist_n_jobs=1,
+        )
+        found.append(finder.fit_predict(plane))
+    return found
 
 
-def _thing_plane(similarity: np.ndarray, *, seed: int) -> np.ndarray:
-    """Draw things on a plane, close where they are alike."""
-    values, vectors = np.linalg.eigh(similarity)
-    neighbours = int(np.clip(len(similarity) // 5, 2, UMAP_NEIGHBOURS))
-    return draw_plane(
-        vectors * np.sqrt(np.maximum(values, 0.0)), n_neighbors=neighbours, epochs=UMAP_EPOCHS, seed=seed
-    )
+def _draw_things(similarity: np.ndarray, *, epochs: int, seed: int) -> np.ndarray:
+    """Draw things on a plane, close where they are alike; zeros where they are few."""
+    if len(similarity) <= FEWEST_MAPPED:
+        return np.zeros((len(similarity), 2))
+    neighbours = int(np.clip(len(similarity) // 4, 3, UMAP_NEIGHBOURS))
+    return draw_similar(similarity, n_neighbors=neighbours, epochs=epochs, seed=seed)
 
 
 def _replicates(purchases: Purchases, *, seed: int) -> bool:
@@ -327,6 +341,13 @@ def _replicates(purchases: Purchases, *, seed: int) -> bool:
     return bool(np.nanmean(found) >= MIN_REPLICATION)
 
 
+def _earlier_votes(purchases: Purchases, previous: Needs, *, labels: np.ndarray) -> np.ndarray:
+    """Return the needs of an earlier run as clusterings (-1 for new things), a share of all votes."""
+    known = dict(zip(previous.things, previous.need_of.tolist(), strict=True))
+    earlier = np.array([known.get(thing, -1) for thing in purchases.things])
+    return np.tile(earlier, (max(1, round(EARLIER_WEIGHT * len(labels))), 1))
+
+
 def _share_together(labels: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     """Return the share of subsamples in which two things are in one cluster, of those in which both are in any."""
     inside = (labels >= 0).astype(float)
@@ -338,12 +359,31 @@ def _share_together(labels: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     return together
 
 
-def _steadiest_cut(tree: np.ndarray, labels: np.ndarray, *, count: int) -> np.ndarray:
-    """Cut the tree into the number of groups that agrees best with the clusters of the subsamples."""
-    most = min(MOST_NEEDS, count)
-    cuts = [fcluster(tree, groups, criterion="maxclust") - 1 for groups in range(min(FEWEST_NEEDS, most), most + 1)]
-    scores = [np.mean([adjusted_rand_score(cut[row >= 0], row[row >= 0]) for row in labels]) for cut in cuts]
-    return cuts[int(np.argmax(np.round(scores, 6)))]
+def _steadiest_cut(closeness: np.ndarray, together: np.ndarray, *, spend: np.ndarray) -> np.ndarray:
+    """Cut a tree of things into the number of groups that agrees best with what comes out together."""
+    most = min(MOST_NEEDS, len(spend))
+    tree = linkage(squareform(1.0 - closeness, checks=False), "average")
+    best, highest = np.zeros(len(spend), dtype=int), -np.inf
+    for groups in range(min(FEWEST_NEEDS, most), most + 1):
+        number = _join_small(fcluster(tree, groups, criterion="maxclust") - 1, closeness, spend=spend)
+        largest = np.bincount(number, weights=spend).max() / max(spend.sum(), 1e-12)
+        score = round(_pair_agreement(number, together) - max(largest - LARGEST_SHARE, 0.0), 6)
+        if score > highest:
+            best, highest = number, score
+    return best
+
+
+def _pair_agreement(number: np.ndarray, together: np.ndarray) -> float:
+    """Return the adjusted Rand index between groups and shares of subsamples in which two things are together."""
+    above = np.triu_indices(len(number), 1)
+    own, voted = (number[:, None] == number[None, :])[above].astype(float), together[above]
+    expected, most = own.sum() * voted.mean(), (own.sum() + voted.sum()) / 2
+    return float((own @ voted - expected) / max(most - expected, 1e-12))
+
+
+def _agreement(number: np.ndarray, votes: np.ndarray) -> float:
+    """Return the mean adjusted Rand index between groups and clusterings, over the things that are in a cluster."""
+    return float(np.mean([adjusted_rand_score(number[row >= 0], row[row >= 0]) for row in votes]))
 
 
 def _join_small(number: np.ndarray, together: np.ndarray, *, spend: np.ndarray) -> np.ndarray:
@@ -359,28 +399,18 @@ def _join_small(number: np.ndarray, together: np.ndarray, *, spend: np.ndarray) 
         number = np.where(own, int(np.argmax(near)), number)
 
 
-def _needs_of_groups(
-    purchases: Purchases,
-    number: np.ndarray,
-    *,
-    together: np.ndarray,
-    labels: np.ndarray,
-    similarity: np.ndarray,
-    seed: int,
-) -> Needs:
+def _needs_of_groups(purchases: Purchases, number: np.ndarray, *, together: np.ndarray, labels: np.ndarray) -> Needs:
     """Put together the needs of groups of things, largest spend first."""
     by_thing = purchases.amounts.sum(axis=0)
     total = np.bincount(number, weights=by_thing)
     order = np.argsort(-total, kind="stable")
-    rank = np.empty(len(order), dtype=int)
-    rank[order] = np.arange(len(order))
-    number, total = rank[number], total[order]
+    number, total = np.argsort(order)[number], total[order]
     inside = [np.flatnonzero(number == g) for g in range(len(total))]
     pairs = [together[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)] for rows in inside]
-    names = [", ".join(purchases.things[i].lower() for i in _largest(rows, by_thing, most=2)) for rows in inside]
+    largest = [rows[np.argsort(-by_thing[rows], kind="stable")[:2]] for rows in inside]
     return Needs(
         ids=tuple(f"N{g + 1:02d}" for g in range(len(total))),
-        names=tuple(names),
+        names=tuple(", ".join(purchases.things[i].lower() for i in rows) for rows in largest),
         things=purchases.things,
         words=purchases.words,
         need_of=number,
@@ -388,23 +418,17 @@ def _needs_of_groups(
         buyers=np.array([(purchases.amounts[:, rows] > 0).any(axis=1).sum() for rows in inside]),
         stability=np.array([pair.mean() if len(pair) else 1.0 for pair in pairs]),
         weight=by_thing / np.maximum(total, 1e-12)[number],
-        plane=_thing_plane(similarity, seed=seed) if len(number) > 2 * MIN_CLUSTER else np.zeros((len(number), 2)),
-        agreement=float(np.mean([adjusted_rand_score(number[row >= 0], row[row >= 0]) for row in labels])),
+        plane=np.zeros((len(number), 2)),
+        agreement=_agreement(number, labels),
         noise_share=float((labels < 0).mean()),
         coverage=purchases.coverage,
     )
 
 
-def _largest(rows: np.ndarray, spend: np.ndarray, *, most: int) -> np.ndarray:
-    """Return the rows with most spend, the largest first."""
-    return rows[np.argsort(-spend[rows], kind="stable")[:most]]
-
-
-def _continue_needs(needs: Needs, previous: Needs, *, purchases: Purchases) -> Needs:
+def _continue_needs(needs: Needs, previous: Needs, *, spend: np.ndarray) -> Needs:
     """Give needs that continue earlier ones their ids and names; others get unused ids."""
     known = dict(zip(previous.things, previous.need_of, strict=True))
     earlier = np.array([known.get(thing, -1) for thing in needs.things])
-    spend = purchases.amounts.sum(axis=0)
     shared = np.zeros((len(needs.ids), len(previous.ids)))
     inside = earlier >= 0
     np.add.at(shared, (needs.need_of[inside], earlier[inside]), spend[inside])

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 
 EPOCHS = 200
+NEGATIVES, SIMILAR_NEGATIVES = 5, 3  # pushes for each pull; fewer are faster, and as steady where they were tried
 
 
 def draw_plane(
@@ -35,6 +36,42 @@ def draw_plane(
     from sklearn.neighbors import NearestNeighbors  # slow to import, and not needed to place a customer
 
     distances, indices = NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(points)
+    return _run_umap(points, indices, distances, min_dist=min_dist, epochs=epochs, seed=seed)
+
+
+def draw_similar(similarity: np.ndarray, *, n_neighbors: int, epochs: int = EPOCHS, seed: int = 7) -> np.ndarray:
+    """Draw points that are known by how alike they are, packed for HDBSCAN.
+
+    Parameters
+    ----------
+    similarity
+        Symmetric, 1 for the same; more rows than ``n_neighbors``.
+    n_neighbors, epochs, seed
+        As for ``draw_plane``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows x 2; no unit.
+    """
+    distances = np.sqrt(np.maximum(2.0 - 2.0 * similarity, 0.0))
+    np.fill_diagonal(distances, -1.0)  # each is its own nearest
+    indices = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
+    near = np.maximum(np.take_along_axis(distances, indices, axis=1), 0.0)
+    return _run_umap(similarity, indices, near, min_dist=0.0, epochs=epochs, seed=seed, negatives=SIMILAR_NEGATIVES)
+
+
+def _run_umap(
+    points: np.ndarray,
+    indices: np.ndarray,
+    distances: np.ndarray,
+    *,
+    min_dist: float,
+    epochs: int,
+    seed: int,
+    negatives: int = NEGATIVES,
+) -> np.ndarray:
+    """Run UMAP on known neighbours from the first two principal components."""
     neighbours = (indices.astype(np.int32), distances.astype(np.float32), None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one job because seeded, no transform, no TensorFlow: all intended
@@ -42,10 +79,11 @@ def draw_plane(
 
         _cache_compiled()
         model = UMAP(
-            n_neighbors=n_neighbors,
+            n_neighbors=indices.shape[1],
             min_dist=min_dist,
             init="pca" if points.shape[1] >= 2 else "random",
             n_epochs=epochs,
+            negative_sample_rate=negatives,
             precomputed_knn=neighbours,
             random_state=seed,
             n_jobs=1,
