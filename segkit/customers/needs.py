@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.linalg import eigh
 from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
@@ -22,7 +21,8 @@ from threadpoolctl import threadpool_limits
 from segkit.customers.category_mix import align_terms, term_weights
 from segkit.customers.days import Days
 from segkit.customers.features import CustomerData
-from segkit.customers.plane import draw_similar
+from segkit.customers.likeness import likeness, replication
+from segkit.customers.plane import FEWEST_MAPPED, draw_similar, find_dense
 from segkit.data.runs import Run
 from segkit.format import FLOOR
 from segkit.stats import hash_sample, mean_interval, proportion_interval
@@ -32,15 +32,10 @@ MIN_BUYER_SHARE, MAX_MIN_BUYERS = 0.02, 100  # of customers who bought a thing; 
 MIN_COVERAGE = 0.5  # share of spend that whole categories must cover, else their words are the things
 N_BAGS, BAG_SHARE = 10, 0.8  # subsamples of the customers
 N_MAPS = 3  # UMAP planes of each subsample
-BASKET_WEIGHT = 0.5  # of what is bought on the same day, against what is bought by the same customer
-BASKET_PRIOR = 5.0  # pairs added to each observed and expected count
-DIRECTIONS, DIRECTION_POWER = 60, 0.75  # eigenvectors that similarity is read in, times their values to this power
-UMAP_NEIGHBOURS, UMAP_EPOCHS = 8, 150
-CLUSTER_SHARES = (0.012, 0.024, 0.036)  # of things in the smallest cluster; all count, as none is the right size
-MIN_CLUSTER, MIN_SAMPLES = 3, 2
-FEWEST_MAPPED = 2 * MIN_CLUSTER  # with no more things than these, each stands alone
-SIMILARITY_WEIGHT = 0.5  # of similarity itself, against how often things are in one cluster: groups keep their borders
+LIKENESS_WEIGHT = 0.5  # of likeness itself, against how often things are in one cluster: groups keep their borders
 EARLIER_WEIGHT = 0.25  # votes of an earlier run's needs, against those of the subsamples
+MAP_EPOCHS = 300  # of the plane that is shown
+MIN_OWN = 0.5  # likeness to the rest of its need, against that of the need's median thing; below, a thing has no need
 LARGEST_SHARE = 0.2  # of spend; a larger need counts against a number of groups
 FEWEST_NEEDS, MOST_NEEDS = 5, 24  # before small ones are joined
 SMALLEST_SHARE = 0.01  # of spend; a smaller group joins the one it is closest to
@@ -234,111 +229,32 @@ def learn_needs(
     if purchases is None or len(purchases.things) < 2 or len(purchases.customers) < 2 * FLOOR:
         return None
     with threadpool_limits(1):  # matrices are small: more threads take twice the time, and other bytes
-        if len(purchases.things) > FEWEST_MAPPED and not _replicates(purchases, seed=seed):
+        few = len(purchases.things) <= FEWEST_MAPPED
+        if not few and replication(purchases.amounts, seed=seed) < MIN_REPLICATION:
             return None
-        labels, similarity = _cluster_bags(purchases, bags=bags, seed=seed)
+        labels, alike = _cluster_bags(purchases, bags=bags, seed=seed)
         votes = labels if previous is None else np.vstack([labels, _earlier_votes(purchases, previous, labels=labels)])
-        together = _share_together(votes, similarity)
+        together = _share_together(votes, alike)
         spend = purchases.amounts.sum(axis=0)
-        closeness = (1 - SIMILARITY_WEIGHT) * together + SIMILARITY_WEIGHT * np.clip(similarity, 0.0, 1.0)
+        closeness = (1 - LIKENESS_WEIGHT) * together + LIKENESS_WEIGHT * np.clip(alike, 0.0, 1.0)
         number = _steadiest_cut(closeness, together, spend=spend)
-        made = _needs_of_groups(purchases, number, together=together, labels=labels)
-        made = replace(made, plane=_draw_things(closeness, epochs=300, seed=seed))
-    return made if previous is None else _continue_needs(made, previous, spend=spend)
+        number = number if few else _leave_out(number, alike)
+        plane = draw_similar(closeness, epochs=MAP_EPOCHS, seed=seed)
+        made = _needs_of_groups(purchases, number, together=together, labels=labels, plane=plane)
+    return made if previous is None else _continue_needs(made, previous)
 
 
 def _cluster_bags(purchases: Purchases, *, bags: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster the things in each subsample; return labels (clusterings x things, -1 noise) and the mean similarity."""
+    """Cluster the things in each subsample; return labels (clusterings x things, -1 noise) and the mean likeness."""
     customers, labels, total = len(purchases.customers), [], 0.0
     for bag in range(bags):
         rows = np.random.default_rng([seed, bag]).permutation(customers)[: int(BAG_SHARE * customers)]
-        similarity = _similarity(purchases, np.sort(rows))
-        total = total + similarity
+        seen = purchases.select(purchases.customers[rows])
+        alike = likeness(seen.amounts, seen.baskets)
+        total = total + alike
         for draw in range(N_MAPS):
-            labels += _dense_groups(similarity, seed=10000 * seed + N_MAPS * bag + draw)
+            labels += find_dense(alike, seed=10000 * seed + N_MAPS * bag + draw)
     return np.array(labels), total / bags
-
-
-def _similarity(purchases: Purchases, rows: np.ndarray) -> np.ndarray:
-    """Return how alike things are (-1 to 1): bought by the same customers, and on the same days."""
-    alike = _smooth(np.nan_to_num(np.corrcoef(_residuals(purchases.amounts[rows]), rowvar=False)))
-    chosen = np.zeros(len(purchases.customers), dtype=bool)
-    chosen[rows] = True
-    lift = _basket_lift(purchases.baskets[np.flatnonzero(chosen[purchases.basket_customer])])
-    return alike if lift is None else (1 - BASKET_WEIGHT) * alike + BASKET_WEIGHT * _smooth(lift)
-
-
-def _smooth(matrix: np.ndarray) -> np.ndarray:
-    """Return the cosines between things in the main directions of a similarity, the wider ones weighted up."""
-    count = len(matrix)
-    values, vectors = eigh(matrix, subset_by_index=[count - min(DIRECTIONS, max(2, count // 2)), count - 1])
-    scaled = vectors * np.maximum(values, 0.0) ** DIRECTION_POWER
-    unit = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
-    return unit @ unit.T
-
-
-def _residuals(amounts: np.ndarray) -> np.ndarray:
-    """Return log(1 + amount) of each thing less what a customer's total explains (a quadratic), standardised."""
-    logs, total = np.log1p(amounts), np.log1p(amounts.sum(axis=1))
-    design = np.column_stack([np.ones_like(total), total, np.square(total)])
-    rest = logs - design @ np.linalg.lstsq(design, logs, rcond=None)[0]
-    spread = rest.std(axis=0)
-    return rest / np.where(spread > 0, spread, 1.0)
-
-
-def _basket_lift(baskets: sparse.csr_array) -> np.ndarray | None:
-    """Return the log of observed over expected pairs on one day, each day of equal weight; None without pairs."""
-    sizes = np.asarray(baskets.sum(axis=1)).ravel()
-    baskets, sizes = baskets[sizes >= 2], sizes[sizes >= 2]
-    if not len(sizes):
-        return None
-    pairs = (baskets.T @ sparse.diags_array(1.0 / (sizes - 1)) @ baskets).toarray()
-    np.fill_diagonal(pairs, 0.0)
-    margin = pairs.sum(axis=1)
-    expected = np.outer(margin, margin) / margin.sum()
-    lift = np.log((pairs + BASKET_PRIOR) / (expected + BASKET_PRIOR))
-    np.fill_diagonal(lift, 0.0)
-    return lift
-
-
-def _dense_groups(similarity: np.ndarray, *, seed: int) -> list[np.ndarray]:
-    """Return the HDBSCAN clusters of things on a UMAP plane, fine to coarse; each thing alone where they are few."""
-    import hdbscan
-
-    things = len(similarity)
-    if things <= FEWEST_MAPPED:
-        return [np.arange(things)]
-    plane = _draw_things(similarity, epochs=UMAP_EPOCHS, seed=seed)
-    found = []
-    for share in CLUSTER_SHARES:
-        finder = hdbscan.HDBSCAN(
-            min_cluster_size=max(MIN_CLUSTER, round(share * things)),
-            min_samples=MIN_SAMPLES,
-            cluster_selection_method="leaf",
-            core_dist_n_jobs=1,
-        )
-        found.append(finder.fit_predict(plane))
-    return found
-
-
-def _draw_things(similarity: np.ndarray, *, epochs: int, seed: int) -> np.ndarray:
-    """Draw things on a plane, close where they are alike; zeros where they are few."""
-    if len(similarity) <= FEWEST_MAPPED:
-        return np.zeros((len(similarity), 2))
-    neighbours = int(np.clip(len(similarity) // 4, 3, UMAP_NEIGHBOURS))
-    return draw_similar(similarity, n_neighbors=neighbours, epochs=epochs, seed=seed)
-
-
-def _replicates(purchases: Purchases, *, seed: int) -> bool:
-    """Return whether the similarities of one half of the customers repeat in the other half."""
-    rng, found = np.random.default_rng([seed, 99]), []
-    for _ in range(3):
-        order = rng.permutation(len(purchases.customers))
-        halves = np.sort(order[::2]), np.sort(order[1::2])
-        one, other = (np.nan_to_num(np.corrcoef(_residuals(purchases.amounts[h]), rowvar=False)) for h in halves)
-        above = np.triu_indices(len(one), 1)
-        found.append(np.corrcoef(one[above], other[above])[0, 1])
-    return bool(np.nanmean(found) >= MIN_REPLICATION)
 
 
 def _earlier_votes(purchases: Purchases, previous: Needs, *, labels: np.ndarray) -> np.ndarray:
@@ -399,36 +315,52 @@ def _join_small(number: np.ndarray, together: np.ndarray, *, spend: np.ndarray) 
         number = np.where(own, int(np.argmax(near)), number)
 
 
-def _needs_of_groups(purchases: Purchases, number: np.ndarray, *, together: np.ndarray, labels: np.ndarray) -> Needs:
-    """Put together the needs of groups of things, largest spend first."""
-    by_thing = purchases.amounts.sum(axis=0)
-    total = np.bincount(number, weights=by_thing)
+def _leave_out(number: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Put things outside all needs (-1) that are alone, or far less like the rest of theirs than the median thing."""
+    same = (number[:, None] == number[None, :]) & ~np.eye(len(number), dtype=bool)
+    own = (alike * same).sum(axis=1) / np.maximum(same.sum(axis=1), 1)
+    median = np.array([np.median(own[number == g]) for g in range(number.max() + 1)])[number]
+    inside = np.where(same.any(axis=1) & (own >= MIN_OWN * median), number, -1)
+    kept, again = np.unique(inside, return_inverse=True)
+    return again - int(kept[0] < 0)
+
+
+def _needs_of_groups(
+    purchases: Purchases, number: np.ndarray, *, together: np.ndarray, labels: np.ndarray, plane: np.ndarray
+) -> Needs:
+    """Put together the needs of groups of things, largest spend first; -1 belongs to none."""
+    kept = np.flatnonzero(number >= 0)
+    amounts, labels, together = purchases.amounts[:, kept], labels[:, kept], together[np.ix_(kept, kept)]
+    things, by_thing = tuple(purchases.things[i] for i in kept), amounts.sum(axis=0)
+    coverage = float(purchases.coverage * by_thing.sum() / max(purchases.amounts.sum(), 1e-12))
+    total = np.bincount(number[kept], weights=by_thing)
     order = np.argsort(-total, kind="stable")
-    number, total = np.argsort(order)[number], total[order]
+    number, total = np.argsort(order)[number[kept]], total[order]
     inside = [np.flatnonzero(number == g) for g in range(len(total))]
     pairs = [together[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)] for rows in inside]
     largest = [rows[np.argsort(-by_thing[rows], kind="stable")[:2]] for rows in inside]
     return Needs(
         ids=tuple(f"N{g + 1:02d}" for g in range(len(total))),
-        names=tuple(", ".join(purchases.things[i].lower() for i in rows) for rows in largest),
-        things=purchases.things,
+        names=tuple(", ".join(things[i].lower() for i in rows) for rows in largest),
+        things=things,
         words=purchases.words,
         need_of=number,
-        spend=total / max(total.sum(), 1e-12) * purchases.coverage,
-        buyers=np.array([(purchases.amounts[:, rows] > 0).any(axis=1).sum() for rows in inside]),
+        spend=total / max(total.sum(), 1e-12) * coverage,
+        buyers=np.array([(amounts[:, rows] > 0).any(axis=1).sum() for rows in inside]),
         stability=np.array([pair.mean() if len(pair) else 1.0 for pair in pairs]),
         weight=by_thing / np.maximum(total, 1e-12)[number],
-        plane=np.zeros((len(number), 2)),
+        plane=plane[kept],
         agreement=_agreement(number, labels),
         noise_share=float((labels < 0).mean()),
-        coverage=purchases.coverage,
+        coverage=coverage,
     )
 
 
-def _continue_needs(needs: Needs, previous: Needs, *, spend: np.ndarray) -> Needs:
+def _continue_needs(needs: Needs, previous: Needs) -> Needs:
     """Give needs that continue earlier ones their ids and names; others get unused ids."""
     known = dict(zip(previous.things, previous.need_of, strict=True))
     earlier = np.array([known.get(thing, -1) for thing in needs.things])
+    spend = needs.weight * needs.spend[needs.need_of]
     shared = np.zeros((len(needs.ids), len(previous.ids)))
     inside = earlier >= 0
     np.add.at(shared, (needs.need_of[inside], earlier[inside]), spend[inside])
