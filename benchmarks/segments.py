@@ -19,9 +19,17 @@ from segkit.customers.days import Days, build_days
 from segkit.data import sources
 from segkit.period import Period
 from segkit.segments.clustering import Budget
-from segkit.segments.fit import FitData, build_training_windows, fit_segments, fit_space, select_customers
+from segkit.segments.fit import Fit, FitData, build_training_windows, fit_segments, fit_space, select_customers
 from segkit.segments.model import nearest_centre
-from segkit.segments.validation import REFIT_SHARE, attribute_groups, backtest, baseline_table, stability
+from segkit.segments.validation import (
+    REFIT_SHARE,
+    ablation,
+    attribute_groups,
+    backtest,
+    baseline_table,
+    stability,
+    structure,
+)
 
 HOME = Path(__file__).resolve().parents[1]
 SETS = {  # name -> source, as_of of the segments, lookback, horizon
@@ -39,15 +47,15 @@ def load(source: str, data: str | None) -> tuple[Days, sources.Source, pd.DataFr
     return Days(**{**vars(built), **kept}), opened, None if people is None else people.to_pandas()
 
 
-def kmeans_stability(windows: FitData, *, count: int, fits: int, seed: int = 7) -> float:
-    """The same refits, with KMeans in the same space in place of the search."""
+def kmeans_stability(windows: FitData, fit: Fit, *, fits: int, seed: int = 7) -> float:
+    """The same refits, with KMeans in the same space in place of the search; the needs are held."""
     everyone = windows.now.features.index.union(windows.then.features.index)
-    labels = []
+    labels, count = [], len(fit.segmentation.centres)
     for i in range(fits):
         rng = np.random.default_rng([seed, 1000 + i])
         keep = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
         seen = select_customers(windows, keep)
-        space = fit_space(seen, seed=seed)
+        space = fit_space(seen, needs=fit.needs, seed=seed)
         centres = KMeans(count, n_init=10, random_state=i).fit(anticipate(space, seen.now).axes).cluster_centers_
         labels.append(nearest_centre(anticipate(space, windows.now).axes.to_numpy(), centres))
     pairs = [adjusted_rand_score(labels[i], labels[j]) for i in range(fits) for j in range(i)]
@@ -74,19 +82,20 @@ def main() -> None:
         start = time.process_time()
         groups = attribute_groups(people, roles=opened.roles)
         past = build_training_windows(days, period=period, kinds=opened.kinds)
-        windows = past.earlier_fit_data()
+        windows = past.earlier_fit_data(days=days, period=period)
         fit = fit_segments(windows, budget=budget)
         table = baseline_table(backtest(past, earlier=fit, groups=groups))
         steady = stability(windows, fit, n_refits=given.fits).metrics()
         count = len(fit.segmentation.centres)
-        other = kmeans_stability(windows, count=count, fits=given.fits)
+        other = kmeans_stability(windows, fit, fits=given.fits)
         customers, family, axes = len(fit.segment_number), fit.segmentation.family, fit.axes.shape[1]
         print(f"\n{name}: {customers:,} customers, {count} segments ({family}), {axes} axes")
         low, high = steady["stability.ari_mean.low"], steady["stability.ari_mean.high"]
         print(f"stability {steady['stability.ari_mean']:.3f} [{low:.3f}, {high:.3f}]; KMeans {other:.3f}")
-        print(
-            table[["label", "segments", "customers", "spend_r2", "mix_r2", "active_r2", "verdict"]].round(4).to_string()
-        )
+        shown = ["label", "segments", "customers", "spend_r2", "need_r2", "mix_r2", "active_r2", "verdict"]
+        print(table[shown].round(4).to_string())
+        print(structure(fit).metrics())
+        print(ablation(windows, fit).round(3).to_string(index=False))
         print(f"{time.process_time() - start:.0f} CPU-s")
 
 

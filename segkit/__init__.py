@@ -22,7 +22,7 @@ _HOMES = {  # name -> module that defines it
     "embed": "segkit.notebook.segmenting",
     "search": "segkit.notebook.segmenting",
     "segment": "segkit.notebook.segmenting",
-    "assign": "segkit.notebook.standing",
+    "assign": "segkit.notebook.refreshing",
     "recut": "segkit.notebook.runs",
     "validate": "segkit.notebook.proving",
     "compare": "segkit.notebook.runs",
@@ -34,9 +34,9 @@ _HOMES = {  # name -> module that defines it
     "design_pilot": "segkit.notebook.experimenting",
     "read_out": "segkit.notebook.experimenting",
     "compare_runs": "segkit.notebook.refreshing",
-    "export_segments": "segkit.notebook.activating",
+    "export_segments": "segkit.notebook.runs",
     "Live": "segkit.live.engine",
-    "erase": "segkit.notebook.activating",
+    "erase": "segkit.notebook.runs",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -63,15 +63,7 @@ def erase_from_run(run: Run, ids: Collection[str]) -> int:
 
     An erasure that was interrupted can be repeated: run.json records the number before and after.
 
-    Parameters
-    ----------
-    ids
-        Ids of customers, as the tables of the run show them.
-
-    Returns
-    -------
-    int
-        Number of customers found.
+    `ids`: as the tables of the run show them. Returns the number of customers found.
     """
     for leftover in (run.path / "tables").glob(".*.parquet*"):  # of a process that was killed while writing
         leftover.unlink()
@@ -122,15 +114,7 @@ def erase_from_pilot(folder: Path, ids: Collection[str]) -> int:
     The hash of the units is renewed only if they are as drawn: a design that somebody changed is still refused by the
     read-out. An erasure that was interrupted can be repeated.
 
-    Parameters
-    ----------
-    folder
-        Folder of a pilot.
-
-    Returns
-    -------
-    int
-        Number of customers found.
+    Returns the number of customers found.
     """
     facts = read_json(folder / "pilot.json")
     found = customers_in_pilot(folder, ids)
@@ -178,20 +162,7 @@ def is_state(path: Path) -> bool:
 def erase_from_state(path: Path, ids: Collection[str]) -> int:
     """Remove customers from a state of live segments; an erasure that was interrupted can be repeated.
 
-    Parameters
-    ----------
-    path
-        File of the state.
-
-    Returns
-    -------
-    int
-        Number of customers found.
-
-    Raises
-    ------
-    RunError
-        Another process uses the state, or it cannot be written.
+    Returns the number of customers found. Raises `RunError`: another process uses the state, or it cannot be written.
     """
     handle = lock_state(path)
     try:
@@ -310,8 +281,6 @@ def erase(ids: Collection[str], *, reports: Path) -> list[str]:
 
     Parameters
     ----------
-    ids
-        Ids of customers, as in the source.
     reports
         The folder; its erasure list (keyed hashes, no ids) applies to all runs below it.
 

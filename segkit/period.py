@@ -21,8 +21,6 @@ class Period:
         Exclusive end of the history: nothing on or after this day is used to describe customers.
     lookback_days
         Days of history that features see. A longer lookback shows rarer habits and reacts later.
-    horizon_days
-        Days to predict.
 
     Raises
     ------

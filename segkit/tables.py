@@ -19,8 +19,7 @@ from segkit.errors import SchemaError
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-STANDING = "standing"  # folder of notebooks that use the segments of the last run
-STANDING_SEGMENTS = f"{STANDING}/03_segments"  # the notebook that assigns customers to them
+KEPT_SEGMENTS = "kept segments"  # what needs a table of the last run: a run that keeps its segments
 UNITS = {  # of types whose unit need not be declared
     "text": "text",
     "segment": "segment id",
@@ -116,7 +115,7 @@ class Table:
     optional_for
         Readers that also work without it.
     last_run
-        Notebooks that need this table of the run before.
+        Notebooks that need this table of the last run, and ``KEPT_SEGMENTS``.
     key
         Columns that identify a row.
     optional
@@ -177,7 +176,7 @@ def writer_of(name: str) -> str | None:
 
 
 def written_by(notebook: str) -> list[Table]:
-    """List the tables that a notebook writes; a notebook of the folder is named ``standing/03_segments``."""
+    """List the tables that a notebook writes."""
     return [table for table in tables().values() if notebook in table.writers]
 
 
@@ -191,9 +190,9 @@ def required_by(notebook: str) -> tuple[str, ...]:
     return tuple(table.name for table in read_by(notebook) if notebook not in table.optional_for)
 
 
-def needed_of_last_run(notebook: str) -> tuple[str, ...]:
-    """List the tables of the run before that a notebook needs."""
-    return tuple(table.name for table in tables().values() if notebook in table.last_run)
+def needed_of_last_run(reader: str) -> tuple[str, ...]:
+    """List the tables of the last run that a notebook needs, or a run that keeps its segments."""
+    return tuple(table.name for table in tables().values() if reader in table.last_run)
 
 
 def titles(name: str) -> dict[str, str]:
@@ -224,17 +223,8 @@ def old_names(names: Collection[str]) -> list[str]:
 def check(table: pd.DataFrame, *, name: str) -> None:
     """Check a table against its declaration before it is written.
 
-    Parameters
-    ----------
-    table
-        Any table; one that is not declared needs only distinct text column names.
-    name
-        Name of the table.
-
-    Raises
-    ------
-    SchemaError
-        The table does not fit; the message names the column, what was found and in how many rows.
+    `table`: any table; one that is not declared needs only distinct text column names. Raises `SchemaError`: the table
+    does not fit; the message names the column, what was found and in how many rows.
     """
     import pandera.pandas as pa  # slow to import, and readers do without
 

@@ -27,8 +27,6 @@ def html(chapter: str, macro: str, **facts: Any) -> Markup:
     ----------
     chapter
         Name of the template, without ``.html.j2``.
-    macro
-        Name of the macro in it.
     **facts
         Arguments of the macro; text is escaped, Markup is not.
     """

@@ -198,7 +198,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("overdue", "rhythm", "ratio", "silent for longer than their habit", "on time by their habit",
             _overdue, ("gap_squared",), True, -1, in_space=False),
     Feature("age_days", "lifecycle", "days", "days since first seen", "newly seen",
-            lambda a, m: 1.0 * (a.as_of_day - a.first_ever), ("first_ever",), True),
+            lambda a, m: 1.0 * (a.as_of_day - a.first_ever), ("first_ever",), True, in_space=False),
     Feature("activity_trend", "lifecycle", "-1 to 1", "activity lately growing", "activity lately fading",
             lambda a, m: _trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
     Feature("orders_trend", "lifecycle", "-1 to 1", "orders lately growing", "orders lately fading",

@@ -14,7 +14,7 @@ from tests.test_notebooks import hashes
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of the notebook machinery
 THEN, NOW, SILENT = "2025-03-01", "2025-03-29", "2025-05-15"
 WEEKS_4 = pd.Timedelta(days=28)
-PAGES = ("03_segments", "04_personas", "05_predict", "06_measure", "07_refresh")
+PAGES = ("01_profile", "02_embed", "03_segments", "04_personas", "05_predict", "06_measure", "07_refresh")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,8 @@ def test_a_run_that_keeps_the_segments_is_complete(home: Path, auto: tuple[Run, 
     pages = {path.name for path in run.path.glob("*.html")}
     assert pages == {"index.html", *(f"{name}.html" for name in PAGES)}
     assert "The segments are those found as of" in (run.path / "03_segments.html").read_text()
-    assert "Only events since" in (run.path / "03_segments.html").read_text(), "history was not aggregated again"
+    assert "made as of" in (run.path / "02_embed.html").read_text()
+    assert "Only events since" in (run.path / "01_profile.html").read_text(), "history was not aggregated again"
 
 
 def test_actions_are_logged_and_pilots_are_written_once(home: Path, auto: tuple[Run, Result]) -> None:

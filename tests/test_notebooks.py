@@ -123,6 +123,7 @@ def test_spark_gives_the_same_days_features_and_space(run: Run, made_up_company:
     [
         (["-p", "segments_mni", "5"], "Did you mean segments_min"),
         (["-p", "segments_min", "many"], "is not of type int"),
+        (["-p", "keep_segments", "true"], "Give --auto instead"),
         (["--as-of", "2023-12-31"], "2023-12-31"),
         (["--as-of", "2024-01-01"], "2024-01-01"),
         (["--as-of", "yesterday"], "'yesterday' is not a date"),

@@ -1,33 +1,35 @@
-"""Predict what customers do next with a linear map, learnt one horizon back, and measure its accuracy."""
+"""Predict what customers do next with a linear map, learnt one horizon back, and measure its accuracy.
+
+The axes of the space are the two halves of a segment: how much (the first axis: expected spend) and what for (an axis
+a need: how far its expected share lies above the average).
+"""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from segkit.customers.category_mix import common_terms, learn_mix_basis, mix_features, mix_shares, term_weights
+from segkit.customers.category_mix import learn_mix_basis, mix_features
 from segkit.customers.features import CustomerData, Outcomes
+from segkit.customers.needs import Needs, need_amounts
 from segkit.errors import SchemaError
 from segkit.stats import Estimate, ridge
 from segkit.vocabulary import block_of, is_in_space, is_skewed
 
-MIN_AXES, MAX_AXES = 3, 16
-MIN_AXIS_VARIANCE = 0.4  # of an axis in use, where the first axis of the mix alone has 1
-VALUE_WEIGHT = 1.7  # of value against the mix; larger predicts spend better, the mix worse (benchmarks/README)
-MIN_BUYERS = 80  # customers; with fewer, the category mix is not learnt
-MIX_TERMS = 200  # categories or words whose share is predicted
+MIN_BUYERS = 80  # customers who bought; with fewer, shares of needs are not learnt
+HABITS = 4  # directions of how customers shop, where there are no needs
+VALUE_BLOCKS = ("rfm", "lifecycle")  # features that say how much, not how
 CLIP = 5.0  # standard deviations; a single giant customer must not bend the map
 DECIMALS = 9
 ROWS_AT_ONCE = 200_000  # customers
 FOLDS = 5
-TERMS_PER_END = 3  # terms that describe each end of an axis
 MAX_NEED_COLOURS = 7  # colours of a small map
 ACCURACY_LABELS = {
     "spend": "how much they spend",
     "orders": "how often they order",
     "active_days": "how often they come",
-    "mix": "what they choose",
+    "need": "what they come for",
 }
 OUTCOME_LABELS = {"spend": "spend", "orders": "orders", "active_days": "active days"}
 ACCURACY_COLUMNS = {"name": object, "outcome": object, "r2": float, "low": float, "high": float}
@@ -37,7 +39,9 @@ ACCURACY_COLUMNS = {"name": object, "outcome": object, "r2": float, "low": float
 class Space:
     """Hold the linear map from features to expected outcomes, and from these to axes.
 
-    Its parts act on clipped z-scores of features, on log(1 + amount), and on square-root shares of terms.
+    Its parts act on clipped z-scores of features, on log(1 + amount), and on square-root shares of terms. ``needs``
+    are ids; without any, the axes after the first are habits, each in both directions. ``outcome_names`` is empty where
+    history was too short to predict.
     """
 
     features: tuple[str, ...]
@@ -45,13 +49,13 @@ class Space:
     scale: np.ndarray
     terms: tuple[str, ...]
     words: bool
-    mix_terms: tuple[str, ...]
+    needs: tuple[str, ...]
     outcome_names: tuple[str, ...]
-    behaviour_outcomes: np.ndarray  # features x (outcomes + mix terms)
-    log_outcomes: np.ndarray  # terms x (outcomes + mix terms)
-    share_outcomes: np.ndarray  # terms x (outcomes + mix terms)
+    behaviour_outcomes: np.ndarray  # features x (values + needs)
+    log_outcomes: np.ndarray  # terms x (values + needs)
+    share_outcomes: np.ndarray  # terms x (values + needs)
     constant_outcomes: np.ndarray
-    rotation: np.ndarray  # (outcomes + mix terms) x axes
+    rotation: np.ndarray  # (values + needs) x axes
     centre: np.ndarray
 
 
@@ -59,22 +63,15 @@ class Space:
 class Anticipation:
     """Hold what is expected of customers next.
 
-    ``axes``: coordinates in the space; ``outcomes``: expected log(1 + amount); ``mix``: expected square-root shares.
+    ``axes``: coordinates in the space; ``outcomes``: expected log(1 + amount); ``needs``: expected square-root shares.
     """
 
     axes: pd.DataFrame
     outcomes: pd.DataFrame
-    mix: pd.DataFrame
+    needs: pd.DataFrame
 
 
-def learn_space(
-    then: CustomerData,
-    outcomes: Outcomes,
-    *,
-    axes: int | None = None,
-    value_weight: float = VALUE_WEIGHT,
-    seed: int = 7,
-) -> Space:
+def learn_space(then: CustomerData, outcomes: Outcomes, *, needs: Needs | None = None, seed: int = 7) -> Space:
     """Learn how customers one horizon ago predict what they did since.
 
     Parameters
@@ -83,10 +80,8 @@ def learn_space(
         Customers at ``as_of`` - horizon.
     outcomes
         What they did in the horizon, in the same order.
-    axes
-        How many; by default as many as have enough variance (a varied mix needs many).
-    value_weight
-        Weight of spend and orders against the mix of categories.
+    needs
+        Needs learnt before ``as_of``; None where there are none, and the axes are habits.
     seed
         The same seed gives the same space on one machine.
 
@@ -103,58 +98,40 @@ def learn_space(
     parts = [behaviour, logs @ basis.logs, shares @ basis.shares]
     names, values = value_outcomes(outcomes)
     value_map, value_constant = _value_map(np.hstack(parts[:2]), values)  # shares do not predict how much
-    mix_terms, mix_map, mix_constant = _mix_map(np.hstack(parts), outcomes, words=basis.words)
-    maps = _split_by_part(value_map, mix_map, sizes=[part.shape[1] for part in parts])
-    constant = np.hstack([value_constant, mix_constant])
+    need_map, need_constant = _need_map(np.hstack(parts), outcomes, needs=needs)
+    ids = () if needs is None or not need_map.shape[1] else needs.ids
+    if not ids:
+        need_map, need_constant = _habit_map(behaviour, list(features.columns), width=sum(p.shape[1] for p in parts))
+    maps = _split_by_part(value_map, need_map, sizes=[part.shape[1] for part in parts])
+    constant = np.hstack([value_constant, need_constant])
     expected = sum(part @ each for part, each in zip(parts, maps, strict=True)) + constant
-    weights = _part_weights(expected, n_values=len(names), value_weight=value_weight)
-    centre = expected.mean(axis=0)
     return Space(
         features=tuple(features.columns),
         mean=mean,
         scale=scale,
         terms=basis.terms,
         words=basis.words,
-        mix_terms=tuple(mix_terms),
+        needs=ids,
         outcome_names=tuple(names),
         behaviour_outcomes=maps[0],
         log_outcomes=basis.logs @ maps[1],
         share_outcomes=basis.shares @ maps[2],
         constant_outcomes=constant,
-        rotation=weights[:, None] * _principal((expected - centre) * weights, axes=axes, seed=seed),
-        centre=centre,
+        rotation=_rotation(expected, n_values=len(names)),
+        centre=expected.mean(axis=0),
     )
 
 
-def balanced_space(now: CustomerData, *, axes: int | None = None, seed: int = 7) -> Space:
-    """Build a space from behaviour alone, where history is too short to learn from.
+def balanced_space(now: CustomerData, *, needs: Needs | None = None, seed: int = 7) -> Space:
+    """Build a space from what customers did in the lookback, where history is too short to learn from.
 
-    Each block of features has the same weight, and the axes are principal axes. The space predicts no outcome and no
-    mix.
+    The axes are the same, of what customers did instead of what they are expected to do; it predicts no outcome.
     """
-    features = _space_features(now.features)
-    mean, scale = _moments(features)
-    basis = learn_mix_basis(now, seed=seed)
-    logs, _ = mix_features(now, terms=basis.terms, words=basis.words)
-    blocks = pd.Series([block_of(name) for name in features.columns] + ["needs"] * basis.logs.shape[1])
-    weights = (1.0 / np.sqrt(blocks.map(blocks.value_counts()))).to_numpy()
-    design = np.hstack([_z_scores(features, mean=mean, scale=scale), logs @ basis.logs])
-    centre, n_features = design.mean(axis=0), len(features.columns)
-    return Space(
-        features=tuple(features.columns),
-        mean=mean,
-        scale=scale,
-        terms=basis.terms,
-        words=basis.words,
-        mix_terms=(),
-        outcome_names=(),
-        behaviour_outcomes=np.eye(n_features, design.shape[1]),
-        log_outcomes=np.hstack([np.zeros((len(basis.terms), n_features)), basis.logs]),
-        share_outcomes=np.zeros((len(basis.terms), design.shape[1])),
-        constant_outcomes=np.zeros(design.shape[1]),
-        rotation=weights[:, None] * _principal((design - centre) * weights, axes=axes, seed=seed),
-        centre=centre,
-    )
+    totals = pd.DataFrame({n: now.features[n] for n in ("spend", "orders", "active_days") if n in now.features})
+    if totals.empty:
+        totals["active_days"] = 1.0
+    own = Outcomes(totals=totals, weights=now.weights, categories=now.categories)
+    return replace(learn_space(now, own, needs=needs, seed=seed), outcome_names=())
 
 
 def anticipate(space: Space, customers: CustomerData) -> Anticipation:
@@ -189,14 +166,13 @@ def anticipate(space: Space, customers: CustomerData) -> Anticipation:
     expected = behaviour @ space.behaviour_outcomes + logs @ space.log_outcomes + shares @ space.share_outcomes
     expected = expected + space.constant_outcomes
     axes = (expected - space.centre) @ space.rotation
-    index, n_outcomes = features.index, len(space.outcome_names)
+    index, n_outcomes, n_needs = features.index, len(space.outcome_names), len(space.needs)
     names = [f"axis_{i + 1}" for i in range(axes.shape[1])]
+    shares = expected[:, expected.shape[1] - n_needs :]
     return Anticipation(
         axes=pd.DataFrame(axes, index=index, columns=names).round(DECIMALS),
         outcomes=pd.DataFrame(expected[:, :n_outcomes], index=index, columns=list(space.outcome_names)).round(DECIMALS),
-        mix=pd.DataFrame(
-            expected[:, n_outcomes : n_outcomes + len(space.mix_terms)], index=index, columns=list(space.mix_terms)
-        ).round(DECIMALS),
+        needs=pd.DataFrame(shares, index=index, columns=list(space.needs)).round(DECIMALS),
     )
 
 
@@ -225,46 +201,52 @@ def _value_map(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.n
     return slopes * spread, constants * spread + middle
 
 
-def _mix_map(design: np.ndarray, outcomes: Outcomes, *, words: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Learn the square-root shares of the most common terms, from customers who bought any of them."""
-    nothing = [], np.zeros((design.shape[1], 0)), np.zeros(0)
-    if outcomes.weights is None:
+def _need_map(design: np.ndarray, outcomes: Outcomes, *, needs: Needs | None) -> tuple[np.ndarray, np.ndarray]:
+    """Learn the square-root shares of the needs, from customers who bought any of their things."""
+    nothing = np.zeros((design.shape[1], 0)), np.zeros(0)
+    if needs is None or outcomes.weights is None:
         return nothing
-    weights, names, terms = common_terms(outcomes.weights, outcomes.categories, words=words, most=MIX_TERMS)
-    shares, bought = mix_shares(weights, names, terms=terms)
-    if len(terms) < 2 or bought.sum() < MIN_BUYERS:
-        return nothing
-    return terms, *ridge(design[bought], shares[bought])
+    shares, bought = root_shares(need_amounts(needs, outcomes.weights, outcomes.categories))
+    return ridge(design[bought], shares[bought]) if bought.sum() >= MIN_BUYERS else nothing
 
 
-def _split_by_part(value_map: np.ndarray, mix_map: np.ndarray, *, sizes: list[int]) -> list[np.ndarray]:
+def root_shares(amounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return square roots of each row's shares (Hellinger), and a flag of the rows that have any."""
+    total = amounts.sum(axis=1)
+    bought = total > 0
+    return np.sqrt(amounts / np.where(bought, total, 1.0)[:, None]), bought
+
+
+def _habit_map(behaviour: np.ndarray, names: list[str], *, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the main directions of how customers shop, each in both directions, as a map of ``width`` rows."""
+    from sklearn.decomposition import PCA
+
+    style = np.flatnonzero([block_of(name) not in VALUE_BLOCKS for name in names])
+    style = style if len(style) else np.arange(len(names))
+    count = min(HABITS, len(style), len(behaviour))
+    loadings = PCA(count, svd_solver="full", random_state=0).fit(behaviour[:, style]).components_.T
+    largest = np.abs(loadings).argmax(axis=0)
+    loadings = loadings * np.where(loadings[largest, np.arange(count)] < 0, -1.0, 1.0)
+    both = np.zeros((width, 2 * count))
+    both[style, ::2], both[style, 1::2] = loadings, -loadings
+    return both, np.zeros(2 * count)
+
+
+def _split_by_part(value_map: np.ndarray, need_map: np.ndarray, *, sizes: list[int]) -> list[np.ndarray]:
     """Join both maps and split them into behaviour, logs and shares; shares do not predict values."""
     unused = np.zeros((sizes[2], value_map.shape[1]))
-    joined = np.hstack([np.vstack([value_map, unused]), mix_map])
+    joined = np.hstack([np.vstack([value_map, unused]), need_map])
     return np.split(joined, np.cumsum(sizes)[:2])
 
 
-def _part_weights(expected: np.ndarray, *, n_values: int, value_weight: float) -> np.ndarray:
-    """Return the weight of each outcome: values share one, and the mix is divided by its first singular value."""
-    spread = expected.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
-    mix = expected[:, n_values:] - expected[:, n_values:].mean(axis=0)
-    first = np.linalg.norm(mix, ord=2) / np.sqrt(len(mix)) if mix.shape[1] else 1.0
-    value_part = value_weight / np.sqrt(n_values) / spread[:n_values]
-    return np.hstack([value_part, np.full(mix.shape[1], 1.0 / first if first > 0 else 0.0)])
-
-
-def _principal(positions: np.ndarray, *, axes: int | None, seed: int) -> np.ndarray:
-    """Return loadings of the principal axes (columns x axes); the largest loading of each axis is positive."""
-    from sklearn.decomposition import PCA
-
-    most = min(MAX_AXES, *positions.shape)
-    fit = PCA(most, svd_solver="full", random_state=seed).fit(positions)
-    n_strong = int((fit.explained_variance_ >= MIN_AXIS_VARIANCE).sum())
-    n_axes = min(axes or max(n_strong, MIN_AXES), most)
-    loadings = fit.components_[:n_axes].T
-    largest = np.abs(loadings).argmax(axis=0)
-    return loadings * np.where(loadings[largest, np.arange(n_axes)] < 0, -1.0, 1.0)
+def _rotation(expected: np.ndarray, *, n_values: int) -> np.ndarray:
+    """Return the map to axes: the first value in standard deviations, and needs scaled to the same variance in all."""
+    spread = expected[:, 0].std()
+    variance = expected[:, n_values:].var(axis=0).sum()
+    rotation = np.zeros((expected.shape[1], 1 + expected.shape[1] - n_values))
+    rotation[0, 0] = 1.0 / spread if spread > 0 else 1.0
+    rotation[n_values:, 1:] = np.eye(rotation.shape[1] - 1) / (np.sqrt(variance) if variance > 0 else 1.0)
+    return rotation
 
 
 def _space_features(features: pd.DataFrame) -> pd.DataFrame:
@@ -309,7 +291,12 @@ def _z_scores(features: pd.DataFrame, *, mean: np.ndarray, scale: np.ndarray) ->
 
 
 def forecast_accuracy(
-    then: CustomerData | None, outcomes: Outcomes | None, *, folds: int = FOLDS, seed: int = 7
+    then: CustomerData | None,
+    outcomes: Outcomes | None,
+    *,
+    needs: Needs | None = None,
+    folds: int = FOLDS,
+    seed: int = 7,
 ) -> pd.DataFrame:
     """Measure how well each outcome can be predicted, on customers the map was not learnt from.
 
@@ -317,6 +304,8 @@ def forecast_accuracy(
     ----------
     then, outcomes
         As for ``learn_space``; None where history is too short.
+    needs
+        As for ``learn_space``.
     folds
         Parts of the customers, each predicted from the others.
     seed
@@ -333,17 +322,17 @@ def forecast_accuracy(
     rng = np.random.default_rng(seed)
     fold = rng.permutation(np.arange(len(then.features)) % folds)
     names, values = value_outcomes(outcomes)
-    errors = {name: np.zeros(len(fold)) for name in [*names, "mix"]}
-    spreads = {name: np.zeros(len(fold)) for name in [*names, "mix"]}
+    errors = {name: np.zeros(len(fold)) for name in [*names, "need"]}
+    spreads = {name: np.zeros(len(fold)) for name in [*names, "need"]}
     for k in range(folds):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        space = learn_space(then.select(train), outcomes.select(train), seed=seed)
+        space = learn_space(then.select(train), outcomes.select(train), needs=needs, seed=seed)
         expected = anticipate(space, then.select(test))
         for i, name in enumerate(names):
             errors[name][test] = (values[test, i] - expected.outcomes[name]) ** 2
             spreads[name][test] = (values[test, i] - values[train, i].mean()) ** 2
-        _mix_errors(space, outcomes, expected, rows=(train, test), into=(errors["mix"], spreads["mix"]))
-    scored = [*names, "mix"] if spreads["mix"].any() else names
+        _need_errors(needs, outcomes, expected, rows=(train, test), into=(errors["need"], spreads["need"]))
+    scored = [*names, "need"] if spreads["need"].any() else names
     scores = [(name, ACCURACY_LABELS[name], *_ratio_interval(errors[name], spreads[name], rng=rng)) for name in scored]
     return pd.DataFrame(scores, columns=list(ACCURACY_COLUMNS)).astype(ACCURACY_COLUMNS)
 
@@ -356,70 +345,64 @@ def forecast_accuracy_metrics(table: pd.DataFrame) -> dict[str, float]:
     return metrics
 
 
-def describe_axes(expected: Anticipation) -> pd.DataFrame:
-    """Describe each axis by what customers at its ends are expected to do.
+def describe_axes(expected: Anticipation, *, names: dict[str, str]) -> pd.DataFrame:
+    """List the axes: how much, and each need (its name by id).
 
     Returns
     -------
     pd.DataFrame
-        axis, share (of the variance of the axes), high, low: the outcomes and terms that correlate most with it.
+        axis, name, share (of the variance of the axes).
     """
-    axes = expected.axes
-    expectations = pd.concat([expected.outcomes.rename(columns=OUTCOME_LABELS), expected.mix], axis=1)
-    variance = axes.var()
-    rows = []
-    for axis in axes.columns:
-        follows = expectations.corrwith(axes[axis]) if len(expectations.columns) else pd.Series(dtype=float)
-        ends = follows.dropna().sort_values(kind="stable")
-        high, low = ends[ends > 0].index[::-1][:TERMS_PER_END], ends[ends < 0].index[:TERMS_PER_END]
-        rows.append((axis.replace("_", " "), variance[axis] / variance.sum(), _join_names(high), _join_names(low)))
-    return pd.DataFrame(rows, columns=["axis", "share", "high", "low"])
+    variance = expected.axes.var()
+    value = OUTCOME_LABELS.get(expected.outcomes.columns[0]) if len(expected.outcomes.columns) else None
+    labels = [f"how much: expected {value}" if value else "how much"]
+    labels += [names.get(need, need) for need in expected.needs] or ["a habit"] * (len(variance) - 1)
+    axes = [axis.replace("_", " ") for axis in expected.axes]
+    return pd.DataFrame({"axis": axes, "name": labels, "share": (variance / variance.sum()).to_numpy()})
 
 
-def map_colours(expected: Anticipation, now: CustomerData) -> pd.DataFrame:
+def map_colours(expected: Anticipation, now: CustomerData, *, names: dict[str, str]) -> pd.DataFrame:
     """Choose what the small maps are coloured by.
 
     Returns
     -------
     pd.DataFrame
-        By customer_id: expected spend (or activity); main need (the term furthest above its usual share; rare ones are
-        "other"); and the trend of activity.
+        By customer_id: expected spend (or activity); leading need (the one furthest above its usual share; rare ones
+        are "other"); and the trend of activity.
     """
     columns = {}
     if len(expected.outcomes.columns):
         name = expected.outcomes.columns[0]
         columns[f"expected {OUTCOME_LABELS[name]} (log)"] = expected.outcomes[name]
-    if len(expected.mix.columns) > 1:
-        above = (expected.mix - expected.mix.mean()) / expected.mix.std().replace(0, np.nan)
-        main = above.idxmax(axis=1)
+    if len(expected.needs.columns) > 1:
+        main = leading_need(expected).map(names)
         common = main.value_counts().index[:MAX_NEED_COLOURS]
-        columns["main need"] = main.where(main.isin(common), "other").str.lower()
+        columns["leading need"] = main.where(main.isin(common), "other").str.lower()
     if "activity_trend" in now.features:
-        columns["activity lately (-1 to 1)"] = now.features["activity_trend"]
+        columns["recent activity (-1 to 1)"] = now.features["activity_trend"]
     return pd.DataFrame(columns)
 
 
-def _join_names(names: pd.Index) -> str:
-    """Join names in lower case."""
-    return ", ".join(str(name).lower() for name in names) or "no more than others"
+def leading_need(expected: Anticipation) -> pd.Series:
+    """Return the id of the need whose expected share lies furthest above the average, by customer_id."""
+    return (expected.needs - expected.needs.mean()).idxmax(axis=1)
 
 
-def _mix_errors(
-    space: Space,
+def _need_errors(
+    needs: Needs | None,
     outcomes: Outcomes,
     expected: Anticipation,
     *,
     rows: tuple[np.ndarray, np.ndarray],
     into: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Fill in squared errors and deviations of the mix, summed over terms, of customers who bought."""
-    if outcomes.weights is None or not space.mix_terms:
+    """Fill in squared errors and deviations of the shares of needs, summed over needs, of customers who bought."""
+    if needs is None or outcomes.weights is None or not len(expected.needs.columns):
         return
-    weights, names = term_weights(outcomes.weights, list(outcomes.categories), words=space.words)
-    shares, bought = mix_shares(weights, names, terms=list(space.mix_terms))
+    shares, bought = root_shares(need_amounts(needs, outcomes.weights, outcomes.categories))
     train, test = rows
     usual = shares[train][bought[train]].mean(axis=0)
-    into[0][test] = bought[test] * np.square(shares[test] - expected.mix.to_numpy()).sum(axis=1)
+    into[0][test] = bought[test] * np.square(shares[test] - expected.needs.to_numpy()).sum(axis=1)
     into[1][test] = bought[test] * np.square(shares[test] - usual).sum(axis=1)
 
 

@@ -1,15 +1,14 @@
 """Learn needs: groups of things that the same customers buy beyond what their spend explains.
 
 A thing is a category (or a word of a free-text one). Things that are bought by the same customers, and on the same
-days, lie close on a UMAP plane; HDBSCAN finds the dense groups in it, in many subsamples of the customers; a need is a
-group that the subsamples agree on.
+days, lie close on a UMAP plane (McInnes et al. 2018); HDBSCAN (Campello et al. 2013) finds the dense groups in it, in
+several planes of many subsamples of the customers, fine and coarse. A need is a group that these agree on: a consensus
+of clusterings (Strehl & Ghosh 2002; Monti et al. 2003), whose borders likeness itself helps to draw.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
 
-import ibis
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -19,17 +18,16 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from segkit.customers.category_mix import align_terms, term_weights
-from segkit.customers.days import Days
 from segkit.customers.features import CustomerData
 from segkit.customers.likeness import likeness, replication
 from segkit.customers.plane import FEWEST_MAPPED, draw_similar, find_dense
+from segkit.customers.purchases import Purchases as Purchases
+from segkit.customers.purchases import purchases_of_customers as purchases_of_customers
+from segkit.customers.purchases import purchases_of_days as purchases_of_days
 from segkit.data.runs import Run
 from segkit.format import FLOOR
-from segkit.stats import hash_sample, mean_interval, proportion_interval
+from segkit.stats import mean_interval, proportion_interval
 
-MAX_THINGS = 600  # that needs are learnt from, those with most buyers
-MIN_BUYER_SHARE, MAX_MIN_BUYERS = 0.02, 100  # of customers who bought a thing; never fewer than FLOOR
-MIN_COVERAGE = 0.5  # share of spend that whole categories must cover, else their words are the things
 N_BAGS, BAG_SHARE = 10, 0.8  # subsamples of the customers
 N_MAPS = 3  # UMAP planes of each subsample
 LIKENESS_WEIGHT = 0.5  # of likeness itself, against how often things are in one cluster: groups keep their borders
@@ -43,47 +41,6 @@ MIN_REPLICATION = 0.15  # correlation of the similarities in two halves of the c
 SAME_NEED = 0.5  # share of spend in common from which a group is the need of an earlier run
 PREFIX = "needs: "  # begin of the features that are shares of a need
 DECIMALS = 9
-
-
-@dataclass(frozen=True)
-class Purchases:
-    """Hold what needs are learnt from.
-
-    Parameters
-    ----------
-    customers
-        Ids, in the order of the rows of ``amounts``.
-    things, words
-        Names of the things, and whether they are words of category names.
-    amounts
-        Customers x things: net amount, or lines without money.
-    baskets, basket_customer
-        Which things were bought on the same day (days x things, 0 or 1), and the row of the customer.
-    coverage
-        Share of what was bought that belongs to a thing.
-    """
-
-    customers: pd.Index
-    things: tuple[str, ...]
-    words: bool
-    amounts: np.ndarray
-    baskets: sparse.csr_array
-    basket_customer: np.ndarray
-    coverage: float
-
-    def select(self, customers: pd.Index) -> "Purchases":
-        """Return what some customers bought."""
-        chosen = self.customers.isin(customers)
-        rows = np.flatnonzero(chosen)
-        inside = np.flatnonzero(chosen[self.basket_customer])
-        new_row = np.cumsum(chosen) - 1
-        return replace(
-            self,
-            customers=self.customers[rows],
-            amounts=self.amounts[rows],
-            baskets=self.baskets[inside],
-            basket_customer=new_row[self.basket_customer[inside]],
-        )
 
 
 @dataclass(frozen=True)
@@ -126,82 +83,6 @@ class Needs:
     agreement: float
     noise_share: float
     coverage: float
-
-
-def purchases_of_days(days: Days, *, before: date, customers: pd.Index | None = None) -> Purchases | None:
-    """Collect what was bought before a date; None without categories, or with fewer than two common things.
-
-    Parameters
-    ----------
-    days
-        Any span; rows on or after ``before`` are not read.
-    before
-        The ``as_of`` of the customers.
-    customers
-        Whose purchases are read; by default a sample of all.
-    """
-    if days.categories is None:
-        return None
-    rows = days.categories.filter((days.categories.day < ibis.literal(before)) & (days.categories.lines > 0))
-    if customers is None:
-        ids = sorted(rows.select("customer_id").distinct().to_pandas()["customer_id"])
-        customers = pd.Index(ids, name="customer_id")[hash_sample(ids)]
-    wanted = ibis.memtable(pd.DataFrame({"customer_id": customers}))
-    weight = rows.amount if "amount" in rows.columns else rows.lines
-    table = rows.semi_join(wanted, "customer_id").select(
-        "customer_id", "day", "category", weight=weight.cast("float64")
-    )
-    bought = table.to_pandas().sort_values(["customer_id", "day", "category"], ignore_index=True)
-    if bought.empty:
-        return None
-    category = pd.Categorical(bought["category"])
-    basket = bought.groupby(["customer_id", "day"], sort=True).ngroup().to_numpy()
-    row = pd.Index(customers).get_indexer(bought["customer_id"])
-    first = np.unique(basket, return_index=True)[1]
-    shape = int(basket.max()) + 1, len(category.categories)
-    amounts = sparse.csr_array((bought["weight"].clip(lower=0), (row, category.codes)), (len(customers), shape[1]))
-    baskets = sparse.csr_array((np.ones(len(bought)), (basket, category.codes)), shape)
-    return _common_things(pd.Index(customers), amounts, baskets, row[first], names=list(category.categories))
-
-
-def purchases_of_customers(customers: CustomerData) -> Purchases | None:
-    """Collect what customers bought from their amounts by category, where days are not at hand."""
-    if customers.weights is None:
-        return None
-    empty = sparse.csr_array((0, len(customers.categories)))
-    amounts = sparse.csr_array(customers.weights)
-    names, rows = list(customers.categories), np.zeros(0, dtype=int)
-    return _common_things(customers.features.index, amounts, empty, rows, names=names)
-
-
-def _common_things(
-    customers: pd.Index, amounts: sparse.csr_array, baskets: sparse.csr_array, row: np.ndarray, *, names: list[str]
-) -> Purchases | None:
-    """Choose the things: whole categories where the common ones cover what is bought, else their words."""
-    rarest = int(np.clip(MIN_BUYER_SHARE * len(customers), FLOOR, MAX_MIN_BUYERS))
-    total = amounts.sum()
-    for words in (False, True):
-        by_thing, terms = term_weights(amounts, names, words=words)
-        buyers = np.asarray((by_thing > 0).sum(axis=0)).ravel()
-        order = np.lexsort((terms, -buyers))[:MAX_THINGS]
-        common = np.sort(order[buyers[order] >= rarest])
-        covered = float(amounts[:, _any_term(names, terms, common, words=words)].sum() / total) if total > 0 else 0.0
-        if covered >= MIN_COVERAGE or words:
-            break
-    if len(common) < 2:
-        return None
-    in_baskets = term_weights(baskets, names, words=words)[0][:, common]
-    in_baskets.data[:] = 1.0
-    things, matrix = tuple(terms[i] for i in common), np.maximum(by_thing[:, common].toarray(), 0.0)
-    return Purchases(customers, things, words, matrix, sparse.csr_array(in_baskets), row, covered)
-
-
-def _any_term(names: list[str], terms: list[str], common: np.ndarray, *, words: bool) -> np.ndarray:
-    """Flag the categories that are, or hold, a common thing."""
-    if not words:
-        return np.isin(np.arange(len(names)), common)
-    split = term_weights(sparse.csr_array(np.eye(len(names))), names, words=True)[0]
-    return np.asarray(split[:, common].sum(axis=1)).ravel() > 0
 
 
 def learn_needs(
@@ -354,6 +235,27 @@ def _needs_of_groups(
         noise_share=float((labels < 0).mean()),
         coverage=coverage,
     )
+
+
+def needs_without_hdbscan(purchases: Purchases, needs: Needs) -> Needs:
+    """Return as many groups by average linkage of the same likeness, without UMAP and HDBSCAN: an ablation."""
+    position = pd.Index(purchases.things).get_indexer(list(needs.things))
+    amounts = np.where(position >= 0, purchases.amounts[:, position], 0.0)
+    distance = 1.0 - likeness(amounts, purchases.baskets[:, position])
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), "average")
+    return _regrouped(needs, fcluster(tree, len(needs.ids), criterion="maxclust") - 1)
+
+
+def shuffled_needs(needs: Needs, *, seed: int) -> Needs:
+    """Return groups of the same sizes with things at random: an ablation."""
+    return _regrouped(needs, np.random.default_rng([seed, 77]).permutation(needs.need_of))
+
+
+def _regrouped(needs: Needs, need_of: np.ndarray) -> Needs:
+    """Return needs with their things in other groups."""
+    count = int(need_of.max()) + 1
+    return replace(needs, ids=needs.ids[:count], names=needs.names[:count], need_of=need_of)
 
 
 def _continue_needs(needs: Needs, previous: Needs) -> Needs:

@@ -6,7 +6,8 @@ import duckdb
 import ibis
 
 from segkit.data.expressions import bare_column, check_expression, columns_used, quote, sql_literal
-from segkit.data.readers import csv_error, first_line, open_file
+from segkit.data.io import first_line
+from segkit.data.readers import csv_error, open_file
 from segkit.data.spec import FLAG_COLUMNS, ID_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, EventTable, FileSpec, Source
 from segkit.data.values import (
     NO_VALUE,
@@ -66,10 +67,7 @@ def typed_view(name: str, *, text: dict[str, FileSpec], con: ibis.BaseBackend) -
 def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con: ibis.BaseBackend) -> str:
     """Create a view of a raw view with its lookups joined by key; where both have a column, that of the events counts.
 
-    Raises
-    ------
-    SourceError
-        A key column is missing, or a key is repeated in the lookup.
+    Raises `SourceError`: a key column is missing, or a key is repeated in the lookup.
     """
     left = typed_view(name, text=text, con=con)
     for number, lookup in enumerate(table.lookups):
@@ -174,21 +172,7 @@ class _MappedTable:
 def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: ibis.BaseBackend) -> None:
     """Create the view of one table of events: contract columns, and the ``reason`` why a row is rejected, or null.
 
-    Parameters
-    ----------
-    table, source
-        The table and the source it belongs to.
-    raw
-        View of the file, with lookups joined.
-    name
-        Name of the view to create.
-    con
-        Connection that has the raw view.
-
-    Raises
-    ------
-    SourceError
-        An expression does not fit the file, or the values do not fit their column.
+    Raises `SourceError`: an expression does not fit the file, or the values do not fit their column.
     """
     mapped = _map_columns(table.columns, where=table.where, label=table.label, view=raw, con=con)
     base = ", ".join(
@@ -220,10 +204,7 @@ def event_view(table: EventTable, *, source: Source, raw: str, name: str, con: i
 def customer_view(source: Source, *, raw: str, name: str, con: ibis.BaseBackend) -> None:
     """Create the view of the customers: ``customer_id`` and the columns with a role other than ignore, text or number.
 
-    Raises
-    ------
-    SourceError
-        An expression does not fit the file, or the rows of a customer differ.
+    Raises `SourceError`: an expression does not fit the file, or the rows of a customer differ.
     """
     table = source.customers
     columns = {column: text for column, text in table.columns.items() if source.roles.get(column) != "ignore"}

@@ -12,8 +12,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
-from segkit.data.io import PASSWORD, expand_variables, mask_secrets
-from segkit.data.readers import first_line
+from segkit.data.io import PASSWORD, expand_variables, first_line, mask_secrets
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 
@@ -35,10 +34,7 @@ SPARK_SETTINGS = {
 def check_engine(engine: str) -> None:
     """Refuse an engine that cannot be used, before any work and without starting Spark.
 
-    Raises
-    ------
-    SourceError
-        As in `open_engine`; or the URL has a password, which would be written to ``run.json``.
+    Raises `SourceError`: as in `open_engine`; or the URL has a password, which would be written to ``run.json``.
     """
     if PASSWORD.search(engine):
         raise SourceError(
@@ -60,8 +56,6 @@ def open_engine(engine: str, *, settings: dict[str, str] | None = None) -> ibis.
     engine
         ``duckdb`` (in this process); ``local[2]``, ``spark://host:port``, ``yarn`` or ``k8s://...`` (Spark, on an
         existing cluster); or an Ibis URL such as ``postgres://user@host/database``, ``$NAME`` from the environment.
-    settings
-        Further settings of Spark.
 
     Raises
     ------

@@ -32,10 +32,6 @@ def check_expression(text: str, *, columns: list[str], where: str) -> str:
     ----------
     text
         A column name in any case, or an SQL expression.
-    columns
-        Columns of the file.
-    where
-        Table and column, for messages.
 
     Returns
     -------

@@ -78,15 +78,12 @@ def read_text_csv(path: Path) -> pd.DataFrame:
 def read_customer_csv(path: Path) -> pd.DataFrame:
     """Read a CSV of customers as text, with the apostrophes of `escape_formula` removed from customer_id.
 
-    Raises
-    ------
-    InputError
-        The file cannot be read as CSV, or has no column customer_id.
+    Raises `InputError`: the file cannot be read as CSV, or has no column customer_id.
     """
     try:
         table = read_text_csv(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path.name}: it cannot be read as CSV ({_reason(error)}).") from None
+        raise InputError(f"{path.name}: it cannot be read as CSV ({first_line(error)}).") from None
     if "customer_id" not in table:
         raise InputError(f"{path.name}: there is no column customer_id. It has {', '.join(map(str, table.columns))}.")
     return table.assign(customer_id=table["customer_id"].map(unescape_formula))
@@ -152,7 +149,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         zlib.error,
     ) as error:
         raise RunError(
-            f"{path}: cannot be read as arrays ({_reason(error)}). The run is broken: make a new one."
+            f"{path}: cannot be read as arrays ({first_line(error)}). The run is broken: make a new one."
         ) from None
 
 
@@ -169,22 +166,15 @@ def read_parquet(path: Path) -> pa.Table:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read as Parquet ({_reason(error)}). Make it again, or give another file."
+            f"{path}: cannot be read as Parquet ({first_line(error)}). Make it again, or give another file."
         ) from None
 
 
 def check_parquet(path: Path, *, every_page: bool = True) -> None:
     """Stop at a Parquet file that is cut off or has a page with a wrong checksum.
 
-    Parameters
-    ----------
-    every_page
-        Check every page of a file of up to 64 MB; otherwise the footer only.
-
-    Raises
-    ------
-    RunError
-        The file cannot be read.
+    `every_page`: check every page of a file of up to 64 MB; otherwise the footer only. Raises `RunError`: the file
+    cannot be read.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -192,11 +182,12 @@ def check_parquet(path: Path, *, every_page: bool = True) -> None:
                 pass
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read as Parquet ({_reason(error)}). The run is broken: make a new one."
+            f"{path}: cannot be read as Parquet ({first_line(error)}). The run is broken: make a new one."
         ) from None
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error message, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
@@ -221,15 +212,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def try_lock(path: Path, *, create: bool = False) -> int | None:
     """Lock a file until its handle is closed or the process ends, however it ends.
 
-    Parameters
-    ----------
-    create
-        Create the file if it is missing.
-
-    Returns
-    -------
-    int or None
-        Handle to close; None while another process has the lock.
+    Returns a handle to close; None while another process has the lock.
     """
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0))
     try:

@@ -58,15 +58,8 @@ class PrivacyRules:
 def load_privacy(folder: Path, *, pseudonyms: str = "") -> PrivacyRules:
     """Load the privacy rules of a folder of runs, with the erasure lists in it and in all folders above it.
 
-    Parameters
-    ----------
-    pseudonyms
-        Id of the key of the pseudonyms of a run; empty for ids as in the source.
-
-    Raises
-    ------
-    RunError
-        The key of a list or of the pseudonyms is missing, or is another key.
+    `pseudonyms`: id of the key of the pseudonyms of a run; empty for ids as in the source. Raises `RunError`: the key
+    of a list or of the pseudonyms is missing, or is another key.
     """
     folder = folder.resolve()
     lists = []
@@ -134,10 +127,7 @@ def add_to_erasure_list(folder: Path, ids: Collection[str]) -> None:
 def private_view(view: str, *, privacy: PrivacyRules, con: ibis.BaseBackend) -> str:
     """Create a view of the same rows without erased customers, with pseudonyms where asked; return its name.
 
-    Parameters
-    ----------
-    view
-        Name of a view with a column customer_id.
+    `view`: name of a view with a column customer_id.
     """
     if not privacy.lists and not privacy.key:
         return view

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from segkit.data.expressions import quote, sql_literal
-from segkit.data.io import expand_variables, mask_secrets
+from segkit.data.io import expand_variables, first_line, mask_secrets
 from segkit.data.spec import FileSpec
 from segkit.data.yaml_models import suggest
 from segkit.errors import SegkitError, SourceError
@@ -52,22 +52,30 @@ def _csv_sql(paths: Sequence[Path], *, delimiter: str | None) -> str:
     groups: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:
         header = _header_line(path)
-        sign = delimiter or max(DELIMITERS, key=re.sub(r'"[^"]*"', "", header).count)
+        sign = delimiter or _detect_delimiter(header)
         groups.setdefault((sign, *_column_names(header, delimiter=sign, label=path.name)), []).append(path)
     reads = (_read_sql(files, names=key[1:], delimiter=key[0]) for key, files in groups.items())
     return " union all by name ".join(reads)
 
 
+def _detect_delimiter(header: str) -> str:
+    """Return the delimiter that a header has most of, not counting those in quotes."""
+    return max(DELIMITERS, key=re.sub(r'"[^"]*"', "", header).count)
+
+
 def _read_transcoded(path: Path, *, file: FileSpec, encoding: str) -> pa.Table:
     """Read a CSV in another encoding than UTF-8 as a table of text."""
     try:
+        with (
+            gzip.open(path, "rt", encoding=encoding) if path.suffix == ".gz" else path.open(encoding=encoding) as lines
+        ):
+            header = next((line for line in lines if line.strip()), "")
         table = pd.read_csv(
             path,
             header=None,
             dtype=str,
             encoding=encoding,
-            sep=file.delimiter,
-            engine="python" if file.delimiter is None else "c",
+            sep=file.delimiter or _detect_delimiter(header),
             keep_default_na=False,
             na_values=[""],
         )
@@ -75,7 +83,7 @@ def _read_transcoded(path: Path, *, file: FileSpec, encoding: str) -> pa.Table:
         raise SourceError(
             f"{file.label}: unknown encoding {encoding!r}. Use a Python name such as cp1252, latin-1 or utf-16."
         ) from None
-    except (ValueError, csv.Error, OSError, EOFError) as error:  # UnicodeError and ParserError among them
+    except (ValueError, OSError, EOFError) as error:  # UnicodeError and ParserError among them
         raise SourceError(f"{file.label}: it cannot be read as {encoding} ({first_line(error)}).") from None
     names = ["" if pd.isna(cell) else cell.strip() for cell in table.iloc[0]]
     names = [name or f"column{place}" for place, name in enumerate(names, start=1)]
@@ -107,11 +115,6 @@ def csv_error(label: str, error: Exception) -> SegkitError:
         f"{label}: {line} does not fit the table ({reason.rstrip('.')}). Put texts that contain the delimiter in "
         "double quotes, or state the delimiter of this table with 'delimiter:'."
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error message, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _refuse_duplicate_columns(names: Sequence[str], *, label: str) -> None:
@@ -183,10 +186,7 @@ def _column_names(header: str, *, delimiter: str, label: str) -> list[str]:
 def resolve_paths(file: FileSpec, *, base: Path) -> list[Path]:
     """List the files of a path or glob, sorted.
 
-    Raises
-    ------
-    SourceError
-        There is none; the message names the most similar file in the same folder.
+    Raises `SourceError`: there is none; the message names the most similar file in the same folder.
     """
     if file.path is None:
         found = _duckdb_path(file, base=base)

@@ -38,14 +38,10 @@ class Facts:
         All customers, and those active in the lookback.
     repeat_share
         Share of customers (0-1) seen on more than one day.
-    history_days
-        Days from the first event to `as_of`.
     proof_days, learning_days
         Days of history that the proof out of time, and learning what comes next, need (0: not required).
     top_share
         Share of revenue (0-1) from the top 1% of customers.
-    missing
-        Columns without any value.
     """
 
     customers: int
@@ -101,10 +97,7 @@ def top_share(spend: pd.Series) -> float:
 def refuse_insufficient(facts: Facts) -> None:
     """Stop where nothing can be predicted.
 
-    Raises
-    ------
-    InputError
-        Fewer active customers than two segments need, or no customer was seen on a second day.
+    Raises `InputError`: fewer active customers than two segments need, or no customer was seen on a second day.
     """
     for reason in [*_too_few(facts, least=FEWEST_CUSTOMERS), *_no_repeat(facts)]:
         raise InputError(f"events: {reason}")

@@ -43,6 +43,7 @@ TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # of tables that are streamed to their file: together the key of a row, so that the order is unique
 SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
 MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
+KEPT = "kept"  # in the record of a run, as ``acted``: the segments of the last run are used again
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Run:
         return dict(self.record()["parameters"])
 
     @property
+    def kept(self) -> str:
+        """Folder of the earlier run whose segments this one keeps; empty where it finds its own."""
+        return self.parameters().get("previous", "") if self.record().get("acted") == KEPT else ""
+
+    @property
     def period(self) -> Period:
         """The as_of of the run with its lookback and horizon."""
         parameters = self.parameters()
@@ -83,10 +89,7 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """Read a table of the run, with a default index.
 
-        Raises
-        ------
-        RunError
-            No such table; the message names the notebook that writes it.
+        Raises `RunError`: no such table; the message names the notebook that writes it.
         """
         if not self.has(name):
             maker = tables.writer_of(name)
@@ -105,10 +108,7 @@ class Run:
     def scan(self, name: str, *, on: ibis.BaseBackend | None = None) -> ir.Table:
         """Return a table of the run as an Ibis expression, without reading it.
 
-        Parameters
-        ----------
-        on
-            The engine that queries it; by default a DuckDB of this process. A cluster must see the run folder.
+        `on`: the engine that queries it; by default a DuckDB of this process. A cluster must see the run folder.
         """
         if not self.has(name):
             self.table(name)  # raises, naming the notebook that writes it
@@ -145,10 +145,7 @@ class Run:
     def record_metrics(self, figures: Mapping[str, Any]) -> None:
         """Merge headline numbers into summary.json.
 
-        Parameters
-        ----------
-        figures
-            Numbers, text, flags or None by flat name; not-a-number and infinity become null.
+        `figures`: numbers, text, flags or None by flat name; not-a-number and infinity become null.
         """
         self._refuse_if_finished()
         bad = sorted(name for name in figures if not METRIC_NAME.fullmatch(name))
@@ -189,10 +186,7 @@ class Run:
     def load_model(self, *, part: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Read the arrays and the meta that `save_model` wrote.
 
-        Raises
-        ------
-        RunError
-            The run has no such part of the model.
+        Raises `RunError`: the run has no such part of the model.
         """
         folder, maker = self.path / "model", MODEL_WRITERS[part]
         if not (folder / f"{part or 'arrays'}.npz").is_file():
@@ -239,10 +233,7 @@ class Run:
 def load_run(run_dir: str | Path) -> Run:
     """Open an existing run folder for reading.
 
-    Raises
-    ------
-    RunError
-        No such folder, or it is not a run, or a run of another format.
+    Raises `RunError`: no such folder, or it is not a run, or a run of another format.
     """
     path = Path(run_dir)
     if not (path / "run.json").is_file():
@@ -266,8 +257,6 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
 
     Parameters
     ----------
-    step
-        The notebook that writes.
     outcome
         Of a new run: "scratch" (may be overwritten) or "building" (part of a chain).
     **parameters
@@ -377,8 +366,6 @@ def latest_finished_run(root: str | Path, *, before: str, source: str = "") -> P
 
     Parameters
     ----------
-    root
-        Folder of runs.
     before
         ISO date; as_of is strictly earlier.
     source
@@ -518,10 +505,7 @@ def open_run_source(run: Run, *, source: str = "", data_dir: str = "", source_id
 def load_run_privacy(run: Run) -> PrivacyRules:
     """Load the privacy rules of a run: which customers are erased, and how ids are shown.
 
-    Raises
-    ------
-    RunError
-        The key of an erasure list or of the pseudonyms is missing.
+    Raises `RunError`: the key of an erasure list or of the pseudonyms is missing.
     """
     return load_privacy(run.path.resolve().parent, pseudonyms=run.parameters().get("pseudonyms", ""))
 
@@ -529,15 +513,8 @@ def load_run_privacy(run: Run) -> PrivacyRules:
 def source_ids(run: Run, source: Source) -> pd.Series:
     """Map the pseudonyms in the tables of a run to the ids in the source.
 
-    Parameters
-    ----------
-    source
-        The source of the run, opened with ``source_ids=True``.
-
-    Returns
-    -------
-    pandas.Series
-        Id in the source, indexed by id in the run.
+    `source`: the source of the run, opened with ``source_ids=True``. Returns ids in the source, indexed by id in the
+    run.
     """
     privacy, con = load_run_privacy(run), connect()
     ids = read_events(source, con=con).select("customer_id").distinct().to_pandas()["customer_id"]
@@ -547,10 +524,7 @@ def source_ids(run: Run, source: Source) -> pd.Series:
 def refuse_pseudonyms(run: Run, *, what: str) -> None:
     """Stop work that needs the ids of the source.
 
-    Raises
-    ------
-    RunError
-        The tables of the run show pseudonyms.
+    Raises `RunError`: the tables of the run show pseudonyms.
     """
     if run.parameters().get("pseudonyms"):
         raise RunError(

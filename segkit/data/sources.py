@@ -70,10 +70,7 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
 
     It uses `MEMORY` at most and spills the rest to disk, below TMPDIR.
 
-    Parameters
-    ----------
-    allow
-        More folders that SQL may read and write, such as a run folder.
+    `allow`: more folders that SQL may read and write, such as a run folder.
     """
     con = ibis.duckdb.connect()
     con.con.execute("set timezone = 'UTC'").fetchall()
@@ -115,10 +112,7 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
 def read_customers(source: Source, *, con: ibis.BaseBackend) -> ibis.Table | None:
     """Read the customers of a source lazily: customer_id and each column with a role other than ignore.
 
-    Returns
-    -------
-    ibis.Table or None
-        One row per customer, columns of text or numbers; None for a source without a table of customers.
+    Returns one row per customer, columns of text or numbers; None for a source without a table of customers.
     """
     prefix = _register_views(source, con=con)
     if source.customers is None:
@@ -157,15 +151,8 @@ def count_rejected_rows(source: Source, *, con: ibis.BaseBackend) -> pd.DataFram
 def check_rejected_share(rejected: pd.DataFrame, *, source: Source) -> None:
     """Stop when more rows of a table are rejected than the source allows.
 
-    Parameters
-    ----------
-    rejected
-        From `count_rejected_rows`.
-
-    Raises
-    ------
-    SourceError
-        The share of a table is above allow_set_aside (default 0.05).
+    `rejected`: from `count_rejected_rows`. Raises `SourceError`: the share of a table is above allow_set_aside (default
+    0.05).
     """
     for table, rows in rejected.groupby("table", sort=True):
         share, count = rows["share"].sum(), int(rows["rows"].sum())
@@ -202,10 +189,7 @@ def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
 def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
     """Stop when no event lies before an as_of.
 
-    Raises
-    ------
-    SourceError
-        The as_of is on or before the day of the first event.
+    Raises `SourceError`: the as_of is on or before the day of the first event.
     """
     first, last = _event_span(source, con=con)
     if as_of <= first:

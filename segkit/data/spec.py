@@ -238,10 +238,6 @@ def parse_source(text: str, *, label: str, base: Path) -> Source:
 
     Parameters
     ----------
-    text
-        The text of the YAML file.
-    label
-        Name of the YAML file, for messages.
     base
         Folder that relative paths start from.
 

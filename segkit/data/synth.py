@@ -39,8 +39,6 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
         Number of customers; at least one for each need.
     out
         Folder to write to; created if missing.
-    seed
-        The same seed gives the same bytes.
 
     Returns
     -------

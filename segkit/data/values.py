@@ -127,8 +127,6 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
         Values of the column, used where it is text.
     decimal
         Decimal sign that the source states, if any.
-    where
-        Table and column, for messages.
 
     Returns
     -------
@@ -173,10 +171,7 @@ def normalized_number_sql(sql: str, *, style: str) -> str:
 def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
     """Detect how a sample writes numbers: 'plain' (12.5), '.' (1,234.50 or $5) or ',' (12,50).
 
-    Raises
-    ------
-    SourceError
-        The sample mixes notations, or its commas are ambiguous.
+    Raises `SourceError`: the sample mixes notations, or its commas are ambiguous.
     """
     values = {re.sub(SIGNS, "", value) for value in sample}
     if decimal is not None:
@@ -295,8 +290,6 @@ def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
         SQL of the value, and its DuckDB type.
     sample
         Values of the column, used where it is text.
-    where
-        Table and column, for messages.
 
     Returns
     -------

@@ -79,19 +79,7 @@ def one_of(what: str, known: Collection[str]) -> AfterValidator:
 def parse_yaml(text: str, model: type[Parsed], *, label: str) -> Parsed:
     """Parse a YAML text as a model.
 
-    Parameters
-    ----------
-    text
-        The text of the file.
-    model
-        Model of the file.
-    label
-        Name of the file, for messages.
-
-    Raises
-    ------
-    SourceError
-        The text is not safe YAML, or does not fit the model; one message lists all problems, sorted.
+    Raises `SourceError`: the text is not safe YAML, or does not fit the model; one message lists all problems, sorted.
     """
     found = load_yaml(text, label=label)
     found = {} if found is None else found
@@ -117,10 +105,7 @@ def parse_yaml(text: str, model: type[Parsed], *, label: str) -> Parsed:
 def read_utf8(path: Path) -> str:
     """Read a text file.
 
-    Raises
-    ------
-    SourceError
-        The file is not UTF-8.
+    Raises `SourceError`: the file is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -190,17 +175,8 @@ _Loader.yaml_implicit_resolvers = {
 def load_yaml(text: str, *, label: str) -> Any:
     """Load a YAML text: mappings, lists, texts, numbers, flags and dates.
 
-    Parameters
-    ----------
-    text
-        The text of the file.
-    label
-        Name of the file, for messages.
-
-    Raises
-    ------
-    SourceError
-        The text is not YAML, or has a tag, a repeated key, an impossible date, or aliases that expand without end.
+    Raises `SourceError`: the text is not YAML, or has a tag, a repeated key, an impossible date, or aliases that expand
+    without end.
     """
     try:
         loader = _Loader(text)

@@ -88,10 +88,7 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
 def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: int = 1) -> float:
     """Compute the smallest lift per customer that a pilot of this size detects.
 
-    Parameters
-    ----------
-    comparisons
-        Segments tested at once (Bonferroni); more need a larger effect.
+    `comparisons`: segments tested at once (Bonferroni); more need a larger effect.
     """
     if min(treated, control) < 2:
         return np.nan
@@ -111,11 +108,8 @@ def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, co
 def _weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) -> pd.DataFrame:
     """Compute the smallest relative effect that each segment, and all together, can show by weeks, half held out.
 
-    Returns
-    -------
-    DataFrame
-        ``segment``, ``weeks``, ``mean``, ``smallest_effect`` (per customer), ``smallest_share`` (of the mean; null
-        where that is zero); without windows for which the history is too short.
+    Returns ``segment``, ``weeks``, ``mean``, ``smallest_effect`` (per customer), ``smallest_share`` (of the mean; null
+    where that is zero); without windows for which the history is too short.
     """
     history_days = (period.as_of - first_active_day(days, before=period.as_of)).days
     rows = []
@@ -126,25 +120,6 @@ def _weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) ->
             effect = smallest_effect(one, treated=one.customers - control, control=control)
             rows.append((one.segment, weeks, one.mean, effect, effect / one.mean if one.mean > 0 else np.nan))
     return pd.DataFrame(rows, columns=["segment", "weeks", "mean", "smallest_effect", "smallest_share"])
-
-
-def _weeks_needed(table: pd.DataFrame, *, wanted: pd.Series) -> pd.Series:
-    """Find the fewest weeks at which each segment can show the effect wanted.
-
-    Parameters
-    ----------
-    table
-        As from `_weeks_table`.
-    wanted
-        Relative effect (share of the mean) by segment.
-
-    Returns
-    -------
-    Series
-        Weeks by segment; missing if no window is enough.
-    """
-    enough = table[table["smallest_share"] <= table["segment"].map(wanted)]
-    return enough.groupby("segment")["weeks"].min().reindex(wanted.index)
 
 
 def candidate_pilots(
@@ -182,7 +157,8 @@ def candidate_pilots(
     table[["mean", "smallest_effect", "smallest_share", "size_needed"]] = np.array(rows, dtype=float).reshape(-1, 4)
     tried = _weeks_table(days, **arguments)
     tried = tried[tried["segment"].isin(by_segment)]
-    table["weeks_needed"] = _weeks_needed(tried, wanted=table.set_index("segment")["reachable"]).to_numpy(dtype=float)
+    enough = tried[tried["smallest_share"] <= tried["segment"].map(table.set_index("segment")["reachable"])]
+    table["weeks_needed"] = table["segment"].map(enough.groupby("segment")["weeks"].min()).astype(float)
     for weeks in SHOWN_WEEKS:
         shares = tried[tried["weeks"] == weeks].set_index("segment")["smallest_share"]
         table[f"share_{weeks}"] = table["segment"].map(shares).astype(float)
@@ -218,15 +194,7 @@ def strata_of(segment: pd.Series, pre: pd.Series) -> pd.Series:
 
     Equal values are in the same band.
 
-    Parameters
-    ----------
-    segment, pre
-        By ``customer_id``, same index.
-
-    Returns
-    -------
-    Series
-        Text such as S03/2; band 1 is the lowest.
+    `segment`, `pre`: by ``customer_id``, same index. Returns text such as S03/2; band 1 is the lowest.
     """
     found = pd.Series("", index=segment.index, name="stratum")
     for name, rows in pre.groupby(segment, sort=True):
@@ -244,8 +212,6 @@ def draw_treatment(stratum: pd.Series, *, treated_share: Mapping[str, float], se
     ----------
     stratum
         By ``customer_id``.
-    treated_share
-        Share of customers to treat, by segment.
     seed
         Another seed draws other customers.
     salt
@@ -303,15 +269,8 @@ PILOT_FILES = ("treatment.csv", "control.csv")
 def excluded_ids(places: tuple[str, ...]) -> set[str]:
     """Read the customers to exclude: those of other pilots, or of files.
 
-    Parameters
-    ----------
-    places
-        Pilot folders, or CSV files with a column ``customer_id``.
-
-    Raises
-    ------
-    InputError
-        A file is missing, or has no ``customer_id``.
+    `places`: pilot folders, or CSV files with a column ``customer_id``. Raises `InputError`: a file is missing, or has
+    no ``customer_id``.
     """
     found: set[str] = set()
     for place in places:
@@ -330,15 +289,7 @@ def excluded_ids(places: tuple[str, ...]) -> set[str]:
 def lifts_from_readout(readout: str | Path, *, kpi: str) -> pd.DataFrame:
     """Read the lifts that a read-out measured.
 
-    Parameters
-    ----------
-    readout
-        readout.json, or its folder.
-
-    Raises
-    ------
-    InputError
-        There is no read-out, or it is of another KPI.
+    `readout`: readout.json, or its folder. Raises `InputError`: there is no read-out, or it is of another KPI.
     """
     path = Path(readout)
     file = next((p for p in (path, path / "readout.json", path / "readout" / "readout.json") if p.is_file()), None)
@@ -361,15 +312,7 @@ def treated_shares(
     With a read-out, segments are funded in order of their measured return per contact, and those without a return are
     left out; without one, all shares are reduced alike.
 
-    Parameters
-    ----------
-    sizes
-        Eligible customers by segment.
-
-    Raises
-    ------
-    InputError
-        A budget is given without the cost of a contact.
+    Raises `InputError`: a budget is given without the cost of a contact.
     """
     shares_without_budget = {str(name): 1 - share_control for name in sizes.index}
     if measured is not None and price.is_complete:
@@ -407,8 +350,6 @@ def rank_targets(
     ----------
     treated
         ``segment`` by ``customer_id``.
-    value
-        The KPI over the lookback.
 
     Returns
     -------
@@ -433,15 +374,7 @@ def rank_targets(
 def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: Price) -> dict[str, Any]:
     """Compute the expected total return of the contacts after their cost, with a 95 % interval.
 
-    Parameters
-    ----------
-    treated
-        Contacts by segment.
-
-    Returns
-    -------
-    dict
-        ``value``, ``low``, ``high`` (null if there is no read-out or price) and ``reason``.
+    Returns ``value``, ``low``, ``high`` (null if there is no read-out or price) and ``reason``.
     """
     unknown_return = {"value": None, "low": None, "high": None}
     if measured is None:

@@ -42,15 +42,8 @@ def main_kpi(days: Days) -> str:
 def kpi_values(days: Days, *, kpi: str, start: date, window_days: int, index: pd.Index) -> pd.Series:
     """Compute a KPI of each customer over `window_days` local days from `start` on.
 
-    Returns
-    -------
-    Series
-        One number per customer, in the order of the index; zero for customers without activity.
-
-    Raises
-    ------
-    InputError
-        The KPI is unknown, or the events do not carry it.
+    Returns one number per customer, in the order of the index; zero for customers without activity. Raises
+    `InputError`: the KPI is unknown, or the events do not carry it.
     """
     totals = customer_outcomes(_without_categories(days), start=start, horizon_days=window_days, index=index).totals
     return _read_kpi(totals, kpi=kpi)
@@ -82,10 +75,7 @@ def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.D
 def first_active_day(days: Days, *, before: date) -> date:
     """Find the first recorded day before a date.
 
-    Raises
-    ------
-    InputError
-        Nothing was recorded before the date.
+    Raises `InputError`: nothing was recorded before the date.
     """
     found = days.rows.filter(days.rows.day < ibis.literal(before)).aggregate(first=days.rows.day.min()).to_pandas()
     if found["first"].isna().all():
@@ -139,19 +129,8 @@ def estimate_lift(
     Least squares of the outcome on treatment and covariates, with the heteroscedastic HC3 variance (MacKinnon & White
     1985) and Satterthwaite's degrees of freedom.
 
-    Parameters
-    ----------
-    values
-        The outcome of each customer.
-    treated
-        Flags, one per customer.
-    covariate_values
-        Customers x columns, known before the treatment.
-
-    Returns
-    -------
-    Lift
-        Its standard error is missing where nothing varies.
+    `covariate_values`: customers x columns, known before the treatment. The standard error is missing where nothing
+    varies.
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
     used = _prepare_covariates(covariate_values, rows=len(values))
@@ -186,8 +165,6 @@ def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[
         By ``customer_id``: ``segment``, ``arm`` (treatment or control) and the covariates.
     values
         The outcome by ``customer_id``.
-    columns
-        Names of the covariates.
 
     Returns
     -------
@@ -216,10 +193,7 @@ def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[
 def with_simultaneous_intervals(lifts: list[Lift], *, alpha: float = ALPHA) -> list[Lift]:
     """Add intervals that hold simultaneously: each at 1 - alpha over their number (Dunn 1961).
 
-    Parameters
-    ----------
-    alpha
-        Chance that any of the intervals misses; smaller widens them.
+    `alpha`: chance that any of the intervals misses; smaller widens them.
     """
     alpha_each = alpha / max(len(lifts), 1)
     return [
@@ -313,10 +287,7 @@ class Price:
 def price_of(contact_cost: float | None, margin: float | None, *, kpi: str) -> Price:
     """Check the cost of a contact and the margin, and combine them.
 
-    Raises
-    ------
-    InputError
-        The cost is negative or infinite; the margin is not positive, or above 1 for spend.
+    Raises `InputError`: the cost is negative or infinite; the margin is not positive, or above 1 for spend.
     """
     if contact_cost is not None and not (np.isfinite(contact_cost) and contact_cost >= 0):
         raise InputError(f"--contact-cost {contact_cost}: below zero or not a number. Give the cost of one contact.")
@@ -357,11 +328,8 @@ def verdict_of(lift: Lift, *, price: Price) -> tuple[str, str]:
 def returns_of(lifts: list[Lift], *, price: Price) -> pd.DataFrame:
     """Compute the return after the cost of contact, with simultaneous intervals.
 
-    Returns
-    -------
-    DataFrame
-        One row per lift: ``segment`` and `RETURN_COLUMNS`, per contact, in total and per unit of money spent; null if
-        cost or margin is not known, ``roi`` also if contact is free.
+    Returns one row per lift: ``segment`` and `RETURN_COLUMNS`, per contact, in total and per unit of money spent; null
+    if cost or margin is not known, ``roi`` also if contact is free.
     """
     rows = []
     for one in lifts:

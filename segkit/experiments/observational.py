@@ -31,17 +31,8 @@ BALANCE = ["campaign", "column", "before", "after"]
 def sent_campaigns(events: ir.Table, *, kinds: dict[str, str], period: Period) -> pd.DataFrame:
     """List which campaigns each customer was sent in the last horizon.
 
-    Parameters
-    ----------
-    events
-        Events by the contract.
-    kinds
-        'customer' or 'company' by kind of event.
-
-    Returns
-    -------
-    DataFrame
-        ``customer_id``, ``campaign`` (kind, and type if the source names it), each pair once.
+    `kinds`: 'customer' or 'company' by kind of event. Returns ``customer_id``, ``campaign`` (kind, and type if the
+    source names it), each pair once.
     """
     start, end = period.last_horizon_start, period.as_of
     by_company = sorted(kind for kind, by in kinds.items() if by == "company")
@@ -70,8 +61,6 @@ def measure_associations(
         As from `sent_campaigns`.
     kpi
         spend, orders or active.
-    index
-        The customers compared.
 
     Returns
     -------
@@ -102,7 +91,7 @@ def measure_associations(
         weight, used = _match_weights(covariate_table, reached)
         before = _standardised_differences(covariate_table, reached, weight=np.ones(len(index)))
         after = _standardised_differences(covariate_table, reached, weight=weight)
-        unadjusted = _unadjusted_difference(values, reached)
+        unadjusted = _stratified_difference(values, reached, used=np.zeros(len(index), dtype=int))
         matched = _stratified_difference(values, reached, used=used)
         worst = (float(before.abs().max()), float(after.abs().max()))
         counts = (int(reached.sum()), int((~reached).sum()))
@@ -146,10 +135,6 @@ def _stratified_difference(values: np.ndarray, reached: np.ndarray, *, used: np.
         variance += share**2 * (a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
     half = stats.norm.ppf(0.975) * np.sqrt(variance)
     return float(total), float(total - half), float(total + half)
-
-
-def _unadjusted_difference(values: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
-    return _stratified_difference(values, reached, used=np.zeros(len(values), dtype=int))
 
 
 def _standardised_differences(covariate_table: pd.DataFrame, reached: np.ndarray, *, weight: np.ndarray) -> pd.Series:
@@ -258,13 +243,7 @@ def reachable(key_results: pd.DataFrame, *, kpi: str) -> pd.Series:
 
 
 def measure_metrics(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experiment: pd.DataFrame) -> dict[str, object]:
-    """Collect the headline numbers of the page.
-
-    Parameters
-    ----------
-    baseline, candidates, experiment
-        The tables of the run.
-    """
+    """Collect the headline numbers of the page."""
     everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
     figures: dict[str, object] = {
         "measure.start": baseline["start"].min(),

@@ -80,8 +80,6 @@ def design_pilot(
 
     Parameters
     ----------
-    run
-        A run with days and assignments.
     segments
         One or more ids; more need larger effects, as all are tested at once.
     kpi
@@ -297,15 +295,7 @@ UNITS_FILE, TARGETS_FILE = "units.parquet", "targets.csv"
 def write_pilot(pilot: Pilot, out: str | Path) -> Path:
     """Write a design into a folder of its own and return the folder.
 
-    Parameters
-    ----------
-    out
-        A folder that is missing or empty.
-
-    Raises
-    ------
-    RunError
-        The folder is not empty.
+    `out`: a folder that is missing or empty. Raises `RunError`: the folder is not empty.
     """
     out = Path(out)
     if (out / "pilot.json").is_file():
@@ -363,10 +353,7 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
 
     It is the folder given, the run's folder if that is a pilot, or the only pilot drawn from the run.
 
-    Raises
-    ------
-    RunError
-        No pilot was drawn from this run, or several were.
+    Raises `RunError`: no pilot was drawn from this run, or several were.
     """
     run_dir = Path(run_dir)
     if not pilot and (run_dir / "pilot.json").is_file():
@@ -397,11 +384,8 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
 def _refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
     """Refuse a pilot whose files differ from the draw.
 
-    Raises
-    ------
-    InputError
-        An arm is empty or missing, a customer is in both, treatment depends on the segment, or customers differ from
-        the draw.
+    Raises `InputError`: an arm is empty or missing, a customer is in both, treatment depends on the segment, or
+    customers differ from the draw.
     """
     now = {}
     for arm in (TREATMENT, CONTROL):

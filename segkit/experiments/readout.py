@@ -201,11 +201,6 @@ class Qini:
     high: float
     curve: pd.DataFrame
 
-    @property
-    def is_better_than_chance(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low > 0
-
 
 def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> Qini | None:
     """Measure how much better than at random customers can be ordered by the effect of contact.
@@ -219,8 +214,6 @@ def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> 
         By ``customer_id``: ``segment``, ``stratum``, ``arm``.
     adjusted
         Outcome less what the covariates predict, same index.
-    seed
-        Of the resampling that gives the interval.
 
     Returns
     -------
@@ -390,13 +383,7 @@ def _adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
 
 
 def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
-    """Collect a read-out for JSON, from which a later pilot takes its expected return.
-
-    Parameters
-    ----------
-    about
-        Where the outcomes were read from.
-    """
+    """Collect a read-out for JSON, from which a later pilot takes its expected return."""
     facts = found.facts
     rows = found.experiment.to_dict("records")
     segments = [{**asdict(one), **row} for one, row in zip(found.lifts, rows, strict=True)]
@@ -427,10 +414,7 @@ def load_experiment(folder: str | Path | None) -> pd.DataFrame:
 
     It is the read-out, or the design if there is no read-out yet; empty without a folder.
 
-    Raises
-    ------
-    RunError
-        The folder is no pilot.
+    Raises `RunError`: the folder is no pilot.
     """
     if folder is None:
         return empty_experiment([])

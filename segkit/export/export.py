@@ -42,10 +42,7 @@ FILE_SUFFIXES = (".csv", ".parquet")
 def export_location(out: str | Path, *, target: Target) -> tuple[Path, str]:
     """Return folder and file name of an export: `out` is a file if it ends in .csv or .parquet, else a folder.
 
-    Raises
-    ------
-    InputError
-        A file where the target writes one for each segment, or a suffix that is not its format.
+    Raises `InputError`: a file where the target writes one for each segment, or a suffix that is not its format.
     """
     path = Path(out)
     if path.suffix.lower() not in FILE_SUFFIXES:
@@ -64,10 +61,6 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
     ----------
     rows
         Header -> text.
-    segment
-        Segment of each row.
-    target
-        Format, limits and file name.
     out
         A folder, or a file.
 
@@ -296,19 +289,12 @@ def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confid
 
     Parameters
     ----------
-    run_dir
-        Folder of the run.
     out
         A file that ends in .sql, or a folder.
     dialect
         duckdb, postgres, spark, bigquery or snowflake.
     confidence
         Also return the share of subsamples that agree; a longer query.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
     """
     run = load_run(run_dir)
     path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
@@ -368,8 +354,6 @@ class Export:
 
     Parameters
     ----------
-    target
-        Where to.
     rows
         Header -> text, by customer_id.
     customers
@@ -378,8 +362,6 @@ class Export:
         Reason -> customers; further remarks.
     written
         Path, or table, and number of rows of each.
-    dry
-        Nothing was written.
     """
 
     target: Target
@@ -421,14 +403,7 @@ class Export:
 class PreviousExport:
     """Hold what the target already has.
 
-    Parameters
-    ----------
-    digests
-        Digest of each row, by customer_id.
-    origin
-        Which run or export they come from.
-    last_file
-        Customers in the last file.
+    `digests`: digest of each row, by customer_id.
     """
 
     digests: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
@@ -455,8 +430,6 @@ def export_segments(
 
     Parameters
     ----------
-    run_dir
-        Folder of the run.
     to
         Name of a target, or its YAML file.
     out
@@ -471,8 +444,6 @@ def export_segments(
         Field -> identifier column of the source, where their names do not match.
     country_code
         Default country code for phone numbers without one, such as 49.
-    table
-        Name of the table, for a database.
     source, data_dir
         Where the source is now; by default as the run was made.
     dry_run

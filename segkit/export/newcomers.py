@@ -43,16 +43,12 @@ def assign_newcomers(
 
     Parameters
     ----------
-    run_dir
-        Folder of the run.
     events
         A source's YAML file, or a table (csv, parquet, xlsx) with the columns of the contract.
     folder
         Where events are put for another engine to read; a cluster must see it under the same path.
     as_of
         ISO date, exclusive; by default that of the run.
-    data_dir
-        Folder of the source's files.
     engine
         duckdb, local[2], spark://host:port, or an Ibis URL: where days, features and segments are computed.
 
@@ -125,11 +121,6 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
     out
         A file, or for a cluster a folder.
 
-    Returns
-    -------
-    pathlib.Path
-        The file or folder.
-
     Raises
     ------
     InputError
@@ -155,10 +146,7 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
 def refuse_out(out: str | Path, *, on_spark: bool) -> None:
     """Raise if the result could not be written, before anything is computed.
 
-    Raises
-    ------
-    InputError
-        `out` has another suffix, or a cluster would overwrite something.
+    Raises `InputError`: `out` has another suffix, or a cluster would overwrite something.
     """
     if on_spark and Path(out).exists():
         raise InputError(f"--out {out}: it exists already, and a cluster writes a new folder. Give another.")

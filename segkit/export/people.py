@@ -16,7 +16,7 @@ from segkit.errors import InputError, RunError
 from segkit.export.target import CONTACT_WORDS, RUN_FIELDS, VALUE_FORMS, Target, as_phone, as_text
 from segkit.format import FLOOR
 
-SEGMENT_COLUMNS = ("segment_name", "need", "action")  # of a segment, next to its id
+SEGMENT_COLUMNS = ("segment_name", "need_name", "action")  # of a segment, next to its id
 ADDRESS_FORMS = ("email", "phone")  # forms of a customer's address
 NOT_IN_RUN = "not in the run"  # in the source alone; not counted
 
@@ -33,8 +33,6 @@ class People:
         Segment of each row; null for customers who left the run.
     left_out
         Reason -> customers.
-    notes
-        Further remarks.
     """
 
     rows: pd.DataFrame
@@ -58,12 +56,7 @@ class CustomerRecords:
 def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> CustomerRecords:
     """Read identifiers and consent from the source of a run at the time of the export; a run folder has none.
 
-    Parameters
-    ----------
-    run
-        The run.
-    source, data_dir
-        Where the source is now; by default as the run was made.
+    `source`, `data_dir`: where the source is now; by default as the run was made.
     """
     opened = open_run_source(run, source=source, data_dir=data_dir, source_ids=True)
     people = read_customers(opened, con=connect())
@@ -81,12 +74,7 @@ def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.Da
     Pseudonyms are mapped back to the ids of the source, which is read again. Erased customers, and those the source no
     longer has, are left out.
 
-    Parameters
-    ----------
-    run
-        The run.
-    source, data_dir
-        Where the source is now; by default as the run was made.
+    `source`, `data_dir`: where the source is now; by default as the run was made.
     """
     assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
     if run.parameters().get("pseudonyms"):
@@ -118,14 +106,8 @@ def select_exportable(
     ----------
     table
         The result of `read_assignments`.
-    records
-        Identifiers and consent.
-    target
-        Columns and requirements.
     left
         Customers of the last export; those missing from `table` get the value the target has for them.
-    control_group
-        Customers in control groups.
     named
         Field of the target -> identifier column, where names do not match.
     country_code

@@ -121,6 +121,7 @@ RUN_FIELDS = (
     "confidence",
     "core",
     "need",
+    "need_name",
     "action",
     "as_of",
 )
@@ -216,10 +217,7 @@ def list_targets() -> list[str]:
 def read_target(name: str) -> Target:
     """Read a target by name, or from its YAML file.
 
-    Raises
-    ------
-    InputError
-        No such target, or a file that does not describe one.
+    Raises `InputError`: no such target, or a file that does not describe one.
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)

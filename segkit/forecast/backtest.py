@@ -30,18 +30,7 @@ LEADS = ["lead", "lead_low", "lead_high"]
 class BacktestOrigin:
     """Hold one origin of the back-test.
 
-    Parameters
-    ----------
-    forecasts
-        What each forecaster predicted.
-    banded
-        The same with bands, for the customers of ``snapshot`` only.
-    outcomes
-        What these customers did.
-    snapshot
-        Customers at the origin.
-    training
-        What the forecasters learnt from.
+    `banded`: the forecasts with bands, for the customers of ``snapshot`` only.
     """
 
     forecasts: dict[str, Forecast]
@@ -77,17 +66,8 @@ def make_forecasts(training: TrainingSet, now: Snapshot, *, seed: int = 7) -> di
 def backtest_origins(training_sets: Sequence[TrainingSet], *, seed: int = 7) -> list[BacktestOrigin]:
     """Back-test from rolling origins: learn from each training set but the first, and predict the next one.
 
-    Parameters
-    ----------
-    training_sets
-        The latest first, one horizon apart.
-    seed
-        Draws the folds.
-
-    Returns
-    -------
-    list
-        The latest origin first; empty where history allows one training set only.
+    `training_sets`: the latest first, one horizon apart. Returns the latest origin first; empty where history allows
+    one training set only.
     """
     found = []
     for after, training in zip(training_sets[:-1], training_sets[1:], strict=True):
@@ -112,8 +92,6 @@ def score_forecasters(
         At least one.
     draws
         Resamplings of the customers; more steady the intervals.
-    seed
-        Draws them.
 
     Returns
     -------
@@ -167,17 +145,7 @@ def with_lead_verdicts(scores: pd.DataFrame) -> pd.DataFrame:
 def calibration(origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str]) -> pd.DataFrame:
     """Compare predicted and observed in ten groups of equal number, by predicted value.
 
-    Parameters
-    ----------
-    origins
-        Of the back-test.
-    chosen
-        The forecaster of each target.
-
-    Returns
-    -------
-    pd.DataFrame
-        target, group, customers, predicted, observed, low, high (95 %); means per customer.
+    Returns target, group, customers, predicted, observed, low, high (95 %); means per customer.
     """
     rows = []
     for target, name in chosen.items():

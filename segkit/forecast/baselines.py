@@ -24,8 +24,6 @@ def make_baselines(training: TrainingSet, now: Snapshot) -> dict[str, Forecast]:
     ----------
     training
         Customers one horizon earlier, and what they did.
-    now
-        Customers at the date of the forecast.
 
     Returns
     -------

@@ -43,8 +43,6 @@ def fit_bgnbd(repeats: np.ndarray, last: np.ndarray, age: np.ndarray) -> BgNbd:
 
     Parameters
     ----------
-    repeats
-        Purchases of each customer after the first.
     last
         Days from the first purchase to the last.
     age
@@ -110,8 +108,6 @@ def fit_gamma_gamma(orders: np.ndarray, value: np.ndarray) -> GammaGamma:
 
     Parameters
     ----------
-    orders
-        Number of orders of each customer.
     value
         Mean value of these orders; customers without value are left out.
 
@@ -178,11 +174,8 @@ def bgnbd_forecasts(days: Days, *, as_of: date, horizon_days: int, index: pd.Ind
 
     The chance is fitted on days with any activity, the number of orders on orders.
 
-    Returns
-    -------
-    pd.DataFrame
-        ``chance``, ``orders``, ``spend`` and ``horizons_a_year`` (how many times the horizon's purchases are expected
-        in a year), in the order of ``index``; null where the model cannot be fitted.
+    Returns ``chance``, ``orders``, ``spend`` and ``horizons_a_year`` (how many times the horizon's purchases are
+    expected in a year), in the order of ``index``; null where the model cannot be fitted.
     """
     history = _purchase_history(days, as_of=as_of)
     names = ("chance", "orders", "spend", "horizons_a_year")

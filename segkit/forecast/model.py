@@ -40,8 +40,6 @@ class Snapshot:
 
     Parameters
     ----------
-    data
-        Features and amounts by category.
     last
         Totals of each customer in the last horizon.
     bgnbd
@@ -174,8 +172,6 @@ def forecast_customers(training: TrainingSet, now: Snapshot, *, seed: int = 7) -
         At least ``MIN_TRAINING_CUSTOMERS`` customers.
     now
         Customers at any date, with the same features.
-    seed
-        Draws the folds.
     """
     scaler = _fit_feature_scaler(training.snapshot, seed=seed)
     fold = np.random.default_rng(seed).permutation(np.arange(len(training.snapshot.index)) % FOLDS)
@@ -224,10 +220,7 @@ def _fit_means(
     A Poisson regression with log link: the pseudo-likelihood of any mean above zero (Gourieroux, Monfort & Trognon
     1984).
 
-    Returns
-    -------
-    tuple
-        Means of the training customers and of today's, in the unit of ``values``.
+    Returns means of the training customers and of today's, in the unit of ``values``.
     """
     unit = values.mean()
     read = [_mean_columns(table, name=name, unit=unit) for table in (learnt, current)]
@@ -316,8 +309,6 @@ def least_absolute(members: np.ndarray, values: np.ndarray) -> np.ndarray:
     ----------
     members
         Forecasts, customers x members.
-    values
-        What was observed.
 
     Examples
     --------
@@ -344,19 +335,8 @@ def with_bands(forecast: Forecast, training: TrainingSet, *, level: float = BAND
     A Mondrian conformal band (Vovk, Lindsay, Nouretdinov & Gammerman 2003): quantiles of the out-of-fold errors, on a
     square-root scale, of the customers with the nearest forecasts, corrected for their number.
 
-    Parameters
-    ----------
-    forecast
-        Of any forecaster.
-    training
-        What it was learnt from.
-    level
-        Share of customers whose outcome lies in their band; a larger one widens it.
-
-    Returns
-    -------
-    pd.DataFrame
-        The forecast of today's customers, with ``<amount>_low`` and ``<amount>_high``.
+    `level`: share of customers whose outcome lies in their band; a larger one widens it. Returns the forecast of
+    today's customers, with ``<amount>_low`` and ``<amount>_high``.
     """
     table = forecast.now.copy()
     for name in training.amounts:

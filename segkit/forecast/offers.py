@@ -97,8 +97,6 @@ def next_offers(
         Customers one horizon ago, and what they did.
     segment
         Their segment then.
-    now, segment_now
-        Today's customers, and their segment.
     period
         Gives the days of lookback and horizon, to compare amounts per day.
 
@@ -258,11 +256,8 @@ def next_categories(
 ) -> pd.DataFrame:
     """Predict the likeliest categories of each customer, and the likeliest that they have not bought yet.
 
-    Returns
-    -------
-    pd.DataFrame
-        By customer_id: next_category, next_category_chance, the same with _2 and _3, new_category, new_category_chance;
-        null without a model.
+    Returns by customer_id: next_category, next_category_chance, the same with _2 and _3, new_category,
+    new_category_chance; null without a model.
     """
     ends = ["next_category", "next_category_2", "next_category_3", "new_category"]
     if model is None:
@@ -304,8 +299,6 @@ def category_accuracy(
         Learnt one horizon earlier.
     training
         Its customers are predicted, and compared with its outcomes.
-    chance, segment
-        Of these customers.
     """
     if model is None or not training.outcomes.active.any():
         return {}
@@ -330,17 +323,8 @@ def move_chances(model: SegmentModel, then: CustomerData, now: CustomerData) -> 
     One model assigns customers one horizon ago and today. A logistic regression learns who moved from the share of
     their segment that did, shrunk to everyone's, and from how near the border they were.
 
-    Parameters
-    ----------
-    model
-        Assigns customers to segments.
-    then, now
-        Customers one horizon ago and today.
-
-    Returns
-    -------
-    tuple
-        Chance by customer_id of ``now``; metrics: share that moved, and the AUC of the chances out of fold.
+    `then`, `now`: customers one horizon ago and today. Returns chance by customer_id of ``now``; metrics: share that
+    moved, and the AUC of the chances out of fold.
     """
     axes = [coordinates(model.space, customers) for customers in (then, now)]
     before, after = (assign_points(model, each)["segment"] for each in axes)

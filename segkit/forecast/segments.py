@@ -80,14 +80,8 @@ def forecast_segments(
     ----------
     predictions
         By customer_id.
-    segment
-        Of each customer.
     origins
         Of the back-test, or empty.
-    chosen
-        The forecaster of each target.
-    model
-        Assigns customers of earlier dates.
 
     Returns
     -------
@@ -110,11 +104,8 @@ def _season_errors(
 ) -> dict[str, float]:
     """Measure how far segment sums were off in the back-test, beyond chance.
 
-    Returns
-    -------
-    dict
-        By target: the root mean square of observed / predicted - 1, less what chance explains; empty without a
-        back-test.
+    Returns by target: the root mean square of observed / predicted - 1, less what chance explains; empty without a
+    back-test.
     """
     found = {}
     for target, name in chosen.items() if origins else ():
@@ -220,12 +211,6 @@ def predict(
         Today's customers; nothing on or after ``as_of`` is read.
     training_windows
         Customers one and two horizons ago.
-    model
-        The segments of the run.
-    segment
-        That of each customer.
-    seed
-        Draws folds and resamplings.
 
     Returns
     -------

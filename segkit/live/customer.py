@@ -176,8 +176,6 @@ def make_feature_plan(
         Columns of the source's events, by the contract.
     kinds
         'customer' or 'company' by kind of event.
-    timezone
-        Time zone of local days and hours.
     lookback_days
         As in the batch that the segments were made from.
     channels
@@ -215,10 +213,7 @@ def make_feature_plan(
 def money_units(value: Any) -> int:
     """Convert an amount to whole ten-thousandths; None counts as zero.
 
-    Raises
-    ------
-    ValueError
-        The amount is not a finite number, or is below zero.
+    Raises `ValueError`: the amount is not a finite number, or is below zero.
     """
     if value is None:
         return 0
@@ -344,8 +339,6 @@ class Customer:
             Day number of the clock.
         first_ever
             First day with an event of their own in all of the history.
-        rows
-            Aggregates by day of the lookback.
         bought, by_channel
             Day, name and weight (whole units), ordered by day.
         """
@@ -387,15 +380,8 @@ class Customer:
     def add(self, event: Mapping[str, Any]) -> bool:
         """Add an event; return False if its event_id was seen before.
 
-        Parameters
-        ----------
-        event
-            An event by the contract: timestamp, event (default purchase), and the columns of the plan that it has.
-
-        Raises
-        ------
-        InputError
-            The source does not name the kind of event, or a time or number cannot be read.
+        `event`: an event by the contract: timestamp, event (default purchase), and the columns of the plan that it has.
+        Raises `InputError`: the source does not name the kind of event, or a time or number cannot be read.
         """
         plan, kind = self._plan, event.get("event") or PURCHASE
         if kind not in plan.measures_by_kind:
@@ -441,8 +427,6 @@ class Customer:
 
         Parameters
         ----------
-        key
-            Key of the order.
         day
             Local day number.
         slot

@@ -24,7 +24,7 @@ from segkit.data.spec import NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, TRUE
 from segkit.errors import InputError, RunError
 from segkit.live.customer import UNIT, Customer, FeaturePlan, money_units
-from segkit.live.explain import LEVELS, Assignment, CustomerView, LiveAssigner
+from segkit.live.explain import LEVELS, CustomerView, LiveAssigner, LiveAssignment
 from segkit.live.history import feature_plan_of, fingerprint, open_history
 from segkit.live.state import State
 from segkit.segments.model import model_from_arrays
@@ -50,10 +50,7 @@ class Event:
 def read_line(line: str | bytes) -> dict[str, Any]:
     """Parse a line of the stream as a JSON object.
 
-    Raises
-    ------
-    InputError
-        The line is too long, is not JSON, or is not an object.
+    Raises `InputError`: the line is too long, is not JSON, or is not an object.
     """
     if len(line) > MAX_LINE_BYTES:
         raise InputError(f"line of more than {MAX_LINE_BYTES:,} bytes")
@@ -167,12 +164,7 @@ class AssignmentBook:
     def __init__(self, run: Run, *, outcomes: tuple[str, ...], changed: Iterable[tuple]) -> None:
         """Load the assignments of a run and apply the live changes.
 
-        Parameters
-        ----------
-        outcomes
-            Names of the expected outcomes.
-        changed
-            One tuple per customer: id, segment, level of each expectation, and the expectations at the run.
+        `changed`: one tuple per customer: id, segment, level of each expectation, and the expectations at the run.
         """
         placed = run.table("assignments").set_index("customer_id")
         predictions = run.table("anticipation").set_index("customer_id").reindex(placed.index)
@@ -180,7 +172,7 @@ class AssignmentBook:
         self._row = {customer_id: i for i, customer_id in enumerate(placed.index)}
         self._segment_in_run = placed["segment"].to_numpy(dtype=object)
         self._expected_in_run = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
-        self._changed: dict[str, Assignment] = {
+        self._changed: dict[str, LiveAssignment] = {
             customer_id: (segment, levels, base) for customer_id, segment, levels, base in changed
         }
 
@@ -188,7 +180,7 @@ class AssignmentBook:
         """Return whether the run assigns the customer to a segment."""
         return customer_id in self._row
 
-    def assignment(self, customer_id: str) -> Assignment:
+    def assignment(self, customer_id: str) -> LiveAssignment:
         """Look up the current assignment of a customer."""
         found = self._changed.get(customer_id)
         if found is not None:
@@ -203,22 +195,15 @@ class AssignmentBook:
         row = self._row.get(customer_id)
         return None if row is None else self._segment_in_run[row]
 
-    def record(self, customer_id: str, assignment: Assignment) -> None:
+    def record(self, customer_id: str, assignment: LiveAssignment) -> None:
         """Store the current assignment of a customer."""
         self._changed[customer_id] = assignment
 
     def table(self, *, active: Iterable[str]) -> pd.DataFrame:
         """List every customer who is or was in a segment.
 
-        Parameters
-        ----------
-        active
-            Customers with a live event.
-
-        Returns
-        -------
-        DataFrame
-            By ``customer_id``: ``begun`` (segment in the run), ``now`` (None: in none), ``active`` (has live events).
+        Returns by ``customer_id``: ``begun`` (segment in the run), ``now`` (None: in none), ``active`` (has live
+        events).
         """
         new = [customer_id for customer_id in self._changed if customer_id not in self._row]
         index = pd.Index([*self._row, *new], name="customer_id")
@@ -338,11 +323,8 @@ class Live:
     def tick(self, time: str | float) -> list[dict[str, Any]]:
         """Advance the clock for all customers and return what changed.
 
-        Parameters
-        ----------
-        time
-            A moment, written like an event's timestamp; one on or before the day of the clock changes nothing. Parked
-            events whose day is now near are processed first.
+        `time`: a moment, written like an event's timestamp; one on or before the day of the clock changes nothing.
+        Parked events whose day is now near are processed first.
         """
         try:
             day = self.plan.local_day_and_hour(time)[0]

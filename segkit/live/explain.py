@@ -20,7 +20,7 @@ PRIOR_DAYS = 2.0  # active days at which the confidence in a new customer is hal
 
 
 # segment, level of each expectation, expectations at the run
-Assignment = tuple[str | None, list[int], list[float] | None]
+LiveAssignment = tuple[str | None, list[int], list[float] | None]
 
 
 @dataclass
@@ -31,8 +31,6 @@ class CustomerView:
     ----------
     features
         As in the batch; empty if the customer has no event of their own in the lookback.
-    mix_part
-        The category mix's contribution to the coordinates.
     mix, undo
         Amounts by term; and of the terms that changed since, the amounts before.
     previous_code
@@ -121,12 +119,7 @@ class LiveAssigner:
     def observe(self, customer: Customer, mix: CategoryMix, *, previous: str | None = None) -> CustomerView:
         """Collect the features of a customer, without a segment yet.
 
-        Parameters
-        ----------
-        mix
-            The customer's category mix, up to date with their purchases.
-        previous
-            Their segment in the run.
+        `mix`: the customer's category mix, up to date with their purchases.
         """
         return CustomerView(customer.features(), mix.part(), mix, previous_code=self._assigner.code.get(previous, -1))
 
@@ -156,10 +149,8 @@ class LiveAssigner:
     def confidence(self, view: CustomerView, *, in_run: bool = True) -> float:
         """Compute the share of subsamples that agree with the segment.
 
-        Parameters
-        ----------
-        in_run
-            Whether the run has the customer; otherwise the confidence is lower: a third of it after one active day.
+        `in_run`: whether the run has the customer; otherwise the confidence is lower: a third of it after one active
+        day.
         """
         if view.coordinates is None:
             return 0.0
@@ -172,7 +163,7 @@ class LiveAssigner:
         """Compare each expectation with that of the run: halved -1, as before 0, doubled 1."""
         return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
 
-    def has_changed(self, current: Assignment, now: CustomerView) -> bool:
+    def has_changed(self, current: LiveAssignment, now: CustomerView) -> bool:
         """Return whether the segment or the level of an expectation differs."""
         segment, levels, base = current
         if segment != now.segment:
@@ -180,8 +171,8 @@ class LiveAssigner:
         return now.coordinates is not None and base is not None and self.levels(now.expected, base) != levels
 
     def describe_changes(
-        self, current: Assignment, before: CustomerView, now: CustomerView, *, in_run: bool
-    ) -> tuple[list[dict[str, Any]], Assignment]:
+        self, current: LiveAssignment, before: CustomerView, now: CustomerView, *, in_run: bool
+    ) -> tuple[list[dict[str, Any]], LiveAssignment]:
         """Describe the changes of a customer, with reasons.
 
         Parameters
@@ -284,12 +275,12 @@ class LiveAssigner:
         return self._map.z_scores(np.array([self._values(view.features)], dtype=float))[0]
 
 
-def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
-    return lambda features: [features[name] for name in names]
-
-
 def _amount(log: float) -> float:
     return round(float(np.expm1(log)), 2)
+
+
+def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
+    return lambda features: [features[name] for name in names]
 
 
 def _format_reasons(why: list[dict[str, Any]]) -> str:

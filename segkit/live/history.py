@@ -120,12 +120,7 @@ class RunHistory:
 def feature_plan_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -> FeaturePlan:
     """Derive the feature plan of a run from its tables.
 
-    Parameters
-    ----------
-    meta
-        Metadata of the run's model.
-    features
-        Features to compute; formulas of others are dropped.
+    `features`: features to compute; formulas of others are dropped.
     """
     day_columns = set(run.columns("days"))
     columns = [column for name, column in SOURCE_COLUMNS.items() if name in day_columns]

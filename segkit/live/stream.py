@@ -5,7 +5,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import NormalDist
@@ -29,10 +29,7 @@ RELOAD_SECONDS = 5
 def write_page(live: Live, folder: str | Path) -> Path:
     """Write index.html atomically; it loads nothing and reloads itself from any file server.
 
-    Raises
-    ------
-    SegkitError
-        The folder cannot be written.
+    Raises `SegkitError`: the folder cannot be written.
     """
     path = Path(folder) / "index.html"
     text = str(templates.html("live", "page", **_page_facts(live), reload=RELOAD_SECONDS))
@@ -55,6 +52,7 @@ def _page_facts(live: Live) -> dict[str, Any]:
     rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
     _write_counts(rows)
     shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
+    first = max((row for row in shown_rows if row["beyond"]), key=lambda row: abs(row["net"]), default=None)
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
     counts, epoch = live.state.counts(), date(1970, 1, 1)
     return {
@@ -63,7 +61,7 @@ def _page_facts(live: Live) -> dict[str, Any]:
         "clock": (epoch + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
         "horizon": horizon,
         "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
-        "answer": _answer(shown_rows, moved=len(moved), customers=len(table)),
+        "answer": templates.text("live", "answer", moved=len(moved), customers=len(table), first=first),
         "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
         "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1),
         "segments": shown_rows,
@@ -100,11 +98,6 @@ def _write_counts(rows: list[dict[str, Any]]) -> None:
         sizes = [row[moment] for row in rows]
         for row, text, hide in zip(rows, masked_counts(sizes), suppressed_cells(sizes), strict=True):
             row |= {f"{moment}_shown": text, f"{moment}_bar": 0 if hide else row[moment]}
-
-
-def _answer(rows: list[dict[str, Any]], *, moved: int, customers: int) -> str:
-    first = max((row for row in rows if row["beyond"]), key=lambda row: abs(row["net"]), default=None)
-    return templates.text("live", "answer", moved=moved, customers=customers, first=first)
 
 
 def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
@@ -174,8 +167,6 @@ def run_live(
 
     Parameters
     ----------
-    run_dir
-        Folder of a finished run.
     source
         One JSON line per event, or {"tick": time}.
     out
@@ -239,9 +230,7 @@ class Stream:
         if self._open or self._sent < self._live.last_change or page_now:
             self._live.flush()
             self._open = 0
-            for line in state.changes(after=self._sent):
-                self._write(line)
-            self._flush_out()
+            self._write(state.changes(after=self._sent))
             if self._sent != self._live.last_change:
                 self._sent = self._live.last_change
                 state.set_meta("delivered", self._sent)
@@ -267,14 +256,10 @@ class Stream:
                 return  # a rejected line would store data of an erased customer
             self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
 
-    def _write(self, line: str) -> None:
+    def _write(self, lines: Iterable[str]) -> None:
         try:
-            self._out.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        except OSError as error:
-            raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is safe.") from None
-
-    def _flush_out(self) -> None:
-        try:
+            for line in lines:
+                self._out.write(line.encode("utf-8", "backslashreplace") + b"\n")
             self._out.flush()
         except OSError as error:
             raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is safe.") from None

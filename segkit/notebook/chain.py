@@ -22,6 +22,7 @@ from segkit import __version__, templates
 from segkit.data.engine import check_engine
 from segkit.data.privacy import find_key, key_id, make_key
 from segkit.data.runs import (
+    KEPT,
     Run,
     empty_run,
     latest_finished_run,
@@ -33,10 +34,23 @@ from segkit.data.runs import (
     stage_run,
 )
 from segkit.errors import InputError, RunError, SegkitError
-from segkit.notebook.parameters import find_path, missing_steps, resolve, source_path
-from segkit.notebook.steps import DECIDES, HOME, OVERVIEW, Step, check_names, choose_steps, find_steps, standing_steps
+from segkit.notebook.steps import (
+    DECIDES,
+    HOME,
+    KEEP,
+    OVERVIEW,
+    Step,
+    check_names,
+    choose_steps,
+    find_path,
+    find_steps,
+    kept_order,
+    missing_steps,
+    resolve,
+    source_path,
+)
 from segkit.reports.theme import bokeh_script, script, stylesheet
-from segkit.tables import STANDING_SEGMENTS, needed_of_last_run, required_by
+from segkit.tables import KEPT_SEGMENTS, needed_of_last_run, required_by
 
 CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
 MIN_HEADINGS = 3  # on a page with a table of contents
@@ -135,7 +149,7 @@ def _foot(parameters: dict[str, Any]) -> str:
 DRY_RUN = "dry-run"
 MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
 NOT_GIVEN = object()  # None is a value that a parameter can have
-KEEP_OUTCOME, REFIT_OUTCOME = "kept", "refitted"
+REFIT_OUTCOME = "refitted"
 
 
 def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
@@ -161,21 +175,21 @@ def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
     others = sorted(name for name in names if before.get(name, NOT_GIVEN) != made_with.get(name, NOT_GIVEN))
     if others:
         return f"the last run had different parameters: {', '.join(others)}"
-    missing = [name for name in needed_of_last_run(STANDING_SEGMENTS) if not previous_run.has(name)]
+    missing = [name for name in needed_of_last_run(KEPT_SEGMENTS) if not previous_run.has(name)]
     if missing:
         return f"the last run ({previous_run.path.name}) has no {', '.join(missing)}"
     return ""
 
 
-def remaining_steps(run: Run, *, standing: Sequence[Step], every: Sequence[Step]) -> list[Step]:
+def remaining_steps(run: Run, *, every: Sequence[Step]) -> list[Step]:
     """List the steps that follow from the decision on a run.
 
     Parameters
     ----------
     run
         A run that has been refreshed up to the decision.
-    standing, every
-        Steps of a refreshed run and of a full run.
+    every
+        Steps of a full run.
 
     Raises
     ------
@@ -193,16 +207,17 @@ def remaining_steps(run: Run, *, standing: Sequence[Step], every: Sequence[Step]
         )
     if row["decision"] == KEEP:
         print_progress(f"keep the segments of {since}: {reason}")
-        return list(standing[_decision_index(standing) :])
+        return [step for step in kept_order(every) if step not in first_steps(every)]
     print_progress(f"refit all steps, as the segments of {since} are no longer valid: {reason}")
     empty_run(run)
     run.update(acted=REFIT_OUTCOME)
     return list(every)
 
 
-def first_steps(standing: Sequence[Step]) -> list[Step]:
-    """List the steps of a refreshed run up to the decision."""
-    return list(standing[: _decision_index(standing)])
+def first_steps(every: Sequence[Step]) -> list[Step]:
+    """List the steps up to the decision whether the segments are kept."""
+    ordered = kept_order(every)
+    return ordered[: max(number for number, step in enumerate(ordered) if step.name in DECIDES) + 1]
 
 
 def decision_of(run: Run) -> dict[str, Any]:
@@ -217,7 +232,7 @@ def new_decisions(run: Run) -> pd.DataFrame:
     return log[log["as_of"] == run.parameters()["as_of"]]
 
 
-def run_auto(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = None) -> None:
+def run_auto(run: Run, *, every: Sequence[Step]) -> None:
     """Refresh a run with the segments of the last one, decide, and run the steps that follow.
 
     Parameters
@@ -226,8 +241,6 @@ def run_auto(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = No
         The run to build.
     every
         Steps of a full run.
-    notebooks_dir
-        Folder of the notebooks; None is the default of `find_steps`.
 
     Raises
     ------
@@ -236,10 +249,9 @@ def run_auto(run: Run, *, every: Sequence[Step], notebooks_dir: Path | None = No
     """
     from segkit.notebook.steps import run_notebooks
 
-    standing = standing_steps(notebooks_dir=notebooks_dir)
-    run.update(acted=KEEP_OUTCOME)
-    then = partial(remaining_steps, run, standing=standing, every=every)
-    run_notebooks(first_steps(standing), run=run, parameters=run.parameters(), then=then)
+    run.update(acted=KEPT)
+    then = partial(remaining_steps, run, every=every)
+    run_notebooks(first_steps(every), run=run, parameters=run.parameters(), then=then)
 
 
 def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebooks_dir: Path | None = None) -> str:
@@ -267,10 +279,11 @@ def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebook
     from segkit.notebook.steps import run_notebooks
     from segkit.refresh.decisions import KEEP, LOOK
 
-    steps = first_steps(standing_steps(notebooks_dir=notebooks_dir))
+    steps = first_steps(find_steps(notebooks_dir=notebooks_dir))
     parent = root if root.is_dir() else Path(previous).parent  # the erasure list and overrides.yaml are read there
     with TemporaryDirectory(prefix=".dry-run-", dir=parent) as folder:
         run = open_run(folder, outcome="building", **made_with)
+        run.update(acted=KEPT)
         run_notebooks(steps, run=run, parameters=run.parameters())
         rows = new_decisions(run).to_dict("records")
     does = {KEEP: "the segments would be kept and all customers assigned again", LOOK: "nothing would be changed"}
@@ -315,11 +328,6 @@ def write_pilots(run: Run, *, place: Path) -> None:
 def print_progress(words: str) -> None:
     """Print a line of progress to stderr."""
     print(f"segkit: {words}", file=sys.stderr, flush=True)
-
-
-def _decision_index(standing: Sequence[Step]) -> int:
-    """Count the steps of a refreshed run up to the decision."""
-    return max(number for number, step in enumerate(standing) if step.name in DECIDES) + 1
 
 
 OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir", "engine")
@@ -414,7 +422,7 @@ def run_chain(
         run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
         try:
             if mode and not why:
-                run_auto(run, every=every, notebooks_dir=notebooks_dir)
+                run_auto(run, every=every)
             else:
                 if mode:
                     print_progress(f"a full run: {why}.")
@@ -463,7 +471,7 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
     lacking = {table for step in every if step not in planned for table in step.writes if not run.has(table)}
     made = {table for step in planned for table in step.writes}
     overview = [step for step in every if step.name == OVERVIEW and step not in planned]
-    return planned + [step for step in overview if not (lacking - made) & set(required_by(step.key))]
+    return planned + [step for step in overview if not (lacking - made) & set(required_by(step.name))]
 
 
 def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: bool) -> Run:
@@ -491,6 +499,8 @@ def _convert_parameters(parameters: Mapping[str, Any], *, steps: Sequence[Step])
     if own:
         option = "out" if own[0] == "run_dir" else own[0].replace("_dir", "").replace("_", "-")
         raise InputError(f"-p {own[0]}: all notebooks share this parameter. Give it as --{option}.")
+    if KEEP in parameters:
+        raise InputError(f"-p {KEEP}: segkit run decides this by itself. Give --auto instead.")
     check_names(parameters, steps=steps)
     defaults = {name: value for step in steps for name, value in step.parameters.items()}
     return {name: _convert_value(value, name=name, default=defaults[name]) for name, value in parameters.items()}

@@ -71,11 +71,11 @@ class _Described:
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        return {name: self.run.table(name) for name in ("segments", "needs", "signals")}
+        return {name: self.run.table(name) for name in ("segments", "favourites", "signals")}
 
     @cached_property
     def named_needs(self) -> dict[str, list[str]]:
-        needs = self.tables["needs"]
+        needs = self.tables["favourites"]
         return needs.groupby("segment")["term"].apply(list).to_dict() if len(needs) else {}
 
     @cached_property
@@ -194,7 +194,7 @@ def write_personas(run: Run) -> Personas:
 def _card_tables(described: _Described) -> CardTables:
     """Find what the cards are written from."""
     run, opened, segment, seed = described.run, described.source, described.segment, described.seed
-    needs = described.tables["needs"]
+    needs = described.tables["favourites"]
     texts = customer_texts(sources.read_events(opened, con=sources.connect()), period=run.period)
     bought = need_labels(needs, labels=opened.labels)
     return CardTables(
@@ -245,7 +245,7 @@ def _persona_parts(
 ) -> Mapping[str, Result]:
     """Show what stands below the cards."""
     rules, traits = tables.rules, tables.traits
-    segments, needs, labels = described.tables["segments"], described.tables["needs"], described.source.labels
+    segments, needs, labels = described.tables["segments"], described.tables["favourites"], described.source.labels
     sentences = text_result(bullets=personas_report.describe_predictors(predictors))
     compared = table_result(
         predictors, name="comparison", shown=personas_report.format_predictors(predictors) if len(predictors) else None
@@ -261,7 +261,7 @@ def _persona_parts(
         "scores": table_result(points, name="scores", columns={name: name for name in points.columns}),
         "needs": table_result(
             needs,
-            name="needs",
+            name="favourites",
             shown=personas_report.format_needs(needs, segments, labels=labels) if len(needs) else None,
         ),
         "traits": table_result(

@@ -33,9 +33,9 @@ def example_run() -> Path:
 
     It holds what 01_profile, 02_embed and 03_segments write, without the proof.
     """
-    from segkit.notebook.parameters import resolve
     from segkit.notebook.profiling import find_needs, load_customers, profile
     from segkit.notebook.segmenting import embed, search, segment
+    from segkit.notebook.steps import resolve
 
     given = {"data_dir": "", "as_of": "", "lookback_days": 182, "horizon_days": 91, "seed": 7}
     made_with = resolve(source=str(example_source()), **given)

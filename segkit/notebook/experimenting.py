@@ -13,8 +13,8 @@ from segkit.experiments import design, observational, readout
 from segkit.experiments.estimate import main_kpi
 from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json, write_pilot
 from segkit.experiments.pilot import design_pilot as draw_pilot
-from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
+from segkit.notebook.steps import find_path
 from segkit.reports import experiments as report
 from segkit.reports import html
 

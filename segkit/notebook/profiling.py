@@ -1,6 +1,6 @@
 """The first chapter of a run: its customers, what they need, and whether the data can carry a segmentation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +17,15 @@ from segkit.data import runs, sources
 from segkit.data.runs import open_run_source
 from segkit.data.spec import Source
 from segkit.format import count
-from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, figure_result, table_result, text_result
+from segkit.notebook.steps import find_path
 from segkit.period import Period
+from segkit.personas.need_names import name_needs
 from segkit.reports import html
+from segkit.reports import map as map_report
 from segkit.reports import segments as segments_report
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
-from segkit.segments.lineage import load_standing_run
+from segkit.segments.lineage import load_kept_run
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -38,8 +40,10 @@ class Customers(Result):
         What its source says of itself.
     state
         Days, period, kinds of event, features and amounts by category.
+    since
+        Date of the earlier run whose days are continued; else "".
     reread_reason
-        Why all of history was read again where the days of an earlier run were to be continued; else "".
+        Why all of history was read again nevertheless; else "".
 
     Examples
     --------
@@ -52,6 +56,7 @@ class Customers(Result):
     run: runs.Run | None = None
     source: Source | None = None
     state: features_module.Customers | None = None
+    since: str = ""
     reread_reason: str = ""
 
     @property
@@ -82,7 +87,7 @@ class Customers(Result):
         return self.run.table("people") if self.run.has("people") else None
 
 
-def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | None = None) -> Customers:
+def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = "") -> Customers:
     """Describe the customers of a run at its date.
 
     Parameters
@@ -93,7 +98,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
         Where days and features are computed from the source: "duckdb", "local[2]", "spark://host:port", or an Ibis URL.
         None takes the days that the run holds.
     previous
-        Folder of an earlier run whose segments are kept: its days are continued with the events since.
+        Folder of an earlier run whose segments are kept: its days are continued with the events since; empty for none.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
     >>> customers.table[["orders", "spend"]].shape
     (251, 2)
     """
-    reason = ""
+    since, reason = "", ""
     if engine is None:
         made = run.parameters()
         opened = sources.open_source(made["source"], data_dir=made.get("data_dir") or None)
@@ -118,11 +123,12 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
         opened = open_run_source(run)
         _, events, _ = _read(run, opened)
         options = {"run": run, "kinds": opened.kinds, "engine": engine}
-        if previous is None:
-            state = describe_customers(events, **options)
-        else:
-            before = load_standing_run(previous, of=run)
+        if previous:
+            before = load_kept_run(previous, of=run)
+            since = before.period.as_of.isoformat()
             state, reason = update_customers(events, previous=before, **options)
+        else:
+            state = describe_customers(events, **options)
     table = state.data.features
     figures = {"customers": len(table), "features": len(table.columns)}
     tiles = [
@@ -133,64 +139,95 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str | 
         ),
         ("Features", count(len(table.columns)), "of each customer"),
     ]
-    return Customers(
-        table, figures, html=lambda: html.tiles_html(tiles), run=run, source=opened, state=state, reread_reason=reason
-    )
+    parts = {"run": run, "source": opened, "state": state, "since": since, "reread_reason": reason}
+    return Customers(table, figures, html=lambda: html.tiles_html(tiles), **parts)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FoundNeeds(Result):
-    """Need groups: things that the same customers buy.
+    """Needs: groups of things that the same customers buy.
 
     Parameters
     ----------
     shares
         Share of each need in what a customer buys, by customer_id.
     needs
-        The groups as learnt; None where the source carries no categories, or too few are bought.
+        The groups as learnt; None where the source carries no categories, or nothing stands out.
+    map
+        The things on a plane, in the colour of their need.
     """
 
     shares: pd.DataFrame | None = None
     needs: needs_module.Needs | None = None
+    map: Result | None = None
 
     def save(self, run: runs.Run) -> None:
         """Write the groups into a run."""
         if self.needs is not None:
             arrays, meta = needs_module.needs_to_arrays(self.needs)
             run.save_model(arrays, meta=meta, part="needs")
+        super().save(run)
 
 
 def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
-    """Group the things that the same customers buy (non-negative factorisation, Lee & Seung 1999).
+    """Group the things that the same customers buy, with UMAP and HDBSCAN in subsamples of them, and name the groups.
 
     Parameters
     ----------
     customers
         Of ``load_customers``.
     previous
-        Folder of an earlier run whose groups are kept; empty to find them again.
+        Folder of an earlier run: its needs are kept where the run keeps its segments; otherwise they are learnt again,
+        and a need that continues one has its id and name.
 
     Examples
     --------
     >>> from segkit.notebook.example import example_run
     >>> needs = find_needs(load_customers(runs.load_run(example_run())))
     >>> needs.table.columns.tolist()[:2], len(needs.shares)
-    (['need', 'share'], 251)
+    (['need', 'name'], 251)
     """
-    signals = customers.state.data
-    if previous:
-        found = needs_module.load_needs(runs.load_run(previous))
+    before = runs.load_run(previous) if previous else None
+    old = needs_module.load_needs(before) if before else None
+    named = pd.DataFrame()
+    if customers.run.kept:
+        found = old
+        named = before.table("needs").set_index("need") if old else named
     else:
-        found = needs_module.learn_needs(signals, seed=customers.seed)
-    shares = needs_module.need_shares(found, signals)
+        bought = needs_module.purchases_of_days(customers.state.days, before=customers.period.as_of)
+        found = needs_module.learn_needs(bought, previous=old, seed=customers.seed)
+        if found is not None:
+            found, named = name_learnt_needs(found, previous=before, labels=customers.source.labels)
+    shares = needs_module.need_shares(found, customers.state.data)
     if found is None:
-        note = "No needs: the source carries no category, or too few are bought by enough customers."
+        note = "No needs stand out: too few things are bought by enough customers, or all customers buy alike."
         return FoundNeeds(pd.DataFrame(), html=text_result(note=note).html, shares=shares)
-    table = needs_module.need_table(shares)
-    columns = {"need": "Need", "share": "Share of what they buy [95 %]", "main": "Main need of [95 %]"}
-    shown = segments_report.format_shares(table, "share", "main")
-    made = table_result(table, name="found needs", shown=shown, columns=columns)
-    return FoundNeeds(table, html=made.html, shares=shares, needs=found)
+    table, things = needs_module.need_table(found, shares), needs_module.thing_table(found)
+    table = table.join(named[["named_by", "job", "sensitive"]], on="need")
+    shown = segments_report.format_needs(table, things, labels=customers.source.labels)
+    made = table_result(table, name="needs", shown=shown)
+    plane = figure_result(things, lambda: map_report.plot_thing_map(things, table), name="map of things")
+    return FoundNeeds(
+        table, html=made.html, tables={"needs": table, "need_things": things}, shares=shares, needs=found, map=plane
+    )
+
+
+def name_learnt_needs(
+    found: needs_module.Needs, *, previous: runs.Run | None, labels: dict[str, str]
+) -> tuple[needs_module.Needs, pd.DataFrame]:
+    """Name needs from the lexicon or their things; a need of the previous run keeps its name.
+
+    Returns the needs with their names, and `name, named_by, job, sensitive` by need.
+    """
+    things = needs_module.thing_table(found)
+    spend = things["weight"] * things["need"].map(dict(zip(found.ids, found.spend, strict=True)))
+    named = name_needs(things.assign(spend=spend), labels=labels).set_index("need")
+    if previous is not None and previous.has("needs"):
+        old = previous.table("needs").set_index("need")
+        kept = [need for need in named.index if need in old.index and old.loc[need, "name"] not in set(named["name"])]
+        named.loc[kept, ["name", "named_by", "job", "sensitive"]] = old.loc[kept]
+    names = tuple(named.loc[need, "name"] for need in found.ids)
+    return replace(found, names=names), named
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -237,7 +274,8 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     sheet = described["datasheet"]
     parts = _profile_parts(customers, table)
     answer = text_result(
-        headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.", bullets=verdict.reasons
+        headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.",
+        bullets=[*verdict.reasons, *segments_report.describe_reading(customers.since, customers.reread_reason)],
     )
     return Profile(
         table,
@@ -252,12 +290,6 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
         datasheet=table_result(sheet, name="datasheet", shown=sheet.assign(item=sheet["about"] + ": " + sheet["item"])),
         **parts,
     )
-
-
-def customer_tables(customers: Customers, *, needs: FoundNeeds) -> dict[str, pd.DataFrame]:
-    """Put together the tables of a run that describe its customers, and the data sheet."""
-    rejected, _, people = _read(customers.run, customers.source)
-    return _customer_tables(customers, needs=needs, rejected=rejected, people=people)
 
 
 def _customer_tables(

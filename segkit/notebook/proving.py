@@ -33,6 +33,8 @@ class Proof(Result):
         What each kind of data predicts alone, and what it adds to the others.
     needs_or_demographics
         Which of the two predicts more.
+    ablation
+        The same segments on needs that were grouped without HDBSCAN, and at random.
     """
 
     segments: FoundSegments | None = None
@@ -40,6 +42,7 @@ class Proof(Result):
     baselines: Result | None = None
     blocks: Result | None = None
     needs_or_demographics: Result | None = None
+    ablation: Result | None = None
 
 
 def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
@@ -48,9 +51,9 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     Parameters
     ----------
     segments
-        Of ``segment``.
+        Of ``segment``; for those of ``assign`` the proof is that of the day on which they were found.
     proof
-        "quick" repeats it 5 times; "full" 20 times, and also on data without structure, which takes longer.
+        "quick" repeats it 5 times; "full" 20 times, which takes longer.
 
     Examples
     --------
@@ -59,21 +62,24 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     >>> load_run(example_run()).segments.table["verdict"].unique().tolist()  # before the proof
     ['not tested']
     """
+    if segments.found.fit is None:
+        return _previous_proof(segments)
     found, customers = segments.found, segments.customers
     seed, windows, fit = customers.seed, found.windows, segments.lineage.fit
     stability = validation.stability(windows, fit, n_refits=validation.N_REFITS[proof], seed=seed)
-    structure = validation.structure(fit, nulls=validation.N_NULL_COPIES[proof], seed=seed)
+    structure = validation.structure(fit, pairs=validation.N_NULL_COPIES[proof], seed=seed)
+    without = validation.ablation(windows, fit, seed=seed)
     compared = _backtest(segments)
     reason = validation.reason_without_backtest(customers.state.days, period=customers.period)
     roles = customers.source.roles
     adds = blocks.score_blocks(customers.training, people=customers.people, roles=roles, seed=seed)
-    number = fit.segment_number[fit.in_sample]
     metrics = (
-        segment_metrics(fit.subsamples, fit.segmentation, number, customers=len(segments.assigned))
+        segment_metrics(fit.segmentation, fit.needs, customers=len(segments.assigned), asked=found.asked)
         | stability.metrics()
         | validation.validation_metrics(compared, reason=reason)
         | blocks.block_metrics(adds, reason=reason)
-        | (structure.metrics(stability) if structure else {"structure.found": None})
+        | structure.metrics()
+        | {"segments.verdict": "groups" if structure.found else "cuts"}
     )
     summary = customers.run.summary() | {name: to_json_value(value) for name, value in metrics.items()}
     proved = _with_proof(segments, stability=stability, structure=structure)
@@ -81,20 +87,43 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     answer = text_result(
         headline=overview_report.overview_headline(proved.table), bullets=overview_report.describe_evidence(summary)
     )
-    written = {} if baselines is None else {"baselines": baselines} | ({} if adds is None else {"blocks": adds.table})
+    tables = {"baselines": baselines, "blocks": None if adds is None else adds.table, "ablation": without}
+    written = {name: table for name, table in tables.items() if table is not None}
     return Proof(
         pd.DataFrame() if baselines is None else baselines,
         metrics,
         html=answer.html,
         tables=written,
         segments=proved,
-        stability=figure_result(
-            proved.table, lambda: segments_report.plot_stability(proved.table), name="segment stability"
-        ),
+        stability=_show_stability(proved.table),
         baselines=_show_baselines(baselines, reason=reason),
-        blocks=_show_blocks(adds, reason=reason),
+        blocks=_show_blocks(None if adds is None else adds.table, reason=reason),
         needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
+        ablation=_show_ablation(without),
     )
+
+
+def _previous_proof(segments: FoundSegments) -> Proof:
+    """Show the proof of segments that are kept, as it was made when they were found."""
+    before, summary = segments.found.previous, segments.customers.run.summary() | segments.metrics
+    reason = summary.get("forward.reason") or "the last run holds none"
+    written = {name: before.table(name) for name in ("baselines", "blocks") if before.has(name)}
+    baselines = written.get("baselines")
+    return Proof(
+        pd.DataFrame() if baselines is None else baselines,
+        html=segments.answer.html,
+        tables=written,
+        segments=segments,
+        stability=_show_stability(segments.table),
+        baselines=_show_baselines(baselines, reason=reason),
+        blocks=_show_blocks(written.get("blocks"), reason=reason),
+        needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
+        ablation=_show_ablation(segments.tables.get("ablation")),
+    )
+
+
+def _show_stability(table: pd.DataFrame) -> Result:
+    return figure_result(table, lambda: segments_report.plot_stability(table), name="segment stability")
 
 
 def _backtest(segments: FoundSegments) -> pd.DataFrame | None:
@@ -117,7 +146,7 @@ def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
         customers,
         segments.assigned,
         expected=fit_module.expected_outcomes(model, segments.found.windows),
-        needs=segments.tables["needs"],
+        favourites=segments.tables["favourites"],
         signals=segments.tables["signals"],
         names=segments.lineage.names,
         ids=model.segments,
@@ -141,7 +170,14 @@ def _show_baselines(baselines: pd.DataFrame | None, *, reason: str) -> Result:
     return replace(table, html=lambda: stack(figure, table), draw=figure.draw)
 
 
-def _show_blocks(adds: blocks.BlockProof | None, *, reason: str) -> Result:
+def _show_ablation(without: pd.DataFrame | None) -> Result:
+    if without is None:
+        return text_result(note="Not measured: no needs stand out, or history is too short.")
+    formats = dict.fromkeys(("spend_r2", "need_r2", "mix_r2", "stability", "ari"), "score")
+    return table_result(without, name="ablation", formats=formats)
+
+
+def _show_blocks(adds: pd.DataFrame | None, *, reason: str) -> Result:
     if adds is None:
         return text_result(note=f"Not measured: {reason}.")
-    return figure_result(adds.table, lambda: segments_report.plot_blocks(adds.table), name="blocks")
+    return figure_result(adds, lambda: segments_report.plot_blocks(adds), name="blocks")

@@ -1,7 +1,7 @@
-"""A run compared with the previous one, as a notebook shows it: moves, decision, drift, forecast accuracy."""
+"""A run that follows another: customers assigned to the segments of the previous run, and both runs compared."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +10,15 @@ from matplotlib.figure import Figure
 from segkit import templates
 from segkit.customers.features import load_customers
 from segkit.data import runs
+from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
+from segkit.notebook.segmenting import FoundSegments, found_segments, show_search
 from segkit.refresh import monitor
 from segkit.reports import html
+from segkit.reports import overview as overview_report
 from segkit.reports import refresh as report
+from segkit.reports import segments as segments_report
+from segkit.segments import fit, lineage
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -157,7 +162,7 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
     customers = load_customers(run, kinds=runs.open_run_source(run).kinds)
     features = run.table("features").set_index("customer_id")
     seed = run.parameters()["seed"] if seed is None else seed
-    found = monitor.assign_with_previous_model(customers, features, previous=before, seed=seed)
+    found = monitor.find_standing(customers, features, previous=before, seed=seed)
     made = monitor.compare_runs(run, before, customers.days, found, assignments=run.table("assignments"))
     if before is None:
         answer = text_result(headline=report.FIRST_RUN)
@@ -183,4 +188,60 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
         refresh=made,
         names=None if before is None else monitor.segment_names(run, before),
         as_of=run.period.as_of.isoformat(),
+    )
+
+
+def assign(customers: Customers, previous: str, *, overrides: str = "") -> FoundSegments:
+    """Assign the customers of today to the segments of an earlier run; nothing is fitted again.
+
+    Parameters
+    ----------
+    customers
+        Of ``load_customers``.
+    previous
+        Folder of the run whose segments are kept.
+    overrides
+        YAML file of decisions (rename, merge, pin); empty for ``overrides.yaml`` in the folder above the run.
+
+    Raises
+    ------
+    RunError
+        The previous run is of another source, or lacks a table that is needed.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> from segkit.notebook.profiling import load_customers
+    >>> run = runs.load_run(example_run())
+    >>> assigned = assign(load_customers(run), str(example_run())).assigned
+    >>> (assigned["segment"] == run.table("assignments").set_index("customer_id")["segment"]).mean()
+    np.float64(1.0)
+    """
+    run, now, as_of = customers.run, customers.state.data, customers.period.as_of.isoformat()
+    before = lineage.load_kept_run(previous, of=run)
+    decided = lineage.read_overrides(overrides or run.path.parent / "overrides.yaml")
+    kept = lineage.assign_with_previous_model(before, now, overrides=decided, as_of=as_of)
+    windows = lineage.align_fit_data(customers.training.fit_data(now), kept.model)
+    made = found_segments(
+        customers,
+        kept.assigned,
+        lineage=kept,
+        decided=decided,
+        expected=fit.expected_outcomes(kept.model, windows),
+        tables={name: before.table(name) for name in ("frontier", "ablation") if before.has(name)},
+        assignments=kept.assigned.assign(core=kept.core).join(kept.coords),
+        model=lineage.reassigned_model_arrays(kept, before),
+        found=show_search(before.table("frontier"), customers=customers, previous=before),
+    )
+    table = lineage.add_previous_proof(made.table, before)
+    metrics = {**made.metrics, **lineage.previous_proof_metrics(before, fitted_as_of=kept.fitted_as_of)}
+    sentences = segments_report.describe_kept_segments(kept.moves, found=kept.fitted_as_of)
+    sentences += overview_report.describe_evidence(run.summary() | metrics)
+    return replace(
+        made,
+        table=table,
+        metrics=metrics,
+        html=lambda: html.segment_table_html(table, caption="The micro-segments, largest revenue first."),
+        tables={**made.tables, "segments": table},
+        answer=text_result(headline=overview_report.overview_headline(table), bullets=sentences),
     )

@@ -1,5 +1,6 @@
-"""A run as an analyst uses it: its segments, one of them, two side by side, and another number of them."""
+"""A run as an analyst uses it: its overview, its segments, two side by side, and lists of customers that leave it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,17 @@ from matplotlib.figure import Figure
 
 from segkit import format as fmt
 from segkit.customers.features import load_customers
+from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
-from segkit.notebook.overview import Overview, overview
-from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, table_result, text_result
-from segkit.notebook.steps import HOME
-from segkit.personas.naming import member_activity_levels, name_segments
-from segkit.personas.traits import segment_needs, segment_signals
+from segkit.notebook.steps import HOME, find_path
+from segkit.personas.naming import level_names, member_activity_levels, name_segments
+from segkit.personas.traits import segment_signals
 from segkit.reports import html
-from segkit.reports.map import NEEDS_PREFIX, map_html
+from segkit.reports import overview as overview_report
+from segkit.reports import refresh as refresh_report
+from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.personas import persona_cards_html
 from segkit.reports.segments import plot_feature, plot_segment_shares
 from segkit.segments import recut as recuts
@@ -26,6 +28,9 @@ from segkit.segments.lineage import inherit_names
 from segkit.vocabulary import describe
 
 NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then, `.latest` is a made-up shop."
+MAP_ALT = "Map of customers in the colour and shape of their segment, with the name of each segment next to it"
+MAP_CAPTION = "A name stands at the middle of its segment. Distances across the map mean little."
+TABLE_CAPTION = "The micro-segments, largest revenue first; a heading sorts."
 MOST_DIFFERENCES = 5  # habits, needs and attributes of a segment that are shown
 WHO_BLOCKS = ("demographic", "geographic", "survey")  # blocks of features that say who customers are
 FORECAST = {  # column of the table segments -> what it is, its unit
@@ -48,7 +53,7 @@ class Run(runs.Run):
         return load_segments(self)
 
     @property
-    def overview(self) -> Overview:
+    def overview(self) -> "Overview":
         """The answer of the run in one minute."""
         return overview(self)
 
@@ -383,9 +388,11 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     own = now.features.groupby(segment)
     table = found.segments.assign(active_share_next=float("nan"))
     levels = member_activity_levels(table, features=now.features, segment=segment)
-    needs, habits = segment_needs(now, segment), segment_signals(now.features, segment)
+    learnt = load_needs(run)
+    names = {} if learnt is None else dict(zip(learnt.ids, learnt.names, strict=True))
+    needs, habits = table.set_index("segment")["need"].map(names), segment_signals(now.features, segment)
     people = "buyers" if "purchase" in meta["needs"] else "users"
-    named = name_segments(levels, needs, habits=habits, people=people)
+    named = name_segments(level_names(table, activity_levels=levels), needs, habits=habits, people=people)
     names = inherit_names(named["name"].to_dict(), run.table("segments").set_index("segment")["name"].to_dict())
     table = found.segments.assign(name=found.segments["segment"].map(names))
     columns = {"segment": "Segment", "name": "Name", "customers": "Customers", "customer_share": "Share of customers"}
@@ -397,3 +404,151 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     formats = {"customer_share": "share"} | ({"revenue_share": "share"} if "spend" in now.features else {})
     shown = table_result(table, name="recut", columns=columns, formats=formats)
     return Recut(table, html=shown.html, assigned=found.assignments, frontier=found.frontier)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Overview(Result):
+    """A run in one minute: itself the answer; ``table`` holds its segments.
+
+    Parameters
+    ----------
+    tiles
+        Its largest numbers, and how good the segments are.
+    first_actions
+        What to do first.
+    map, segments, summaries
+        The map of customers, the segments as a table, and as small cards.
+    changes, evidence, pages
+        What changed since the last run, how sure the results are, and where to read on.
+    """
+
+    tiles: Result | None = None
+    first_actions: Result | None = None
+    map: Result | None = None
+    segments: Result | None = None
+    summaries: Result | None = None
+    changes: Result | None = None
+    evidence: Result | None = None
+    pages: Result | None = None
+
+
+def overview(run: runs.Run) -> Overview:
+    """Put the overview of a run together from its tables.
+
+    Parameters
+    ----------
+    run
+        A run that holds 01_profile to 03_segments; what further notebooks wrote is shown too.
+    """
+    segments, summary = run.table("segments"), run.summary()
+    horizon, cards = run.period.horizon_days, "04_personas.html" if run.has("personas") else ""
+    first = overview_report.choose_first_actions(segments, horizon_days=horizon)
+    tiles = overview_report.overview_tiles(segments, kpis=run.table("kpis"), summary=summary, horizon_days=horizon)
+    pages = overview_report.list_pages(run.record()["tables"].values())
+    return Overview(
+        segments,
+        html=text_result(headline=overview_report.overview_headline(segments)).html,
+        tiles=text_result(segments, tiles=tiles, note=overview_report.describe_accuracy(summary)),
+        first_actions=Result(segments, html=lambda: overview_report.render_first_actions(first, cards=cards)),
+        map=_show_map(run, cards=cards),
+        segments=Result(
+            segments,
+            html=lambda: html.segment_table_html(segments, caption=TABLE_CAPTION, horizon_days=horizon, cards=cards),
+        ),
+        summaries=Result(segments, html=lambda: overview_report.render_segment_summaries(segments, cards=cards)),
+        changes=text_result(bullets=_describe_changes(run)),
+        evidence=text_result(bullets=overview_report.describe_evidence(summary)),
+        pages=Result(segments, html=lambda: overview_report.render_links(pages)),
+    )
+
+
+def _show_map(run: runs.Run, *, cards: str) -> Result:
+    placed, segments, horizon = run.table("assignments"), run.table("segments"), run.period.horizon_days
+    expected = overview_report.expected_spend(run)
+    if expected is None:
+        expected = placed.set_index("customer_id")["segment"].map(segments.set_index("segment")["spend_next"])
+    profile = map_profile(placed, run.table("features"), expected=expected, horizon_days=horizon)
+    return Result(
+        placed,
+        html=lambda: map_html(placed, segments, profile=profile, alt=MAP_ALT, caption=MAP_CAPTION, cards=cards),
+    )
+
+
+def _describe_changes(run: runs.Run) -> list[str]:
+    as_of = run.parameters()["as_of"]
+    ledger, moves, decisions = (overview_report.optional_table(run, name) for name in ("ledger", "moves", "decisions"))
+    changes = overview_report.describe_changes(run.table("segments"), ledger=ledger, moves=moves, as_of=as_of)
+    return refresh_report.describe_decisions(decisions, as_of=as_of) + changes
+
+
+def export_segments(run: runs.Run, *, to: str, out: str | Path, **options: Any) -> Result:
+    """Export the customers of a run with their segments; customers who may not be contacted are left out where needed.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    to
+        Name of a target, such as "csv", "parquet", "hubspot" or "klaviyo", or the YAML file of one.
+    out
+        A folder or a file; for a table the URL of a database.
+    **options
+        ``segments`` (ids; all by default), ``pilots`` (folders whose control groups are left out), ``country_code`` and
+        the others of ``segkit export``; ``dry_run=True`` writes nothing.
+
+    Returns
+    -------
+    Result
+        What was written, or would be; ``table`` holds a line of it a row.
+
+    Raises
+    ------
+    InputError
+        The target cannot be filled from this source, or ``out`` cannot be written; nothing was changed.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run, temporary_folder
+    >>> done = export_segments(load_run(example_run()), to="csv", out=temporary_folder() / "list", segments=("S01",))
+    >>> done.metrics["export.left_out"]
+    0
+    """
+    from segkit.export import export  # slow to import, and few runs are exported
+
+    done = export.export_segments(run.path, to=to, out=str(out), **options)
+    first, *lines = str(done).splitlines()
+    figures = {"export.rows": len(done.rows), "export.left_out": sum(done.left_out.values())}
+    return text_result(headline=first, bullets=[line.strip() for line in lines], metrics=figures)
+
+
+def erase(customers: Collection[str], *, reports: str | Path = "reports") -> Result:
+    """Erase customers from all runs, pilots and live states below a folder, and exclude them from later runs.
+
+    Parameters
+    ----------
+    customers
+        Their ids, as in the source.
+    reports
+        The folder of runs; a relative path starts as in ``load_run``.
+
+    Returns
+    -------
+    Result
+        What was done, without ids; ``table`` holds a line of it a row.
+
+    Raises
+    ------
+    InputError
+        A customer is not found anywhere; nothing was changed.
+
+    Examples
+    --------
+    >>> from segkit.notebook.example import example_run
+    >>> erase(["nobody"], reports=example_run().parent)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    segkit.errors.InputError: nobody: not found in any run, ...
+    """
+    from segkit import erasure
+
+    lines = erasure.erase(customers, reports=find_path(reports))
+    return text_result(pd.DataFrame({"text": lines}), bullets=lines)

@@ -1,6 +1,7 @@
 """The second and third chapter of a run: what customers are likely to do next, their segments, and the proof."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -13,12 +14,13 @@ from segkit.customers.anticipation import (
     forecast_accuracy_metrics,
     map_colours,
 )
+from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, figure_result, table_result, text_result
 from segkit.notebook.runs import Segments
 from segkit.personas.cards import make_segment_table
-from segkit.personas.traits import segment_needs, segment_signals
+from segkit.personas.traits import segment_favourites, segment_signals
 from segkit.reports import html
 from segkit.reports import map as map_report
 from segkit.reports import overview as overview_report
@@ -38,9 +40,8 @@ from segkit.segments.fit import (
 )
 from segkit.segments.lineage import Lineage, Overrides, Reassignment
 from segkit.segments.model import assign_points, model_to_arrays
-from segkit.segments.recut import subsample_table
 
-ASSIGNMENT_COLUMNS = ["segment", "macro_segment", "confidence", "core", "x", "y"]
+ASSIGNMENT_COLUMNS = ["segment", "macro_segment", "need", "confidence", "core", "x", "y"]
 MAP_ALT = "Map of customers in the colour and shape of their segment, with the name of each segment"
 
 
@@ -71,13 +72,15 @@ class Embedding(Result):
         super().save(run)
 
 
-def embed(customers: Customers) -> Embedding:
+def embed(customers: Customers, *, previous: str = "") -> Embedding:
     """Learn from the last horizon what customers are likely to do next, and place similar ones close on a map.
 
     Parameters
     ----------
     customers
         Of ``load_customers``.
+    previous
+        Folder of an earlier run whose space and map are kept, with what was tested then; empty to learn them.
 
     Examples
     --------
@@ -88,15 +91,21 @@ def embed(customers: Customers) -> Embedding:
     """
     state, seed = customers.state, customers.seed
     training = build_training_windows(state.days, period=state.period, kinds=state.kinds)
-    windows = training.fit_data(state.data)
-    space = fit_space(windows, seed=seed)
-    expected = anticipate(space, windows.now)
-    accuracy = forecast_accuracy(windows.then, windows.outcomes, seed=seed)
-    answer = text_result(headline=segments_report.predictability_headline(accuracy))
+    windows, notes = training.fit_data(state.data), []
+    needs = load_needs(customers.run)
+    names = {} if needs is None else dict(zip(needs.ids, needs.names, strict=True))
+    if previous:
+        before = lineage.load_kept_run(previous, of=customers.run)
+        expected, placed, found = lineage.place_on_previous_map(before, state.data)
+        accuracy, notes = before.table("predictability"), [segments_report.describe_kept_map(found)]
+    else:
+        expected = anticipate(fit_space(windows, needs=needs, seed=seed), windows.now)
+        placed = embed_customers(expected.axes, seed=seed)
+        accuracy = forecast_accuracy(windows.then, windows.outcomes, needs=needs, seed=seed)
+    answer = text_result(headline=segments_report.predictability_headline(accuracy), bullets=notes)
     figure = figure_result(accuracy, lambda: segments_report.plot_predictability(accuracy), name="predictability")
-    axes = describe_axes(expected)
-    columns = {"axis": "Axis", "share": "Share of the space", "high": "More of, at one end", "low": "At the other end"}
-    placed = embed_customers(expected.axes, seed=seed)
+    axes = describe_axes(expected, names=names)
+    columns = {"axis": "Axis", "name": "What it measures", "share": "Share of the space"}
     return Embedding(
         accuracy,
         forecast_accuracy_metrics(accuracy),
@@ -105,7 +114,7 @@ def embed(customers: Customers) -> Embedding:
         tables={"anticipation": anticipation_table(expected), "map": placed, "predictability": accuracy},
         predictability=figure if len(accuracy) else text_result(accuracy, note="There is nothing to test this on."),
         axes=table_result(axes, name="axes", columns=columns, formats={"share": "share"}),
-        map=_map_of_outcomes(placed, map_colours(expected, windows.now)),
+        map=_map_of_outcomes(placed, map_colours(expected, windows.now, names=names)),
         training=training,
     )
 
@@ -130,28 +139,32 @@ class Search(Result):
     customers
         The customers whose segments were searched.
     fit
-        The chosen segments.
+        The chosen segments; None where those of the run ``previous`` are kept.
     earlier
         Those of the same search one horizon ago, on which the proof is made; None where history is too short.
     previous
         The run whose ids and names are kept, or None.
+    asked
+        Fewest segments that were asked for.
     """
 
     customers: Customers | None = None
     fit: Fit | None = None
     earlier: Fit | None = None
     previous: runs.Run | None = None
+    asked: int = 0
 
-    @property
+    @cached_property
     def windows(self) -> FitData:
-        """Today's customers, with the last horizon to learn from."""
-        return self.customers.training.fit_data(self.customers.state.data)
+        """Today's customers, with the last horizon to learn from, and what was bought before their date."""
+        state = self.customers.state
+        return self.customers.training.fit_data(state.data, days=state.days, period=state.period)
 
 
 def search(
     customers: Customers, *, segments: tuple[int, int] = (12, 20), smallest_share: float = 0.01, previous: str = ""
 ) -> Search:
-    """Search for segments: HDBSCAN in many subsamples, joined by what they agree on, in every number asked for.
+    """Search for segments: levels of value times columns of needs, in every number asked for.
 
     Parameters
     ----------
@@ -181,28 +194,27 @@ def search(
     """
     before = lineage.previous_run(previous, of=customers.run)
     budget = Budget(min_segments=segments[0], max_segments=segments[1], smallest_share=smallest_share)
-    earlier = validation.earlier_fit(customers.training, budget=budget, seed=customers.seed)
+    made = {"budget": budget, "seed": customers.seed}
+    earlier = validation.earlier_fit(customers.training, days=customers.state.days, period=customers.period, **made)
     budget = replace(budget, prefer=validation.preferred_shape(before, earlier))
+    needs = load_needs(customers.run)
     windows = customers.training.fit_data(customers.state.data)
-    fit = fit_segments(windows, budget=budget, seed=customers.seed)
-    figure = figure_result(fit.frontier, lambda: segments_report.plot_frontier(fit.frontier), name="frontier")
-    return Search(
-        fit.frontier,
-        html=figure.html,
-        draw=figure.draw,
-        customers=customers,
-        fit=fit,
-        earlier=earlier,
-        previous=before,
-    )
+    fit = fit_segments(windows, budget=budget, needs=needs, seed=customers.seed)
+    parts = {"customers": customers, "fit": fit, "earlier": earlier, "previous": before, "asked": segments[0]}
+    return show_search(fit.frontier, **parts)
+
+
+def show_search(frontier: pd.DataFrame, **parts: Any) -> Search:
+    """Show the numbers of segments that were tried as a figure."""
+    figure = figure_result(frontier, lambda: segments_report.plot_frontier(frontier), name="frontier")
+    return Search(frontier, html=figure.html, draw=figure.draw, **parts)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FoundSegments(Segments):
     """Segments that were just found or assigned, not yet written.
 
-    ``answer`` describes them in a sentence, ``evidence`` how far
-    to trust those of an earlier run; ``shares``, ``ledger``, ``moves`` and ``decisions`` show shares of revenue
+    ``answer`` describes them in a sentence; ``shares``, ``ledger``, ``moves`` and ``decisions`` show shares of revenue
     and of customers, and what changed since the previous run.
 
     Parameters
@@ -214,7 +226,7 @@ class FoundSegments(Segments):
     model
         Arrays and metadata from which a customer is assigned.
     found
-        The search they come from; None where they are those of an earlier run.
+        The search they come from, of this run or of the one whose segments are kept.
     lineage
         Ids, names, ledger and moves since the previous run.
     """
@@ -225,7 +237,6 @@ class FoundSegments(Segments):
     found: Search | None = None
     lineage: Lineage | Reassignment | None = None
     answer: Result | None = None
-    evidence: Result | None = None
     shares: Result | None = None
     ledger: Result | None = None
     moves: Result | None = None
@@ -289,14 +300,13 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     opened = customers.source
     meta |= {"kinds": opened.kinds, "needs": opened.needs, "timezone": opened.timezone, "source": opened.name}
     meta |= {"lookback_days": customers.period.lookback_days}
-    subsamples = subsample_table(kept.fit.subsamples, kept.fit.axes.index[kept.fit.in_sample])
     return found_segments(
         customers,
         assigned,
         lineage=kept,
         decided=decided,
         expected=fit_module.expected_outcomes(kept.fit.model, found.windows),
-        tables={"frontier": kept.fit.frontier, "subsamples": subsamples},
+        tables={"frontier": kept.fit.frontier},
         assignments=assignments,
         model=(arrays, meta),
         found=found,
@@ -315,14 +325,16 @@ def found_segments(
 ) -> FoundSegments:
     """Put segments together with their table, their changes, and all that a run keeps of them."""
     now = customers.state.data
-    needs, signals = segment_needs(now, assigned["segment"]), segment_signals(now.features, assigned["segment"])
-    made_from = {"expected": expected, "needs": needs, "signals": signals, "names": lineage.names}
+    segment = assigned["segment"]
+    favourites = segment_favourites(now, segment, needs=load_needs(customers.run))
+    signals = segment_signals(now.features, segment)
+    made_from = {"expected": expected, "favourites": favourites, "signals": signals, "names": lineage.names}
     table = segment_table(customers, assigned, **made_from)
     written = {
         "assignments": parts["assignments"][ASSIGNMENT_COLUMNS],
         "segments": table,
         **tables,
-        "needs": needs,
+        "favourites": favourites,
         "signals": signals,
         "ledger": lineage.ledger,
     }
@@ -346,7 +358,7 @@ def segment_table(
     assigned: pd.DataFrame,
     *,
     expected: pd.DataFrame,
-    needs: pd.DataFrame,
+    favourites: pd.DataFrame,
     signals: pd.DataFrame,
     names: dict[str, str],
     **proof: Any,
@@ -360,13 +372,22 @@ def segment_table(
         names=names,
         features=now.features,
         segment=assigned["segment"],
-        needs=needs,
+        favourites=favourites,
+        needs=_need_of_segments(customers, assigned),
         signals=signals,
         labels=customers.source.labels,
         people=customers.buyers,
         horizon_days=customers.period.horizon_days,
         **{"stability": None, **proof},
     )
+
+
+def _need_of_segments(customers: Customers, assigned: pd.DataFrame) -> pd.DataFrame:
+    """Return the id and name of the need of each segment; null where no single need leads."""
+    found = load_needs(customers.run)
+    names = {} if found is None else dict(zip(found.ids, found.names, strict=True))
+    table = assigned.groupby("segment")[["need"]].first()
+    return table.assign(need_name=table["need"].map(names))
 
 
 def _changes(

@@ -13,19 +13,17 @@ from matplotlib.figure import Figure
 from segkit import format as fmt
 from segkit import templates
 from segkit.data import runs
-from segkit.data.runs import open_run
-from segkit.errors import RunError
+from segkit.data.runs import KEPT, open_run
+from segkit.errors import InputError, RunError
 from segkit.notebook import steps as steps_module
-from segkit.notebook.parameters import find_path, missing_steps, resolve, source_path
 from segkit.notebook.runs import Run
-from segkit.notebook.steps import OVERVIEW, Step
+from segkit.notebook.steps import KEEP, OVERVIEW, Step, find_path, missing_steps, resolve, source_path
 from segkit.reports import html
 from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html
 from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX
 from segkit.reports.segments import format_baselines
 from segkit.reports.theme import segment_style, stylesheet
-from segkit.tables import STANDING
 
 
 def show_note(text: str, *, warn: bool = False) -> None:
@@ -40,7 +38,7 @@ def _display(markup: Markup) -> None:
 TABLE_RENDERERS = {  # columns that tell a table of the contract from any other -> how it shows itself
     ("segment", "name", "verdict", "spend_next", "action"): lambda table: segment_table_html(table),
     ("segment", "name", "story"): lambda table: personas_report.persona_cards_html(table),
-    ("baseline", "label", "spend_r2", "mix_r2", "active_r2"): lambda table: _render_baselines(table),
+    ("baseline", "label", "spend_r2", "need_r2", "active_r2"): lambda table: _render_baselines(table),
 }
 DEFAULTS = {  # of the parameters that every notebook declares
     "run_dir": "reports/lab",
@@ -149,7 +147,7 @@ def circle_html(circled: pd.DataFrame, *, features: pd.DataFrame, names: pd.Seri
 
 
 def _render_baselines(table: pd.DataFrame) -> Markup:
-    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend", "mix": "Mix", "active": "Active"}
+    columns = {"label": "Segmentation", "segments": "Segments", "spend": "Spend", "need": "Need", "mix": "Mix", "active": "Active"}
     return html.table_html(format_baselines(table), columns=columns, caption="Adjusted R² in the period that followed.")
 
 
@@ -164,7 +162,8 @@ def start(step: str, parameters: Mapping[str, Any]) -> Run:
         Those that every notebook declares, usually ``globals()``: ``run_dir``, ``source``, ``data_dir``, ``as_of`` (ISO
         date, exclusive; empty for the source's own), ``lookback_days``, ``horizon_days`` and ``seed``; one that is
         missing has its default, others are ignored. A relative ``source`` or ``run_dir`` starts at the current folder
-        if something is there, else at the repository. ``mode`` "standing" keeps the segments of the last run.
+        if something is there, else at the repository. In a scratch run
+        ``keep_segments`` keeps the segments of the run ``previous``.
 
     Returns
     -------
@@ -190,14 +189,12 @@ def start(step: str, parameters: Mapping[str, Any]) -> Run:
     given = {**DEFAULTS, **{name: parameters[name] for name in DEFAULTS if name in parameters}}
     path = find_path(given.pop("run_dir"))
     wanted = {**given, "source": source_path(given["source"])}
-    standing = parameters.get("mode") == STANDING
-    steps = steps_module.standing_steps() if standing else steps_module.find_steps()
     run = _open_in_chain(path, step=step, wanted=wanted)
     if run is None:
-        run = Run(open_run(path, step=step, **resolve(**wanted)).path, step)
+        run = _open_scratch(path, step=step, wanted=wanted, parameters=parameters)
         _show("style", css=stylesheet("views"))
-        _catch_up(run, step=step, steps=steps)
-    _show("header", **_place(step, steps=steps))
+        _catch_up(run, step=step, steps=_steps(run))
+    _show("header", **_place(step, steps=_steps(run)))
     register()
     return run
 
@@ -215,6 +212,23 @@ def _open_in_chain(path: Path, *, step: str, wanted: dict[str, Any]) -> Run | No
     return Run(path, step)
 
 
+def _open_scratch(path: Path, *, step: str, wanted: dict[str, Any], parameters: Mapping[str, Any]) -> Run:
+    """Open a run of the lab; the notebooks up to the segments say whether it keeps those of an earlier run."""
+    keep, previous = parameters.get(KEEP), parameters.get("previous", "")
+    if keep and not previous:
+        raise InputError(f"{KEEP}: no run is given. Give the run whose segments are kept as previous.")
+    kept = {} if keep is None else {"previous": str(find_path(previous).resolve()) if keep else ""}
+    run = Run(open_run(path, step=step, **resolve(**wanted), **kept).path, step)
+    if keep is not None and bool(run.kept) != keep:
+        run.update(acted=KEPT if keep else "")
+    return run
+
+
+def _steps(run: Run) -> list[Step]:
+    """List the notebooks in the order in which this run has them."""
+    return steps_module.kept_order(steps_module.find_steps()) if run.kept else steps_module.find_steps()
+
+
 def _catch_up(run: Run, *, step: str, steps: list[Step]) -> None:
     """Run the notebooks before this one whose tables are missing from a scratch run."""
     names = [other.name for other in steps]
@@ -225,7 +239,7 @@ def _catch_up(run: Run, *, step: str, steps: list[Step]) -> None:
         from segkit.notebook.steps import run_notebooks
 
         _show("catching_up", steps=[other.name for other in needed])
-        run_notebooks(needed, run=run, parameters=run.parameters())
+        run_notebooks(needed, run=run, parameters={**run.parameters(), KEEP: bool(run.kept)})
 
 
 def _place(step: str, *, steps: list[Step]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Find the notebooks of the chain and execute them in one kernel."""
+"""The notebooks of the chain: where they are, what they are run with, and their execution in one kernel."""
 
 import ast
 import difflib
@@ -27,12 +27,16 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from tqdm.notebook import tqdm as notebook_tqdm
 
+from segkit.data import sources
 from segkit.data.runs import Run
 from segkit.errors import InputError, RunError, SegkitError
-from segkit.tables import STANDING, read_by, written_by
+from segkit.period import Period
+from segkit.tables import read_by, written_by
 
+SEGMENTS = "03_segments"
 OVERVIEW = "00_overview"  # runs last, rendered as index.html
 DECIDES = ("06_measure", "07_refresh")  # 07 decides on the segments of the last run and reads 06
+KEEP = "keep_segments"  # parameter of the notebooks up to the segments
 NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
 HOME = Path(__file__).resolve().parents[2]  # the repository: segkit is installed in place
 
@@ -59,19 +63,14 @@ class Step:
     parameters: dict[str, Any]
 
     @property
-    def key(self) -> str:
-        """Name in `segkit.tables`; a notebook in the folder ``standing`` has the folder in front."""
-        return f"{STANDING}/{self.name}" if self.path.parent.name == STANDING else self.name
-
-    @property
     def reads(self) -> tuple[str, ...]:
         """Tables that it reads from other notebooks."""
-        return tuple(table.name for table in read_by(self.key) if self.key not in table.writers)
+        return tuple(table.name for table in read_by(self.name) if self.name not in table.writers)
 
     @property
     def writes(self) -> tuple[str, ...]:
         """Tables that it writes, optional ones included."""
-        return tuple(table.name for table in written_by(self.key))
+        return tuple(table.name for table in written_by(self.name))
 
     @property
     def page(self) -> str:
@@ -107,25 +106,21 @@ def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
     return [_read_step(folder / f"{name}.ipynb") for name in ordered]
 
 
-def standing_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
-    """Find the notebooks that run with the segments of the last run, in order.
+def kept_order(steps: Sequence[Step]) -> list[Step]:
+    """Order the steps of a run that keeps the segments of the last one.
 
-    A notebook in the folder ``standing`` replaces the one of the same name and all before it. The notebooks that
-    lead to the decision come next; the others run only if the segments are used again.
+    Those that lead to the decision come right after the segments; the others run only if the segments are kept.
 
     Raises
     ------
     RunError
-        The folder ``standing`` contains no notebooks.
+        None of the notebooks decides.
     """
-    every = find_steps(notebooks_dir=notebooks_dir)
-    folder = every[0].path.parent / STANDING
-    own = [_read_step(path) for path in sorted(folder.glob("*.ipynb")) if NOTEBOOK_NAME.fullmatch(path.stem)]
-    if not own:
-        raise RunError(f"{folder}: no notebooks for use with --auto. Run without --auto and --dry-run.")
-    after = [step for step in every if step.name > own[-1].name or step.name == OVERVIEW]
-    first = [step for step in after if step.name in DECIDES]
-    return own + first + [step for step in after if step not in first]
+    first = [step for step in steps if step.name in DECIDES]
+    if not first:
+        raise RunError(f"{steps[0].path.parent}: no {' or '.join(DECIDES)} for use with --auto. Run without it.")
+    leading = [step for step in steps if OVERVIEW < step.name <= SEGMENTS]
+    return leading + first + [step for step in steps if step not in (*leading, *first)]
 
 
 def choose_steps(steps: Sequence[Step], chosen: str | None) -> list[Step]:
@@ -199,6 +194,74 @@ def _parameters(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _target(node: ast.Assign | ast.AnnAssign) -> str:
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     return ast.unparse(target)
+
+
+def find_path(path: str | Path) -> Path:
+    """Find where a relative path starts, in a notebook and on the command line: one rule.
+
+    It starts at the current folder if something is there; else at the repository if something is there. What does not
+    exist yet starts at the repository where the current folder lies in it, else at the current folder.
+    """
+    here, there = Path.cwd() / path, HOME / path
+    if here.exists() or not (there.exists() or Path.cwd().is_relative_to(HOME)):
+        return here
+    return there
+
+
+def source_path(source: str) -> str:
+    """Find the YAML file of a source by the rule of ``find_path``; a name stays as it is."""
+    if not source.endswith((".yaml", ".yml")):
+        return source
+    found = find_path(source)
+    return str(found.resolve()) if found.is_file() else source
+
+
+def resolve(
+    *, source: str, data_dir: str, as_of: str, lookback_days: int, horizon_days: int, **others: Any
+) -> dict[str, Any]:
+    """Resolve parameters as they are recorded: the source found and read, its bytes known, as_of a date.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be read.
+    InputError
+        ``as_of`` is not an ISO date, or a window is not a positive number of days.
+    """
+    opened = sources.open_source(source, data_dir=data_dir or None)
+    con = sources.connect()
+    day = as_of or sources.default_as_of(opened, con=con)
+    period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
+    sources.refuse_as_of(opened, con=con, as_of=period.as_of)
+    fingerprint = sources.fingerprint(opened)
+    return {
+        "source": source,
+        "data_dir": data_dir,
+        "as_of": day,
+        "lookback_days": lookback_days,
+        "horizon_days": horizon_days,
+        **others,
+        "source_name": opened.name,
+        "source_fingerprint": fingerprint,
+    }
+
+
+def missing_steps(run: Run, *, steps: list[Step]) -> list[Step]:
+    """List the steps whose tables the run does not hold, and all that come after the first such step."""
+    for position, step in enumerate(steps):
+        if not _is_made(run, step=step):
+            return steps[position:]
+    return []
+
+
+def _is_made(run: Run, *, step: Step) -> bool:
+    """Whether a notebook has run to its end, and what it wrote is still there."""
+    record = run.record()
+    wrote = [table for table, by in record.get("tables", {}).items() if by == step.name]
+    if step.name not in record.get("steps", {}):  # run by hand, perhaps not to its end
+        wrote += [table.name for table in written_by(step.name) if wrote and not table.optional]
+        return bool(wrote) and all(run.has(table) for table in wrote)
+    return all(run.has(table) for table in wrote)
 
 
 START_TIMEOUT = 120  # seconds for a kernel to start on a busy machine

@@ -10,7 +10,7 @@ import yaml
 
 from segkit.format import FLOOR
 from segkit.personas.facts import PLACEHOLDER, CardTables, Fact, collect_facts, render, with_forms
-from segkit.personas.naming import member_activity_levels, name_segments
+from segkit.personas.naming import level_names, member_activity_levels, name_segments
 from segkit.personas.rules import MAX_DIFFERENCES
 from segkit.segments.lineage import inherit_names
 from segkit.segments.validation import Stability, Structure, segment_verdict
@@ -73,8 +73,8 @@ def write_personas(
     Returns
     -------
     DataFrame
-        ``segment, name, need``, the parts of a card, ``rule``, ``bar_1`` to ``bar_5`` (top differences), ``caution``,
-        and ``forms`` (the texts with placeholders, for `facts.verify`).
+        ``segment, name, need_name``, the parts of a card, ``rule``, ``bar_1`` to ``bar_5`` (top differences),
+        ``caution`` and ``forms`` (the texts with placeholders, for `facts.verify`).
     """
     written = []
     for row in segments.to_dict("records"):
@@ -85,7 +85,7 @@ def write_personas(
         conditions |= {f"some_{s}" for s in CARD_STAGES if s in available and available[s].value >= MIN_STAGE_SHARE}
         rule = rules[rules["segment"] == own] if rules is not None else None
         card = _write_card(row, set(available), conditions, rule=rule)
-        written.append({"segment": own, "name": "{name}", "need": "{need}", **card})
+        written.append({"segment": own, "name": "{name}", "need_name": "{need_name}", **card})
     return with_forms(written, facts)
 
 
@@ -107,7 +107,7 @@ def _write_card(
     differences = [f"bar_{number}" for number in range(1, MAX_DIFFERENCES + 1)]
     empty = dict.fromkeys((*CARD_PARTS, "rule", *differences), "")
     if row["customers"] < FLOOR:
-        return empty | {"need": "", "caution": _load_texts()["few"]}
+        return empty | {"need_name": "", "caution": _load_texts()["few"]}
     if row["verdict"] == "unstable":
         return empty | {"caution": _load_texts()["unstable"]}
     parts = {part: _write_part(part, available, conditions) for part in CARD_PARTS}
@@ -177,7 +177,8 @@ def make_segment_table(
     names: Mapping[str, str] | None = None,
     features: pd.DataFrame,
     segment: pd.Series,
-    needs: pd.DataFrame,
+    favourites: pd.DataFrame,
+    needs: pd.DataFrame | None = None,
     signals: pd.DataFrame | None = None,
     horizon_days: int,
     labels: Mapping[str, str] | None = None,
@@ -197,8 +198,10 @@ def make_segment_table(
         Names that do not change, by segment: from earlier runs, or decided by a person.
     features, segment
         Features and segment id by ``customer_id``.
+    favourites
+        As returned by `traits.segment_favourites`.
     needs
-        As returned by `traits.segment_needs`.
+        Id and name of the need of each segment (`need, need_name` by segment), null where no single one leads.
     signals
         As returned by `traits.segment_signals`; habits name a segment without a need.
     horizon_days
@@ -214,12 +217,16 @@ def make_segment_table(
     if stability is not None:  # segments merged by a person share the mean of their parts
         refits = stability.segments[columns].groupby(list(ids)).mean()
     table = table.merge(refits.rename_axis("segment").reset_index(), on="segment", how="left", validate="one_to_one")
-    table["verdict"] = [segment_verdict(j, reference=structure, stability=stability) for j in table["stability"]]
+    table["verdict"] = [segment_verdict(j, reference=structure) for j in table["stability"]]
     activity_levels = member_activity_levels(table, features=features, segment=segment)
-    named = name_segments(activity_levels, needs, habits=signals, labels=labels, people=people)
+    needs = pd.DataFrame(index=table["segment"], columns=["need", "need_name"]) if needs is None else needs
+    new = features["stage_new"].groupby(segment).mean() if "stage_new" in features else None
+    levels = level_names(table, activity_levels=activity_levels, new=new)
+    named = name_segments(levels, needs["need_name"], habits=signals, people=people)
+    named["need"] = needs["need"].reindex(named.index)
     named["name"] = named.index.map(inherit_names(named["name"].to_dict(), names or {}))
     table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
-    tables = CardTables(needs=needs)
+    tables = CardTables(needs=favourites)
     facts = collect_facts(
         table, features=features, segment=segment, tables=tables, horizon_days=horizon_days, labels=labels
     )

@@ -289,7 +289,7 @@ def _segment_facts(segments: pd.DataFrame, *, horizon_days: int) -> list[Fact]:
         own = row["segment"]
         facts += [Fact(name, own, row[name], *about) for name, about in SEGMENT_FACTS.items() if name in row]
         facts.append(Fact("horizon", own, horizon_days, "days", "the horizon of the run"))
-        for name in ("name", "need"):
+        for name in ("name", "need_name"):
             if name in row:
                 facts.append(Fact(name, own, None, "name", f"{name} in the table segments", text=row[name]))
     return facts

@@ -2,14 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from segkit.customers.category_mix import WORD
-from segkit.format import joined
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
 ABBREVIATIONS = {  # of till systems; whole words only
@@ -40,6 +39,8 @@ ABBREVIATIONS = {  # of till systems; whole words only
     "drsng": "dressing",
     "acc": "accessories",
     "asst": "assorted",
+    "hldr": "holder",
+    "bkry": "bakery",
 }
 EMPTY_SUFFIX = re.compile(r"\s*-\s*(all others?|others?|all)$")
 LINKING_WORDS = frozenset("a an and as at by for from in into of on or the to with".split())
@@ -140,13 +141,16 @@ def _expand_abbreviations(part: str) -> str:
 OFTEN, SELDOM = 2 / 3, 1 / 3  # segments ranked by active days: the upper third is "often", the lower "seldom"
 FADING_BELOW = 0.75  # times the expected active share of all customers
 MAX_NEED_TERMS = 3
-NO_NEED = "no need stands out"
-NAME_FORMS = {  # activity level -> form of a name
-    "often": "{need} regulars",
-    "steady": "{need} {people}",
-    "seldom": "Occasional {need} {people}",
-    "fading": "Fading {need} {people}",
+NO_NEED = "no single need"
+LEVEL_NAMES = {  # levels of value -> their names, highest first
+    1: ("All",),
+    2: ("Top", "Light"),
+    3: ("Top", "Core", "Light"),
+    4: ("Top", "Core", "Light", "Occasional"),
+    5: ("Top", "Strong", "Core", "Light", "Occasional"),
+    6: ("Top", "Strong", "Core", "Light", "Occasional", "Rare"),
 }
+NEW_SHARE = 0.5  # of members of a level who are new, from which on it is called so
 HABITS = {  # feature -> words in a name where it is high, and where it is low
     "order_value": ("big-order", "small-order"),
     "lines_per_order": ("full-basket", "few-items"),
@@ -198,51 +202,74 @@ def activity_levels(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
     return levels
 
 
+def level_names(segments: pd.DataFrame, *, activity_levels: pd.Series, new: pd.Series | None = None) -> pd.Series:
+    """Name the level of value of each segment: Top, Core, Light and so on; Lapsing or New where its members are.
+
+    Parameters
+    ----------
+    segments
+        ``segment, macro_segment, customers``; macro segments are levels, M1 the highest.
+    activity_levels
+        As returned by `activity_levels`; a level whose segments are fading is "Lapsing".
+    new
+        Share of new customers by segment; None where unknown.
+    """
+    macros = sorted(segments["macro_segment"].unique(), key=lambda macro: int(macro[1:]))
+    names = dict(zip(macros, LEVEL_NAMES.get(len(macros), macros), strict=True))
+    table = segments.set_index("segment")
+    for macro, own in table.groupby("macro_segment"):
+        fading = (activity_levels.reindex(own.index) == "fading").mul(own["customers"]).sum()
+        is_new = 0.0 if new is None else new.reindex(own.index).fillna(0.0).mul(own["customers"]).sum()
+        if is_new >= NEW_SHARE * own["customers"].sum():
+            names[macro] = "New"
+        elif macro != macros[0] and fading > own["customers"].sum() / 2:
+            names[macro] = "Lapsing"
+    return table["macro_segment"].map(names)
+
+
 def name_segments(
-    levels: pd.Series,
-    needs: pd.DataFrame,
-    *,
-    habits: pd.DataFrame | None = None,
-    labels: Mapping[str, str] | None = None,
-    people: str = "buyers",
+    levels: pd.Series, needs: pd.Series, *, habits: pd.DataFrame | None = None, people: str = "buyers"
 ) -> pd.DataFrame:
-    """Give each segment a short, unique name and describe its need in a few words.
+    """Give each segment a short, unique name: its level of value and its need.
 
     Parameters
     ----------
     levels
-        Activity level by segment.
+        Name of the level of value by segment, as returned by `level_names`.
     needs
-        As returned by `traits.segment_needs`.
+        Name of the need by segment; null where no single one leads.
     habits
         As returned by `traits.segment_signals`; a habit sets names apart where needs do not.
-    labels
-        Category -> label.
     people
         Word for customers in a name: buyers, users.
 
     Returns
     -------
     DataFrame
-        ``name`` and ``need`` by segment; needs differ from each other where possible.
+        ``name`` and ``need_name`` by segment.
     """
-    labels_by_segment = need_labels(needs, labels=labels)
-    rows, names, texts = {}, set(), set()
-    for segment in levels.index:
-        terms = labels_by_segment.get(segment, [])
-        subjects = _need_subjects(terms)
-        subjects += [f"{habit} {''.join(terms[:1])}" for habit in habit_names(habits, segment=segment)]
-        subjects += [] if terms else [""]
-        form = NAME_FORMS[levels[segment]]
-        candidates = [" ".join(form.format(need=subject, people=people).split()) for subject in subjects]
-        candidates = [text[:1].upper() + text[1:] for text in candidates]
+    rows, names = {}, set()
+    for segment, level in levels.items():
+        need = needs.get(segment)
+        has_need = isinstance(need, str)
+        words = habit_names(habits, segment=segment)
+        if has_need:
+            candidates = [f"{level}: {lower_first(need)}", *(f"{level} {word}: {lower_first(need)}" for word in words)]
+        else:
+            candidates = [f"{level} {people}", *(f"{level} {word} {people}" for word in words)]
         name = next((n for n in candidates if n not in names), f"{candidates[0]} {segment}")
-        need_texts = _need_texts(terms)
-        need = next((text for text in need_texts if text not in texts), need_texts[0])
         names.add(name)
-        texts.add(need)
-        rows[segment] = (name, need)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["name", "need"]).rename_axis("segment")
+        rows[segment] = (name, need if has_need else NO_NEED)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["name", "need_name"]).rename_axis("segment")
+
+
+def lower_first(text: str) -> str:
+    """Write the first letter small, unless the word is an abbreviation.
+
+    >>> lower_first("Fresh produce"), lower_first("TV and audio"), lower_first("")
+    ('fresh produce', 'TV and audio', '')
+    """
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 def need_labels(needs: pd.DataFrame, *, labels: Mapping[str, str] | None = None) -> dict[str, list[str]]:
@@ -265,16 +292,3 @@ def habit_names(habits: pd.DataFrame | None, *, segment: str) -> list[str]:
         if feature.startswith("channel_") and effect > 0
     ]
     return list(dict.fromkeys(word for word in words if word))
-
-
-def _need_subjects(terms: Sequence[str]) -> list[str]:
-    """List the first need, then the first with each other one; nothing where there is no need."""
-    return [*terms[:1], *(joined([terms[0], other]) for other in terms[1:] if " and " not in terms[0] + other)]
-
-
-def _need_texts(terms: Sequence[str]) -> list[str]:
-    """List the first three needs, then the first two with each other one."""
-    if not terms:
-        return [NO_NEED]
-    first_two = list(terms[: MAX_NEED_TERMS - 1])
-    return [joined(list(terms[:MAX_NEED_TERMS])), *(joined([*first_two, term]) for term in terms[MAX_NEED_TERMS:])]

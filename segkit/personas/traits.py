@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from segkit.customers.category_mix import is_free_text, mix_shares, most_common_terms
 from segkit.customers.features import CustomerData
+from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.personas.naming import distinct_terms, phrase_weights
@@ -25,8 +26,9 @@ TRAITS = ("needs", "demographic", "geographic", "survey")  # blocks that describ
 MAX_NEED_CATEGORIES, MAX_NEED_PHRASES = 300, 800  # the most common categories or phrases; only these may be a need
 PHRASE_BONUS = 1.3  # a single word needs an effect this much larger than a phrase to rank before it
 MIN_NEED_EFFECT = 0.2  # standard deviations: a small effect (Cohen 1988)
+MIN_NEED_SHARE, MIN_NEED_LIFT, MIN_LIFTED_SHARE = 0.15, 1.5, 0.05  # of what members buy; times others' share; of both
 SIGNAL_COLUMNS = ["segment", "feature", "words", "unit", "value", "others", "effect", "effect_low", "effect_high"]
-NEED_COLUMNS = ["segment", "term", "effect", "effect_low", "effect_high", "share", "others", "buyers"]
+FAVOURITE_COLUMNS = ["segment", "term", "effect", "effect_low", "effect_high", "share", "others", "buyers"]
 
 
 def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
@@ -114,8 +116,10 @@ def _trait_columns(features: pd.DataFrame) -> list[tuple[np.ndarray, list[str]]]
     return [((features.get(missing, everyone) == 0).to_numpy(), columns) for missing, columns in groups.items()]
 
 
-def segment_needs(signals: CustomerData, segment: pd.Series, *, most: int = 8) -> pd.DataFrame:
-    """Find what each segment over-buys: categories, or phrases where product names are free text.
+def segment_favourites(
+    signals: CustomerData, segment: pd.Series, *, needs: Needs | None = None, most: int = 8
+) -> pd.DataFrame:
+    """Find what each segment over-buys: needs; without any, categories, or phrases where product names are free text.
 
     Parameters
     ----------
@@ -123,8 +127,11 @@ def segment_needs(signals: CustomerData, segment: pd.Series, *, most: int = 8) -
         Customers with ``weights`` (what they bought).
     segment
         Segment id by ``customer_id``, in the order of the signals.
+    needs
+        Needs of the run. One is named only where it takes a real share of what members buy: `MIN_NEED_SHARE`, or
+        `MIN_NEED_LIFT` times others' share and `MIN_LIFTED_SHARE`.
     most
-        Needs per segment.
+        Rows per segment.
 
     Returns
     -------
@@ -135,11 +142,8 @@ def segment_needs(signals: CustomerData, segment: pd.Series, *, most: int = 8) -
         strongest first; phrases share no word.
     """
     if signals.weights is None:
-        return pd.DataFrame(columns=NEED_COLUMNS)
-    weights, names, are_phrases = nameable_weights(signals)
-    max_terms = MAX_NEED_PHRASES if are_phrases else MAX_NEED_CATEGORIES
-    terms = most_common_terms(weights, names, max_terms=max_terms, min_buyers=MIN_BUYERS)
-    shares, bought = mix_shares(weights, names, terms=terms)
+        return pd.DataFrame(columns=FAVOURITE_COLUMNS)
+    terms, shares, bought, are_phrases = _favourite_shares(signals, needs=needs)
     spread = shares[bought].std(axis=0)
     labels = segment.to_numpy()
     tables = []
@@ -156,8 +160,23 @@ def segment_needs(signals: CustomerData, segment: pd.Series, *, most: int = 8) -
         table["share"] = np.square(shares[inside]).mean(axis=0)
         table["others"] = np.square(shares[outside]).mean(axis=0)
         table = table[(bought_by >= MIN_BUYERS) & (table["effect"] >= MIN_NEED_EFFECT) & (effect > half)]
-        tables.append(_strongest_terms(table, most=most, are_phrases=are_phrases)[NEED_COLUMNS])
-    return pd.concat(tables, ignore_index=True).round(9) if tables else pd.DataFrame(columns=NEED_COLUMNS)
+        if needs is not None:
+            lifted = (table["share"] >= MIN_NEED_LIFT * table["others"]) & (table["share"] >= MIN_LIFTED_SHARE)
+            table = table[lifted | (table["share"] >= MIN_NEED_SHARE)]
+        tables.append(_strongest_terms(table, most=most, are_phrases=are_phrases)[FAVOURITE_COLUMNS])
+    return pd.concat(tables, ignore_index=True).round(9) if tables else pd.DataFrame(columns=FAVOURITE_COLUMNS)
+
+
+def _favourite_shares(signals: CustomerData, *, needs: Needs | None) -> tuple[list[str], np.ndarray, np.ndarray, bool]:
+    """Return names, square-root shares (customers x names), who bought anything, and whether names are phrases."""
+    if needs is not None:
+        whole = np.asarray(signals.weights.sum(axis=1)).ravel()
+        amounts = need_amounts(needs, signals.weights, signals.categories)
+        return list(needs.names), np.sqrt(amounts / np.where(whole > 0, whole, 1.0)[:, None]), whole > 0, False
+    weights, names, are_phrases = nameable_weights(signals)
+    max_terms = MAX_NEED_PHRASES if are_phrases else MAX_NEED_CATEGORIES
+    terms = most_common_terms(weights, names, max_terms=max_terms, min_buyers=MIN_BUYERS)
+    return terms, *mix_shares(weights, names, terms=terms), are_phrases
 
 
 def nameable_weights(signals: CustomerData) -> tuple[sparse.csr_array, list[str], bool]:

@@ -25,23 +25,8 @@ def run_tests(
 ) -> pd.DataFrame:
     """Test whether the previous segments still describe today's customers.
 
-    Parameters
-    ----------
-    drift
-        The table drift.
-    broken
-        Sentences about data that looks broken.
-    sizes
-        Customers by segment, assigned with the previous model.
-    age_days
-        Days since that model was fitted.
-    horizon_days
-        Length of its forecast.
-
-    Returns
-    -------
-    DataFrame
-        One row per test: ``measure, value, low, high, limit, decision`` (keep, refit or look) and ``words``.
+    `sizes`: customers by segment, assigned with the previous model. Returns one row per test: ``measure, value, low,
+    high, limit, decision`` (keep, refit or look) and ``words``.
     """
     rows = [("data that looks broken", len(broken), 1, LOOK, " ".join(broken) or "The data arrives as it did.")]
     features = drift[drift["what"] == "feature"]
@@ -95,17 +80,8 @@ def decide_run(tests: pd.DataFrame) -> tuple[str, str]:
 def decide_segments(drift: pd.DataFrame, *, sizes: pd.Series) -> pd.DataFrame:
     """Decide on each segment: refit where its confidence fell far, look where its size changed far.
 
-    Parameters
-    ----------
-    drift
-        The table drift.
-    sizes
-        Customers by segment, assigned with the previous model.
-
-    Returns
-    -------
-    DataFrame
-        ``segment, decision, measure, value, low, high, limit, reason``.
+    `sizes`: customers by segment, assigned with the previous model. Returns ``segment, decision, measure, value, low,
+    high, limit, reason``.
     """
     shares, confidences = (
         drift[drift["what"] == what].set_index("item").to_dict("index") for what in ("share", "confidence")
@@ -148,12 +124,8 @@ def decisions_table(
 
     Parameters
     ----------
-    run
-        Decision on the run, and its reason.
     tests
         As returned by `run_tests`.
-    segments, campaigns
-        Decisions on segments and campaigns.
     as_of, since
         Date of this run and of the previous one.
 
@@ -200,12 +172,6 @@ def decide_campaigns(
         Predicted and observed KPIs, as returned by `monitor.compare_with_forecast`.
     pilots
         What a pilot could show in each segment.
-    experiment
-        Read-outs of pilots.
-    log
-        Decisions of earlier runs.
-    kpi
-        The KPI that a pilot would move.
     period
         A segment whose pilot was decided less than a horizon ago gets no second one.
     reachable

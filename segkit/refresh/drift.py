@@ -43,8 +43,6 @@ def feature_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7) -
     ----------
     before, after
         Features by ``customer_id``; numeric columns of both are compared.
-    seed
-        Of the permutations.
 
     Returns
     -------
@@ -80,8 +78,6 @@ def share_drift(before: pd.Series, after: pd.Series, *, seed: int = 7) -> pd.Dat
     ----------
     before, after
         Segment by ``customer_id``.
-    seed
-        Of the permutations.
 
     Returns
     -------
@@ -104,17 +100,8 @@ def share_drift(before: pd.Series, after: pd.Series, *, seed: int = 7) -> pd.Dat
 def confidence_drift(before: pd.DataFrame, after: pd.DataFrame, *, seed: int = 7) -> pd.DataFrame:
     """Compare the confidence of assignments with the previous run, overall and by segment, under the same model.
 
-    Parameters
-    ----------
-    before, after
-        ``segment`` and ``confidence`` by ``customer_id``.
-    seed
-        Of the permutations.
-
-    Returns
-    -------
-    DataFrame
-        Rows of the table drift, "all" first; large from five percentage points.
+    `before`, `after`: ``segment`` and ``confidence`` by ``customer_id``. Returns rows of the table drift, "all" first;
+    large from five percentage points.
     """
     segments = [EVERYONE, *sorted(set(before["segment"]) & set(after["segment"]))]
     parts = []

@@ -47,8 +47,6 @@ def check_data(days: Days, *, period: Period, kinds: dict[str, str]) -> pd.DataF
     ----------
     days
         All customers by day; rows at or after ``as_of`` are ignored.
-    period
-        Its lookback is compared.
     kinds
         Kind of event -> 'customer' or 'company'.
 
@@ -139,10 +137,6 @@ def compare_with_forecast(days: Days, *, previous: Run, as_of: date) -> pd.DataF
 
     Parameters
     ----------
-    days
-        All customers by day, up to today.
-    previous
-        A finished run with assignments and segments.
     as_of
         Today, exclusive.
 
@@ -311,7 +305,7 @@ def _describe_change(then: dict | None, now: dict | None, kpis: list[dict | None
     sentences = []
     if then["name"] != now["name"]:
         sentences.append(f"It was called {then['name']}.")
-    for column, words in (("need", "Its need was: {}."), ("action", "Next action was: {}.")):
+    for column, words in (("need_name", "Its need was: {}."), ("action", "Next action was: {}.")):
         if column in then and then[column] != now.get(column):
             sentences.append(words.format(str(then[column]).rstrip(".")))
     gained = [sign for sign in signs[1][:MAX_SIGNS] if sign not in signs[0][: 2 * MAX_SIGNS]]
@@ -386,16 +380,10 @@ def compare_runs(
 
     Parameters
     ----------
-    run
-        With its segments.
     previous
         As returned by `load_previous_run`; None at a first run, whose tables have no rows.
-    days
-        All customers by day.
     standing
-        As returned by `assign_with_previous_model`.
-    assignments
-        Of this run.
+        As returned by `find_standing`.
     """
     if previous is None:
         moves, log = pd.DataFrame([], columns=MOVE_COLUMNS), empty_decisions()
@@ -423,10 +411,7 @@ def segment_names(run: Run, previous: Run | None) -> dict[str, str]:
 def load_previous_run(path: str, *, of: Run) -> Run | None:
     """Load the run to compare with; None for an empty path.
 
-    Raises
-    ------
-    RunError
-        Not a run, of another source, not strictly earlier, or without the tables needed.
+    Raises `RunError`: not a run, of another source, not strictly earlier, or without the tables needed.
     """
     previous = previous_run(path, of=of)
     if previous is None:
@@ -446,9 +431,7 @@ def load_previous_run(path: str, *, of: Run) -> Run | None:
     return previous
 
 
-def assign_with_previous_model(
-    customers: Customers, features: pd.DataFrame, *, previous: Run | None, seed: int = 7
-) -> Standing:
+def find_standing(customers: Customers, features: pd.DataFrame, *, previous: Run | None, seed: int = 7) -> Standing:
     """Assign all customers with the previous model, and test whether it still holds.
 
     Parameters
@@ -459,8 +442,6 @@ def assign_with_previous_model(
         Features as stored in a run, by ``customer_id``.
     previous
         As returned by `load_previous_run`; None at a first run, whose tables have no rows.
-    seed
-        Of the permutations.
 
     Raises
     ------
@@ -527,15 +508,8 @@ def _previous_decisions(previous: Run | None) -> pd.DataFrame:
 def count_flow(moves: pd.DataFrame) -> pd.DataFrame:
     """Count customers by previous segment, segment under the previous model, and new segment.
 
-    Parameters
-    ----------
-    moves
-        As returned by `lineage.customer_moves`.
-
-    Returns
-    -------
-    DataFrame
-        ``before, standing, after`` (missing: not a customer then), ``cause, customers``; largest first.
+    `moves`: as returned by `lineage.customer_moves`. Returns ``before, standing, after`` (missing: not a customer
+    then), ``cause, customers``; largest first.
     """
     groups = moves.groupby(FLOW[:4], dropna=False).size().rename("customers").reset_index()
     return groups.sort_values(["customers", *FLOW[:3]], ascending=[False, True, True, True], ignore_index=True)[FLOW]

@@ -1,6 +1,6 @@
 """Plots and text of the measurement chapter, and the read-out page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,7 @@ BASELINE_HEADINGS = (
 def plot_candidates(table: pd.DataFrame) -> Figure:
     """Plot the smallest relative effect a pilot in each segment can detect, with what its history reached.
 
-    Parameters
-    ----------
-    table
-        Rows of ``pilots``: segment, name, smallest_share, reachable (shares of the starting value; may be null).
+    `table`: rows of ``pilots``: segment, name, smallest_share, reachable (shares of the starting value; may be null).
     """
     ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
     place = np.arange(len(ordered))[::-1]
@@ -129,10 +126,7 @@ def plot_lifts(table: pd.DataFrame, *, break_even: float | None = None) -> Figur
 def plot_qini(curve: pd.DataFrame, *, unit: str) -> Figure:
     """Plot the gain of contacting the most promising customers first, compared with a random choice.
 
-    Parameters
-    ----------
-    curve
-        share (contacted), gain and by_lot (random choice), per customer of all.
+    `curve`: share (contacted), gain and by_lot (random choice), per customer of all.
     """
     with style():
         figure, axes = one_panel(height=3.0)
@@ -153,10 +147,7 @@ def plot_qini(curve: pd.DataFrame, *, unit: str) -> Figure:
 def plot_associations(table: pd.DataFrame) -> Figure:
     """Plot contacted minus other customers: as they are (pale), and matched on the time before (dark).
 
-    Parameters
-    ----------
-    table
-        Rows of ``association``: campaign, unit, difference and matched with _low and _high.
+    `table`: rows of ``association``: campaign, unit, difference and matched with _low and _high.
     """
     place = np.arange(len(table))[::-1]
     with style():
@@ -270,7 +261,13 @@ def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
     for kpi in LEADING_KPIS.values():
         if kpi in everyone.index:
             row, form = everyone.loc[kpi], formatter_for(everyone.loc[kpi, "unit"])
-            tiles.append((f"{kpi.capitalize()}, one horizon", form(row["value"]), _format_range(row, form=form)))
+            tiles.append(
+                (
+                    f"{kpi.capitalize()}, one horizon",
+                    form(row["value"]),
+                    f"{form(row['value_low'])} to {form(row['value_high'])}",
+                )
+            )
     return tiles
 
 
@@ -390,10 +387,6 @@ def _format_weeks(row: Mapping[str, Any]) -> str:
     return MISSING if is_missing(row["size_needed"]) else f"needs {number(row['size_needed'])} customers"
 
 
-def _format_range(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
-    return f"{form(row['value_low'])} to {form(row['value_high'])}"
-
-
 def run_readout(
     run_dir: str,
     outcomes: str,
@@ -410,12 +403,8 @@ def run_readout(
     ----------
     run_dir
         The run the pilot was drawn from, or the pilot's own folder.
-    outcomes
-        A source or a table of outcomes.
     pilot
         Folder of the pilot; empty finds the only one that was drawn from the run.
-    data_dir
-        Folder of the source's files.
     contact_cost, margin
         None takes what the pilot was designed with.
     out

@@ -31,10 +31,7 @@ MAX_OFFERS_SHOWN = {"cross-sell": 2, "up-sell": 1}
 def plot_calibration(calibration: pd.DataFrame) -> Figure:
     """Plot predicted against observed in ten groups of customers: one panel each for activity, orders and spend.
 
-    Parameters
-    ----------
-    calibration
-        target, predicted, observed, low, high (95 %). Points on the line are predictions that held.
+    `calibration`: target, predicted, observed, low, high (95 %). Points on the line are predictions that held.
     """
     targets = [target for target in CALIBRATION_TITLES if (calibration["target"] == target).any()]
     with style():
@@ -59,11 +56,8 @@ def plot_calibration(calibration: pd.DataFrame) -> Figure:
 def plot_expected_segments(table: pd.DataFrame) -> Figure:
     """Plot what is expected of each segment: active share and spend per customer, with their intervals.
 
-    Parameters
-    ----------
-    table
-        segment, name, customers, active_share and spend_each with _low and _high, spend_now (each may be null; drawn as
-        a mark), in the order to be drawn.
+    `table`: segment, name, customers, active_share and spend_each with _low and _high, spend_now (each may be null;
+    drawn as a mark), in the order to be drawn.
     """
     money = table["spend_each"].notna().any()
     place = np.arange(len(table))[::-1]
@@ -280,10 +274,6 @@ def _format_score(by: pd.DataFrame, measure: str, form: Any) -> str:
     return interval(*by.loc[measure, ["value", "low", "high"]], form=form) if measure in by.index else MISSING
 
 
-def _format_interval(row: Mapping[str, Any], name: str, form: Any) -> str:
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
-
-
 def _with_segment_names(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     names = segments.set_index("segment")["name"]
     return table.assign(
@@ -293,3 +283,7 @@ def _with_segment_names(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataF
 
 def _everyone_row(found: Prediction) -> dict[str, Any]:
     return found.segments[found.segments["segment"] == EVERYONE].iloc[0].to_dict()
+
+
+def _format_interval(row: Mapping[str, Any], name: str, form: Any) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)

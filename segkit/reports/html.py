@@ -47,10 +47,7 @@ class Column:
 def figure_html(figure: Figure, *, alt: str, caption: str = "") -> Markup:
     """Render a figure with an alternative text; the same figure gives the same bytes.
 
-    Raises
-    ------
-    InputError
-        ``alt`` is empty.
+    Raises `InputError`: ``alt`` is empty.
     """
     if not alt.strip():
         raise InputError("figure: the alt text is empty. Say what the picture shows and what to see in it.")
@@ -76,8 +73,6 @@ def table_html(
 
     Parameters
     ----------
-    table
-        Any table; its index is not shown.
     columns
         Column to heading, in the order to show; units belong in the heading. None shows all.
     formats
@@ -100,15 +95,7 @@ def table_facts(
     columns: Mapping[str, str] | None = None,
     formats: Mapping[str, str | Callable[[Any], str]] | None = None,
 ) -> dict[str, Any]:
-    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value.
-
-    Parameters
-    ----------
-    table
-        Any table.
-    columns, formats
-        As in ``table_html``.
-    """
+    """Prepare a table for a template: its columns, and its rows as pairs of a column and a value."""
     headings = (
         dict(columns) if columns else {str(name): str(name).replace("_", " ").capitalize() for name in table.columns}
     )
@@ -127,10 +114,7 @@ def table_facts(
 def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
     """Render a row of large numbers.
 
-    Parameters
-    ----------
-    tiles
-        (label, value) or (label, value, note); a value that is not text is rounded.
+    `tiles`: (label, value) or (label, value, note); a value that is not text is rounded.
     """
     made = [(label, _format_value(value), note[0] if note else "") for label, value, *note in tiles]
     return templates.html("_macros", "tiles", tiles=made)
@@ -177,8 +161,6 @@ def segment_table_html(
     segments
         The table ``segments``. Columns without any value (margin without cost) are left out; where there is no
         money, the active share replaces spend.
-    horizon_days
-        Horizon in days, for the heading.
     cards
         Page that holds a card for each segment; a name links to its own.
     """
@@ -201,16 +183,8 @@ def segment_table_html(
 def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
     """Prepare the rows of the segment table for a template, largest revenue first.
 
-    Parameters
-    ----------
-    segments
-        The table segments.
-
-    Returns
-    -------
-    list of dict
-        Each row without what a small segment may not show, with its colour and marker (``look``), where its spend
-        goes (``way``) and the filled ones of five dots for its stability (``dots``).
+    Returns each row without what a small segment may not show, with its colour and marker (``look``), where its spend
+    goes (``way``) and the filled ones of five dots for its stability (``dots``).
     """
     return [shown_row(row) for row in by_revenue(segments).to_dict("records")]
 
@@ -232,15 +206,7 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
 def way(row: Mapping[str, Any]) -> str:
     """Classify where the spend of a segment goes: up or down only where the whole interval lies on one side.
 
-    Parameters
-    ----------
-    row
-        A row of the segment table.
-
-    Returns
-    -------
-    str
-        "up", "down" or "level"; "" where the present spend or the interval is missing.
+    Returns "up", "down" or "level"; "" where the present spend or the interval is missing.
     """
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
     if is_missing(now) or is_missing(low) or is_missing(high):

@@ -69,8 +69,6 @@ class MapProfile:
         Label, format ("share" or "number") and kind ("habit" or "need") of each.
     means
         One row per neighbourhood, one column for each of ``columns``.
-    everyone
-        The same means of all customers.
     neighbourhood
         Neighbourhood of each customer, by customer_id.
     """
@@ -153,15 +151,7 @@ def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
 def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, seed: int = 7) -> pd.DataFrame:
     """Choose the customers to draw: all, or a sample in which small segments keep enough points.
 
-    Parameters
-    ----------
-    assignments
-        customer_id, segment.
-
-    Returns
-    -------
-    DataFrame
-        Rows of ``assignments``, in their order.
+    `assignments`: customer_id, segment.
     """
     if len(assignments) <= most:
         return assignments
@@ -262,6 +252,32 @@ def plot_small_maps(assignments: pd.DataFrame, values: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_thing_map(things: pd.DataFrame, needs: pd.DataFrame) -> Figure:
+    """Plot the things that customers buy, those bought by the same customers close together, in the colour of a need.
+
+    Parameters
+    ----------
+    things
+        thing, need, weight, x, y.
+    needs
+        need, name; each name stands at the middle of its things.
+    """
+    with style():
+        figure = Figure(figsize=(WIDTH, WIDTH * 0.62))
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+        _clear(axes)
+        anchors = []
+        for number, need in enumerate(needs["need"]):
+            own = things[things["need"] == need]
+            colour, sizes = COLOURS[number % len(COLOURS)], 18 + 260 * own["weight"]
+            axes.scatter(own["x"], own["y"], s=sizes, color=colour, alpha=0.7, linewidths=0)
+            anchors.append((float(own["x"].median()), float(own["y"].median())))
+        axes.margins(0.08)
+        place_labels(axes, anchors=anchors, labels=list(needs["name"]))
+    return figure
+
+
 def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5) -> list[Text]:
     """Write labels near their anchors without overlap; a thin line leads back where one had to move.
 
@@ -271,13 +287,6 @@ def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list
         Axes with their final limits.
     anchors
         Anchors in data units (n x 2).
-    labels
-        One label per anchor.
-
-    Returns
-    -------
-    list of Text
-        The texts at their places.
     """
     outline = [withStroke(linewidth=2.6, foreground="white")]
     texts = [axes.text(0, 0, label, fontsize=size, color=INK, ha="center", va="center", zorder=6) for label in labels]
@@ -414,8 +423,6 @@ def map_html(
     ----------
     assignments
         customer_id, segment, core, x, y.
-    segments
-        The table ``segments``.
     profile
         From ``map_profile``: what a circle shows about its customers.
     cards

@@ -102,10 +102,8 @@ def choose_first_actions(
 ) -> list[FirstAction]:
     """Choose what to do first: declining segments, then the most valuable ones.
 
-    Parameters
-    ----------
-    segments
-        The table ``segments``; unstable segments are left out, and no kind of action is repeated while others are left.
+    `segments`: the table ``segments``; unstable segments are left out, and no kind of action is repeated while others
+    are left.
     """
     table = segments[(segments["verdict"] != "unstable") & ~segments["customers"].map(is_few)]
     loss = ((table["spend_now"] - table["spend_next"]) * table["customers"]).where(
@@ -124,8 +122,6 @@ def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.
 
     Parameters
     ----------
-    segments
-        The table ``segments``.
     ledger, moves
         None where the run has none.
     as_of
@@ -148,10 +144,7 @@ def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.
 def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:
     """List the other pages and what each answers: (page, name, question).
 
-    Parameters
-    ----------
-    made
-        The notebooks that a run holds tables of.
+    `made`: the notebooks that a run holds tables of.
     """
     return [(f"{step}.html", one.label, one.question) for step, one in notebooks().items() if step in set(made)]
 
@@ -250,10 +243,7 @@ def _sentence(words: str) -> str:
 def render_first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> Markup:
     """Render what to do first, one numbered card each.
 
-    Parameters
-    ----------
-    cards
-        Page that holds a card for each segment; a name links to its own.
+    `cards`: page that holds a card for each segment; a name links to its own.
     """
     return templates.html("overview", "first", actions=actions, cards=cards)
 

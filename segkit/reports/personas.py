@@ -142,8 +142,6 @@ def persona_cards_html(
         From ``personas.rules``: the differences to draw.
     facts
         The table ``facts``: how each figure was computed.
-    copy
-        The table ``copy``.
 
     Returns
     -------

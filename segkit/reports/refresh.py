@@ -64,8 +64,6 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
     ----------
     moves
         before, standing, after (missing: not in that run), customers.
-    names
-        Segment names by id.
     dates
         Of the last run and of this one.
     refitted
@@ -95,10 +93,7 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
 def plot_drift(table: pd.DataFrame) -> Figure:
     """Plot the features that drifted most: size as a bar, chance as a mark.
 
-    Parameters
-    ----------
-    table
-        Rows of ``drift``; those of features are drawn: words, size, chance, verdict.
+    `table`: rows of ``drift``; those of features are drawn: words, size, chance, verdict.
     """
     rows = table[table["what"] == "feature"].head(MAX_FEATURES)
     place = np.arange(len(rows))[::-1]
@@ -121,10 +116,7 @@ def plot_drift(table: pd.DataFrame) -> Figure:
 def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
     """Plot the change of each segment's share with its interval, over the band that chance gives.
 
-    Parameters
-    ----------
-    table
-        Rows of ``drift``; those of shares are drawn: item, difference with _low and _high, chance, beyond.
+    `table`: rows of ``drift``; those of shares are drawn: item, difference with _low and _high, chance, beyond.
     """
     rows = table[table["what"] == "share"].sort_values("item", ignore_index=True)
     place = np.arange(len(rows))[::-1]
@@ -216,10 +208,7 @@ def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) 
 def describe_decisions(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
     """Describe what the refresh decided about this run and its campaigns, one sentence each.
 
-    Parameters
-    ----------
-    decisions
-        The table ``decisions``, or None at a first run.
+    `decisions`: the table ``decisions``, or None at a first run.
     """
     if decisions is None:
         return []

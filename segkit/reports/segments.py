@@ -16,6 +16,7 @@ from segkit.format import (
     count,
     interval,
     is_few,
+    joined,
     masked_count,
     masked_counts,
     number,
@@ -24,6 +25,7 @@ from segkit.format import (
     small_score,
     suppressed_cells,
 )
+from segkit.personas.naming import label
 from segkit.reports.map import place_labels
 from segkit.reports.theme import (
     ACCENT,
@@ -37,6 +39,7 @@ from segkit.reports.theme import (
     segment_style,
     style,
 )
+from segkit.segments.scoring import MEASURES
 from segkit.segments.validation import MIN_REPRODUCIBLE_JACCARD, MIN_STABLE_JACCARD
 from segkit.tables import titles
 from segkit.templates import text
@@ -47,8 +50,9 @@ MEASURE_TITLES = {
     "mix": "Next mix predicted (R²)",
     "active": "Active next predicted (R²)",
 }
-VERTICAL_TITLES = {"mix": "Next mix explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
+VERTICAL_TITLES = {"need": "Next needs explained (adjusted R²)", "active": "Who is active next, explained (adjusted R²)"}
 MIN_COHORT = 50  # newcomers; a smaller month is left out
+EXAMPLES = 4  # things that a need is shown with
 MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
 CAUSES = {
     "stayed": "stayed where they were",
@@ -95,24 +99,25 @@ def plot_blocks(table: pd.DataFrame, *, measures: tuple[str, ...] = ("spend", "m
 
 
 def plot_frontier(table: pd.DataFrame) -> Figure:
-    """Plot spend, mix and stability against the number of segments, the chosen one marked.
+    """Plot spend, need and stability against the number of segments, the chosen one marked.
 
-    Parameters
-    ----------
-    table
-        segments, spend_r2, mix_r2, stability, chosen.
+    `table`: family, segments, spend_r2, need_r2, stability, chosen.
     """
-    columns = {"spend_r2": "Spend explained (R²)", "mix_r2": "Mix explained (R²)", "stability": "Stability (ARI, 0-1)"}
+    columns = {
+        "spend_r2": "Spend explained (R²)",
+        "need_r2": "Need explained (R²)",
+        "stability": "Stability (ARI, 0-1)",
+    }
     shown = {name: title for name, title in columns.items() if table[name].notna().any()}
     with style():
         figure, panels = many_panels(rows=1, columns=max(len(shown), 1), height=2.7)
         chosen = table["chosen"].to_numpy(dtype=bool)
-        families = table["family"] if "family" in table else pd.Series("", index=table.index)
-        markers = dict(zip(sorted(families.unique()), "os^", strict=False))
+        markers = dict(zip(sorted(table["family"].unique()), "os^vD", strict=False))
         for axes, (name, title) in zip(panels[0], shown.items(), strict=False):
             for family, marker in markers.items():
-                rows = table[(families == family) & ~chosen]
-                axes.scatter(rows["segments"], rows[name], s=22, color=SOFT, marker=marker, linewidths=0, label=family)
+                rows = table[table["family"] == family].sort_values("segments")
+                line = {"color": SOFT, "marker": marker, "markersize": 4, "linewidth": 0.8}
+                axes.plot(rows["segments"], rows[name], label=family, **line)
             axes.scatter(table["segments"][chosen], table[name][chosen], s=64, color=ACCENT, zorder=3)
             for x, y in zip(table["segments"][chosen], table[name][chosen], strict=True):
                 axes.annotate("chosen", (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=8)
@@ -121,22 +126,23 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.margins(x=0.08, y=0.25)
+        panels[0, 0].legend(fontsize=7)
     return figure
 
 
 def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
-    """Plot each segmentation as a point: spend explained to the right, mix explained upwards, with 95 % intervals.
+    """Plot each segmentation as a point: spend explained to the right, need explained upwards, with 95 % intervals.
 
-    Where no mix is known, activity is drawn upwards instead.
+    Where no need is known, activity is drawn upwards instead.
 
     Parameters
     ----------
     baselines
-        baseline, label, spend_r2, spend_low, spend_high, and the same of mix and active.
+        baseline, label, spend_r2, spend_low, spend_high, and the same of need and active.
     ours
         The row that is this run's segmentation; drawn in the accent.
     """
-    up = "mix" if baselines["mix_r2"].notna().any() else "active"
+    up = "need" if baselines["need_r2"].notna().any() else "active"
     scored = baselines[baselines["spend_r2"].notna() & baselines[f"{up}_r2"].notna()]
     with style():
         figure, axes = one_panel(height=4.4)
@@ -169,10 +175,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
 def plot_stability(segments: pd.DataFrame) -> Figure:
     """Plot how much of each segment reappears in refits: a dot with its interval, the verdict next to it.
 
-    Parameters
-    ----------
-    segments
-        segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict.
+    `segments`: segment, name, stability, stability_low, stability_high (Jaccard, 0-1), verdict.
     """
     ordered = segments.sort_values(["stability", "segment"], ascending=[False, True])
     with style():
@@ -209,10 +212,7 @@ def _draw_intervals(axes: Axes, rows: pd.DataFrame, *, place: np.ndarray, of: tu
 def plot_timeline(activity: pd.DataFrame) -> Figure:
     """Plot events and active customers by month, one row per kind of event, the most frequent first.
 
-    Parameters
-    ----------
-    activity
-        month (date), event, events, customers.
+    `activity`: month (date), event, events, customers.
     """
     kinds = (
         activity.groupby("event")["events"].sum().sort_values(ascending=False, kind="stable").index[:MAX_EVENT_KINDS]
@@ -235,10 +235,7 @@ def plot_timeline(activity: pd.DataFrame) -> Figure:
 def plot_predictability(table: pd.DataFrame) -> Figure:
     """Plot how much of each outcome can be predicted, as bars.
 
-    Parameters
-    ----------
-    table
-        Rows of ``predictability``: outcome, r2 (0-1).
+    `table`: rows of ``predictability``: outcome, r2 (0-1).
     """
     with style():
         figure, axes = one_panel(height=0.7 + 0.42 * len(table))
@@ -256,10 +253,7 @@ def plot_predictability(table: pd.DataFrame) -> Figure:
 def plot_retention(table: pd.DataFrame) -> Figure:
     """Plot the share of new customers who came again, by months since their first visit: one line per cohort.
 
-    Parameters
-    ----------
-    table
-        cohort (month), newcomers, months_since, share (0-1).
+    `table`: cohort (month), newcomers, months_since, share (0-1).
     """
     large = table[(table["months_since"] > 0) & (table["newcomers"] >= MIN_COHORT)]
     with style():
@@ -292,10 +286,7 @@ def plot_retention(table: pd.DataFrame) -> Figure:
 def plot_segment_shares(segments: pd.DataFrame) -> Figure:
     """Plot share of revenue against share of customers for each segment, the largest revenue first.
 
-    Parameters
-    ----------
-    segments
-        segment, name, customer_share, revenue_share.
+    `segments`: segment, name, customer_share, revenue_share.
     """
     ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
     with style():
@@ -361,6 +352,15 @@ def format_shares(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
 
 
+def format_needs(needs: pd.DataFrame, things: pd.DataFrame, *, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Format needs, each with the things that make up most of it, and its shares with their intervals."""
+    largest = things.sort_values(["weight", "thing"], ascending=[False, True]).groupby("need")["thing"].head(EXAMPLES)
+    by_need = things.loc[largest.index].groupby("need")["thing"]
+    examples = {need: joined([label(t, labels=labels) for t in own]) for need, own in by_need}
+    shown = format_shares(needs, "share", "main").assign(examples=needs["need"].map(examples))
+    return shown.assign(stability=[share(value) for value in needs["stability"]])
+
+
 def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
     """Format customers by stage; small groups are hidden."""
     hides = suppressed_cells(lifecycle["customers"])
@@ -422,26 +422,23 @@ def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=str.capitalize)
 
 
-def describe_standing_run(moves: pd.DataFrame, *, since: str, found: str, reread_reason: str) -> list[str]:
-    """Describe what a run under the previous segments did, one sentence each.
+def describe_reading(since: str, reread_reason: str) -> list[str]:
+    """Describe how the days of an earlier run were continued; nothing where they were not."""
+    return [text("segments", "read_again", since=since, reason=reread_reason)] if since else []
 
-    Parameters
-    ----------
-    moves
-        Moves of its customers.
-    since
-        Date of the last run.
-    found
-        Date on which the segments were found.
-    reread_reason
-        Why all of history was read again, or "".
-    """
+
+def describe_kept_map(found: str) -> str:
+    """Say from which day a map is that was kept."""
+    return text("segments", "kept_map", found=found)
+
+
+def describe_kept_segments(moves: pd.DataFrame, *, found: str) -> list[str]:
+    """Describe segments that were kept, one sentence each."""
     both = moves[~moves["cause"].isin(("joined", "left"))]
     stayed = (both["cause"] == "stayed").mean() if len(both) else None
     return [
-        text("segments", "standing", found=found),
+        text("segments", "kept", found=found),
         text("segments", "stayed", customers=len(both), part=stayed),
-        text("segments", "read_again", since=since, reason=reread_reason),
     ]
 
 
@@ -454,10 +451,10 @@ def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:
     """Format the baselines, each score with its interval."""
     shown = {
         m: [
-            interval(v, low, high, form=small_score if m == "mix" else score)
+            interval(v, low, high, form=small_score if m in ("need", "mix") else score)
             for v, low, high in zip(baselines[f"{m}_r2"], baselines[f"{m}_low"], baselines[f"{m}_high"], strict=True)
         ]
-        for m in ("spend", "mix", "active")
+        for m in MEASURES
     }
     return baselines.assign(**shown)
 
@@ -476,8 +473,6 @@ def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, names: Ma
 
     Parameters
     ----------
-    values
-        Of one feature, by customer.
     segment
         Of the same customers, in any order.
     label

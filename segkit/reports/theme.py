@@ -57,11 +57,6 @@ TAG = re.compile(r"<(?!/)[^>]*>")
 def segment_style(segment: str) -> tuple[str, str]:
     """Choose the colour and marker of a segment from the number in its id: the same on every page and in every run.
 
-    Parameters
-    ----------
-    segment
-        An id such as S07.
-
     Returns
     -------
     tuple of str

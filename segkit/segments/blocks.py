@@ -88,15 +88,15 @@ def _feature_blocks(then: CustomerData, now: CustomerData) -> dict[str, Block]:
 
 
 def _need_block(then: CustomerData, now: CustomerData, *, seed: int) -> dict[str, Block]:
-    """Return amounts and shares of categories in the directions in which they vary most at the first date.
+    """Return shares of categories in the directions in which they vary most at the first date; amounts tell spend.
 
     These have a scale of their own, in which narrow directions stay narrow.
     """
     basis = learn_mix_basis(then, seed=seed)
     if not basis.terms:
         return {}
-    both = (mix_features(customers, terms=basis.terms, words=basis.words) for customers in (then, now))
-    first, second = (np.hstack([logs @ basis.logs, shares @ basis.shares]) for logs, shares in both)
+    both = (mix_features(customers, terms=basis.terms, words=basis.words)[1] for customers in (then, now))
+    first, second = (shares @ basis.shares for shares in both)
     return {"needs": Block(first, second, np.ones(len(first), dtype=bool), np.ones(len(second), dtype=bool))}
 
 

@@ -1,4 +1,4 @@
-"""Fit a segmentation: the training windows, one fit, and the sizes and expected outcomes of its segments."""
+"""Fit a segmentation: the training windows, needs, space and segments, and the sizes and outcomes of the segments."""
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -7,35 +7,50 @@ import ibis
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.spatial import KDTree
 
 from segkit.customers.anticipation import Space, balanced_space, coordinates, learn_space
 from segkit.customers.days import Days
 from segkit.customers.features import CustomerData, Customers, Outcomes, customer_data, customer_outcomes
+from segkit.customers.needs import N_BAGS, Needs, Purchases, learn_needs, purchases_of_customers, purchases_of_days
 from segkit.data.runs import Run
 from segkit.period import Period
 from segkit.segments.clustering import (
     N_SUBSAMPLES,
     Budget,
+    SearchData,
     Segmentation,
-    Subsamples,
-    cluster_subsamples,
-    macro_groups,
+    make_segmentation,
     search,
+    subsample_rows,
 )
-from segkit.segments.model import SegmentModel, assign_segments, nearest_centre
+from segkit.segments.model import Assigner, SegmentModel, assign_segments
+from segkit.segments.scoring import scoring_outcomes
 from segkit.stats import SAMPLE_SIZE, hash_sample, mean_interval, proportion_interval
 
 MIN_HISTORY_SHARE = 0.95  # of a lookback that history must cover
 
 
+CORE_CONFIDENCE = 0.8  # share of subsamples that put a customer of the core of a segment in it
+
+
 @dataclass(frozen=True)
 class FitData:
-    """Features at `as_of`, and one horizon ago (`then`) with the outcomes since; None where history is too short."""
+    """Hold what a fit learns from.
+
+    Parameters
+    ----------
+    now
+        Customers at `as_of`.
+    then, outcomes
+        The customers one horizon ago, and what they did since; None where history is too short.
+    purchases
+        What was bought before `as_of`, from which needs are learnt; by default from the amounts of `now`.
+    """
 
     now: CustomerData
     then: CustomerData | None
     outcomes: Outcomes | None
+    purchases: Purchases | None = None
 
 
 @dataclass(frozen=True)
@@ -47,25 +62,25 @@ class Fit:
     model, axes, segment_number
         The model; coordinates of every customer; the number of each one's segment.
     in_sample
-        Flag of each customer the segments were found in, in the order of the rows of `subsamples`.
-    subsamples, segmentation, frontier
-        The clusters, the chosen segmentation, and the scores of all that were tried.
+        Flag of each customer the segments were found in.
+    needs
+        The needs behind the columns; None where the data holds none.
+    segmentation, frontier
+        The chosen segmentation, and the scores of all that were tried.
     """
 
     model: SegmentModel
     axes: pd.DataFrame
     segment_number: np.ndarray
     in_sample: np.ndarray
-    subsamples: Subsamples
+    needs: Needs | None
     segmentation: Segmentation
     frontier: pd.DataFrame
 
     def core(self) -> np.ndarray:
-        """Flag customers who were in a cluster in half of their subsamples; others follow the nearest one sampled."""
-        if self.in_sample.all():
-            return self.subsamples.core()
-        points = self.axes.to_numpy()
-        return self.subsamples.core()[KDTree(points[self.in_sample]).query(points)[1]]
+        """Flag customers whom most subsamples put in the same segment."""
+        assigner = Assigner(self.model)
+        return assigner.agreement(self.axes.to_numpy(), assigner.codes[self.segment_number]) >= CORE_CONFIDENCE
 
 
 def last_horizon_outcomes(customers: Customers) -> Outcomes:
@@ -88,20 +103,26 @@ def first_active_day(days: Days) -> date | None:
     return None if pd.isna(first) else pd.Timestamp(first).date()
 
 
-def fit_space(data: FitData, *, seed: int = 7) -> Space:
-    """Learn the anticipation space where there is history to learn from, else use balanced behaviour."""
+def fit_needs(data: FitData, *, previous: Needs | None = None, bags: int = N_BAGS, seed: int = 7) -> Needs | None:
+    """Learn needs from what was bought before `as_of`; see `learn_needs`."""
+    return learn_needs(data.purchases or purchases_of_customers(data.now), previous=previous, bags=bags, seed=seed)
+
+
+def fit_space(data: FitData, *, needs: Needs | None, seed: int = 7) -> Space:
+    """Learn the space where there is history to learn from, else use what customers did in the lookback."""
     if data.then is None or data.outcomes is None:
-        return balanced_space(data.now.select(hash_sample(data.now.features.index)), seed=seed)
-    return learn_space(data.then, data.outcomes, seed=seed)
+        return balanced_space(data.now.select(hash_sample(data.now.features.index)), needs=needs, seed=seed)
+    return learn_space(data.then, data.outcomes, needs=needs, seed=seed)
 
 
 def fit_segments(
     data: FitData,
     *,
     budget: Budget | None = None,
-    space: Space | None = None,
+    needs: Needs | None = None,
     fit_on: pd.Index | None = None,
     n_subsamples: int = N_SUBSAMPLES,
+    bags: int = N_BAGS,
     seed: int = 7,
 ) -> Fit:
     """Find segments and assign every customer.
@@ -109,15 +130,17 @@ def fit_segments(
     Parameters
     ----------
     data
-        Features now and one horizon ago, with outcomes.
+        Features now and one horizon ago, with outcomes, and what was bought.
     budget
         How many segments, and how small.
-    space
-        A space learnt from these data; by default it is learnt here.
+    needs
+        Needs learnt from these data; by default they are learnt here.
     fit_on
         Customers to fit on; by default all, or a sample of very many. Everyone is assigned.
     n_subsamples
-        Subsamples in which HDBSCAN looks for clusters; more make segments more stable.
+        Subsamples of customers by which segmentations and the confidence of each customer are rated.
+    bags
+        Subsamples from which needs are learnt.
     seed
         The same seed gives the same segments on one machine.
 
@@ -130,52 +153,65 @@ def fit_segments(
     everyone = data.now.features.index
     in_sample = hash_sample(everyone) if fit_on is None else everyone.isin(fit_on)
     training = data if fit_on is None else select_customers(data, fit_on)
-    space = space or fit_space(training, seed=seed)
+    needs = needs or fit_needs(training, bags=bags, seed=seed)
+    space = fit_space(training, needs=needs, seed=seed)
     axes = coordinates(space, data.now)
     points = axes.to_numpy()
-    subsamples = cluster_subsamples(points[in_sample], n_subsamples=n_subsamples, seed=seed)
-    candidates = (points, in_sample) if fit_on is None else (points[in_sample], None)  # others do not take part
+    sampled = points[in_sample]
+    subsamples = subsample_rows(len(sampled), count=n_subsamples, seed=seed)
+    known = training.then is not None and training.outcomes is not None
     segmentation, frontier = search(
-        candidates[0],
-        subsamples,
-        in_sample=candidates[1],
-        training_points=coordinates(space, training.then).to_numpy() if training.then is not None else None,
-        outcomes=training.outcomes,
+        SearchData(
+            points=sampled,
+            subsamples=subsamples,
+            training_points=coordinates(space, training.then).to_numpy() if known else None,
+            outcomes=scoring_outcomes(training.outcomes, needs=needs) if known else None,
+        ),
         budget=budget,
     )
     return Fit(
-        _segment_model(space, segmentation, subsamples),
+        segment_model(space, segmentation, subsamples=[sampled[rows] for rows in subsamples]),
         axes,
-        nearest_centre(points, segmentation.centres),
+        segmentation.assign(points),
         in_sample=in_sample,
-        subsamples=subsamples,
+        needs=needs,
         segmentation=segmentation,
         frontier=frontier,
     )
 
 
-def _segment_model(space: Space, segmentation: Segmentation, subsamples: Subsamples) -> SegmentModel:
-    """Return the model of a segmentation, with ids in the order of its centres."""
-    ids = tuple(f"S{i + 1:02d}" for i in range(len(segmentation.centres)))
-    macro = tuple(f"M{i + 1}" for i in macro_groups(segmentation.centres))
+def segment_model(space: Space, segmentation: Segmentation, *, subsamples: list[np.ndarray]) -> SegmentModel:
+    """Return the model of a segmentation, with ids in the order of its centres, rated by subsamples of the points."""
+    family, segments = segmentation.shape
+    again = [make_segmentation(points, family=family, segments=segments) for points in subsamples]
+    borders = np.full((len(again), len(segmentation.borders)), np.inf)
+    for row, each in zip(borders, again, strict=True):
+        row[:] = each.borders if len(each.borders) == len(row) else segmentation.borders
+    bag_centres = np.vstack([each.centres for each in again]) if again else segmentation.centres[:0]
+    needs = [space.needs[i] if i >= 0 and space.needs else "" for i in segmentation.anchor]
     return SegmentModel(
         space=space,
-        segments=ids,
-        macro=macro,
+        segments=tuple(f"S{i + 1:02d}" for i in range(len(segmentation.centres))),
+        macro=tuple(f"M{segmentation.level.max() - level + 1}" for level in segmentation.level),
         centres=segmentation.centres,
-        bag_centres=subsamples.centres,
-        bag_of=subsamples.subsample_of,
-        bag_segment=nearest_centre(subsamples.centres, segmentation.centres),
+        bag_centres=bag_centres,
+        bag_of=np.repeat(np.arange(len(again)), [len(each.centres) for each in again]),
+        bag_segment=segmentation.assign(bag_centres) if again else np.zeros(0, dtype=np.int64),
+        borders=segmentation.borders,
+        level=segmentation.level,
+        bag_borders=borders,
+        need=tuple(needs),
     )
 
 
 def select_customers(data: FitData, customers: pd.Index) -> FitData:
     """Return the same data for some customers, by id."""
     now = data.now.select(data.now.features.index.isin(customers))
+    purchases = data.purchases.select(customers) if data.purchases else None
     if data.then is None or data.outcomes is None:
-        return FitData(now=now, then=None, outcomes=None)
+        return FitData(now=now, then=None, outcomes=None, purchases=purchases)
     inside = data.then.features.index.isin(customers)
-    return FitData(now=now, then=data.then.select(inside), outcomes=data.outcomes.select(inside))
+    return FitData(now, data.then.select(inside), data.outcomes.select(inside), purchases=purchases)
 
 
 TRAINING_TABLES = ("training_features", "training_bought", "training_outcomes", "training_outcomes_bought")
@@ -202,13 +238,16 @@ class TrainingWindows:
     last: TrainingWindow | None
     before: TrainingWindow | None
 
-    def fit_data(self, now: CustomerData) -> FitData:
-        """Return today's customers with the last horizon to learn from."""
-        return _fit_data(now, self.last)
+    def fit_data(self, now: CustomerData, *, days: Days | None = None, period: Period | None = None) -> FitData:
+        """Return today's customers with the last horizon to learn from, and what was bought before `as_of`."""
+        return _fit_data(now, self.last, days=days, before=period.as_of if period else None)
 
-    def earlier_fit_data(self) -> FitData | None:
+    def earlier_fit_data(self, *, days: Days | None = None, period: Period | None = None) -> FitData | None:
         """Return the data for the fit one horizon ago, which the backtest scores; None where history is too short."""
-        return _fit_data(self.last.customers, self.before) if self.last and self.before else None
+        if not self.last or not self.before:
+            return None
+        before = period.last_horizon_start if period else None
+        return _fit_data(self.last.customers, self.before, days=days, before=before)
 
 
 def build_training_windows(
@@ -238,10 +277,8 @@ def build_training_windows(
 
 def build_fit_data(days: Days, *, period: Period, kinds: dict[str, str]) -> FitData:
     """Build the data for a fit at `period.as_of`; parameters as in `build_training_windows`."""
-    now = customer_data(days, period=period, kinds=kinds)
-    return _fit_data(
-        now, _training_window(days, period=period.one_horizon_back(), kinds=kinds, max_customers=SAMPLE_SIZE)
-    )
+    window = _training_window(days, period=period.one_horizon_back(), kinds=kinds, max_customers=SAMPLE_SIZE)
+    return _fit_data(customer_data(days, period=period, kinds=kinds), window, days=days, before=period.as_of)
 
 
 def write_training_windows(run: Run, training: TrainingWindows) -> None:
@@ -293,11 +330,12 @@ def _sample_days(days: Days, *, start: date, end: date, max_customers: int) -> D
     return Days(**{**vars(days), **parts})
 
 
-def _fit_data(now: CustomerData, window: TrainingWindow | None) -> FitData:
-    """Combine today's customers with a training window."""
+def _fit_data(now: CustomerData, window: TrainingWindow | None, *, days: Days | None, before: date | None) -> FitData:
+    """Combine today's customers with a training window, and with what was bought before a date."""
+    purchases = None if days is None or before is None else purchases_of_days(days, before=before)
     if window is None:
-        return FitData(now=now, then=None, outcomes=None)
-    return FitData(now=now, then=window.customers_like(now), outcomes=window.outcomes)
+        return FitData(now=now, then=None, outcomes=None, purchases=purchases)
+    return FitData(now=now, then=window.customers_like(now), outcomes=window.outcomes, purchases=purchases)
 
 
 def _weights_to_rows(data: CustomerData | Outcomes) -> pd.DataFrame | None:

@@ -24,7 +24,7 @@ from segkit.segments.model import (
     model_to_arrays,
     nearest_centre,
 )
-from segkit.tables import STANDING_SEGMENTS, needed_of_last_run
+from segkit.tables import KEPT_SEGMENTS, needed_of_last_run
 from segkit.vocabulary import block_of
 
 
@@ -85,14 +85,15 @@ def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | Non
     for segment in overrides.pin:
         members = standing.eq(segment).to_numpy() if standing is not None else np.zeros(len(points), dtype=bool)
         if members.any() and segment in fit.model.segments:
-            centres[fit.model.segments.index(segment)] = points[members].mean(axis=0)
+            centres[fit.model.segments.index(segment), 1:] = points[members, 1:].mean(axis=0)
+    levels = {"borders": fit.model.borders, "level": fit.model.level}
     model = replace(
         fit.model,
         centres=centres,
-        bag_segment=nearest_centre(fit.model.bag_centres, centres),
+        bag_segment=nearest_centre(fit.model.bag_centres, centres, **levels),
         segments=tuple(overrides.merge.get(s, s) for s in fit.model.segments),
     )
-    return replace(fit, model=model, segment_number=nearest_centre(points, centres))
+    return replace(fit, model=model, segment_number=nearest_centre(points, centres, **levels))
 
 
 MIN_OVERLAP = 0.3  # Jaccard overlap from which a new segment continues an old one
@@ -402,7 +403,7 @@ class Reassignment:
     fitted_as_of: str
 
 
-def load_standing_run(path: str, *, of: Run) -> Run:
+def load_kept_run(path: str, *, of: Run) -> Run:
     """Open the run whose segments are kept.
 
     Raises
@@ -413,7 +414,7 @@ def load_standing_run(path: str, *, of: Run) -> Run:
     found = previous_run(path, of=of)
     if found is None:
         raise RunError("previous: no run is given. Give the run whose segments are kept; `segkit run --auto` finds it.")
-    missing = [name for name in needed_of_last_run(STANDING_SEGMENTS) if not found.has(name)]
+    missing = [name for name in needed_of_last_run(KEPT_SEGMENTS) if not found.has(name)]
     if missing:
         raise RunError(
             f"previous run: {found.path.name} has no {', '.join(missing)}, so its segments cannot be kept. "
@@ -467,6 +468,13 @@ def assign_with_previous_model(previous: Run, now: CustomerData, *, overrides: O
         names={**names, **overrides.rename},
         fitted_as_of=fitted_as_of(previous),
     )
+
+
+def place_on_previous_map(previous: Run, now: CustomerData) -> tuple[Anticipation, pd.DataFrame, str]:
+    """Return what customers are expected to do by the previous model, their place on its map, and the date of both."""
+    model = model_from_arrays(*previous.load_model())
+    expected = anticipate(model.space, align_to_model(model, now))
+    return expected, _previous_map_positions(previous, expected.axes)[0], fitted_as_of(previous)
 
 
 def fitted_as_of(run: Run) -> str:
@@ -536,4 +544,4 @@ def _previous_map_positions(previous: Run, axes: pd.DataFrame) -> tuple[pd.DataF
 def align_fit_data(data: FitData, model: SegmentModel) -> FitData:
     """Return the data with all features of the model, so that it can assign customers of both dates."""
     then = None if data.then is None else align_to_model(model, data.then)
-    return FitData(now=align_to_model(model, data.now), then=then, outcomes=data.outcomes)
+    return replace(data, now=align_to_model(model, data.now), then=then)

@@ -1,7 +1,7 @@
 """Assign customers to the segments of a fitted model: all at once, one at a time, and with hysteresis at borders."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ CELLS_AT_ONCE = 4_000_000  # distances (customers x centres) computed at once
 # How much farther than the nearest centre the previous segment's may be, as a share: the widest border tried that costs
 # at most .005 of R2 on both data sets of benchmarks/staying.py.
 BORDER_WIDTH = 0.1
+LEVEL_BORDER = 0.15  # standard deviations of the first axis that a customer may lie beyond their previous level
 TIE = 1e-6  # squared distances closer than this are equal: far above what runtimes differ by, far below what matters
 
 
@@ -35,7 +36,14 @@ class SegmentModel:
     centres
         Segments x axes.
     bag_centres, bag_of, bag_segment
-        Every cluster centre of every subsample, its subsample, and the number of the segment it belongs to.
+        Every centre of every subsample, its subsample, and the number of the segment it belongs to.
+    borders, level
+        Values on the first axis between levels (ascending), and the level of each segment. A customer belongs to the
+        nearest centre of their level.
+    bag_borders
+        The borders of each subsample (subsamples x borders).
+    need
+        Id of the need of each segment; empty for none.
     """
 
     space: Space
@@ -45,6 +53,16 @@ class SegmentModel:
     bag_centres: np.ndarray
     bag_of: np.ndarray
     bag_segment: np.ndarray
+    borders: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    level: np.ndarray | None = None
+    bag_borders: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    need: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.level is None:
+            object.__setattr__(self, "level", np.zeros(len(self.centres), dtype=np.int64))
+        if not self.need:
+            object.__setattr__(self, "need", ("",) * len(self.segments))
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,9 @@ class Assigner:
         names, self.codes = np.unique(model.segments, return_inverse=True)  # merged segments share an id
         self.code = {name: code for code, name in enumerate(names.tolist())}
         self._centres = _centres_of(model.centres)
-        self._subsample_centres, self._subsample_codes = _centres_by_subsample(model, codes=self.codes)
+        self._subsample_centres, self._subsample_codes, self._subsample_levels = _centres_by_subsample(
+            model, codes=self.codes
+        )
         self._subsample_numbers = np.arange(len(self._subsample_codes))
 
     @cached_property
@@ -127,13 +147,27 @@ class Assigner:
         for rows in _slices(points, self._centres):
             part = points[rows]
             distances = self._centres.distances(part)
-            number = _first_least(distances)
+            number = _first_least(_in_level(distances, part, borders=self._model.borders, level=self._model.level))
             previous = None if previous_codes is None else previous_codes[rows]
             if previous is not None and ((previous >= 0) & (self.codes[number] != previous)).any():
                 squares = np.maximum(distances + np.square(part).sum(axis=1, keepdims=True), 0.0)
-                number = keep_previous_segment(squares, number, codes=self.codes, previous_codes=previous)
+                number = self._keep_previous(squares, part, number, previous_codes=previous)
             found.append(number)
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _keep_previous(
+        self, squares: np.ndarray, points: np.ndarray, number: np.ndarray, *, previous_codes: np.ndarray
+    ) -> np.ndarray:
+        """Let customers near a border keep their previous segment: near its level, and near its centre in the level."""
+        edges = np.concatenate([[-np.inf], self._model.borders, [np.inf]])
+        level = self._model.level
+        value = points[:, :1]
+        near = (value >= edges[level] - LEVEL_BORDER) & (value < edges[level + 1] + LEVEL_BORDER)
+        own = np.where((self.codes == previous_codes[:, None]) & near, squares, np.inf)
+        kept = own.argmin(axis=1)
+        same_level = np.where(level[kept][:, None] == level, squares, np.inf)
+        keeps_previous = own.min(axis=1) <= (1 + BORDER_WIDTH) ** 2 * same_level.min(axis=1) + TIE
+        return np.where(keeps_previous & (self.codes[number] != previous_codes), kept, number)
 
     def agreement(self, points: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the share of subsamples whose nearest cluster belongs to the same segment; 0 without clusters.
@@ -148,7 +182,9 @@ class Assigner:
         subsamples = len(self._subsample_codes)
         if not subsamples:
             return np.zeros(len(points))
-        nearest = _nearest(points, self._subsample_centres)
+        nearest = _nearest(
+            points, self._subsample_centres, borders=self._model.bag_borders, level=self._subsample_levels
+        )
         found = self._subsample_codes[self._subsample_numbers, nearest]
         return (np.add.reduce(found == codes[:, None], axis=1) / subsamples).round(6)
 
@@ -251,7 +287,7 @@ def assign_segments(
     Returns
     -------
     pandas.DataFrame
-        segment, macro_segment and confidence (share of subsamples that agree, 0-1), indexed by customer_id.
+        segment, macro_segment, need (id or null) and confidence (share of subsamples that agree, 0-1), by customer_id.
     """
     return assign_points(model, coordinates(model.space, customers), previous_segment=previous_segment)
 
@@ -271,46 +307,33 @@ def assign_points(
         {
             "segment": np.array(model.segments, dtype=object)[number],
             "macro_segment": np.array(model.macro, dtype=object)[number],
+            "need": np.array([need or None for need in model.need], dtype=object)[number],
             "confidence": assigner.agreement(points, assigner.codes[number]),
         },
         index=axes.index,
     )
 
 
-def nearest_centre(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def nearest_centre(
+    points: np.ndarray,
+    centres: np.ndarray,
+    *,
+    borders: np.ndarray | None = None,
+    level: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the number of the nearest centre (squared Euclidean distance); of equally near ones the first.
 
     Distances within `TIE` of the least count as equal, so that a batch, one customer and SQL, which round differently
     in the last digits, agree on ties too.
-    """
-    return _nearest(points, _centres_of(centres))
-
-
-def keep_previous_segment(
-    squares: np.ndarray, number: np.ndarray, *, codes: np.ndarray, previous_codes: np.ndarray
-) -> np.ndarray:
-    """Let customers near a border keep their previous segment (hysteresis).
 
     Parameters
     ----------
-    squares
-        Squared distances, customers x centres.
-    number
-        Number of each customer's nearest centre.
-    codes
-        Segment code of each centre.
-    previous_codes
-        Segment code that each customer had; -1 for none.
-
-    Returns
-    -------
-    numpy.ndarray
-        Number of the centre each customer is assigned to.
+    points, centres
+        Coordinates, customers x axes and centres x axes.
+    borders, level
+        Borders of levels on the first axis, and the level of each centre: only centres of the customer's level count.
     """
-    own = np.where(codes == previous_codes[:, None], squares, np.inf)
-    near = squares[np.arange(len(number)), number]
-    keeps_previous = own.min(axis=1) <= (1 + BORDER_WIDTH) ** 2 * near + TIE
-    return np.where(keeps_previous & (codes[number] != previous_codes), own.argmin(axis=1), number)
+    return _nearest(points, _centres_of(centres), borders=borders, level=level)
 
 
 @dataclass(frozen=True)
@@ -330,10 +353,26 @@ def _centres_of(centres: np.ndarray) -> _Centres:
     return _Centres(-2.0 * centres.reshape(-1, centres.shape[-1]).T, np.square(centres).sum(axis=-1))
 
 
-def _nearest(points: np.ndarray, centres: _Centres) -> np.ndarray:
-    """Return the number of each point's nearest centre."""
-    found = [_first_least(centres.distances(points[rows])) for rows in _slices(points, centres)]
+def _nearest(
+    points: np.ndarray, centres: _Centres, *, borders: np.ndarray | None = None, level: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the number of each point's nearest centre in its level."""
+    found = [
+        _first_least(_in_level(centres.distances(points[rows]), points[rows], borders=borders, level=level))
+        for rows in _slices(points, centres)
+    ]
     return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _in_level(
+    distances: np.ndarray, points: np.ndarray, *, borders: np.ndarray | None, level: np.ndarray | None
+) -> np.ndarray:
+    """Return the distances (customers x ... x centres) with those to centres of other levels made infinite."""
+    if borders is None or level is None or not borders.size:
+        return distances
+    own = (points[:, :1, None] >= borders[None]).sum(axis=2)  # customers x subsamples, or x 1
+    other = own[..., None] != np.atleast_2d(level)[None]
+    return np.where(other.reshape(distances.shape), np.inf, distances)
 
 
 def _first_least(distances: np.ndarray) -> np.ndarray:
@@ -347,8 +386,8 @@ def _slices(points: np.ndarray, centres: _Centres) -> list[slice]:
     return [slice(start, start + step) for start in range(0, max(len(points), 1), step)]
 
 
-def _centres_by_subsample(model: SegmentModel, *, codes: np.ndarray) -> tuple[_Centres, np.ndarray]:
-    """Return cluster centres by subsample, and the segment code of each (subsamples x centres; -1 and far for none)."""
+def _centres_by_subsample(model: SegmentModel, *, codes: np.ndarray) -> tuple[_Centres, np.ndarray, np.ndarray]:
+    """Return centres by subsample, and the code (-1 and far for none) and level of each (subsamples x centres)."""
     subsamples, number = np.unique(model.bag_of, return_inverse=True)
     order = np.argsort(number, kind="stable")
     number = number[order]
@@ -356,9 +395,11 @@ def _centres_by_subsample(model: SegmentModel, *, codes: np.ndarray) -> tuple[_C
     shape = len(subsamples), int(np.bincount(number).max(initial=0))
     centres, segment_codes = np.zeros((*shape, model.centres.shape[1])), np.full(shape, -1)
     centres[cells], segment_codes[cells] = model.bag_centres[order], codes[model.bag_segment[order]]
+    levels = np.zeros(shape, dtype=np.int64)
+    levels[cells] = model.level[model.bag_segment[order]]
     made = _centres_of(centres)
     made.sizes[segment_codes < 0] = np.inf
-    return made, segment_codes
+    return made, segment_codes, levels
 
 
 def model_to_arrays(model: SegmentModel) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -379,13 +420,13 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
         Parts are missing: the model was made by another version.
     """
     stored = {**arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}}
-    required = [f"space_{field.name}" for field in fields(Space)]
-    required += [field.name for field in fields(SegmentModel) if field.name != "space"]
+    required = [f"space_{each.name}" for each in fields(Space)]
+    required += [each.name for each in fields(SegmentModel) if each.name != "space"]
     missing = sorted(set(required) - set(stored))
     if missing:
         raise RunError(
             f"model: there is no {', '.join(missing[:3])} in it, so another version of segkit made it. "
             f"Repeat that run, or give another one (--previous none starts without)."
         )
-    space = Space(**{field.name: stored[f"space_{field.name}"] for field in fields(Space)})
+    space = Space(**{each.name: stored[f"space_{each.name}"] for each in fields(Space)})
     return SegmentModel(space=space, **{f.name: stored[f.name] for f in fields(SegmentModel) if f.name != "space"})

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from segkit.customers.anticipation import root_shares
 from segkit.customers.category_mix import common_terms, is_free_text, mix_shares
 from segkit.customers.features import Outcomes
+from segkit.customers.needs import Needs, need_amounts
 from segkit.stats import bootstrap_interval
 
 MIX_TERMS = 300  # most common categories or words
 DRAWS = 200
-MEASURES = ("spend", "mix", "active")
+MEASURES = ("spend", "need", "mix", "active")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ScoringOutcomes:
 
 
 def scoring_outcomes(
-    outcomes: Outcomes, *, terms: list[str] | None = None, words: bool | None = None
+    outcomes: Outcomes, *, needs: Needs | None = None, terms: list[str] | None = None, words: bool | None = None
 ) -> ScoringOutcomes:
     """Compute the outcomes that segmentations are scored on.
 
@@ -32,6 +34,8 @@ def scoring_outcomes(
     ----------
     outcomes
         What customers did in a horizon.
+    needs
+        Needs learnt before `as_of`; None leaves the measure out.
     terms
         The categories or words of the mix; by default the most common ones in the outcomes.
     words
@@ -40,8 +44,8 @@ def scoring_outcomes(
     Returns
     -------
     ScoringOutcomes
-        `spend`: log(1 + spend), all customers; `mix`: square-root shares, customers who bought; `active`: any event of
-        their own, all customers.
+        `spend`: log(1 + spend), all customers; `need` and `mix`: square-root shares of the needs, and of the most
+        common categories, customers who bought; `active`: any event of their own, all customers.
     """
     everyone = np.ones(len(outcomes.totals), dtype=bool)
     values = {
@@ -55,6 +59,11 @@ def scoring_outcomes(
         bought &= outcomes.active
         if bought.sum() > 1:
             values["mix"] = (bought, shares[bought])
+    if outcomes.weights is not None and needs is not None:
+        shares, bought = root_shares(need_amounts(needs, outcomes.weights, outcomes.categories))
+        bought &= outcomes.active
+        if bought.sum() > 1:
+            values["need"] = (bought, shares[bought])
     return ScoringOutcomes(values=values)
 
 

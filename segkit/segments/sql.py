@@ -25,6 +25,7 @@ DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "big
 TESTED_DIALECTS = ("duckdb", "postgres", "spark")  # tests run them against the batch; the others are only compiled
 FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # tables that the query reads
 LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # values inside it
+FAR = 1e12  # squared distance to a centre of another level
 MAX_FINITE = float(np.finfo(float).max)  # anything above is infinite or not a number, in every engine
 TINY = 1e-100  # added to values: PostgreSQL refuses a product that underflows
 SPARK_SETTINGS = {  # merged steps repeat arithmetic, and a whole model in one program fills the memory
@@ -139,7 +140,7 @@ def _assignment_expression(
     axes = _behaviour_axes(input_table, linear_map)
     if linear_map.terms:
         axes = _add_category_mix(axes, linear_map, weights=weights)
-    nearest = _add_nearest_centre(axes, model.centres, prefix="near")
+    nearest = _add_nearest_centre(axes, model.centres, prefix="near", borders=model.borders, level=model.level)
     codes = [int(code) for code in np.unique(model.segments, return_inverse=True)[1]]
     columns = {
         "segment": ibis.cases((nearest.finite, nearest.near.cases(*enumerate(model.segments)))),
@@ -216,11 +217,21 @@ def _add_category_mix(axes: ir.Table, linear_map: LinearMap, *, weights: str) ->
     )
 
 
-def _add_nearest_centre(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> ir.Table:
-    """Add the number of the nearest centre; of those within `TIE` the first."""
+def _add_nearest_centre(
+    axes: ir.Table, centres: np.ndarray, *, prefix: str, borders: np.ndarray, level: np.ndarray
+) -> ir.Table:
+    """Add the number of the nearest centre in the customer's level; of those within `TIE` the first."""
     distances = _squared_distances(axes, centres, prefix=prefix)
     names = list(distances)
     wide = axes.select(*axes.columns, **distances)
+    if len(borders):
+        own = reduce(add, ((wide.a0 >= _number(border)).ifelse(1, 0) for border in borders if np.isfinite(border)))
+        wide = wide.select(*wide.columns, **{f"{prefix}_level": own})
+        far = {
+            name: (wide[f"{prefix}_level"] == int(at)).ifelse(wide[name], _number(FAR))
+            for name, at in zip(names, level, strict=True)
+        }
+        wide = wide.select(*axes.columns, **far)
     lowest = ibis.least(*(wide[name] for name in names)) if len(names) > 1 else wide[names[0]]
     least = wide.select(*wide.columns, **{f"{prefix}_least": lowest})
     limit = least[f"{prefix}_least"] + _number(TIE)
@@ -245,7 +256,14 @@ def _add_confidence(assigned: ir.Table, model: SegmentModel, *, codes: np.ndarra
         return assigned.select(*columns, confidence=_number(0))
     for number in subsamples:
         clusters = np.flatnonzero(model.bag_of == number)
-        assigned = _add_nearest_centre(assigned, model.bag_centres[clusters], prefix=f"b{number}")
+        borders = model.bag_borders[number] if len(model.bag_borders) else model.borders
+        assigned = _add_nearest_centre(
+            assigned,
+            model.bag_centres[clusters],
+            prefix=f"b{number}",
+            borders=borders,
+            level=model.level[model.bag_segment[clusters]],
+        )
         cluster_code = assigned[f"b{number}"].cases(
             *enumerate(int(code) for code in codes[model.bag_segment[clusters]])
         )

@@ -1,25 +1,48 @@
 """Validate segments: baselines out of time, stability of refits, and structure against data without any."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+from sklearn.tree import DecisionTreeRegressor
 
+from segkit.customers.anticipation import coordinates
 from segkit.customers.category_mix import common_terms
 from segkit.customers.days import Days
 from segkit.customers.features import CustomerData
+from segkit.customers.needs import needs_without_hdbscan, purchases_of_customers, shuffled_needs
 from segkit.data.runs import Run
+from segkit.format import FLOOR
 from segkit.period import Period
-from segkit.segments.clustering import N_SUBSAMPLES, Budget, cluster_subsamples, make_segmentation
-from segkit.segments.fit import Fit, FitData, TrainingWindows, first_active_day, fit_segments, has_history
+from segkit.segments.clustering import Budget, make_segmentation, subsample_rows
+from segkit.segments.fit import (
+    Fit,
+    FitData,
+    TrainingWindow,
+    TrainingWindows,
+    first_active_day,
+    fit_segments,
+    fit_space,
+    has_history,
+)
 from segkit.segments.lineage import segments_under_model
-from segkit.segments.model import model_from_arrays, nearest_centre
-from segkit.segments.scoring import MEASURES, MIX_TERMS, compare_segmentations, lead_verdict, scoring_outcomes
+from segkit.segments.model import model_from_arrays
+from segkit.segments.scoring import (
+    MEASURES,
+    MIX_TERMS,
+    adjusted_r2,
+    compare_segmentations,
+    lead_verdict,
+    scoring_outcomes,
+)
 from segkit.stats import Z95, Estimate, rank_groups
 from segkit.vocabulary import is_in_space
 
@@ -31,6 +54,8 @@ BASELINE_LABELS = {
     "rfm125": "RFM (5 x 5 x 5)",
     "kmeans": "KMeans on behaviour",
     "kmeans_space": "KMeans in the same space",
+    "latent_classes": "latent classes of behaviour",
+    "tree": "decision tree on next spend",
     "demographic": "demographics (KMeans on the known)",
     "geographic": "geography",
     "survey": "survey answers (KMeans)",
@@ -50,7 +75,7 @@ MAX_GROUPS = 12  # of customers with similar attributes
 
 
 def baseline_segmentations(
-    now: CustomerData, *, axes: pd.DataFrame, count: int, seed: int = 7
+    now: CustomerData, *, axes: pd.DataFrame, count: int, before: TrainingWindow | None = None, seed: int = 7
 ) -> dict[str, np.ndarray]:
     """Make the usual segmentations from the same data at the same date.
 
@@ -61,7 +86,9 @@ def baseline_segmentations(
     axes
         Coordinates of the same customers.
     count
-        Number of segments, for KMeans.
+        Number of segments, for those that take a number.
+    before
+        Customers one horizon earlier and what they did since, for the decision tree.
 
     Returns
     -------
@@ -73,13 +100,25 @@ def baseline_segmentations(
     found = {"rfm11": rfm_names(features), "rfm25": recency * FIFTHS + frequency}
     if "spend" in features:
         found["rfm125"] = found["rfm25"] * FIFTHS + rank_groups(features["spend"], parts=FIFTHS)
-    behaviour = features[[name for name in features.columns if is_in_space(name)]]
-    scaled = np.log1p(behaviour.clip(lower=0)).to_numpy()
-    spread = scaled.std(axis=0)
-    scaled = (scaled - scaled.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    behaviour = _log_behaviour(features)
+    spread = behaviour.std(axis=0)
+    scaled = (behaviour - behaviour.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     found["kmeans"] = KMeans(count, n_init=5, random_state=seed).fit_predict(scaled)
     found["kmeans_space"] = KMeans(count, n_init=5, random_state=seed).fit_predict(axes.to_numpy())
+    mixture = GaussianMixture(count, covariance_type="diag", reg_covar=0.01, max_iter=50, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline that is nearly converged is fair
+        found["latent_classes"] = mixture.fit_predict(scaled)
+    if before is not None:
+        tree = DecisionTreeRegressor(max_leaf_nodes=count, min_samples_leaf=FLOOR, random_state=seed)
+        tree.fit(_log_behaviour(before.customers_like(now).features), before.outcomes.value)
+        found["tree"] = tree.apply(behaviour)
     return found
+
+
+def _log_behaviour(features: pd.DataFrame) -> np.ndarray:
+    """Return the features of the space on a log scale."""
+    return np.log1p(features[[name for name in features.columns if is_in_space(name)]].clip(lower=0)).to_numpy()
 
 
 def rfm_names(features: pd.DataFrame) -> np.ndarray:
@@ -181,6 +220,7 @@ def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 N_REFITS = {"quick": 5, "full": 20}  # refits
 REFIT_SHARE = 0.8
+REFIT_BAGS = 8  # subsamples from which a refit learns its needs
 
 
 @dataclass(frozen=True)
@@ -232,7 +272,7 @@ def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], see
     """
     count = len(fit.segmentation.centres)
     budget = Budget(min_segments=count, max_segments=count, smallest_share=0.0, families=(fit.segmentation.family,))
-    data = FitData(data.now.select(fit.in_sample), data.then, data.outcomes)
+    data = replace(data, now=data.now.select(fit.in_sample))
     everyone = data.now.features.index
     if data.then is not None:
         everyone = everyone.union(data.then.features.index)
@@ -240,7 +280,8 @@ def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], see
     for i in range(n_refits):
         rng = np.random.default_rng([seed, 1000 + i])
         fit_on = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
-        labels.append(fit_segments(data, fit_on=fit_on, budget=budget, seed=seed + 101 * (i + 1)).segment_number)
+        again = fit_segments(data, fit_on=fit_on, budget=budget, bags=REFIT_BAGS, seed=seed + 101 * (i + 1))
+        labels.append(again.segment_number)
     ari = np.eye(n_refits)
     for i, j in combinations(range(n_refits), 2):
         ari[i, j] = ari[j, i] = adjusted_rand_score(labels[i], labels[j])
@@ -270,25 +311,38 @@ def _mean_of_pairs(ari: np.ndarray) -> float:
 
 
 NULL_PERCENTILE = 95  # percentile of the reference that structure has to beat
-N_NULL_COPIES = {"quick": 0, "full": 10}  # shuffled copies
+N_NULL_COPIES = {"quick": 5, "full": 10}  # pairs of refits on the real customers, and on as many shuffled copies
 MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Hold the reference: adjusted Rand index and each segment's Jaccard between refits of data without structure."""
+    """Hold the test of structure: pairs of segmentations in one space, of customers and of shuffled copies.
 
+    Parameters
+    ----------
+    real
+        Adjusted Rand index of each pair made from the customers.
+    ari, jaccard
+        That of each pair made from a copy with the same margins and no structure, and each segment's Jaccard in it.
+    """
+
+    real: np.ndarray
     ari: np.ndarray
     jaccard: np.ndarray
 
-    def has_structure(self, stability: Stability) -> bool:
-        """Return whether the segmentation is more stable than the reference."""
-        return bool(stability.mean > np.percentile(self.ari, NULL_PERCENTILE))
+    @property
+    def found(self) -> bool:
+        """Return whether segments of the customers agree better than those of data without structure."""
+        return bool(self.real.mean() > np.percentile(self.ari, NULL_PERCENTILE))
 
-    def metrics(self, stability: Stability) -> dict[str, object]:
-        """Return structure.found, and the reference it had to beat."""
+    def metrics(self) -> dict[str, object]:
+        """Return structure.found, the agreement on customers, and the reference it had to beat."""
         return {
-            "structure.found": self.has_structure(stability),
+            "structure.found": self.found,
+            "structure.ari": float(self.real.mean()),
+            "structure.ari.low": float(self.real.min()),
+            "structure.ari.high": float(self.real.max()),
             "structure.reference_ari": float(np.percentile(self.ari, NULL_PERCENTILE)),
             "structure.reference_ari.low": float(self.ari.min()),
             "structure.reference_ari.high": float(self.ari.max()),
@@ -296,86 +350,79 @@ class Structure:
         }
 
 
-def structure(
-    fit: Fit, *, nulls: int = N_NULL_COPIES["full"], n_subsamples: int = N_SUBSAMPLES, seed: int = 7
-) -> Structure | None:
-    """Run the search on data with the same margins and no structure, and measure how stable its segments are.
+def structure(fit: Fit, *, pairs: int = N_NULL_COPIES["quick"], seed: int = 7) -> Structure:
+    """Compare how well segmentations agree with how well they do on data with the same margins and no structure.
+
+    Both are made in the space of the fit, each on 80 % of the customers, with the same family and number of segments.
 
     Parameters
     ----------
     fit
-        The segmentation; its family and number of segments are used.
-    nulls
-        Shuffled copies; more make the percentile more precise.
-    n_subsamples
-        Subsamples in which HDBSCAN looks for clusters.
+        The segmentation.
+    pairs
+        Pairs of segmentations of each kind; more make the percentile more precise.
     seed
         The same seed gives the same result on one machine.
-
-    Returns
-    -------
-    Structure or None
-        None without copies.
     """
-    if nulls < 1:
-        return None
     points = fit.axes.to_numpy()[fit.in_sample]
-    aris, jaccards = [], []
-    for i in range(nulls):
+    found: dict[str, list] = {"real": [], "ari": [], "jaccard": []}
+    for i in range(pairs):
         rng = np.random.default_rng([seed, 2000 + i])
         shuffled = np.column_stack([rng.permutation(column) for column in points.T])
-        pair = [
-            _refit(shuffled, fit, rng=rng, n_subsamples=n_subsamples, seed=seed + 977 * (2 * i + j)) for j in range(2)
-        ]
-        aris.append(adjusted_rand_score(*pair))
-        jaccards.append(best_jaccard(*pair))
-    return Structure(ari=np.array(aris), jaccard=np.concatenate(jaccards))
+        for name, rows in (("real", points), ("ari", shuffled)):
+            pair = [_segment_again(rows, fit, rng=rng) for _ in range(2)]
+            found[name].append(adjusted_rand_score(*pair))
+        found["jaccard"].append(best_jaccard(*pair))
+    return Structure(np.array(found["real"]), np.array(found["ari"]), np.concatenate(found["jaccard"]))
 
 
-def segment_verdict(jaccard: float, *, reference: Structure | None = None, stability: Stability | None = None) -> str:
+def segment_verdict(jaccard: float, *, reference: Structure | None = None) -> str:
     """Return unstable, constructed, reproducible or natural (Dolnicar & Leisch 2010, 2017).
 
     Parameters
     ----------
     jaccard
         Mean overlap of the segment with its best match in refits; without it the verdict is "not tested".
-    reference, stability
-        The structure test and the refits it is compared with; None where it was not made. A segment is natural only
-        where it beats the reference.
+    reference
+        The structure test; None where it was not made. A segment is natural only where it beats the reference.
     """
     if np.isnan(jaccard):
         return "not tested"
-    if reference is not None and stability is not None and not reference.has_structure(stability):
-        return "constructed"
     if jaccard < MIN_STABLE_JACCARD:
         return "unstable"
     if jaccard < MIN_REPRODUCIBLE_JACCARD:
         return "constructed"
-    if reference is not None and jaccard > np.percentile(reference.jaccard, NULL_PERCENTILE):
+    if reference is not None and reference.found and jaccard > np.percentile(reference.jaccard, NULL_PERCENTILE):
         return "natural"
     return "reproducible"
 
 
-def _refit(points: np.ndarray, fit: Fit, *, rng: np.random.Generator, n_subsamples: int, seed: int) -> np.ndarray:
+def _segment_again(points: np.ndarray, fit: Fit, *, rng: np.random.Generator) -> np.ndarray:
     """Segment a subsample of the points, and assign all of them."""
     rows = np.sort(rng.permutation(len(points))[: int(REFIT_SHARE * len(points))])
-    subsamples = cluster_subsamples(points[rows], n_subsamples=n_subsamples, seed=seed)
     family, segments = fit.segmentation.shape
-    return nearest_centre(points, make_segmentation(points[rows], subsamples, family=family, segments=segments).centres)
+    return make_segmentation(points[rows], family=family, segments=segments).assign(points)
 
 
 MIN_COVERAGE = 0.05  # share of customers; a baseline known for fewer is left out
 
 
-def earlier_fit(training: TrainingWindows, *, budget: Budget | None = None, seed: int = 7) -> Fit | None:
-    """Fit the segments of one horizon ago, without any later data.
+def earlier_fit(
+    training: TrainingWindows,
+    *,
+    days: Days | None = None,
+    period: Period | None = None,
+    budget: Budget | None = None,
+    seed: int = 7,
+) -> Fit | None:
+    """Fit the segments of one horizon ago, without any later data; needs are learnt from the days before it.
 
     Returns
     -------
     Fit or None
         None where history is too short (lookback + 2 horizons).
     """
-    data = training.earlier_fit_data()
+    data = training.earlier_fit_data(days=days, period=period)
     return None if data is None else fit_segments(data, budget=budget, seed=seed)
 
 
@@ -425,11 +472,13 @@ def backtest(
     if earlier is None or training.last is None:
         return None
     now, words = training.last.customers, earlier.model.space.words
-    outcomes = scoring_outcomes(training.last.outcomes, terms=scoring_terms(now, words=words), words=words)
+    terms = scoring_terms(now, words=words)
+    outcomes = scoring_outcomes(training.last.outcomes, needs=earlier.needs, terms=terms, words=words)
     found = {"ours": earlier.segment_number}
     if today is not None and today.segmentation.shape != earlier.segmentation.shape:
         found["as_today"] = _segment_like(today, earlier)
-    found |= baseline_segmentations(now, axes=earlier.axes, count=len(earlier.segmentation.centres), seed=seed)
+    count = len(earlier.segmentation.centres)
+    found |= baseline_segmentations(now, axes=earlier.axes, count=count, before=training.before, seed=seed)
     for name, group in (groups or {}).items():
         codes = group.reindex(now.features.index)
         if codes.notna().mean() >= MIN_COVERAGE:
@@ -447,8 +496,55 @@ def _segment_like(today: Fit, earlier: Fit) -> np.ndarray:
     """Segment the customers of one horizon ago into as many segments as today; only the number is known later."""
     points = earlier.axes.to_numpy()
     family, segments = today.segmentation.shape
-    made = make_segmentation(points[earlier.in_sample], earlier.subsamples, family=family, segments=segments)
-    return nearest_centre(points, made.centres)
+    return make_segmentation(points[earlier.in_sample], family=family, segments=segments).assign(points)
+
+
+def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
+    """Measure what HDBSCAN decides: make the segments again without it, and with its groups shuffled.
+
+    Parameters
+    ----------
+    data, fit
+        The data of a fit, and the fit; scored on the outcomes of its training window.
+    seed
+        Draws the shuffled groups.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        needs ("UMAP and HDBSCAN"; "average linkage", as many groups of the same similarities without either;
+        "shuffled", groups of the same sizes at random), segments, spend_r2, need_r2 and mix_r2 (one horizon ago, with
+        the needs of the fit), stability (in the space), ari (with the segments of the fit); None without needs or
+        outcomes.
+    """
+    if fit.needs is None or data.then is None or data.outcomes is None:
+        return None
+    outcomes = scoring_outcomes(data.outcomes, needs=fit.needs)
+    variants = {
+        "UMAP and HDBSCAN": fit.needs,
+        "average linkage": needs_without_hdbscan(data.purchases or purchases_of_customers(data.now), fit.needs),
+        "shuffled": shuffled_needs(fit.needs, seed=seed),
+    }
+    rows = []
+    for name, needs in variants.items():
+        space = fit_space(data, needs=needs, seed=seed)
+        points, then = (coordinates(space, each).to_numpy() for each in (data.now, data.then))
+        family, segments = fit.segmentation.shape
+        made = make_segmentation(points[fit.in_sample], family=family, segments=segments)
+        number = made.assign(points)
+        row = {"needs": name, "segments": len(made.centres)}
+        for measure in ("spend", "need", "mix"):
+            inside, values = outcomes.values.get(measure, (np.zeros(0, dtype=int), None))
+            scored = values is not None
+            row[f"{measure}_r2"] = float(adjusted_r2(made.assign(then)[inside], values)[0]) if scored else np.nan
+        again = [
+            make_segmentation(points[fit.in_sample][part], family=family, segments=segments).assign(points)
+            for part in subsample_rows(int(fit.in_sample.sum()), seed=seed)
+        ]
+        row["stability"] = float(np.mean([adjusted_rand_score(a, b) for a, b in pairwise(again)]))
+        row["ari"] = float(adjusted_rand_score(fit.segment_number, number))
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def baseline_table(compared: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from segkit.data.runs import Run, open_run
 from segkit.errors import InputError, RunError
 from segkit.notebook.chain import dry_run, first_steps, refit_reason, remaining_steps, write_pilots
-from segkit.notebook.steps import find_steps, standing_steps
+from segkit.notebook.steps import find_steps, kept_order
 from segkit.refresh.decisions import DECISIONS
 
 MADE_WITH = {"source": "a.yaml", "source_name": "a", "as_of": "2024-06-01", "lookback_days": 182, "previous": ""}
@@ -32,15 +32,14 @@ def decided(tmp_path: Path) -> Callable[[str], Run]:
 
 
 def _next(run: Run) -> list[str]:
-    return [step.name for step in remaining_steps(run, standing=standing_steps(), every=find_steps())]
+    return [step.name for step in remaining_steps(run, every=find_steps())]
 
 
 def test_the_decision_comes_first_and_the_other_notebooks_follow_when_segments_are_kept(
     decided: Callable[[str], Run],
 ) -> None:
-    standing = standing_steps()
-    assert [step.name for step in first_steps(standing)] == ["03_segments", "06_measure", "07_refresh"]
-    assert standing[0].path.parent.name == "standing"
+    first = ["01_profile", "02_embed", "03_segments", "06_measure", "07_refresh"]
+    assert [step.name for step in first_steps(find_steps())] == first
     assert _next(decided("keep")) == ["04_personas", "05_predict", "00_overview"]
 
 
@@ -80,10 +79,10 @@ def test_a_dry_run_without_an_earlier_run_describes_a_full_run(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_without_standing_notebooks_is_refused(make_notebook: Callable[..., Path]) -> None:
+def test_a_folder_without_a_notebook_that_decides_is_refused(make_notebook: Callable[..., Path]) -> None:
     folder = make_notebook("01_first", "1").parent
-    with pytest.raises(RunError, match="no notebooks for use with --auto"):
-        standing_steps(notebooks_dir=folder)
+    with pytest.raises(RunError, match="no 06_measure or 07_refresh for use with --auto"):
+        kept_order(find_steps(notebooks_dir=folder))
 
 
 def test_a_run_without_a_decision_to_start_a_pilot_writes_none(decided: Callable[[str], Run], tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ import segkit
 from segkit.data import runs
 from segkit.errors import InputError
 from segkit.notebook.example import example_run
-from segkit.notebook.parameters import find_path
 from segkit.notebook.results import Result, caption_of, figure_result, table_result, text_result
 from segkit.notebook.runs import Run
-from segkit.notebook.steps import HOME
+from segkit.notebook.steps import HOME, find_path
 
 MAX_NAMES = 30
 MAX_IMPORT_LINES, MAX_MEDIAN_LINES, MIN_WORDS_PER_LINE = 6, 4, 7

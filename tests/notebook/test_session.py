@@ -19,7 +19,9 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from segkit.data.runs import open_run
+from segkit.errors import InputError
 from segkit.notebook import session
+from segkit.notebook.example import example_run, example_source
 from segkit.notebook.runs import Run, list_runs
 from segkit.notebook.steps import HOME
 
@@ -60,6 +62,16 @@ def test_run_shows_its_tables_by_their_maker(tmp_path: Path) -> None:
     run.write(pd.DataFrame({"value": [1]}), name="numbers")
     shown = Run(run.path)._repr_html_()
     assert "shop, as of 2024-01-01" in shown and "numbers" in shown
+
+
+def test_a_lab_run_keeps_the_segments_of_the_run_it_is_given(tmp_path: Path) -> None:
+    given = {"source": str(example_source()), "run_dir": str(tmp_path / "lab")}
+    with pytest.raises(InputError, match="keep_segments: no run is given"):
+        session.start("01_profile", {**given, "keep_segments": True})
+    kept = {**given, "keep_segments": True, "previous": str(example_run())}
+    assert session.start("01_profile", kept).kept == str(example_run())
+    run = session.start("01_profile", {**given, "keep_segments": False, "previous": str(example_run())})
+    assert run.kept == "", "its ids are continued, nothing is kept"
 
 
 def test_circle_is_reported_next_to_everyone(segments: pd.DataFrame, assignments: pd.DataFrame) -> None:

@@ -14,9 +14,9 @@ from segkit.data.runs import Run, open_run
 from segkit.errors import RunError
 from segkit.refresh.monitor import (
     Refresh,
-    assign_with_previous_model,
     compare_runs,
     count_flow,
+    find_standing,
     load_previous_run,
     persona_changes,
     segment_names,
@@ -73,7 +73,7 @@ def _refresh(run: Run, previous: Run | None) -> Refresh:
     signals = customers.data
     standing = previous.load_model() if previous else None
     after = run.table("assignments") if standing is None else _placed_as(previous, signals)
-    found = assign_with_previous_model(customers, signals.features, previous=previous)
+    found = find_standing(customers, signals.features, previous=previous)
     return compare_runs(run, previous, customers.days, found, assignments=after)
 
 
@@ -116,7 +116,7 @@ def test_a_first_run_has_tables_without_rows(shop_run: Run) -> None:
 def test_missing_events_lead_to_a_review_without_a_pilot(shop_run: Run, earlier: Run) -> None:
     now = _customers(shop_run, NOW)
     period = replace(now.period, as_of=NOW + timedelta(days=110))  # the shop's year ends on its last day
-    standing = assign_with_previous_model(replace(now, period=period), now.data.features, previous=earlier)
+    standing = find_standing(replace(now, period=period), now.data.features, previous=earlier)
     after = _placed_as(earlier, now.data)
     found = compare_runs(shop_run, earlier, now.days, standing, assignments=after)
     assert found.standing.decision == "look" and "hold 0 events of customers" in found.standing.reason

@@ -19,7 +19,7 @@ from segkit.segments.lineage import (
     assign_with_previous_model,
     first_ledger_rows,
     fitted_as_of,
-    load_standing_run,
+    load_kept_run,
     previous_proof_metrics,
     reassigned_model_arrays,
 )
@@ -112,6 +112,6 @@ def test_nobody_in_the_lookback_is_reported(previous: Run, windows: FitData, tmp
 def test_the_run_whose_segments_stand_must_be_named_and_whole(previous: Run, tmp_path: Path) -> None:
     run = open_run(tmp_path / "now", as_of=NOW, source_name="made")
     with pytest.raises(RunError, match="no run is given"):
-        load_standing_run("", of=run)
-    with pytest.raises(RunError, match="has no days, features, map, frontier, subsamples, so its"):
-        load_standing_run(str(previous.path), of=run)
+        load_kept_run("", of=run)
+    with pytest.raises(RunError, match="has no days, features, predictability, map, frontier, subsamples, so its"):
+        load_kept_run(str(previous.path), of=run)
