@@ -7,7 +7,7 @@ from scipy.linalg import eigh
 BASKET_WEIGHT = 0.5  # of what is bought on the same day, against what is bought by the same customer
 BASKET_PRIOR = 5.0  # pairs added to each observed and expected count
 DIRECTIONS, DIRECTION_POWER = 60, 0.75  # eigenvectors that likeness is read in, times their values to this power
-HALVINGS = 3  # pairs of halves of the customers
+HALVED_THINGS, FEWEST_HALVINGS, MOST_HALVINGS = 1000, 2, 20  # halves of the customers are compared more often with few
 
 
 def likeness(amounts: np.ndarray, baskets: sparse.csr_array) -> np.ndarray:
@@ -34,15 +34,32 @@ def correlate_choices(amounts: np.ndarray) -> np.ndarray:
 
 
 def replication(amounts: np.ndarray, *, seed: int) -> float:
-    """Return the correlation between what one half of the customers shows and what the other half shows (-1 to 1)."""
-    rng, found = np.random.default_rng([seed, 99]), []
-    for _ in range(HALVINGS):
-        order = rng.permutation(len(amounts))
-        one, other = (correlate_choices(amounts[np.sort(half)]) for half in (order[::2], order[1::2]))
-        above = np.triu_indices(len(one), 1)
-        if one[above].std() > 0 and other[above].std() > 0:
-            found.append(np.corrcoef(one[above], other[above])[0, 1])
-    return float(np.mean(found)) if found else 0.0
+    """Return how well one half of the customers shows what the other half shows, beyond chance (1 at most).
+
+    Correlations of things repeat by chance as well: common and costly things take from each other in everyone's total.
+    The same purchases dealt to customers anew say how much.
+    """
+    rng = np.random.default_rng([seed, 99])
+    halvings = int(np.clip(HALVED_THINGS // amounts.shape[1], FEWEST_HALVINGS, MOST_HALVINGS))
+    return float(np.mean([_repeat(amounts, rng) - _repeat(_deal(amounts, rng), rng) for _ in range(halvings)]))
+
+
+def _deal(amounts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Deal things, with their amounts, to customers who bought as many."""
+    customer, thing = np.nonzero(amounts)
+    order = rng.permutation(len(thing))
+    dealt = np.zeros_like(amounts)
+    np.add.at(dealt, (customer, thing[order]), amounts[customer[order], thing[order]])
+    return dealt
+
+
+def _repeat(amounts: np.ndarray, rng: np.random.Generator) -> float:
+    """Correlate the correlations of things in two halves of the customers."""
+    order = rng.permutation(len(amounts))
+    one, other = (correlate_choices(amounts[np.sort(half)]) for half in (order[::2], order[1::2]))
+    above = np.triu_indices(len(one), 1)
+    both = np.array([one[above], other[above]])
+    return float(np.corrcoef(both)[0, 1]) if (both.std(axis=1) > 0).all() else 0.0
 
 
 def _smooth(matrix: np.ndarray) -> np.ndarray:

@@ -282,7 +282,7 @@ def _continue_needs(needs: Needs, previous: Needs) -> Needs:
 
 def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
     """Return how much of each category belongs to each need (categories x needs), by the known words of free text."""
-    split, names = term_weights(sparse.csr_array(np.eye(len(categories))), categories, words=needs.words)
+    split, names = term_weights(sparse.csr_array(sparse.eye_array(len(categories))), categories, words=needs.words)
     matched = align_terms(split, names, to=list(needs.things))
     to_need = np.zeros((len(needs.things), len(needs.ids)))
     to_need[np.arange(len(needs.things)), needs.need_of] = 1.0

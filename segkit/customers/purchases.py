@@ -132,5 +132,5 @@ def _any_term(names: list[str], terms: list[str], common: np.ndarray, *, words: 
     """Flag the categories that are, or hold, a common thing."""
     if not words:
         return np.isin(np.arange(len(names)), common)
-    split = term_weights(sparse.csr_array(np.eye(len(names))), names, words=True)[0]
+    split = term_weights(sparse.csr_array(sparse.eye_array(len(names))), names, words=True)[0]
     return np.asarray(split[:, common].sum(axis=1)).ravel() > 0
