@@ -37,7 +37,7 @@ def replication(amounts: np.ndarray, *, seed: int) -> float:
     """Return how well one half of the customers shows what the other half shows, beyond chance (1 at most).
 
     Correlations of things repeat by chance as well: common and costly things take from each other in everyone's total.
-    The same purchases dealt to customers anew say how much.
+    The same purchases given to other customers at random say how much.
     """
     rng = np.random.default_rng([seed, 99])
     halvings = int(np.clip(HALVED_THINGS // amounts.shape[1], FEWEST_HALVINGS, MOST_HALVINGS))
