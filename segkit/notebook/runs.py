@@ -102,8 +102,7 @@ def load_run(run_dir: str | Path) -> Run:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> run = load_run(example_run())
+    >>> run = segkit.load_run(segkit.example_run())
     >>> run.segments
     <Segments: 4 rows>
     >>> run.compare("S01", "S02").table.columns.tolist()
@@ -122,8 +121,7 @@ def list_runs(*, reports: str | Path = "reports") -> RunList:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> list_runs(reports=example_run().parent).table[["source", "as of"]].to_dict("records")
+    >>> segkit.list_runs(reports=segkit.example_run().parent).table[["source", "as of"]].to_dict("records")
     [{'source': 'synth_retail', 'as of': '2025-03-01'}]
     """
     rows = []
@@ -276,8 +274,8 @@ def compare(run: runs.Run, *segments: str) -> Result:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> side_by_side = compare(load_run(example_run()), "S01", "S02")
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> side_by_side = segkit.compare(run, "S01", "S02")
     >>> sorted(set(side_by_side.table["about"]))
     ['forecast', 'habits', 'needs', 'who they are']
     """
@@ -376,8 +374,8 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> recut(load_run(example_run()), 3).table["customers"].sum()
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segkit.recut(run, 3).table["customers"].sum()
     np.int64(251)
     """
     found = recuts.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
@@ -505,8 +503,8 @@ def export_segments(run: runs.Run, *, to: str, out: str | Path, **options: Any) 
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run, temporary_folder
-    >>> done = export_segments(load_run(example_run()), to="csv", out=temporary_folder() / "list", segments=("S01",))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> done = segkit.export_segments(run, to="csv", out=run.path.with_name("list"), segments=("S01",))
     >>> done.metrics["export.left_out"]
     0
     """
@@ -540,8 +538,7 @@ def erase(customers: Collection[str], *, reports: str | Path = "reports") -> Res
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> erase(["nobody"], reports=example_run().parent)  # doctest: +ELLIPSIS
+    >>> segkit.erase(["nobody"], reports=segkit.example_run().parent)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     segkit.errors.InputError: nobody: not found in any run, ...
     """
