@@ -21,7 +21,7 @@ from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.personas import persona_cards_html
-from segkit.reports.segments import plot_feature, plot_segment_shares
+from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.segments import recut as recuts
 from segkit.segments.lineage import inherit_names
 from segkit.vocabulary import describe
@@ -219,10 +219,20 @@ def load_segments(run: runs.Run) -> Segments:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Segment:
-    """One segment of a run."""
+    """One segment of a run; like every result it has ``table``, ``metrics`` and ``plot()``."""
 
     segments: Segments
     id: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Its profile as rows."""
+        return self.profile().table
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Its size, its share of revenue, its forecast and its stability."""
+        return self.segments.table.set_index("segment").loc[self.id, list(FORECAST)].to_dict()
 
     @property
     def name(self) -> str:
@@ -246,9 +256,11 @@ class Segment:
         shown = {name: table for name, table in own.items() if name != "personas"}
         return Result(own["personas"], html=lambda: persona_cards_html(own["personas"], **shown))
 
-    def plot(self, feature: str) -> Figure:
-        """Draw a feature in this segment, among all of them."""
-        return self.segments.plot(feature)
+    def plot(self, *features: str) -> Figure:
+        """Draw a feature in this segment, among all of them; without one, what sets it apart most."""
+        if features:
+            return self.segments.plot(*features)
+        return plot_differences(self.segments.run.table("signals").query("segment == @self.id"))
 
     def _repr_html_(self) -> str:
         return self.profile()._repr_html_()

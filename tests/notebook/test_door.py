@@ -15,6 +15,7 @@ from segkit.notebook.example import example_run
 from segkit.notebook.results import Result, caption_of, figure_result, table_result, text_result
 from segkit.notebook.runs import Run
 from segkit.notebook.steps import HOME, find_path
+from segkit.vocabulary import describe
 
 MAX_IMPORT_LINES, MAX_MEDIAN_LINES, MIN_WORDS_PER_LINE = 6, 4, 7
 NOTEBOOKS = [path for path in sorted((HOME / "notebooks").glob("**/*.ipynb")) if "checkpoints" not in str(path)]
@@ -76,6 +77,10 @@ def test_segments_are_looked_at_one_by_one_side_by_side_and_in_another_number() 
     assert len(own.customers) == run.segments.table.set_index("segment").loc[first, "customers"]
     assert own.customers["confidence"].is_monotonic_decreasing and own.name in own.profile()._repr_html_()
     assert own.plot("active_days").axes and run.segments.plot().axes
+    assert own.table.equals(own.profile().table) and own.metrics["customers"] == len(own.customers)
+    signals = run.table("signals").query("segment == @first")
+    labels = [label.get_text() for label in own.plot().axes[0].get_yticklabels()]
+    assert describe(signals.loc[signals["effect"].abs().idxmax(), "feature"]).label in labels
     both = run.compare(first, second).table
     assert set(both["about"]) >= {"forecast", "habits", "needs"} and both.loc[0, "all"] == len(run.segments.assigned)
     again = run.segments.recut(len(run.segments.table)).table
