@@ -11,6 +11,7 @@ _HOMES = {  # name -> module that defines it
     "start": "segkit.notebook.session",
     "load_run": "segkit.notebook.runs",
     "list_runs": "segkit.notebook.runs",
+    "example_run": "segkit.notebook.example",
     "Period": "segkit.period",
     "Source": "segkit.data.spec",
     "open_source": "segkit.data.sources",

@@ -29,7 +29,7 @@ class Period:
 
     Examples
     --------
-    >>> period = Period(date(2024, 7, 1), lookback_days=182, horizon_days=91)
+    >>> period = segkit.Period.parse("2024-07-01", lookback_days=182, horizon_days=91)
     >>> period.lookback_start.isoformat(), period.horizon_end.isoformat()
     ('2024-01-01', '2024-09-30')
     >>> period.one_horizon_back().as_of.isoformat()

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import click
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,3 +105,12 @@ def _named(path: Path, *, method: str) -> list[str]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     own = [call for call in calls if call.func.attr == method and ast.unparse(call.func.value) == "run"]
     return [part.value for call in own for part in call.args if isinstance(part, ast.Constant)]
+
+
+def test_the_question_of_a_notebook_is_worded_once() -> None:
+    start, readme = ((HOME / name).read_text(encoding="utf-8") for name in ("notebooks/start.ipynb", "README.md"))
+    for name, notebook in tables.notebooks().items():
+        title = nbformat.read(HOME / "notebooks" / f"{name}.ipynb", as_version=4).cells[0].source.splitlines()[0]
+        question = notebook.question[:1].upper() + notebook.question[1:]
+        assert title == f"# {notebook.label}: {notebook.question}"
+        assert f"| `{name}` | {question} |" in readme and f"| [{name}]({name}.ipynb) | {question} |" in start

@@ -47,7 +47,7 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
 
     Examples
     --------
-    >>> open_source("complete_journey").timezone
+    >>> segkit.open_source("complete_journey").timezone
     'America/New_York'
     """
     if source in BUILT_IN:

@@ -219,13 +219,9 @@ class Source(SourceYaml):
 
     Examples
     --------
-    >>> source = parse_source(
-    ...     "{name: shop, timezone: UTC, events: [{path: a.csv, columns: {customer_id: who, timestamp: at}}]}",
-    ...     label="shop.yaml",
-    ...     base=Path("."),
-    ... )
-    >>> isinstance(source, Source), source.kinds
-    (True, {'purchase': 'customer'})
+    >>> source = segkit.open_source("complete_journey")
+    >>> isinstance(source, segkit.Source), source.currency, source.needs
+    (True, 'USD', ('purchase',))
     """
 
     base: Path

@@ -1,4 +1,4 @@
-"""SQL that parses the values of a source: ids, numbers, flags, times and time zones."""
+"""Parse the values of a source in SQL: ids, numbers with decimal commas or points, flags, times and time zones."""
 
 import re
 from dataclasses import dataclass

@@ -1,1 +1,5 @@
-"""Segments updated with each event."""
+"""Segments updated with each event.
+
+The path of an event: `stream` reads its line, `engine` checks it, `customer` updates the features of its customer,
+whose past `history` reads from the run, `explain` assigns the segment and words the change, `state` stores both.
+"""

@@ -233,8 +233,8 @@ class Live:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run, temporary_folder
-    >>> with Live(example_run(), state=temporary_folder() / "live.sqlite") as live:
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> with segkit.Live(run.path, state=run.path.with_name("live.sqlite")) as live:
     ...     live.table().columns.tolist()[:2]
     ['begun', 'now']
     """

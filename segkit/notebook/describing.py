@@ -145,8 +145,8 @@ def write_personas(run: Run) -> Personas:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> personas = write_personas(Run(example_run()))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> personas = segkit.write_personas(run)
     >>> len(personas.table), personas.rules.table.columns.tolist()[:2]
     (4, ['segment', 'condition'])
     """
@@ -300,8 +300,8 @@ def write_copy(personas: Personas, *, tone: str = "plain", llm_url: str = "", ll
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> copy = write_copy(write_personas(Run(example_run())), tone="brief")
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> copy = segkit.write_copy(segkit.write_personas(run), tone="brief")
     >>> copy.table["tone"].unique().tolist()
     ['brief']
     """

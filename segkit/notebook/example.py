@@ -31,7 +31,12 @@ def example_source() -> Path:
 def example_run() -> Path:
     """Make a run of that shop with four segments, once in a process, and give its folder.
 
-    It holds what 01_profile, 02_embed and 03_segments write, without the proof.
+    It holds what 01_profile, 02_embed and 03_segments write, without the proof. The folder is removed when Python ends.
+
+    Examples
+    --------
+    >>> segkit.load_run(segkit.example_run()).segments.table["customers"].sum()
+    np.int64(251)
     """
     from segkit.notebook.profiling import find_needs, load_customers, profile
     from segkit.notebook.segmenting import embed, search, segment

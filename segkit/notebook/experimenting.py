@@ -92,9 +92,8 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
 
     Examples
     --------
-    >>> from segkit import load_run
-    >>> from segkit.notebook.example import example_run
-    >>> measured = measure(load_run(example_run()))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> measured = segkit.measure(run)
     >>> measured.kpi, measured.pilots.table["segment"].tolist()
     ('spend', ['S01', 'S02', 'S03', 'S04', 'all'])
     """
@@ -182,10 +181,8 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
 
     Examples
     --------
-    >>> from segkit import load_run
-    >>> from segkit.notebook.example import example_run
-    >>> run = load_run(example_run())
-    >>> design_pilot(run, "S01", kpi="active", share_control=0.5).table["segment"].tolist()
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segkit.design_pilot(run, "S01", kpi="active", share_control=0.5).table["segment"].tolist()
     ['S01']
     """
     designed = draw_pilot(run, segments=segments, kpi=kpi, **options)
@@ -216,8 +213,15 @@ def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **pr
 
     Examples
     --------
-    >>> read_out("").table.empty
-    True
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> design = segkit.design_pilot(run, "S01", kpi="active", share_control=0.5)
+    >>> folder = design.write(folder=run.path.with_name("pilot"))
+    >>> segkit.read_out(folder).table["verdict"].tolist()
+    ['not read yet']
+    >>> outcomes = run.path.with_name("outcomes.csv")  # made up: only who was contacted comes back
+    >>> (design.pilot.units["arm"] == "treatment").astype(int).rename("active").to_csv(outcomes)
+    >>> segkit.read_out(folder, outcomes=str(outcomes)).table[["lift", "verdict"]].to_dict("records")
+    [{'lift': 1.0, 'verdict': 'go on'}]
     """
     path = find_path(folder) if folder else None
     if path is not None and outcomes:

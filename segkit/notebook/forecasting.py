@@ -90,9 +90,8 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
 
     Examples
     --------
-    >>> from segkit import load_run
-    >>> from segkit.notebook.example import example_run
-    >>> forecast = predict(load_run(example_run()))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> forecast = segkit.predict(run)
     >>> forecast.table["segment"].tolist()
     ['all', 'S01', 'S02', 'S03', 'S04']
     """
@@ -157,9 +156,8 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
 
     Examples
     --------
-    >>> from segkit import load_run
-    >>> from segkit.notebook.example import example_run
-    >>> offers = next_offers(predict(load_run(example_run())), segment="S01")
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> offers = segkit.next_offers(segkit.predict(run), segment="S01")
     >>> sorted(set(offers.table["kind"]))
     ['cross-sell', 'up-sell']
     """

@@ -48,9 +48,9 @@ class Customers(Result):
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> customers = load_customers(runs.load_run(example_run()))
-    >>> isinstance(customers, Customers), customers.table.index.name, customers.metrics["customers"]
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> customers = segkit.load_customers(run)
+    >>> isinstance(customers, segkit.Customers), customers.table.index.name, customers.metrics["customers"]
     (True, 'customer_id', 251)
     """
 
@@ -110,8 +110,8 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = 
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> customers = load_customers(runs.load_run(example_run()))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> customers = segkit.load_customers(run)
     >>> customers.table[["orders", "spend"]].shape
     (251, 2)
     """
@@ -183,8 +183,8 @@ def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> needs = find_needs(load_customers(runs.load_run(example_run())))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> needs = segkit.find_needs(segkit.load_customers(run))
     >>> needs.table.columns.tolist()[:2], len(needs.shares)
     (['need', 'name'], 251)
     """
@@ -258,8 +258,8 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> found = profile(load_customers(runs.load_run(example_run())))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> found = segkit.profile(segkit.load_customers(run))
     >>> found.activity.table.columns.tolist()
     ['month', 'event', 'events', 'customers']
     """
@@ -349,8 +349,8 @@ def check(source: str, **options: Any) -> Result:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_source
-    >>> check(str(example_source())).table["line"].iloc[-1]
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segkit.check(run.parameters()["source"]).table["line"].iloc[-1]
     'Can it carry a segmentation? yes'
     """
     found = find_path(source)

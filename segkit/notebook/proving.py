@@ -58,10 +58,11 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> from segkit.notebook.runs import load_run
-    >>> load_run(example_run()).segments.table["verdict"].unique().tolist()  # before the proof
-    ['not tested']
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segments = segkit.segment(segkit.search(segkit.load_customers(run), segments=(4, 4)))
+    >>> proof = segkit.validate(segments)  # nothing is saved
+    >>> proof.segments.table[["segment", "verdict"]].columns.tolist(), proof.metrics["stability.fits"]
+    (['segment', 'verdict'], 5)
     """
     if segments.found.fit is None:
         return _previous_proof(segments)

@@ -151,9 +151,8 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
 
     Examples
     --------
-    >>> from segkit import load_run
-    >>> from segkit.notebook.example import example_run
-    >>> first = compare_runs(load_run(example_run()))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> first = segkit.compare_runs(run)
     >>> first.is_first, first.metrics
     (True, {'refresh.decision': None})
     """
@@ -210,10 +209,8 @@ def assign(customers: Customers, previous: str, *, overrides: str = "") -> Found
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> from segkit.notebook.profiling import load_customers
-    >>> run = runs.load_run(example_run())
-    >>> assigned = assign(load_customers(run), str(example_run())).assigned
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> assigned = segkit.assign(segkit.load_customers(run), str(run.path)).assigned
     >>> (assigned["segment"] == run.table("assignments").set_index("customer_id")["segment"]).mean()
     np.float64(1.0)
     """

@@ -22,7 +22,7 @@ from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.personas import persona_cards_html
-from segkit.reports.segments import plot_feature, plot_segment_shares
+from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.segments import recut as recuts
 from segkit.segments.lineage import inherit_names
 from segkit.vocabulary import describe
@@ -103,8 +103,7 @@ def load_run(run_dir: str | Path) -> Run:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> run = load_run(example_run())
+    >>> run = segkit.load_run(segkit.example_run())
     >>> run.segments
     <Segments: 4 rows>
     >>> run.compare("S01", "S02").table.columns.tolist()
@@ -123,8 +122,7 @@ def list_runs(*, reports: str | Path = "reports") -> RunList:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> list_runs(reports=example_run().parent).table[["source", "as of"]].to_dict("records")
+    >>> segkit.list_runs(reports=segkit.example_run().parent).table[["source", "as of"]].to_dict("records")
     [{'source': 'synth_retail', 'as of': '2025-03-01'}]
     """
     rows = []
@@ -222,10 +220,20 @@ def load_segments(run: runs.Run) -> Segments:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Segment:
-    """One segment of a run."""
+    """One segment of a run; like every result it has ``table``, ``metrics`` and ``plot()``."""
 
     segments: Segments
     id: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Its profile as rows."""
+        return self.profile().table
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Its size, its share of revenue, its forecast and its stability."""
+        return self.segments.table.set_index("segment").loc[self.id, list(FORECAST)].to_dict()
 
     @property
     def name(self) -> str:
@@ -249,9 +257,11 @@ class Segment:
         shown = {name: table for name, table in own.items() if name != "personas"}
         return Result(own["personas"], html=lambda: persona_cards_html(own["personas"], **shown))
 
-    def plot(self, feature: str) -> Figure:
-        """Draw a feature in this segment, among all of them."""
-        return self.segments.plot(feature)
+    def plot(self, *features: str) -> Figure:
+        """Draw a feature in this segment, among all of them; without one, what sets it apart most."""
+        if features:
+            return self.segments.plot(*features)
+        return plot_differences(self.segments.run.table("signals").query("segment == @self.id"))
 
     def _repr_html_(self) -> str:
         return self.profile()._repr_html_()
@@ -277,8 +287,8 @@ def compare(run: runs.Run, *segments: str) -> Result:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> side_by_side = compare(load_run(example_run()), "S01", "S02")
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> side_by_side = segkit.compare(run, "S01", "S02")
     >>> sorted(set(side_by_side.table["about"]))
     ['forecast', 'habits', 'needs', 'who they are']
     """
@@ -377,8 +387,8 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> recut(load_run(example_run()), 3).table["customers"].sum()
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segkit.recut(run, 3).table["customers"].sum()
     np.int64(251)
     """
     found = recuts.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
@@ -508,8 +518,8 @@ def export_segments(run: runs.Run, *, to: str, out: str | Path, **options: Any) 
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run, temporary_folder
-    >>> done = export_segments(load_run(example_run()), to="csv", out=temporary_folder() / "list", segments=("S01",))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> done = segkit.export_segments(run, to="csv", out=run.path.with_name("list"), segments=("S01",))
     >>> done.metrics["export.left_out"]
     0
     """
@@ -543,8 +553,7 @@ def erase(customers: Collection[str], *, reports: str | Path = "reports") -> Res
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> erase(["nobody"], reports=example_run().parent)  # doctest: +ELLIPSIS
+    >>> segkit.erase(["nobody"], reports=segkit.example_run().parent)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     segkit.errors.InputError: nobody: not found in any run, ...
     """

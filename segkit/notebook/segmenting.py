@@ -84,9 +84,8 @@ def embed(customers: Customers, *, previous: str = "") -> Embedding:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> from segkit.notebook.profiling import load_customers
-    >>> embed(load_customers(runs.load_run(example_run()))).axes.table["axis"].iloc[0]
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segkit.embed(segkit.load_customers(run)).axes.table["axis"].iloc[0]
     'axis 1'
     """
     state, seed = customers.state, customers.seed
@@ -186,9 +185,8 @@ def search(
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> from segkit.notebook.profiling import load_customers
-    >>> found = search(load_customers(runs.load_run(example_run())), segments=(3, 4))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> found = segkit.search(segkit.load_customers(run), segments=(3, 4))
     >>> found.table["chosen"].sum()
     np.int64(1)
     """
@@ -284,9 +282,8 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_run
-    >>> from segkit.notebook.profiling import load_customers
-    >>> segments = segment(search(load_customers(runs.load_run(example_run())), segments=(3, 3)))
+    >>> run = segkit.load_run(segkit.example_run())
+    >>> segments = segkit.segment(segkit.search(segkit.load_customers(run), segments=(3, 3)))
     >>> sorted(segments.ids), len(segments.assigned)
     (['S01', 'S02', 'S03'], 251)
     """

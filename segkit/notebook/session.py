@@ -180,9 +180,9 @@ def start(step: str, parameters: Mapping[str, Any]) -> Run:
 
     Examples
     --------
-    >>> from segkit.notebook.example import example_source, temporary_folder
-    >>> given = {"source": str(example_source()), "run_dir": str(temporary_folder() / "lab")}
-    >>> run = start("01_profile", given)  # doctest: +ELLIPSIS
+    >>> made = segkit.load_run(segkit.example_run())
+    >>> given = {"source": made.parameters()["source"], "run_dir": str(made.path.with_name("lab"))}
+    >>> run = segkit.start("01_profile", given)  # doctest: +ELLIPSIS
     <IPython.core.display.HTML object>...
     >>> run.period.as_of.isoformat()
     '2025-03-01'

@@ -43,7 +43,7 @@ from segkit.segments.scoring import MEASURES
 from segkit.segments.validation import MIN_REPRODUCIBLE_JACCARD, MIN_STABLE_JACCARD
 from segkit.tables import titles
 from segkit.templates import text
-from segkit.vocabulary import BLOCKS
+from segkit.vocabulary import BLOCKS, describe
 
 MEASURE_TITLES = {
     "spend": "Next spend predicted (R²)",
@@ -54,6 +54,7 @@ VERTICAL_TITLES = {
     "need": "Next needs explained (adjusted R²)",
     "active": "Who is active next, explained (adjusted R²)",
 }
+MOST_DIFFERENCES = 10  # features of a segment that are drawn
 MIN_COHORT = 50  # newcomers; a smaller month is left out
 EXAMPLES = 4  # things that a need is shown with
 MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
@@ -495,4 +496,22 @@ def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, names: Ma
         axes.axvline(values.median(), color=FAINT, linewidth=1, zorder=0)
         axes.set_xlabel(f"{label}: median and middle half of each segment; line: median of all customers")
         label_left(axes, place=place, words=pd.Series([f"{name} ({own})" for own, name in names.items()]))
+    return figure
+
+
+def plot_differences(signals: pd.DataFrame) -> Figure:
+    """Draw what sets one segment apart most: each difference from other customers with its 95 % interval.
+
+    `signals`: feature, effect, effect_low, effect_high, in standard deviations.
+    """
+    size = signals["effect"].abs().sort_values(ascending=False, kind="stable").dropna().head(MOST_DIFFERENCES)
+    chosen = signals.loc[size.index]
+    with style():
+        figure, axes = one_panel(height=0.8 + 0.3 * len(chosen))
+        place = np.arange(len(chosen))[::-1]
+        axes.hlines(place, chosen["effect_low"], chosen["effect_high"], color=SOFT, linewidth=6)
+        axes.scatter(chosen["effect"], place, s=46, color=ACCENT, zorder=3)
+        axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
+        axes.set_xlabel("Less than other customers (left) or more (right), in standard deviations; bar: 95 % interval")
+        label_left(axes, place=place, words=chosen["feature"].map(lambda name: describe(name).label))
     return figure

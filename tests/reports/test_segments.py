@@ -36,6 +36,14 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         "activity": pd.DataFrame(
             {"month": months, "event": ["buy", "buy", "mail", "mail"], "events": 30, "customers": 20}
         ),
+        "signals": pd.DataFrame(
+            {
+                "feature": ["orders", "spend"],
+                "effect": [-0.2, 1.1],
+                "effect_low": [-0.4, 0.9],
+                "effect_high": [0.0, 1.3],
+            }
+        ),
         "predictability": pd.DataFrame({"outcome": ["spend", "mix"], "r2": [0.5, -0.01]}),
         "frontier": pd.DataFrame(
             {
@@ -74,6 +82,7 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
         label="Spend",
         names=dict(zip(given["segments"]["segment"], given["segments"]["name"], strict=True)),
     ),
+    "plot_differences": lambda given: segments_report.plot_differences(given["signals"]),
     "plot_stability": lambda given: segments_report.plot_stability(given["segments"]),
 }
 
