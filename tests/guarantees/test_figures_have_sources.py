@@ -24,8 +24,8 @@ def test_every_figure_of_a_card_is_a_fact_and_no_segment_lacks_one(run: Run) -> 
     verify(personas, run.table("facts"))
     assert personas["segment"].tolist() == segments["segment"].tolist() and personas["name"].is_unique
     assert set(run.table("facts")["segment"]) == set(segments["segment"])
-    told = personas[personas["caution"] == ""]
-    assert len(told) and (told[["next", "offer", "kpi"]] != "").all().all()
+    with_story = personas[personas["caution"] == ""]
+    assert len(with_story) and (with_story[["next", "offer", "kpi"]] != "").all().all()
 
 
 def test_every_fact_has_its_source(run: Run) -> None:
