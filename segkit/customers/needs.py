@@ -252,7 +252,7 @@ def _cluster_bags(purchases: Purchases, *, bags: int, seed: int) -> tuple[np.nda
 
 def _similarity(purchases: Purchases, rows: np.ndarray) -> np.ndarray:
     """Return how alike things are (-1 to 1): bought by the same customers, and on the same days."""
-    parts = [(1.0, np.nan_to_num(np.corrcoef(_residuals(purchases.amounts[rows]), rowvar=False)))]
+    parts = [(1.0, _correlations(purchases.amounts[rows]))]
     chosen = np.zeros(len(purchases.customers), dtype=bool)
     chosen[rows] = True
     lift = _basket_lift(purchases.baskets[np.flatnonzero(chosen[purchases.basket_customer])])
@@ -267,6 +267,17 @@ def _similarity(purchases: Purchases, rows: np.ndarray) -> np.ndarray:
             unit = used / np.maximum(np.linalg.norm(used, axis=1, keepdims=True), 1e-12)
             total += weight / len(DIRECTIONS) * (unit @ unit.T)
     return total
+
+
+def _correlations(amounts: np.ndarray) -> np.ndarray:
+    """Return the correlations between what customers bought of each thing beyond what their total explains."""
+    return _correlate(_residuals(amounts))
+
+
+def _correlate(values: np.ndarray) -> np.ndarray:
+    """Return the correlations of columns; 0 with a constant one."""
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.corrcoef(values, rowvar=False))
 
 
 def _residuals(amounts: np.ndarray) -> np.ndarray:
@@ -321,10 +332,10 @@ def _replicates(purchases: Purchases, *, seed: int) -> bool:
     for _ in range(3):
         order = rng.permutation(len(purchases.customers))
         halves = np.sort(order[::2]), np.sort(order[1::2])
-        one, other = (np.nan_to_num(np.corrcoef(_residuals(purchases.amounts[h]), rowvar=False)) for h in halves)
+        one, other = (_correlations(purchases.amounts[h]) for h in halves)
         above = np.triu_indices(len(one), 1)
-        found.append(np.corrcoef(one[above], other[above])[0, 1])
-    return bool(np.nanmean(found) >= MIN_REPLICATION)
+        found.append(_correlate(np.column_stack([one[above], other[above]]))[0, 1])
+    return bool(np.mean(found) >= MIN_REPLICATION)
 
 
 def _share_together(labels: np.ndarray, similarity: np.ndarray) -> np.ndarray:

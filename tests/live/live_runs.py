@@ -19,7 +19,7 @@ from segkit.vocabulary import is_in_space
 from tests import strategies as made
 
 AS_OF = date(2024, 3, 1)
-SEGMENTS, SUBSAMPLES, AXES, MIX = 5, 3, 3, 2
+SEGMENTS, SUBSAMPLES, AXES, NEEDS = 5, 3, 3, 2
 
 
 def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
@@ -57,14 +57,14 @@ def random_model(features: list[str], *, seed: int) -> SegmentModel:
     """Centres among random customers, so that small changes move many."""
     rng = np.random.default_rng(seed)
     terms = made.CATEGORIES[:4]
-    outcomes = 2 + MIX
+    outcomes = 2 + NEEDS
     space = Space(
         features=tuple(features),
         mean=rng.normal(size=len(features)),
         scale=rng.uniform(0.5, 3, size=len(features)),
         terms=tuple(terms),
         words=False,
-        mix_terms=tuple(terms[:MIX]),
+        needs=tuple(f"N{i + 1:02d}" for i in range(NEEDS)),
         outcome_names=("spend", "orders"),
         behaviour_outcomes=rng.normal(size=(len(features), outcomes)) / np.sqrt(len(features)),
         log_outcomes=rng.normal(size=(len(terms), outcomes)),
