@@ -44,7 +44,6 @@ OLD_TABLES = {  # names of tables in format 1 of a run -> names now
     "baseline": "starting_values",
     "promises": "forecast_accuracy",
     "foresight": "predictability",
-    "bags": "subsamples",
     "points": "scores",
     "gaps": "unmet_needs",
     "sides": "comparison",
@@ -62,7 +61,6 @@ OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read to ref
         for end in ("", "_low", "_high")
     },
     "calibration": {"promised": "predicted", "came": "observed"},
-    "bags": {"bag_*": "subsample_*"},
     "gaps": {"gap": "difference", "gap_low": "difference_low", "gap_high": "difference_high"},
     "sides": {"told_apart": "distinct_readings"},
     "personas": {"said": "own_words"},
@@ -191,8 +189,8 @@ def required_by(notebook: str) -> tuple[str, ...]:
 
 
 def needed_of_last_run(reader: str) -> tuple[str, ...]:
-    """List the tables of the last run that a notebook needs, or a run that keeps its segments."""
-    return tuple(table.name for table in tables().values() if reader in table.last_run)
+    """List the tables of the last run that a notebook needs, or a run that keeps its segments; not the optional ones."""
+    return tuple(table.name for table in tables().values() if reader in table.last_run and not table.optional)
 
 
 def titles(name: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ from segkit.customers.anticipation import (
     describe_axes,
     forecast_accuracy,
     forecast_accuracy_metrics,
-    learn_space,
     leading_need,
+    learn_space,
     map_colours,
     value_outcomes,
 )

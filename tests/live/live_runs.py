@@ -50,7 +50,7 @@ def _segments(ids: list[str]) -> pd.DataFrame:
     ranged = [f"{n}{part}" for n in ("stability", "active_share_next", "spend_next") for part in ("", "_low", "_high")]
     counts = dict.fromkeys(("customers", "customer_share", "orders"), 0)
     money = dict.fromkeys(("revenue", "revenue_share", "margin", "spend_now"), np.nan)
-    return table.assign(**counts, **money, **dict.fromkeys(ranged, 0.5), need="", action="")
+    return table.assign(**counts, **money, **dict.fromkeys(ranged, 0.5), need=None, need_name="", action="")
 
 
 def random_model(features: list[str], *, seed: int) -> SegmentModel:
@@ -81,6 +81,9 @@ def random_model(features: list[str], *, seed: int) -> SegmentModel:
         bag_centres=3 * rng.normal(size=(SEGMENTS * SUBSAMPLES, AXES)),
         bag_of=np.repeat(np.arange(SUBSAMPLES), SEGMENTS),
         bag_segment=rng.integers(0, SEGMENTS, size=SEGMENTS * SUBSAMPLES),
+        borders=np.array([-0.5, 1.0]),
+        level=np.array([0, 1, 1, 2, 2]),
+        bag_borders=np.sort(rng.normal(size=(SUBSAMPLES, 2)), axis=1),
     )
 
 

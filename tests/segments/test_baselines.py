@@ -47,7 +47,8 @@ def test_baselines_are_made_of_everyone_with_as_many_groups_as_ours(planted_wind
     axes = windows.now.features[["orders", "spend"]]
     before = TrainingWindow(windows.then, windows.outcomes)
     found = baseline_segmentations(windows.now, axes=axes, count=7, before=before)
-    assert {"tree", "latent_classes"} < set(found) <= set(BASELINE_LABELS) and all(len(groups) == 240 for groups in found.values())
+    assert {"tree", "latent_classes"} < set(found) <= set(BASELINE_LABELS)
+    assert all(len(groups) == 240 for groups in found.values())
     assert len(set(found["kmeans"])) == len(set(found["kmeans_space"])) == len(set(found["latent_classes"])) == 7
     assert 2 <= len(set(found["tree"])) <= 7 and np.unique(found["tree"], return_counts=True)[1].min() >= 10
     assert found["rfm25"].max() < 25 and found["rfm125"].max() < 125

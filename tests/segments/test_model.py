@@ -110,7 +110,9 @@ def test_distances_in_slices_are_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_confidence_is_the_share_of_bags_that_agree(model: SegmentModel) -> None:
-    axes = pd.DataFrame(0.0, index=pd.Index(["a", "b"], name="customer_id"), columns=[f"axis_{i + 1}" for i in range(3)])
+    axes = pd.DataFrame(
+        0.0, index=pd.Index(["a", "b"], name="customer_id"), columns=[f"axis_{i + 1}" for i in range(3)]
+    )
     found = assign_points(model, axes.assign(axis_1=[-2.0, 2.0]))
     assert found["segment"].tolist() == ["S01", "S02"] and found["macro_segment"].tolist() == ["M1", "M2"]
     assert found["need"].isna().all() and found["confidence"].tolist() == [1.0, 0.5]
