@@ -35,8 +35,10 @@ COLUMNS = ["run", "memory_mb", "disk_mb", "cpu_seconds", "folders"]
 UNCHANGED = (
     "segments",
     "frontier",
-    "subsamples",
     "needs",
+    "need_things",
+    "ablation",
+    "favourites",
     "signals",
 )  # tables that a refresh takes over or makes alike
 
@@ -60,8 +62,8 @@ def refresh_once(before: Run, place: Path, *, as_of: date, keep: int) -> Run:
         run.write(kept.expected.axes.join(kept.expected.outcomes.add_prefix("expected_log_")), "anticipation")
         run.write(kept.coords, "map")
         assignments = kept.assigned.assign(core=kept.core).join(kept.coords)
-        run.write(assignments[["segment", "macro_segment", "confidence", "core", "x", "y"]], "assignments")
-        for name in UNCHANGED:
+        run.write(assignments[["segment", "macro_segment", "need", "confidence", "core", "x", "y"]], "assignments")
+        for name in filter(before.has, UNCHANGED):
             run.write(before.table(name), name)
         run.write(kept.ledger, "ledger")
         run.write(kept.moves, "moves")

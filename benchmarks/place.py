@@ -45,7 +45,7 @@ def made_model(axes: int, *, features: int = 29, seed: int = 7) -> SegmentModel:
     names += tuple(f"channel_x{i}_share" for i in range(features - len(names)))
     space = Space(
         features=names, mean=np.full(len(names), 1.0), scale=np.full(len(names), 0.7),
-        terms=tuple(f"cat {i}" for i in range(CATEGORIES)), words=False, mix_terms=(), outcome_names=(),
+        terms=tuple(f"cat {i}" for i in range(CATEGORIES)), words=False, needs=(), outcome_names=(),
         behaviour_outcomes=rng.normal(size=(len(names), axes)), log_outcomes=rng.normal(size=(CATEGORIES, axes)) / 10,
         share_outcomes=rng.normal(size=(CATEGORIES, axes)), constant_outcomes=np.zeros(axes),
         rotation=np.eye(axes) / 5, centre=np.zeros(axes),

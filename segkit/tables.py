@@ -189,8 +189,8 @@ def required_by(notebook: str) -> tuple[str, ...]:
 
 
 def needed_of_last_run(reader: str) -> tuple[str, ...]:
-    """List the tables of the last run that a notebook needs, or a run that keeps its segments."""
-    return tuple(table.name for table in tables().values() if reader in table.last_run)
+    """List the tables of the last run that a notebook needs, or a run that keeps its segments; not the optional ones."""
+    return tuple(table.name for table in tables().values() if reader in table.last_run and not table.optional)
 
 
 def titles(name: str) -> dict[str, str]:

@@ -224,7 +224,8 @@ def _habit_map(behaviour: np.ndarray, names: list[str], *, width: int) -> tuple[
     style = np.flatnonzero([block_of(name) not in VALUE_BLOCKS for name in names])
     style = style if len(style) else np.arange(len(names))
     count = min(HABITS, len(style), len(behaviour))
-    loadings = PCA(count, svd_solver="full", random_state=0).fit(behaviour[:, style]).components_.T
+    with np.errstate(invalid="ignore"):  # customers all alike have no variance to share out
+        loadings = PCA(count, svd_solver="full", random_state=0).fit(behaviour[:, style]).components_.T
     largest = np.abs(loadings).argmax(axis=0)
     loadings = loadings * np.where(loadings[largest, np.arange(count)] < 0, -1.0, 1.0)
     both = np.zeros((width, 2 * count))

@@ -139,7 +139,7 @@ def make_segmentation(
         Highest level first.
     """
     shares, whole = FAMILIES[family]
-    borders = np.unique(np.quantile(points[:, 0], shares))
+    borders = np.unique(np.quantile(points[:, 0], shares, method="higher"))  # a customer's value: no level is empty
     borders = borders[borders > points[:, 0].min()]
     level_of = np.searchsorted(borders, points[:, 0], side="right")
     columns = _columns_by_level(len(borders) + 1, shares=shares, whole=whole, segments=segments)

@@ -18,7 +18,9 @@ CELLS_AT_ONCE = 4_000_000  # distances (customers x centres) computed at once
 # at most .005 of R2 on both data sets of benchmarks/staying.py.
 BORDER_WIDTH = 0.1
 LEVEL_BORDER = 0.15  # standard deviations of the first axis that a customer may lie beyond their previous level
-TIE = 1e-6  # squared distances closer than this are equal: far above what runtimes differ by, far below what matters
+# Squared distances closer than this are equal, and values this far below a border are at it: far above what runtimes
+# differ by, far below what matters.
+TIE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -370,7 +372,7 @@ def _in_level(
     """Return the distances (customers x ... x centres) with those to centres of other levels made infinite."""
     if borders is None or level is None or not borders.size:
         return distances
-    own = (points[:, :1, None] >= borders[None]).sum(axis=2)  # customers x subsamples, or x 1
+    own = (points[:, :1, None] >= borders[None] - TIE).sum(axis=2)  # customers x subsamples, or x 1
     other = own[..., None] != np.atleast_2d(level)[None]
     return np.where(other.reshape(distances.shape), np.inf, distances)
 

@@ -225,7 +225,7 @@ def _add_nearest_centre(
     names = list(distances)
     wide = axes.select(*axes.columns, **distances)
     if len(borders):
-        own = reduce(add, ((wide.a0 >= _number(border)).ifelse(1, 0) for border in borders if np.isfinite(border)))
+        own = reduce(add, ((wide.a0 >= _number(border - TIE)).ifelse(1, 0) for border in borders))
         wide = wide.select(*wide.columns, **{f"{prefix}_level": own})
         far = {
             name: (wide[f"{prefix}_level"] == int(at)).ifelse(wide[name], _number(FAR))
@@ -254,9 +254,9 @@ def _add_confidence(assigned: ir.Table, model: SegmentModel, *, codes: np.ndarra
     subsamples = np.unique(model.bag_of)
     if not len(subsamples):
         return assigned.select(*columns, confidence=_number(0))
-    for number in subsamples:
+    for place, number in enumerate(subsamples):
         clusters = np.flatnonzero(model.bag_of == number)
-        borders = model.bag_borders[number] if len(model.bag_borders) else model.borders
+        borders = model.bag_borders[place] if len(model.bag_borders) else model.borders[:0]
         assigned = _add_nearest_centre(
             assigned,
             model.bag_centres[clusters],

@@ -15,12 +15,15 @@ from segkit.customers.anticipation import (
     describe_axes,
     forecast_accuracy,
     forecast_accuracy_metrics,
+    leading_need,
     learn_space,
     map_colours,
     value_outcomes,
 )
 from segkit.customers.category_mix import mix_shares
-from segkit.customers.features import Outcomes
+from segkit.customers.features import CustomerData, Outcomes
+from segkit.customers.needs import Needs
+from segkit.segments.fit import FitData, fit_needs
 from segkit.segments.scoring import adjusted_r2
 from segkit.tables import check
 
@@ -32,15 +35,51 @@ def as_bytes(space: Space) -> dict[str, object]:
     return {name: v.tobytes() if isinstance(v, np.ndarray) else v for name, v in values.items()}
 
 
-def test_expected_spend_and_mix_follow_what_was_planted(planted_windows: Plant) -> None:
+def needs_of(windows: FitData) -> Needs:
+    """The planted needs, each of its three things; bread, which all buy, may be one of its own."""
+    found = fit_needs(windows, bags=6)
+    assert found is not None and len(found.ids) in (4, 5)
+    return found
+
+
+def planted_of(needs: Needs) -> dict[str, str]:
+    """The planted need behind each id, by the first word of its things."""
+    return {need: name.split()[0] for need, name in zip(needs.ids, needs.names, strict=True)}
+
+
+def test_expected_spend_and_needs_follow_what_was_planted(planted_windows: Plant) -> None:
     windows, need = planted_windows()
-    expected = anticipate(learn_space(windows.then, windows.outcomes), windows.now)
+    needs = needs_of(windows)
+    expected = anticipate(learn_space(windows.then, windows.outcomes, needs=needs), windows.now)
     assert expected.outcomes.index.equals(windows.now.features.index)
     spent = np.log1p(windows.now.features["spend"])
     assert expected.outcomes["spend"].corr(spent) > 0.9
-    likely = expected.mix.idxmax(axis=1).str.split().str[0]
-    assert (likely == np.array(["bake", "grill", "clean", "dine"])[need]).mean() > 0.95
-    assert adjusted_r2(need, expected.axes.to_numpy())[0] > 0.5
+    assert expected.needs.columns.tolist() == list(needs.ids)
+    planted = np.array(["bake", "grill", "clean", "dine"])[need]
+    assert (leading_need(expected).map(planted_of(needs)) == planted).mean() > 0.9
+    assert adjusted_r2(need, expected.axes.to_numpy())[0] > 0.4
+
+
+def test_the_first_axis_is_expected_spend_alone_and_each_need_has_one(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    space = learn_space(windows.then, windows.outcomes, needs=needs_of(windows))
+    expected = anticipate(space, windows.now)
+    assert expected.axes.columns.tolist() == [f"axis_{i + 1}" for i in range(1 + len(space.needs))]
+    assert expected.axes["axis_1"].corr(expected.outcomes["spend"]) == pytest.approx(1)
+    then = anticipate(space, windows.then).axes
+    assert then["axis_1"].std(ddof=0) == pytest.approx(1) and abs(then["axis_1"].mean()) < 1e-6
+    assert then.iloc[:, 1:].var(ddof=0).sum() == pytest.approx(1), "what for weighs as much as how much"
+    for axis, need in zip(expected.axes.columns[1:], space.needs, strict=True):
+        assert expected.axes[axis].corr(expected.needs[need]) == pytest.approx(1)
+
+
+def test_without_needs_the_axes_are_habits_in_both_directions(planted_windows: Plant) -> None:
+    windows, _ = planted_windows()
+    space = learn_space(windows.then, windows.outcomes)
+    axes = anticipate(space, windows.now).axes.to_numpy()
+    assert space.needs == () and axes.shape[1] % 2 == 1 and axes.shape[1] >= 3
+    np.testing.assert_allclose(axes[:, 1::2], -axes[:, 2::2], atol=1e-6)
+    assert axes[:, 1:].std(axis=0).min() > 0
 
 
 def test_same_seed_gives_the_same_bytes(planted_windows: Plant) -> None:
@@ -50,21 +89,10 @@ def test_same_seed_gives_the_same_bytes(planted_windows: Plant) -> None:
     )
 
 
-def test_larger_value_weight_gives_spend_more_of_the_axes(planted_windows: Plant) -> None:
-    windows, _ = planted_windows()
-    r2 = []
-    for weight in (0.1, 3.0):
-        expected = anticipate(learn_space(windows.then, windows.outcomes, value_weight=weight, axes=1), windows.now)
-        r2.append(expected.axes["axis_1"].corr(expected.outcomes["spend"]) ** 2)
-    assert r2[0] < 0.5 < r2[1]
-
-
-def test_the_number_of_axes_is_as_given_and_customers_are_unchanged(planted_windows: Plant) -> None:
+def test_customers_are_unchanged(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     before, weights = windows.now.features.copy(), windows.now.weights.toarray()
-    for count in (1, 2, 4):
-        axes = anticipate(learn_space(windows.then, windows.outcomes, axes=count), windows.now).axes
-        assert axes.columns.tolist() == [f"axis_{i + 1}" for i in range(count)]
+    anticipate(learn_space(windows.then, windows.outcomes, needs=needs_of(windows)), windows.now)
     pd.testing.assert_frame_equal(windows.now.features, before)
     np.testing.assert_array_equal(windows.now.weights.toarray(), weights)
 
@@ -90,11 +118,12 @@ def test_a_giant_customer_is_placed_near_the_others(planted_windows: Plant) -> N
 
 def test_a_balanced_space_predicts_nothing_and_places_everyone(planted_windows: Plant) -> None:
     windows, need = planted_windows()
-    space = balanced_space(windows.now)
+    needs = needs_of(windows)
+    space = balanced_space(windows.now, needs=needs)
     expected = anticipate(space, windows.now)
-    assert space.outcome_names == () and space.mix_terms == ()
-    assert expected.outcomes.shape == (240, 0) and expected.mix.shape == (240, 0)
-    assert np.isfinite(expected.axes.to_numpy()).all() and adjusted_r2(need, expected.axes.to_numpy())[0] > 0.2
+    assert space.outcome_names == () and space.needs == needs.ids
+    assert expected.outcomes.shape == (240, 0) and expected.needs.shape == (240, len(needs.ids))
+    assert np.isfinite(expected.axes.to_numpy()).all() and adjusted_r2(need, expected.axes.to_numpy())[0] > 0.4
 
 
 def test_without_categories_or_money_the_space_predicts_activity(planted_windows: Plant) -> None:
@@ -102,7 +131,7 @@ def test_without_categories_or_money_the_space_predicts_activity(planted_windows
     now = type(windows.now)(features=windows.now.features[["active_days", "recency_days"]], weights=None, categories=())
     outcomes = Outcomes(totals=windows.outcomes.totals[["active_days", "orders"]] * [1, 0], weights=None, categories=())
     expected = anticipate(learn_space(now, outcomes), now)
-    assert expected.outcomes.columns.tolist() == ["active_days"] and expected.mix.empty
+    assert expected.outcomes.columns.tolist() == ["active_days"] and expected.needs.empty
     assert np.isfinite(expected.axes.to_numpy()).all()
 
 
@@ -122,26 +151,24 @@ def test_mix_shares_of_buyers_are_square_roots_of_shares() -> None:
     np.testing.assert_allclose(shares, [[np.sqrt(0.75), 0.5], [0, 0], [0, 0]])
 
 
-@pytest.mark.parametrize("words", [False, True])
-def test_free_text_categories_are_predicted_by_their_words(planted_windows: Plant, words: bool) -> None:
-    windows, _ = planted_windows()
+def test_free_text_categories_are_read_by_their_words(planted_windows: Plant) -> None:
+    windows, need = planted_windows()
     names = windows.then.categories
-    if words:  # six hundred names of the same things
-        spread = sparse.csr_array(np.kron(np.eye(len(names)), np.eye(1, 50)))
-        names = tuple(f"{name.split()[0]} {'abcdefghij'[i % 10]}x" for name in names for i in range(50))
-        windows = type(windows)(
-            now=type(windows.now)(windows.now.features, windows.now.weights @ spread, names),
-            then=type(windows.now)(windows.then.features, windows.then.weights @ spread, names),
-            outcomes=Outcomes(windows.outcomes.totals, windows.outcomes.weights @ spread, names),
-        )
+    spread = sparse.csr_array(np.kron(np.eye(len(names)), np.eye(1, 50)))  # hundreds of names of the same things
+    texts = tuple(f"{name.split()[0]} {'abcdefghij'[i % 10]}x" for name in names for i in range(50))
+    windows = FitData(
+        now=CustomerData(windows.now.features, windows.now.weights @ spread, texts),
+        then=CustomerData(windows.then.features, windows.then.weights @ spread, texts),
+        outcomes=Outcomes(windows.outcomes.totals, windows.outcomes.weights @ spread, texts),
+    )
     space = learn_space(windows.then, windows.outcomes)
-    assert space.words is words and (("bake" in space.mix_terms) is words)
+    assert space.words and "bake" in space.terms
 
 
 def test_planted_habits_are_predicted_with_an_interval_around_the_r2(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
-    table = forecast_accuracy(windows.then, windows.outcomes, folds=3).set_index("name")
-    assert table.index.tolist() == ["spend", "orders", "mix"]
+    table = forecast_accuracy(windows.then, windows.outcomes, needs=needs_of(windows), folds=3).set_index("name")
+    assert table.index.tolist() == ["spend", "orders", "need"]
     assert (table["r2"] > 0.3).all() and ((table["low"] < table["r2"]) & (table["r2"] < table["high"])).all()
 
 
@@ -150,7 +177,8 @@ def test_shuffled_outcomes_cannot_be_predicted(planted_windows: Plant) -> None:
     order = np.random.default_rng(5).permutation(len(windows.outcomes.totals))
     outcomes = windows.outcomes.select(order)
     shuffled = Outcomes(outcomes.totals.set_axis(windows.outcomes.totals.index), outcomes.weights, outcomes.categories)
-    assert (forecast_accuracy(windows.then, shuffled, folds=3)["r2"].abs() < 0.1).all()
+    found = forecast_accuracy(windows.then, shuffled, needs=needs_of(windows), folds=3)
+    assert len(found) == 3 and (found["r2"].abs() < 0.1).all()
 
 
 def test_the_seed_decides_the_accuracy(planted_windows: Plant) -> None:
@@ -177,20 +205,27 @@ def test_accuracy_metrics_are_flat_names_with_intervals() -> None:
     }
 
 
-def test_each_axis_has_two_described_ends_and_shares_sum_to_one(planted_windows: Plant) -> None:
+def test_axes_are_how_much_and_the_needs_by_name_and_their_shares_sum_to_one(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
-    space = learn_space(windows.then, windows.outcomes)
-    table = describe_axes(anticipate(space, windows.now))
-    assert table["axis"].tolist() == [name.replace("_", " ") for name in anticipate(space, windows.now).axes]
-    assert abs(table["share"].sum() - 1) < 1e-9 and (table[["high", "low"]].map(len) > 0).all().all()
+    needs = needs_of(windows)
+    expected = anticipate(learn_space(windows.then, windows.outcomes, needs=needs), windows.now)
+    names = dict(zip(needs.ids, needs.names, strict=True))
+    table = describe_axes(expected, names=names)
+    assert table["axis"].tolist() == [name.replace("_", " ") for name in expected.axes]
+    assert table["name"].tolist() == ["how much: expected spend", *needs.names]
+    assert abs(table["share"].sum() - 1) < 1e-9
+    habits = describe_axes(anticipate(learn_space(windows.then, windows.outcomes), windows.now), names={})
+    assert set(habits["name"]) == {"how much: expected spend", "a habit"}
+    assert describe_axes(anticipate(balanced_space(windows.now), windows.now), names={})["name"].iloc[0] == "how much"
 
 
-def test_small_maps_show_spend_and_the_main_need(planted_windows: Plant) -> None:
+def test_small_maps_show_spend_and_the_leading_need(planted_windows: Plant) -> None:
     windows, need = planted_windows()
-    expected = anticipate(learn_space(windows.then, windows.outcomes), windows.now)
-    values = map_colours(expected, windows.now)
+    needs = needs_of(windows)
+    expected = anticipate(learn_space(windows.then, windows.outcomes, needs=needs), windows.now)
+    values = map_colours(expected, windows.now, names=planted_of(needs))
     assert values.index.equals(windows.now.features.index)
-    assert values.columns.tolist() == ["expected spend (log)", "main need"]
-    shown = values["main need"].str.split().str[0]
-    frequent = shown != "other"
-    assert (shown[frequent] == np.array(["bake", "grill", "clean", "dine"])[need][frequent]).mean() > 0.8
+    assert values.columns.tolist() == ["expected spend (log)", "leading need"]
+    assert (values["leading need"] == np.array(["bake", "grill", "clean", "dine"])[need]).mean() > 0.9
+    without = anticipate(learn_space(windows.then, windows.outcomes), windows.now)
+    assert map_colours(without, windows.now, names={}).columns.tolist() == ["expected spend (log)"]

@@ -19,7 +19,7 @@ from segkit.vocabulary import is_in_space
 from tests import strategies as made
 
 AS_OF = date(2024, 3, 1)
-SEGMENTS, SUBSAMPLES, AXES, MIX = 5, 3, 3, 2
+SEGMENTS, SUBSAMPLES, AXES, NEEDS = 5, 3, 3, 2
 
 
 def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, seed: int = 1) -> Run:
@@ -50,21 +50,21 @@ def _segments(ids: list[str]) -> pd.DataFrame:
     ranged = [f"{n}{part}" for n in ("stability", "active_share_next", "spend_next") for part in ("", "_low", "_high")]
     counts = dict.fromkeys(("customers", "customer_share", "orders"), 0)
     money = dict.fromkeys(("revenue", "revenue_share", "margin", "spend_now"), np.nan)
-    return table.assign(**counts, **money, **dict.fromkeys(ranged, 0.5), need="", action="")
+    return table.assign(**counts, **money, **dict.fromkeys(ranged, 0.5), need=None, need_name="", action="")
 
 
 def random_model(features: list[str], *, seed: int) -> SegmentModel:
     """Centres among random customers, so that small changes move many."""
     rng = np.random.default_rng(seed)
     terms = made.CATEGORIES[:4]
-    outcomes = 2 + MIX
+    outcomes = 2 + NEEDS
     space = Space(
         features=tuple(features),
         mean=rng.normal(size=len(features)),
         scale=rng.uniform(0.5, 3, size=len(features)),
         terms=tuple(terms),
         words=False,
-        mix_terms=tuple(terms[:MIX]),
+        needs=tuple(f"N{i + 1:02d}" for i in range(NEEDS)),
         outcome_names=("spend", "orders"),
         behaviour_outcomes=rng.normal(size=(len(features), outcomes)) / np.sqrt(len(features)),
         log_outcomes=rng.normal(size=(len(terms), outcomes)),
@@ -81,6 +81,9 @@ def random_model(features: list[str], *, seed: int) -> SegmentModel:
         bag_centres=3 * rng.normal(size=(SEGMENTS * SUBSAMPLES, AXES)),
         bag_of=np.repeat(np.arange(SUBSAMPLES), SEGMENTS),
         bag_segment=rng.integers(0, SEGMENTS, size=SEGMENTS * SUBSAMPLES),
+        borders=np.array([-0.5, 1.0]),
+        level=np.array([0, 1, 1, 2, 2]),
+        bag_borders=np.sort(rng.normal(size=(SUBSAMPLES, 2)), axis=1),
     )
 
 

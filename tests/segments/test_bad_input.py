@@ -30,7 +30,7 @@ def test_customers_all_alike_are_reported_that_there_is_nothing_to_segment(plant
     windows, _ = planted_windows()
     alike = np.zeros(240, dtype=int)
     same = FitData(*(part.select(alike) for part in (windows.now, windows.then, windows.outcomes)))
-    with pytest.raises(BudgetError, match=r"240 customers have only 1 different forecasts.*nothing to segment"):
+    with pytest.raises(BudgetError, match=r"240 customers have fewer than 30 different forecasts.*nothing to segment"):
         fit(same)
 
 

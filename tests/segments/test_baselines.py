@@ -10,7 +10,7 @@ import pytest
 
 from segkit.data.runs import open_run
 from segkit.segments.clustering import Budget
-from segkit.segments.fit import fit_segments
+from segkit.segments.fit import TrainingWindow, fit_segments
 from segkit.segments.model import model_to_arrays
 from segkit.segments.validation import (
     BASELINE_LABELS,
@@ -45,11 +45,14 @@ def test_distinct_values_fall_into_fifths_of_the_same_size(rows: int) -> None:
 def test_baselines_are_made_of_everyone_with_as_many_groups_as_ours(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     axes = windows.now.features[["orders", "spend"]]
-    found = baseline_segmentations(windows.now, axes=axes, count=7)
-    assert set(found) <= set(BASELINE_LABELS) and all(len(groups) == 240 for groups in found.values())
-    assert len(set(found["kmeans"])) == len(set(found["kmeans_space"])) == 7
+    before = TrainingWindow(windows.then, windows.outcomes)
+    found = baseline_segmentations(windows.now, axes=axes, count=7, before=before)
+    assert {"tree", "latent_classes"} < set(found) <= set(BASELINE_LABELS)
+    assert all(len(groups) == 240 for groups in found.values())
+    assert len(set(found["kmeans"])) == len(set(found["kmeans_space"])) == len(set(found["latent_classes"])) == 7
+    assert 2 <= len(set(found["tree"])) <= 7 and np.unique(found["tree"], return_counts=True)[1].min() >= 10
     assert found["rfm25"].max() < 25 and found["rfm125"].max() < 125
-    again = baseline_segmentations(windows.now, axes=axes, count=7)
+    again = baseline_segmentations(windows.now, axes=axes, count=7, before=before)
     assert all((found[name] == again[name]).all() for name in found)
 
 
@@ -63,7 +66,13 @@ def test_recently_and_often_are_the_highest_fifths(planted_windows: Plant) -> No
 def test_a_source_without_money_or_orders_has_recency_and_activity(planted_windows: Plant) -> None:
     windows, _ = planted_windows()
     now = type(windows.now)(windows.now.features[["active_days", "recency_days"]], None, ())
-    assert set(baseline_segmentations(now, axes=now.features, count=3)) == {"rfm11", "rfm25", "kmeans", "kmeans_space"}
+    assert set(baseline_segmentations(now, axes=now.features, count=3)) == {
+        "rfm11",
+        "rfm25",
+        "kmeans",
+        "kmeans_space",
+        "latent_classes",
+    }
 
 
 def test_the_eleven_usual_names_follow_from_recency_and_frequency() -> None:

@@ -151,7 +151,8 @@ def test_a_pinned_segment_keeps_the_middle_of_those_it_had(planted_fit: tuple[Fi
     _, fit = planted_fit
     standing = pd.Series(np.where(np.arange(len(fit.segment_number)) < 30, "S01", "S02"), index=fit.axes.index)
     pinned = apply_overrides(fit, Overrides(rename={}, merge={}, pin=("S01",)), standing=standing)
-    assert np.allclose(pinned.model.centres[0], fit.axes.iloc[:30].mean())
+    assert np.allclose(pinned.model.centres[0, 1:], fit.axes.iloc[:30, 1:].mean())
+    assert (pinned.model.centres[:, 0] == fit.model.centres[:, 0]).all(), "a level stays as it is"
 
 
 def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple[FitData, Fit], tmp_path: Path) -> None:

@@ -8,34 +8,83 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.customers.anticipation import learn_space
+from segkit.customers.anticipation import Space, learn_space
+from segkit.customers.features import CustomerData
 from segkit.data.runs import load_run, open_run
 from segkit.segments import model as model_module
 from segkit.segments.model import (
+    LEVEL_BORDER,
     TIE,
     Assigner,
     SegmentModel,
     assign_points,
     assign_segments,
-    keep_previous_segment,
     model_from_arrays,
     model_to_arrays,
     nearest_centre,
 )
 
 
+def space_of_axes(width: int = 2) -> Space:
+    """A space whose axes are the features themselves."""
+    names = tuple(f"channel_{i}_share" for i in range(width))
+    nothing = np.zeros((0, width))
+    return Space(
+        features=names,
+        mean=np.zeros(width),
+        scale=np.ones(width),
+        terms=(),
+        words=False,
+        needs=(),
+        outcome_names=("spend",),
+        behaviour_outcomes=np.eye(width),
+        log_outcomes=nothing,
+        share_outcomes=nothing,
+        constant_outcomes=np.zeros(width),
+        rotation=np.eye(width),
+        centre=np.zeros(width),
+    )
+
+
+def customers_at(points: list[list[float]]) -> CustomerData:
+    """Customers with these coordinates."""
+    index = pd.Index([f"c{i:02d}" for i in range(len(points))], name="customer_id")
+    names = [f"channel_{i}_share" for i in range(len(points[0]))]
+    return CustomerData(pd.DataFrame(points, index=index, columns=names), None, ())
+
+
 @pytest.fixture
 def model(planted_windows: Callable[..., tuple]) -> SegmentModel:
-    """Two centres on the first of two axes, and two bags, one of which knows only the first."""
+    """Two centres on the first of three axes, and two bags, one of which knows only the first."""
     windows, _ = planted_windows()
+    ends = np.zeros((3, 3))
+    ends[:, 0] = -1.0, 1.0, -1.1
     return SegmentModel(
-        space=learn_space(windows.then, windows.outcomes, axes=2),
+        space=learn_space(windows.then, windows.outcomes),
         segments=("S01", "S02"),
         macro=("M1", "M2"),
-        centres=np.array([[-1.0, 0.0], [1.0, 0.0]]),
-        bag_centres=np.array([[-1.0, 0.0], [1.0, 0.0], [-1.1, 0.0]]),
+        centres=ends[:2],
+        bag_centres=ends,
         bag_of=np.array([0, 0, 1]),
         bag_segment=np.array([0, 1, 0]),
+    )
+
+
+@pytest.fixture
+def levels() -> SegmentModel:
+    """A high level of two needs above 1.0, and a low one that is whole; two bags with borders of their own."""
+    return SegmentModel(
+        space=space_of_axes(),
+        segments=("S01", "S02", "S03"),
+        macro=("M1", "M1", "M2"),
+        centres=np.array([[2.0, -1.0], [2.0, 1.0], [0.0, 0.0]]),
+        bag_centres=np.array([[2.0, -1.0], [2.0, 1.0], [0.0, 0.0]] * 2),
+        bag_of=np.repeat([0, 1], 3),
+        bag_segment=np.array([0, 1, 2] * 2),
+        borders=np.array([1.0]),
+        level=np.array([1, 1, 0]),
+        bag_borders=np.array([[1.0], [1.5]]),
+        need=("N02", "N01", ""),
     )
 
 
@@ -61,17 +110,18 @@ def test_distances_in_slices_are_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_confidence_is_the_share_of_bags_that_agree(model: SegmentModel) -> None:
-    axes = pd.DataFrame({"axis_1": [-2.0, 2.0], "axis_2": [0.0, 0.0]}, index=pd.Index(["a", "b"], name="customer_id"))
-    expected = pd.DataFrame(
-        {"segment": ["S01", "S02"], "macro_segment": ["M1", "M2"], "confidence": [1.0, 0.5]}, index=axes.index
+    axes = pd.DataFrame(
+        0.0, index=pd.Index(["a", "b"], name="customer_id"), columns=[f"axis_{i + 1}" for i in range(3)]
     )
-    pd.testing.assert_frame_equal(assign_points(model, axes), expected)
+    found = assign_points(model, axes.assign(axis_1=[-2.0, 2.0]))
+    assert found["segment"].tolist() == ["S01", "S02"] and found["macro_segment"].tolist() == ["M1", "M2"]
+    assert found["need"].isna().all() and found["confidence"].tolist() == [1.0, 0.5]
 
 
 def test_confidence_is_a_share_for_any_bags(model: SegmentModel) -> None:
     rng = np.random.default_rng(1)
-    points, bag_of = rng.normal(size=(50, 2)), rng.permutation([0, 0, 0, 1, 1, 4, 4, 4, 4, 9])
-    bags = {"bag_centres": rng.normal(size=(10, 2)), "bag_of": bag_of, "bag_segment": rng.integers(0, 2, 10)}
+    points, bag_of = rng.normal(size=(50, 3)), rng.permutation([0, 0, 0, 1, 1, 4, 4, 4, 4, 9])
+    bags = {"bag_centres": rng.normal(size=(10, 3)), "bag_of": bag_of, "bag_segment": rng.integers(0, 2, 10)}
     assigner = Assigner(replace(model, **bags))
     codes = rng.integers(0, 2, 50)
     share = assigner.agreement(points, codes)
@@ -82,8 +132,8 @@ def test_confidence_is_a_share_for_any_bags(model: SegmentModel) -> None:
 
 
 def test_without_bags_nothing_is_confident(model: SegmentModel) -> None:
-    bare = replace(model, bag_centres=np.zeros((0, 2)), bag_of=np.zeros(0, dtype=int), bag_segment=np.zeros(0, int))
-    assert Assigner(bare).agreement(np.zeros((3, 2)), np.zeros(3, dtype=int)).tolist() == [0.0, 0.0, 0.0]
+    bare = replace(model, bag_centres=np.zeros((0, 3)), bag_of=np.zeros(0, dtype=int), bag_segment=np.zeros(0, int))
+    assert Assigner(bare).agreement(np.zeros((3, 3)), np.zeros(3, dtype=int)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_model_comes_back_from_a_run_folder_and_places_the_same(
@@ -114,18 +164,60 @@ def test_one_customer_is_placed_as_among_many(model: SegmentModel, planted_windo
     pd.testing.assert_frame_equal(alone, together.iloc[:5])
 
 
-@pytest.mark.parametrize(("at", "kept"), [(5.2, True), (5.26, False)])
-def test_who_is_at_a_border_keeps_the_segment_they_had(at: float, kept: bool) -> None:
-    squares = np.array([[at**2, (10 - at) ** 2, 400.0]])  # a tenth farther than the nearest: 5.238 of 10
-    number = squares.argmin(axis=1)
-    codes = np.array([0, 1, 0])  # the third centre was merged into the first segment
-    assert keep_previous_segment(squares, number, codes=codes, previous_codes=np.array([0])).tolist() == [
-        0 if kept else 1
-    ]
-    assert keep_previous_segment(squares, number, codes=codes, previous_codes=np.array([-1])).tolist() == [1], (
-        "a newcomer has none to keep"
+def test_a_level_comes_first_then_the_nearest_need_in_it(levels: SegmentModel) -> None:
+    axes = pd.DataFrame({"axis_1": [1.0, 1.0, 1.0 - 1e-5, 1.4, 1.6, 0.0], "axis_2": [0.2, -0.2, 1.0, 0.9, 0.9, 9.0]})
+    expected = pd.DataFrame(
+        {
+            "segment": ["S02", "S01", "S03", "S02", "S02", "S03"],
+            "macro_segment": ["M1", "M1", "M2", "M1", "M1", "M2"],
+            "need": ["N01", "N02", None, "N01", "N01", None],
+            "confidence": [0.5, 0.5, 1.0, 0.5, 1.0, 1.0],  # the second bag's border lies at 1.5
+        }
     )
-    assert keep_previous_segment(squares, number, codes=codes, previous_codes=np.array([1])).tolist() == [1]
+    pd.testing.assert_frame_equal(assign_points(levels, axes), expected)
+
+
+def test_batch_and_single_agree_at_a_border_whatever_they_round(levels: SegmentModel) -> None:
+    at = [1.0, np.nextafter(1.0, 0), np.nextafter(1.0, 2), 1.0 - 1e-9, 1.0 - 1e-5, 1.5, np.nextafter(1.5, 0)]
+    many = customers_at([[value, 1.0] for value in at])
+    wanted = assign_segments(levels, many)
+    assert wanted["segment"].tolist() == ["S02"] * 4 + ["S03"] + ["S02"] * 2
+    assert wanted["confidence"].tolist() == [0.5] * 4 + [1.0] * 3
+    assigner = Assigner(levels)
+    ones = [assigner.assign_one(features) for features in many.features.to_dict("records")]
+    assert [(one.segment, one.confidence) for one in ones] == list(
+        wanted[["segment", "confidence"]].itertuples(index=False, name=None)
+    )
+
+
+@pytest.mark.parametrize(
+    ("point", "before", "after"),
+    [
+        ([1.0 + LEVEL_BORDER - 0.01, 1.0], "S03", "S03"),  # just above the low level
+        ([1.0 + LEVEL_BORDER + 0.01, 1.0], "S03", "S02"),
+        ([1.0 - LEVEL_BORDER + 0.01, 1.0], "S02", "S02"),  # just below the high one
+        ([1.0 - LEVEL_BORDER - 0.01, 1.0], "S02", "S03"),
+        ([2.0, 0.04], "S01", "S01"),  # (1.04 / 0.96) squared is below 1.1 squared
+        ([2.0, 0.06], "S01", "S02"),
+        ([1.0 - LEVEL_BORDER + 0.01, 0.2], "S01", "S03"),  # near its level, and too far from its need
+        ([1.0 - LEVEL_BORDER + 0.01, 0.0], "S99", "S03"),  # a segment that is gone
+    ],
+)
+def test_who_is_just_beyond_a_border_keeps_the_segment_they_had_and_farther_does_not(
+    levels: SegmentModel, point: list[float], before: str, after: str
+) -> None:
+    many = customers_at([point])
+    found = assign_segments(levels, many, previous_segment=pd.Series([before], index=many.features.index))
+    assert found["segment"].tolist() == [after]
+
+
+def test_a_merged_segment_is_kept_at_its_nearest_centre(levels: SegmentModel) -> None:
+    merged = replace(levels, segments=("S03", "S02", "S03"))
+    many = customers_at([[2.0, 0.04], [2.0, 0.06], [1.1, 1.0], [1.2, 1.0]])
+    home = pd.Series("S03", index=many.features.index)
+    found = assign_segments(merged, many, previous_segment=home)
+    assert found["segment"].tolist() == ["S03", "S02", "S03", "S02"]
+    assert found["macro_segment"].tolist() == ["M1", "M1", "M2", "M1"]
 
 
 def test_only_customers_with_a_segment_of_before_stay_and_slices_are_the_same(

@@ -3,12 +3,11 @@
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.data.runs import Run, load_run, open_run
-from segkit.errors import BudgetError, RunError
+from segkit.data.runs import Run, load_run
+from segkit.errors import BudgetError
 from segkit.segments.recut import recut
 
 
@@ -19,7 +18,7 @@ def run(whole_run: Path) -> Run:
 
 def test_the_budget_of_the_run_gives_the_cuts_it_was_chosen_from(run: Run) -> None:
     found = recut(run)
-    scores = ["segments", "spend_r2", "mix_r2", "stability", "smallest_share"]
+    scores = ["segments", "spend_r2", "need_r2", "mix_r2", "stability", "smallest_share"]
     pd.testing.assert_frame_equal(found.frontier[["family", *scores]], run.table("frontier")[["family", *scores]])
     if found.frontier["chosen"].equals(run.table("frontier")["chosen"]):
         assert (found.assignments["segment"] == found.assignments["before"]).all()
@@ -45,15 +44,3 @@ def test_a_budget_that_cannot_be_met_is_reported_and_the_run_stays(run: Run) -> 
     with pytest.raises(BudgetError, match=r"12 segments of at least 20\.0% are more than everyone"):
         recut(run, smallest_share=0.2)
     assert before == sorted((path.name, path.stat().st_mtime_ns) for path in run.path.rglob("*"))
-
-
-def test_bags_of_another_model_are_refused(run: Run, tmp_path: Path) -> None:
-    other = open_run(tmp_path / "run", step="03_segments")
-    for name in ("anticipation", "assignments", "ledger"):
-        other.write(run.table(name), name)
-    bags = run.table("subsamples").set_index("customer_id")
-    other.write(bags.mask(bags == 0, np.int16(99)).astype("int16"), "subsamples")
-    arrays, meta = run.load_model()
-    other.save_model(arrays, meta=meta)
-    with pytest.raises(RunError, match=r"subsamples: the table does not belong to the model"):
-        recut(other)

@@ -1,5 +1,6 @@
 """Placing as SQL: every engine says of every customer what the batch says, ties included."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import ibis
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from segkit.customers.anticipation import Space
+from segkit.customers.anticipation import Space, coordinates
 from segkit.customers.features import CustomerData
 from segkit.data.engine import open_engine
 from segkit.data.runs import open_run
@@ -25,8 +26,8 @@ EXTREME = (-0.0, -1e-300, 5e-324, 1e-9, -7.0, 1e12, 1e300, -1e300, np.finfo(floa
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases": (Phase.generate,)}
 
 
-def made_model(draw: np.random.Generator, *, words: bool) -> SegmentModel:
-    """A model of small round numbers, so that many customers lie exactly between two centres."""
+def made_model(draw: np.random.Generator, *, words: bool, levels: bool = False) -> SegmentModel:
+    """A model of small round numbers, so that many customers lie exactly between two centres or at a border."""
     halves = lambda *shape: draw.integers(-2, 3, shape) / 2.0  # noqa: E731
     terms = ("gaz", "one", "red", "面") if words else CATEGORIES[:4]
     space = Space(
@@ -35,7 +36,7 @@ def made_model(draw: np.random.Generator, *, words: bool) -> SegmentModel:
         scale=draw.integers(1, 3, 4).astype(float),
         terms=terms,
         words=words,
-        mix_terms=(),
+        needs=(),
         outcome_names=(),
         behaviour_outcomes=halves(4, 3),
         log_outcomes=halves(4, 3),
@@ -45,6 +46,11 @@ def made_model(draw: np.random.Generator, *, words: bool) -> SegmentModel:
         centre=halves(3),
     )
     centres = np.vstack([c := halves(4, 2), c[:1], -c])  # one centre twice, and pairs that mirror each other
+    parts = {
+        "borders": np.array([-1.0, 0.5]),
+        "level": np.array([0, 1, 2, 2, 0, 1, 1, 2, 0]),
+        "bag_borders": np.array([[-1.5, 0.5], [-1.0, 1.0], [-0.5, 0.5]]),
+    }
     return SegmentModel(
         space=space,
         segments=("S01", "S02", "S03", "S04", "S01", "S05", "S06", "S07", "S08"),  # one merged into another
@@ -53,6 +59,7 @@ def made_model(draw: np.random.Generator, *, words: bool) -> SegmentModel:
         bag_centres=halves(6, 2),
         bag_of=np.array([0, 0, 1, 1, 1, 4]),
         bag_segment=draw.integers(0, 9, 6),
+        **(parts if levels else {}),
     )
 
 
@@ -93,12 +100,17 @@ def in_engine(con: ibis.BaseBackend, model: SegmentModel, signals: CustomerData)
     return found.set_index("customer_id").sort_index().round(6)
 
 
+def in_batch(model: SegmentModel, signals: CustomerData) -> pd.DataFrame:
+    """What the batch says, in the columns of the query."""
+    return assign_segments(model, signals).drop(columns="need")
+
+
 @settings(max_examples=6, **QUIET)
-@given(st.integers(0, 10**6), st.booleans())
-def test_batch_single_and_sql_agree_on_everyone(seed: int, words: bool) -> None:
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_batch_single_and_sql_agree_on_everyone(seed: int, words: bool, levels: bool) -> None:
     draw = np.random.default_rng(seed)
-    model, signals = made_model(draw, words=words), made_signals(draw, customers=80)
-    wanted = assign_segments(model, signals)
+    model, signals = made_model(draw, words=words, levels=levels), made_signals(draw, customers=80)
+    wanted = in_batch(model, signals)
     found = in_engine(ibis.duckdb.connect(), model, signals)
     pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
     assigner, dense = Assigner(model), signals.weights.toarray()
@@ -114,7 +126,7 @@ def test_batch_single_and_sql_agree_on_everyone(seed: int, words: bool) -> None:
 def test_who_the_batch_refuses_sql_gives_no_segment(seed: int, value: float | None, name: str) -> None:
     draw = np.random.default_rng(seed)
     model, signals = made_model(draw, words=False), made_signals(draw, customers=30)
-    wanted = assign_segments(model, signals)
+    wanted = in_batch(model, signals)
     signals.features.loc["c'0003", name] = value
     with pytest.raises(SchemaError, match="missing or not finite"):
         assign_segments(model, signals)
@@ -134,18 +146,30 @@ def test_ties_are_frequent_in_what_is_compared() -> None:
     assert ((gaps[:, 1] - gaps[:, 0]) < 1e-9).mean() > 0.02
 
 
+def test_customers_exactly_at_a_border_are_in_the_level_above_in_sql_too() -> None:
+    draw = np.random.default_rng(3)
+    model, signals = made_model(draw, words=False, levels=True), made_signals(draw, customers=80)
+    value = coordinates(model.space, signals).to_numpy()[:, 0]
+    at = np.unique(value)[5:60:4]  # values of customers, which the batch rounds and SQL does not
+    level = np.arange(len(model.centres)) % 3
+    for borders in zip(at, at[1:], strict=False):
+        model = replace(model, borders=np.array(borders), level=level, bag_borders=np.tile(borders, (3, 1)))
+        found = in_engine(ibis.duckdb.connect(), model, signals)
+        pd.testing.assert_frame_equal(found, in_batch(model, signals), check_dtype=False)
+
+
 @pytest.mark.parametrize("words", [False, True])
 def test_postgres_places_as_the_batch_does(postgres: str, words: bool) -> None:
     draw = np.random.default_rng(11)
-    model, signals = made_model(draw, words=words), made_signals(draw, customers=300)
+    model, signals = made_model(draw, words=words, levels=words), made_signals(draw, customers=300)
     con = open_engine(postgres)
-    pd.testing.assert_frame_equal(in_engine(con, model, signals), assign_segments(model, signals), check_dtype=False)
+    pd.testing.assert_frame_equal(in_engine(con, model, signals), in_batch(model, signals), check_dtype=False)
     con.disconnect()
 
 
 def test_a_spark_cluster_places_and_writes_as_the_batch_does(spark: Spark, tmp_path: Path) -> None:
     draw = np.random.default_rng(17)
-    model, signals = made_model(draw, words=True), made_signals(draw, customers=300)
+    model, signals = made_model(draw, words=True, levels=True), made_signals(draw, customers=300)
     arrays, meta = model_to_arrays(model)
     open_run(tmp_path / "run", step="03_segments").save_model(arrays, meta=meta)
     given = {name: str(tmp_path / f"{name}.parquet") for name in ("features", "weights")}
@@ -154,7 +178,7 @@ def test_a_spark_cluster_places_and_writes_as_the_batch_does(spark: Spark, tmp_p
     spark.ask(place=str(tmp_path / "run"), out=str(tmp_path / "out"), **given)
     parts = sorted((tmp_path / "out").glob("part-*.parquet"))
     found = pd.concat([pd.read_parquet(part) for part in parts]).set_index("customer_id").sort_index().round(6)
-    pd.testing.assert_frame_equal(found, assign_segments(model, signals), check_dtype=False)
+    pd.testing.assert_frame_equal(found, in_batch(model, signals), check_dtype=False)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

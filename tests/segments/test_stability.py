@@ -50,38 +50,37 @@ def test_interval_of_equal_refits_has_no_width() -> None:
     assert [same.metrics()[f"stability.ari_mean{part}"] for part in ("", ".low", ".high")] == [1, 1, 1]
 
 
-def test_the_reference_is_data_without_structure(fitted: tuple[FitData, Fit]) -> None:
+def test_the_reference_is_the_same_customers_without_structure(fitted: tuple[FitData, Fit]) -> None:
     _, fit = fitted
-    reference = structure(fit, nulls=2, n_subsamples=2)
-    assert reference is not None and len(reference.ari) == 2
-    assert reference.jaccard.min() >= 0 and reference.jaccard.max() <= 1
-    assert reference.ari.tobytes() == structure(fit, nulls=2, n_subsamples=2).ari.tobytes()  # type: ignore[union-attr]
-    assert structure(fit, nulls=0) is None
+    found = structure(fit, pairs=3)
+    assert len(found.real) == len(found.ari) == 3 and len(found.jaccard) == 3 * len(fit.segmentation.centres)
+    assert found.jaccard.min() >= 0 and found.jaccard.max() <= 1
+    figures = found.metrics()
+    assert found.found and figures["structure.found"], "planted needs are more than their margins"
+    for name in ("structure.ari", "structure.reference_ari"):
+        assert figures[f"{name}.low"] <= figures[name] <= figures[f"{name}.high"]
+    assert structure(fit, pairs=3).metrics() == figures and structure(fit, pairs=3, seed=8).metrics() != figures
 
 
-def made(ari: float) -> Stability:
-    return Stability(ari=np.full((3, 3), ari), segments=None)  # type: ignore[arg-type]
-
-
-REFERENCE = Structure(ari=np.full(10, 0.4), jaccard=np.full(10, 0.7))
+def made(real: float) -> Structure:
+    return Structure(real=np.full(5, real), ari=np.full(5, 0.4), jaccard=np.full(10, 0.7))
 
 
 @pytest.mark.parametrize(
-    ("jaccard", "ari", "tested", "words"),
+    ("jaccard", "reference", "words"),
     [
-        (np.nan, 0.9, True, "not tested"),
-        (0.49, 0.9, False, "unstable"),
-        (0.5, 0.9, False, "constructed"),
-        (0.6, 0.9, False, "reproducible"),
-        (0.95, 0.9, False, "reproducible"),
-        (0.95, 0.9, True, "natural"),
-        (0.65, 0.9, True, "reproducible"),
-        (0.49, 0.9, True, "unstable"),
-        (0.95, 0.3, True, "constructed"),
+        (np.nan, made(0.9), "not tested"),
+        (0.49, None, "unstable"),
+        (0.5, None, "constructed"),
+        (0.6, None, "reproducible"),
+        (0.95, None, "reproducible"),
+        (0.95, made(0.9), "natural"),
+        (0.65, made(0.9), "reproducible"),
+        (0.49, made(0.9), "unstable"),
+        (0.95, made(0.3), "reproducible"),
     ],
 )
 def test_verdict_has_its_limits_and_is_natural_only_where_structure_was_found(
-    jaccard: float, ari: float, tested: bool, words: str
+    jaccard: float, reference: Structure | None, words: str
 ) -> None:
-    given = {"reference": REFERENCE, "stability": made(ari)} if tested else {}
-    assert segment_verdict(jaccard, **given) == words
+    assert segment_verdict(jaccard, reference=reference) == words

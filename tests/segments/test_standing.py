@@ -113,5 +113,5 @@ def test_the_run_whose_segments_stand_must_be_named_and_whole(previous: Run, tmp
     run = open_run(tmp_path / "now", as_of=NOW, source_name="made")
     with pytest.raises(RunError, match="no run is given"):
         load_kept_run("", of=run)
-    with pytest.raises(RunError, match="has no days, features, predictability, map, frontier, subsamples, so its"):
+    with pytest.raises(RunError, match="has no days, features, predictability, map, frontier, so its"):
         load_kept_run(str(previous.path), of=run)

@@ -1,22 +1,25 @@
 """Forward validity: judged in a period the segments never saw, beside the rivals, or null with the reason."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from segkit.customers.days import Days, build_days
-from segkit.customers.features import customer_outcomes
+from segkit.customers.features import CustomerData, Outcomes, customer_outcomes
 from segkit.data.sources import connect, open_source, read_events
 from segkit.data.synth import write_scenario
 from segkit.period import Period
 from segkit.segments.clustering import Budget
-from segkit.segments.fit import build_fit_data, build_training_windows, fit_segments
+from segkit.segments.fit import FitData, build_fit_data, build_training_windows, fit_segments
 from segkit.segments.scoring import MEASURES, adjusted_r2, scoring_outcomes
 from segkit.segments.validation import (
+    ablation,
     backtest,
     baseline_table,
     earlier_fit,
@@ -96,6 +99,8 @@ def test_backtest_scorers_ours_and_baselines_in_a_period_they_never_saw(compared
         "rfm125",
         "kmeans",
         "kmeans_space",
+        "latent_classes",
+        "tree",
         "demographic",
     }
     assert set(compared["measure"]) == set(MEASURES)
@@ -108,7 +113,7 @@ def test_backtest_scorers_ours_and_baselines_in_a_period_they_never_saw(compared
 def test_table_of_baselines_has_a_row_each_and_a_sentence(compared: pd.DataFrame) -> None:
     table = baseline_table(compared)
     check(table, name="baselines")
-    assert len(table) == 8 and table["baseline"].is_unique and table["verdict"].ne("").all()
+    assert len(table) == 10 and table["baseline"].is_unique and table["verdict"].ne("").all()
     assert table.set_index("baseline").loc["ours", "verdict"] == "these segments"
     words = set(" ".join(table.loc[table["baseline"] != "ours", "verdict"]).replace(",", "").split())
     assert words <= {"ahead", "behind", "level", "on", *MEASURES}
@@ -120,9 +125,48 @@ def test_a_measure_that_the_source_lacks_is_null(compared: pd.DataFrame) -> None
     assert table["mix_r2"].isna().all() and not table["verdict"].str.contains("mix").any()
 
 
+@pytest.fixture(scope="module")
+def mixed() -> FitData:
+    """Customers of several needs of six things each, in shares of their own, before and after alike."""
+    rng = np.random.default_rng(2)
+    shares, inside = rng.dirichlet(np.full(8, 0.15), 500), rng.dirichlet(np.ones(6), 8)
+    chance, rate = (shares[:, :, None] * inside).reshape(500, -1), rng.lognormal(2.0, 0.5, 500)
+    names = tuple(f"need{k} thing{i}" for k in range(8) for i in range(6))
+    index = pd.Index([f"c{i:04d}" for i in range(500)], name="customer_id")
+
+    def spell() -> CustomerData:
+        orders = rng.poisson(rate)
+        lines = np.array([rng.multinomial(3 * n, p) for n, p in zip(orders, chance, strict=True)])
+        columns = {"orders": orders, "spend": 4.0 * lines.sum(axis=1), "active_days": orders}
+        features = pd.DataFrame(columns, index=index).astype(float)
+        return CustomerData(features.assign(recency_days=90 / (1 + orders)), sparse.csr_array(4.0 * lines), names)
+
+    now, then, later = spell(), spell(), spell()
+    totals = later.features.drop(columns="recency_days")
+    return FitData(now=now, then=then, outcomes=Outcomes(totals, later.weights, names))
+
+
+def test_what_hdbscan_decides_is_measured_against_none_and_against_shuffled_needs(mixed: FitData) -> None:
+    budget = Budget(min_segments=12, max_segments=16, smallest_share=0.0, families=("2 levels",))
+    fit = fit_segments(mixed, budget=budget, n_subsamples=2, bags=6)
+    table = ablation(mixed, fit)
+    check(table, name="ablation")
+    assert table["needs"].tolist() == ["UMAP and HDBSCAN", "average linkage", "shuffled"]
+    rows = table.set_index("needs")
+    assert rows.loc["UMAP and HDBSCAN", "ari"] == 1.0 and rows.loc["shuffled", "ari"] < 0.7
+    chosen = fit.frontier[fit.frontier["chosen"]].iloc[0]
+    for measure in ("spend_r2", "need_r2", "mix_r2"):
+        assert rows.loc["UMAP and HDBSCAN", measure] == pytest.approx(chosen[measure])
+    assert rows["need_r2"].idxmin() == "shuffled" and rows["need_r2"].iloc[0] > rows["need_r2"].iloc[2] + 0.1
+    assert table.equals(ablation(mixed, fit)) and ablation(replace(mixed, then=None, outcomes=None), fit) is None
+    assert ablation(mixed, replace(fit, needs=None)) is None
+
+
 def test_proof_figures_are_flat_with_intervals_and_leads(compared: pd.DataFrame) -> None:
     figures = validation_metrics(compared, reason="")
-    names = [f"forward.{m}_r2" for m in MEASURES] + ["forward.rfm25.spend_r2", "forward.kmeans.mix_r2"]
+    names = [f"forward.{m}_r2" for m in MEASURES] + [
+        f"forward.{name}" for name in ("rfm25.spend_r2", "kmeans.mix_r2", "tree.need_r2", "latent_classes.spend_r2")
+    ]
     for name in [*names, "forward.rfm25.spend_lead"]:
         assert figures[f"{name}.low"] <= figures[name] <= figures[f"{name}.high"]
     assert figures["forward.reason"] is None and "forward.ours.spend_r2" not in figures
