@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from segkit.customers.anticipation import coordinates
 from segkit.customers.needs import needs_without_hdbscan, purchases_of_customers, shuffled_needs
-from segkit.segments.clustering import make_segmentation, steady_needs, subsample_rows
+from segkit.segments.clustering import make_segmentation, subsample_rows
 from segkit.segments.fit import Fit, FitData, fit_space
 from segkit.segments.scoring import adjusted_r2, scoring_outcomes
 
@@ -44,7 +44,7 @@ def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
         space = fit_space(data, needs=needs, seed=seed)
         points, then = (coordinates(space, each).to_numpy() for each in (data.now, data.then))
         family, segments = fit.segmentation.shape
-        shape = {"family": family, "segments": segments, "steady": steady_needs(needs, axes=points.shape[1])}
+        shape = {"family": family, "segments": segments}
         made = make_segmentation(points[fit.in_sample], **shape)
         number = made.assign(points)
         row = {"needs": name, "segments": len(made.centres)}

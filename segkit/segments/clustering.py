@@ -69,7 +69,6 @@ FAMILIES = {  # share of customers below each border of a level; how many of the
     "5 levels": ((0.1, 0.3, 0.6, 0.9), 2),
     "6 levels": ((0.08, 0.25, 0.5, 0.75, 0.92), 3),
 }
-MIN_NEED_STABILITY = 0.6  # of a need with a column of its own
 FEWEST_COLUMNS = 2  # of a level that is split
 MIN_DISTINCT = 30  # different customers; with fewer there is nothing to segment
 N_SUBSAMPLES = 10
@@ -112,9 +111,7 @@ class Segmentation:
         return nearest_centre(points, self.centres, borders=self.borders, level=self.level)
 
 
-def make_segmentation(
-    points: np.ndarray, *, family: str, segments: int, steady: np.ndarray, min_customers: int = 1
-) -> Segmentation:
+def make_segmentation(points: np.ndarray, *, family: str, segments: int, min_customers: int = 1) -> Segmentation:
     """Make a segmentation.
 
     Customers are cut into levels by the first axis. A level that is split has a column for each of the needs that lead
@@ -128,8 +125,6 @@ def make_segmentation(
         Key of ``FAMILIES``.
     segments
         How many; there are fewer where a level has fewer needs, or columns would be too small.
-    steady
-        Flag of each axis after the first: whether its need is steady enough for a column of its own.
     min_customers
         In each column; a smaller one is dissolved into the open one.
 
@@ -146,7 +141,7 @@ def make_segmentation(
     centres, level, anchor = [], [], []
     for number in range(len(borders), -1, -1):
         members = points[level_of == number]
-        means, needs = _make_columns(members[:, 1:], most=columns[number], steady=steady, min_customers=min_customers)
+        means, needs = _make_columns(members[:, 1:], most=columns[number], min_customers=min_customers)
         centres.append(np.column_stack([np.full(len(means), members[:, 0].mean()), means]))
         level += [number] * len(means)
         anchor += needs
@@ -167,13 +162,11 @@ def _columns_by_level(levels: int, *, shares: Sequence[float], whole: int, segme
     return [1] * whole + columns.tolist()
 
 
-def _make_columns(
-    leads: np.ndarray, *, most: int, steady: np.ndarray, min_customers: int
-) -> tuple[np.ndarray, list[int]]:
+def _make_columns(leads: np.ndarray, *, most: int, min_customers: int) -> tuple[np.ndarray, list[int]]:
     """Return the centres of a level's columns, and the need that each grew from (-1 where no single need leads)."""
     leading = leads.argmax(axis=1) if leads.shape[1] else np.zeros(len(leads), dtype=int)
     sizes = np.bincount(leading, minlength=leads.shape[1])
-    needs = [int(need) for need in np.argsort(-sizes, kind="stable") if sizes[need] and steady[need]]
+    needs = [int(need) for need in np.argsort(-sizes, kind="stable") if sizes[need]]
     needs = needs if len(needs) <= most else needs[: most - 1]
     is_open = len(needs) < np.count_nonzero(sizes)
     while len(needs) > 1 or (needs and is_open):
@@ -191,13 +184,6 @@ def _make_columns(
                 (needs, False) if len(needs) == np.count_nonzero(np.bincount(leading)) else (needs[:-1], True)
             )
     return leads.mean(axis=0)[None], [-1]
-
-
-def steady_needs(needs: Needs | None, *, axes: int) -> np.ndarray:
-    """Flag each axis after the first whose need comes out alike in most subsamples; all of them without needs."""
-    if needs is None or len(needs.ids) != axes - 1:
-        return np.ones(axes - 1, dtype=bool)
-    return needs.stability >= MIN_NEED_STABILITY
 
 
 def subsample_rows(customers: int, *, count: int = N_SUBSAMPLES, seed: int = 7) -> list[np.ndarray]:
@@ -249,15 +235,12 @@ class SearchData:
         Rows of ``points`` in each subsample.
     training_points, outcomes
         The same axes one horizon ago, and what those customers did in between; None where unknown.
-    steady
-        Flag of each axis after the first, as `steady_needs` returns it.
     """
 
     points: np.ndarray
     subsamples: list[np.ndarray]
     training_points: np.ndarray | None
     outcomes: ScoringOutcomes | None
-    steady: np.ndarray
 
 
 def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFrame]:
@@ -315,9 +298,7 @@ def _candidates(data: SearchData, *, budget: Budget) -> list[Segmentation]:
     found: dict[tuple[str, int], Segmentation] = {}
     for family in budget.families:
         for segments in range(budget.max_segments, 1, -1):
-            each = make_segmentation(
-                data.points, family=family, segments=segments, steady=data.steady, min_customers=smallest
-            )
+            each = make_segmentation(data.points, family=family, segments=segments, min_customers=smallest)
             sizes = np.bincount(each.assign(data.points), minlength=len(each.centres))
             if sizes.min() >= smallest and each.shape not in found:
                 found[each.shape] = each
@@ -341,7 +322,7 @@ def _score_segmentation(data: SearchData, segmentation: Segmentation) -> dict[st
             scores[measure] = float(adjusted_r2(then[rows], values)[0])
     family, segments = segmentation.shape
     again = [
-        make_segmentation(data.points[rows], family=family, segments=segments, steady=data.steady).assign(data.points)
+        make_segmentation(data.points[rows], family=family, segments=segments).assign(data.points)
         for rows in data.subsamples
     ]
     pairs = list(pairwise([*again, again[0]])) if again else []

@@ -21,7 +21,6 @@ from segkit.segments.clustering import (
     Segmentation,
     make_segmentation,
     search,
-    steady_needs,
     subsample_rows,
 )
 from segkit.segments.model import Assigner, SegmentModel, assign_segments
@@ -167,12 +166,11 @@ def fit_segments(
             subsamples=subsamples,
             training_points=coordinates(space, training.then).to_numpy() if known else None,
             outcomes=scoring_outcomes(training.outcomes, needs=needs) if known else None,
-            steady=steady_needs(needs, axes=points.shape[1]),
         ),
         budget=budget,
     )
     return Fit(
-        segment_model(space, segmentation, needs=needs, subsamples=[sampled[rows] for rows in subsamples]),
+        segment_model(space, segmentation, subsamples=[sampled[rows] for rows in subsamples]),
         axes,
         segmentation.assign(points),
         in_sample=in_sample,
@@ -182,13 +180,10 @@ def fit_segments(
     )
 
 
-def segment_model(
-    space: Space, segmentation: Segmentation, *, needs: Needs | None, subsamples: list[np.ndarray]
-) -> SegmentModel:
+def segment_model(space: Space, segmentation: Segmentation, *, subsamples: list[np.ndarray]) -> SegmentModel:
     """Return the model of a segmentation, with ids in the order of its centres, rated by subsamples of the points."""
     family, segments = segmentation.shape
-    steady = steady_needs(needs, axes=space.rotation.shape[1])
-    again = [make_segmentation(points, family=family, segments=segments, steady=steady) for points in subsamples]
+    again = [make_segmentation(points, family=family, segments=segments) for points in subsamples]
     borders = np.full((len(again), len(segmentation.borders)), np.inf)
     for row, each in zip(borders, again, strict=True):
         row[:] = each.borders if len(each.borders) == len(row) else segmentation.borders

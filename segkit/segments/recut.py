@@ -8,7 +8,7 @@ import pandas as pd
 from segkit.customers.anticipation import coordinates
 from segkit.customers.needs import load_needs
 from segkit.data.runs import Run
-from segkit.segments.clustering import Budget, SearchData, search, steady_needs, subsample_rows
+from segkit.segments.clustering import Budget, SearchData, search, subsample_rows
 from segkit.segments.fit import read_training_windows
 from segkit.segments.lineage import highest_id, inherit_ids
 from segkit.segments.model import SegmentModel, model_from_arrays
@@ -72,7 +72,6 @@ def recut(run: Run, *, segments_min: int = 12, segments_max: int = 20, smallest_
             subsample_rows(len(sampled), seed=seed),
             training_points,
             outcomes,
-            steady_needs(load_needs(run), axes=points.shape[1]),
         ),
         budget=budget,
     )

@@ -20,7 +20,7 @@ from segkit.customers.features import CustomerData
 from segkit.data.runs import Run
 from segkit.format import FLOOR
 from segkit.period import Period
-from segkit.segments.clustering import Budget, make_segmentation, steady_needs
+from segkit.segments.clustering import Budget, make_segmentation
 from segkit.segments.fit import (
     Fit,
     FitData,
@@ -216,7 +216,6 @@ def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 N_REFITS = {"quick": 5, "full": 20}  # refits
 REFIT_SHARE = 0.8
-REFIT_BAGS = 8  # subsamples from which a refit learns its needs
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], see
     for i in range(n_refits):
         rng = np.random.default_rng([seed, 1000 + i])
         fit_on = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
-        again = fit_segments(data, fit_on=fit_on, budget=budget, bags=REFIT_BAGS, seed=seed + 101 * (i + 1))
+        again = fit_segments(data, fit_on=fit_on, budget=budget, seed=seed + 101 * (i + 1))
         labels.append(again.segment_number)
     ari = np.eye(n_refits)
     for i, j in combinations(range(n_refits), 2):
@@ -397,8 +396,7 @@ def _segment_again(points: np.ndarray, fit: Fit, *, rng: np.random.Generator) ->
     """Segment a subsample of the points, and assign all of them."""
     rows = np.sort(rng.permutation(len(points))[: int(REFIT_SHARE * len(points))])
     family, segments = fit.segmentation.shape
-    steady = steady_needs(fit.needs, axes=points.shape[1])
-    return make_segmentation(points[rows], family=family, segments=segments, steady=steady).assign(points)
+    return make_segmentation(points[rows], family=family, segments=segments).assign(points)
 
 
 MIN_COVERAGE = 0.05  # share of customers; a baseline known for fewer is left out
@@ -493,8 +491,7 @@ def _segment_like(today: Fit, earlier: Fit) -> np.ndarray:
     """Segment the customers of one horizon ago into as many segments as today; only the number is known later."""
     points = earlier.axes.to_numpy()
     family, segments = today.segmentation.shape
-    steady = steady_needs(earlier.needs, axes=points.shape[1])
-    return make_segmentation(points[earlier.in_sample], family=family, segments=segments, steady=steady).assign(points)
+    return make_segmentation(points[earlier.in_sample], family=family, segments=segments).assign(points)
 
 
 def baseline_table(compared: pd.DataFrame) -> pd.DataFrame:
