@@ -182,8 +182,8 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
     Examples
     --------
     >>> run = segkit.load_run(segkit.example_run())
-    >>> segkit.design_pilot(run, "S01", kpi="active", share_control=0.5).table["segment"].tolist()
-    ['S01']
+    >>> segkit.design_pilot(run, "S02", kpi="active", share_control=0.5).table["segment"].tolist()
+    ['S02']
     """
     designed = draw_pilot(run, segments=segments, kpi=kpi, **options)
     answer = text_result(bullets=report.describe_pilot(designed.facts))
@@ -214,7 +214,7 @@ def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **pr
     Examples
     --------
     >>> run = segkit.load_run(segkit.example_run())
-    >>> design = segkit.design_pilot(run, "S01", kpi="active", share_control=0.5)
+    >>> design = segkit.design_pilot(run, "S02", kpi="active", share_control=0.5)
     >>> folder = design.write(folder=run.path.with_name("pilot"))
     >>> segkit.read_out(folder).table["verdict"].tolist()
     ['not read yet']

@@ -26,7 +26,7 @@ from segkit.refresh.decisions import (
 )
 from segkit.refresh.drift import DRIFT, confidence_drift, feature_drift, share_drift
 from segkit.segments.lineage import MOVE_COLUMNS, assign_under_model, customer_moves, fitted_as_of, previous_run
-from segkit.segments.model import model_from_arrays
+from segkit.segments.model import SegmentModel, assign_points, model_from_arrays
 from segkit.stats import Estimate, mean_interval
 from segkit.tables import needed_of_last_run
 from segkit.vocabulary import EVERYONE
@@ -458,7 +458,7 @@ def find_standing(customers: Customers, features: pd.DataFrame, *, previous: Run
         [
             feature_drift(previous.table("features").set_index("customer_id"), features[own], seed=seed),
             share_drift(before["segment"], placed["segment"], seed=seed),
-            confidence_drift(before, placed, seed=seed),
+            confidence_drift(*_placed_afresh(previous, model=model, customers=customers, before=before), seed=seed),
         ],
         ignore_index=True,
     )
@@ -535,6 +535,17 @@ def _refresh_metrics(standing: Standing, moves: pd.DataFrame, decisions: pd.Data
         name = f"refresh.{row['kpi']}_observed_less_predicted"
         metrics |= {name: row["gap"], f"{name}.low": row["gap_low"], f"{name}.high": row["gap_high"]}
     return metrics
+
+
+def _placed_afresh(
+    previous: Run, *, model: SegmentModel, customers: Customers, before: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Place both runs without regard to earlier segments, as keeping those at a border lowers confidence by itself."""
+    after = assign_under_model(model, customers.data)
+    if not previous.has("anticipation"):
+        return before, after
+    axes = previous.table("anticipation").set_index("customer_id").filter(regex=r"^axis_\d+$")
+    return assign_points(model, axes), after
 
 
 def _first_standing() -> Standing:

@@ -19,7 +19,7 @@ from segkit.segments.clustering import Budget
 from segkit.segments.fit import FitData, build_fit_data, build_training_windows, fit_segments
 from segkit.segments.scoring import MEASURES, adjusted_r2, scoring_outcomes
 from segkit.segments.validation import (
-    ablation,
+
     backtest,
     baseline_table,
     earlier_fit,
