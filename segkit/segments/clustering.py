@@ -177,12 +177,8 @@ def _make_columns(leads: np.ndarray, *, most: int, min_customers: int) -> tuple[
         if sizes.min() >= min_customers:
             return centres, anchors
         smallest = anchors[int(sizes.argmin())]
-        if smallest >= 0:
-            needs, is_open = [need for need in needs if need != smallest], True
-        else:
-            needs, is_open = (
-                (needs, False) if len(needs) == np.count_nonzero(np.bincount(leading)) else (needs[:-1], True)
-            )
+        is_open = smallest >= 0  # too few without a need of their own join the nearest column
+        needs = [need for need in needs if need != smallest]
     return leads.mean(axis=0)[None], [-1]
 
 
