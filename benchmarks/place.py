@@ -1,6 +1,6 @@
 """Assign customers from ready features in three ways, compared with KMeans.predict: CPU-seconds and ratios.
 
-usage: python benchmarks/place.py [--customers 2000000] [--bought 10] [--features 29] [--axes 3] [--batch 100000]
+usage: python benchmarks/place.py [--customers 2000000] [--bought 10] [--features 29] [--axes 14] [--batch 100000]
                                  [--spark local[2]]
 Customers and the model are random: 300 categories, 16 segments, 10 bags of 40 centres. Features and
 weights lie in a DuckDB file, sorted by customer as a run keeps them; the result is written to a table of it.
@@ -26,7 +26,8 @@ from segkit.segments.model import Assigner, SegmentModel, assign_segments
 from segkit.segments.sql import assign_in_engine, assignment_sql
 from segkit.vocabulary import FEATURES
 
-CATEGORIES, SEGMENTS, BAGS, BAG_CENTRES = 300, 16, 10, 40
+CATEGORIES, SEGMENTS, BAGS, BAG_CENTRES = 300, 16, 10, 16
+BORDERS = (-1.0, 0.0, 1.5)  # of levels on the first axis
 SINGLE = 2000  # customers placed one by one
 
 
@@ -54,6 +55,8 @@ def made_model(axes: int, *, features: int = 29, seed: int = 7) -> SegmentModel:
         space=space, segments=tuple(f"S{i + 1:02d}" for i in range(SEGMENTS)), macro=("M1",) * SEGMENTS,
         centres=rng.normal(size=(SEGMENTS, axes)), bag_centres=rng.normal(size=(BAGS * BAG_CENTRES, axes)),
         bag_of=np.repeat(np.arange(BAGS), BAG_CENTRES), bag_segment=rng.integers(0, SEGMENTS, BAGS * BAG_CENTRES),
+        borders=np.array(BORDERS), level=np.arange(SEGMENTS) % (len(BORDERS) + 1),
+        bag_borders=np.sort(BORDERS + rng.normal(0, 0.1, (BAGS, len(BORDERS))), axis=1),
     )  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=2_000_000)
     parser.add_argument("--bought", type=int, default=10, help="categories of each customer")
     parser.add_argument("--features", type=int, default=29, help="of the model; Complete Journey has 29")
-    parser.add_argument("--axes", type=int, default=3, help="of the model; Complete Journey has 3")
+    parser.add_argument("--axes", type=int, default=14, help="of the model: how much, and one a need")
     parser.add_argument("--batch", type=int, default=100_000, help="customers that are placed in memory")
     parser.add_argument("--spark", default="", help="also on this Spark, e.g. local[2]")
     asked = parser.parse_args()

@@ -189,7 +189,7 @@ def required_by(notebook: str) -> tuple[str, ...]:
 
 
 def needed_of_last_run(reader: str) -> tuple[str, ...]:
-    """List the tables of the last run that a notebook needs, or a run that keeps its segments; no optional ones."""
+    """List the tables of the last run that a notebook, or a run that keeps its segments, cannot do without."""
     return tuple(table.name for table in tables().values() if reader in table.last_run and not table.optional)
 
 

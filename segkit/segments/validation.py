@@ -364,6 +364,8 @@ def structure(fit: Fit, *, pairs: int = N_NULL_COPIES["quick"], seed: int = 7) -
     for i in range(pairs):
         rng = np.random.default_rng([seed, 2000 + i])
         shuffled = np.column_stack([rng.permutation(column) for column in points.T])
+        if not fit.model.space.needs:
+            shuffled[:, 2::2] = -shuffled[:, 1::2]  # both directions of a habit are one figure
         for name, rows in (("real", points), ("ari", shuffled)):
             pair = [_segment_again(rows, fit, rng=rng) for _ in range(2)]
             found[name].append(adjusted_rand_score(*pair))

@@ -15,11 +15,11 @@ from segkit.customers.features import CustomerData, Outcomes, customer_outcomes
 from segkit.data.sources import connect, open_source, read_events
 from segkit.data.synth import write_scenario
 from segkit.period import Period
+from segkit.segments.ablation import ablation
 from segkit.segments.clustering import Budget
 from segkit.segments.fit import FitData, build_fit_data, build_training_windows, fit_segments
 from segkit.segments.scoring import MEASURES, adjusted_r2, scoring_outcomes
 from segkit.segments.validation import (
-    ablation,
     backtest,
     baseline_table,
     earlier_fit,
