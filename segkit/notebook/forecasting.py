@@ -157,7 +157,7 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
     Examples
     --------
     >>> run = segkit.load_run(segkit.example_run())
-    >>> offers = segkit.next_offers(segkit.predict(run), segment="S01")
+    >>> offers = segkit.next_offers(segkit.predict(run), segment="S02")
     >>> sorted(set(offers.table["kind"]))
     ['cross-sell', 'up-sell']
     """
