@@ -78,7 +78,7 @@ class Fit:
     frontier: pd.DataFrame
 
     def core(self) -> np.ndarray:
-        """Flag customers that most subsamples put in the same segment."""
+        """Flag customers who are in the same segment in most subsamples."""
         assigner = Assigner(self.model)
         return assigner.agreement(self.axes.to_numpy(), assigner.codes[self.segment_number]) >= CORE_CONFIDENCE
 

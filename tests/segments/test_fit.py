@@ -35,8 +35,8 @@ def test_everyone_is_placed_and_planted_needs_come_back(planted_windows: Plant) 
     assert placed["confidence"].between(0, 1).all()
     names = dict(zip(found.needs.ids, found.needs.names, strict=True))
     led = placed["need"].notna().to_numpy()
-    said = placed["need"][led].map(names).str.split().str[0]
-    assert led.mean() > 0.25 and (said == np.array(NEEDS)[need][led]).mean() > 0.7
+    named = placed["need"][led].map(names).str.split().str[0]
+    assert led.mean() > 0.25 and (named == np.array(NEEDS)[need][led]).mean() > 0.7
     bought, shares = scoring_outcomes(windows.outcomes, needs=found.needs).values["need"]
     assert adjusted_r2(found.segment_number[bought], shares)[0] > 0.4
     assert set(found.model.macro) == {f"M{i + 1}" for i in range(len(found.model.borders) + 1)}

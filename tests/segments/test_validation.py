@@ -64,7 +64,7 @@ def test_a_shuffled_future_leaves_the_segments_and_takes_the_predictability(worl
         windows = build_fit_data(days, period=PERIOD.one_horizon_back(), kinds=KINDS)
         fits[name] = fit_segments(windows, budget=BUDGET, n_subsamples=2)
         observed = customer_outcomes(days, start=ORIGIN, horizon_days=HORIZON, index=windows.now.features.index)
-        truth = scoring_outcomes(observed).values
+        truth = scoring_outcomes(observed, needs=fits[name].needs).values
         r2[name] = {m: adjusted_r2(fits[name].segment_number[rows], values)[0] for m, (rows, values) in truth.items()}
     one, other = fits["as it is"], fits["shuffled"]
     assert one.segment_number.tobytes() == other.segment_number.tobytes()
