@@ -18,12 +18,12 @@ from segkit.customers.anticipation import anticipate
 from segkit.customers.days import Days, build_days
 from segkit.data import sources
 from segkit.period import Period
+from segkit.segments.ablation import ablation
 from segkit.segments.clustering import Budget
 from segkit.segments.fit import Fit, FitData, build_training_windows, fit_segments, fit_space, select_customers
 from segkit.segments.model import nearest_centre
 from segkit.segments.validation import (
     REFIT_SHARE,
-    ablation,
     attribute_groups,
     backtest,
     baseline_table,

@@ -63,12 +63,14 @@ def embed_customers(axes: pd.DataFrame, *, n_neighbors: int = 15, min_dist: floa
 
 
 FAMILIES = {  # share of customers below each border of a level; how many of the lowest levels stay whole
+    "1 level": ((), 0),
     "2 levels": ((0.5,), 0),
     "3 levels": ((0.2, 0.6), 1),
     "4 levels": ((0.2, 0.55, 0.9), 1),
     "5 levels": ((0.1, 0.3, 0.6, 0.9), 2),
     "6 levels": ((0.08, 0.25, 0.5, 0.75, 0.92), 3),
 }
+MIN_CEILING = 0.02  # R²; where less can be explained, nothing is to be weighed
 FEWEST_COLUMNS = 2  # of a level that is split
 MIN_DISTINCT = 30  # different customers; with fewer there is nothing to segment
 N_SUBSAMPLES = 10
@@ -216,7 +218,7 @@ class Budget:
 
 
 SCORE_NOISE = 0.02  # how much the score differs between subsamples (benchmarks/README)
-SCORES = {"spend_r2": 2.0, "need_r2": 1.0, "stability": 1.0}  # weights; the mix stands in where there are no needs
+SCORES = ("spend_r2", "need_r2", "stability")  # that are weighed; the mix stands in where there are no needs
 
 
 @dataclass(frozen=True)
@@ -255,8 +257,8 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
         The chosen one; with fewer segments than asked for where no more are large enough.
     pandas.DataFrame
         The frontier: family, segments, spend_r2, need_r2, mix_r2, stability (adjusted Rand index between segmentations
-        of single subsamples), smallest_share, score (mean of spend, which counts twice, need and stability, each
-        relative to the best),
+        of single subsamples), smallest_share, score (mean of spend and need, each as a share of what the axes explain
+        without segments, and stability),
         chosen.
 
     Raises
@@ -280,12 +282,23 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
     frontier = pd.DataFrame([_score_segmentation(data, each) for each in made])
     scores = frontier[list(SCORES)].clip(lower=0)
     scores["need_r2"] = scores["need_r2"].fillna(frontier["mix_r2"].clip(lower=0))
-    scores = scores.fillna(0.0)
-    best = scores.max()
-    frontier["score"] = np.average(scores / best.where(best > 0, 1.0), axis=1, weights=list(SCORES.values()))
+    frontier["score"] = (scores.fillna(0.0) / _ceilings(data)).mean(axis=1)
     chosen = _select_best(frontier, prefer=budget.prefer)
     frontier["chosen"] = frontier.index == chosen
     return made[chosen], frontier
+
+
+def _ceilings(data: SearchData) -> pd.Series:
+    """Return what the axes without any segments explain of each outcome (least squares); 1 for stability."""
+    ceilings = pd.Series(1.0, index=list(SCORES))
+    for measure in ("spend", "need"):
+        if data.outcomes is not None and measure in data.outcomes.values:
+            rows, values = data.outcomes.values[measure]
+            design = np.column_stack([np.ones(int(rows.sum())), data.training_points[rows]])
+            rest = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+            total = np.square(values - values.mean(axis=0)).sum()
+            ceilings[f"{measure}_r2"] = max(1.0 - np.square(rest).sum() / total, MIN_CEILING) if total > 0 else 1.0
+    return ceilings
 
 
 def _candidates(data: SearchData, *, budget: Budget) -> list[Segmentation]:
