@@ -1,5 +1,6 @@
 """The file in which an analyst names needs: written with what segkit guesses, read by the next run."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -88,7 +89,7 @@ def write_need_names(run: Run, *, path: str | Path | None = None, labels: dict[s
         own = things[things["need"] == row["need"]].head(EXAMPLES)["thing"]
         lines.append(f"  # {', '.join(label(thing, labels=labels) for thing in own)}\n")
         name = given.pop(row["need"], None)
-        lines.append(f"  # {row['need']}: {row['name']}\n" if name is None else f"  {row['need']}: {_quoted(name)}\n")
+        lines.append(f"  {'# ' if name is None else ''}{row['need']}: {_quoted(name or row['name'])}\n")
     if given:
         lines.append("  # needs that this run no longer has\n")
         lines += [f"  {need}: {_quoted(name)}\n" for need, name in given.items()]
@@ -97,5 +98,7 @@ def write_need_names(run: Run, *, path: str | Path | None = None, labels: dict[s
 
 
 def _quoted(name: str) -> str:
-    """Write a name as a YAML string."""
+    """Write a name as a YAML string, in quotes unless it consists of words."""
+    if re.fullmatch(r"[^\W\d][\w ,&'-]*", name):
+        return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
