@@ -156,10 +156,12 @@ def test_a_missing_table_of_the_source_is_named_and_the_good_report_stays(
 @pytest.mark.slow
 def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(report: Path, made_up_company: Path) -> None:
     before = hashes(report)
-    given = ["run", "--source", str(made_up_company), "--out", str(report), "-p", "smallest_share", "0.08"]
+    budget = {"segments_min": 3, "segments_max": 3, "smallest_share": 0.33}
+    given = ["run", "--source", str(made_up_company), "--out", str(report)]
+    given += [text for name, value in budget.items() for text in ("-p", name, str(value))]
     answer = CliRunner().invoke(main, given)
     last = answer.stderr.splitlines()[-1]
-    assert answer.exit_code == 2 and "has each above 8.0%" in last and "Traceback" not in answer.stderr
+    assert answer.exit_code == 2 and "do not make 3 segments of at least" in last and "Traceback" not in answer.stderr
     failed = report.with_name("run.failed")
     assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(report) == before
 

@@ -212,6 +212,11 @@ class Budget:
     families: tuple[str, ...] = tuple(FAMILIES)
     prefer: tuple[str, int] | None = None
 
+    @property
+    def fewest(self) -> int:
+        """Return how many segments must be made at least, where fewer hold than were asked for."""
+        return min(FEWEST_SEGMENTS, self.min_segments)
+
     def min_customers(self, customers: int) -> int:
         """Return how many customers each segment needs at least."""
         return max(FLOOR, int(np.ceil(self.smallest_share * customers))) if self.smallest_share > 0 else 1
@@ -276,7 +281,7 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
     made = _candidates(data, budget=budget)
     if not made:
         raise BudgetError(
-            f"segments: {customers:,} customers do not make {FEWEST_SEGMENTS} segments of at least "
+            f"segments: {customers:,} customers do not make {budget.fewest} segments of at least "
             f"{budget.min_customers(customers)} customers. Lower smallest_share, or give a longer lookback."
         )
     frontier = pd.DataFrame([_score_segmentation(data, each) for each in made])
@@ -311,12 +316,11 @@ def _candidates(data: SearchData, *, budget: Budget) -> list[Segmentation]:
             sizes = np.bincount(each.assign(data.points), minlength=len(each.centres))
             if sizes.min() >= smallest and each.shape not in found:
                 found[each.shape] = each
-            if segments <= budget.min_segments and len(each.centres) >= min(budget.min_segments, FEWEST_SEGMENTS):
+            if segments <= budget.min_segments and len(each.centres) >= budget.fewest:
                 break
     within = [each for each in found.values() if budget.min_segments <= len(each.centres) <= budget.max_segments]
     most = max((len(each.centres) for each in found.values()), default=0)
-    fewest = min(FEWEST_SEGMENTS, budget.min_segments)
-    return within or [each for each in found.values() if len(each.centres) == most >= fewest]
+    return within or [each for each in found.values() if len(each.centres) == most >= budget.fewest]
 
 
 def _score_segmentation(data: SearchData, segmentation: Segmentation) -> dict[str, object]:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -42,10 +43,13 @@ def _flipped(content: bytes, *, at: int) -> bytes:
 
 def answer(command: str, run: Path, *, source: Path, folder: Path) -> Result:
     """Run a command that reads a run."""
+    largest = ""
+    if command == "pilot" and (run / "tables" / "assignments.parquet").is_file():
+        largest = pd.read_parquet(run / "tables" / "assignments.parquet")["segment"].value_counts().idxmax()
     more = {
         "export": ["--to", "csv", "--out", folder / "out"],
         "place": [source, "--out", folder / "placed.csv"],
-        "pilot": ["--segment", "S01", "--out", folder / "pilot"],
+        "pilot": ["--segment", largest, "--out", folder / "pilot"],
         "live": ["--state", folder / "state.sqlite"],
     }
     return CliRunner().invoke(main, [command, str(run), *map(str, more[command])], input="")

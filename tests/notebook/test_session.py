@@ -122,12 +122,12 @@ def _run_all(page: Any) -> None:
     answer = page.locator(".jp-OutputArea .sk-table:visible, .jp-OutputArea .sk-note:visible").first
     asked = page.locator(".jp-Dialog .jp-mod-accept")  # which kernel to start
     for _ in range(RUN_SECONDS // PATIENCE):
-        if asked.count():
-            asked.click()
-            asked.wait_for(state="detached")
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
+            if asked.count():
+                asked.first.click(timeout=1000 * PATIENCE)
+                asked.first.wait_for(state="detached", timeout=1000 * PATIENCE)
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             answer.wait_for(timeout=1000 * PATIENCE)
             return
         except NothingYet:

@@ -70,7 +70,8 @@ def test_a_shuffled_future_leaves_the_segments_and_takes_the_predictability(worl
     assert one.segment_number.tobytes() == other.segment_number.tobytes()
     assert one.axes.to_numpy().tobytes() == other.axes.to_numpy().tobytes()
     assert one.model.bag_centres.tobytes() == other.model.bag_centres.tobytes()
-    assert all(r2["as it is"][measure] > 0.15 for measure in MEASURES)
+    limits = {"spend": 0.2, "active": 0.15, "need": 0.08, "mix": 0.06}  # four to seven segments of fourteen needs
+    assert all(r2["as it is"][measure] > limits[measure] for measure in MEASURES)
     assert all(abs(r2["shuffled"][measure]) < 0.06 for measure in MEASURES)
 
 
