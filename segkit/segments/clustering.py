@@ -282,7 +282,8 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
     if not made:
         raise BudgetError(
             f"segments: {customers:,} customers do not make {budget.fewest} segments of at least "
-            f"{budget.min_customers(customers)} customers. Lower smallest_share, or give a longer lookback."
+            f"{budget.min_customers(customers)} customers. "
+            f"Ask for fewer (segments_min), lower smallest_share, or give a longer lookback."
         )
     frontier = pd.DataFrame([_score_segmentation(data, each) for each in made])
     scores = frontier[list(SCORES)].clip(lower=0)
@@ -364,11 +365,11 @@ def _refuse_budget(budget: Budget, *, customers: int) -> None:
             f"segments: {budget.min_segments} segments of at least {budget.smallest_share:.1%} are more than everyone. "
             f"Lower smallest_share to {1 / budget.min_segments:.1%} or less, or ask for fewer segments (segments_min)."
         )
-    required = budget.min_segments * FLOOR
+    required = budget.fewest * FLOOR
     if customers < required and budget.smallest_share > 0:
         raise BudgetError(
             f"segments: {customers:,} customers are too few; "
-            f"{budget.min_segments} segments of {FLOOR} need {required}. "
+            f"{budget.fewest} segments of {FLOOR} need {required}. "
             f"Ask for fewer segments (segments_min), or give a longer lookback."
         )
 
