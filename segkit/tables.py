@@ -202,7 +202,7 @@ def list_of_notebooks() -> str:
     """List the notebooks with what they read and write, as a table in Markdown."""
     lines = ["| notebook | question | reads | writes |", "|---|---|---|---|"]
     for name, notebook in notebooks().items():
-        reads = [*notebook.input, *(f"`{table.name}`" for table in read_by(name) if name not in table.writers)]
+        reads = [*notebook.input, *(f"`{table.name}`" for table in read_by(name) if name != table.writers[0])]
         writes = [*(f"`{table.name}`" for table in written_by(name)), *notebook.output]
         question = notebook.question[:1].upper() + notebook.question[1:]
         lines.append(f"| `{name}` | {question} | {', '.join(reads)} | {', '.join(writes)} |")

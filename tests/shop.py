@@ -96,3 +96,13 @@ def _segments() -> pd.DataFrame:
         action="ask",
         **columns,
     )
+
+
+def predicted_spend(segments: pd.DataFrame, *, each: float | list[float], half: float) -> pd.DataFrame:
+    """Return a forecast of spend as in ``predicted_segments``: `each` a customer, give or take `half`."""
+    table = segments[["segment", "customers"]].assign(mean=each)
+    total = {"segment": "all", "customers": table["customers"].sum()}
+    total["mean"] = (table["mean"] * table["customers"]).sum() / total["customers"]
+    table = pd.concat([pd.DataFrame([total]), table], ignore_index=True)
+    columns = {"spend": table["mean"], "spend_low": table["mean"] - half, "spend_high": table["mean"] + half}
+    return table[["segment", "customers"]].assign(**{n: mean * table["customers"] for n, mean in columns.items()})

@@ -142,6 +142,19 @@ class Run:
         write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(table, preserve_index=False)))
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
+    def complete(self, name: str, columns: pd.DataFrame) -> None:
+        """Fill columns of a table that an earlier notebook wrote; rows without a value become null.
+
+        Parameters
+        ----------
+        columns
+            Indexed by the key of the table.
+        """
+        maker, table = self.record().get("tables", {}).get(name, self.step), self.table(name)
+        keyed = table.set_index(columns.index.name)
+        filled = keyed.assign(**{column: columns[column].reindex(keyed.index) for column in columns})
+        Run(self.path, maker).write(filled.reset_index()[list(table)], name)
+
     def record_metrics(self, figures: Mapping[str, Any]) -> None:
         """Merge headline numbers into summary.json.
 

@@ -99,6 +99,27 @@ def forecast_segments(
     return pd.DataFrame(rows).round(6)
 
 
+def forecast_per_customer(segments: pd.DataFrame) -> pd.DataFrame:
+    """Turn the forecast of segments into that of one of their customers: the columns that it fills in ``segments``.
+
+    Parameters
+    ----------
+    segments
+        As returned by `forecast_segments`.
+
+    Returns
+    -------
+    pd.DataFrame
+        active_share_next and spend_next, each with _low and _high, by segment.
+    """
+    table = segments[segments["segment"] != EVERYONE].set_index("segment")
+    columns = {}
+    for part in ("", "_low", "_high"):
+        columns[f"active_share_next{part}"] = table[f"active_share{part}"]
+        columns[f"spend_next{part}"] = (table[f"spend{part}"] / table["customers"]).round(6)
+    return pd.DataFrame(columns)
+
+
 def _season_errors(
     origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str], model: SegmentModel
 ) -> dict[str, float]:

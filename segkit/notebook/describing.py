@@ -106,6 +106,7 @@ class Personas(Result):
     """
 
     facts: tuple[Fact, ...] = ()
+    actions: pd.Series | None = None
     activity_levels: pd.Series | None = None
     categories: tuple[str, ...] = ()
     differences: pd.DataFrame | None = None
@@ -128,6 +129,7 @@ class Personas(Result):
         """Write its tables and headline numbers into a run, and check every figure of the texts once more."""
         super().save(run)
         facts_module.verify(run.table("personas"), run.table("facts"))
+        run.complete("segments", self.actions.rename_axis("segment").to_frame("action"))
 
 
 def write_personas(run: Run) -> Personas:
@@ -184,11 +186,18 @@ def write_personas(run: Run) -> Personas:
         html=answer.html,
         tables={"personas": personas, "facts": fact_table, **_written_tables(described, tables, predictors)},
         facts=tuple(facts),
+        actions=_next_actions(described, facts),
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         categories=described.now.categories,
         differences=tables.top_differences,
         **_persona_parts(described, personas, tables=tables, predictors=predictors),
     )
+
+
+def _next_actions(described: _Described, facts: list[Fact]) -> pd.Series:
+    """Return the next action of each segment."""
+    levels = described.activity_levels
+    return pd.Series({one: cards.next_action(levels[one], facts=facts, segment=one) for one in levels.index})
 
 
 def _card_tables(described: _Described) -> CardTables:

@@ -7,7 +7,7 @@ import pandas as pd
 from segkit.customers.features import load_customers
 from segkit.data import runs
 from segkit.errors import InputError
-from segkit.forecast.segments import Prediction
+from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.segments import predict as predict_customers
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.reports import forecast as report
@@ -29,6 +29,11 @@ class Forecast(Result):
 
     prediction: Prediction | None = None
     segments_made: pd.DataFrame | None = None
+
+    def save(self, run: runs.Run) -> None:
+        """Write its tables and headline numbers into a run, and fill the forecast into its table of segments."""
+        super().save(run)
+        run.complete("segments", forecast_per_customer(self.table))
 
     @property
     def customers(self) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import segments as segments_report
 from segkit.segments import blocks, validation
-from segkit.segments import fit as fit_module
 from segkit.segments.ablation import ablation
 from segkit.segments.clustering import segment_metrics
 
@@ -147,8 +146,6 @@ def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
     table = segment_table(
         customers,
         segments.assigned,
-        expected=fit_module.expected_outcomes(model, segments.found.windows),
-        favourites=segments.tables["favourites"],
         signals=segments.tables["signals"],
         names=segments.lineage.names,
         ids=model.segments,

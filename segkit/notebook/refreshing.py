@@ -18,7 +18,7 @@ from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as report
 from segkit.reports import segments as segments_report
-from segkit.segments import fit, lineage
+from segkit.segments import lineage
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -218,13 +218,11 @@ def assign(customers: Customers, previous: str, *, overrides: str = "") -> Found
     before = lineage.load_kept_run(previous, of=run)
     decided = lineage.read_overrides(overrides or run.path.parent / "overrides.yaml")
     kept = lineage.assign_with_previous_model(before, now, overrides=decided, as_of=as_of)
-    windows = lineage.align_fit_data(customers.training.fit_data(now), kept.model)
     made = found_segments(
         customers,
         kept.assigned,
         lineage=kept,
         decided=decided,
-        expected=fit.expected_outcomes(kept.model, windows),
         tables={name: before.table(name) for name in ("frontier", "ablation") if before.has(name)},
         assignments=kept.assigned.assign(core=kept.core).join(kept.coords),
         model=lineage.reassigned_model_arrays(kept, before),

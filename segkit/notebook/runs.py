@@ -15,7 +15,7 @@ from segkit.data import runs
 from segkit.errors import InputError
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME, find_path
-from segkit.personas.naming import level_names, member_activity_levels, name_segments
+from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals
 from segkit.reports import html
 from segkit.reports import overview as overview_report
@@ -396,13 +396,12 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     now = load_customers(run, kinds=meta["kinds"]).data
     segment = found.assignments["segment"].reindex(now.features.index)
     own = now.features.groupby(segment)
-    table = found.segments.assign(active_share_next=float("nan"))
-    levels = member_activity_levels(table, features=now.features, segment=segment)
+    table, levels = found.segments, level_names(found.segments, stages=member_stages(now.features, segment))
     learnt = load_needs(run)
     names = {} if learnt is None else dict(zip(learnt.ids, learnt.names, strict=True))
     needs, habits = table.set_index("segment")["need"].map(names), segment_signals(now.features, segment)
     people = "buyers" if "purchase" in meta["needs"] else "users"
-    named = name_segments(level_names(table, activity_levels=levels), needs, habits=habits, people=people)
+    named = name_segments(levels, needs, habits=habits, people=people)
     names = inherit_names(named["name"].to_dict(), run.table("segments").set_index("segment")["name"].to_dict())
     table = found.segments.assign(name=found.segments["segment"].map(names))
     columns = {"segment": "Segment", "name": "Name", "customers": "Customers", "customer_share": "Share of customers"}

@@ -19,7 +19,7 @@ from segkit.data import runs
 from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, figure_result, table_result, text_result
 from segkit.notebook.runs import Segments
-from segkit.personas.cards import make_segment_table
+from segkit.personas.segment_table import make_segment_table
 from segkit.personas.traits import segment_favourites, segment_signals
 from segkit.reports import html
 from segkit.reports import map as map_report
@@ -302,7 +302,6 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
         assigned,
         lineage=kept,
         decided=decided,
-        expected=fit_module.expected_outcomes(kept.fit.model, found.windows),
         tables={"frontier": kept.fit.frontier},
         assignments=assignments,
         model=(arrays, meta),
@@ -316,7 +315,6 @@ def found_segments(
     *,
     lineage: Lineage | Reassignment,
     decided: Overrides,
-    expected: pd.DataFrame,
     tables: dict[str, pd.DataFrame],
     **parts: Any,
 ) -> FoundSegments:
@@ -325,8 +323,7 @@ def found_segments(
     segment = assigned["segment"]
     favourites = segment_favourites(now, segment, needs=load_needs(customers.run))
     signals = segment_signals(now.features, segment)
-    made_from = {"expected": expected, "favourites": favourites, "signals": signals, "names": lineage.names}
-    table = segment_table(customers, assigned, **made_from)
+    table = segment_table(customers, assigned, signals=signals, names=lineage.names)
     written = {
         "assignments": parts["assignments"][ASSIGNMENT_COLUMNS],
         "segments": table,
@@ -354,8 +351,6 @@ def segment_table(
     customers: Customers,
     assigned: pd.DataFrame,
     *,
-    expected: pd.DataFrame,
-    favourites: pd.DataFrame,
     signals: pd.DataFrame,
     names: dict[str, str],
     **proof: Any,
@@ -365,16 +360,12 @@ def segment_table(
     sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.state))
     return make_segment_table(
         sizes,
-        expected=expected,
         names=names,
         features=now.features,
         segment=assigned["segment"],
-        favourites=favourites,
         needs=_need_of_segments(customers, assigned),
         signals=signals,
-        labels=customers.source.labels,
         people=customers.buyers,
-        horizon_days=customers.period.horizon_days,
         **{"stability": None, **proof},
     )
 

@@ -31,7 +31,7 @@ from segkit.data import sources
 from segkit.data.runs import Run
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.period import Period
-from segkit.tables import read_by, written_by
+from segkit.tables import notebooks, read_by, written_by
 
 SEGMENTS = "03_segments"
 OVERVIEW = "00_overview"  # runs last, rendered as index.html
@@ -65,7 +65,7 @@ class Step:
     @property
     def reads(self) -> tuple[str, ...]:
         """Tables that it reads from other notebooks."""
-        return tuple(table.name for table in read_by(self.name) if self.name not in table.writers)
+        return tuple(table.name for table in read_by(self.name) if self.name != table.writers[0])
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Step:
 
 
 def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
-    """Find the notebooks of a folder in the order they run: by number, the overview last.
+    """Find the notebooks of a folder in the order they run: as ``tables.yaml`` declares, others before the overview.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
         raise RunError(
             f"{folder}: no notebooks such as 01_profile.ipynb found. Run segkit from a clone of its repository."
         )
-    ordered = [name for name in names if name != OVERVIEW] + [name for name in names if name == OVERVIEW]
+    place = {name: number for number, name in enumerate(notebooks())}
+    ordered = sorted(names, key=lambda name: place.get(name, len(place) - 1.5))
     return [_read_step(folder / f"{name}.ipynb") for name in ordered]
 
 

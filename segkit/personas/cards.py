@@ -1,4 +1,4 @@
-"""Write persona cards and the segment table."""
+"""Write persona cards."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,11 +9,8 @@ import pandas as pd
 import yaml
 
 from segkit.format import FLOOR
-from segkit.personas.facts import PLACEHOLDER, CardTables, Fact, collect_facts, render, with_forms
-from segkit.personas.naming import level_names, member_activity_levels, name_segments
+from segkit.personas.facts import PLACEHOLDER, Fact, render, with_forms
 from segkit.personas.rules import MAX_DIFFERENCES
-from segkit.segments.lineage import inherit_names
-from segkit.segments.validation import Stability, Structure, segment_verdict
 
 CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a sentence
 MIN_STAGE_SHARE = 0.01  # of members; a lifecycle stage with fewer is left out
@@ -165,70 +162,3 @@ def _conditions(row: Mapping[str, Any], *, signals: pd.DataFrame | None, topics:
 def _load_texts() -> dict[str, Any]:
     """Load the sentences of cards from cards.yaml."""
     return yaml.safe_load(resources.files("segkit.personas").joinpath("cards.yaml").read_text(encoding="utf-8"))
-
-
-def make_segment_table(
-    sizes: pd.DataFrame,
-    *,
-    expected: pd.DataFrame,
-    stability: Stability | None,
-    structure: Structure | None = None,
-    ids: Sequence[str] = (),
-    names: Mapping[str, str] | None = None,
-    features: pd.DataFrame,
-    segment: pd.Series,
-    favourites: pd.DataFrame,
-    needs: pd.DataFrame | None = None,
-    signals: pd.DataFrame | None = None,
-    horizon_days: int,
-    labels: Mapping[str, str] | None = None,
-    people: str = "buyers",
-) -> pd.DataFrame:
-    """Assemble the segment table: sizes, forecasts, stability, names, needs, verdicts and next actions.
-
-    Parameters
-    ----------
-    sizes, expected
-        Size and forecast of each segment.
-    stability, structure
-        Results of the refits; None where not tested.
-    ids
-        Segment of each centre that the refits were compared on, in their order.
-    names
-        Names that do not change, by segment: from earlier runs, or decided by a person.
-    features, segment
-        Features and segment id by ``customer_id``.
-    favourites
-        As returned by `traits.segment_favourites`.
-    needs
-        Id and name of the need of each segment (`need, need_name` by segment), null where no single one leads.
-    signals
-        As returned by `traits.segment_signals`; habits name a segment without a need.
-    horizon_days
-        Length of the forecast.
-    labels
-        Category -> label of the source.
-    people
-        Word for customers in a name.
-    """
-    table = sizes.merge(expected.reset_index(), on="segment", how="left", validate="one_to_one")
-    columns = ["stability", "stability_low", "stability_high"]
-    refits = pd.DataFrame(index=pd.Index([], dtype=object), columns=columns, dtype=float)
-    if stability is not None:  # segments merged by a person share the mean of their parts
-        refits = stability.segments[columns].groupby(list(ids)).mean()
-    table = table.merge(refits.rename_axis("segment").reset_index(), on="segment", how="left", validate="one_to_one")
-    table["verdict"] = [segment_verdict(j, reference=structure) for j in table["stability"]]
-    activity_levels = member_activity_levels(table, features=features, segment=segment)
-    needs = pd.DataFrame(index=table["segment"], columns=["need", "need_name"]) if needs is None else needs
-    new = features["stage_new"].groupby(segment).mean() if "stage_new" in features else None
-    levels = level_names(table, activity_levels=activity_levels, new=new)
-    named = name_segments(levels, needs["need_name"], habits=signals, people=people)
-    named["need"] = needs["need"].reindex(named.index)
-    named["name"] = named.index.map(inherit_names(named["name"].to_dict(), names or {}))
-    table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
-    tables = CardTables(needs=favourites)
-    facts = collect_facts(
-        table, features=features, segment=segment, tables=tables, horizon_days=horizon_days, labels=labels
-    )
-    table["action"] = [next_action(activity_levels[s], facts=facts, segment=s) for s in table["segment"]]
-    return table

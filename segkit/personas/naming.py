@@ -150,7 +150,7 @@ LEVEL_NAMES = {  # levels of value -> their names, highest first
     5: ("Top", "Strong", "Core", "Light", "Occasional"),
     6: ("Top", "Strong", "Core", "Light", "Occasional", "Rare"),
 }
-NEW_SHARE = 0.5  # of members of a level who are new, from which on it is called so
+MOST = 0.5  # of members of a level who are new or lapsing, from which on it is called so
 HABITS = {  # feature -> words in a name where it is high, and where it is low
     "order_value": ("big-order", "small-order"),
     "lines_per_order": ("full-basket", "few-items"),
@@ -202,27 +202,30 @@ def activity_levels(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
     return levels
 
 
-def level_names(segments: pd.DataFrame, *, activity_levels: pd.Series, new: pd.Series | None = None) -> pd.Series:
+def member_stages(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
+    """Return the share of members of each segment in each stage of the lifecycle, such as ``stage_new``."""
+    return features.loc[segment.index].filter(like="stage_").groupby(segment).mean()
+
+
+def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:
     """Name the level of value of each segment: Top, Core, Light and so on; Lapsing or New where its members are.
 
     Parameters
     ----------
     segments
         ``segment, macro_segment, customers``; macro segments are levels, M1 the highest.
-    activity_levels
-        As returned by `activity_levels`; a level whose segments are fading is "Lapsing".
-    new
-        Share of new customers by segment; None where unknown.
+    stages
+        As returned by `member_stages`; a level is "New" or "Lapsing" where most of its members are.
     """
     macros = sorted(segments["macro_segment"].unique(), key=lambda macro: int(macro[1:]))
     names = dict(zip(macros, LEVEL_NAMES.get(len(macros), macros), strict=True))
     table = segments.set_index("segment")
     for macro, own in table.groupby("macro_segment"):
-        fading = (activity_levels.reindex(own.index) == "fading").mul(own["customers"]).sum()
-        is_new = 0.0 if new is None else new.reindex(own.index).fillna(0.0).mul(own["customers"]).sum()
-        if is_new >= NEW_SHARE * own["customers"].sum():
+        members = stages.reindex(own.index).mul(own["customers"], axis=0).sum() / own["customers"].sum()
+        lapsing = members.get("stage_cooling", 0.0) + members.get("stage_lapsed", 0.0)
+        if members.get("stage_new", 0.0) >= MOST:
             names[macro] = "New"
-        elif macro != macros[0] and fading > own["customers"].sum() / 2:
+        elif macro != macros[0] and lapsing > MOST:
             names[macro] = "Lapsing"
     return table["macro_segment"].map(names)
 

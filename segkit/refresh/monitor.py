@@ -167,20 +167,12 @@ def compare_with_forecast(days: Days, *, previous: Run, as_of: date) -> pd.DataF
 
 def _expected_kpis(previous: Run) -> pd.DataFrame:
     """Read the forecast per customer of the previous run: segment (with "all"), kpi, value, low, high."""
-    if previous.has("predicted_segments"):
-        table = previous.table("predicted_segments").set_index("segment")
-        parts = {kpi: _interval_values(table, name) for kpi, name in FORECAST_COLUMNS.items() if name in table}
-        for kpi in set(parts) - {"active"}:
-            parts[kpi] = parts[kpi].div(table["customers"], axis=0)
-        if parts and any(part["value"].notna().any() for part in parts.values()):
-            return _stack_kpis(parts)
-    table = previous.table("segments").set_index("segment")
-    names = {"active": "active_share_next", "spend": "spend_next"}
-    parts = {kpi: _interval_values(table, name) for kpi, name in names.items() if name in table}
-    weights = table["customers"] / table["customers"].sum()
-    for kpi, part in parts.items():
-        total = part.mul(weights, axis=0).sum(min_count=len(part)).to_frame(EVERYONE).T  # errors may be correlated
-        parts[kpi] = pd.concat([total, part])
+    if not previous.has("predicted_segments"):
+        return pd.DataFrame(columns=["kpi", "segment", "value", "low", "high"])
+    table = previous.table("predicted_segments").set_index("segment")
+    parts = {kpi: _interval_values(table, name) for kpi, name in FORECAST_COLUMNS.items() if name in table}
+    for kpi in set(parts) - {"active"}:
+        parts[kpi] = parts[kpi].div(table["customers"], axis=0)
     return _stack_kpis(parts)
 
 

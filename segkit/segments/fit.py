@@ -23,9 +23,9 @@ from segkit.segments.clustering import (
     search,
     subsample_rows,
 )
-from segkit.segments.model import Assigner, SegmentModel, assign_segments
+from segkit.segments.model import Assigner, SegmentModel
 from segkit.segments.scoring import scoring_outcomes
-from segkit.stats import SAMPLE_SIZE, hash_sample, mean_interval, proportion_interval
+from segkit.stats import SAMPLE_SIZE, hash_sample
 
 MIN_HISTORY_SHARE = 0.95  # of a lookback that history must cover
 
@@ -418,38 +418,3 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
         }
     )
     return table.reset_index()
-
-
-def expected_outcomes(model: SegmentModel, data: FitData) -> pd.DataFrame:
-    """Estimate what each segment does in the next horizon from the customers who were in it one horizon ago.
-
-    Parameters
-    ----------
-    model
-        The segments.
-    data
-        Its `then` and `outcomes` are the training window.
-
-    Returns
-    -------
-    pandas.DataFrame
-        active_share_next and spend_next (mean per customer), each with _low and _high (95 %), indexed by segment; null
-        with fewer than 20 customers or without history.
-    """
-    names = [f"{n}{part}" for n in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
-    empty = pd.DataFrame(np.nan, index=pd.Index(sorted(set(model.segments)), name="segment"), columns=names)
-    if data.then is None or data.outcomes is None:
-        return empty
-    segment_then = assign_segments(model, data.then)["segment"]
-    totals = data.outcomes.totals
-    for segment, members in segment_then.groupby(segment_then):
-        if len(members) < MIN_TRAINING_CUSTOMERS:
-            continue
-        members_totals = totals.loc[members.index]
-        empty.loc[segment, names[:3]] = proportion_interval(
-            (members_totals["active_days"] > 0).sum(), len(members_totals)
-        )
-        if "spend" in members_totals:
-            middle, low, high = mean_interval(members_totals["spend"])
-            empty.loc[segment, names[3:]] = middle, max(low, min(middle, 0.0)), high  # spend is never negative
-    return empty.round(6)

@@ -15,7 +15,7 @@ from segkit.customers.features import CustomerData
 from segkit.data.runs import Run, load_run
 from segkit.data.yaml_models import Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError, RunError
-from segkit.segments.fit import Fit, FitData
+from segkit.segments.fit import Fit
 from segkit.segments.model import (
     SegmentModel,
     assign_points,
@@ -539,9 +539,3 @@ def _previous_map_positions(previous: Run, axes: pd.DataFrame) -> tuple[pd.DataF
     coords = (positions[row] * weights[:, :, None]).sum(axis=1).round(9)
     core = pd.Series(assigned["core"].to_numpy()[row[:, 0]], index=axes.index)
     return pd.DataFrame(coords, index=axes.index, columns=["x", "y"]), core
-
-
-def align_fit_data(data: FitData, model: SegmentModel) -> FitData:
-    """Return the data with all features of the model, so that it can assign customers of both dates."""
-    then = None if data.then is None else align_to_model(model, data.then)
-    return replace(data, now=align_to_model(model, data.now), then=then)

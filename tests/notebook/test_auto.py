@@ -40,7 +40,7 @@ def test_the_decision_comes_first_and_the_other_notebooks_follow_when_segments_a
 ) -> None:
     first = ["01_profile", "02_embed", "03_segments", "06_measure", "07_refresh"]
     assert [step.name for step in first_steps(find_steps())] == first
-    assert _next(decided("keep")) == ["04_personas", "05_predict", "00_overview"]
+    assert _next(decided("keep")) == ["05_predict", "04_personas", "00_overview"]
 
 
 def test_a_refit_starts_again_with_every_step(decided: Callable[[str], Run], capsys: pytest.CaptureFixture) -> None:

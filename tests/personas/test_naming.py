@@ -57,15 +57,15 @@ def test_a_name_combines_level_and_need_with_a_habit_where_names_collide() -> No
     assert named["need_name"].tolist() == ["Fresh produce", "TV and audio", "Fresh produce", NO_NEED, NO_NEED]
 
 
-def test_levels_are_named_by_their_rank_and_by_who_is_new_or_fading() -> None:
+def test_levels_are_named_by_their_rank_and_by_who_is_new_or_lapsing() -> None:
     segments = pd.DataFrame({"segment": ["S01", "S02", "S03", "S04"], "macro_segment": ["M1", "M2", "M10", "M10"]})
     segments = segments.assign(customers=10)
-    steady = pd.Series("steady", index=segments["segment"])
-    assert level_names(segments, activity_levels=steady).tolist() == ["Top", "Core", "Light", "Light"]
-    fading = steady.where(steady.index < "S02", "fading")
-    assert level_names(segments, activity_levels=fading).tolist() == ["Top", "Lapsing", "Lapsing", "Lapsing"]
-    new = pd.Series([0.9, 0.1, 0.1], index=["S01", "S02", "S03"])
-    assert level_names(segments, activity_levels=steady, new=new).tolist() == ["New", "Core", "Light", "Light"]
+    stages = pd.DataFrame({"stage_new": 0.1, "stage_cooling": 0.2, "stage_lapsed": 0.2}, index=segments["segment"])
+    assert level_names(segments, stages=stages).tolist() == ["Top", "Core", "Light", "Light"]
+    lapsed = stages.assign(stage_lapsed=[0.1, 0.4, 0.5, 0.3])
+    assert level_names(segments, stages=lapsed).tolist() == ["Top", "Lapsing", "Lapsing", "Lapsing"]
+    new = stages.assign(stage_new=[0.9, 0.1, 0.1, 0.1])
+    assert level_names(segments, stages=new).tolist() == ["New", "Core", "Light", "Light"]
 
 
 def test_names_use_habits_and_never_demographics() -> None:

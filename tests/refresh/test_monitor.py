@@ -27,6 +27,7 @@ from segkit.segments.fit import FitData, fit_segments
 from segkit.segments.lineage import assign_under_model, first_ledger_rows, fitted_as_of
 from segkit.segments.model import assign_points, model_from_arrays, model_to_arrays
 from segkit.tables import check
+from tests.shop import predicted_spend
 
 THEN, NOW = date(2024, 9, 1), date(2024, 10, 1)
 KINDS = {"purchase": "customer", "mail_sent": "company", "coupon_used": "customer"}
@@ -57,10 +58,9 @@ def earlier(shop_run: Run, fitted, tmp_path: Path) -> Run:  # noqa: ANN001
     table = pd.DataFrame(
         {"segment": ids, "name": [f"Name {s}" for s in ids], "need": None, "need_name": "tea", "action": "Ask why"}
     )
-    table = table.assign(
-        customers=placed["segment"].value_counts().reindex(ids, fill_value=0).to_numpy(), spend_next=50.0
-    )
-    table.assign(spend_next_low=40.0, spend_next_high=60.0).to_parquet(run.path / "tables" / "segments.parquet")
+    table = table.assign(customers=placed["segment"].value_counts().reindex(ids, fill_value=0).to_numpy())
+    table.to_parquet(run.path / "tables" / "segments.parquet")
+    predicted_spend(table, each=50.0, half=10.0).to_parquet(run.path / "tables" / "predicted_segments.parquet")
     run.save_model(*model_to_arrays(fit.model)[:1], meta=model_to_arrays(fit.model)[1])
     return run
 

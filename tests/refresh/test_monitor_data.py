@@ -11,6 +11,7 @@ from segkit.customers.days import Days, load_days
 from segkit.data.runs import Run, open_run
 from segkit.period import Period
 from segkit.refresh.monitor import NEW_CATEGORIES, NEW_CUSTOMERS, check_data, compare_with_forecast, failed_checks
+from tests.shop import predicted_spend
 
 AS_OF = date(2024, 6, 30)
 KINDS = {"purchase": "customer", "mail_sent": "company"}
@@ -69,9 +70,8 @@ def september_run(shop_run: Run, tmp_path: Path) -> Run:
     parameters = shop_run.parameters() | {"as_of": "2024-09-01"}
     run = open_run(tmp_path / "then", step="03_segments", outcome="building", **parameters)
     run.write(shop_run.table("assignments"), "assignments")
-    expected = shop_run.table("segments")[["segment", "customers"]].assign(spend_next=[80.0, 800.0, 80.0])
-    expected = expected.assign(spend_next_low=expected["spend_next"] - 4, spend_next_high=expected["spend_next"] + 4)
-    expected.to_parquet(run.path / "tables" / "segments.parquet")
+    predicted = predicted_spend(shop_run.table("segments"), each=[80.0, 800.0, 80.0], half=4.0)
+    predicted.to_parquet(run.path / "tables" / "predicted_segments.parquet")
     return run
 
 
