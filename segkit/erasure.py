@@ -15,32 +15,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from segkit.data.id_search import (
+    HOLDS,
+    ID_COLUMN,
+    LEFTOVER,
+    MAY_HOLD,
+    NOT_SEARCHED,
+    file_kind,
+    find_customers,
+    names_any,
+    search_file,
+)
 from segkit.data.io import csv_quoting, read_json, read_text_csv, try_lock, unescape_formula, write_bytes, write_json
 from segkit.data.privacy import ERASURE_FILE, KEY_FILE, add_to_erasure_list, find_erased
-from segkit.data.runs import Run, load_run, load_run_privacy
+from segkit.data.runs import LIST_FOLDER, Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError
 from segkit.experiments.design import PILOT_FILES
 from segkit.experiments.pilot import TARGETS_FILE, UNITS_FILE
 from segkit.live.state import lock_state
 
-ID_COLUMN = "customer_id"
 RECORD_KEY = "forgotten"  # of run.json and pilot.json
 # after all other tables, in this order: an interrupted erasure still finds its customers in them
 PURGED_LAST = ("assignments", "days")
-
-
-def find_customers(path: Path, ids: Collection[str]) -> set[str]:
-    """Return the customers with a row in a Parquet or CSV file that has a column customer_id."""
-    if path.suffix == ".parquet":
-        if ID_COLUMN not in pq.read_schema(path).names:
-            return set()
-        wanted, found = pa.array(sorted(ids), pa.string()), set()
-        for batch in pq.ParquetFile(path).iter_batches(columns=[ID_COLUMN]):
-            column = batch.column(0).cast(pa.string())
-            found |= set(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
-        return found
-    table = read_text_csv(path)
-    return set(table[ID_COLUMN].map(unescape_formula)) & set(ids) if ID_COLUMN in table else set()
 
 
 def remove_customers(path: Path, ids: Collection[str]) -> bytes:
@@ -88,14 +84,6 @@ def table_paths(run: Run) -> list[Path]:
     paths = {path.stem: path for path in sorted((run.path / "tables").glob("*.parquet"))}
     last = [name for name in PURGED_LAST if name in paths]
     return [path for name, path in paths.items() if name not in last] + [paths[name] for name in last]
-
-
-def files_outside(root: Path, *, own_folders: Collection[Path]) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, without those in some of its folders."""
-    excluded = {path.resolve() for path in own_folders}
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() not in excluded)
-        yield from (Path(folder) / name for name in sorted(files))
 
 
 ERASABLE_PILOT_FILES = (*PILOT_FILES, TARGETS_FILE, UNITS_FILE)
@@ -238,11 +226,6 @@ def _customer_of(line: str) -> str:
     return str(event.get("customer_id", "")).strip() if isinstance(event, dict) else ""
 
 
-def names_any(text: str, ids: Collection[str]) -> bool:
-    """Return whether a text contains an id as a separate word."""
-    return any(name in text and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in ids)
-
-
 def _rewrite_rejected(con: sqlite3.Connection, path: Path) -> None:
     """Write the file of rejected lines again, from the state."""
     rejected = path.with_name(f"{path.name}.aside.jsonl")
@@ -254,26 +237,29 @@ def _rewrite_rejected(con: sqlite3.Connection, path: Path) -> None:
     write_bytes(rejected, text.encode("utf-8", "backslashreplace"))
 
 
+STAGING_FOLDER = re.compile(r".+\.building-\d+")
+UNFINISHED_SUFFIXES = (".csv", ".html", ".json", ".npz", ".parquet", ".sql", ".yaml")  # of files that segkit writes
 MAX_LISTED_FILES = 20  # files of others that contain an id, by name
-MIN_WORD_CHARACTERS = 5  # of an id that is searched in texts; shorter ids and numbers match too much
-TEXT_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".jsonl", ".md", ".tsv", ".txt", ".yaml", ".yml"}
-TABLE_SUFFIXES = {".csv", ".parquet"}
+OWN_SUFFIXES = (".html", ".ipynb", ".json", ".png")  # in the folder of a run or pilot: pages without ids
+TECHNICAL_SUFFIXES = ("-shm", "-wal", ".lock", ".gitignore")  # empty, or a part of a state
 LIMITS_NOTE = (
     "Existing pages, figures and models contain no ids, but their totals still include these customers: run "
     "`segkit run` again to make them without.",
-    "Out of reach: exports, files sent to others, changes that `segkit live` has printed, copies and backups, and the "
-    "source itself. Delete the customers there too.",
+    "Out of reach: exports, files sent to others, changes that `segkit live` has printed, copies and backups, live "
+    "states in other folders (--reports FOLDER erases there too), and the source itself. Delete the customers there.",
 )
 
 
 @dataclass(frozen=True)
 class ErasureScope:
-    """What is below a folder: runs, pilots, states of live segments, all other files."""
+    """What is below a folder: runs, pilots, live states, remains of killed processes, other files, unread links."""
 
     runs: tuple[Run, ...]
     pilots: tuple[Path, ...]
     states: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
     others: tuple[Path, ...]
+    links: tuple[Path, ...]
 
 
 def erase(ids: Collection[str], *, reports: Path) -> list[str]:
@@ -311,21 +297,71 @@ def erase(ids: Collection[str], *, reports: Path) -> list[str]:
     add_to_erasure_list(reports, wanted)  # first, so that new runs exclude them
     _refuse_busy(reports, again=True)
     lines = [f"{place}: {count:,} removed" for place, count in _erase_everywhere(scope, wanted, root=reports)]
-    files = [str(path.relative_to(reports)) for path in scope.others if _contains_id(path, wanted)]
-    if files:
-        more = f" and {len(files) - MAX_LISTED_FILES:,} more" if len(files) > MAX_LISTED_FILES else ""
-        listed = ", ".join(files[:MAX_LISTED_FILES])
-        lines.append(f"Files of yours that still contain an id: {listed}{more}. Delete or correct them.")
+    lines += _describe_others(scope, wanted, root=reports)
     customers = "1 customer is" if len(wanted) == 1 else f"{len(wanted):,} customers are"
     return [*lines, f"{customers} erased below {reports}; {ERASURE_FILE} excludes them from later runs.", *LIMITS_NOTE]
 
 
+def _describe_others(scope: ErasureScope, ids: Collection[str], *, root: Path) -> Iterator[str]:
+    """Name the files of the user that contain an id, or may, and what was not searched."""
+    own_folders = {*(run.path for run in scope.runs), *(run.path / "notebooks" for run in scope.runs), *scope.pilots}
+    found: dict[str, list[str]] = {HOLDS: [], MAY_HOLD: []}
+    unread: set[str] = set()
+    for path in scope.others:
+        result, made_here = search_file(path, ids), path.parent in own_folders and path.suffix in OWN_SUFFIXES
+        if result == HOLDS or (result == MAY_HOLD and not made_here):
+            found[result].append(str(path.relative_to(root)))
+        elif result == NOT_SEARCHED and not made_here and not path.name.endswith(TECHNICAL_SUFFIXES):
+            unread.add(file_kind(path) or path.name)
+    if found[HOLDS]:
+        yield f"Files of yours that still contain an id: {_listed(found[HOLDS])}. Delete or correct them."
+    if found[MAY_HOLD]:
+        names = _listed(found[MAY_HOLD])
+        yield f"Files of yours that may contain an id (a number or a short word): {names}. Check them."
+    if unread:
+        yield f"Files of these kinds were not searched: {_listed(sorted(unread))}. Check them."
+    if scope.links:
+        links = _listed([str(path.relative_to(root)) for path in scope.links])
+        yield f"Links that were not followed, because they lead to a folder above: {links}."
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED_FILES:,} more" if len(names) > MAX_LISTED_FILES else ""
+    return ", ".join(names[:MAX_LISTED_FILES]) + more
+
+
+def _walk(root: Path, *, links: list[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder below a root with its file names, sorted; links are followed, each folder is visited once.
+
+    `links`: receives those that are not followed, because they lead to a folder that contains the root.
+    """
+    top, visited = root.resolve(), set()
+    for name, folders, files in os.walk(root, followlinks=True):
+        folder, real = Path(name), Path(name).resolve()
+        leads_above = folder != root and folder.is_symlink() and top.is_relative_to(real)
+        is_inside = folder != root and folder.is_symlink() and real.is_relative_to(top)
+        links += [folder] if leads_above else []
+        if leads_above or is_inside or real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        yield folder, sorted(files)
+
+
 def _find_scope(root: Path) -> ErasureScope:
-    """Sort everything below a folder into runs, pilots, states and other files."""
-    runs = tuple(load_run(path.parent) for path in sorted(root.rglob("run.json")))
-    pilots = tuple(path.parent for path in sorted(root.rglob("pilot.json")))
-    own_folders = [run.path / part for run in runs for part in ("tables", "model")]
-    files = [path for path in files_outside(root, own_folders=own_folders) if path.is_file() and not path.is_symlink()]
+    """Sort everything below a folder into runs, pilots, states, remains of killed processes and other files."""
+    links: list[Path] = []
+    runs, pilots, files, leftovers = [], [], [], []
+    for folder, names in _walk(root, links=links):
+        if STAGING_FOLDER.fullmatch(folder.name) or folder.parent in leftovers:
+            leftovers.append(folder)  # no process holds its lock, see `_refuse_busy`
+            continue
+        runs += [load_run(folder)] if "run.json" in names else []
+        pilots += [folder] if "pilot.json" in names else []
+        leftovers += [folder / name for name in names if _is_leftover(name)]
+        if not (folder.name in ("tables", "model") and (folder.parent / "run.json").is_file()):
+            files += [folder / name for name in names if (folder / name).is_file() and not _is_leftover(name)]
     states = tuple(path for path in files if is_state(path))
     own_files = {folder / name for folder in pilots for name in ERASABLE_PILOT_FILES}
     own_files |= {path.with_name(f"{path.name}.aside.jsonl") for path in states}
@@ -333,9 +369,27 @@ def _find_scope(root: Path) -> ErasureScope:
     others = [
         path
         for path in files
-        if path not in own_files and not history_folders & set(path.parents) and path.name != KEY_FILE
+        if path not in own_files | {*states}
+        and not history_folders & set(path.parents)
+        and path.name not in (KEY_FILE, ERASURE_FILE)
     ]
-    return ErasureScope(runs=runs, pilots=pilots, states=states, others=tuple(others))
+    return ErasureScope(
+        tuple(runs), tuple(pilots), states, leftovers=tuple(leftovers), others=tuple(others), links=tuple(links)
+    )
+
+
+def _is_leftover(name: str) -> bool:
+    """Return whether a file is what a process that is gone had not finished writing."""
+    found = LEFTOVER.fullmatch(name)
+    if not found or Path(found["name"]).suffix not in UNFINISHED_SUFFIXES:
+        return False
+    try:
+        os.kill(int(found["process"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _stored_customers(scope: ErasureScope, ids: Collection[str]) -> set[str]:
@@ -349,12 +403,19 @@ def _stored_customers(scope: ErasureScope, ids: Collection[str]) -> set[str]:
         found |= customers_in_pilot(folder, ids)
     for path in scope.states:
         found |= customers_in_state(path, ids)
+    for path in scope.leftovers:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            found |= {name for name in ids if file.is_file() and search_file(file, [name]) in (HOLDS, MAY_HOLD)}
     return found
 
 
 def _erase_everywhere(scope: ErasureScope, ids: Collection[str], *, root: Path) -> Iterator[tuple[str, int]]:
     """Remove customers from each run, pilot and state; yield its path and their number where any were found."""
+    for path in scope.leftovers:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     for run in scope.runs:
+        if not run.path.resolve().is_relative_to(root.resolve()):  # behind a link: no path leads up to the list
+            run.update(**{LIST_FOLDER: str(root.absolute())})
         yield from _report_count(run.path, erase_from_run(run, _pseudonyms(run, ids)), root=root)
     for folder in scope.pilots:
         yield from _report_count(folder, erase_from_pilot(folder, ids), root=root)
@@ -373,22 +434,11 @@ def _pseudonyms(run: Run, ids: Collection[str]) -> dict[str, str]:
     return {privacy.displayed_id(customer_id): customer_id for customer_id in ids}
 
 
-def _contains_id(path: Path, ids: Collection[str]) -> bool:
-    """Return whether a file contains an id, in a column customer_id or as a word of a text."""
-    try:
-        if path.suffix in TABLE_SUFFIXES and find_customers(path, ids):
-            return True
-        words = [name for name in ids if len(name) >= MIN_WORD_CHARACTERS and not name.isdigit()]
-        return (
-            bool(words) and path.suffix in TEXT_SUFFIXES and names_any(path.read_text("utf-8", errors="replace"), words)
-        )
-    except (OSError, ValueError):
-        return False  # not a readable table
-
-
 def _refuse_busy(root: Path, *, again: bool) -> None:
     """Stop while a run, a pilot or a state is being written: erased customers could come back with it."""
-    for path in sorted([*root.rglob(".*.lock"), *root.rglob("*.sqlite.lock")]):
+    for path in [folder / name for folder, names in _walk(root, links=[]) for name in names]:
+        if not (path.name.startswith(".") and path.name.endswith(".lock") or path.name.endswith(".sqlite.lock")):
+            continue
         handle = try_lock(path)
         if handle is None:
             done = "The customers are on the erasure list already" if again else "Nothing was changed"

@@ -16,9 +16,10 @@ from segkit.errors import InputError, RunError
 KEY_FILE, KEY_VARIABLE, ERASURE_FILE = "segkit.key", "SEGKIT_KEY", "forgotten.json"
 MIN_KEY_LENGTH = 16  # characters of a key from the environment
 SEPARATOR = "\x1f"  # between the parts that are hashed
-ERASURE, PSEUDONYM, KEY_ID = (
+ERASURE, PSEUDONYM, ORDER, KEY_ID = (
     "forgotten",
     "pseudonym",
+    "order",
     "key",
 )  # what a hash is for: hashes for different uses cannot be matched
 PSEUDONYM_LENGTH = 24  # hex digits: 96 bits, so that no two customers share a pseudonym
@@ -55,19 +56,34 @@ class PrivacyRules:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def load_privacy(folder: Path, *, pseudonyms: str = "") -> PrivacyRules:
+def list_files(*folders: Path) -> list[Path]:
+    """List the erasure lists in folders and all above them, along each path as given and without its links."""
+    ends = [path for folder in folders for path in (folder.resolve(), folder.absolute())]
+    places = dict.fromkeys(place.resolve() for end in ends for place in (end, *end.parents))
+    return [place / ERASURE_FILE for place in places if (place / ERASURE_FILE).is_file()]
+
+
+def load_privacy(folder: Path, *, also: tuple[Path, ...] = (), pseudonyms: str = "") -> PrivacyRules:
     """Load the privacy rules of a folder of runs, with the erasure lists in it and in all folders above it.
 
-    `pseudonyms`: id of the key of the pseudonyms of a run; empty for ids as in the source. Raises `RunError`: the key
-    of a list or of the pseudonyms is missing, or is another key.
+    Parameters
+    ----------
+    also
+        More folders whose lists hold, with those above them.
+    pseudonyms
+        Id of the key of the pseudonyms of a run; empty for ids as in the source.
+
+    Raises
+    ------
+    RunError
+        The key of a list or of the pseudonyms is missing, or is another key.
     """
-    folder = folder.resolve()
     lists = []
-    for place in (folder, *folder.parents):
-        if (place / ERASURE_FILE).is_file():
-            stored = read_json(place / ERASURE_FILE)
-            key = _require_key(place, expected_id=stored.get("key", ""), what=str(place / ERASURE_FILE))
-            lists.append((key, frozenset(stored["marks"])))
+    for path in list_files(folder, *also):
+        stored = read_json(path)
+        key = _require_key(path.parent, expected_id=stored.get("key", ""), what=str(path))
+        lists.append((key, frozenset(stored["marks"])))
+    folder = folder.resolve()
     key = _require_key(folder, expected_id=pseudonyms, what="--pseudonymise") if pseudonyms else ""
     return PrivacyRules(lists=tuple(lists), key=key)
 
@@ -141,8 +157,12 @@ def private_view(view: str, *, privacy: PrivacyRules, con: ibis.BaseBackend) -> 
         f'{_hash_sql(keys, number=n, use=ERASURE)} in (select unnest(marks) from "{keys}" where number = {n})'
         for n in range(len(rows))
     ]
-    pseudonym = f"{_hash_sql(keys, number=len(rows), use=PSEUDONYM)}[:{PSEUDONYM_LENGTH}] as customer_id"
-    columns = f"* replace ({pseudonym})" if privacy.key else "*"
+    replaced = [
+        f"{_hash_sql(keys, number=len(rows), use=use, column=column)}[:{PSEUDONYM_LENGTH}] as {column}"
+        for column, use in (("customer_id", PSEUDONYM), ("order_id", ORDER))  # an order id can contain the customer's
+        if column in con.table(view).columns
+    ]
+    columns = f"* replace ({', '.join(replaced)})" if privacy.key else "*"
     where = f" where not ({' or '.join(erased)})" if erased else ""
     con.con.execute(f'create or replace view "{private}" as select {columns} from "{view}"{where}').fetchall()
     return private
@@ -164,7 +184,7 @@ def _hash(customer_id: str, *, key: str, use: str) -> str:
     return hashlib.sha256(SEPARATOR.join((key, use, customer_id, key)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _hash_sql(keys: str, *, number: int, use: str) -> str:
-    """Return SQL that hashes customer_id as `_hash` does."""
+def _hash_sql(keys: str, *, number: int, use: str, column: str = "customer_id") -> str:
+    """Return SQL that hashes a column as `_hash` does."""
     key = f'(select key from "{keys}" where number = {number})'
-    return f"sha256({key} || chr(31) || '{use}' || chr(31) || customer_id || chr(31) || {key})"
+    return f"sha256({key} || chr(31) || '{use}' || chr(31) || {column} || chr(31) || {key})"

@@ -43,6 +43,7 @@ TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # of tables that are streamed to their file: together the key of a row, so that the order is unique
 SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
 MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
+LIST_FOLDER = "erasure_lists"  # in the record of a run behind a link: the folder that it is used from
 KEPT = "kept"  # in the record of a run, as ``acted``: the segments of the last run are used again
 
 
@@ -56,10 +57,13 @@ class Run:
         The folder; it holds run.json.
     step
         The notebook that writes, recorded with each table; "" for a reader.
+    erased
+        Customers who are excluded from the tables that are read, as an earlier run in another folder may have them.
     """
 
     path: Path
     step: str = ""
+    erased: PrivacyRules = PrivacyRules()
 
     def record(self) -> dict[str, Any]:
         """Read run.json: parameters, source, previous, versions, steps, tables, outcome."""
@@ -98,7 +102,10 @@ class Run:
             raise RunError(
                 f"{self.path.name}: there is no table '{name}' (it holds {', '.join(stored) or 'none'}). {step}."
             )
-        return read_parquet(self._table_path(name)).to_pandas()
+        table = read_parquet(self._table_path(name)).to_pandas()
+        if self.erased.lists and "customer_id" in table:
+            table = table[~table["customer_id"].map(self.erased.is_erased)].reset_index(drop=True)
+        return table
 
     def columns(self, name: str) -> list[str]:
         """Return the columns of a table, without reading its rows."""
@@ -520,7 +527,14 @@ def load_run_privacy(run: Run) -> PrivacyRules:
 
     Raises `RunError`: the key of an erasure list or of the pseudonyms is missing.
     """
-    return load_privacy(run.path.resolve().parent, pseudonyms=run.parameters().get("pseudonyms", ""))
+    folder, *others = list_folders(run)
+    return load_privacy(folder, also=tuple(others), pseudonyms=run.parameters().get("pseudonyms", ""))
+
+
+def list_folders(run: Run) -> tuple[Path, ...]:
+    """Return the folders whose erasure lists hold for a run: its own, and those of the links that lead to it."""
+    recorded = run.record().get(LIST_FOLDER, "")
+    return (run.path.resolve().parent, run.path.absolute().parent, *([Path(recorded)] if recorded else []))
 
 
 def source_ids(run: Run, source: Source) -> pd.Series:

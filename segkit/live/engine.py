@@ -19,7 +19,8 @@ import pandas as pd
 
 from segkit.customers.days import PURCHASE
 from segkit.customers.features import day_number
-from segkit.data.runs import Run, load_run, load_run_privacy, refuse_pseudonyms
+from segkit.data.privacy import ERASURE_FILE
+from segkit.data.runs import Run, list_folders, load_run, load_run_privacy, refuse_pseudonyms
 from segkit.data.spec import NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, TRUE
 from segkit.errors import InputError, RunError
@@ -262,7 +263,8 @@ class Live:
         """
         self.run = load_run(run_dir)
         refuse_pseudonyms(self.run, what="live events carry the ids of customers")
-        self._privacy = load_run_privacy(self.run)
+        self._lists, self._list_folders = None, list_folders(self.run)
+        self._load_privacy()
         arrays, meta = self.run.load_model()
         missing = [t for t in ("days", "day_orders", "assignments", "anticipation") if not self.run.has(t)]
         if missing or "timezone" not in meta:
@@ -334,12 +336,14 @@ class Live:
             return []
         for line in self.state.unpark(until=day + MAX_AHEAD_DAYS):
             event_id, customer_id, of_day, values = json.loads(line)
-            self._apply(Event(event_id, customer_id, of_day, values, json.dumps(values)))
+            if not self.is_erased(customer_id):
+                self._apply(Event(event_id, customer_id, of_day, values, json.dumps(values)))
         self._assign_pending()
         old, self.clock = self.clock, day  # only now: parked events are processed as on their day
         self.state.set_meta("clock", day)
         for customer_id in self.customers():
-            self._age_customer(customer_id, old=old, time=time)
+            if not self.is_erased(customer_id):
+                self._age_customer(customer_id, old=old, time=time)
         return self.flush()
 
     def segment(self, customer_id: str) -> str | None:
@@ -373,6 +377,7 @@ class Live:
         self._assign_pending()
         self.state.commit()
         self._fed, changes, self._unreported = 0, self._unreported, []
+        self._load_privacy()
         return changes
 
     def close(self) -> None:
@@ -392,6 +397,15 @@ class Live:
             self.close()
         else:
             self.state.close()
+
+    def _load_privacy(self) -> None:
+        """Read the erasure lists again where one is new or has changed; a state in another folder is erased there."""
+        places = {folder for each in self._list_folders for folder in (each, *each.parents)}
+        paths = [self.run.path / "run.json", *sorted(place / ERASURE_FILE for place in places)]
+        lists = [(path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths]
+        if lists != self._lists:
+            self._list_folders = list_folders(self.run)
+            self._privacy, self._lists = load_run_privacy(self.run), lists
 
     def _restore(self) -> None:
         """Load the clock, the assignments and the customers with events from the run and the state."""

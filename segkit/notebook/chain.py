@@ -1,5 +1,6 @@
 """Run the chain of notebooks, in full or by decision, and render its pages."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from segkit.data.engine import check_engine
 from segkit.data.privacy import find_key, key_id, make_key
 from segkit.data.runs import (
     KEPT,
+    LIST_FOLDER,
     Run,
     empty_run,
     latest_finished_run,
@@ -409,7 +411,8 @@ def run_chain(
     check_engine(engine)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
-    place = find_path(out).resolve() if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
+    given = find_path(out) if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
+    place = given.resolve() if out else given
     before = _previous(previous, root=place.parent, of=wanted)
     key = (find_key if mode == DRY_RUN else make_key)(place.parent) if pseudonymise else ""
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
@@ -419,7 +422,7 @@ def run_chain(
         return dry_run(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
     why = refit_reason(before, made_with=made_with) if mode else ""
     with stage_run(place) as building:
-        run = _begin(building, place=place, made_with=made_with, reuse=steps is not None)
+        run = _begin(building, place=place, given=given, made_with=made_with, reuse=steps is not None)
         try:
             if mode and not why:
                 run_auto(run, every=every)
@@ -474,8 +477,11 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
     return planned + [step for step in overview if not (lacking - made) & set(required_by(step.name))]
 
 
-def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: bool) -> Run:
-    """Open the run to build: empty, or a copy of the good run if only some steps run again on the same inputs."""
+def _begin(building: Path, *, place: Path, given: Path, made_with: dict[str, Any], reuse: bool) -> Run:
+    """Open the run to build: empty, or a copy of the good run if only some steps run again on the same inputs.
+
+    `place`, `given`: the folder that the run will have, and as it was given, perhaps with links in its path.
+    """
     if reuse and (place / "run.json").is_file():
         earlier_run = load_run(place)
         if earlier_run.record().get("outcome") == "done" and earlier_run.parameters() == made_with:
@@ -483,7 +489,9 @@ def _begin(building: Path, *, place: Path, made_with: dict[str, Any], reuse: boo
             Run(building).update(outcome="building")
     run = open_run(building, outcome="building", **made_with)
     source = {"name": made_with["source_name"], "fingerprint": made_with["source_fingerprint"]}
+    folder = Path(os.path.abspath(given)).parent
     run.update(
+        **({} if folder == place.resolve().parent else {LIST_FOLDER: str(folder)}),
         source=source,
         seed=made_with["seed"],
         previous=made_with["previous"] or None,

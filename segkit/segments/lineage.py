@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from segkit.customers.anticipation import Anticipation, anticipate
 from segkit.customers.features import CustomerData
-from segkit.data.runs import Run, load_run
+from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.data.yaml_models import Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError, RunError
 from segkit.segments.fit import Fit
@@ -139,7 +139,7 @@ def previous_run(path: str, *, of: Run) -> Run | None:
             f"previous run: {found.path.name} is of the source '{names[0]}', this one of '{names[1]}'. "
             f"Give a run of the same source with --previous, or --previous none."
         )
-    return found
+    return replace(found, erased=load_run_privacy(of))
 
 
 def continue_lineage(fit: Fit, *, now: CustomerData, previous: Run | None, overrides: Overrides, as_of: str) -> Lineage:

@@ -26,6 +26,8 @@ from segkit.erasure import erase
 from segkit.errors import RunError
 from segkit.live.engine import Live
 from segkit.live.stream import run_live
+from segkit.notebook import chain
+from segkit.segments.lineage import previous_run
 from tests.live.conftest import purchase, small_run  # noqa: F401  fixtures
 from tests.live.live_runs import as_sent
 
@@ -322,3 +324,101 @@ def test_next_run_excludes_them(reports: Path, gone: list[str], made_up_company:
     assert _files_with(out, gone) == []
     before, now = (len(load_run(reports / "shop" / name).table("features")) for name in ("run", "next"))
     assert now == before
+
+
+def _shop(folder: Path, run: Run) -> Run:
+    return Run(Path(shutil.copytree(run.path, folder / "run")))
+
+
+def test_a_run_behind_a_link_is_erased_and_its_customers_do_not_come_back(
+    shop: Path, shop_run: Run, tmp_path: Path
+) -> None:
+    other, reports = tmp_path / "other disk" / "shop", tmp_path / "reports"
+    _shop(other, shop_run), _shop(reports / "near", shop_run)
+    (reports / "shop").symlink_to(other)
+    (other / "again").symlink_to(other)  # circles, and a link out to everything
+    (reports / "up").symlink_to(tmp_path)
+    report = "\n".join(erase(["s01-001"], reports=reports))
+    assert (
+        "near/run: 1 removed" in report and "shop/run: 1 removed" in report and "lead to a folder above: up" in report
+    )
+    assert _files_with(tmp_path, ["s01-001"]) == []
+    for run in (load_run(other / "run"), load_run(reports / "shop" / "run")):
+        assert "s01-001" not in _ids(run, "events"), "also along the path without the link"
+    made = {"place": other / "new", "given": reports / "shop" / "new", "reuse": False}
+    made_with = {**shop_run.parameters(), "source_name": "shop", "source_fingerprint": "", "previous": ""}
+    assert "s01-001" not in _ids(chain._begin(other / "new.building-1", made_with=made_with, **made), "events")
+
+
+@pytest.mark.parametrize("name", ["Jürgen-4711", "a/b-4711", "\U0001f600-4711"])
+def test_ids_with_escapes_leave_the_state(few: Path, left: list[str], name: str) -> None:
+    escaped = json.dumps({"customer_id": name}).replace("/", "\\/")
+    lines = [escaped[:-1], f'{escaped[:-1]}, "text": "{"x" * 2000}"', escaped[:-1].replace("\\u", "\\U".lower())]
+    run_live(str(few / "run"), source=io.BytesIO("\n".join(lines).encode()), out=io.BytesIO())
+    with Live(few / "run") as live:
+        assert len(live.state.rejected_lines()) == 2
+        live.feed({"event_id": "e", "customer_id": name, "timestamp": "2024-03-02T10:00:00Z"})
+    erase([name], reports=few)
+    with Live(few / "run") as live:
+        assert live.state.rejected_lines() == []
+    assert (few / "run.live" / "state.sqlite.aside.jsonl").read_text() == ""
+
+
+def test_files_of_the_user_are_named_by_numbers_too(few: Path, left: list[str]) -> None:
+    run = load_run(few / "run")
+    table = run.table("assignments").assign(customer_id=lambda rows: [str(1000 + n) for n in range(len(rows))])
+    pd.DataFrame(table).to_parquet(few / "run" / "tables" / "assignments.parquet", index=False)
+    rows = pd.DataFrame({"ClientNo": [999, 1000], "mail": ["a@b.de", "c@d.de"]})
+    rows.to_csv(few / "mailing.csv", index=False), rows.to_csv(few / "half.csv", index=False, sep=";")
+    rows.to_csv(few / "g.csv.gz", index=False), rows.to_parquet(few / "y.parquet"), rows.to_excel(few / "z.xlsx")
+    rows.rename(columns={"ClientNo": "customer_id"}).to_csv(few / "ok.csv", index=False)
+    (few / "note.txt").write_text("call 1000 back"), (few / "x.json").write_text('{"id": 1000}')
+    (few / "price.csv").write_text("amount\n10000\n1000.50\n"), (few / "old.zip").write_bytes(b"PK")
+    report = "\n".join(erase(["1000"], reports=few))
+    assert "still contain an id: ok.csv. Delete" in report
+    for name in ("mailing.csv", "half.csv", "g.csv.gz", "y.parquet", "z.xlsx", "note.txt", "x.json"):
+        assert name in report, name
+    assert "price.csv" not in report and "not searched: .zip" in report and "run/" not in report
+
+
+def test_a_previous_run_in_another_folder_does_not_bring_them_back(shop_run: Run, tmp_path: Path) -> None:
+    run, before = _shop(tmp_path / "reports", shop_run), _shop(tmp_path / "before", shop_run)
+    erase(["s01-001"], reports=tmp_path / "reports")
+    assert "s01-001" in set(before.table("assignments")["customer_id"])
+    found = previous_run(str(before.path), of=run)
+    assert "s01-001" not in set(found.table("assignments")["customer_id"])
+    assert len(found.table("segments")) == len(before.table("segments"))
+
+
+def test_a_running_live_state_in_another_folder_accepts_nothing_more(
+    few: Path,
+    left: list[str],
+    tmp_path: Path,
+    purchase: Callable[..., dict[str, Any]],  # noqa: F811
+) -> None:
+    with Live(few / "run", state=tmp_path / "state") as live:
+        live.feed(purchase("one", left[0], "2024-03-02")), live.feed(purchase("two", left[0], "2031-03-02"))
+        report = "\n".join(erase([left[0]], reports=few))
+        assert "live states in other folders (--reports FOLDER erases there too)" in report
+        live.flush()
+        before = live.state.counts()
+        live.feed(purchase("three", left[0], "2024-03-03")), live.tick("2031-03-02T12:00:00Z")
+        assert live.state.counts()["events"] == before["events"]
+        assert not [line for line in live.state.changes(after=before["changes"]) if left[0] in line]
+    (tmp_path / "state").rename(tmp_path / "other.sqlite")
+    erase([left[0]], reports=tmp_path)
+    assert _files_with(tmp_path, [left[0]]) == []
+
+
+def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_is_named(few: Path, left: list[str]) -> None:
+    rows = pd.DataFrame({"customer_id": left})
+    dead = "2000000000"
+    for folder in (few / f"pilot.building-{dead}", few / "exports"):
+        folder.mkdir()
+        rows.to_csv(folder / f".treatment.csv.{dead}", index=False)
+        rows.to_parquet(folder / f".units.parquet.{dead}", index=False)
+    rows.to_csv(few / f"pilot.building-{dead}" / "treatment.csv", index=False)
+    rows.to_csv(few / f".running.csv.{os.getpid()}", index=False)
+    report = "\n".join(erase(left, reports=few))
+    assert not [path for path in few.rglob("*") if path.name.endswith(dead)]
+    assert f"still contain an id: .running.csv.{os.getpid()}. Delete" in report

@@ -28,12 +28,14 @@ def shop(tmp_path: Path) -> Path:
     """A source of 44 customers with addresses."""
     ids = [f"heron-{number}" for number in range(44)]
     days = pd.date_range("2024-01-01", periods=44, freq="2D").astype(str)
-    pd.DataFrame({"who": ids, "when": days}).to_csv(tmp_path / "lines.csv", index=False)
+    lines = pd.DataFrame({"who": ids, "when": days}).assign(number=lambda rows: rows["who"] + "-1")
+    lines.to_csv(tmp_path / "lines.csv", index=False)
     pd.DataFrame({"id": ids, "mail": [f"{customer_id}@mail.com" for customer_id in ids]}).to_csv(
         tmp_path / "people.csv", index=False
     )
     (tmp_path / "shop.yaml").write_text(
-        "name: shop\ntimezone: UTC\nevents:\n  - path: lines.csv\n    columns: {customer_id: who, timestamp: when}\n"
+        "name: shop\ntimezone: UTC\nevents:\n  - path: lines.csv\n"
+        "    columns: {customer_id: who, timestamp: when, order_id: number}\n"
         "customers: {path: people.csv, columns: {customer_id: id, mail: mail}, roles: {mail: identifier}}\n"
     )
     return tmp_path / "shop.yaml"
@@ -70,6 +72,8 @@ def test_source_of_the_run_shows_hashes_of_one_length_and_the_source_itself_does
         assert ids.nunique() == 44 and set(ids.str.len()) == {PSEUDONYM_LENGTH} and not ids.str.contains("heron").any()
         known = set(read_events(opened, con=connect()).to_pandas()["customer_id"])
         assert set(ids) == known, "the same customer has one hash in every table"
+    orders = read_events(opened, con=connect()).to_pandas()["order_id"]
+    assert orders.nunique() == 44 and not orders.str.contains("heron").any(), "an order id can contain the customer's"
     plain = read_events(open_source(str(shop)), con=connect()).to_pandas()["customer_id"]
     assert plain.str.startswith("heron-").all()
 
