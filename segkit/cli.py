@@ -147,8 +147,9 @@ def check(debug: bool, **options: Any) -> None:
 
     def work(source: str, **others: Any) -> Any:
         from segkit.data.check import check_source
+        from segkit.personas.never_offer import describe_never_offer
 
-        return check_source(source, **others)
+        return check_source(source, remarks=describe_never_offer, **others)
 
     found = run_guarded(work, debug=debug, **options)
     click.echo(terminal_text(str(found), most=len(str(found))))

@@ -96,6 +96,14 @@ def purchases_of_days(days: Days, *, before: date, customers: pd.Index | None = 
     return _common_things(pd.Index(customers), amounts, baskets, row[first], names=list(category.categories))
 
 
+def names_of_things(days: Days, *, before: date) -> list[str]:
+    """List the categories that were bought before a date."""
+    if days.categories is None:
+        return []
+    rows = days.categories.filter(days.categories.day < ibis.literal(before))
+    return sorted(rows.select("category").distinct().to_pandas()["category"])
+
+
 def purchases_of_customers(customers: CustomerData) -> Purchases | None:
     """Collect what customers bought from their amounts by category, where days are not at hand."""
     if customers.weights is None:

@@ -4,6 +4,7 @@ import codecs
 import re
 import shlex
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,7 +313,13 @@ class CheckReport:
 
 
 def check_source(
-    source: str, *, data_dir: str | None = None, as_of: str = "", lookback_days: int = 182, horizon_days: int = 91
+    source: str,
+    *,
+    data_dir: str | None = None,
+    as_of: str = "",
+    lookback_days: int = 182,
+    horizon_days: int = 91,
+    remarks: Callable[[Source, ibis.Table], list[str]] | None = None,
 ) -> CheckReport:
     """Read a source as a run would, and report whether it can carry a segmentation.
 
@@ -327,6 +334,8 @@ def check_source(
         ISO date, exclusive; "" is the default of the source.
     lookback_days, horizon_days
         Windows of the run; larger ones need more history.
+    remarks
+        More to say of a source and its events.
 
     Raises
     ------
@@ -355,7 +364,7 @@ def check_source(
         *_describe_customers(opened, events, con=con),
         *_describe_rejected(rejected, source=opened),
     ]
-    lines += [*_describe_missing_columns(opened), ""]
+    lines += [*(remarks(opened, events) if remarks else []), *_describe_missing_columns(opened), ""]
     verdict = verdict_of(facts)
     answer, reasons = verdict.answer, [] if verdict.answer == "yes" else list(verdict.reasons)
     try:

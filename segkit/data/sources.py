@@ -221,7 +221,7 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
         f"select * from {quote(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
     )
     if "category" in wanted:
-        kinds = ", ".join(sql_literal(kind) for kind in source.needs)
+        kinds = ", ".join(sql_literal(kind) for kind in source.needs.kinds)
         wanted[wanted.index("category")] = f"case when event in ({kinds}) then category end as category"
     con.con.execute(f"create view {quote(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
     return prefix

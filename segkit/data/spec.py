@@ -58,6 +58,11 @@ def _tables(value: Any) -> Any:
     return [value] if isinstance(value, dict) and value else value or []
 
 
+def _needs(value: Any) -> Any:
+    """Read a list as the kinds of event that show needs, as older sources write it."""
+    return {"kinds": value} if isinstance(value, str | list) else value
+
+
 def _folder_name(name: str) -> str:
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"{name!r} becomes a folder name; use letters, digits, '_' and '-' only.")
@@ -161,6 +166,21 @@ class CustomerTable(FileSpec):
         return roles
 
 
+class NeedsSpec(YamlModel):
+    """What needs are learnt from, what they are called, and what is never offered."""
+
+    things: Literal["item", "category"] | None = Field(None, alias="from", description="item or category")
+    names: dict[Text, Label] = Field(
+        {}, description=f"a name of 1 to {LONGEST_LABEL} characters for each need id, e.g. {{N03: Afternoon tea}}"
+    )
+    never_offer: Annotated[tuple[Label, ...], OneOrMore] = Field(
+        (), description="a list of things, needs or words of the lexicon, e.g. [cigarettes, alcohol]"
+    )
+    kinds: Annotated[tuple[Text, ...], Field(min_length=1), OneOrMore] | None = Field(
+        None, description="kinds of event whose categories show needs, e.g. [feature_use]"
+    )
+
+
 class SourceYaml(YamlModel):
     """A source as its YAML states it; ``kinds`` maps each kind of event to who does it, customer or company."""
 
@@ -181,8 +201,10 @@ class SourceYaml(YamlModel):
     allow_set_aside: float = Field(
         MAX_REJECTED_SHARE, ge=0, le=1, strict=True, allow_inf_nan=False, description="a share of rows between 0 and 1"
     )
-    needs: Annotated[tuple[Text, ...], Field(min_length=1), OneOrMore] | None = Field(
-        None, validate_default=True, description="kinds of event whose categories show needs, e.g. [feature_use]"
+    needs: Annotated[NeedsSpec, BeforeValidator(_needs)] = Field(
+        {},
+        validate_default=True,
+        description="a mapping such as {from: item, never_offer: [alcohol], kinds: [feature_use]}",
     )
     labels: dict[Text, Label] = Field(
         {},
@@ -198,12 +220,15 @@ class SourceYaml(YamlModel):
 
     @field_validator("needs")
     @classmethod
-    def _kinds_by_customers(cls, needs: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...]:
-        """Check the kinds that show needs; the default is purchases, or else all that customers do."""
+    def _needs_of_events(cls, needs: NeedsSpec, info: ValidationInfo) -> NeedsSpec:
+        """Check what needs are learnt from; the default kinds are purchases, or else all that customers do."""
+        mapped = {column for table in info.data.get("tables", ()) for column in table.columns}
+        if needs.things and mapped and needs.things not in mapped:
+            raise ValueError(f"from: {needs.things} is a column of no table. Add '{needs.things}: <column>' to one.")
         own = [kind for kind, actor in info.data.get("kinds", {}).items() if actor == "customer"]
-        if needs is None or "kinds" not in info.data:
-            return ("purchase",) if "purchase" in own else tuple(own)
-        wrong = sorted(set(needs) - set(own))
+        if needs.kinds is None or "kinds" not in info.data:
+            return needs.model_copy(update={"kinds": ("purchase",) if "purchase" in own else tuple(own)})
+        wrong = sorted(set(needs.kinds) - set(own))
         if wrong:
             raise ValueError(f"{wrong[0]!r} is not a kind of event that customers do.{suggest(wrong[0], own)}")
         return needs
@@ -220,7 +245,7 @@ class Source(SourceYaml):
     Examples
     --------
     >>> source = segkit.open_source("complete_journey")
-    >>> isinstance(source, segkit.Source), source.currency, source.needs
+    >>> isinstance(source, segkit.Source), source.currency, source.needs.kinds
     (True, 'USD', ('purchase',))
     """
 

@@ -87,7 +87,13 @@ def churn_drivers(training: TrainingSet, segment: pd.Series) -> pd.DataFrame:
 
 
 def next_offers(
-    training: TrainingSet, segment: pd.Series, *, now: CustomerData, segment_now: pd.Series, period: Period
+    training: TrainingSet,
+    segment: pd.Series,
+    *,
+    now: CustomerData,
+    segment_now: pd.Series,
+    period: Period,
+    never: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
     """Find what members of a segment bought next: for the first time (cross-sell), or more of (up-sell).
 
@@ -99,6 +105,8 @@ def next_offers(
         Their segment then.
     period
         Gives the days of lookback and horizon, to compare amounts per day.
+    never
+        Categories and words that are never offered.
 
     Returns
     -------
@@ -111,9 +119,7 @@ def next_offers(
     then, outcomes = training.snapshot.data, training.outcomes
     if then.weights is None or outcomes.weights is None:
         return pd.DataFrame(columns=OFFERS)
-    words = is_free_text(list(then.categories))
-    limits = {"most": MAX_OFFER_TERMS, "rarest": MIN_SHARE_CUSTOMERS}
-    *_, terms = common_terms(then.weights, then.categories, words=words, **limits)
+    terms = _offerable_terms(then, most=MAX_OFFER_TERMS, never=never)
     before, after = (_bought_amounts(each, terms) for each in (then, outcomes))
     takes = {
         "cross-sell": (before <= 0, after > 0),
@@ -130,6 +136,14 @@ def next_offers(
             own = _strongest_offers(labels == name, terms, asked, took, reach[kind], limit=limit)
             rows += [(name, kind, *row) for row in own]
     return pd.DataFrame(rows, columns=OFFERS).round(9)
+
+
+def _offerable_terms(then: CustomerData, *, most: int, never: frozenset[str]) -> list[str]:
+    """Return the most common categories, or words of free-text ones, that may be offered."""
+    words = is_free_text(list(then.categories))
+    limits = {"most": most + len(never), "rarest": MIN_SHARE_CUSTOMERS}
+    *_, common = common_terms(then.weights, then.categories, words=words, **limits)
+    return [term for term in common if term not in never][:most]
 
 
 def _bought_amounts(of: CustomerData | Outcomes, terms: list[str]) -> np.ndarray:
@@ -212,7 +226,12 @@ class CategoryModel:
 
 
 def learn_categories(
-    training: TrainingSet, *, chance: np.ndarray, segment: np.ndarray, seed: int = 7
+    training: TrainingSet,
+    *,
+    chance: np.ndarray,
+    segment: np.ndarray,
+    never: frozenset[str] = frozenset(),
+    seed: int = 7,
 ) -> CategoryModel | None:
     """Learn who buys in which category next.
 
@@ -224,6 +243,8 @@ def learn_categories(
         Of their being active, out of fold.
     segment
         Their segment then.
+    never
+        Categories and words that are never offered, and not predicted either.
     seed
         Draws the customers learnt from, where they are many.
 
@@ -235,8 +256,7 @@ def learn_categories(
     then, outcomes = training.snapshot.data, training.outcomes
     if then.weights is None or outcomes.weights is None:
         return None
-    words = is_free_text(list(then.categories))
-    *_, terms = common_terms(then.weights, then.categories, words=words, most=MAX_TERMS, rarest=MIN_SHARE_CUSTOMERS)
+    terms = _offerable_terms(then, most=MAX_TERMS, never=never)
     if len(terms) < 2:
         return None
     before, after = _bought_amounts(then, terms), _bought_amounts(outcomes, terms) > 0

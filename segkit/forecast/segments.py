@@ -222,6 +222,7 @@ def predict(
     *,
     model: SegmentModel,
     segment: pd.Series,
+    never: frozenset[str] = frozenset(),
     seed: int = 7,
 ) -> Prediction:
     """Predict the horizon after ``as_of``.
@@ -232,13 +233,15 @@ def predict(
         Today's customers; nothing on or after ``as_of`` is read.
     training_windows
         Customers one and two horizons ago.
+    never
+        Categories and words that are never offered.
 
     Returns
     -------
     Prediction
         Where nothing can be learnt, its tables have no figures, and ``reasons`` says why.
     """
-    now, training_sets = customers.data, make_training_sets(customers, training_windows)
+    now, period, training_sets = customers.data, customers.period, make_training_sets(customers, training_windows)
     segment = segment.reindex(now.features.index)
     why = _missing_history(training_sets, customers)
     if why:
@@ -253,11 +256,12 @@ def predict(
     earlier_segment = assign_segments(model, training.snapshot.data)["segment"]
     people = _chosen_forecasts(forecasts, training, forecaster_by_target=forecaster_by_target)
     chance = forecasts[forecaster_by_target["active"]].out_of_fold["chance"].to_numpy()
-    category_model = learn_categories(training, chance=chance, segment=earlier_segment.to_numpy(), seed=seed)
+    learning = {"segment": earlier_segment.to_numpy(), "never": never, "seed": seed}
+    category_model = learn_categories(training, chance=chance, **learning)
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
     people = people.join(next_categories(category_model, now, **today))
     people["move_chance"], moved = move_chances(model, training.snapshot.data, now)
-    people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=customers.period.horizon_days)
+    people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=period.horizon_days)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
     segment_table = forecast_segments(people, segment, origins=origins, chosen=forecaster_by_target, model=model)
     return Prediction(
@@ -270,12 +274,12 @@ def predict(
         ),
         calibration=calibration(origins, chosen=forecaster_by_target) if origins else pd.DataFrame(columns=CALIBRATION),
         drivers=churn_drivers(training, earlier_segment),
-        offers=next_offers(training, earlier_segment, now=now, segment_now=segment, period=customers.period),
+        offers=next_offers(training, earlier_segment, now=now, segment_now=segment, period=period, never=never),
         chosen=forecaster_by_target,
         reasons=_missing_forecasts(forecasts["model"], training, origins),
         metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
         | moved
-        | _category_accuracy(training_sets, origins, forecaster_by_target, model, seed=seed),
+        | _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed),
     )
 
 
@@ -394,6 +398,7 @@ def _category_accuracy(
     forecaster_by_target: Mapping[str, str],
     model: SegmentModel,
     *,
+    never: frozenset[str],
     seed: int,
 ) -> dict[str, float]:
     """Back-test the next categories at the latest origin."""
@@ -402,5 +407,6 @@ def _category_accuracy(
     earlier = training_sets[1]
     placed = [assign_segments(model, each.snapshot.data)["segment"].to_numpy() for each in (earlier, training_sets[0])]
     forecast = origins[0].forecasts[forecaster_by_target["active"]]
-    learnt = learn_categories(earlier, chance=forecast.out_of_fold["chance"].to_numpy(), segment=placed[0], seed=seed)
+    chance = forecast.out_of_fold["chance"].to_numpy()
+    learnt = learn_categories(earlier, chance=chance, segment=placed[0], never=never, seed=seed)
     return category_accuracy(learnt, training_sets[0], chance=forecast.now["chance"].to_numpy(), segment=placed[1])

@@ -171,7 +171,7 @@ def write_personas(run: Run) -> Personas:
         signals=signals,
         rules=tables.rules,
         topics=tables.topics,
-        uses="purchase" not in described.source.needs,
+        uses="purchase" not in described.source.needs.kinds,
     )
     fact_table = facts_module.fact_table(facts)
     facts_module.verify(personas, fact_table)

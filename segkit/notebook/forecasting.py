@@ -10,6 +10,7 @@ from segkit.errors import InputError
 from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.segments import predict as predict_customers
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
+from segkit.personas.never_offer import never_offered
 from segkit.reports import forecast as report
 from segkit.segments.fit import read_training_windows
 from segkit.segments.model import model_from_arrays
@@ -106,6 +107,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         read_training_windows(run),
         model=model_from_arrays(*run.load_model()),
         segment=run.table("assignments").set_index("customer_id")["segment"],
+        never=never_offered(run),
         seed=run.parameters()["seed"] if seed is None else seed,
     )
     segments, horizon_days = run.table("segments"), run.period.horizon_days

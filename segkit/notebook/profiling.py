@@ -12,21 +12,23 @@ from segkit.customers import needs as needs_module
 from segkit.customers import profile as profile_module
 from segkit.customers.features import describe_customers, dormant_customers, update_customers
 from segkit.customers.profile import attribute_features, customer_attributes, datasheet
+from segkit.customers.purchases import names_of_things
 from segkit.data import check as check_module
 from segkit.data import runs, sources
 from segkit.data.runs import open_run_source
 from segkit.data.spec import Source
 from segkit.format import count
-from segkit.notebook.results import Result, figure_result, table_result, text_result
+from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.period import Period
 from segkit.personas.need_file import FILE_NAME, give_names, read_need_names
 from segkit.personas.need_names import name_needs
+from segkit.personas.never_offer import Flags, describe_never_offer, flag_all_things
 from segkit.reports import html
 from segkit.reports import map as map_report
 from segkit.reports import segments as segments_report
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
-from segkit.segments.lineage import load_kept_run
+from segkit.segments.lineage import load_kept_run, read_overrides
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -73,7 +75,7 @@ class Customers(Result):
     @property
     def buyers(self) -> str:
         """What customers are called by what shows their needs: buyers, or users."""
-        return "buyers" if "purchase" in self.source.needs else "users"
+        return "buyers" if "purchase" in self.source.needs.kinds else "users"
 
     @cached_property
     def training(self) -> TrainingWindows:
@@ -170,7 +172,7 @@ class FoundNeeds(Result):
         super().save(run)
 
 
-def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
+def find_needs(customers: Customers, *, previous: str = "", overrides: str = "") -> FoundNeeds:
     """Group the things that the same customers buy, with UMAP and HDBSCAN in subsamples of them, and name the groups.
 
     Parameters
@@ -180,6 +182,9 @@ def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
     previous
         Folder of an earlier run: its needs are kept where the run keeps its segments; otherwise they are learnt again,
         and a need that continues one has its id and name.
+    overrides
+        YAML file of decisions, of which ``never_offer`` counts here; empty for ``overrides.yaml`` in the folder above
+        the run.
 
     Examples
     --------
@@ -189,30 +194,73 @@ def find_needs(customers: Customers, *, previous: str = "") -> FoundNeeds:
     (['need', 'name'], 251)
     """
     before = runs.load_run(previous) if previous else None
-    old = needs_module.load_needs(before) if before else None
-    named = pd.DataFrame()
-    if customers.run.kept:
-        found = old
-        named = before.table("needs").set_index("need") if old else named
-    else:
-        bought = needs_module.purchases_of_days(customers.state.days, before=customers.period.as_of)
-        found = needs_module.learn_needs(bought, previous=old, seed=customers.seed)
-        if found is not None:
-            named = name_learnt_needs(found, previous=before, labels=customers.source.labels)
+    found, named = _kept_or_learnt(customers, before)
+    given = {**customers.source.needs.names, **read_need_names(customers.run.path.parent / FILE_NAME)}
+    gone = [f"{need} ({name})" for need, name in given.items() if found is None or need not in found.ids]
     if found is not None:
-        named = give_names(named, read_need_names(customers.run.path.parent / FILE_NAME))
+        named = give_names(named, given)
         found = replace(found, names=tuple(named.loc[need, "name"] for need in found.ids))
     shares = needs_module.need_shares(found, customers.state.data)
+    flags = _flag_things(customers, found, overrides=overrides)
+    notes = [f"Names are given for needs that this run does not have: {', '.join(gone)}."] if gone else []
+    return _show_needs(customers, found, named=named, shares=shares, flags=flags, notes=notes + flags.sentences())
+
+
+def _kept_or_learnt(customers: Customers, before: runs.Run | None) -> tuple[needs_module.Needs | None, pd.DataFrame]:
+    """Return the needs of the earlier run where it is kept, else those learnt now; and their names by need."""
+    old = needs_module.load_needs(before) if before else None
+    if customers.run.kept:
+        return old, before.table("needs").set_index("need") if old else pd.DataFrame()
+    bought = needs_module.purchases_of_days(customers.state.days, before=customers.period.as_of)
+    found = needs_module.learn_needs(bought, previous=old, seed=customers.seed)
     if found is None:
-        note = "No needs stand out: too few things are bought by enough customers, or all customers buy alike."
-        return FoundNeeds(pd.DataFrame(), html=text_result(note=note).html, shares=shares)
-    table, things = needs_module.need_table(found, shares), needs_module.thing_table(found)
-    table = table.join(named[["named_by", "job", "sensitive"]], on="need")
+        return None, pd.DataFrame()
+    return found, name_learnt_needs(found, previous=before, labels=customers.source.labels)
+
+
+def _flag_things(customers: Customers, found: needs_module.Needs | None, *, overrides: str) -> Flags:
+    """Flag what was bought before the date as sensitive, and as never to be offered."""
+    decided = read_overrides(overrides or customers.run.path.parent / "overrides.yaml").never_offer
+    belongs = {}
+    if found is not None:
+        pairs = list(zip(found.ids, found.names, strict=True))
+        belongs = {thing: pairs[need] for thing, need in zip(found.things, found.need_of, strict=True)}
+    return flag_all_things(
+        names_of_things(customers.state.days, before=customers.period.as_of),
+        asked=[*customers.source.needs.never_offer, *decided],
+        labels=customers.source.labels,
+        needs=belongs,
+    )
+
+
+def _show_needs(
+    customers: Customers,
+    found: needs_module.Needs | None,
+    *,
+    named: pd.DataFrame,
+    shares: pd.DataFrame,
+    flags: Flags,
+    notes: list[str],
+) -> FoundNeeds:
+    """Put needs together with their tables, their map, and remarks on them."""
+    tables = {"things": flags.table} if len(flags.table) else {}
+    remarks = text_result(bullets=notes)
+    if found is None:
+        none = "No needs stand out: too few things are bought by enough customers, or all customers buy alike."
+        alone = text_result(bullets=notes, note=none)
+        return FoundNeeds(pd.DataFrame(), html=alone.html, tables=tables, shares=shares)
+    table = needs_module.need_table(found, shares).join(named[["named_by", "job", "sensitive"]], on="need")
+    flagged = flags.table.set_index("thing")[["sensitive", "never_offer"]]
+    things = needs_module.thing_table(found).join(flagged, on="thing")
     shown = segments_report.format_needs(table, things, labels=customers.source.labels)
     made = table_result(table, name="needs", shown=shown)
-    plane = figure_result(things, lambda: map_report.plot_thing_map(things, table), name="map of things")
     return FoundNeeds(
-        table, html=made.html, tables={"needs": table, "need_things": things}, shares=shares, needs=found, map=plane
+        table,
+        html=lambda: stack(made, remarks if notes else ""),
+        tables={"needs": table, "need_things": things, **tables},
+        shares=shares,
+        needs=found,
+        map=figure_result(things, lambda: map_report.plot_thing_map(things, table), name="map of things"),
     )
 
 
@@ -354,7 +402,8 @@ def check(source: str, **options: Any) -> Result:
     'Can it carry a segmentation? yes'
     """
     found = find_path(source)
-    report = check_module.check_source(str(found) if found.is_file() else source, **options)
+    path = str(found) if found.is_file() else source
+    report = check_module.check_source(path, remarks=describe_never_offer, **options)
     table = pd.DataFrame({"line": list(report.lines)})
     metrics = {"check.status": report.status}
     return Result(table, metrics, html=lambda: html.table_html(table, columns={"line": "Check"}))

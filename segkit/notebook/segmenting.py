@@ -295,7 +295,7 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     assignments = assigned.assign(core=kept.fit.core()).join(run.table("map").set_index("customer_id"))
     arrays, meta = model_to_arrays(kept.fit.model)
     opened = customers.source
-    meta |= {"kinds": opened.kinds, "needs": opened.needs, "timezone": opened.timezone, "source": opened.name}
+    meta |= {"kinds": opened.kinds, "needs": opened.needs.kinds, "timezone": opened.timezone, "source": opened.name}
     meta |= {"lookback_days": customers.period.lookback_days}
     return found_segments(
         customers,

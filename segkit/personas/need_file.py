@@ -56,7 +56,7 @@ def give_names(named: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     if double.any():
         listed = ", ".join(table.index[double])
         raise InputError(
-            f"{FILE_NAME}: {listed} would all be called {table.loc[double, 'name'].iloc[0]!r}. "
+            f"names of needs: {listed} would all be called {table.loc[double, 'name'].iloc[0]!r}. "
             f"Give each need a name of its own."
         )
     return table

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy.spatial import KDTree
 from segkit.customers.anticipation import Anticipation, anticipate
 from segkit.customers.features import CustomerData
 from segkit.data.runs import Run, load_run, load_run_privacy
-from segkit.data.yaml_models import Text, YamlModel, parse_yaml, read_utf8
+from segkit.data.yaml_models import OneOrMore, Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError, RunError
 from segkit.segments.fit import Fit
 from segkit.segments.model import (
@@ -29,17 +30,25 @@ from segkit.vocabulary import block_of
 
 
 class Overrides(YamlModel):
-    """Decisions by segment id: new names, the id that another is merged into, and ids whose definition is kept."""
+    """Decisions by people.
+
+    By segment id: new names, the id that another is merged into, and ids whose definition is kept; and what is never
+    offered.
+    """
 
     rename: dict[Text, Text] = Field({}, description="a name for each id, e.g. {S07: Wine lovers}")
     merge: dict[Text, Text] = Field({}, description="the id that another is counted as, e.g. {S05: S03}")
     pin: tuple[Text, ...] = Field((), description="a list of ids, e.g. [S02]")
+    never_offer: Annotated[tuple[Text, ...], OneOrMore] = Field(
+        (), description="a list of things, needs or words of the lexicon, e.g. [cigarettes]"
+    )
 
     def sentences(self) -> list[str]:
         """Return each decision as a sentence."""
         sentences = [f"{segment} is called {name}." for segment, name in sorted(self.rename.items())]
         sentences += [f"{segment} is counted as {into}." for segment, into in sorted(self.merge.items())]
-        return sentences + [f"{segment} keeps its definition." for segment in self.pin]
+        sentences += [f"{segment} keeps its definition." for segment in self.pin]
+        return sentences + [f"{thing} is never offered." for thing in self.never_offer]
 
 
 def read_overrides(path: str | Path) -> Overrides:
@@ -48,7 +57,7 @@ def read_overrides(path: str | Path) -> Overrides:
     Raises
     ------
     InputError
-        Not YAML, or other keys or values than the three above.
+        Not YAML, or other keys or values than those above.
     """
     file = Path(path)
     if not str(path) or not file.is_file():

@@ -21,7 +21,8 @@ def run_with_needs(folder: Path) -> Run:
     counts = {"things": 2, "spend_share": 0.3, "buyers": 50, "stability": 0.8, "sensitive": False}
     run.write(needs.assign(**counts, **shares), "needs")
     things = [(f"thing {need} {i}", need, 0.5, 0.0, 0.0) for need in NEEDS for i in range(2)]
-    run.write(pd.DataFrame(things, columns=["thing", "need", "weight", "x", "y"]), "need_things")
+    listed = pd.DataFrame(things, columns=["thing", "need", "weight", "x", "y"])
+    run.write(listed.assign(sensitive=False, never_offer=False), "need_things")
     return run
 
 
