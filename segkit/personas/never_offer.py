@@ -51,7 +51,7 @@ def flag_all_things(
     names
         Categories and items that were bought.
     asked
-        What is never offered besides the goods of the lexicon: a thing or its label, a need, or a word; in any case.
+        What is never offered either: a thing or its label, a need, or a word, in small letters or capitals.
     labels
         Thing -> label of the source.
     needs

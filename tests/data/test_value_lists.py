@@ -1,4 +1,4 @@
-"""Labels of categories and the currency of a source."""
+"""Labels of categories, the currency and the needs of a source."""
 
 from pathlib import Path
 
@@ -40,3 +40,28 @@ def test_the_built_in_source_labels_its_categories() -> None:
     opened = open_source("complete_journey")
     assert opened.currency == "USD" and opened.labels["PNT BTR/JELLY/JAMS"] == "peanut butter and jam"
     assert not [label for label in opened.labels.values() if label.isupper() or "/" in label]
+
+
+def test_needs_are_a_mapping_or_the_kinds_alone() -> None:
+    assert parsed("").needs.kinds == ("purchase",) and parsed("").needs.things is None
+    kinds = "kinds: {purchase: customer, visit: customer, mail: company}\n"
+    assert parsed(kinds + "needs: [visit]").needs == parsed(kinds + "needs: {kinds: visit}").needs
+    found = parsed(kinds + "needs: {names: {N03: ' Afternoon  tea'}, never_offer: [wine, 7]}").needs
+    assert (found.kinds, found.names, found.never_offer) == (("purchase",), {"N03": "Afternoon tea"}, ("wine", "7"))
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ("5", "needs: found 5, expected a mapping such as"),
+        ("[mail]", "needs: 'mail' is not a kind of event that customers do"),
+        ("{from: words}", "needs: from: found 'words', expected item or category"),
+        ("{from: item}", "needs: from: item is a column of no table. Add 'item: <column>' to one."),
+        ("{frm: item}", "needs: unknown key 'frm'. Did you mean 'from'?"),
+        ("{names: [tea]}", "needs: names: found .'tea'., expected a name of 1 to 40 characters for each need id"),
+        ("{never_offer: ['']}", "needs: never_offer 1: found '', expected a list of things"),
+    ],
+)
+def test_needs_that_cannot_be_read_are_refused_in_one_message(needs: str, message: str) -> None:
+    with pytest.raises(SourceError, match=f"shop.yaml: {message}"):
+        parsed(f"kinds: {{purchase: customer, mail: company}}\nneeds: {needs}")

@@ -51,6 +51,20 @@ def shop() -> tuple[TrainingSet, pd.Series]:
     return training, pd.Series(["S01"] * 30 + ["S02"] * 30, index=training.snapshot.index)
 
 
+def test_what_is_never_offered_is_neither_offered_nor_predicted(shop: tuple[TrainingSet, pd.Series]) -> None:
+    training, segment = shop
+    many = training.snapshot.data.weights.toarray()
+    many[30:50, 1] = 1.0
+    then = replace(training.snapshot, data=replace(training.snapshot.data, weights=sparse.csr_array(many)))
+    training = replace(training, snapshot=then)
+    options = {"now": then.data, "segment_now": segment, "period": PERIOD}
+    assert set(next_offers(training, segment, **options)["term"]) == {"bread", "tea"}
+    assert set(next_offers(training, segment, **options, never=frozenset(["tea"]))["term"]) == {"bread"}
+    assert next_offers(training, segment, **options, never=frozenset(["bread", "tea"])).empty
+    chance = np.full(len(segment), 0.5)
+    assert learn_categories(training, chance=chance, segment=segment.to_numpy(), never=frozenset(["tea"])) is None
+
+
 def test_offer_shares_count_only_customers_who_could_take_them(shop: tuple[TrainingSet, pd.Series]) -> None:
     training, segment = shop
     many = training.snapshot.data.weights.toarray()
