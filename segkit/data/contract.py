@@ -1,5 +1,6 @@
 """Map raw rows to the contract of events and customers, with the reason why a row is rejected."""
 
+import re
 from dataclasses import dataclass
 
 import duckdb
@@ -18,6 +19,7 @@ from segkit.data.values import (
     normalized_number_sql,
     number_sql,
     number_style,
+    refuse_mixed_numbers,
     text_sql,
     time_sql,
 )
@@ -25,6 +27,7 @@ from segkit.data.yaml_models import suggest
 from segkit.errors import SourceError
 
 SAMPLE_ROWS = 10_000
+ROUNDED_ID = r"\d([.,]\d+)?[eE]\+\d+"  # 1.23457E+11
 AS_WRITTEN = " (as written)"  # suffix of a CSV column before its numbers are read
 
 
@@ -44,13 +47,12 @@ def typed_view(name: str, *, text: dict[str, FileSpec], con: ibis.BaseBackend) -
     if name not in text:
         return name
     file, columns = text[name], column_types(name, con=con)
-    samples = sample_values(
-        {column: quote(column) for column in columns}, view=name, where="", label=file.label, con=con
-    )
+    texts = {column: quote(column) for column, kind in columns.items() if kind == "VARCHAR"}
+    samples = sample_values(texts, view=name, where="", label=file.label, con=con)
     parts = []
     for column in columns:
         sql = quote(column)
-        kind, style = _number_type(samples[column], decimal=file.decimal)
+        kind, style = _number_type(samples.get(column, []), decimal=file.decimal)
         if kind is None:
             parts.append(sql)
         else:
@@ -265,17 +267,17 @@ def _map_columns(
                 raw = quote(used + AS_WRITTEN)
                 broken[used] = f"{quote(used)} is null and {raw} is not null and lower(trim({raw})) not in {NO_VALUE}"
     condition = "" if where is None else f" where {check_expression(where, columns=names, where=f'{label}: where')}"
+    calculated = {
+        used
+        for column, text in columns.items()
+        if column in numbers or bare_column(text, columns=names) is None
+        for used in columns_used(text, columns=names)
+        if present[used] == "VARCHAR"
+    }
+    _refuse_mixed_numbers(sorted(calculated), view=view, where=condition, label=label, con=con)
     kinds = {}
     for column, sql in sqls.items():
-        described = run_sql(
-            f"describe select {sql} as v from {quote(view)}", label=f"{label}: column {column}", con=con
-        )
-        found = described[0][1]
-        if found.endswith("]") or found.startswith(NESTED):
-            raise SourceError(
-                f"{label}: column {column}: expected one value in each row, found {found[:KIND_LENGTH]}. Take "
-                "one part of it in the expression, or unnest it in the export."
-            )
+        found = _value_type(sql, view=view, where=f"{label}: column {column}", con=con)
         kinds[column] = "VARCHAR" if found.strip('"') == "NULL" or found.startswith("ENUM") else found
         sqls[column] = f"cast({sql} as varchar)" if kinds[column] != found else sql
     run_sql(f"select 1 from {quote(view)}{condition} limit 1", label=label, con=con)
@@ -294,6 +296,24 @@ def _map_columns(
     )
 
 
+def _value_type(sql: str, *, view: str, where: str, con: ibis.BaseBackend) -> str:
+    """Return the DuckDB type of an expression; refuse one with more than one value in a row."""
+    found = run_sql(f"describe select {sql} as v from {quote(view)}", label=where, con=con)[0][1]
+    if found.endswith("]") or found.startswith(NESTED):
+        raise SourceError(
+            f"{where}: expected one value in each row, found {found[:KIND_LENGTH]}. Take one part of it in the "
+            "expression, or unnest it in the export."
+        )
+    return found
+
+
+def _refuse_mixed_numbers(columns: list[str], *, view: str, where: str, label: str, con: ibis.BaseBackend) -> None:
+    """Refuse text columns that are numbers in more than one notation, where an expression calculates with them."""
+    samples = sample_values({c: quote(c) for c in columns}, view=view, where=where, label=label, con=con)
+    for column, sample in samples.items():
+        refuse_mixed_numbers(sample, where=f"{label}: column {column}")
+
+
 def _read_values(mapped: _MappedTable, *, table: EventTable) -> tuple[list[str], dict[str, str]]:
     """Write the SELECT parts that type each contract column, and the tests of numbers with their rejection reasons."""
     parts = [f"{quote('_broken ' + column)}" for column in mapped.broken]
@@ -303,6 +323,9 @@ def _read_values(mapped: _MappedTable, *, table: EventTable) -> tuple[list[str],
         if column in ("customer_id", *ID_COLUMNS):
             _refuse_rounded(sample, where=where)
             parts.append(f"{id_sql(column, kind=kind)} as {column}")
+            if kind == "VARCHAR":  # beyond the sample
+                parts.append(f"coalesce(regexp_full_match(trim({column}), '{ROUNDED_ID}'), false) as _rounded_{column}")
+                reasons[f"_rounded_{column}"] = f"{column} was rounded by a spreadsheet"
         elif column in ("event", *TEXT_COLUMNS):
             parts.append(f"{text_sql(column, kind=kind)} as {column}")
         elif column in FLAG_COLUMNS:
@@ -336,11 +359,7 @@ def _rejection_reason(mapped: _MappedTable, *, source: Source, reasons: dict[str
 
 
 def _refuse_rounded(sample: list[str], *, where: str) -> None:
-    rounded = [
-        value
-        for value in sample
-        if "E+" in value.upper() and value.upper().replace("E+", "").replace(".", "").isdigit()
-    ]
+    rounded = [value for value in sample if re.fullmatch(ROUNDED_ID, value.strip())]
     if rounded:
         raise SourceError(
             f"{where}: ids such as {rounded[0]!r} were rounded by a spreadsheet ({len(rounded):,} in the sample), so "

@@ -117,9 +117,11 @@ def write_rows(table: ir.Table, path: Path) -> None:
 
 def read_rows(path: Path, *, to: ibis.BaseBackend, name: str) -> ir.Table:
     """Open a Parquet file as a table of an engine; a database gets a temporary copy."""
-    if to.name in ("duckdb", "pyspark"):
+    if to.name == "duckdb":
+        return to.read_parquet(str(path), hive_partitioning=False)  # a folder such as day=1 is no column
+    if to.name == "pyspark":
         return to.read_parquet(str(path))
-    return to.create_table(name, pq.read_table(path), temp=True)
+    return to.create_table(name, pq.read_table(path, partitioning=None), temp=True)
 
 
 def _require_spark(master: str) -> None:

@@ -163,7 +163,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def read_parquet(path: Path) -> pa.Table:
     """Read a Parquet file and verify its checksums; raise RunError for a broken file."""
     try:
-        return pq.read_table(path, page_checksum_verification=True)
+        return pq.read_table(path, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(
             f"{path}: cannot be read as Parquet ({first_line(error)}). Make it again, or give another file."

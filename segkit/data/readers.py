@@ -5,18 +5,24 @@ import csv
 import glob
 import gzip
 import re
+import zipfile
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
 import duckdb
 import ibis
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.io import expand_variables, first_line, mask_secrets
 from segkit.data.spec import FileSpec
+from segkit.data.values import AMBIGUOUS_POINT, FORMULA_WITHOUT_VALUE
 from segkit.data.yaml_models import suggest
 from segkit.errors import SegkitError, SourceError
 
@@ -34,6 +40,9 @@ EXCEL_ENDINGS = (".xlsx", ".xlsm")
 PARQUET_ENDINGS = (".parquet", ".pq")
 DUCKDB_ENDINGS = (".duckdb", ".ddb")
 CHUNK_BYTES = 1 << 20
+FILE_COLUMN = "segkit_file"  # the path of the file that a row is from
+WORKBOOK_PART = "xl/workbook.xml"
+MAX_WHOLE = 1e18  # a whole number below is written without a decimal point
 MAX_NAME_SHOWN = 80  # characters of a name in a message
 CHECK_FILE = "Check that the file is complete and that its ending matches its format."
 
@@ -47,14 +56,14 @@ def detect_encoding(file: FileSpec, path: Path) -> str | None:
     return None if encoding in ("utf-8", "utf8", "utf-8-sig") else encoding
 
 
-def _csv_sql(paths: Sequence[Path], *, delimiter: str | None) -> str:
+def _csv_sql(paths: Sequence[Path], *, delimiter: str | None, with_file: bool = False) -> str:
     """Write SQL that reads CSV files in UTF-8 as text; columns are matched by name, names in quotes hide delimiters."""
     groups: dict[tuple[str, ...], list[Path]] = {}
     for path in paths:
         header = _header_line(path)
         sign = delimiter or _detect_delimiter(header)
         groups.setdefault((sign, *_column_names(header, delimiter=sign, label=path.name)), []).append(path)
-    reads = (_read_sql(files, names=key[1:], delimiter=key[0]) for key, files in groups.items())
+    reads = (_read_sql(files, names=key[1:], delimiter=key[0], with_file=with_file) for key, files in groups.items())
     return " union all by name ".join(reads)
 
 
@@ -126,15 +135,15 @@ def _refuse_duplicate_columns(names: Sequence[str], *, label: str) -> None:
         raise SourceError(f"{label}: the header names column {repeated[0]!r} {times} times. Rename all but one.")
 
 
-def _read_sql(paths: Sequence[Path], *, names: Sequence[str], delimiter: str) -> str:
+def _read_sql(paths: Sequence[Path], *, names: Sequence[str], delimiter: str, with_file: bool) -> str:
     """Write SQL over files with one header; a byte order mark left in the middle by joining files is removed."""
     columns = ", ".join(f"{sql_literal(name)}: 'VARCHAR'" for name in names)
-    settings = "auto_detect=false, header=true, nullstr='', quote='\"', escape='\"'"
-    files = "[" + ", ".join(sql_literal(str(path)) for path in paths) + "]::varchar[]"
+    settings = "hive_partitioning=false, auto_detect=false, header=true, nullstr='', quote='\"', escape='\"'"
+    settings += f", filename={sql_literal(FILE_COLUMN)}" if with_file else ""
     first = quote(names[0])
     return (
         f"select * replace (ltrim({first}, chr(65279)) as {first}) from "
-        f"read_csv({files}, delim={sql_literal(delimiter)}, columns={{{columns}}}, {settings})"
+        f"read_csv({_sql_paths(paths)}, delim={sql_literal(delimiter)}, columns={{{columns}}}, {settings})"
     )
 
 
@@ -221,7 +230,7 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
     Returns
     -------
     bool
-        Whether all columns are text as written (CSV), so that their types must be detected.
+        Whether texts are as written (CSV, workbooks), so that their types must be detected.
 
     Raises
     ------
@@ -238,16 +247,19 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
         raise SourceError(f"{file.label}: it names files of different kinds ({', '.join(endings)}). Name one kind.")
     try:
         if ending in CSV_ENDINGS:
-            _open_csv(file, paths, name=name, con=con)
+            _open_csv(file, paths, base=base, name=name, con=con)
             return True
         if ending in PARQUET_ENDINGS:
-            union = ", union_by_name=true" if len(paths) > 1 else ""
-            _create_view(con, name, f"select * from read_parquet({_sql_paths(paths)}{union})")
+            folders = _folder_columns(file, paths, base=base)
+            more = ", union_by_name=true" if len(paths) > 1 else ""
+            more += f", filename={sql_literal(FILE_COLUMN)}" if folders else ""
+            sql = f"select * from read_parquet({_sql_paths(paths)}, hive_partitioning=false{more})"
+            _create_file_view(name, sql, folders=folders, con=con)
             return False
         if ending in EXCEL_ENDINGS:
             sheets = [_read_excel(path, sheet=file.sheet) for path in paths]
             _create_table(con, name, pa.concat_tables(sheets, promote_options="permissive"))
-            return False
+            return True
     except (duckdb.Error, pa.ArrowException) as error:
         raise SourceError(f"{file.label}: it cannot be read ({first_line(error)}). {CHECK_FILE}") from None
     raise SourceError(
@@ -267,41 +279,131 @@ def is_restricted(con: ibis.BaseBackend) -> bool:
     return not con.con.execute("select current_setting('enable_external_access')").fetchall()[0][0]
 
 
-def _open_csv(file: FileSpec, paths: list[Path], *, name: str, con: ibis.BaseBackend) -> None:
+def _open_csv(file: FileSpec, paths: list[Path], *, base: Path, name: str, con: ibis.BaseBackend) -> None:
     encoding = detect_encoding(file, paths[0])
     if encoding is not None:
         _create_table(con, name, pa.concat_tables([_read_transcoded(p, file=file, encoding=encoding) for p in paths]))
         return
     try:
-        _create_view(con, name, _csv_sql(paths, delimiter=file.delimiter))
+        folders = _folder_columns(file, paths, base=base)
+        sql = _csv_sql(paths, delimiter=file.delimiter, with_file=bool(folders))
+        _create_file_view(name, sql, folders=folders, con=con)
     except duckdb.Error as error:
         raise csv_error(file.label, error) from None
 
 
+def _folder_columns(file: FileSpec, paths: Sequence[Path], *, base: Path) -> dict[str, str]:
+    """Write SQL for each column that folders below a wildcard hold, such as month in ``month=*/sales.csv``.
+
+    Folders that the path names without a wildcard, and all above them, are no columns.
+    """
+    whole = base / Path(file.path).expanduser()
+    if whole.is_file():
+        return {}
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), whole.parts)).resolve()
+    held = [
+        dict(folder.split("=", 1) for folder in path.relative_to(root).parts[:-1] if "=" in folder)
+        for path in paths
+        if path.is_relative_to(root)
+    ]
+    columns = {}
+    for name in held[0] if len(held) == len(paths) else ():
+        if all(name in folders for folders in held):
+            values = [folders[name] for folders in held]
+            folder = sql_literal(f"/{re.escape(name)}=([^/]*)/")
+            value = f"url_decode(regexp_extract({quote(FILE_COLUMN)}, {folder}, 1))"
+            columns[name] = f"cast({value} as {_folder_type(values)})"
+    return columns
+
+
+def _folder_type(values: list[str]) -> str:
+    if all(re.fullmatch(r"\d{1,18}", value) for value in values):
+        return "bigint"
+    return "date" if all(re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) for value in values) else "varchar"
+
+
+def _create_file_view(name: str, sql: str, *, folders: dict[str, str], con: ibis.BaseBackend) -> None:
+    """Create the view of files; a column of their own counts before one that is the name of a folder."""
+    if folders:
+        present = {row[0].lower() for row in con.con.execute(f"describe {sql}").fetchall()}
+        added = [f"{value} as {quote(column)}" for column, value in folders.items() if column.lower() not in present]
+        sql = f"select {', '.join([f'* exclude ({quote(FILE_COLUMN)})', *added])} from ({sql})"
+    _create_view(con, name, sql)
+
+
 def _read_excel(path: Path, *, sheet: str | None) -> pa.Table:
-    chosen = 0 if sheet is None else sheet
+    """Read a sheet of a workbook, by default the first that is not hidden; a text of digits stays a text."""
     try:
-        with pd.ExcelFile(path, engine="openpyxl") as book:
-            header = book.parse(chosen, header=None, nrows=1, dtype=str)
-            table = book.parse(chosen)
-    except ValueError as error:
-        raise SourceError(f"{path.name}: {first_line(error)}. State a sheet of the workbook with 'sheet:'.") from None
+        rows = _sheet_rows(path, sheet=sheet, data_only=True)
+        _mark_formulas(rows, path=path, sheet=sheet)
+    except SourceError:
+        raise
     except Exception as error:  # openpyxl and zipfile raise many kinds for a broken workbook
         raise SourceError(f"{path.name}: it is not a workbook ({first_line(error)}). {CHECK_FILE}") from None
-    if header.empty:
+    while rows and all(value is None for value in rows[-1]):
+        rows.pop()
+    if not rows:
         raise SourceError(f"{path.name}: the sheet is empty. Export it again with its header line.")
-    _refuse_duplicate_columns([str(cell) for cell in header.iloc[0].dropna()], label=path.name)
-    columns = {}
-    for label in table.columns:
-        values = table[label]
-        if values.dtype == object:
-            values = values.map(_cell_text, na_action="ignore").astype("string")
-        columns[str(label)] = pa.array(values, from_pandas=True)
-    return pa.table(columns)
+    columns = list(zip_longest(*rows))
+    while columns and all(value is None for value in columns[-1]):
+        columns.pop()
+    _refuse_duplicate_columns([str(header) for header, *_ in columns if header is not None], label=path.name)
+    names = [f"column{n}" if column[0] is None else str(column[0]) for n, column in enumerate(columns, start=1)]
+    return pa.table({name: _cell_array(column[1:]) for name, column in zip(names, columns, strict=True)})
+
+
+def _sheet_rows(path: Path, *, sheet: str | None, data_only: bool) -> list[list[object]]:
+    """Read the cells of a sheet: their values, or whether each is a formula."""
+    book = openpyxl.load_workbook(path, read_only=True, data_only=data_only, keep_links=False)
+    try:
+        sheets = {each.title: each for each in book.worksheets}
+        shown = [name for name, each in sheets.items() if each.sheet_state == "visible"]
+        chosen = sheet or next(iter(shown), None)
+        if chosen not in sheets:
+            what = "all sheets are hidden." if sheet is None else f"there is no sheet {sheet!r}."
+            raise SourceError(f"{path.name}: {what} State one of its sheets with 'sheet:': {', '.join(sheets)}.")
+        sheets[chosen].reset_dimensions()  # what programs state there is often wrong
+        if data_only:
+            return [[None if value == "" else value for value in row] for row in sheets[chosen].values]
+        return [[cell.data_type == "f" for cell in row] for row in sheets[chosen].iter_rows()]
+    finally:
+        book.close()
+
+
+def _mark_formulas(rows: list[list[object]], *, path: Path, sheet: str | None) -> None:
+    """Put an error in the place of formulas that no spreadsheet program has calculated yet."""
+    with zipfile.ZipFile(path) as archive:
+        book = archive.read(WORKBOOK_PART) if WORKBOOK_PART in archive.namelist() else b""
+    stale = re.search(rb"fullCalcOnLoad=.(1|true)", book) is not None  # as programs that cannot calculate ask for
+    if not stale and all(value is not None for row in rows for value in row):
+        return
+    formulas = _sheet_rows(path, sheet=sheet, data_only=False)
+    for column in range(max(map(len, formulas), default=0)):
+        cells = [row for row, row_formulas in enumerate(formulas) if row_formulas[column : column + 1] == [True]]
+        if stale or all(rows[row][column] is None for row in cells):  # otherwise a formula whose value is empty
+            for row in cells:
+                rows[row][column] = FORMULA_WITHOUT_VALUE
+
+
+def _cell_array(values: Sequence[object]) -> pa.Array:
+    """Make a column of the cells of a sheet: numbers, times, flags, or else texts."""
+    filled = [value for value in values if value is not None]
+    for kind in (bool, datetime, int | float):
+        if all(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for value in filled):
+            try:
+                return pa.array(values)
+            except (pa.ArrowException, OverflowError):
+                break
+    return pa.array([None if value is None else _cell_text(value) for value in values], pa.string())
 
 
 def _cell_text(value: object) -> str:
-    return value.isoformat(sep=" ") if hasattr(value, "hour") and hasattr(value, "year") else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    if not isinstance(value, float):
+        return str(value)
+    text = str(int(value)) if value.is_integer() and abs(value) < MAX_WHOLE else str(value)
+    return f"{text}0" if AMBIGUOUS_POINT.fullmatch(text) else text  # in a text, 1.234 might be thousands
 
 
 def _open_database(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -> None:
@@ -344,7 +446,7 @@ def _duckdb_path(file: FileSpec, *, base: Path) -> Path | None:
 
 
 def _alias(path: Path) -> str:
-    return f"segkit_{path.stem}"
+    return f"segkit_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _ending(path: Path) -> str:

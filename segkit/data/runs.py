@@ -231,7 +231,7 @@ class Run:
         if table.get_backend().name != "duckdb":  # engines sort text differently; DuckDB sorts by bytes
             unsorted = path.with_name(f".{path.name}.unsorted.{os.getpid()}")
             write_rows(table, unsorted)
-            write_rows(_engine().read_parquet(unsorted).order_by(keys), temporary)
+            write_rows(_engine().read_parquet(unsorted, hive_partitioning=False).order_by(keys), temporary)
             unsorted.unlink()
         else:
             write_rows(table.order_by(keys), temporary)

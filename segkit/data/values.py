@@ -76,7 +76,15 @@ SIGNS = "[\\s\u00a0\u202f'’€$£¥]"  # removed from a number: spaces, curren
 SIMPLE_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+")  # 12,50 and 1.234,50
 THOUSANDS_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(,\d{3}){2,}")  # 1,234.50
+POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(\.\d{3}){2,}")  # 1.234.567
 AMBIGUOUS_NUMBER = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,234: more than a thousand, or between 1 and 2
+AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # 1.234, the same
+NOTATIONS = {  # of a number by its decimal sign, with groups of thousands; a number in another one is unreadable
+    ",": r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d*)?(?:[eE][+-]?\d+)?|[+-]?,\d+",
+    ".": r"[+-]?(?:\d{1,3}(?:,\d{2,3})*,\d{3}|\d+)(?:\.\d*)?(?:[eE][+-]?\d+)?|[+-]?\.\d+",
+}
+FORMULA_WITHOUT_VALUE = "#formula without a stored value"
+CELL_ERRORS = ("#n/a", "#div/0!", "#ref!", "#value!", "#name?", "#num!", "#null!", FORMULA_WITHOUT_VALUE)
 NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "nil", "-", "<na>", "nat")
 INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "private", "own")
@@ -106,14 +114,17 @@ def id_sql(sql: str, *, kind: str) -> str:
     if kind != "VARCHAR" and not kind.startswith("DECIMAL"):
         return f"nullif({text}, '')"
     return (
-        f"case when {text} = '' or lower({text}) in {_sql_list(NO_VALUE)} then null "
+        f"case when {text} = '' or lower({text}) in {_sql_list(NO_VALUE + CELL_ERRORS)} then null "
         f"when regexp_full_match({text}, '[0-9]+[.]0+') then split_part({text}, '.', 1) else {text} end"
     )
 
 
 def text_sql(sql: str, *, kind: str) -> str:
-    """Write SQL for a text: trimmed, and an empty one as null."""
-    return id_sql(sql, kind=kind) if is_number(kind) else f"nullif(trim(cast({sql} as varchar)), '')"
+    """Write SQL for a text: trimmed, and an empty one or the error of a workbook's cell as null."""
+    if is_number(kind):
+        return id_sql(sql, kind=kind)
+    text = f"trim(cast({sql} as varchar))"
+    return f"case when {text} = '' or lower({text}) in {_sql_list(CELL_ERRORS)} then null else {text} end"
 
 
 def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, where: str) -> tuple[str, str]:
@@ -160,12 +171,16 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
 
 
 def normalized_number_sql(sql: str, *, style: str) -> str:
-    """Write SQL for a number in the notation of SQL; ``style`` is 'plain' or the decimal sign."""
+    """Write SQL for a number in the notation of SQL, null for one in another notation than ``style``.
+
+    `style`: 'plain' or the decimal sign, from `number_style`.
+    """
     if style == "plain":
         # DuckDB reads 1_0 as ten; and DuckDB 2.0 turns a bare try_cast over read_csv into a cast that fails
         return f"replace(trim({sql}), '_', '?')"
     bare = f"regexp_replace({sql}, {sql_literal(SIGNS)}, '', 'g')"
-    return f"replace(replace({bare}, '.', ''), ',', '.')" if style == "," else f"replace({bare}, ',', '')"
+    number = f"replace(replace({bare}, '.', ''), ',', '.')" if style == "," else f"replace({bare}, ',', '')"
+    return f"case when regexp_full_match({bare}, {sql_literal(NOTATIONS[style])}) then {number} end"
 
 
 def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
@@ -176,22 +191,34 @@ def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
     values = {re.sub(SIGNS, "", value) for value in sample}
     if decimal is not None:
         return decimal
-    commas = [v for v in values if DECIMAL_COMMA.fullmatch(v) and not AMBIGUOUS_NUMBER.fullmatch(v)]
-    groups = [v for v in values if THOUSANDS_GROUPS.fullmatch(v) and not AMBIGUOUS_NUMBER.fullmatch(v)]
-    unsure = [v for v in values if AMBIGUOUS_NUMBER.fullmatch(v)]
-    if commas and groups:
+    unsure = {v for v in values if AMBIGUOUS_NUMBER.fullmatch(v)}
+    unsure_points = {v for v in values if AMBIGUOUS_POINT.fullmatch(v)}
+    commas = {v for v in values - unsure if DECIMAL_COMMA.fullmatch(v) or POINT_GROUPS.fullmatch(v)}
+    groups = {v for v in values - unsure if THOUSANDS_GROUPS.fullmatch(v)}
+    points = {v for v in values - unsure_points if "." in v and SIMPLE_NUMBER.fullmatch(v)}
+    if commas and (groups or points):
         raise SourceError(
-            f"{where}: {min(commas)!r} has a decimal comma and {min(groups)!r} a decimal point. "
+            f"{where}: {min(commas)!r} has a decimal comma and {min(groups or points)!r} a decimal point. "
             "Write all numbers in one way, or split the table."
         )
     if commas:
         return ","
-    if unsure and not groups and not any("." in v for v in values):
+    doubtful = unsure or unsure_points
+    if doubtful and not groups and not points:
         raise SourceError(
-            f"{where}: the comma in {min(unsure)!r} is ambiguous, thousands or decimals ({len(unsure)} in the sample). "
-            "Add \"decimal: ','\" or \"decimal: '.'\" to this table."
+            f"{where}: the {'comma' if unsure else 'point'} in {min(doubtful)!r} is ambiguous, thousands or decimals "
+            f"({len(doubtful)} in the sample). Add \"decimal: ','\" or \"decimal: '.'\" to this table."
         )
     return "." if groups or unsure or any(re.search(SIGNS, value) for value in sample) else "plain"
+
+
+def refuse_mixed_numbers(sample: list[str], *, where: str) -> None:
+    """Raise `SourceError` for a column of numbers, in whatever notation, whose notation is mixed or ambiguous."""
+    values = [re.sub(SIGNS, "", value) for value in sample if value.strip().lower() not in NO_VALUE]
+    patterns = (SIMPLE_NUMBER, DECIMAL_COMMA, THOUSANDS_GROUPS, AMBIGUOUS_NUMBER, POINT_GROUPS)
+    numbers = sum(any(pattern.fullmatch(value) for pattern in patterns) for value in values)
+    if values and numbers >= MIN_NUMBER_SHARE * len(values):
+        number_style(values, decimal=None, where=where)
 
 
 def flag_sql(sql: str, *, kind: str, sample: list[str], where: str) -> str:
@@ -229,6 +256,8 @@ def _normalize_number(value: str, *, style: str) -> str:
     if style == "plain":
         return value.strip()
     bare = re.sub(SIGNS, "", value)
+    if not re.fullmatch(NOTATIONS[style], bare):
+        return ""
     return bare.replace(".", "").replace(",", ".") if style == "," else bare.replace(",", "")
 
 
@@ -240,7 +269,10 @@ def _sql_list(words: tuple[str, ...]) -> str:
     return "(" + ", ".join("'" + word + "'" for word in words) + ")"
 
 
-UTC_OFFSET = r"[:0-9] ?([zZ]|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
+UTC_OFFSET = r"(?i)[:0-9] ?(z|utc|gmt|[+-][0-9]{2}(:?[0-9]{2})?)$"
+CLOCK_LAST = r"[ T][0-9]{1,2}(:[0-9]{2}){1,2}(\.[0-9]*)?$"  # a time that ends in its clock; DuckDB drops what follows
+NAMED_ZONE = re.compile(r".*:\d{2}(\.\d+)? *[(\[]?(?![ap]\.?m\b)([a-z][a-z_/]{1,}|z[a-z]).*", re.IGNORECASE)
+HALF_DAY = re.compile(r".*\d ?[ap]m", re.IGNORECASE)
 TIME_FORMATS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
 NUMERIC_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 MONTH_NAME_FORMATS = set(
@@ -332,8 +364,15 @@ def ambiguous_date(values: list[str]) -> str | None:
 
 
 def _from_text(text: str, *, values: list[str], where: str) -> TimeSql:
+    zones = [value for value in values if NAMED_ZONE.fullmatch(value) and not re.search(UTC_OFFSET, value)]
+    if len(zones) > len(values) / 2:
+        raise SourceError(
+            f"{where}: the time zone in {zones[0]!r} is not an offset. Write offsets such as +02:00, or leave the zone "
+            "out and state it with timezone."
+        )
     formats = _formats(values, where=where)
-    naive = f"try_cast({text} as timestamp)"
+    whole = f"(not contains({text}, ':') or regexp_matches({text}, {sql_literal(CLOCK_LAST)}))"
+    naive = f"case when {whole} then try_cast({text} as timestamp) end"
     if formats:
         naive = f"coalesce(try_strptime({text}, [{', '.join(sql_literal(f) for f in formats)}]), {naive})"
     offset = f"(contains({text}, ':') and regexp_matches({text}, {sql_literal(UTC_OFFSET)}))"
@@ -372,10 +411,23 @@ def _formats(values: list[str], *, where: str) -> list[str]:
             f"{where}: day and month are ambiguous in {found[0][0]!r}, as in the whole sample ({len(found):,}). "
             f"State their order with an expression, e.g. strptime(column, '%d{found[0][2]}%m{found[0][2]}%Y')."
         )
+    _refuse_year_first(day_first, where=where)
     order = ("d", "m") if day_first else ("m", "d")
     dates = {f"%{order[0]}{m[2]}%{order[1]}{m[2]}%{'Y' if len(m[4]) == 4 else 'y'}" for m in found}
+    dates |= {"%Y-%m-%d"} if any(HALF_DAY.fullmatch(value) for value in values) else set()
     dates |= MONTH_NAME_FORMATS if any(re.search(r"[A-Za-z]{3}", value) for value in values) else set()
     return _most_used_first(sorted(dates), values=list(dict.fromkeys(values))[:MAX_TRIED_VALUES])
+
+
+def _refuse_year_first(found: list[re.Match], *, where: str) -> None:
+    """Refuse dates that may begin with a year of two digits: their last part varies as days do, not as years do."""
+    if any(len(m[4]) == 4 or int(m[4]) > 31 for m in found):
+        return
+    if found and len({m[1] for m in found}) <= len({m[4] for m in found}):
+        raise SourceError(
+            f"{where}: {found[0][0]!r} may begin with its day or with its year. State their order with an expression, "
+            f"e.g. strptime(column, '%y{found[0][2]}%m{found[0][2]}%d')."
+        )
 
 
 def _most_used_first(dates: list[str], *, values: list[str]) -> list[str]:

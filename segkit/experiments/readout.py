@@ -173,7 +173,7 @@ def _read_table(path: Path, *, rows: int | None = None) -> pd.DataFrame:
     """Read a table of outcomes; ids stay text as written."""
     try:
         if path.suffix in (".parquet", ".pq"):
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(path, partitioning=None)
             return table.astype({"customer_id": str}) if "customer_id" in table else table
         return pd.read_csv(path, dtype={"customer_id": str, "day": str}, nrows=rows, keep_default_na=True)
     except (OSError, ValueError, UnicodeDecodeError) as error:

@@ -543,7 +543,7 @@ def _previous_export(
 ) -> PreviousExport:
     """Return what the target already has: rows of an earlier run, or those of the last export to this place."""
     path = _state(target, out=out)
-    state = pd.read_parquet(path).set_index("customer_id") if path.is_file() else None
+    state = pd.read_parquet(path, partitioning=None).set_index("customer_id") if path.is_file() else None
     last = frozenset() if state is None else frozenset(state.index[state["last"]])
     if since:
         people = select_exportable(read_assignments(_load_finished_run(since), **place), records, **given)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -312,3 +314,169 @@ def two_hundred_files(folder: Path) -> Right:
         (folder / "many" / f"{number}.csv").write_text(text(GOOD), encoding="utf-8")
     write_yaml(folder, "{path}", "many/*.csv")
     return Right(2400, 5, Decimal(14400))
+
+
+def of_amounts(folder: Path, amounts: list[str], *, name: str = "sales.csv", sign: str = ";") -> None:
+    """Write one line of customer a for each amount."""
+    rows = [("a", "2024-03-01 10:00:00", paid, "tea") for paid in amounts]
+    put(folder, text(rows, sign=sign), name=name)
+
+
+LONG = 11_000  # rows, more than are looked at to detect a style
+AMOUNTS: dict[str, tuple[Right | None, list[str]]] = {
+    "one_decimal_comma_among_points": (None, [f"{n}.25" for n in range(60)] + ["7,25"]),
+    "decimal_commas_and_points_in_halves": (None, ["0.25", "0,25"] * 30),
+    "three_decimals_or_thousands": (None, ["1.234", "12.500", "950"] * 4),
+    "three_decimals_below_one": (Right(4, 1, Decimal("3.102")), ["1.234", "0.500", "0.234", "1.134"]),
+    "a_point_after_many_commas": (
+        Right(LONG, 1, Decimal(LONG) * Decimal("0.25"), rejected=1),
+        ["0,25"] * LONG + ["1.5"],
+    ),
+    "a_comma_after_many_thousands": (
+        Right(LONG, 1, Decimal(LONG) * Decimal("1234.5"), rejected=1),
+        ["1,234.50"] * LONG + ["12,50"],
+    ),
+}
+for _name, (_right, _amounts) in AMOUNTS.items():
+
+    def _pay(folder: Path, right: Right | None = _right, amounts: list[str] = _amounts) -> object:
+        of_amounts(folder, amounts)
+        return right
+
+    KINDS[_name] = _pay
+
+
+@kind
+def files_of_points_and_of_commas(folder: Path) -> None:
+    of_amounts(folder, ["0.25"] * 12, name="a.csv")
+    of_amounts(folder, ["0,25"] * 12, name="b.csv")
+    write_yaml(folder, "{path}", "'[ab].csv'")
+
+
+TIMES: dict[str, tuple[Right | None, str]] = {  # how every time is written
+    **{
+        f"zone_{name}": (None, f"2024-03-{{day:02d}} 10:00:00 {zone}")
+        for name, zone in {
+            "abbreviated": "EST",
+            "by_its_name": "America/New_York",
+            "of_summer": "CEST",
+            "by_a_short_offset": "GMT+2",
+            "after_utc": "UTC+05",
+            "in_brackets": "(BST)",
+        }.items()
+    },
+    "zone_utc_in_small_letters": (SAME, "2024-03-{day:02d} 10:00:00 utc"),
+    "clock_of_twelve_hours": (SAME, "2024-03-{day:02d} 10:00:00 pm"),
+    "years_of_two_digits_first": (None, "24-03-{day:02d} 10:00:00"),
+    "years_of_two_digits_last": (SAME, "{late:02d}.03.24 10:00:00"),
+}
+for _name, (_right, _format) in TIMES.items():
+
+    def _time(folder: Path, right: Right | None = _right, form: str = _format) -> object:
+        rows = [(who, form.format(day=n + 1, late=n + 10), *more) for n, (who, _, *more) in enumerate(GOOD)]
+        put(folder, text(rows))
+        return right
+
+    KINDS[_name] = _time
+
+
+@kind
+def one_named_zone(folder: Path) -> Right:
+    return add_line(folder, LESS, at="2024-03-20 10:00:00 EST")
+
+
+def of_folder(folder: Path, name: str, *, kind: str) -> Right:
+    """Write the good shop in a folder of a name and of a kind of file, with its YAML next to it."""
+    inner = folder / name
+    inner.mkdir()
+    rows = pd.DataFrame(GOOD, columns=HEADER.split(",")).astype({"paid": float})
+    rows.to_csv(inner / "sales.csv", index=False) if kind == "csv" else rows.to_parquet(inner / f"sales.{kind}")
+    (folder / "shop.yaml").write_text(YAML.format(path=f"{name}/sales.{kind}"), encoding="utf-8")
+    return SAME
+
+
+for _folder in ("paid=9", "who=me"):
+    for _kind in ("csv", "parquet"):
+        KINDS[f"folder_{_folder}_of_{_kind}"] = lambda folder, name=_folder, kind=_kind: of_folder(
+            folder, name, kind=kind
+        )
+
+
+@kind
+def folders_of_a_partition(folder: Path) -> Right:
+    rows = pd.DataFrame(GOOD, columns=HEADER.split(",")).astype({"paid": float})
+    for number in (1, 2):
+        (folder / f"month={number}").mkdir()
+        rows.to_parquet(folder / f"month={number}" / "sales.parquet")
+    text = YAML.format(path="'*/*.parquet'").replace("amount: paid", "amount: paid * month")
+    (folder / "shop.yaml").write_text(text, encoding="utf-8")
+    return Right(24, 5, Decimal(216))
+
+
+@kind
+def ids_rounded_after_many(folder: Path) -> Right:
+    rows = [("12345678901", "2024-03-01", "1", "tea")] * LONG + [("1.23457E+11", "2024-03-01", "1", "tea")] * 100
+    put(folder, text(rows))
+    return Right(LONG, 1, Decimal(LONG), rejected=100)
+
+
+@kind
+def databases_of_one_name(folder: Path) -> Right:
+    events = ""
+    for name in "ab":
+        (folder / name).mkdir()
+        with duckdb.connect(str(folder / name / "shop.duckdb")) as con:
+            con.execute(
+                f"create table sales as select '{name}' who, timestamp '2024-03-01' as \"at\", 1 paid, 'tea' what"
+            )
+        events += YAML.split("events:\n")[1].replace("path: {path}", f"database: {name}/shop.duckdb\n    table: sales")
+    yaml = YAML.split("events:\n")[0] + "events:\n" + events
+    (folder / "shop.yaml").write_text(yaml.replace("{{", "{").replace("}}", "}"), encoding="utf-8")
+    return Right(2, 2, Decimal(2))
+
+
+def of_workbook(folder: Path, rows: list[tuple], *, hidden: bool = False) -> None:
+    """Write a workbook of rows, after a hidden sheet if asked for."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    if hidden:
+        sheet.append(HEADER.split(","))
+        sheet.append(["hidden", datetime.datetime(2024, 3, 1), 100, "tea"])
+        sheet.sheet_state = "hidden"
+        sheet = book.create_sheet("sales")
+    for row in [HEADER.split(","), *rows]:
+        sheet.append(list(row))
+    put(folder, b"", name="sales.xlsx")
+    book.save(folder / "sales.xlsx")
+
+
+DAY = datetime.datetime(2024, 3, 1)
+MANY = [("a", DAY, 1, "tea")] * 39
+CELLS: dict[str, tuple[Right | None, list[tuple]]] = {  # of a workbook
+    "workbook_ids_with_zeros": (Right(3, 3, Decimal(3)), [(who, DAY, 1, "tea") for who in ("007", "7", "07")]),
+    "workbook_ids_with_exponents": (Right(3, 2, Decimal(3)), [(w, DAY, 1, "tea") for w in ("1E5", "100000", 100000)]),
+    "workbook_of_formulas_without_values": (None, [(f"c{n}", DAY, "=1+1", "tea") for n in range(5)]),
+    "workbook_id_of_a_formula": (Right(39, 1, Decimal(39), rejected=1), [*MANY, ("=A2", DAY, 1, "tea")]),
+    "workbook_amount_of_an_error": (Right(39, 1, Decimal(39), rejected=1), [*MANY, ("b", DAY, "#N/A", "tea")]),
+    "workbook_id_of_an_error": (Right(39, 1, Decimal(39), rejected=1), [*MANY, ("#DIV/0!", DAY, 1, "tea")]),
+}
+for _name, (_right, _rows) in CELLS.items():
+
+    def _cell(folder: Path, right: Right | None = _right, rows: list[tuple] = _rows) -> object:
+        of_workbook(folder, rows)
+        return right
+
+    KINDS[_name] = _cell
+
+
+@kind
+def workbook_with_a_hidden_sheet_first(folder: Path) -> Right:
+    of_workbook(folder, [("a", DAY, 1, "tea")], hidden=True)
+    return Right(1, 1, Decimal(1))
+
+
+@kind
+def three_decimals_or_thousands_in_a_sum(folder: Path) -> None:
+    of_amounts(folder, ["1.234", "12.500", "950"] * 4)
+    yaml = YAML.replace("amount: paid", "amount: paid * 2")
+    (folder / "shop.yaml").write_text(yaml.format(path="sales.csv"), encoding="utf-8")
