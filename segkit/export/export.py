@@ -335,7 +335,11 @@ def _sql_header(run: Run, *, dialect: str) -> str:
     if dialect == "spark":
         lines += ["First set these, or Spark takes all memory to compile it:"]
         lines += [f"  set {name} = {value};" for name, value in SPARK_SETTINGS.items()]
-    lines += ["Gives customer_id, segment, macro_segment. Names are quoted: lower case matters."]
+    lines += [
+        "Gives customer_id, segment, macro_segment, need (null where no single one leads).",
+        "It knows no earlier segment: a run lets customers at a border keep theirs, this query does not.",
+        "Names are quoted: lower case matters.",
+    ]
     return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)
 
 

@@ -55,7 +55,8 @@ def assign_newcomers(
     Returns
     -------
     ibis.expr.types.Table
-        customer_id, segment, segment_name, macro_segment, confidence; the engine computes it when it is read.
+        customer_id, segment, segment_name, macro_segment, need (null where no single one leads), confidence; the engine
+        computes it when it is read. No earlier segment is known, so customers at a border do not keep theirs.
 
     Raises
     ------
@@ -93,6 +94,7 @@ def assign_newcomers(
         "segment",
         segment_name=named,
         macro_segment=assigned.macro_segment,
+        need=assigned.need,
         confidence=assigned.confidence,
     )
 
@@ -137,7 +139,7 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
         table.to_parquet(buffer, index=False)
     else:
         text = table.select_dtypes(exclude="number").columns
-        escaped = table.assign(**{name: table[name].map(escape_formula) for name in text})
+        escaped = table.assign(**{name: table[name].map(escape_formula, na_action="ignore") for name in text})
         escaped.to_csv(buffer, index=False, quoting=csv_quoting(escaped))
     write_bytes(path, buffer.getvalue())
     return path

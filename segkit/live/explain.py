@@ -38,7 +38,9 @@ class CustomerView:
     coordinates
         Position in the space, followed by the expected outcomes less their centre.
     segment
-        None without features.
+        None without features; so are the next two.
+    macro_segment, need
+        The group of the segment, and the id of its need; None where no single one leads.
     expected
         log(1 + amount) of each outcome in the next horizon.
     """
@@ -50,6 +52,8 @@ class CustomerView:
     previous_code: int = -1
     coordinates: np.ndarray | None = None
     segment: str | None = None
+    macro_segment: str | None = None
+    need: str | None = None
     expected: list[float] = field(default_factory=list)
 
 
@@ -144,7 +148,9 @@ class LiveAssigner:
         ).tolist()
         expected = (at[:, axes:] + self._middle).round(9).tolist()
         for view, point, i, expectations in zip(with_features, at, number, expected, strict=True):
-            view.coordinates, view.segment, view.expected = point, self._model.segments[i], expectations
+            view.coordinates, view.expected = point, expectations
+            view.segment, view.macro_segment = self._model.segments[i], self._model.macro[i]
+            view.need = self._model.need[i] or None
 
     def confidence(self, view: CustomerView, *, in_run: bool = True) -> float:
         """Compute the share of subsamples that agree with the segment.
@@ -194,7 +200,8 @@ class LiveAssigner:
         if segment != now.segment:
             why = self.explain_segment(before, now)
             text = _format_reasons(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
-            moved = {"from": segment, "to": now.segment, "confidence": self.confidence(now, in_run=in_run)}
+            moved = {"from": segment, "to": now.segment, "macro_segment": now.macro_segment, "need": now.need}
+            moved |= {"confidence": self.confidence(now, in_run=in_run)}
             found.append({"kind": "segment", **moved, "because": text, "why": why})
         if now.segment is not None:
             expected = now.expected

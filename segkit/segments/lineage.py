@@ -96,13 +96,17 @@ def apply_overrides(fit: Fit, overrides: Overrides, *, standing: pd.Series | Non
         if members.any() and segment in fit.model.segments:
             centres[fit.model.segments.index(segment), 1:] = points[members, 1:].mean(axis=0)
     levels = {"borders": fit.model.borders, "level": fit.model.level}
-    model = replace(
-        fit.model,
-        centres=centres,
-        bag_segment=nearest_centre(fit.model.bag_centres, centres, **levels),
-        segments=tuple(overrides.merge.get(s, s) for s in fit.model.segments),
-    )
+    bag_segment = nearest_centre(fit.model.bag_centres, centres, **levels)
+    model = merge_segments(replace(fit.model, centres=centres, bag_segment=bag_segment), overrides.merge)
     return replace(fit, model=model, segment_number=nearest_centre(points, centres, **levels))
+
+
+def merge_segments(model: SegmentModel, merges: Mapping[str, str]) -> SegmentModel:
+    """Count segments as others (id -> id), with the macro segment and the need of those."""
+    into = [merges.get(segment, segment) for segment in model.segments]
+    own = [model.segments.index(one) if one in model.segments else i for i, one in enumerate(into)]
+    macro, need = (tuple(of[i] for i in own) for of in (model.macro, model.need))
+    return replace(model, segments=tuple(into), macro=macro, need=need)
 
 
 MIN_OVERLAP = 0.3  # Jaccard overlap from which a new segment continues an old one
@@ -512,7 +516,7 @@ def apply_merges(model: SegmentModel, overrides: Overrides, *, segment_ids: set[
     if asked:
         listed = ", ".join(sorted(set(model.segments)))
         raise InputError(f"overrides: {sorted(asked)} are no segments; there are {listed}. Fix overrides.yaml.")
-    return replace(model, segments=tuple(overrides.merge.get(s, s) for s in model.segments))
+    return merge_segments(model, overrides.merge)
 
 
 def add_previous_proof(segments: pd.DataFrame, previous: Run) -> pd.DataFrame:

@@ -14,10 +14,12 @@ from segkit.customers.features import CustomerData
 from segkit.errors import RunError
 
 CELLS_AT_ONCE = 4_000_000  # distances (customers x centres) computed at once
-# How much farther than the nearest centre the previous segment's may be, as a share: the widest border tried that costs
-# at most .005 of R2 on both data sets of benchmarks/staying.py.
-BORDER_WIDTH = 0.1
-LEVEL_BORDER = 0.15  # standard deviations of the first axis that a customer may lie beyond their previous level
+# How much farther than the nearest centre the previous segment's may be within a level, as a share: wider keeps hardly
+# more customers, and hardly anyone changes need any more (benchmarks/staying.py).
+BORDER_WIDTH = 0.25
+# Standard deviations of the first axis that a customer may lie beyond their previous level: the widest border tried
+# that costs at most .005 of R2 on both data sets of that benchmark.
+LEVEL_BORDER = 0.13
 # Squared distances closer than this are equal, and values this far below a border are at it: far above what runtimes
 # differ by, far below what matters.
 TIE = 1e-6
@@ -101,10 +103,11 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The segment of one customer, and the share of subsamples that agree with it."""
+    """The segment of one customer, its need (None where no single one leads), and the share of subsamples that agree."""
 
     segment: str
     macro_segment: str
+    need: str | None
     confidence: float
 
 
@@ -129,6 +132,8 @@ class Assigner:
             model, codes=self.codes
         )
         self._subsample_numbers = np.arange(len(self._subsample_codes))
+        self._value, own = model.centres[:, 0], [model.centres[model.level == n, 0] for n in np.unique(model.level)]
+        self._has_levels = all(np.ptp(value) == 0 for value in own)
 
     @cached_property
     def map(self) -> LinearMap:
@@ -152,10 +157,14 @@ class Assigner:
             number = _first_least(_in_level(distances, part, borders=self._model.borders, level=self._model.level))
             previous = None if previous_codes is None else previous_codes[rows]
             if previous is not None and ((previous >= 0) & (self.codes[number] != previous)).any():
-                squares = np.maximum(distances + np.square(part).sum(axis=1, keepdims=True), 0.0)
+                squares = np.maximum(distances + np.square(part).sum(axis=1, keepdims=True) - self._shared(part), 0.0)
                 number = self._keep_previous(squares, part, number, previous_codes=previous)
             found.append(number)
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _shared(self, points: np.ndarray) -> np.ndarray:
+        """Return the part of squared distances that all centres of a level share, which says nothing about needs."""
+        return np.square(points[:, :1] - self._value) if self._has_levels else np.zeros((1, 1))
 
     def _keep_previous(
         self, squares: np.ndarray, points: np.ndarray, number: np.ndarray, *, previous_codes: np.ndarray
@@ -207,8 +216,8 @@ class Assigner:
         """
         point = self.axes(features, weights=weights)[None]
         number = self.assign(point)
-        segment, macro = self._model.segments[number[0]], self._model.macro[number[0]]
-        return Assignment(segment, macro, float(self.agreement(point, self.codes[number])[0]))
+        segment, macro, need = (of[number[0]] for of in (self._model.segments, self._model.macro, self._model.need))
+        return Assignment(segment, macro, need or None, float(self.agreement(point, self.codes[number])[0]))
 
     def axes(self, features: Mapping[str, float], *, weights: Mapping[str, float] | None = None) -> np.ndarray:
         """Return one customer's coordinates in the space; parameters and errors as in `assign_one`."""

@@ -63,8 +63,9 @@ def assignment_sql(
     Returns
     -------
     str
-        SQL for customer_id, segment, macro_segment and, if asked for, confidence. A customer with a feature that is
-        null or not finite, which the batch refuses, has no segment.
+        SQL for customer_id, segment, macro_segment, need (null where no single one leads) and, if asked for,
+        confidence. A customer with a feature that is null or not finite, which the batch refuses, has no segment. It
+        knows no earlier segment, so customers at a border do not keep theirs, as they do in the batch.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def assign_in_engine(
     Returns
     -------
     ibis.expr.types.Table
-        customer_id, segment, macro_segment and, if asked for, confidence; the engine computes it when it is read.
+        customer_id, segment, macro_segment, need and, if asked for, confidence; the engine computes it when it is read.
     """
     con = features.get_backend()
     dialect = next(name for name, backend in DIALECTS.items() if backend == con.name)
@@ -145,6 +146,7 @@ def _assignment_expression(
     columns = {
         "segment": ibis.cases((nearest.finite, nearest.near.cases(*enumerate(model.segments)))),
         "macro_segment": ibis.cases((nearest.finite, nearest.near.cases(*enumerate(model.macro)))),
+        "need": _need_column(nearest, model.need),
     }
     if not confidence:
         return nearest.select("customer_id", **columns)
@@ -155,6 +157,14 @@ def _assignment_expression(
         **columns,
     )
     return _add_confidence(nearest, model, codes=np.array(codes))
+
+
+def _need_column(nearest: ir.Table, needs: Sequence[str]) -> ir.Value:
+    """Return the need of the nearest centre; null where no single one leads."""
+    named = [(number, need) for number, need in enumerate(needs) if need]
+    if not named:
+        return ibis.null("string")
+    return ibis.cases((nearest.finite, nearest.near.cases(*named)))
 
 
 def _behaviour_axes(features: ir.Table, linear_map: LinearMap) -> ir.Table:
@@ -250,7 +260,7 @@ def _squared_distances(axes: ir.Table, centres: np.ndarray, *, prefix: str) -> d
 
 def _add_confidence(assigned: ir.Table, model: SegmentModel, *, codes: np.ndarray) -> ir.Table:
     """Add the share of subsamples whose nearest cluster belongs to the same segment."""
-    columns = ["customer_id", "segment", "macro_segment"]
+    columns = ["customer_id", "segment", "macro_segment", "need"]
     subsamples = np.unique(model.bag_of)
     if not len(subsamples):
         return assigned.select(*columns, confidence=_number(0))

@@ -97,7 +97,7 @@ def test_newcomers_get_the_segment_the_batch_gives(run: Path, tmp_path: Path, fo
         path.write_text(f"{texts}    columns:\n{columns}\n")
     out = write_newcomers(assign_newcomers(run, str(path), folder=tmp_path), out=tmp_path / "placed.parquet")
     found = pd.read_parquet(out).set_index("customer_id")
-    wanted = assign_segments(_model(run), _signals(events)).drop(columns="need")
+    wanted = assign_segments(_model(run), _signals(events))
     pd.testing.assert_frame_equal(found[list(wanted.columns)], wanted, check_dtype=False)
     assert list(found["segment_name"].unique()) and set(found["segment_name"]) <= set(SEGMENTS["name"])
 
@@ -121,7 +121,7 @@ def test_postgres_places_newcomers_too(run: Path, tmp_path: Path, postgres: str)
     events.to_parquet(tmp_path / "new.parquet")
     placed = assign_newcomers(run, str(tmp_path / "new.parquet"), folder=tmp_path, engine=postgres)
     found = placed.to_pandas().set_index("customer_id").sort_index()
-    wanted = assign_segments(_model(run), _signals(events)).drop(columns="need")
+    wanted = assign_segments(_model(run), _signals(events))
     assert placed.get_backend().name == "postgres"
     placed.get_backend().disconnect()
     pd.testing.assert_frame_equal(found[list(wanted.columns)].round(6), wanted, check_dtype=False)
@@ -175,7 +175,7 @@ def test_spark_places_newcomers_and_the_cluster_writes_them(run: Path, tmp_path:
     ]
     _segkit(*asked)
     found = pd.read_parquet(tmp_path / "placed").set_index("customer_id").sort_index()
-    wanted = assign_segments(_model(run), _signals(events)).drop(columns="need")
+    wanted = assign_segments(_model(run), _signals(events))
     pd.testing.assert_frame_equal(found[list(wanted.columns)].round(6), wanted, check_dtype=False)
     again = CliRunner().invoke(main, asked)
     assert again.exit_code == 2 and "it exists already" in again.stderr

@@ -197,8 +197,9 @@ def test_batch_and_single_agree_at_a_border_whatever_they_round(levels: SegmentM
         ([1.0 + LEVEL_BORDER + 0.01, 1.0], "S03", "S02"),
         ([1.0 - LEVEL_BORDER + 0.01, 1.0], "S02", "S02"),  # just below the high one
         ([1.0 - LEVEL_BORDER - 0.01, 1.0], "S02", "S03"),
-        ([2.0, 0.04], "S01", "S01"),  # (1.04 / 0.96) squared is below 1.1 squared
-        ([2.0, 0.06], "S01", "S02"),
+        ([2.0, 0.11], "S01", "S01"),  # 1.11 / 0.89 is below 1.25
+        ([2.0, 0.12], "S01", "S02"),
+        ([9.0, 0.12], "S01", "S02"),  # far above the middle of the level the margin is the same
         ([1.0 - LEVEL_BORDER + 0.01, 0.2], "S01", "S03"),  # near its level, and too far from its need
         ([1.0 - LEVEL_BORDER + 0.01, 0.0], "S99", "S03"),  # a segment that is gone
     ],
@@ -213,7 +214,7 @@ def test_who_is_just_beyond_a_border_keeps_the_segment_they_had_and_farther_does
 
 def test_a_merged_segment_is_kept_at_its_nearest_centre(levels: SegmentModel) -> None:
     merged = replace(levels, segments=("S03", "S02", "S03"))
-    many = customers_at([[2.0, 0.04], [2.0, 0.06], [1.1, 1.0], [1.2, 1.0]])
+    many = customers_at([[2.0, 0.11], [2.0, 0.12], [1.1, 1.0], [1.2, 1.0]])
     home = pd.Series("S03", index=many.features.index)
     found = assign_segments(merged, many, previous_segment=home)
     assert found["segment"].tolist() == ["S03", "S02", "S03", "S02"]
