@@ -147,7 +147,7 @@ def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
         customers,
         segments.assigned,
         signals=segments.tables["signals"],
-        names=segments.lineage.names,
+        lineage=segments.lineage,
         ids=model.segments,
         **tests,
     )

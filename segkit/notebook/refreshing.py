@@ -72,6 +72,16 @@ class RunComparison(Result):
         return self._after_first(made.flow, show)
 
     @property
+    def changes(self) -> Result:
+        """What changed for the customers who moved: their level, and what they come for."""
+        table = self.refresh.changes
+        shown = report.format_customer_changes(table)
+        note = caption_of("customer_changes")["empty"]
+        if shown.empty:
+            return self._after_first(table, lambda: text_result(table, note=note))
+        return self._after_first(table, lambda: table_result(table, name="customer_changes", shown=shown))
+
+    @property
     def tests(self) -> Result:
         """The tests of the decision on this run."""
         table = self.refresh.standing.tests
@@ -181,6 +191,7 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
             "forecast_accuracy": found.forecast_accuracy,
             "decision_tests": found.tests,
             "flow": made.flow,
+            "customer_changes": made.changes,
             "persona_changes": monitor.persona_changes(run, before),
             "decisions": made.decisions,
         },

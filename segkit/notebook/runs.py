@@ -485,8 +485,11 @@ def _show_map(run: runs.Run, *, cards: str) -> Result:
 
 def _describe_changes(run: runs.Run) -> list[str]:
     as_of = run.parameters()["as_of"]
-    ledger, moves, decisions = (overview_report.optional_table(run, name) for name in ("ledger", "moves", "decisions"))
+    ledger, moves, decisions, changed = (
+        overview_report.optional_table(run, name) for name in ("ledger", "moves", "decisions", "customer_changes")
+    )
     changes = overview_report.describe_changes(run.table("segments"), ledger=ledger, moves=moves, as_of=as_of)
+    changes += overview_report.describe_customer_changes(changed)
     return refresh_report.describe_decisions(decisions, as_of=as_of) + changes
 
 

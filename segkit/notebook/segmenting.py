@@ -323,7 +323,7 @@ def found_segments(
     segment = assigned["segment"]
     favourites = segment_favourites(now, segment, needs=load_needs(customers.run))
     signals = segment_signals(now.features, segment)
-    table = segment_table(customers, assigned, signals=signals, names=lineage.names)
+    table = segment_table(customers, assigned, signals=signals, lineage=lineage)
     written = {
         "assignments": parts["assignments"][ASSIGNMENT_COLUMNS],
         "segments": table,
@@ -352,7 +352,7 @@ def segment_table(
     assigned: pd.DataFrame,
     *,
     signals: pd.DataFrame,
-    names: dict[str, str],
+    lineage: Lineage | Reassignment,
     **proof: Any,
 ) -> pd.DataFrame:
     """Put the table segments together; without a proof its stability is unknown."""
@@ -360,7 +360,8 @@ def segment_table(
     sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.state))
     return make_segment_table(
         sizes,
-        names=names,
+        names=lineage.names,
+        earlier=lineage.earlier,
         features=now.features,
         segment=assigned["segment"],
         needs=_need_of_segments(customers, assigned),

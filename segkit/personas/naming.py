@@ -266,6 +266,34 @@ def name_segments(
     return pd.DataFrame.from_dict(rows, orient="index", columns=["name", "need_name"]).rename_axis("segment")
 
 
+def earlier_names(earlier: pd.DataFrame | None, *, now: pd.DataFrame, people: str = "buyers") -> dict[str, str]:
+    """Return the names of the previous run that still say what a segment is, by segment.
+
+    A name that segkit made ends where the level or the need of its segment is another, or where an analyst has given
+    the need a name; one that does not mention the need was given by a person, and stays.
+
+    Parameters
+    ----------
+    earlier
+        The segment table of the previous run; None in a first run.
+    now
+        level, need and need_name by segment.
+    people
+        Word for customers in a name.
+    """
+    if earlier is None:
+        return {}
+    table = earlier.set_index("segment").reindex(columns=["name", "level", "need", "need_name"])
+    table = table[table.index.isin(now.index)]
+    then, today = table.drop(columns="name").fillna(""), now.loc[table.index, table.columns[1:]].fillna("")
+    same = (then["need"] == today["need"]) & ((then["need"] == "") | (then["need_name"] == today["need_name"]))
+    same &= (then["level"] == "") | (then["level"] == today["level"])
+    ends = [lower_first(need) if need else people for need in then["need_name"]]
+    names = table["name"].str.replace(r" S\d+$", "", regex=True)
+    given = [not name.endswith(end) for name, end in zip(names, ends, strict=True)]
+    return table.loc[same | np.array(given, dtype=bool), "name"].to_dict()
+
+
 def lower_first(text: str) -> str:
     """Write the first letter small, unless the word is an abbreviation.
 

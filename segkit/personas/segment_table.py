@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from segkit.personas.naming import level_names, member_stages, name_segments
+from segkit.personas.naming import earlier_names, level_names, member_stages, name_segments
 from segkit.segments.lineage import inherit_names
 from segkit.segments.validation import Stability, Structure, segment_verdict
 
@@ -19,6 +19,7 @@ def make_segment_table(
     structure: Structure | None = None,
     ids: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
+    earlier: pd.DataFrame | None = None,
     features: pd.DataFrame,
     segment: pd.Series,
     needs: pd.DataFrame | None = None,
@@ -36,7 +37,9 @@ def make_segment_table(
     ids
         Segment of each centre that the refits were compared on, in their order.
     names
-        Names that do not change, by segment: from earlier runs, or decided by a person.
+        Names decided by a person, by segment.
+    earlier
+        The segment table of the previous run, whose names stay as far as they are still true.
     features, segment
         Features and segment id by ``customer_id``.
     needs
@@ -61,7 +64,8 @@ def make_segment_table(
     needs = pd.DataFrame(index=table["segment"], columns=["need", "need_name"]) if needs is None else needs
     levels = level_names(table, stages=member_stages(features, segment))
     named = name_segments(levels, needs["need_name"], habits=signals, people=people)
-    named["need"] = needs["need"].reindex(named.index)
-    named["name"] = named.index.map(inherit_names(named["name"].to_dict(), names or {}))
+    named["level"], named["need"] = levels, needs["need"].reindex(named.index)
+    given = {**earlier_names(earlier, now=named, people=people), **(names or {})}
+    named["name"] = named.index.map(inherit_names(named["name"].to_dict(), given))
     table = table.merge(named.reset_index(), on="segment", validate="one_to_one")
     return table.assign(**dict.fromkeys(FORECAST_COLUMNS, np.nan), action=None)

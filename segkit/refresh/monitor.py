@@ -15,6 +15,7 @@ from segkit.errors import RunError
 from segkit.experiments.estimate import KPIS, kpi_values, main_kpi
 from segkit.format import FLOOR, formatter_for, interval, masked_count
 from segkit.period import Period
+from segkit.refresh.changes import count_changes, count_flow, level_labels, need_labels
 from segkit.refresh.decisions import (
     LOOK,
     decide_campaigns,
@@ -25,8 +26,9 @@ from segkit.refresh.decisions import (
     run_tests,
 )
 from segkit.refresh.drift import DRIFT, confidence_drift, feature_drift, share_drift
-from segkit.segments.lineage import MOVE_COLUMNS, assign_under_model, customer_moves, fitted_as_of, previous_run
+from segkit.segments.lineage import assign_under_model, fitted_as_of, previous_run
 from segkit.segments.model import SegmentModel, assign_points, model_from_arrays
+from segkit.segments.moves import MOVE_COLUMNS, customer_moves, segment_places
 from segkit.stats import Estimate, mean_interval
 from segkit.tables import needed_of_last_run
 from segkit.vocabulary import EVERYONE
@@ -321,7 +323,6 @@ def _describe_kpi_change(then: dict | None, now: dict | None) -> list[str]:
 
 
 STEP = "07_refresh"
-FLOW = ["before", "standing", "after", "cause", "customers"]
 
 
 @dataclass(frozen=True)
@@ -346,13 +347,15 @@ class Standing:
 class Refresh:
     """The results of the refresh step.
 
-    ``moves`` of customers and their ``flow``; ``added``: decisions of this run; ``decisions``: the whole log;
+    ``moves`` of customers, their ``flow``, and the ``changes`` of level and need; ``added``: decisions of this run;
+    ``decisions``: the whole log;
     ``refitted``: whether there is a new model; ``acted``: what the automatic mode did; ``figures``: headline numbers.
     """
 
     standing: Standing
     moves: pd.DataFrame
     flow: pd.DataFrame
+    changes: pd.DataFrame
     added: pd.DataFrame
     decisions: pd.DataFrame
     refitted: bool
@@ -379,16 +382,19 @@ def compare_runs(
     """
     if previous is None:
         moves, log = pd.DataFrame([], columns=MOVE_COLUMNS), empty_decisions()
-        return Refresh(standing, moves, count_flow(moves), log, log, False, "", {"refresh.decision": None})
+        changes = count_changes(moves, levels={}, needs={})
+        return Refresh(standing, moves, count_flow(moves), changes, log, log, False, "", {"refresh.decision": None})
     before = previous.table("assignments").set_index("customer_id")["segment"]
     after = assignments.set_index("customer_id")["segment"]
-    moves = customer_moves(before, standing.placed["segment"], after)
+    places = segment_places(model_from_arrays(*previous.load_model()))
+    moves = customer_moves(before, standing.placed["segment"], after, places=places)
+    changes = count_changes(moves, levels=level_labels(previous), needs=need_labels(run, previous))
     acted = str(run.record().get("acted") or "")
     added = _decisions(standing, days, run=run, previous=previous)
     added = added.assign(acted=[acted if scope == "run" else "" for scope in added["scope"]])
     log = pd.concat([part for part in (_previous_decisions(previous), added) if len(part)], ignore_index=True)
     figures = _refresh_metrics(standing, moves, added)
-    return Refresh(standing, moves, count_flow(moves), added, log, acted != "kept", acted, figures)
+    return Refresh(standing, moves, count_flow(moves), changes, added, log, acted != "kept", acted, figures)
 
 
 def segment_names(run: Run, previous: Run | None) -> dict[str, str]:
@@ -495,16 +501,6 @@ def _previous_decisions(previous: Run | None) -> pd.DataFrame:
     if previous is None or not previous.has("decisions"):
         return empty_decisions()
     return previous.table("decisions")
-
-
-def count_flow(moves: pd.DataFrame) -> pd.DataFrame:
-    """Count customers by previous segment, segment under the previous model, and new segment.
-
-    `moves`: as returned by `lineage.customer_moves`. Returns ``before, standing, after`` (missing: not a customer
-    then), ``cause, customers``; largest first.
-    """
-    groups = moves.groupby(FLOW[:4], dropna=False).size().rename("customers").reset_index()
-    return groups.sort_values(["customers", *FLOW[:3]], ascending=[False, True, True, True], ignore_index=True)[FLOW]
 
 
 def _refresh_metrics(standing: Standing, moves: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, object]:

@@ -10,7 +10,18 @@ from markupsafe import Markup
 
 from segkit import templates
 from segkit.data.runs import Run
-from segkit.format import TOO_FEW_TEXT, count, is_few, is_missing, number, score, share, small_score, suppressed_cells
+from segkit.format import (
+    FLOOR,
+    TOO_FEW_TEXT,
+    count,
+    is_few,
+    is_missing,
+    number,
+    score,
+    share,
+    small_score,
+    suppressed_cells,
+)
 from segkit.reports.html import shown_row, shown_rows, way
 from segkit.reports.segments import format_metric
 from segkit.segments.scoring import lead_verdict
@@ -168,6 +179,22 @@ def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.
             known = [f"{names[s]} ({s})" if s in names.index else s for s in found]
             sentences.append(text("overview", "became", names=known, event=event))
     return [*sentences, *(_describe_moves(moves) if moves is not None else [])]
+
+
+def describe_customer_changes(changes: pd.DataFrame | None, *, most: int = 3) -> list[str]:
+    """Describe what changed for customers who moved in one sentence; nothing where too few have a change in common.
+
+    `changes`: the table ``customer_changes``; None where the run has none. `most`: needs that are named.
+    """
+    if changes is None:
+        return []
+    levels = {way: int(changes.loc[changes["change"] == way, "customers"].sum()) for way in ("up", "down")}
+    needs = changes[~changes["change"].isin(levels) & (changes["customers"] >= FLOOR)]
+    needs = needs.sort_values(["customers", "words"], ascending=[False, True]).head(most)
+    parts = [f"moved {way} a level" for way in levels], needs["words"].tolist()
+    counts = [*levels.values(), *needs["customers"]]
+    named = [(size, words) for size, words in zip(counts, [*parts[0], *parts[1]], strict=True) if size >= FLOOR]
+    return [text("overview", "changed", named=named)] if named else []
 
 
 def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:

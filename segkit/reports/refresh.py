@@ -292,6 +292,12 @@ def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int =
     return sentences
 
 
+def format_customer_changes(changes: pd.DataFrame) -> pd.DataFrame:
+    """Format the changes of level and need that enough customers have in common."""
+    rows = changes[changes["customers"] >= FLOOR]
+    return pd.DataFrame({"words": "They " + rows["words"], "customers": rows["customers"].map(count)})
+
+
 def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
     """Format the tests of the run."""
     return pd.DataFrame(

@@ -25,6 +25,7 @@ from segkit.segments.model import (
     model_to_arrays,
     nearest_centre,
 )
+from segkit.segments.moves import customer_moves, segment_places
 from segkit.tables import KEPT_SEGMENTS, needed_of_last_run
 from segkit.vocabulary import block_of
 
@@ -112,7 +113,6 @@ def merge_segments(model: SegmentModel, merges: Mapping[str, str]) -> SegmentMod
 MIN_OVERLAP = 0.3  # Jaccard overlap from which a new segment continues an old one
 MIN_TRANSFER_SHARE = 0.5  # share of an old (new) segment in one new (old) one for a merge (split)
 LEDGER_COLUMNS = ["as_of", "segment", "event", "other", "overlap", "customers_before", "customers_after"]
-MOVE_COLUMNS = ["customer_id", "before", "standing", "after", "cause"]
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,16 @@ class Lineage:
     ledger, moves
         The whole ledger; customers' moves since the previous run (None in a first run).
     names
-        Earlier and given names by segment.
+        Names given by a person, by segment.
+    earlier
+        The segment table of the previous run.
     """
 
     fit: Fit
     ledger: pd.DataFrame
     moves: pd.DataFrame | None
     names: dict[str, str]
+    earlier: pd.DataFrame | None = None
 
 
 def previous_run(path: str, *, of: Run) -> Run | None:
@@ -192,12 +195,12 @@ def continue_lineage(fit: Fit, *, now: CustomerData, previous: Run | None, overr
     after = pd.Series(
         np.array(overridden.model.segments, dtype=object)[overridden.segment_number], index=now.features.index
     )
-    names = previous.table("segments").set_index("segment")["name"].to_dict()
     return Lineage(
         fit=overridden,
         ledger=pd.concat([ledger, events], ignore_index=True),
-        moves=customer_moves(before, standing, after),
-        names={**names, **overrides.rename},
+        moves=customer_moves(before, standing, after, places=segment_places(old)),
+        names=dict(overrides.rename),
+        earlier=previous.table("segments"),
     )
 
 
@@ -280,37 +283,6 @@ def align_to_model(old: SegmentModel, now: CustomerData) -> CustomerData:
         )
     filled = now.features.assign(**dict.fromkeys(missing, 0.0))
     return replace(now, features=filled)
-
-
-def customer_moves(before: pd.Series, standing: pd.Series, after: pd.Series) -> pd.DataFrame:
-    """Attribute each customer's move to the customer or to the definition.
-
-    Parameters
-    ----------
-    before
-        Segment in the previous run, by customer_id.
-    standing
-        Segment today under the old model.
-    after
-        Segment today.
-
-    Returns
-    -------
-    pandas.DataFrame
-        customer_id, before (missing if new), standing, after (missing if gone), and cause: stayed, customer (they
-        changed under the old model), definition (it changed around them), both, joined or left.
-    """
-    index = before.index.union(after.index)
-    columns = zip(MOVE_COLUMNS[1:4], (before, standing, after), strict=True)
-    table = pd.DataFrame({name: segment.reindex(index) for name, segment in columns})
-    changed = table["before"] != table["standing"]
-    redefined = table["standing"] != table["after"]
-    cause = np.select(
-        [table["before"].isna(), table["after"].isna(), changed & redefined, changed, redefined],
-        ["joined", "left", "both", "customer", "definition"],
-        default="stayed",
-    )
-    return table.assign(cause=cause).rename_axis("customer_id").reset_index()[MOVE_COLUMNS]
 
 
 def first_ledger_rows(fit: Fit, *, as_of: str) -> pd.DataFrame:
@@ -400,7 +372,9 @@ class Reassignment:
     ledger, moves
         The whole ledger; moves since the previous run.
     names
-        Names by segment.
+        Names given by a person, by segment.
+    earlier
+        The segment table of the previous run.
     fitted_as_of
         ISO date of the fit.
     """
@@ -413,6 +387,7 @@ class Reassignment:
     ledger: pd.DataFrame
     moves: pd.DataFrame
     names: dict[str, str]
+    earlier: pd.DataFrame
     fitted_as_of: str
 
 
@@ -469,7 +444,6 @@ def assign_with_previous_model(previous: Run, now: CustomerData, *, overrides: O
     sizes = assigned["segment"].value_counts()
     rows = [(as_of, s, "same", s, 1.0, int(sizes.get(s, 0)), int(sizes.get(s, 0))) for s in sorted(set(model.segments))]
     entries = pd.DataFrame(rows, columns=LEDGER_COLUMNS)
-    names = previous.table("segments").set_index("segment")["name"].to_dict()
     return Reassignment(
         model=model,
         expected=expected,
@@ -477,8 +451,9 @@ def assign_with_previous_model(previous: Run, now: CustomerData, *, overrides: O
         core=core,
         coords=coords,
         ledger=pd.concat([ledger, entries], ignore_index=True),
-        moves=customer_moves(before, assigned["segment"], assigned["segment"]),
-        names={**names, **overrides.rename},
+        moves=customer_moves(before, assigned["segment"], assigned["segment"], places=segment_places(model)),
+        names=dict(overrides.rename),
+        earlier=previous.table("segments"),
         fitted_as_of=fitted_as_of(previous),
     )
 

@@ -103,7 +103,7 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The segment of one customer, its need (None where no single one leads), and the share of subsamples that agree."""
+    """The segment of one customer, its need (None for no single one), and the share of subsamples that agree."""
 
     segment: str
     macro_segment: str

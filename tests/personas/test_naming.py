@@ -11,6 +11,7 @@ from segkit.personas.naming import (
     NO_NEED,
     activity_levels,
     distinct_terms,
+    earlier_names,
     habit_names,
     label,
     level_names,
@@ -120,3 +121,22 @@ def test_weights_are_added_up_by_phrase_without_single_products() -> None:
 
 def test_distinct_terms_share_no_word() -> None:
     assert distinct_terms(["jumbo bag", "bag", "lunch bag", "clock", "jumbo clock"], most=3) == ["jumbo bag", "clock"]
+
+
+def test_a_name_of_an_earlier_run_stays_while_it_is_true() -> None:
+    rows = [
+        ("S01", "Top: baby care", "Top", "N01", "Baby care"),
+        ("S02", "Top: fuel", "Top", "N02", "Fuel"),  # an analyst names this need
+        ("S03", "Drivers", "Top", "N02", "Fuel"),  # a person gave this name
+        ("S04", "Core weekend buyers S04", "Core", None, NO_NEED),  # has a need today
+        ("S05", "Core buyers", "Core", None, NO_NEED),
+        ("S06", "Core: wine", "Core", "N03", "Wine"),  # another level today
+    ]
+    columns = ["segment", "name", "level", "need", "need_name"]
+    earlier = pd.DataFrame(rows, columns=columns)
+    now = earlier.set_index("segment").drop(columns="name")
+    now.loc[["S02", "S03"], "need_name"] = "On the road"
+    now.loc["S04", ["need", "need_name"]] = "N01", "Baby care"
+    now.loc["S06", "level"] = "Top"
+    assert set(earlier_names(earlier, now=now)) == {"S01", "S03", "S05"}
+    assert earlier_names(None, now=now) == {}

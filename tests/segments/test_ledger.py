@@ -17,7 +17,6 @@ from segkit.segments.lineage import (
     _ledger_rows,
     apply_overrides,
     continue_lineage,
-    customer_moves,
     highest_id,
     inherit_ids,
     inherit_names,
@@ -27,6 +26,7 @@ from segkit.segments.lineage import (
     segments_under_model,
 )
 from segkit.segments.model import assign_points, model_from_arrays, model_to_arrays
+from segkit.segments.moves import CHANGE_COLUMNS, customer_moves
 
 NOTHING = Overrides(rename={}, merge={}, pin=())
 Plant = Callable[..., tuple[FitData, np.ndarray]]
@@ -67,6 +67,35 @@ def test_a_move_is_put_down_to_the_customer_or_to_the_definition() -> None:
     }  # fmt: skip
 
 
+def test_a_move_names_the_level_and_the_need_that_changed() -> None:
+    places = pd.DataFrame(
+        [(2, "M1", "tea"), (2, "M1", ""), (1, "M2", "tea"), (1, "M2", "wine"), (1, "M2", ""), (0, "M3", "")],
+        columns=["level", "macro_segment", "need"],
+        index=["Top tea", "Top open", "Core tea", "Core wine", "Core open", "Low"],
+    )
+    pairs = {
+        "switched": ("Core tea", "Core wine"),
+        "left": ("Core wine", "Core open"),
+        "both": ("Core open", "Top tea"),
+        "no wine up there": ("Core wine", "Top open"),
+        "whole level": ("Low", "Core tea"),
+        "same": ("Low", "Low"),
+        "unknown": ("Gone", "Low"),
+    }
+    before, now = ({who: pair[i] for who, pair in pairs.items()} for i in (0, 1))
+    moves = customer_moves(*(pd.Series(each) for each in (before, now, now)), places=places).set_index("customer_id")
+    found = moves[CHANGE_COLUMNS].astype(object).where(moves[CHANGE_COLUMNS].notna(), None)
+    assert {who: tuple(row) for who, row in zip(found.index, found.to_numpy(), strict=True)} == {
+        "switched": (None, None, None, "tea", "wine"),
+        "left": (None, None, None, "wine", None),
+        "both": ("up", "M2", "M1", None, "tea"),
+        "no wine up there": ("up", "M2", "M1", None, None),
+        "whole level": ("up", "M3", "M2", None, None),
+        "same": (None,) * 5,
+        "unknown": (None,) * 5,
+    }
+
+
 def test_a_refit_of_the_same_customers_carries_every_id_on(planted_fit: tuple[FitData, Fit]) -> None:
     windows, fit = planted_fit
     old = replace(fit.model, segments=tuple(f"S{i + 31}" for i in range(len(fit.model.segments))))
@@ -103,7 +132,7 @@ def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[Fi
         ("2018-01-01", "2018-02-01"), len(fit.model.segments)
     )
     assert highest_id(after.ledger) == len(fit.model.segments)
-    assert after.names["S02"] == "Tea" and after.names["S01"] == "Name S01"
+    assert after.names == {"S02": "Tea"} and "Name S01" in set(after.earlier["name"])
     placed = assign_points(after.fit.model, after.fit.axes)["segment"]
     assert (
         "S03" not in set(placed) and after.moves is not None and set(after.moves["cause"]) <= {"stayed", "definition"}
