@@ -288,7 +288,7 @@ def earlier_names(earlier: pd.DataFrame | None, *, now: pd.DataFrame, people: st
     then, today = table.drop(columns="name").fillna(""), now.loc[table.index, table.columns[1:]].fillna("")
     same = (then["need"] == today["need"]) & ((then["need"] == "") | (then["need_name"] == today["need_name"]))
     same &= (then["level"] == "") | (then["level"] == today["level"])
-    ends = [lower_first(need) if need else people for need in then["need_name"]]
+    ends = [lower_first(name) if need else people for need, name in then[["need", "need_name"]].to_numpy()]
     names = table["name"].str.replace(r" S\d+$", "", regex=True)
     given = [not name.endswith(end) for name, end in zip(names, ends, strict=True)]
     return table.loc[same | np.array(given, dtype=bool), "name"].to_dict()
