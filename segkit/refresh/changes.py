@@ -8,6 +8,7 @@ from segkit.data.runs import Run
 from segkit.personas.naming import lower_first
 
 FLOW = ["before", "standing", "after", "cause", "customers"]
+CHANGES = ("up", "down", "need", "turned to", "no longer for")
 CHANGES_COLUMNS = ["change", "source", "into", "words", "customers"]
 
 
@@ -34,8 +35,8 @@ def count_changes(moves: pd.DataFrame, *, levels: Mapping[str, str], needs: Mapp
     Returns
     -------
     DataFrame
-        ``change`` (up, down, turned to, no longer for), ``source, into`` (ids), ``words`` (what customers did) and
-        ``customers``; in that order of changes, largest first.
+        ``change`` (up, down, need: all whose need changed, turned to, no longer for), ``source, into`` (ids), ``words``
+        (what customers did) and ``customers``; in that order of changes, largest first.
     """
     rows = []
     for way in ("up", "down"):
@@ -43,13 +44,15 @@ def count_changes(moves: pd.DataFrame, *, levels: Mapping[str, str], needs: Mapp
         for (source, into), customers in pairs.items():
             words = f"moved {way} from {levels.get(source, source)} to {levels.get(into, into)}"
             rows.append((way, source, into, words, customers))
+    whole = int(moves[["need_from", "need_to"]].notna().any(axis=1).sum())
+    rows += [("need", None, None, "changed what they mainly come for", whole)] if whole else []
     for need, customers in moves["need_to"].value_counts().items():
         rows.append(("turned to", None, need, f"turned to {lower_first(needs.get(need, need))}", customers))
     for need, customers in moves["need_from"].value_counts().items():
         words = f"no longer come mainly for {lower_first(needs.get(need, need))}"
         rows.append(("no longer for", need, None, words, customers))
     table = pd.DataFrame(rows, columns=CHANGES_COLUMNS).astype({"customers": "int64"})
-    order = table["change"].map({way: i for i, way in enumerate(("up", "down", "turned to", "no longer for"))})
+    order = table["change"].map({way: i for i, way in enumerate(CHANGES)})
     table = table.assign(order=order).sort_values(["order", "customers", "words"], ascending=[True, False, True])
     return table[CHANGES_COLUMNS].reset_index(drop=True)
 

@@ -189,11 +189,11 @@ def describe_customer_changes(changes: pd.DataFrame | None, *, most: int = 3) ->
     if changes is None:
         return []
     levels = {way: int(changes.loc[changes["change"] == way, "customers"].sum()) for way in ("up", "down")}
-    needs = changes[~changes["change"].isin(levels) & (changes["customers"] >= FLOOR)]
-    needs = needs.sort_values(["customers", "words"], ascending=[False, True]).head(most)
-    parts = [f"moved {way} a level" for way in levels], needs["words"].tolist()
-    counts = [*levels.values(), *needs["customers"]]
-    named = [(size, words) for size, words in zip(counts, [*parts[0], *parts[1]], strict=True) if size >= FLOOR]
+    needs = changes[~changes["change"].isin(levels)]
+    needs = needs.sort_values(["customers", "words"], ascending=[False, True]).head(most + 1)
+    found = [(size, f"moved {way} a level") for way, size in levels.items()]
+    found += list(zip(needs["customers"], needs["words"], strict=True))
+    named = [(size, words) for size, words in found if size >= FLOOR]
     return [text("overview", "changed", named=named)] if named else []
 
 

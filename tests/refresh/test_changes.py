@@ -24,13 +24,15 @@ def test_changes_are_counted_and_few_customers_are_not_described() -> None:
     assert dict(zip(changes["words"], changes["customers"], strict=True)) == {
         "moved up from Core to Top": 24,
         "moved down from Top to Core": FLOOR - 1,
+        "changed what they mainly come for": FLOOR + 3,
         "turned to baby care": FLOOR + 3,
         "no longer come mainly for TV": 4,
     }
     assert format_customer_changes(changes)["words"].tolist() == [
         "They moved up from Core to Top",
+        "They changed what they mainly come for",
         "They turned to baby care",
     ]
-    sentence = "24 customers moved up a level, and 23 turned to baby care."
+    sentence = "24 customers moved up a level, 23 changed what they mainly come for, and 23 turned to baby care."
     assert [one.replace("\u2009", "") for one in describe_customer_changes(changes)] == [sentence]
     assert not describe_customer_changes(changes.iloc[1:2]) and not describe_customer_changes(None)
