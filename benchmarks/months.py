@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from segments import HOME, SETS, load
-from staying import lasting
+from staying import share_that_lasts
 
 from segkit.customers.days import Days
 from segkit.customers.features import CustomerData, customer_data
@@ -62,7 +62,9 @@ def main() -> None:
         period = Period(months[0], lookback_days=lookback, horizon_days=horizon)
         first = _refit(days, opened, period=period, before=None, free=given.free)
         print(f"\n{name}, segments of {months[0]} kept ({first.fit.segmentation.shape[1]})\n")
-        print("| as of | nearest, since last month | as assigned | since the first month | lasting | names that stay |")
+        print(
+            "| as of | nearest, since last month | as assigned | since the first month | moves that last | names that stay |"
+        )
         print("|---|---|---|---|---|---|")
         _print_kept(days, opened, first, months=months[1 : given.months], period=period)
         print(f"\n{name}, searched again each month\n")
@@ -81,7 +83,7 @@ def _print_kept(days: Days, opened: Source, first: Month, *, months: tuple[date,
         now = customer_data(days, period=replace(period, as_of=month), kinds=opened.kinds)
         chain.append(segments_under_model(model, now, previous_segment=chain[-1]))
         nearest, before = segments_under_model(model, now), nearest
-        lasts = f"{lasting(*chain[-3:]):.3f}" if len(chain) > 2 else ""
+        lasts = f"{share_that_lasts(*chain[-3:]):.3f}" if len(chain) > 2 else ""
         table = _name(model, now, chain[-1], needs=first.fit.needs, opened=opened, earlier=named)
         stay = (table["name"] == named["name"].reindex(table.index)).mean()
         row = kept(before, nearest), kept(chain[-2], chain[-1]), kept(chain[0], chain[-1]), lasts, f"{stay:.2f}"

@@ -3,7 +3,7 @@
 usage: python benchmarks/staying.py [--data DIR]
 Segments found at one date; everyone assigned a month later under them, and a month after that, with several margins
 (the product's are `BORDER_WIDTH` within a level and `LEVEL_BORDER` between levels, of `segkit.segments.model`).
-*Lasting*: of those who moved in the first month, the share that is still where they moved to in the second. Customers
+*Moves that last*: of those who moved in the first month, the share that is still where they moved to in the second. Customers
 are scored on what they did from the first month to the end of the data. A cost is in adjusted R2, compared with
 assigning to the level and the nearest centre in it, with its 95 % interval (customers resampled in pairs).
 DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HOME.parent / "shared" / "data")
     given = parser.parse_args()
     print(
-        "| data | margins | kept | change of level / need alone | lasting | cost in spend [95 %] | in need [95 %] "
+        "| data | margins | kept | change of level / need alone | moves that last | cost in spend [95 %] | in need [95 %] "
         "| in mix [95 %] |\n|---|---|---|---|---|---|---|---|"
     )
     for name, *case in CASES:
@@ -85,10 +85,10 @@ def _moves(home: pd.Series, placed: pd.Series, last: pd.Series, *, places: pd.Da
     moves = moves[~moves["cause"].isin(("joined", "left"))].set_index("customer_id")
     moved = moves[moves["cause"] == "customer"]
     level = moved["level_change"].notna()
-    return f"{1 - len(moved) / len(moves):.3f} | {level.sum()} / {(~level).sum()} | {lasting(home, placed, last):.3f}"
+    return f"{1 - len(moved) / len(moves):.3f} | {level.sum()} / {(~level).sum()} | {share_that_lasts(home, placed, last):.3f}"
 
 
-def lasting(before: pd.Series, now: pd.Series, later: pd.Series) -> float:
+def share_that_lasts(before: pd.Series, now: pd.Series, later: pd.Series) -> float:
     """Share of those who moved, and are still there a month later, who are where they moved to."""
     there = before.index.intersection(now.index).intersection(later.index)
     moved = there[(before[there] != now[there]).to_numpy()]
