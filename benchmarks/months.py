@@ -63,7 +63,7 @@ def main() -> None:
         first = _refit(days, opened, period=period, before=None, free=given.free)
         print(f"\n{name}, segments of {months[0]} kept ({first.fit.segmentation.shape[1]})\n")
         print(
-            "| as of | nearest, since last month | as assigned | since the first month | moves that last | names that stay |"
+            "| as of | nearest, since last month | as assigned | since the first | moves that last | names that stay |"
         )
         print("|---|---|---|---|---|---|")
         _print_kept(days, opened, first, months=months[1 : given.months], period=period)

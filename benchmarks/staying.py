@@ -3,9 +3,9 @@
 usage: python benchmarks/staying.py [--data DIR]
 Segments found at one date; everyone assigned a month later under them, and a month after that, with several margins
 (the product's are `BORDER_WIDTH` within a level and `LEVEL_BORDER` between levels, of `segkit.segments.model`).
-*Moves that last*: of those who moved in the first month, the share that is still where they moved to in the second. Customers
-are scored on what they did from the first month to the end of the data. A cost is in adjusted R2, compared with
-assigning to the level and the nearest centre in it, with its 95 % interval (customers resampled in pairs).
+*Moves that last*: of those who moved in the first month, the share that is still where they moved to in the second.
+Customers are scored on what they did from the first month to the end of the data. A cost is in adjusted R2, compared
+with assigning to the level and the nearest centre in it, with its 95 % interval (customers resampled in pairs).
 DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
 """
 
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HOME.parent / "shared" / "data")
     given = parser.parse_args()
     print(
-        "| data | margins | kept | change of level / need alone | moves that last | cost in spend [95 %] | in need [95 %] "
-        "| in mix [95 %] |\n|---|---|---|---|---|---|---|---|"
+        "| data | margins | kept | change of level / need alone | moves that last | cost in spend [95 %] "
+        "| in need [95 %] | in mix [95 %] |\n|---|---|---|---|---|---|---|---|"
     )
     for name, *case in CASES:
         data = None if name == "complete_journey" else str(given.data)
@@ -85,7 +85,8 @@ def _moves(home: pd.Series, placed: pd.Series, last: pd.Series, *, places: pd.Da
     moves = moves[~moves["cause"].isin(("joined", "left"))].set_index("customer_id")
     moved = moves[moves["cause"] == "customer"]
     level = moved["level_change"].notna()
-    return f"{1 - len(moved) / len(moves):.3f} | {level.sum()} / {(~level).sum()} | {share_that_lasts(home, placed, last):.3f}"
+    lasts = share_that_lasts(home, placed, last)
+    return f"{1 - len(moved) / len(moves):.3f} | {level.sum()} / {(~level).sum()} | {lasts:.3f}"
 
 
 def share_that_lasts(before: pd.Series, now: pd.Series, later: pd.Series) -> float:

@@ -208,14 +208,14 @@ def member_stages(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
 
 
 def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:
-    """Name the level of value of each segment: Top, Core, Light and so on; Lapsing or New where its members are.
+    """Name the level of value of each segment: Top, Core, Light and so on; New or Lapsing where its members are.
 
     Parameters
     ----------
     segments
         ``segment, macro_segment, customers``; macro segments are levels, M1 the highest.
     stages
-        As returned by `member_stages`; a level is "New" or "Lapsing" where most of its members are.
+        As returned by `member_stages`; a level is "New", and the lowest "Lapsing", where most of its members are.
     """
     macros = sorted(segments["macro_segment"].unique(), key=lambda macro: int(macro[1:]))
     names = dict(zip(macros, LEVEL_NAMES.get(len(macros), macros), strict=True))
@@ -225,7 +225,7 @@ def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:
         lapsing = members.get("stage_cooling", 0.0) + members.get("stage_lapsed", 0.0)
         if members.get("stage_new", 0.0) >= MOST:
             names[macro] = "New"
-        elif macro != macros[0] and lapsing > MOST:
+        elif macro == macros[-1] != macros[0] and lapsing > MOST:
             names[macro] = "Lapsing"
     return table["macro_segment"].map(names)
 

@@ -64,7 +64,7 @@ def test_levels_are_named_by_their_rank_and_by_who_is_new_or_lapsing() -> None:
     stages = pd.DataFrame({"stage_new": 0.1, "stage_cooling": 0.2, "stage_lapsed": 0.2}, index=segments["segment"])
     assert level_names(segments, stages=stages).tolist() == ["Top", "Core", "Light", "Light"]
     lapsed = stages.assign(stage_lapsed=[0.1, 0.4, 0.5, 0.3])
-    assert level_names(segments, stages=lapsed).tolist() == ["Top", "Lapsing", "Lapsing", "Lapsing"]
+    assert level_names(segments, stages=lapsed).tolist() == ["Top", "Core", "Lapsing", "Lapsing"]
     new = stages.assign(stage_new=[0.9, 0.1, 0.1, 0.1])
     assert level_names(segments, stages=new).tolist() == ["New", "Core", "Light", "Light"]
 
