@@ -3,16 +3,19 @@
 import ast
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from segkit import __version__
-from segkit.errors import SegkitError
+from segkit.errors import InputError, SegkitError
 
 DISK_FULL = os.strerror(errno.ENOSPC)
 MAX_MESSAGE = 4_000  # characters of a message
@@ -24,7 +27,8 @@ AS_OF_HELP = "ISO date, exclusive; default: the as_of of the source."
 def run_guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any:
     """Return the result of some work, or end the command with a message of one line and an exit status."""
     try:
-        return work(**options)
+        with _terminable():
+            return work(**options)
     except SegkitError as error:
         _exit_with(str(error), status=error.status, debug=debug)
     except KeyboardInterrupt:
@@ -33,6 +37,19 @@ def run_guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any
         _exit_with(_describe_os_error(error), status=1, debug=debug)
     except Exception as error:  # anything unexpected still ends in one line
         _exit_with(_first_line(error), status=1, debug=debug)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that it can clean up."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _describe_os_error(error: OSError) -> str:
@@ -334,6 +351,8 @@ def live(debug: bool, **options: Any) -> None:
     def work(**others: Any) -> Any:
         from segkit.live.stream import run_live
 
+        if sys.stdin is None or sys.stdout is None:
+            raise InputError("standard input or output is closed. Pipe events in, and changes out.")
         return run_live(others.pop("run_dir"), source=sys.stdin.buffer, out=sys.stdout.buffer, **others)
 
     click.echo(f"segkit: {run_guarded(work, debug=debug, **options)}", err=True)

@@ -151,6 +151,7 @@ def _refuse_duplicate_keys(view: str, *, keys: list[str], label: str, con: ibis.
 
 
 NESTED = ("STRUCT", "MAP", "UNION", "VARIANT")  # types with more than one value in a row
+MAX_NUMBER = 10**10  # of an amount or a quantity; sums of larger ones would not be exact
 KIND_LENGTH = 40  # characters of an unknown kind of event in a reason
 
 
@@ -334,6 +335,7 @@ def _read_values(mapped: _MappedTable, *, table: EventTable) -> tuple[list[str],
             value, bad = number_sql(column, kind=kind, sample=sample, decimal=table.decimal, where=where)
             parts += [f"{value} as {column}", f"{bad} as _bad_{column}"]
             reasons |= {f"_bad_{column}": f"{column} is not a finite number", f"{column} < 0": f"negative {column}"}
+            reasons |= {f"{column} >= {MAX_NUMBER}": f"{column} of {MAX_NUMBER:,} or more"}
     if "event" not in mapped.sqls:
         parts.append("'purchase' as event")
     return parts, reasons

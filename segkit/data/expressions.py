@@ -122,6 +122,8 @@ def _refuse(node: exp.Expression, *, text: str, where: str) -> None:
             raise SourceError(
                 f"{where}: {_shorten(text)} changes from run to run ({name}). Use the columns of the file only."
             )
+        if name == "age" and len(node.expressions) == 1:
+            raise SourceError(f"{where}: {_shorten(text)} counts from today. Give age two times.")
         if name in FORBIDDEN_FUNCTIONS or name.startswith(FORBIDDEN_PREFIXES):
             raise SourceError(f"{where}: {_shorten(text)} calls {name}, which is not allowed in a source.")
 

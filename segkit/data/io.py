@@ -1,6 +1,7 @@
 """Read and write files: atomic writes, broken files refused, formulas and secrets made harmless, file locks."""
 
 import csv
+import ctypes
 import fcntl
 import io
 import json
@@ -21,7 +22,13 @@ import pyarrow.parquet as pq
 
 from segkit.errors import InputError, RunError
 
-PASSWORD = re.compile(r"//([^:/@\s]+):(?!\$)[^/\s]*@")
+# of a user, //user:password@host, or of an option, ?password=...; a $VARIABLE is none
+PASSWORD = re.compile(
+    r"(?P<user>//[^:/@\s]*:)(?!\$)[^\s\"']*(?=@)"
+    r"|(?P<option>\b[\w.-]*(?:passw|pwd|passphrase|token|secret|api_?key|access_?key|credential)[\w.-]*=)"
+    r"(?!\$)[^&;\s\"']+",
+    re.IGNORECASE,
+)
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -36,7 +43,7 @@ def mask_secrets(text: str, *, url: str = "") -> str:
     for name in sorted(names, key=lambda name: (-len(os.environ.get(name, "")), name)):
         if os.environ.get(name):
             text = text.replace(os.environ[name], f"${name}")
-    return PASSWORD.sub(r"//\1:...@", text)
+    return PASSWORD.sub(lambda found: f"{found['user'] or found['option']}...", text)
 
 
 FORMULA = re.compile(
@@ -91,6 +98,7 @@ def read_customer_csv(path: Path) -> pd.DataFrame:
 
 DECIMALS = 6  # of floats in JSON
 MAX_CHECKED_BYTES = 1 << 26  # of a table whose pages are all checked; checking more would cost more than reading
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip; fixed, so that the same arrays give the same bytes
 
 
@@ -145,6 +153,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         KeyError,
         AttributeError,
         TypeError,
+        MemoryError,  # a changed shape
+        OverflowError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
@@ -191,22 +201,47 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file with sorted keys."""
+def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Write a JSON file with sorted keys; as `write_bytes`."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8"))
+    write_bytes(path, (text + "\n").encode("utf-8"), durable=durable)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: whole or not at all."""
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically: whole or not at all.
+
+    `durable`: also after a power cut. Not needed in a folder that is flushed as a whole once it is finished.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(content)
+        if durable:
+            sync_to_disk(temporary)  # first the content, then the name that leads to it
         os.replace(temporary, path)
+        if durable:
+            sync_to_disk(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_to_disk(path: Path) -> None:
+    """Flush a file or folder to disk, so that it survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return False where the system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):  # not Linux
+        return False
+    return renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
 
 
 def try_lock(path: Path, *, create: bool = False) -> int | None:

@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ibis
 
-from segkit.data.io import read_json, write_json
+from segkit.data.io import read_json, sync_to_disk, write_json
 from segkit.errors import InputError, RunError
 
 KEY_FILE, KEY_VARIABLE, ERASURE_FILE = "segkit.key", "SEGKIT_KEY", "forgotten.json"
@@ -80,12 +81,24 @@ def load_privacy(folder: Path, *, also: tuple[Path, ...] = (), pseudonyms: str =
     """
     lists = []
     for path in list_files(folder, *also):
-        stored = read_json(path)
+        stored = _read_list(path)
         key = _require_key(path.parent, expected_id=stored.get("key", ""), what=str(path))
         lists.append((key, frozenset(stored["marks"])))
     folder = folder.resolve()
     key = _require_key(folder, expected_id=pseudonyms, what="--pseudonymise") if pseudonyms else ""
     return PrivacyRules(lists=tuple(lists), key=key)
+
+
+def _read_list(path: Path) -> dict[str, Any]:
+    try:
+        stored = read_json(path)
+        if isinstance(stored.get("marks"), list) and all(isinstance(mark, str) for mark in stored["marks"]):
+            return stored
+    except RunError:
+        pass
+    raise RunError(
+        f"{path}: this erasure list cannot be read, and without it erased customers would come back. Restore the file."
+    )
 
 
 def find_key(folder: Path) -> str:
@@ -112,12 +125,14 @@ def make_key(folder: Path) -> str:
         handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
+        sync_to_disk(temporary)
         try:
             os.link(temporary, folder / KEY_FILE)  # never over a key that another process has just made
         except FileExistsError:
             pass
         finally:
             temporary.unlink()
+        sync_to_disk(folder)
     return find_key(folder)
 
 
@@ -135,7 +150,7 @@ def find_erased(folder: Path, ids: Collection[str]) -> set[str]:
 def add_to_erasure_list(folder: Path, ids: Collection[str]) -> None:
     """Add customers to the erasure list of a folder, as keyed hashes; the file is replaced atomically."""
     path, key = folder / ERASURE_FILE, make_key(folder)
-    stored = read_json(path)["marks"] if path.is_file() else []
+    stored = _read_list(path)["marks"] if path.is_file() else []
     hashes = {_hash(customer_id, key=key, use=ERASURE) for customer_id in ids}
     write_json(path, {"key": key_id(key), "marks": sorted({*stored, *hashes})})
 

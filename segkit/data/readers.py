@@ -39,6 +39,7 @@ CSV_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 EXCEL_ENDINGS = (".xlsx", ".xlsm")
 PARQUET_ENDINGS = (".parquet", ".pq")
 DUCKDB_ENDINGS = (".duckdb", ".ddb")
+GLOB_CHARACTER = re.compile(r"[*?\[]")
 CHUNK_BYTES = 1 << 20
 FILE_COLUMN = "segkit_file"  # the path of the file that a row is from
 WORKBOOK_PART = "xl/workbook.xml"
@@ -143,7 +144,7 @@ def _read_sql(paths: Sequence[Path], *, names: Sequence[str], delimiter: str, wi
     first = quote(names[0])
     return (
         f"select * replace (ltrim({first}, chr(65279)) as {first}) from "
-        f"read_csv({_sql_paths(paths)}, delim={sql_literal(delimiter)}, columns={{{columns}}}, {settings})"
+        f"read_csv({_sql_files(paths)}, delim={sql_literal(delimiter)}, columns={{{columns}}}, {settings})"
     )
 
 
@@ -253,7 +254,7 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
             folders = _folder_columns(file, paths, base=base)
             more = ", union_by_name=true" if len(paths) > 1 else ""
             more += f", filename={sql_literal(FILE_COLUMN)}" if folders else ""
-            sql = f"select * from read_parquet({_sql_paths(paths)}, hive_partitioning=false{more})"
+            sql = f"select * from read_parquet({_sql_files(paths)}, hive_partitioning=false{more})"
             _create_file_view(name, sql, folders=folders, con=con)
             return False
         if ending in EXCEL_ENDINGS:
@@ -452,6 +453,11 @@ def _alias(path: Path) -> str:
 def _ending(path: Path) -> str:
     name = path.name.lower()
     return next((ending for ending in CSV_ENDINGS if name.endswith(ending)), path.suffix.lower())
+
+
+def _sql_files(paths: Iterable[Path]) -> str:
+    """Write a list of files to read; characters that DuckDB would match with other names are escaped."""
+    return "[" + ", ".join(sql_literal(GLOB_CHARACTER.sub(r"[\g<0>]", str(path))) for path in paths) + "]::varchar[]"
 
 
 def _sql_paths(paths: Iterable[Path]) -> str:

@@ -21,11 +21,13 @@ from segkit import tables
 from segkit.data.engine import read_rows, write_rows
 from segkit.data.io import (
     check_parquet,
+    exchange,
     npz_bytes,
     parquet_bytes,
     read_json,
     read_npz,
     read_parquet,
+    sync_to_disk,
     to_json_value,
     try_lock,
     write_bytes,
@@ -99,6 +101,8 @@ class Run:
             maker = tables.writer_of(name)
             stored = sorted(path.stem for path in (self.path / "tables").glob("*.parquet"))
             step = f"Run {maker} on this run folder first" if maker else "No notebook writes it: check the name"
+            if self.record().get("outcome") == "done" and name in self.record().get("tables", {}):
+                step = "The run is finished and has lost it: restore the file, or make the run again"
             raise RunError(
                 f"{self.path.name}: there is no table '{name}' (it holds {', '.join(stored) or 'none'}). {step}."
             )
@@ -146,7 +150,8 @@ class Run:
         named = any(level is not None for level in table.index.names)
         table = table.reset_index() if named else table.reset_index(drop=True)
         tables.check(table, name=name)
-        write_bytes(self._table_path(name), parquet_bytes(pa.Table.from_pandas(table, preserve_index=False)))
+        content = parquet_bytes(pa.Table.from_pandas(table, preserve_index=False))
+        write_bytes(self._table_path(name), content, durable=False)
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 
     def complete(self, name: str, columns: pd.DataFrame) -> None:
@@ -172,7 +177,7 @@ class Run:
         if bad:
             raise RunError(f"summary: {bad} are not flat names such as 'forward.spend_r2'. Rename them.")
         merged = {**self.summary(), **{name: to_json_value(value) for name, value in figures.items()}}
-        write_json(self.path / "summary.json", merged)
+        write_json(self.path / "summary.json", merged, durable=False)
 
     def summary(self) -> dict[str, Any]:
         """Read the headline numbers recorded so far, by flat name; floats have six decimals."""
@@ -200,8 +205,8 @@ class Run:
                 f"model: the arrays {objects} hold Python objects. Give them a number or fixed-width text type."
             )
         folder = self.path / "model"
-        write_bytes(folder / f"{part or 'arrays'}.npz", npz_bytes(arrays))
-        write_json(folder / f"{part or 'model'}.json", dict(meta or {}))
+        write_bytes(folder / f"{part or 'arrays'}.npz", npz_bytes(arrays), durable=False)
+        write_json(folder / f"{part or 'model'}.json", dict(meta or {}), durable=False)
 
     def load_model(self, *, part: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Read the arrays and the meta that `save_model` wrote.
@@ -216,11 +221,13 @@ class Run:
 
     def update(self, **fields: Any) -> None:
         """Replace top-level fields of run.json."""
-        write_json(self.path / "run.json", {**self.record(), **fields})
+        record = self.record()
+        is_finished = record.get("outcome") == "done"  # otherwise the folder is flushed when it is published
+        write_json(self.path / "run.json", {**record, **fields}, durable=is_finished)
 
     def write_text(self, text: str, name: str) -> Path:
         """Write a page or another text file of the run (UTF-8) and return its path."""
-        write_bytes(self.path / name, text.encode("utf-8"))
+        write_bytes(self.path / name, text.encode("utf-8"), durable=False)
         return self.path / name
 
     def _write_expression(self, table: ir.Table, name: str) -> None:
@@ -292,7 +299,7 @@ def open_run(run_dir: str | Path, *, step: str = "", outcome: str = "scratch", *
         if path.is_dir() and any(path.iterdir()):
             raise RunError(f"{path}: the folder holds files but no run.json, so it is not a run. Give another folder.")
         empty = {"parameters": parameters, "tables": {}, "steps": {}}
-        write_json(path / "run.json", {**empty, "format": FORMAT, "outcome": outcome})
+        write_json(path / "run.json", {**empty, "format": FORMAT, "outcome": outcome}, durable=False)
     run = Run(path, step)
     run._refuse_if_finished()
     stored = run.parameters()
@@ -317,8 +324,8 @@ def _engine() -> ibis.BaseBackend:
     return connect()
 
 
+STAGING_NAME = re.compile(r"(?P<out>.+)\.(?P<kind>building-\d+|replaced)")  # folders next to a run while it is made
 PRUNED_SUFFIX = ".pruned"  # ending of a folder that is being removed
-NON_RUN_SUFFIXES = (".failed", ".replaced", PRUNED_SUFFIX)  # endings of folders that do not count as runs
 
 
 @contextmanager
@@ -353,6 +360,7 @@ def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
         raise RunError(f"{out}: its folder cannot be made ({error.strerror}). Give another --out.") from None
     with _locked(out):
         _recover(out)
+        _recover_others(out)
         building = out.with_name(f"{out.name}.building-{os.getpid()}")
         building.mkdir()
         try:
@@ -362,14 +370,25 @@ def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
 
 
 def publish_run(building: Path, out: Path) -> None:
-    """Move a finished run into place, and remove the run it replaces once the new one is safely on disk."""
+    """Move a finished run into place, and remove the run it replaces once the new one is safely on disk.
+
+    Where the system can exchange two folders, there is no moment without a report.
+    """
     for path in [*building.rglob("*"), building]:
-        _fsync(path)
+        sync_to_disk(path)
     replaced = out.with_name(f"{out.name}.replaced")
-    if out.exists():
-        out.rename(replaced)
-    building.rename(out)
-    _fsync(out.parent)
+    if out.exists() and exchange(building, out):
+        replaced = building
+    else:
+        if out.exists():
+            out.rename(replaced)
+        try:
+            building.rename(out)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(out)
+            raise
+    sync_to_disk(out.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -409,7 +428,8 @@ def latest_finished_run(root: str | Path, *, before: str, source: str = "") -> P
 def prune_runs(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
     """Remove older runs of the same source in the folder of a new run, each with its live state (<run>.live).
 
-    Failed runs, runs being built, runs of other sources, other folders, pilots and runs in use are not removed.
+    Only folders named by the as_of of their run are removed: not failed runs, runs being built, runs of other sources,
+    copies under another name, other folders, pilots and runs in use.
 
     Parameters
     ----------
@@ -430,9 +450,9 @@ def prune_runs(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
     for record in sorted(newest.parent.glob("*/run.json")):
         run, folder = load_run(record.parent), record.parent
         same_source = run.parameters().get("source_name") == source and run.record().get("outcome") == "done"
-        excluded = folder.is_symlink() or folder.name == newest.name or folder.name.endswith(NON_RUN_SUFFIXES)
-        if same_source and not excluded:
-            others.append((run.parameters().get("as_of", ""), folder))
+        as_of = run.parameters().get("as_of", "")  # a folder of another name was put there by somebody
+        if same_source and folder.name == as_of and folder.name != newest.name and not folder.is_symlink():
+            others.append((as_of, folder))
     removed, in_use = [], []
     for _, folder in sorted(others)[: max(len(others) - keep + 1, 0)]:
         (removed if _remove_if_idle(folder) else in_use).append(folder.name)
@@ -459,22 +479,30 @@ def _remove_if_idle(folder: Path) -> bool:
                 os.close(handle)
 
 
-def _fsync(path: Path) -> None:
-    """Flush a file or folder to disk, so that it survives a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _recover(out: Path) -> None:
     """Clean up after a killed process, and restore a run that was moved away and not replaced."""
     replaced = out.with_name(f"{out.name}.replaced")
     if replaced.exists() and not out.exists():
         replaced.rename(out)
-    for leftover in [replaced, *out.parent.glob(f"{out.name}.building-*")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in out.parent.iterdir():
+        found = STAGING_NAME.fullmatch(leftover.name)
+        if leftover == replaced or (found and found["out"] == out.name and "building" in found["kind"]):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _recover_others(out: Path) -> None:
+    """Clean up after killed processes that made other runs in this folder and may never be started again."""
+    names = {found["out"] for path in out.parent.iterdir() if (found := STAGING_NAME.fullmatch(path.name))}
+    for other in sorted(out.with_name(name) for name in names - {out.name}):
+        lock = other.with_name(f".{other.name}.lock")
+        handle = try_lock(lock) if lock.is_file() else None
+        if handle is None:  # in use; or not from here, as a killed process leaves its lock
+            continue
+        try:
+            _recover(other)
+            lock.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

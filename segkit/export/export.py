@@ -18,7 +18,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from segkit.data.engine import open_engine
 from segkit.data.expressions import quote
-from segkit.data.io import escape_formula, write_bytes
+from segkit.data.io import escape_formula, sync_to_disk, write_bytes
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError
 from segkit.export.people import (
@@ -73,7 +73,7 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
     folder.mkdir(parents=True, exist_ok=True)
     groups = [(name, rows)]
     if target.by_segment:
-        groups = [(name.format(segment=each), rows[segment == each]) for each in sorted(segment.dropna().unique())]
+        groups = [(_file_of(name, each), rows[segment == each]) for each in sorted(segment.dropna().unique())]
     made: list[tuple[Path, Path, int]] = []
     try:
         for file, part in groups:
@@ -83,6 +83,7 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
                 temporary = path.with_name(f".{path.name}.{os.getpid()}")
                 made.append((temporary, path, count))
                 temporary.write_bytes(content)
+                sync_to_disk(temporary)
     except OSError as error:
         for temporary, _, _ in made:
             temporary.unlink(missing_ok=True)
@@ -90,9 +91,18 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
     old = _earlier_files(folder, name) - {path for _, path, _ in made}
     for temporary, path, _ in made:
         os.replace(temporary, path)
+    sync_to_disk(folder)
     for path in old:
         path.unlink()
     return [(path, count) for _, path, count in made]
+
+
+def _file_of(name: str, segment: str) -> str:
+    """Return the file name of a segment; an id that would lead to another folder is refused."""
+    file = name.replace("{segment}", segment)
+    if Path(file).name != file or file in (".", "..") or "\0" in file:
+        raise InputError(f"segment {segment!r} of the run cannot be part of a file name. Make the run again.")
+    return file
 
 
 def list_export_files(out: str | Path, *, target: Target) -> set[Path]:
@@ -178,6 +188,8 @@ def write_table(
     InputError
         No connection, no rights, or a table with other columns; the table is unchanged.
     """
+    made = Path(url.removeprefix("duckdb://")) if url.startswith("duckdb://") else None
+    made = made if made and not made.exists() else None  # a new file, which goes again if nothing was written
     con = open_engine(url)
     if con.name not in SUPPORTED_DATABASES:
         raise InputError(

@@ -6,6 +6,7 @@ second on one core, with all features after each (benchmarks/README.md), where a
 """
 
 import json
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import pandas as pd
 
 from segkit.customers.days import PURCHASE
 from segkit.customers.features import day_number
+from segkit.data.contract import MAX_NUMBER
 from segkit.data.privacy import ERASURE_FILE
 from segkit.data.runs import Run, list_folders, load_run, load_run_privacy, refuse_pseudonyms
 from segkit.data.spec import NUMBER_COLUMNS
@@ -31,9 +33,10 @@ from segkit.live.state import State
 from segkit.segments.model import model_from_arrays
 
 MAX_LINE_BYTES = 1_000_000  # bytes
-MAX_NUMBER = 10**18  # ten-thousandths: what the decimal(18, 4) of the batch holds
+MAX_UNITS = MAX_NUMBER * 10**4  # ten-thousandths, as in the batch
 FIRST_DAY, LAST_DAY = 0, 47_846  # 1970 to 2100: as in the batch, times outside cannot be read
 TEXT_COLUMNS = ("order_id", "category", "channel")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # other texts are none in the batch either
 MAX_SHOWN_CHARACTERS = 60  # characters of a value in a message
 
 
@@ -91,7 +94,7 @@ def _read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[
         if name in plan.columns and (value := raw.get(name)) is not None:
             values[name] = _text(value, name)
     for name in NUMBER_COLUMNS:
-        if name in plan.columns and (value := raw.get(name)) is not None:
+        if name in plan.columns and not _is_missing(value := raw.get(name)):
             values[name] = _number(value, name)
     if "private_label" in plan.columns and raw.get("private_label") is not None:
         values["private_label"] = _flag(raw["private_label"])
@@ -125,11 +128,17 @@ def _text(value: Any, name: str) -> str | None:
     return str(int(value)) if value == int(value) else str(value)
 
 
+def _is_missing(value: Any) -> bool:
+    """Return whether the batch reads a value as none, such as an empty text or not-a-number."""
+    return value is None or value != value or (isinstance(value, str) and value.strip().lower() in NO_VALUE)
+
+
 def _number(value: Any, name: str) -> Any:
     if isinstance(value, bool):
         raise InputError(f"{name}: expected a number, found {_shorten(value)}")
     try:
-        if money_units(value) < MAX_NUMBER:
+        is_number = not isinstance(value, str) or NUMBER.fullmatch(value.strip())
+        if is_number and money_units(value) < MAX_UNITS:
             return value if isinstance(value, int | float | str) else str(value)
     except (TypeError, ValueError, ArithmeticError):
         pass
@@ -393,7 +402,7 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, InputError | KeyboardInterrupt):
+        if kind is None or issubclass(kind, InputError):  # an interrupt may come in the middle of a tick
             self.close()
         else:
             self.state.close()
@@ -511,7 +520,7 @@ class Live:
     def _log_change(self, change: dict[str, Any]) -> None:
         change = {"id": self._next, **change}
         self._next += 1
-        self.state.add_change(
-            change["id"], customer_id=change["customer_id"], line=json.dumps(change, ensure_ascii=False)
-        )
+        line = json.dumps(change, ensure_ascii=False)
+        line = line.encode("utf-8", "backslashreplace").decode()  # half a character pair becomes its escape in JSON
+        self.state.add_change(change["id"], customer_id=change["customer_id"], line=line)
         self._unreported.append(change)

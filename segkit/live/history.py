@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.features import day_number
+from segkit.data.io import sync_to_disk
 from segkit.data.runs import Run
 from segkit.live.customer import UNIT, Customer, FeaturePlan, make_feature_plan
 
@@ -155,16 +156,29 @@ def open_history(run: Run, folder: Path, *, plan: FeaturePlan, of_run: str) -> R
     of_run
         Fingerprint of the run.
     """
-    marker = folder / "made.json"
-    if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != [FORMAT_VERSION, of_run]:
+    found = _open_stored(folder, plan=plan, of_run=of_run)
+    if found is None:
         staging = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         _build_history(run, staging, plan=plan)
         (staging / "made.json").write_text(json.dumps([FORMAT_VERSION, of_run]), encoding="utf-8")
+        for path in [*staging.iterdir(), staging]:
+            sync_to_disk(path)
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
-    return RunHistory(folder, plan=plan)
+        sync_to_disk(folder.parent)
+    return found or RunHistory(folder, plan=plan)
+
+
+def _open_stored(folder: Path, *, plan: FeaturePlan, of_run: str) -> RunHistory | None:
+    """Open the arrays in a folder; None where there are none of this run, or a part of them is lost."""
+    try:
+        if json.loads((folder / "made.json").read_text(encoding="utf-8")) == [FORMAT_VERSION, of_run]:
+            return RunHistory(folder, plan=plan)
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
+        pass
+    return None
 
 
 def _build_history(run: Run, folder: Path, *, plan: FeaturePlan) -> None:

@@ -57,6 +57,7 @@ class State:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = lock_state(path)
             try:
+                self._refuse_emptied()
                 self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
                 self._con.execute("pragma journal_mode = wal")
                 self._con.execute(f"pragma synchronous = {sync}")
@@ -174,6 +175,14 @@ class State:
             self._con.close()
         finally:
             os.close(self._lock)
+
+    def _refuse_emptied(self) -> None:
+        history = self.path.with_name(f"{self.path.name}.past")  # made after the first commit of the state
+        if self.path.is_file() and not self.path.stat().st_size and history.exists():
+            raise RunError(
+                f"{self.path}: the state is empty, so its events are lost. Restore it from a backup, or remove the "
+                "file to begin again."
+            )
 
     def _require_run(self, of_run: str) -> None:
         recorded_run = self.get_meta("run", None)

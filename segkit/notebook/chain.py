@@ -1,5 +1,6 @@
 """Run the chain of notebooks, in full or by decision, and render its pages."""
 
+import math
 import os
 import re
 import shutil
@@ -416,6 +417,7 @@ def run_chain(
     before = _previous(previous, root=place.parent, of=wanted)
     key = (find_key if mode == DRY_RUN else make_key)(place.parent) if pseudonymise else ""
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
+    _refuse_incomplete(before)
     _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
     made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
     if mode == DRY_RUN:
@@ -515,6 +517,8 @@ def _convert_parameters(parameters: Mapping[str, Any], *, steps: Sequence[Step])
 
 
 def _convert_value(value: Any, *, name: str, default: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"-p {name}: '{value}' is not a finite number. Give a value like the default, {default!r}.")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, str) and not isinstance(value, bool):
@@ -554,6 +558,17 @@ def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str
             f"Give an earlier run, or none."
         )
     return str(run.path.resolve())
+
+
+def _refuse_incomplete(previous: str) -> None:
+    """Refuse a previous run that has lost files, before any work."""
+    run = load_run(previous) if previous else None
+    lost = [name for name in run.record().get("tables", {}) if not run.has(name)] if run else []
+    if lost:
+        raise RunError(
+            f"{previous}: this run has lost {', '.join(sorted(lost)[:3])}. Restore the folder, give another --previous "
+            "(or none), or remove it."
+        )
 
 
 def _refuse_other_ids(previous: str, *, pseudonyms: str) -> None:

@@ -1,6 +1,7 @@
 """The notebooks of the chain: where they are, what they are run with, and their execution in one kernel."""
 
 import ast
+import asyncio
 import difflib
 import json
 import os
@@ -19,7 +20,7 @@ import papermill
 import psutil
 from IPython import get_ipython
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import run_sync
+from jupyter_core.utils import ensure_event_loop, run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
@@ -267,8 +268,9 @@ def _is_made(run: Run, *, step: Step) -> bool:
 
 START_TIMEOUT = 120  # seconds for a kernel to start on a busy machine
 MEGABYTE = 2**20
-# with small matrices, threads of linear algebra mostly wait for each other: ten times slower on a busy machine
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# with small matrices, threads of linear algebra mostly wait for each other: ten times slower on a busy machine;
+# and their number changes the last digits of sums
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1")
 IN_LAB = "JPY_SESSION_NAME"  # set by JupyterLab for its kernels, not by papermill
 ENGINE = "segkit-warm"  # name of the papermill engine below
 KERNEL_OPTIONS = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
@@ -294,9 +296,23 @@ class WarmEngine(Engine):
         )
         try:
             client.execute()
+        except KeyboardInterrupt:
+            _cancel_tasks()
+            raise
         finally:
             if client.kc is not None:
                 client.kc.stop_channels()
+
+
+def _cancel_tasks() -> None:
+    """End what an interrupted notebook left waiting; it would report the end of its kernel as an error."""
+    loop = ensure_event_loop()
+    if loop.is_running():  # of JupyterLab, which goes on
+        return
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 papermill_engines.register(ENGINE, WarmEngine)
@@ -391,15 +407,19 @@ def _execute(step: Step, *, run: Run, kernel: AsyncKernelManager, parameters: Ma
         ) from error
 
 
+def kernel_environment() -> dict[str, str]:
+    """Return the environment of a kernel: that of this process, but for what changes results."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit" / "numba"
+    return {"NUMBA_CACHE_DIR": str(cache), **os.environ, **ONE_THREAD, "PYTHONHASHSEED": "0"}
+
+
 @contextmanager
 def _warm_kernel(*, cwd: Path) -> Iterator[AsyncKernelManager]:
     """Start a kernel of the current Python and shut it down at the end."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit" / "numba"
-    environment = {"NUMBA_CACHE_DIR": str(cache), **ONE_THREAD, **os.environ, "PYTHONHASHSEED": "0"}
     kernel = AsyncKernelManager(kernel_name="python3")
     kernel.kernel_spec.argv[0] = sys.executable
     start = run_sync(kernel.start_kernel)
-    start(env=environment, cwd=str(cwd), extra_arguments=KERNEL_OPTIONS)
+    start(env=kernel_environment(), cwd=str(cwd), extra_arguments=KERNEL_OPTIONS)
     try:
         yield kernel
     finally:

@@ -110,6 +110,7 @@ def merge_segments(model: SegmentModel, merges: Mapping[str, str]) -> SegmentMod
     return replace(model, segments=tuple(into), macro=macro, need=need)
 
 
+ENDED = ("merged", "died")  # events of segments that are gone
 MIN_OVERLAP = 0.3  # Jaccard overlap from which a new segment continues an old one
 MIN_TRANSFER_SHARE = 0.5  # share of an old (new) segment in one new (old) one for a merge (split)
 LEDGER_COLUMNS = ["as_of", "segment", "event", "other", "overlap", "customers_before", "customers_after"]
@@ -195,6 +196,7 @@ def continue_lineage(fit: Fit, *, now: CustomerData, previous: Run | None, overr
     after = pd.Series(
         np.array(overridden.model.segments, dtype=object)[overridden.segment_number], index=now.features.index
     )
+    events = _with_final_sizes(events, standing, after, merge=overrides.merge)
     return Lineage(
         fit=overridden,
         ledger=pd.concat([ledger, events], ignore_index=True),
@@ -338,6 +340,23 @@ def _ledger_rows(shared: pd.DataFrame, *, ids: list[str], matched: dict[int, str
             event, other = ("merged", ids[into]) if merged else ("died", "")
             rows.append((as_of, old, event, other, overlap, int(before[old]), 0))
     return pd.DataFrame(rows, columns=LEDGER_COLUMNS)
+
+
+def _with_final_sizes(
+    events: pd.DataFrame, standing: pd.Series, after: pd.Series, *, merge: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return the new rows of the ledger with the sizes that segments have once pins and merges are applied."""
+    shared, sizes = pd.crosstab(standing.to_numpy(), after.to_numpy()), after.value_counts()
+    events = events.assign(customers_after=[int(sizes.get(segment, 0)) for segment in events["segment"]])
+    is_merged = events["segment"].isin([segment for segment in merge if segment not in sizes])
+    events.loc[is_merged, "event"] = "merged"
+    events.loc[is_merged, "other"] = events.loc[is_merged, "segment"].map(merge)
+    both = zip(events["segment"], events["other"], events["event"], strict=True)
+    pairs = [(segment, other) if event in ENDED else (other, segment) for segment, other, event in both]
+    overlap = [
+        _overlap(shared, old, new) if old in shared.index and new in shared.columns else np.nan for old, new in pairs
+    ]
+    return events.assign(overlap=overlap)
 
 
 def _overlap(table: pd.DataFrame, old: str, new: int) -> float:

@@ -439,5 +439,63 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
             f"model: there is no {', '.join(missing[:3])} in it, so another version of segkit made it. "
             f"Repeat that run, or give another one (--previous none starts without)."
         )
+    bad = sorted(name for name in required if not _is_usable(stored[name]))
     space = Space(**{each.name: stored[f"space_{each.name}"] for each in fields(Space)})
+    bad = bad or _misfits(space, **{name: stored[name] for name in required if not name.startswith("space_")})
+    if bad:
+        raise RunError(
+            f"model/arrays.npz and model.json: {', '.join(bad[:3])} cannot be read as a model, so somebody changed "
+            "them. Make the run again, or restore both files."
+        )
     return SegmentModel(space=space, **{f.name: stored[f.name] for f in fields(SegmentModel) if f.name != "space"})
+
+
+OPTIONAL_PARTS = ("bag_centres", "bag_of", "bag_segment", "bag_borders")  # a model without subsamples has none
+
+
+def _is_usable(value: Any) -> bool:
+    """Return whether a part of a stored model is a flag, texts, or finite numbers."""
+    if isinstance(value, np.ndarray):
+        return np.issubdtype(value.dtype, np.number) and bool(np.isfinite(value).all())
+    return isinstance(value, bool) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
+
+
+def _misfits(space: Space, **parts: Any) -> list[str]:
+    """Name the parts of a model whose shape does not fit the others."""
+    if not all(isinstance(part, np.ndarray) for part in (parts["centres"], space.rotation, space.constant_outcomes)):
+        return ["centres", "rotation"]
+    features, terms, outcomes = len(space.features), len(space.terms), len(space.constant_outcomes)
+    segments, subsamples = len(parts["segments"]), len(np.unique(parts["bag_of"]))
+    axes, clusters = space.rotation.shape[-1], len(np.atleast_1d(parts["bag_of"]))
+    borders = len(np.atleast_1d(parts["borders"]))
+    shapes = {
+        "space_mean": (features,),
+        "space_scale": (features,),
+        "space_behaviour_outcomes": (features, outcomes),
+        "space_log_outcomes": (terms, outcomes),
+        "space_share_outcomes": (terms, outcomes),
+        "space_constant_outcomes": (outcomes,),
+        "space_rotation": (outcomes, axes),
+        "space_centre": (outcomes,),
+        "macro": (segments,),
+        "need": (segments,),
+        "centres": (segments, axes),
+        "level": (segments,),
+        "borders": (borders,),
+        "bag_centres": (clusters, axes),
+        "bag_of": (clusters,),
+        "bag_segment": (clusters,),
+        "bag_borders": (subsamples, borders),
+    }
+    stored = {**{f"space_{name}": value for name, value in vars(space).items()}, **parts}
+    found = [
+        name
+        for name, shape in shapes.items()
+        if np.shape(stored[name]) != shape and (np.size(stored[name]) or name not in OPTIONAL_PARTS)
+    ]
+    numbers = {"bag_segment": segments, "level": borders + 1}
+    return found + [
+        n
+        for n, most in numbers.items()
+        if np.size(stored[n]) and not 0 <= np.min(stored[n]) <= np.max(stored[n]) < most
+    ]

@@ -24,6 +24,7 @@ def shop(tmp_path: Path) -> Path:
     _run(tmp_path / "2023-01-01.failed", "2023-01-01", outcome="failed")
     _run(tmp_path / "2023-05-01.failed", "2023-05-01")
     _run(tmp_path / "lab", "2023-01-01", outcome="scratch")
+    _run(tmp_path / "sent-to-the-board", "2023-01-01")
     _run(tmp_path / "other", "2023-01-01", source="another")
     for name in ("pilots/one", "notes", "2024-01-01.live"):
         (tmp_path / name).mkdir(parents=True)
@@ -67,5 +68,5 @@ def test_a_broken_run_in_the_same_folder_does_not_harm_the_new_run(
 ) -> None:
     (shop / "2024-02-01" / "run.json").write_text("{")
     chain._prune(shop / "2024-04-01", keep=1)
-    assert "could not be removed" in capsys.readouterr().err and len(_names(shop)) == 11
+    assert "could not be removed" in capsys.readouterr().err and len(_names(shop)) == 12
     assert load_run(shop / "2024-04-01").record()["outcome"] == "done" and isinstance(load_run(shop / "lab"), Run)

@@ -125,6 +125,19 @@ def test_a_table_on_a_server_is_copied_and_counted(tmp_path, monkeypatch):
     assert "sale: the database table cannot be read (KeyError: 'sale'). Check database, table" in message(path)
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_signs_of_a_glob_in_a_name_are_part_of_the_name(tmp_path, ending):
+    for name, who in (("s[1]*", "a"), ("s1x", "b")):
+        table = pd.DataFrame({"who": [who], "at": ["2024-01-01"]})
+        table.to_csv(tmp_path / f"{name}.csv", index=False), table.to_parquet(tmp_path / f"{name}.parquet")
+    columns = "columns: {customer_id: who, timestamp: at}"
+    (tmp_path / "shop.yaml").write_text(
+        f"name: shop\ntimezone: UTC\nevents:\n  - path: 's[1]*.{ending}'\n    {columns}\n"
+    )
+    found = read_events(open_source(str(tmp_path / "shop.yaml")), con=connect()).execute()
+    assert found["customer_id"].tolist() == ["a"]
+
+
 def test_glob_reads_monthly_files_whatever_their_column_order(tmp_path):
     (tmp_path / "sales-04.csv").write_text("sum,when,who\n3,2024-04-01,9\n")
     path = write(tmp_path, yaml=YAML.replace("sales.csv", "sales*.csv"))

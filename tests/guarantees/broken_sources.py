@@ -94,6 +94,7 @@ CHANGES: dict[str, tuple[Right | None, dict[str, str]]] = {  # one more line, an
     "amount_in_brackets": (LESS, {"paid": "(5)"}),
     "amount_other_minus": (LESS, {"paid": "\u22125"}),
     "amount_too_many_digits": (LESS, {"paid": "9" * 400}),
+    "amount_too_large_for_exact_sums": (LESS, {"paid": "9900000000000"}),
     "time_of_year_1": (LESS, {"at": "0001-01-01 00:00:00"}),
     "time_of_year_9999": (LESS, {"at": "9999-12-31 23:59:59"}),
     "time_before_christ": (LESS, {"at": "-0044-03-15 12:00:00"}),

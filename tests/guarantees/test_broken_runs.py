@@ -4,7 +4,9 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -14,7 +16,9 @@ from segkit.data.io import read_json, write_json
 from segkit.data.runs import latest_finished_run, open_run
 from segkit.errors import RunError
 from segkit.notebook.chain import run_chain
+from segkit.segments.model import model_from_arrays, model_to_arrays
 from tests.guarantees.hashing import hashes
+from tests.live.live_runs import random_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
 SPOILT: dict[str, Callable[[bytes], bytes]] = {
@@ -111,6 +115,22 @@ def test_a_model_of_another_version_is_refused_with_what_it_lacks(
     write_json(copy / "model" / "model.json", {name: value for name, value in meta.items() if name != "segments"})
     result = answer("live", copy, source=made_up_company, folder=tmp_path)
     assert is_refused(result) and "there is no segments in it, so another version of segkit made it" in result.stderr
+
+
+def test_a_model_that_somebody_changed_is_refused(tmp_path: Path) -> None:
+    model = random_model(["orders", "recency_days"], seed=1)
+    arrays, meta = model_to_arrays(model)
+    model_from_arrays(arrays, meta)
+    changed: list[dict[str, Any]] = [{"segments": [*meta["segments"], "S99"]}, {"macro": [1] * len(meta["macro"])}]
+    changed += [{"segments": meta["segments"] * 2}, {"space_features": "orders"}, {"space_words": None}, {"need": {}}]
+    for name, array in arrays.items():
+        changed += [{name: array[:-1]}, {name: array[None]}, {name: array.astype("U8")}, {name: None}]
+        if array.dtype.kind == "f":
+            changed += [{name: np.full_like(array, value)} for value in (np.nan, np.inf)]
+    changed += [{"bag_segment": arrays["bag_segment"] + 99}, {"level": arrays["level"] - 1}]
+    for change in changed:
+        with pytest.raises(RunError, match=r"model/arrays.npz and model.json: .* somebody changed"):
+            model_from_arrays({**arrays, **change}, {**meta, **change})
 
 
 @pytest.mark.slow

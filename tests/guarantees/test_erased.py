@@ -140,6 +140,14 @@ def test_lost_key_stops_instead_of_showing_them_again(
         open_run_source(load_run(reports / "shop" / "run"))
 
 
+def test_a_list_that_cannot_be_read_stops_everything(few: Path, left: list[str]) -> None:
+    erase(left, reports=few)
+    for content in ("{", "[]", '{"marks": 3}'):
+        (few / ERASURE_FILE).write_text(content)
+        with pytest.raises(RunError, match=r"this erasure list cannot be read.*Restore the file"):
+            load_privacy(few / "run")
+
+
 def test_unknown_customer_is_named_and_nothing_changes(few: Path, left: list[str]) -> None:
     before = _tree(few)
     answer = _answer("forget", left[0], "nobody", "no-one", "--reports", few)

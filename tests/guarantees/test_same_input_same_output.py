@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from segkit.cli import main
 from segkit.data.runs import load_run
+from segkit.notebook.steps import ONE_THREAD, kernel_environment
 from tests.guarantees.hashing import results
 
 AS_OF = pd.Timestamp("2025-03-01")
@@ -42,6 +43,13 @@ def test_run_repeats_byte_by_byte_whatever_happens_from_as_of_on(
     assert [name for name in first if first[name] != again.get(name)] == [] and set(first) == set(again)
     fingerprints = [load_run(run).record()["source"]["fingerprint"] for run in (whole_run, tmp_path / "run")]
     assert fingerprints[0] != fingerprints[1]
+
+
+def test_settings_of_threads_do_not_reach_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*ONE_THREAD, "PYTHONHASHSEED"):
+        monkeypatch.setenv(name, "2")
+    environment = kernel_environment()
+    assert {environment[name] for name in ONE_THREAD} == {"1"} and environment["PYTHONHASHSEED"] == "0"
 
 
 def test_no_table_of_a_run_knows_of_a_day_at_or_after_as_of(whole_run: Path) -> None:

@@ -46,6 +46,9 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
         ),
         ("postgres://me:a@b@c@x/db", "", "postgres://me:...@x/db"),
         ("postgres://me:$SHOP_PASS@x/db", "", "postgres://me:$SHOP_PASS@x/db"),
+        ("postgres://me:a/b@x/db or //:c@x", "", "postgres://me:...@x/db or //:...@x"),
+        ("x.duckdb?password=a&Token=b&c=d", "", "x.duckdb?password=...&Token=...&c=d"),
+        ("duckdb://x?motherduck_token=$SHOP_PASS", "", "duckdb://x?motherduck_token=$SHOP_PASS"),
         ("nothing here", "postgres://me:$NO_SUCH_NAME@x/db", "nothing here"),
     ],
 )
@@ -60,6 +63,10 @@ def test_a_message_shows_the_name_and_not_the_value(secret: str, text: str, url:
         f"postgres://me:p@{SECRET}@127.0.0.1:1/db",
         "postgres://me:$SHOP_PASS@127.0.0.1:1/db",
         "nosuch://me:$SHOP_PASS@127.0.0.1:1/db",
+        f"duckdb:///x.duckdb?password={SECRET}",
+        f"duckdb://md:shop?motherduck_token={SECRET}",
+        f"postgres://:{SECRET}@127.0.0.1:1/db",
+        f"postgres://me:a/{SECRET}@127.0.0.1:1/db",
         "$SHOP_PASS://x",
     ],
 )

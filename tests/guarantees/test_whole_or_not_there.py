@@ -7,14 +7,21 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
-from segkit.data import runs
+from segkit.data import io as file_io
+from segkit.data import privacy, runs
 from segkit.data.io import write_bytes
 from segkit.data.runs import load_run, open_run
+from segkit.export import export
+from segkit.export.target import read_target
+from segkit.live import history
+from segkit.live.engine import Live
 from tests.guarantees.hashing import hashes
+from tests.live.conftest import small_run  # noqa: F401  a fixture
 
 SPARE_BYTES = 1_000_000  # left on the disk that fills up, in addition to the report
 
@@ -67,6 +74,7 @@ def test_a_swap_that_stops_half_way_leaves_one_whole_report(
     with runs.stage_run(out) as building:
         open_run(building, source="shop", as_of="2024-01-01").update(outcome="done", mark="new")
         monkeypatch.setattr(Path, "rename", rename)
+        monkeypatch.setattr(runs, "exchange", lambda *_: False)  # as where the system cannot
         with pytest.raises(OSError, match="stopped here"):
             runs.publish_run(building, out)
     monkeypatch.setattr(Path, "rename", real)
@@ -76,8 +84,8 @@ def test_a_swap_that_stops_half_way_leaves_one_whole_report(
 
 def test_a_report_is_on_the_disk_before_the_old_one_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
-    real = runs._fsync
-    monkeypatch.setattr(runs, "_fsync", lambda path: (flushed.append(Path(path).name), real(path)))
+    real = runs.sync_to_disk
+    monkeypatch.setattr(runs, "sync_to_disk", lambda path: (flushed.append(Path(path).name), real(path)))
     removed = []
     monkeypatch.setattr(runs.shutil, "rmtree", lambda path, **_: removed.append((Path(path).name, list(flushed))))
     out = tmp_path / "out"
@@ -86,6 +94,76 @@ def test_a_report_is_on_the_disk_before_the_old_one_goes(tmp_path: Path, monkeyp
         runs.publish_run(building, out)
     before = dict(removed)["out.replaced"]
     assert {"run.json", "index.html", tmp_path.name} <= set(before)
+
+
+class Disk:
+    """A double that notes what is flushed, moved and removed, in order; everything is still done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[tuple[str, Path, Path]] = []
+        for module in (file_io, runs, export, history, privacy):
+            self._note(monkeypatch, module, "sync_to_disk", kind="sync")
+        for name in ("replace", "rename", "link"):
+            self._note(monkeypatch, os, name, kind="move")
+        self._note(monkeypatch, runs, "exchange", kind="move")
+        self._note(monkeypatch, runs.shutil, "rmtree", kind="remove")
+
+    def _note(self, monkeypatch: pytest.MonkeyPatch, module: object, name: str, *, kind: str) -> None:
+        real = getattr(module, name)
+
+        def noted(*paths: object, **options: object) -> object:
+            done = real(*paths, **options)
+            if done is not False:  # an exchange that the system cannot do
+                self.log.append((kind, Path(paths[0]), Path(paths[-1])))
+            return done
+
+        monkeypatch.setattr(module, name, noted)
+
+    def lost(self) -> list[str]:
+        """What a power cut could leave old, empty or gone: each name comes after its content, and each removal last."""
+        found = []
+        for place, (kind, source, target) in enumerate(self.log):
+            before = {path for how, path, _ in self.log[:place] if how == "sync"}
+            after = [(how, path) for how, path, _ in self.log[place + 1 :]]
+            if kind == "move" and source not in before and not target.name.endswith(".replaced"):
+                found.append(f"{target.name}: its content may come later than its name")
+            named = next((i for i, (how, path) in enumerate(after) if how == "sync" and path == target.parent), None)
+            if kind == "move" and named is None:
+                found.append(f"{target.name}: its name may be lost")
+            removed = [i for i, (how, path) in enumerate(after) if how == "remove" and path == source]
+            if kind == "move" and removed and removed[0] < (named or 0):
+                found.append(f"{target.name}: the old one goes before the new one is safe")
+        return found
+
+
+@pytest.mark.parametrize("case", ["file", "swap", "swap in two steps", "export", "history", "erasure list"])
+def test_after_a_power_cut_the_old_or_the_new_one_is_there(
+    case: str,
+    small_run: tuple[runs.Run, object],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, target = tmp_path / "out", read_target("csv")
+    rows = pd.DataFrame({name: ["x"] for name in target.columns})
+    open_run(out, source="shop", as_of="2024-01-01").update(outcome="done")
+    if case == "swap in two steps":
+        monkeypatch.setattr(runs, "exchange", lambda *_: False)
+    disk = Disk(monkeypatch)
+    if case == "file":
+        write_bytes(out / "a.json", b"new")
+    elif case == "export":
+        export.write_files(rows, pd.Series(["S01"]), target=target, out=tmp_path / "export")
+    elif case == "history":
+        Live(small_run[0].path, state=tmp_path / "state").close()
+    elif case == "erasure list":
+        privacy.add_to_erasure_list(tmp_path, ["a"])
+    else:
+        with runs.stage_run(out) as building:
+            open_run(building, source="shop", as_of="2024-01-01").write_text("whole", "index.html")
+            disk.log.clear()  # files of a folder that is flushed as a whole
+            runs.publish_run(building, out)
+        assert (out / "index.html").is_file() and [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert any(kind == "move" for kind, *_ in disk.log) and disk.lost() == []
 
 
 @pytest.mark.parametrize("command", ["export", "pilot"])

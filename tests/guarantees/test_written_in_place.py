@@ -9,6 +9,7 @@ import pytest
 from segkit.data.runs import Run, open_run
 from segkit.data.sources import open_source
 from segkit.errors import InputError, RunError, SourceError
+from segkit.export.export import write_files
 from segkit.export.target import read_target
 
 OUTSIDE = (
@@ -61,6 +62,20 @@ def test_a_file_of_a_target_is_written_in_the_folder_of_the_export(tmp_path: Pat
     (tmp_path / "own.yaml").write_text(f'name: own\nfile: "{written}"\ncolumns: {{Group: segment}}\n', encoding="utf-8")
     with pytest.raises(InputError, match="must be a plain file name"):
         read_target(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize("segment", ["../../x", "/tmp/x", "a/b", "a\x00b"])
+def test_an_id_of_a_segment_does_not_lead_out_of_the_folder(tmp_path: Path, segment: str) -> None:
+    (tmp_path / "own.yaml").write_text('name: own\nfile: "{segment}.csv"\ncolumns: {Group: segment}\n')
+    target, rows = read_target(str(tmp_path / "own.yaml")), pd.DataFrame({"Group": [segment]})
+    with pytest.raises(InputError, match="cannot be part of a file name"):
+        write_files(rows, pd.Series([segment]), target=target, out=tmp_path / "inside" / "a")
+    (tmp_path / "own.yaml").write_text(
+        'name: own\nfile: "{segment}{0}{segment.__class__}.csv"\ncolumns: {Group: segment}\n'
+    )
+    target = read_target(str(tmp_path / "own.yaml"))
+    made = write_files(rows, pd.Series(["S01"]), target=target, out=tmp_path / "inside" / "a")
+    assert [path.name for path, _ in made] == ["S01{0}{segment.__class__}.csv"], "names are filled in, nothing else"
 
 
 @pytest.mark.parametrize(

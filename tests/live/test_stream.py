@@ -90,10 +90,8 @@ def test_changes_come_out_as_json_lines_and_bad_lines_are_rejected(
         ({"event_id": "e", "customer_id": "a"}, "timestamp: None is not a time"),
         ({"event_id": "e", "customer_id": "a", "timestamp": 10**14}, "is not a time"),
         ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "event": "dance"}, "unknown kind 'dance'"),
-        (
-            {"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": float("nan")},
-            "amount: nan is not",
-        ),
+        ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": "1_0"}, "'1_0' is not an amount"),
+        ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": "\u0663"}, "is not an amount"),
         ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": -1}, "amount: -1 is not"),
         ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": 10**20}, "is not an amount"),
         (
@@ -111,6 +109,39 @@ def test_an_event_against_the_contract_is_rejected_with_its_reason(
         Stream(live, out=io.BytesIO()).feed_lines([json.dumps(line).encode(), b""])
         ((reason, _),) = live.state.rejected_lines()
         assert words in reason and live.state.counts()["events"] == 0
+
+
+@pytest.mark.parametrize("amount", ["", " NaN ", float("nan"), None, "-"])
+def test_an_event_with_a_missing_amount_counts_as_in_the_batch(
+    amount: object, small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    line = {"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": amount}
+    with Live(small_run[0].path, state=tmp_path / "state") as live:
+        Stream(live, out=io.BytesIO()).feed_lines([json.dumps(line).encode(), b""])
+        assert live.state.rejected_lines() == [] and live.state.counts()["events"] == 1
+
+
+def test_a_lost_history_is_made_again_and_an_emptied_state_is_refused(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    run, later = small_run
+    wanted = follow(run, "\n".join(lines_of(later)), state=tmp_path / "whole").stdout
+    for number, (name, content) in enumerate([("made.json", "{"), ("known.json", ""), ("days_day.npy", "x")]):
+        state = tmp_path / f"state{number}"
+        follow(run, "", state=state)
+        (tmp_path / f"state{number}.past" / name).write_text(content)
+        assert follow(run, "\n".join(lines_of(later)), state=state).stdout == wanted, name
+    state.write_bytes(b"")
+    answer = follow(run, "", state=state)
+    assert answer.exit_code == 2 and "the state is empty, so its events are lost" in answer.stderr
+
+
+def test_half_a_character_in_a_time_does_not_end_the_stream(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+    bad = '{"event_id":"s","customer_id":"N","timestamp":"2024-03-02\\ud80010:00:00","category":"\\ud800"}'
+    lines = [bad, '{"tick":"2024-09-01\\ud80010:00:00"}', *lines_of(small_run[1])[-1:]]
+    answer = follow(small_run[0], "\n".join(lines), state=tmp_path / "state")
+    assert answer.exit_code == 0, answer.output
+    assert [json.loads(line) for line in answer.stdout.splitlines()]
 
 
 def test_lines_are_read_whole_in_any_pieces_and_huge_ones_cut() -> None:

@@ -1,6 +1,10 @@
 """The chain: a run is complete or not published, in one kernel, and each notebook also runs by itself."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from segkit.errors import InputError, RunError, SchemaError, SegkitError
 from segkit.notebook.chain import run_chain
 from segkit.notebook.session import start
 from segkit.notebook.steps import input_error_names
+from tests.guarantees.hashing import hashes
 
 WRITE = 'run.write(pd.DataFrame({"value": [1, 2]}), name="numbers")'
 READ = 'leaked = "value" in globals()\nvalue = run.table("numbers")["value"].sum()\nvalue'
@@ -45,6 +50,35 @@ def small_chain(good: Path, small_source: Path, tmp_path: Path) -> Callable[...,
         return run_chain(notebooks_dir=tmp_path / "notebooks", **given)
 
     return run
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_in_one_message_and_leaves_the_report(
+    good: Path, small_source: Path, write_notebook: Callable[..., Path], tmp_path: Path, sign: signal.Signals
+) -> None:
+    shutil.copytree(good / "out", tmp_path / "out")
+    write_notebook(
+        tmp_path, "01_first", f"open({str(tmp_path / 'begun')!r}, 'w').close()", "import time; time.sleep(99)"
+    )
+    (tmp_path / "2023.building-99").mkdir(), (tmp_path / ".2023.lock").touch()  # of a killed run of another month
+    given = {"source": str(small_source), "out": str(tmp_path / "out"), "notebooks_dir": tmp_path / "notebooks"}
+    code = "from pathlib import PosixPath; from segkit.cli import run_guarded; "
+    code += f"from segkit.notebook.chain import run_chain; run_guarded(run_chain, debug=False, **{given | WINDOWS!r})"
+    before = hashes(tmp_path / "out")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a shell
+    )
+    while not (tmp_path / "begun").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(sign)
+    messages = process.communicate()[1]
+    assert process.returncode == 1 and messages == "segkit: interrupted\n", messages
+    assert hashes(tmp_path / "out") == before
+    names = {path.name for path in tmp_path.iterdir()} - {"begun", "notebooks"}
+    assert names == {"out", "out.failed"} and load_run(tmp_path / "out.failed").record()["failure"] == "interrupted"
 
 
 def test_chain_writes_tables_pages_and_a_record(good: Path) -> None:

@@ -134,6 +134,10 @@ def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[Fi
     assert highest_id(after.ledger) == len(fit.model.segments)
     assert after.names == {"S02": "Tea"} and "Name S01" in set(after.earlier["name"])
     placed = assign_points(after.fit.model, after.fit.axes)["segment"]
+    new = after.ledger[after.ledger["as_of"] == "2018-02-01"].set_index("segment")
+    sizes = placed.value_counts().reindex(new.index, fill_value=0)
+    assert new["customers_after"].to_dict() == sizes.to_dict(), "sizes once pins and merges are applied"
+    assert new.loc["S03", ["event", "other"]].tolist() == ["merged", "S01"]
     assert (
         "S03" not in set(placed) and after.moves is not None and set(after.moves["cause"]) <= {"stayed", "definition"}
     )
