@@ -270,7 +270,9 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
 
 def restrict_access(con: ibis.BaseBackend, paths: Iterable[Path]) -> None:
     """Restrict SQL on this connection to reading the given files; it can write only to temporary space."""
-    con.con.execute(f"set allowed_paths = {_sql_paths(paths)}").fetchall()
+    names = [str(path) for path in paths]
+    names += [_without_glob(name) for name in names]  # as `_sql_files` writes them
+    con.con.execute(f"set allowed_paths = {_sql_list(dict.fromkeys(names))}").fetchall()
     con.con.execute("set enable_external_access = false").fetchall()
     con.con.execute("set lock_configuration = true").fetchall()
 
@@ -457,11 +459,15 @@ def _ending(path: Path) -> str:
 
 def _sql_files(paths: Iterable[Path]) -> str:
     """Write a list of files to read; characters that DuckDB would match with other names are escaped."""
-    return "[" + ", ".join(sql_literal(GLOB_CHARACTER.sub(r"[\g<0>]", str(path))) for path in paths) + "]::varchar[]"
+    return _sql_list(_without_glob(str(path)) for path in paths)
 
 
-def _sql_paths(paths: Iterable[Path]) -> str:
-    return "[" + ", ".join(sql_literal(str(path)) for path in paths) + "]::varchar[]"
+def _without_glob(name: str) -> str:
+    return GLOB_CHARACTER.sub(r"[\g<0>]", name)
+
+
+def _sql_list(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(sql_literal(text) for text in texts) + "]::varchar[]"
 
 
 def _create_view(con: ibis.BaseBackend, name: str, sql: str) -> None:
