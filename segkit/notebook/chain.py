@@ -412,12 +412,11 @@ def run_chain(
     check_engine(engine)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
-    given = find_path(out) if out else HOME / "reports" / wanted["source_name"] / wanted["as_of"]
+    given = find_path(out or HOME / "reports" / wanted["source_name"] / wanted["as_of"])
     place = given.resolve() if out else given
     before = _previous(previous, root=place.parent, of=wanted)
     key = (find_key if mode == DRY_RUN else make_key)(place.parent) if pseudonymise else ""
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
-    _refuse_incomplete(before)
     _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
     made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
     if mode == DRY_RUN:
@@ -542,7 +541,7 @@ def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str
         return ""
     if previous is None:
         found = latest_finished_run(root, before=of["as_of"], source=of["source_name"])
-        return str(found) if found else ""
+        return _complete(found) if found else ""
     run = load_run(previous)
     parameters = run.parameters()
     if run.record().get("outcome") != "done":
@@ -557,18 +556,19 @@ def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str
             f"--previous {previous}: its as_of {parameters.get('as_of')} is not before {of['as_of']}. "
             f"Give an earlier run, or none."
         )
-    return str(run.path.resolve())
+    return _complete(run.path.resolve())
 
 
-def _refuse_incomplete(previous: str) -> None:
-    """Refuse a previous run that has lost files, before any work."""
-    run = load_run(previous) if previous else None
-    lost = [name for name in run.record().get("tables", {}) if not run.has(name)] if run else []
+def _complete(previous: Path) -> str:
+    """Return the path of a previous run; one that has lost tables is refused, before any work."""
+    run = load_run(previous)
+    lost = [name for name in run.record().get("tables", {}) if not run.has(name)]
     if lost:
         raise RunError(
             f"{previous}: this run has lost {', '.join(sorted(lost)[:3])}. Restore the folder, give another --previous "
             "(or none), or remove it."
         )
+    return str(previous)
 
 
 def _refuse_other_ids(previous: str, *, pseudonyms: str) -> None:
