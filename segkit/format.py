@@ -11,6 +11,7 @@ import pandas as pd
 MISSING = "–"  # an unknown number
 SPACE = "\u00a0"  # between a number and its unit: no line breaks there
 MINUS = "\u2212"
+CURRENCY_SIGNS = {"USD": "$", "GBP": "£", "EUR": "€"}
 LARGE = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from which size on, divided by what, and the unit
 
 
@@ -69,6 +70,36 @@ def count(value: float | None) -> str:
     return MISSING if is_missing(value) else _fixed(float(value), 0)
 
 
+def percent(value: float | None) -> str:
+    """Format a share of 0-1 as it stands in a sentence: without a space; below 1 % with one decimal.
+
+    >>> percent(0.413), percent(0.0042), percent(None)
+    ('41%', '0.4%', '–')
+    """
+    return share(value).replace(SPACE, "")
+
+
+def money(value: float | None, *, currency: str = "") -> str:
+    """Format an amount with three figures and its currency; below ten with two decimals.
+
+    >>> money(1834.2, currency="USD"), money(431400.2, currency="GBP"), money(1234567, currency="EUR")
+    ('$1,830', '£431,000', '€1.2M')
+    >>> money(37.26, currency="USD"), money(3.7, currency="CHF"), money(-12.0), money(None)
+    ('$37', 'CHF\\xa03.70', '−12', '–')
+    """
+    if is_missing(value):
+        return MISSING
+    size = abs(float(value))
+    if size >= 1e6:
+        text = number(size).replace(SPACE, "")
+    elif size >= 9.995 or size == 0:
+        text = _fixed(float(f"{size:.3g}") if size >= 99.5 else size, 0)
+    else:
+        text = _fixed(size, 2)
+    sign = CURRENCY_SIGNS.get(currency, currency + SPACE if currency else "")
+    return f"{MINUS if value < 0 and text.strip('0.') else ''}{sign}{text}"
+
+
 def score(value: float | None) -> str:
     """Format a score of about 0-1 with two decimals.
 
@@ -119,6 +150,15 @@ def joined(texts: Sequence[str]) -> str:
         return "".join(texts)
     last = ", and " if any(" and " in t for t in texts) else " and "
     return last.join([", ".join(texts[:-1]), texts[-1]])
+
+
+def lower_first(text: str) -> str:
+    """Write the first letter small, unless the word is an abbreviation.
+
+    >>> lower_first("Fresh produce"), lower_first("TV and audio"), lower_first("")
+    ('fresh produce', 'TV and audio', '')
+    """
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 FLOOR = 20  # customers; a smaller group could give away a person

@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from segkit import format as fmt
+from segkit.texts import load_texts
 
 SPACES = re.compile(r"[ \n]+")  # not the no-break space between a number and its unit
 LONGEST_WORD = 20  # characters; a longer word may break in a table
@@ -40,6 +41,28 @@ def text(chapter: str, macro: str, **facts: Any) -> str:
     '3 segments describe 1,200 customers; 1 is cooling.'
     """
     return SPACES.sub(" ", html(chapter, macro, **facts).unescape()).strip()
+
+
+def sentence(file: str, name: str, *, language: str = "en", **facts: Any) -> str:
+    """Render a sentence of ``texts/<language>/<file>.yaml`` as plain text on one line.
+
+    Parameters
+    ----------
+    file
+        Name of the file, without ``.yaml``.
+    name
+        Key of the sentence; parts of it are separated by dots.
+    language
+        Folder of the texts.
+    **facts
+        What the sentence speaks of; all filters of the package are at hand.
+
+    Examples
+    --------
+    >>> sentence("actions", "titles.cross_need.often", offer="Fresh fruit")
+    'Bring fresh fruit into the weekly shop'
+    """
+    return SPACES.sub(" ", Markup(_sentence(file, name, language).render(facts)).unescape()).strip()
 
 
 def parts(words: str) -> list[str]:
@@ -81,12 +104,20 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    forms = (fmt.share, fmt.percentage_points, fmt.number, fmt.count, fmt.score, fmt.small_score)
-    made.filters |= {form.__name__: form for form in (*forms, fmt.joined, fmt.masked_count, parts, plural, sort_key)}
+    forms = (fmt.share, fmt.percentage_points, fmt.number, fmt.money, fmt.percent, fmt.count, fmt.score, fmt.small_score)
+    made.filters |= {form.__name__: form for form in (*forms, fmt.joined, fmt.lower_first, fmt.masked_count, parts, plural, sort_key)}
     made.filters["interval"] = _interval
     made.tests |= {"missing": fmt.is_missing, "few": fmt.is_few}
-    made.globals["FLOOR"] = fmt.FLOOR
+    made.globals |= {"FLOOR": fmt.FLOOR, "plural": plural}
     return made
+
+
+@cache
+def _sentence(file: str, name: str, language: str) -> Template:
+    found: Any = load_texts(file, language=language)
+    for part in name.split("."):
+        found = found[part]
+    return _environment().from_string(found)
 
 
 @cache

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from segkit.customers.category_mix import WORD
+from segkit.format import lower_first
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
 ABBREVIATIONS = {  # of till systems; whole words only
@@ -292,15 +293,6 @@ def earlier_names(earlier: pd.DataFrame | None, *, now: pd.DataFrame, people: st
     names = table["name"].str.replace(r" S\d+$", "", regex=True)
     given = [not name.endswith(end) for name, end in zip(names, ends, strict=True)]
     return table.loc[same | np.array(given, dtype=bool), "name"].to_dict()
-
-
-def lower_first(text: str) -> str:
-    """Write the first letter small, unless the word is an abbreviation.
-
-    >>> lower_first("Fresh produce"), lower_first("TV and audio"), lower_first("")
-    ('fresh produce', 'TV and audio', '')
-    """
-    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 def need_labels(needs: pd.DataFrame, *, labels: Mapping[str, str] | None = None) -> dict[str, list[str]]:

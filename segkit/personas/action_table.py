@@ -1,0 +1,334 @@
+"""Write opportunities as rows of the table ``actions``: titles, evidence, tests and commands in plain sentences."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segkit.personas.actions import (
+    NONE,
+    Opportunity,
+    Situation,
+    backtest,
+    find_opportunities,
+    peer_share,
+    rank_backtest,
+)
+from segkit.personas.naming import label
+from segkit.personas.offerable import best_channel, best_moment
+from segkit.personas.pilots import Pilots
+from segkit.personas.uptake import CROSS_NEED, GROW_BASKET, shrink
+from segkit.templates import sentence
+
+OFTEN_DAYS = 10  # between visits, up to which customers come "weekly"
+MIN_THING_SHARE = 0.05  # of what the customers buy, from which on a thing is named
+OWN_LEAD, OWN_LEAST, OWN_SHARE = 1.5, 0.05, 0.15  # of spend: what customers come for is a need that leads, or is large
+MIN_DAYS_OF_MONTH = 15  # a span that begins later in a month is named from the next one
+KPI_OF_UNIT = {"spend": "spend", "orders": "orders", "active_days": "active"}
+COLUMNS = [
+    *("action", "segment", "joined", "type", "need", "thing", "offer", "title", "customers", "evidence"),
+    *("prize", "prize_low", "prize_high", "prize_unit", "prize_reason", "chance", "adopters"),
+    *("effect", "effect_low", "effect_high", "backtest", "channel", "moment", "detectable", "weeks", "test", "command"),
+]
+PARTS = ["action", "segment", "customers", "prize", "prize_low", "prize_high"]
+
+
+@dataclass(frozen=True)
+class Actions:
+    """Hold the opportunities of a run.
+
+    Parameters
+    ----------
+    table
+        One row per opportunity, in order of rank.
+    parts
+        One row per opportunity and segment: its customers, and its part of the prize.
+    metrics
+        Headline numbers.
+    """
+
+    table: pd.DataFrame
+    parts: pd.DataFrame
+    metrics: dict[str, object]
+
+    def best(self, segment: str) -> pd.Series | None:
+        """Return the first opportunity that a segment is part of; None for a segment without a story."""
+        mine = self.table[[segment in joined.split() for joined in self.table["joined"]]]
+        return None if mine.empty else mine.iloc[0]
+
+
+def find_actions(
+    situation: Situation,
+    *,
+    things: pd.DataFrame | None = None,
+    labels: Mapping[str, str] | None = None,
+    currency: str = "",
+    uses: bool = False,
+    language: str = "en",
+) -> Actions:
+    """Find the opportunities of a run and write them down, the one with the largest prize times its chance first.
+
+    Parameters
+    ----------
+    situation
+        Customers, segments and needs at the date of the run.
+    things
+        The table ``need_things``; with the column ``never_offer`` such things are not named.
+    labels
+        Thing -> label of the source.
+    currency
+        Code of the currency of the source, or "".
+    uses
+        Needs come from what customers use, not from what they buy.
+    language
+        Folder of the texts.
+    """
+    days, period = situation.customers.days, situation.customers.period
+    kpi = KPI_OF_UNIT[situation.unit]
+    writer = _Writer(
+        situation,
+        Pilots.of(days, kpi=kpi, segment=situation.segment, period=period),
+        things=things,
+        labels=labels or {},
+        currency=currency,
+        uses=uses,
+        language=language,
+    )
+    found = find_opportunities(situation)
+    covered = {name for one in found for name in one.segments}
+    without = [name for name in situation.with_story if name not in covered]
+    rows = [writer.row(one) for one in found] + ([writer.no_action(without)] if without else [])
+    ids = [f"A{number:02d}" for number in range(1, len(rows) + 1)]
+    table = pd.DataFrame(rows, index=range(len(rows)), columns=COLUMNS[1:])
+    table.insert(0, "action", ids)
+    parts = [
+        {"action": action, "segment": p.segment, "customers": p.customers, **writer.prize(Opportunity(o.type, o.need, (p,)))}
+        for action, o in zip(ids, found, strict=False)
+        for p in o.parts
+    ]
+    metrics = {
+        "actions.count": len(found),
+        "actions.prize": float(table["prize"].sum()) if table["prize"].notna().any() else np.nan,
+        "actions.backtest_rank": rank_backtest(situation),
+    }
+    return Actions(table, pd.DataFrame(parts, columns=PARTS), metrics=metrics)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Write the cells of a row."""
+
+    situation: Situation
+    pilots: Pilots
+    things: pd.DataFrame | None
+    labels: Mapping[str, str]
+    currency: str
+    uses: bool
+    language: str
+
+    def text(self, name: str, **facts: Any) -> str:
+        """Render a sentence of the actions; ``uses`` is known to all."""
+        return sentence("actions", name, language=self.language, uses=self.uses, **facts)
+
+    def amount(self, value: float) -> str:
+        """Write an amount of what is to be won with two figures."""
+        rounded = float(f"{value:.1e}") if np.isfinite(value) else value
+        return self.text("amount", value=rounded, unit=self.situation.unit, currency=self.currency)
+
+    def row(self, one: Opportunity) -> dict[str, Any]:
+        """Return the row of an opportunity."""
+        members = self.members(one.segments)
+        inside = self.inside(one, members)
+        need = one.need or (self.new_need(one) if one.type == GROW_BASKET else self.own_need(inside))
+        features = self.situation.customers.data.features
+        effect = self.effect(one)
+        return {
+            **self.audience(one.segments),
+            "type": one.type,
+            "need": need,
+            "thing": self.thing(need, inside),
+            "offer": self.offer(need),
+            "title": self.title(one.type, self.offer(need), features.loc[members]),
+            "customers": one.customers,
+            "evidence": self.evidence(one, inside, effect),
+            **self.prize(one),
+            "prize_reason": None if one.is_estimated else self.no_prize(),
+            "chance": round(one.chance, 6),
+            "adopters": round(one.adopters, 6),
+            **effect,
+            "backtest": self.backtest(one),
+            "channel": best_channel(features, members),
+            "moment": self.moment(features, members),
+            **self.test(one.segments, expected=one.prize[0]),
+        }
+
+    def no_action(self, segments: list[str]) -> dict[str, Any]:
+        """Return the row of the segments for which nothing stands out."""
+        customers = int(self.members(segments).sum())
+        goal = self.text(f"goal.{self.situation.unit}")
+        return {
+            **self.audience(segments),
+            "type": NONE,
+            "title": self.text("titles.none"),
+            "customers": customers,
+            "evidence": self.text("evidence.none", goal=goal),
+            "prize_reason": self.no_prize() if self.situation.cohort is None else None,
+            **self.test(segments, expected=np.nan),
+        }
+
+    def audience(self, segments: list[str]) -> dict[str, str]:
+        """Return the segments it is for, and the largest of them."""
+        sizes = self.situation.segments.set_index("segment")["customers"]
+        largest = max(segments, key=lambda name: (sizes[name], name))
+        return {"segment": largest, "joined": " ".join(segments)}
+
+    def members(self, segments: list[str]) -> np.ndarray:
+        """Return who belongs to some segments."""
+        return self.situation.segment.isin(segments).to_numpy()
+
+    def inside(self, one: Opportunity, members: np.ndarray) -> np.ndarray:
+        """Return the customers that an opportunity is for."""
+        who = self.situation.states.get(one.type)
+        return members & (self.situation.open_now[one.type, one.need] if who is None else who)
+
+    def own_need(self, inside: np.ndarray) -> str | None:
+        """Return the need that stands out in what some customers spend; None where none does, or it may not be offered."""
+        amounts = self.situation.amounts
+        if amounts is None or not inside.any() or inside.all():
+            return None
+        own, others = (amounts[who].sum(axis=0) / max(amounts[who].sum(), 1e-12) for who in (inside, ~inside))
+        lead = own / np.maximum(others, 1e-12)
+        clear = (lead >= OWN_LEAD) & (own >= OWN_LEAST)
+        order = np.lexsort((-own, ~clear))  # those that lead first, then the largest
+        best = next((i for i in order if self.situation.may_offer(self.situation.needs.ids[i])), None)
+        stands_out = best is not None and (clear[best] or (own[best] >= OWN_SHARE and lead[best] > 1))
+        return self.situation.needs.ids[best] if stands_out else None
+
+    def new_need(self, one: Opportunity) -> str | None:
+        """Return the need that is likeliest to be worth most to these segments, of those they hardly buy."""
+        estimates = self.situation.estimates
+        if estimates is None:
+            return None
+        table = shrink(estimates)
+        table = table[table["segment"].isin(one.segments) & (table["type"] == CROSS_NEED)]
+        table = table[table["need"].map(self.situation.may_offer).astype(bool)]
+        worth = (table["effect"] * table["open"]).groupby(table["need"]).sum()
+        return str(worth.idxmax()) if len(worth) and worth.max() > 0 else None
+
+    def offer(self, need: str | None) -> str | None:
+        """Return the label of a need as it is offered."""
+        if not need or self.situation.offers is None:
+            return None
+        found = self.situation.offers.loc[need]
+        return self.text("like_things", things=found["name"]) if found["by_things"] else str(found["name"])
+
+    def thing(self, need: str | None, inside: np.ndarray) -> str | None:
+        """Return the largest thing of a need, if it makes up enough of what the customers buy to be named."""
+        data = self.situation.customers.data
+        if not need or self.things is None or data.weights is None or not inside.any():
+            return None
+        own = self.things[(self.things["need"] == need) & ~self.things.get("never_offer", False)]
+        known = [thing for thing in own["thing"] if thing in set(data.categories)]
+        total = np.asarray(data.weights[inside].sum(axis=0)).ravel()
+        share = dict(zip(data.categories, total / max(total.sum(), 1e-12), strict=True))
+        best = max(known, key=lambda thing: (share[thing], thing), default=None)
+        return label(best, labels=self.labels) if best is not None and share[best] >= MIN_THING_SHARE else None
+
+    def title(self, type_: str, offer: str | None, features: pd.DataFrame) -> str:
+        """Return the action as one imperative sentence."""
+        gap = features["gap_days"].median() if "gap_days" in features else np.inf
+        manner = "uses" if self.uses else "often" if gap <= OFTEN_DAYS else "seldom"
+        return self.text(f"titles.{type_}.{manner}", offer=offer)
+
+    def effect(self, one: Opportunity) -> dict[str, float]:
+        """Return the effect per adopter, averaged over the segments."""
+        adopters = max(one.adopters, 1e-12)
+        low, high = one.prize[1] / adopters, one.prize[2] / adopters
+        values = dict(zip(("effect", "effect_low", "effect_high"), (one.prize[0] / adopters, low, high), strict=True))
+        return {name: round(float(value), 6) for name, value in values.items()}
+
+    def prize(self, one: Opportunity) -> dict[str, Any]:
+        """Return the prize with its range, as margin where that is known of all segments."""
+        margin = self.situation.segments.set_index("segment")["margin"].reindex(one.segments).astype(float)
+        known = self.situation.unit == "spend" and margin.notna().all()
+        factor = 1.0
+        if known:
+            weight = [p.effect * p.adopters for p in sorted(one.parts, key=lambda p: p.segment)]
+            factor = float(np.average(margin, weights=weight)) if np.isfinite(weight).all() and sum(weight) > 0 else 1.0
+        cells = dict(zip(("prize", "prize_low", "prize_high"), one.prize, strict=True))
+        unit = "margin" if known else self.situation.unit
+        return {name: round(float(value) * factor, 6) for name, value in cells.items()} | {"prize_unit": unit}
+
+    def no_prize(self) -> str:
+        """Explain why there is no prize."""
+        missing = self.situation.missing_days(horizons=2)
+        return self.text("reasons.history", days=missing) if missing else self.text("reasons.few")
+
+    def evidence(self, one: Opportunity, inside: np.ndarray, effect: Mapping[str, float]) -> str:
+        """Return what speaks for it, in a few sentences."""
+        facts: dict[str, Any] = {"customers": one.customers, "offer": self.offer(one.need), "peers": None}
+        if one.type == CROSS_NEED:
+            light = self.situation.open_now[one.type, one.need]
+            facts["peers"] = peer_share(self.situation, light, segments=one.segments)
+        if not one.is_estimated:
+            return self.text("evidence.gap", **facts)
+        amounts = {name.removeprefix("effect_"): self.amount(value) for name, value in effect.items()}
+        facts |= amounts | {"then": one.total("then"), "taken": one.total("taken"), "span": self.span}
+        facts |= {"returned": one.total("returned") / one.customers}
+        facts |= {"days": self.situation.customers.period.recent_days, **self.stretch}
+        facts["outcome"] = self.text(f"outcome.{self.situation.unit}")
+        close = "even_odds" if one.total("returned") else "caution"
+        return f"{self.text(f'evidence.{one.type}', **facts)} {self.text(close)}"
+
+    @cached_property
+    def stretch(self) -> dict[str, str]:
+        """The length of the horizon in words."""
+        days = self.situation.customers.period.horizon_days
+        return {name: self.text(name, days=days) for name in ("stretch", "a_stretch")}
+
+    @cached_property
+    def span(self) -> str:
+        """The months in which like customers took something up."""
+        last = self.situation.customers.period.last_horizon_start
+        start = last - timedelta(days=self.situation.customers.period.horizon_days)
+        first = start if start.day < MIN_DAYS_OF_MONTH else start + timedelta(days=MIN_DAYS_OF_MONTH)
+        end = last - timedelta(days=MIN_DAYS_OF_MONTH)
+        names = self.text("months").split()
+        return self.text("span", first=names[first.month - 1], last=names[end.month - 1])
+
+    def moment(self, features: pd.DataFrame, members: np.ndarray) -> str | None:
+        """Return when they come more than others do."""
+        found = best_moment(features, members)
+        return self.text(f"moments.{found}") if found else None
+
+    def backtest(self, one: Opportunity) -> str:
+        """Return how the estimate of one horizon earlier compares with what was observed since."""
+        found = backtest(self.situation, one)
+        if np.isfinite(found.before):
+            amounts = {"before": self.amount(found.before), "now": self.amount(found.observed)}
+            return self.text("backtest.done", **amounts, **self.stretch)
+        if found.missing_days:
+            return self.text("backtest.history", days=found.missing_days)
+        return self.text("backtest.few")
+
+    def test(self, segments: list[str], *, expected: float) -> dict[str, Any]:
+        """Return the pilot that would show a change, in a sentence and as a command."""
+        size, kpi = self.pilots.size(segments), self.text(f"kpi.{self.pilots.kpi}")
+        if size is None:
+            return {"test": self.text("test.unknown")}
+        own = self.situation.segments.set_index("segment").loc[segments]
+        base = float((own["spend_now"] * own["customers"]).sum()) if self.situation.unit == "spend" else np.nan
+        part = expected / base if np.isfinite(base) and base > 0 else np.nan
+        facts = {"size": size.customers, "weeks": size.weeks, "detectable": size.detectable, "kpi": kpi}
+        facts |= {"segments": len(segments), "expected": part, "small": bool(part < size.detectable)}
+        named = " ".join(f"--segment {name}" for name in segments)
+        return {
+            "detectable": round(size.detectable, 6),
+            "weeks": size.weeks,
+            "test": self.text("test.readable" if size.is_readable else "test.unreadable", **facts),
+            "command": f"segkit pilot RUN {named} --kpi {self.pilots.kpi} --weeks {size.weeks}",
+        }
