@@ -104,8 +104,19 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    forms = (fmt.share, fmt.percentage_points, fmt.number, fmt.money, fmt.percent, fmt.count, fmt.score, fmt.small_score)
-    made.filters |= {form.__name__: form for form in (*forms, fmt.joined, fmt.lower_first, fmt.masked_count, parts, plural, sort_key)}
+    forms = (
+        fmt.share,
+        fmt.percentage_points,
+        fmt.number,
+        fmt.money,
+        fmt.percent,
+        fmt.count,
+        fmt.score,
+        fmt.small_score,
+    )
+    made.filters |= {
+        form.__name__: form for form in (*forms, fmt.joined, fmt.lower_first, fmt.masked_count, parts, plural, sort_key)
+    }
     made.filters["interval"] = _interval
     made.tests |= {"missing": fmt.is_missing, "few": fmt.is_few}
     made.globals |= {"FLOOR": fmt.FLOOR, "plural": plural}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from segkit.customers.needs import load_needs
 from segkit.data import sources
 from segkit.data.runs import Run, open_run_source
 from segkit.notebook.profiling import load_customers
@@ -14,10 +15,13 @@ from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
 from segkit.personas import copy as copy_module
 from segkit.personas import facts as facts_module
+from segkit.personas.action_table import Actions, find_actions
+from segkit.personas.actions import Situation
 from segkit.personas.cards import has_story
 from segkit.personas.copy import COPY_METADATA, model_writer
 from segkit.personas.facts import CardTables, Fact, collect_facts
 from segkit.personas.naming import member_activity_levels, need_labels
+from segkit.personas.offerable import offerable_needs
 from segkit.personas.rules import (
     Scorecard,
     learn_rules,
@@ -36,8 +40,11 @@ from segkit.personas.traits import (
     segment_traits,
     unmet_needs,
 )
+from segkit.reports import actions as actions_report
 from segkit.reports import personas as personas_report
 from segkit.reports import segments as segments_report
+from segkit.segments.fit import read_training_windows
+from segkit.segments.model import model_from_arrays
 from segkit.segments.validation import attribute_groups
 from segkit.tables import titles
 
@@ -54,8 +61,12 @@ class _Described:
         return open_run_source(self.run)
 
     @cached_property
+    def customers(self) -> Any:
+        return load_customers(self.run).state
+
+    @property
     def now(self) -> Any:
-        return load_customers(self.run).state.data
+        return self.customers.data
 
     @cached_property
     def features(self) -> pd.DataFrame:
@@ -90,6 +101,23 @@ class _Described:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
+class Opportunities(Result):
+    """What to do, for which segments, and what it may bring: the best first.
+
+    Parameters
+    ----------
+    found
+        The opportunities; ``best(segment)`` returns the first one that a segment is part of.
+    """
+
+    found: Actions | None = None
+
+    def best(self, segment: str) -> pd.Series | None:
+        """Return the first opportunity that a segment is part of; None for a segment without a story."""
+        return self.found.best(segment)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Personas(Result):
     """A persona for each segment: itself the answer; ``table`` holds the texts of the cards.
 
@@ -97,6 +125,8 @@ class Personas(Result):
     ----------
     facts
         Every figure that a text may use, with how it was computed.
+    actions
+        The opportunities of the segments.
     predictors
         How well segments and demographics predict what a customer is like.
     rules, scores
@@ -106,7 +136,7 @@ class Personas(Result):
     """
 
     facts: tuple[Fact, ...] = ()
-    actions: pd.Series | None = None
+    actions: Opportunities | None = None
     activity_levels: pd.Series | None = None
     categories: tuple[str, ...] = ()
     differences: pd.DataFrame | None = None
@@ -129,7 +159,11 @@ class Personas(Result):
         """Write its tables and headline numbers into a run, and check every figure of the texts once more."""
         super().save(run)
         facts_module.verify(run.table("personas"), run.table("facts"))
-        run.complete("segments", self.actions.rename_axis("segment").to_frame("action"))
+        best = {segment: self.actions.best(segment) for segment in run.table("segments")["segment"]}
+        titles = pd.Series(
+            {segment: None if one is None else one["title"] for segment, one in best.items()}, dtype=object
+        )
+        run.complete("segments", titles.rename_axis("segment").to_frame("action"))
 
 
 def write_personas(run: Run) -> Personas:
@@ -175,18 +209,18 @@ def write_personas(run: Run) -> Personas:
     )
     fact_table = facts_module.fact_table(facts)
     facts_module.verify(personas, fact_table)
-    predictors = _compare_predictors(described)
+    predictors, actions = _compare_predictors(described), _find_actions(described)
     answer = text_result(
         headline=personas_report.personas_headline(personas, segments, facts=fact_table),
         bullets=personas_report.describe_reliability(segments, rules=tables.rules),
     )
     return Personas(
         personas,
-        personas_report.persona_metrics(tables.rules, segments, predictors=predictors),
+        {**personas_report.persona_metrics(tables.rules, segments, predictors=predictors), **actions.metrics},
         html=answer.html,
-        tables={"personas": personas, "facts": fact_table, **_written_tables(described, tables, predictors)},
+        tables={"personas": personas, "facts": fact_table, **_written_tables(described, tables, predictors, actions)},
         facts=tuple(facts),
-        actions=_next_actions(described, facts),
+        actions=actions,
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         categories=described.now.categories,
         differences=tables.top_differences,
@@ -194,10 +228,39 @@ def write_personas(run: Run) -> Personas:
     )
 
 
-def _next_actions(described: _Described, facts: list[Fact]) -> pd.Series:
-    """Return the next action of each segment."""
-    levels = described.activity_levels
-    return pd.Series({one: cards.next_action(levels[one], facts=facts, segment=one) for one in levels.index})
+def _find_actions(described: _Described) -> Opportunities:
+    """Find the opportunities, and show them."""
+    run, opened, customers = described.run, described.source, described.customers
+    things = run.table("need_things") if run.has("need_things") else None
+    needs, offers = load_needs(run) if things is not None else None, None
+    if needs is not None:
+        options = {"days": customers.days, "period": customers.period, "labels": opened.labels}
+        offers = offerable_needs(needs, run.table("needs"), things, **options)
+    situation = Situation(
+        customers,
+        read_training_windows(run),
+        model_from_arrays(*run.load_model()),
+        described.tables["segments"],
+        described.segment.reindex(customers.index),
+        needs=needs,
+        offers=offers,
+    )
+    found = find_actions(
+        situation,
+        things=things,
+        labels=opened.labels,
+        currency=opened.currency,
+        uses="purchase" not in opened.needs,
+    )
+    names = described.tables["segments"].set_index("segment")["name"]
+    shown = actions_report.format_actions(found.table, names=names, currency=opened.currency)
+    return Opportunities(
+        found.table,
+        found.metrics,
+        html=lambda: actions_report.render_actions(shown),
+        tables={"actions": found.table, "action_parts": found.parts},
+        found=found,
+    )
 
 
 def _card_tables(described: _Described) -> CardTables:
@@ -218,9 +281,12 @@ def _card_tables(described: _Described) -> CardTables:
     )
 
 
-def _written_tables(described: _Described, tables: CardTables, predictors: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _written_tables(
+    described: _Described, tables: CardTables, predictors: pd.DataFrame, actions: Opportunities
+) -> dict[str, pd.DataFrame]:
     """Collect what a run keeps next to the cards and their facts."""
     return {
+        **actions.tables,
         "rules": tables.rules,
         "scores": scorecards_to_table(described.scorecards),
         "unmet_needs": tables.unmet_needs,

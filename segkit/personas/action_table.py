@@ -34,7 +34,7 @@ COLUMNS = [
     *("prize", "prize_low", "prize_high", "prize_unit", "prize_reason", "chance", "adopters"),
     *("effect", "effect_low", "effect_high", "backtest", "channel", "moment", "detectable", "weeks", "test", "command"),
 ]
-PARTS = ["action", "segment", "customers", "prize", "prize_low", "prize_high"]
+PARTS = ["action", "segment", "customers", "prize", "prize_low", "prize_high", "prize_unit"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,12 @@ def find_actions(
     table = pd.DataFrame(rows, index=range(len(rows)), columns=COLUMNS[1:])
     table.insert(0, "action", ids)
     parts = [
-        {"action": action, "segment": p.segment, "customers": p.customers, **writer.prize(Opportunity(o.type, o.need, (p,)))}
+        {
+            "action": action,
+            "segment": p.segment,
+            "customers": p.customers,
+            **writer.prize(Opportunity(o.type, o.need, (p,))),
+        }
         for action, o in zip(ids, found, strict=False)
         for p in o.parts
     ]
@@ -196,7 +201,7 @@ class _Writer:
         return members & (self.situation.open_now[one.type, one.need] if who is None else who)
 
     def own_need(self, inside: np.ndarray) -> str | None:
-        """Return the need that stands out in what some customers spend; None where none does, or it may not be offered."""
+        """Return the need that stands out in what some customers spend, of those that may be offered."""
         amounts = self.situation.amounts
         if amounts is None or not inside.any() or inside.all():
             return None
@@ -277,7 +282,8 @@ class _Writer:
         if not one.is_estimated:
             return self.text("evidence.gap", **facts)
         amounts = {name.removeprefix("effect_"): self.amount(value) for name, value in effect.items()}
-        facts |= amounts | {"then": one.total("then"), "taken": one.total("taken"), "span": self.span}
+        facts |= amounts | {"then": one.total("then"), "span": self.span}
+        facts["some"] = self.text("some", count=one.total("taken"), of=one.total("then"))
         facts |= {"returned": one.total("returned") / one.customers}
         facts |= {"days": self.situation.customers.period.recent_days, **self.stretch}
         facts["outcome"] = self.text(f"outcome.{self.situation.unit}")

@@ -1,4 +1,4 @@
-"""Find opportunities: what to do, for which segments, what it may bring, how sure that is, and which pilot would show it."""
+"""Find opportunities: what to do, for which segments, what it may bring, and how sure that is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,6 @@ from scipy.stats import norm, spearmanr
 from segkit.customers.features import Customers
 from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
-from segkit.personas.pilots import Pilots
 from segkit.personas.returns import Return, customer_states, once_segments, top_levels, value_of_return
 from segkit.personas.uptake import (
     CROSS_NEED,
@@ -364,7 +363,9 @@ def backtest(situation: Situation, opportunity: Opportunity) -> BackTest:
     if opportunity.type in (CROSS_NEED, GROW_BASKET, MORE_OFTEN):
         missing = situation.missing_days(horizons=3)
         tables = situation.estimates_twice
-        keyed = [t[(t["type"] == opportunity.type) & (t["need"] == opportunity.need)].set_index("segment") for t in tables]
+        keyed = [
+            t[(t["type"] == opportunity.type) & (t["need"] == opportunity.need)].set_index("segment") for t in tables
+        ]
         found = [[table["effect"].get(p.segment, np.nan) for p in own] for table in keyed] if tables else []
     else:
         missing = situation.missing_days(horizons=2)
@@ -389,4 +390,6 @@ def rank_backtest(situation: Situation) -> float:
     both = tables[0].merge(tables[1], on=keys, suffixes=("_before", "_since"))
     if len(both) < 3:
         return np.nan
-    return float(spearmanr(both["effect_before"] / both["typical_before"], both["effect_since"] / both["typical_since"])[0])
+    return float(
+        spearmanr(both["effect_before"] / both["typical_before"], both["effect_since"] / both["typical_since"])[0]
+    )

@@ -1,4 +1,4 @@
-"""Decide what may be offered: goods that are allowed and in season; and find when and where customers can be reached."""
+"""Decide what may be offered, which is what is allowed and in season, and when and where customers are reached."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from segkit.personas.need_names import flag_things
 from segkit.stats import Z95
 from segkit.vocabulary import WEEKDAYS
 
-YEAR = 365  # days
+YEAR_WEEKS, FEWEST_WEEKS = 52, 8  # of history: enough to know all seasons, and any
 SEASON_WEEKS, SEASON_SALES = 1 / 3, 0.8  # of the weeks of history that hold this share of sales: sold in a season
 IN_SEASON = 0.5  # times the sales that a time of the year would have by its length, from which on it is in season
 NEVER_OFFERED = 0.5  # of the spend on a need on things never offered, from which on the need is never offered
@@ -54,7 +54,8 @@ def offerable_needs(
     """
     found = table.set_index("need").reindex(list(needs.ids))
     banned = never_offered_share(things, labels=labels).reindex(found.index).fillna(0.0)
-    late = pd.Series(out_of_season(needs, days=days, period=period), index=found.index)
+    weekly = weekly_needs(needs, days=days, period=period)
+    late = pd.Series(out_of_season(weekly, horizon_days=period.horizon_days), index=found.index)
     remainder = found["name"].isin(_remainders(read_lexicon(None)))
     reasons = {
         "never offered": banned >= NEVER_OFFERED,
@@ -81,27 +82,36 @@ def _remainders(lexicon: Lexicon) -> set[str]:
     return {entry.label for entry in lexicon.entries if entry.key in NO_OFFERS}
 
 
-def out_of_season(needs: Needs, *, days: Days, period: Period) -> np.ndarray:
+def out_of_season(weekly: np.ndarray, *, horizon_days: int) -> np.ndarray:
     """Flag needs that are bought in a few weeks of the year, outside of these (needs).
 
     With a year of history, the weeks of the coming horizon are those of a year ago. With less, a need that is bought in
     few weeks counts as out of season, as nothing is known of the weeks to come.
+
+    Parameters
+    ----------
+    weekly
+        What was bought by week, the last one just before the date (weeks x needs).
+    horizon_days
+        Length of the horizon that begins at the date.
+
+    Examples
+    --------
+    >>> summer = np.r_[np.zeros(20), np.ones(12), np.zeros(20)][:, None]
+    >>> soon = np.roll(summer, -15, axis=0)
+    >>> [bool(out_of_season(weekly, horizon_days=91)[0]) for weekly in (summer, soon)]
+    [True, False]
     """
-    weekly = weekly_needs(needs, days=days, period=period)
-    if len(weekly) < 4:
-        return np.zeros(len(needs.ids), dtype=bool)
+    weeks = len(weekly)
     share = weekly / np.maximum(weekly.sum(axis=0), 1e-12)
-    ordered = -np.sort(-share, axis=0)
-    few = int(np.ceil(SEASON_WEEKS * len(weekly)))
-    seasonal = ordered[:few].sum(axis=0) >= SEASON_SALES
-    if len(weekly) * 7 < YEAR - 7:
-        return seasonal
-    start = len(weekly) - YEAR // 7
-    coming = slice(max(start, 0), max(start, 0) + max(period.horizon_days // 7, 1))
-    usual = (coming.stop - coming.start) / min(len(weekly), YEAR // 7)
-    last_year = share[max(start, 0) :]
-    part = share[coming].sum(axis=0) / np.maximum(last_year.sum(axis=0), 1e-12)
-    return seasonal & (part < IN_SEASON * usual)
+    few = int(np.ceil(SEASON_WEEKS * weeks))
+    seasonal = -np.sort(-share, axis=0)[:few].sum(axis=0) >= SEASON_SALES
+    if weeks < YEAR_WEEKS - 1:
+        return seasonal & (weeks >= FEWEST_WEEKS)
+    year = share[max(weeks - YEAR_WEEKS, 0) :]
+    coming = year[: max(horizon_days // 7, 1)]
+    expected = len(coming) / len(year)
+    return seasonal & (coming.sum(axis=0) < IN_SEASON * expected * year.sum(axis=0))
 
 
 def weekly_needs(needs: Needs, *, days: Days, period: Period) -> np.ndarray:

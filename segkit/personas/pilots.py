@@ -27,7 +27,7 @@ class PilotSize:
     @property
     def is_readable(self) -> bool:
         """Return whether it shows a change worth having."""
-        return self.detectable <= READABLE
+        return round(self.detectable, 2) <= READABLE  # as it is shown
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Pilots:
         return cls(kpi, found)
 
     def size(self, segments: Sequence[str]) -> PilotSize | None:
-        """Return the shortest pilot of some segments together that can be read, or else the longest; None if unknown."""
+        """Return the shortest pilot of some segments that can be read, or else the longest; None if unknown."""
         sizes = [s for s in (self._size(segments, weeks) for weeks in self.spreads) if s is not None]
         return next((s for s in sizes if s.is_readable), sizes[-1] if sizes else None)
 

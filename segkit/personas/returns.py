@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
-from segkit.personas.uptake import LARGEST_OUTCOME, MIN_EACH
+from segkit.personas.uptake import LARGEST_OUTCOME, MIN_EACH, fit_chances
 from segkit.stats import Z95, usable_covariates
 
 ONBOARD, SECOND_PURCHASE, PROTECT, WIN_BACK = "onboard", "second_purchase", "protect", "win_back"
@@ -17,7 +17,7 @@ TOP_WORTH = 1.5  # times what the average customer brings, from which on a level
 
 @dataclass(frozen=True)
 class Return:
-    """Hold what it is worth when customers in a state buy again: share who do by themselves, and what they then bring."""
+    """Hold what a return is worth: the share who buy again by themselves, and what they then bring."""
 
     customers: int
     share: float
@@ -55,13 +55,13 @@ def value_of_return(features: pd.DataFrame, outcome: np.ndarray, *, state: np.nd
     chance = np.full(len(bought), bought.mean())
     if columns.shape[1]:
         columns = (columns - columns.mean(axis=0)) / columns.std(axis=0)
-        chance = LogisticRegression(C=1.0, max_iter=500).fit(columns, bought).predict_proba(columns)[:, 1]
+        with threadpool_limits(1):
+            chance = fit_chances(columns, bought)
     weight = ((1 - chance) / chance)[bought]
     paid = np.minimum(values[bought], np.quantile(values[bought], LARGEST_OUTCOME))
     mean = float(np.average(paid, weights=weight))
     half = Z95 * float(np.sqrt((weight**2 * (paid - mean) ** 2).sum()) / weight.sum())
     return Return(len(values), float(bought.mean()), mean, max(mean - half, 0.0), mean + half)
-
 
 
 def customer_states(
@@ -81,8 +81,8 @@ def customer_states(
         Levels of value that are worth protecting.
     """
 
-    def flag(name: str, value: float = 1.0) -> np.ndarray:
-        return (features[name] == value).to_numpy() if name in features else np.zeros(len(features), dtype=bool)
+    def flag(name: str) -> np.ndarray:
+        return (features[name] == 1).to_numpy() if name in features else np.zeros(len(features), dtype=bool)
 
     new, lapsed = flag("stage_new"), flag("stage_lapsed")
     single = flag("orders") & np.isin(segment, list(once)) & ~new

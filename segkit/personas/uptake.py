@@ -1,8 +1,8 @@
 """Estimate what customers who took something up did next, compared with like customers who did not.
 
-Three spans: before a past date, the horizon after it, in which some take something up, and the horizon after that, whose
-totals are the outcome, so that the uptake itself is not part of it. Customers choose for themselves what they take up:
-an effect is an upper bound of what an offer brings, and only a pilot shows that.
+Three spans: before a past date, the horizon after it, in which some take something up, and the horizon after that.
+The totals of the last are the outcome, so that the uptake itself is not part of it. Customers choose for themselves
+what they take up: an effect is an upper bound of what an offer brings, and only a pilot shows that.
 """
 
 from collections.abc import Iterator
@@ -12,24 +12,30 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from segkit.customers.anticipation import CLIP, are_skewed, unskewed
 from segkit.customers.features import CustomerData, Customers, Outcomes, customer_outcomes
 from segkit.customers.needs import Needs, need_amounts
 from segkit.segments.fit import TrainingWindow
 from segkit.segments.model import SegmentModel, assign_segments
-from segkit.stats import Z95, LeastSquares, ridge, usable_covariates
+from segkit.stats import Z95, LeastSquares, least_squares, ridge, usable_covariates
 from segkit.vocabulary import is_in_space
 
 CROSS_NEED, GROW_BASKET, MORE_OFTEN = "cross_need", "grow_basket", "more_often"
-LIGHT_USE = 1 / 3  # quantile of the amounts of a need's buyers at a level of value, below which a customer hardly buys it
+LIGHT_USE = (
+    1 / 3
+)  # quantile of the amounts of a need's buyers at a level of value, below which a customer hardly buys it
 MIN_GROWTH = 2.0  # times what was bought of a need before, from which on it is taken up
 MORE_NEEDS = 2  # needs bought for the first time, from which on a basket is wider
 MORE_VISITS = 1.25  # times the active days of before, and one more
-OWN_SHARE = 0.5  # of what is newly spent on a need in the uptake window: it begins somewhere within it
+BEGUN = 0.5  # of the uptake window, on average, lies after the uptake: so much of an effect already shows in its total
 MIN_EACH = 10  # customers who took it up, and who did not, below which there is no estimate
 LARGEST_OUTCOME = 0.98  # quantile at which outcomes are cut: one large order is no effect
-LEAST_SPREAD = (0.02, 0.01)  # of effects between targets and between their segments, as shares of spend: never quite none
+LEAST_SPREAD = (
+    0.02,
+    0.01,
+)  # of effects between targets and between their segments, as shares of spend: never quite none
 OUTCOMES = ("spend", "orders", "active_days")  # the first that a source carries is what is to be won
 
 
@@ -113,15 +119,12 @@ class _Uptake:
         Type of the action, and the need it is about, or "".
     open
         Customers who could take it up, and who did (``taken``).
-    own
-        Amount of the window that is the uptake itself, and no sign of how much a customer buys anyway.
     """
 
     type: str
     need: str
     open: np.ndarray
     taken: np.ndarray
-    own: np.ndarray
 
 
 def light_use(amounts: np.ndarray, level: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,9 +150,9 @@ def _nice(value: float) -> float:
 
 
 def thresholds(limits: dict[str, np.ndarray], level: np.ndarray) -> np.ndarray:
-    """Return the limit of each customer's level (customers x needs); a level without one has no limit."""
+    """Return the limit of each customer's level (customers x needs); without one, nothing is open to them."""
     needs = len(next(iter(limits.values())))
-    return np.vstack([limits.get(name, np.full(needs, np.inf)) for name in level]) if len(level) else np.empty((0, needs))
+    return np.vstack([limits.get(name, np.zeros(needs)) for name in level]) if len(level) else np.empty((0, needs))
 
 
 def open_to(
@@ -184,18 +187,16 @@ def open_to(
 def _uptakes(cohort: Cohort, needs: Needs | None, *, limits: dict[str, np.ndarray]) -> Iterator[_Uptake]:
     """Yield what customers of a cohort could take up."""
     visits, days = cohort.before("active_days"), cohort.window.totals["active_days"].to_numpy()
-    nothing = np.zeros(len(visits))
     then = now = limit = None
-    taken = {(MORE_OFTEN, ""): (days >= np.maximum(MORE_VISITS * visits, visits + 1), nothing)}
+    taken = {(MORE_OFTEN, ""): days >= np.maximum(MORE_VISITS * visits, visits + 1)}
     if needs is not None and cohort.customers.weights is not None and cohort.window.weights is not None:
         then, limit = cohort.amounts(needs), thresholds(limits, cohort.level)
         now = need_amounts(needs, cohort.window.weights, cohort.window.categories)
         new = (now >= np.maximum(limit, MIN_GROWTH * then)) & (then < limit)
-        taken[GROW_BASKET, ""] = new.sum(axis=1) >= MORE_NEEDS, nothing
-        own = np.maximum(now - then, 0.0)
-        taken |= {(CROSS_NEED, need): (new[:, i], own[:, i]) for i, need in enumerate(needs.ids)}
+        taken[GROW_BASKET, ""] = new.sum(axis=1) >= MORE_NEEDS
+        taken |= {(CROSS_NEED, need): new[:, i] for i, need in enumerate(needs.ids)}
     for key, can in open_to(cohort.customers, then, limit=limit, needs=needs).items():
-        yield _Uptake(*key, can, *taken[key])
+        yield _Uptake(*key, can, taken[key])
 
 
 def estimate_uptakes(cohort: Cohort, needs: Needs | None, *, limits: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -207,38 +208,45 @@ def estimate_uptakes(cohort: Cohort, needs: Needs | None, *, limits: dict[str, n
         type, need, segment, open (customers), taken (of them), typical (mean outcome of the open ones), effect and se
         (per customer who took it up, in the unit of the outcome).
     """
+    with threadpool_limits(1):  # many small fits: threads take longer, and give other bytes
+        rows = _estimate_each(cohort, needs, limits=limits)
+    return pd.DataFrame(rows, columns=["type", "need", "segment", "open", "taken", "typical", "effect", "se"])
+
+
+def _estimate_each(
+    cohort: Cohort, needs: Needs | None, *, limits: dict[str, np.ndarray]
+) -> list[tuple[str, str, str, int, int, float, float, float]]:
     later = np.maximum(cohort.later.totals[cohort.unit].to_numpy(dtype=float), 0.0)
     covariates, rows = _covariates(cohort, later), []
+    repeats = np.clip(least_squares(later, covariates).slopes[1], 0.0, 1.0)  # of the window's total, in the next one
+    seen = 1.0 - BEGUN * repeats  # share of an effect that is left when the total of the window is the same
     for uptake in _uptakes(cohort, needs, limits=limits):
-        columns = covariates.copy()
-        columns[:, 0] -= OWN_SHARE * uptake.own if cohort.unit == "spend" else 0.0
         for segment in sorted(set(cohort.segment)):
             own = (cohort.segment == segment) & uptake.open
             taken = uptake.taken[own]
             if min(taken.sum(), (~taken).sum()) < MIN_EACH:
                 continue
-            at = effect_of_uptake(later[own], taken, columns[own])
+            at = effect_of_uptake(later[own], taken, covariates[own])
+            at = [value / seen for value in at]
             rows.append((uptake.type, uptake.need, segment, len(taken), int(taken.sum()), later[own].mean(), *at))
-    return pd.DataFrame(rows, columns=["type", "need", "segment", "open", "taken", "typical", "effect", "se"])
+    return rows
 
 
 def _covariates(cohort: Cohort, later: np.ndarray) -> np.ndarray:
     """Return what else predicts the outcome, the most telling first.
 
-    Total and visits of the uptake window, a horizon's worth of the lookback, and a prognostic score (Hansen 2008): the
-    outcome as a ridge regression expects it from all features before the date and the totals of the window.
+    The total of the uptake window, a prognostic score (Hansen 2008): the outcome as a ridge regression expects it from
+    all features before the date, the visits of the window, and a horizon's worth of the lookback.
     """
-    features, unit = cohort.customers.features, cohort.unit
+    features, unit, window = cohort.customers.features, cohort.unit, cohort.window.totals
     names = [name for name in features if is_in_space(name)]
-    known = unskewed(features[names].to_numpy(dtype=float), skewed=are_skewed(names))
-    window = cohort.window.totals
-    seen = [np.maximum(window[o].to_numpy(dtype=float), 0.0) for o in dict.fromkeys((unit, "active_days", "orders"))]
-    columns = np.column_stack([known, *(np.log1p(one) for one in seen)])
+    columns = unskewed(features[names].to_numpy(dtype=float), skewed=are_skewed(names))
     spread = columns.std(axis=0)
     design = np.clip((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0), -CLIP, CLIP)
     slopes, constant = ridge(design, np.sqrt(later)[:, None])
     expected = np.square(np.maximum(design @ slopes[:, 0] + constant[0], 0.0))
-    return np.column_stack([seen[0], expected, cohort.before(unit), window["active_days"].to_numpy(dtype=float)])
+    seen = [window[name].to_numpy(dtype=float) for name in (unit, "active_days")]
+    return np.column_stack([np.maximum(seen[0], 0.0), expected, seen[1], cohort.before(unit)])
 
 
 def effect_of_uptake(later: np.ndarray, taken: np.ndarray, covariates: np.ndarray) -> tuple[float, float]:
@@ -254,7 +262,7 @@ def effect_of_uptake(later: np.ndarray, taken: np.ndarray, covariates: np.ndarra
     taken
         Whether they took it up.
     covariates
-        Customers x columns: what predicts the outcome, the most telling first; of few customers only the first are used.
+        Customers x columns: what predicts the outcome, the most telling first; of few customers only the first count.
 
     Returns
     -------
@@ -265,7 +273,7 @@ def effect_of_uptake(later: np.ndarray, taken: np.ndarray, covariates: np.ndarra
     columns = (columns - columns.mean(axis=0)) / columns.std(axis=0) if columns.shape[1] else columns
     chance = np.full(len(taken), taken.mean())
     if columns.shape[1]:
-        chance = LogisticRegression(C=1.0, max_iter=500).fit(columns, taken).predict_proba(columns)[:, 1]
+        chance = fit_chances(columns, taken)
     weight = np.sqrt(np.where(taken, 1.0 - chance, chance))[:, None]
     outcome = np.minimum(later, np.quantile(later, LARGEST_OUTCOME)) * weight[:, 0]
     design = np.column_stack([np.ones(len(taken)), taken.astype(float), columns]) * weight
@@ -274,11 +282,17 @@ def effect_of_uptake(later: np.ndarray, taken: np.ndarray, covariates: np.ndarra
     return float(slopes[1]), float(np.sqrt(max(spread[1, 1], 0.0)))
 
 
+def fit_chances(columns: np.ndarray, happened: np.ndarray) -> np.ndarray:
+    """Return the chance of each customer by a logistic regression on a few standardised columns."""
+    fit = LogisticRegression(C=1.0, solver="newton-cholesky").fit(columns, happened)
+    return fit.predict_proba(columns)[:, 1]
+
+
 def shrink(found: pd.DataFrame) -> pd.DataFrame:
     """Shrink effects towards none, so that of many estimates the noisiest does not win (empirical Bayes).
 
-    Effects are shares of the typical outcome. Those of one target (type and need) vary between segments around its mean,
-    and the means of targets around zero; both spreads are estimated from all of them (DerSimonian & Laird 1986).
+    Effects are shares of the typical outcome. Those of one target (type and need) vary between segments around its
+    mean, and the means of targets around zero; both spreads are estimated from all of them (DerSimonian & Laird 1986).
 
     Parameters
     ----------
