@@ -244,13 +244,13 @@ def _find_actions(described: _Described) -> Opportunities:
         described.segment.reindex(customers.index),
         needs=needs,
         offers=offers,
+        uses="purchase" not in opened.needs.kinds,
     )
     found = find_actions(
         situation,
         things=things,
         labels=opened.labels,
         currency=opened.currency,
-        uses="purchase" not in opened.needs,
     )
     names = described.tables["segments"].set_index("segment")["name"]
     shown = actions_report.format_actions(found.table, names=names, currency=opened.currency)

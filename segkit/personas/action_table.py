@@ -67,7 +67,6 @@ def find_actions(
     things: pd.DataFrame | None = None,
     labels: Mapping[str, str] | None = None,
     currency: str = "",
-    uses: bool = False,
     language: str = "en",
 ) -> Actions:
     """Find the opportunities of a run and write them down, the one with the largest prize times its chance first.
@@ -82,8 +81,6 @@ def find_actions(
         Thing -> label of the source.
     currency
         Code of the currency of the source, or "".
-    uses
-        Needs come from what customers use, not from what they buy.
     language
         Folder of the texts.
     """
@@ -95,7 +92,6 @@ def find_actions(
         things=things,
         labels=labels or {},
         currency=currency,
-        uses=uses,
         language=language,
     )
     found = find_opportunities(situation)
@@ -132,12 +128,11 @@ class _Writer:
     things: pd.DataFrame | None
     labels: Mapping[str, str]
     currency: str
-    uses: bool
     language: str
 
     def text(self, name: str, **facts: Any) -> str:
         """Render a sentence of the actions; ``uses`` is known to all."""
-        return sentence("actions", name, language=self.language, uses=self.uses, **facts)
+        return sentence("actions", name, language=self.language, uses=self.situation.uses, **facts)
 
     def amount(self, value: float) -> str:
         """Write an amount of what is to be won with two figures."""
@@ -246,7 +241,7 @@ class _Writer:
     def title(self, type_: str, offer: str | None, features: pd.DataFrame) -> str:
         """Return the action as one imperative sentence."""
         gap = features["gap_days"].median() if "gap_days" in features else np.inf
-        manner = "uses" if self.uses else "often" if gap <= OFTEN_DAYS else "seldom"
+        manner = "uses" if self.situation.uses else "often" if gap <= OFTEN_DAYS else "seldom"
         return self.text(f"titles.{type_}.{manner}", offer=offer)
 
     def effect(self, one: Opportunity) -> dict[str, float]:

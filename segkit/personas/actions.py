@@ -16,6 +16,7 @@ from segkit.personas.uptake import (
     CROSS_NEED,
     GROW_BASKET,
     MORE_OFTEN,
+    OUTCOMES,
     Cohort,
     estimate_uptakes,
     light_use,
@@ -57,6 +58,8 @@ class Situation:
         Segment of each customer, in their order.
     needs, offers
         The needs of the run (None without), and what of them may be offered (of ``offerable_needs``).
+    uses
+        Needs come from what customers use, not from what they buy: more use is to be won, as its price is often fixed.
     """
 
     customers: Customers
@@ -66,6 +69,7 @@ class Situation:
     segment: pd.Series
     needs: Needs | None = None
     offers: pd.DataFrame | None = None
+    uses: bool = False
 
     @cached_property
     def level(self) -> np.ndarray:
@@ -74,13 +78,15 @@ class Situation:
 
     @cached_property
     def unit(self) -> str:
-        """What is to be won: spend, orders or active days."""
-        return outcome_of(self.training.last.outcomes.totals) if self.training.last else "spend"
+        """What is to be won: spend, or orders or active days where there is no money."""
+        if self.uses:
+            return OUTCOMES[-1]
+        return outcome_of(self.training.last.outcomes.totals) if self.training.last else OUTCOMES[0]
 
     @cached_property
     def cohort(self) -> Cohort | None:
         """Customers two horizons ago; None where history is too short."""
-        return make_cohort(self.customers, self.training.before, model=self.model, horizons=2)
+        return make_cohort(self.customers, self.training.before, model=self.model, horizons=2, unit=self.unit)
 
     @cached_property
     def earlier_cohort(self) -> Cohort | None:
@@ -89,7 +95,7 @@ class Situation:
             return None
         period = self.customers.period.one_horizon_back()
         windows = build_training_windows(self.customers.days, period=period, kinds=self.customers.kinds)
-        return make_cohort(self.customers, windows.before, model=self.model, horizons=3)
+        return make_cohort(self.customers, windows.before, model=self.model, horizons=3, unit=self.unit)
 
     @cached_property
     def amounts(self) -> np.ndarray | None:

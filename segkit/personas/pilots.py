@@ -64,4 +64,4 @@ class Pilots:
         residual = float(np.sqrt(share @ np.square([one.residual_sd for one in own])))
         together = Spread("together", customers, mean, residual, residual)
         effect = smallest_effect(together, treated=customers - customers // 2, control=customers // 2)
-        return PilotSize(customers, weeks, effect / mean) if mean > 0 and np.isfinite(effect) else None
+        return PilotSize(customers, weeks, effect / mean) if mean > 0 and effect > 0 else None

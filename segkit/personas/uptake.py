@@ -51,6 +51,8 @@ class Cohort:
         Segment, and level of value, of each customer at the date.
     rate
         Horizon over lookback.
+    unit
+        The outcome: spend, orders or active_days.
     """
 
     customers: CustomerData
@@ -59,11 +61,7 @@ class Cohort:
     segment: np.ndarray
     level: np.ndarray
     rate: float
-
-    @property
-    def unit(self) -> str:
-        """Name the outcome: spend, or orders or active days where there is no money."""
-        return outcome_of(self.later.totals)
+    unit: str
 
     def amounts(self, needs: Needs) -> np.ndarray:
         """Return what each customer had bought of each need, a horizon's worth (customers x needs)."""
@@ -80,7 +78,7 @@ def outcome_of(totals: pd.DataFrame) -> str:
 
 
 def make_cohort(
-    customers: Customers, window: TrainingWindow | None, *, model: SegmentModel, horizons: int
+    customers: Customers, window: TrainingWindow | None, *, model: SegmentModel, horizons: int, unit: str
 ) -> Cohort | None:
     """Build the cohort of customers some horizons ago; None where history is too short.
 
@@ -94,6 +92,8 @@ def make_cohort(
         Today's segments.
     horizons
         How many horizons ago, at least two.
+    unit
+        The outcome, as in ``Cohort``.
     """
     if window is None:
         return None
@@ -106,7 +106,8 @@ def make_cohort(
     )
     placed = assign_segments(model, then)
     where = [placed[column].to_numpy() for column in ("segment", "macro_segment")]
-    return Cohort(then, window.outcomes, later, *where, rate=period.horizon_days / period.lookback_days)
+    rate = period.horizon_days / period.lookback_days
+    return Cohort(then, window.outcomes, later, *where, rate=rate, unit=unit)
 
 
 @dataclass(frozen=True)

@@ -63,4 +63,4 @@ def planted_cohort(
     ]
     outcomes = [Outcomes(t, sparse.csr_array(a), names) for t, (_, a) in zip(totals, spent[1:], strict=True)]
     data = CustomerData(features.astype(float), sparse.csr_array(amounts), names)
-    return Cohort(data, *outcomes, segment=segment, level=np.full(customers, "M1"), rate=0.5), more
+    return Cohort(data, *outcomes, segment=segment, level=np.full(customers, "M1"), rate=0.5, unit="spend"), more
