@@ -224,19 +224,23 @@ def place(debug: bool, **options: Any) -> None:
 
     def work(run_dir: str, events: str, out: str, **others: Any) -> Any:
         from pathlib import Path
-        from tempfile import TemporaryDirectory
+        from shutil import rmtree
 
         from segkit.data.engine import SPARK_MASTER
         from segkit.export.newcomers import assign_newcomers, refuse_out, write_newcomers
 
         refuse_out(out, on_spark=SPARK_MASTER.fullmatch(others["engine"]) is not None)
-        Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=Path(out).absolute().parent, prefix="assigning-") as folder:
+        path = Path(out).absolute()
+        folder = path.with_name(f"{path.name}.building-{os.getpid()}")  # `segkit forget` knows what it is
+        folder.mkdir(parents=True)
+        try:
             assigned = assign_newcomers(run_dir, events, folder=folder, **others)
             try:
                 return write_newcomers(assigned, out=out)
             finally:
                 assigned.get_backend().disconnect()
+        finally:
+            rmtree(folder, ignore_errors=True)
 
     click.echo(run_guarded(work, debug=debug, **options))
 

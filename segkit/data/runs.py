@@ -30,6 +30,7 @@ from segkit.data.io import (
     sync_to_disk,
     to_json_value,
     try_lock,
+    uninterrupted,
     write_bytes,
     write_json,
 )
@@ -377,18 +378,14 @@ def publish_run(building: Path, out: Path) -> None:
     for path in [*building.rglob("*"), building]:
         sync_to_disk(path)
     replaced = out.with_name(f"{out.name}.replaced")
-    if out.exists() and exchange(building, out):
-        replaced = building
-    else:
-        if out.exists():
-            out.rename(replaced)
-        try:
+    with uninterrupted():
+        if out.exists() and exchange(building, out):
+            replaced = building
+        else:
+            if out.exists():
+                out.rename(replaced)
             building.rename(out)
-        except BaseException:
-            if replaced.exists():
-                replaced.rename(out)
-            raise
-    sync_to_disk(out.parent)
+        sync_to_disk(out.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

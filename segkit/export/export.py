@@ -18,7 +18,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from segkit.data.engine import open_engine
 from segkit.data.expressions import quote
-from segkit.data.io import escape_formula, sync_to_disk, write_bytes
+from segkit.data.io import escape_formula, sync_to_disk, uninterrupted, write_bytes
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError
 from segkit.export.people import (
@@ -84,16 +84,19 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
                 made.append((temporary, path, count))
                 temporary.write_bytes(content)
                 sync_to_disk(temporary)
-    except OSError as error:
+    except BaseException as error:
         for temporary, _, _ in made:
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
     old = _earlier_files(folder, name) - {path for _, path, _ in made}
-    for temporary, path, _ in made:
-        os.replace(temporary, path)
-    sync_to_disk(folder)
-    for path in old:
-        path.unlink()
+    with uninterrupted():
+        for temporary, path, _ in made:
+            os.replace(temporary, path)
+        sync_to_disk(folder)
+        for path in old:
+            path.unlink()
     return [(path, count) for _, path, count in made]
 
 
@@ -188,9 +191,10 @@ def write_table(
     InputError
         No connection, no rights, or a table with other columns; the table is unchanged.
     """
-    made = Path(url.removeprefix("duckdb://")) if url.startswith("duckdb://") else None
-    made = made if made and not made.exists() else None  # a new file, which goes again if nothing was written
+    file = Path(url.removeprefix("duckdb://"))
+    is_new = url.startswith("duckdb://") and not file.exists()
     con = open_engine(url)
+    counts: dict[str, int] = {}
     if con.name not in SUPPORTED_DATABASES:
         raise InputError(
             f"--out: a table can be updated in {', '.join(SUPPORTED_DATABASES)}. For others export parquet."
@@ -214,6 +218,8 @@ def write_table(
         ) from None
     finally:
         con.disconnect()
+        for path in (file, file.with_name(f"{file.name}.wal")) if is_new and not counts else ():
+            path.unlink(missing_ok=True)  # an empty database that nobody had
     return counts
 
 
