@@ -5,6 +5,8 @@ from datetime import date, timedelta
 
 from segkit.errors import InputError
 
+MONTH_EDGE = 3  # days off the first of a month that still count as it, in a text
+DAYS_OF_MONTH = 365.25 / 12
 RECENT_PART = 3  # "recent" is the last third of the lookback
 
 
@@ -98,3 +100,56 @@ class Period:
     def one_horizon_back(self) -> "Period":
         """Return the same spans one horizon earlier, to train on: the outcomes of its horizon are known."""
         return replace(self, as_of=self.last_horizon_start)
+
+    @property
+    def next_dates(self) -> str:
+        """The horizon as a reader would write it."""
+        return dates_text(self.as_of, self.horizon_end)
+
+    @property
+    def last_dates(self) -> str:
+        """The last horizon before ``as_of`` as a reader would write it."""
+        return dates_text(self.last_horizon_start, self.as_of)
+
+    @property
+    def lookback_dates(self) -> str:
+        """The lookback as a reader would write it."""
+        return dates_text(self.lookback_start, self.as_of)
+
+
+def dates_text(start: date, end: date) -> str:
+    """Write a span from its first day to the day before ``end``: months where it is about whole ones, else dates.
+
+    >>> dates_text(date(2018, 1, 1), date(2018, 4, 2)), dates_text(date(2017, 10, 2), date(2018, 1, 1))
+    ('January to March 2018', 'October to December 2017')
+    >>> dates_text(date(2017, 12, 1), date(2018, 3, 1)), dates_text(date(2018, 1, 15), date(2018, 4, 16))
+    ('December 2017 to February 2018', '15 January to 15 April 2018')
+    """
+    last, months = end - timedelta(days=1), (_nearest_first(start), _nearest_first(end))
+    form = "{0:%B} {0.year}"
+    if None in months or months[0] >= months[1]:
+        form = "{0.day} {0:%B} {0.year}"
+    else:
+        start, last = months[0], months[1] - timedelta(days=1)
+    first, second = form.format(start), form.format(last)
+    if first == second:
+        return first
+    return f"{first.removesuffix(f' {last.year}')} to {second}"
+
+
+def span_text(days: int) -> str:
+    """Write a number of days as months where it is about some.
+
+    >>> span_text(182), span_text(91), span_text(45), span_text(30)
+    ('6 months', '3 months', '45 days', 'month')
+    """
+    months = round(days / DAYS_OF_MONTH)
+    if not months or abs(days - months * DAYS_OF_MONTH) > MONTH_EDGE:
+        return f"{days} days" if days > 1 else "day"
+    return "month" if months == 1 else f"{months} months"
+
+
+def _nearest_first(day: date) -> date | None:
+    """Return the first of a month within a few days of a day; None in the middle of a month."""
+    near = (day + timedelta(days=days) for days in sorted(range(-MONTH_EDGE, MONTH_EDGE + 1), key=abs))
+    return next((each for each in near if each.day == 1), None)

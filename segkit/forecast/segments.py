@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from segkit.customers.features import CustomerData, Customers
+from segkit.customers.features import CustomerData, Customers, customer_outcomes
 from segkit.forecast.backtest import (
     BACKTEST_COLUMNS,
     LEADS,
@@ -59,6 +59,7 @@ CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "
               for part in ("", "_chance")]  # fmt: skip
 SEGMENT_COLUMNS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
 SEGMENT_COLUMNS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves are observed once
+SEGMENT_TABLE = ["segment", "customers", *SEGMENT_COLUMNS, "spend_change", "value_12m"]
 CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
 MEDIAN = {"spend": "spend_median"}  # in the table of customers, next to spend_mean
 
@@ -99,6 +100,37 @@ def forecast_segments(
     return pd.DataFrame(rows).round(6)
 
 
+def usual_change(training: TrainingSet, segment: pd.Series, *, customers: Customers) -> pd.Series:
+    """Measure how spend changed from one horizon to the next for customers of each segment, one horizon ago.
+
+    Small spenders drift up and large ones down by chance alone, and a season moves all: only what goes beyond this is
+    a trend.
+
+    Parameters
+    ----------
+    training
+        Customers one horizon ago, and what they did since.
+    segment
+        Their segment then.
+    customers
+        Today's, with all their days.
+
+    Returns
+    -------
+    pd.Series
+        Spend in the horizon / spend in the horizon before it, by segment; null where fewer than twenty were in it.
+    """
+    after = training.outcomes.totals
+    if "spend" not in after:
+        return pd.Series(dtype=float)
+    period = customers.period.one_horizon_back()
+    dates = {"start": period.last_horizon_start, "horizon_days": period.horizon_days}
+    before = customer_outcomes(customers.days, **dates, index=after.index).totals
+    sums = pd.DataFrame({"before": before["spend"], "after": after["spend"]}).groupby(segment).sum()
+    enough = (segment.value_counts().reindex(sums.index) >= MIN_SEASON_CUSTOMERS) & (sums["before"] > 0)
+    return (sums["after"] / sums["before"]).where(enough).round(6)
+
+
 def forecast_per_customer(segments: pd.DataFrame) -> pd.DataFrame:
     """Turn the forecast of segments into that of one of their customers: the columns that it fills in ``segments``.
 
@@ -110,14 +142,14 @@ def forecast_per_customer(segments: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        active_share_next and spend_next, each with _low and _high, by segment.
+        active_share_next and spend_next, each with _low and _high, and spend_change, by segment.
     """
     table = segments[segments["segment"] != EVERYONE].set_index("segment")
     columns = {}
     for part in ("", "_low", "_high"):
         columns[f"active_share_next{part}"] = table[f"active_share{part}"]
         columns[f"spend_next{part}"] = (table[f"spend{part}"] / table["customers"]).round(6)
-    return pd.DataFrame(columns)
+    return pd.DataFrame({**columns, "spend_change": table["spend_change"]})
 
 
 def _season_errors(
@@ -264,9 +296,10 @@ def predict(
     people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=period.horizon_days)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
     segment_table = forecast_segments(people, segment, origins=origins, chosen=forecaster_by_target, model=model)
+    change = usual_change(training, earlier_segment, customers=customers)
     return Prediction(
         customers=people.rename(columns=MEDIAN),
-        segments=segment_table.reindex(columns=["segment", "customers", *SEGMENT_COLUMNS, "value_12m"]),
+        segments=segment_table.assign(spend_change=segment_table["segment"].map(change).astype(float))[SEGMENT_TABLE],
         backtest=scores.assign(
             chosen=[
                 forecaster_by_target.get(t) == f for t, f in zip(scores["target"], scores["forecaster"], strict=True)
@@ -312,7 +345,7 @@ def _empty_prediction(now: CustomerData, segment: pd.Series, *, why: str) -> Pre
     segment_table = pd.DataFrame({"segment": sizes.index, "customers": sizes.to_numpy()})
     return Prediction(
         customers=people.rename(columns=MEDIAN),
-        segments=segment_table.reindex(columns=["segment", "customers", *SEGMENT_COLUMNS, "value_12m"]),
+        segments=segment_table.reindex(columns=SEGMENT_TABLE),
         backtest=_empty_scores().assign(chosen=pd.Series(dtype=bool)),
         calibration=pd.DataFrame(columns=CALIBRATION),
         drivers=pd.DataFrame(columns=DRIVERS),

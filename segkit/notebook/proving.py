@@ -154,7 +154,9 @@ def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
     return replace(
         segments,
         table=table,
-        html=lambda: html.segment_table_html(table, caption="The micro-segments, largest revenue first."),
+        html=lambda: html.segment_table_html(
+            table, caption="Segments, largest revenue first. Choose a heading to sort."
+        ),
         tables={**segments.tables, "segments": table},
     )
 

@@ -247,7 +247,9 @@ def assign(customers: Customers, previous: str, *, overrides: str = "") -> Found
         made,
         table=table,
         metrics=metrics,
-        html=lambda: html.segment_table_html(table, caption="The micro-segments, largest revenue first."),
+        html=lambda: html.segment_table_html(
+            table, caption="Segments, largest revenue first. Choose a heading to sort."
+        ),
         tables={**made.tables, "segments": table},
         answer=text_result(headline=overview_report.overview_headline(table), bullets=sentences),
     )

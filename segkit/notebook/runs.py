@@ -20,7 +20,9 @@ from segkit.personas.traits import segment_signals
 from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
+from segkit.reports.actions import format_actions, render_actions
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
+from segkit.reports.matrix import matrix_html
 from segkit.reports.personas import persona_cards_html
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.segments import recut as recuts
@@ -28,9 +30,11 @@ from segkit.segments.lineage import inherit_names
 from segkit.vocabulary import describe
 
 NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then, `.latest` is a made-up shop."
-MAP_ALT = "Map of customers in the colour and shape of their segment, with the name of each segment next to it"
-MAP_CAPTION = "A name stands at the middle of its segment. Distances across the map mean little."
-TABLE_CAPTION = "The micro-segments, largest revenue first; a heading sorts."
+MAP_ALT = "Map of customers in the colour of their need and the shape of their level, with the name of each segment"
+MAP_CAPTION = (
+    "The colour is the need and the shape the level of value. Near customers are alike; long distances mean little."
+)
+NO_OPPORTUNITY = "No opportunity stands out: test an idea of your own with a pilot."
 MOST_DIFFERENCES = 5  # habits, needs and attributes of a segment that are shown
 WHO_BLOCKS = ("demographic", "geographic", "survey")  # blocks of features that say who customers are
 FORECAST = {  # column of the table segments -> what it is, its unit
@@ -423,19 +427,21 @@ class Overview(Result):
     ----------
     tiles
         Its largest numbers, and how good the segments are.
-    first_actions
-        What to do first.
-    map, segments, summaries
-        The map of customers, the segments as a table, and as small cards.
+    matrix, map
+        The segments by value and need, and the map of customers.
+    opportunities
+        What to do first, and what it may bring.
+    segments
+        The segments as a table.
     changes, evidence, pages
         What changed since the last run, how sure the results are, and where to read on.
     """
 
     tiles: Result | None = None
-    first_actions: Result | None = None
+    matrix: Result | None = None
+    opportunities: Result | None = None
     map: Result | None = None
     segments: Result | None = None
-    summaries: Result | None = None
     changes: Result | None = None
     evidence: Result | None = None
     pages: Result | None = None
@@ -449,37 +455,52 @@ def overview(run: runs.Run) -> Overview:
     run
         A run that holds 01_profile to 03_segments; what further notebooks wrote is shown too.
     """
-    segments, summary = run.table("segments"), run.summary()
-    horizon, cards = run.period.horizon_days, "04_personas.html" if run.has("personas") else ""
-    first = overview_report.choose_first_actions(segments, horizon_days=horizon)
-    tiles = overview_report.overview_tiles(segments, kpis=run.table("kpis"), summary=summary, horizon_days=horizon)
+    segments, summary, period = run.table("segments"), run.summary(), run.period
+    shown = {
+        "currency": runs.open_run_source(run).currency,
+        "cards": "04_personas.html" if run.has("personas") else "",
+    }
+    silent = len(run.table("dormant")) if run.has("dormant") else 0
+    tiles = overview_report.overview_tiles(
+        segments,
+        kpis=run.table("kpis"),
+        summary=summary,
+        period=period,
+        currency=shown["currency"],
+        silent=silent,
+    )
     pages = overview_report.list_pages(run.record()["tables"].values())
     return Overview(
         segments,
         html=text_result(headline=overview_report.overview_headline(segments)).html,
-        tiles=text_result(segments, tiles=tiles, note=overview_report.describe_accuracy(summary)),
-        first_actions=Result(segments, html=lambda: overview_report.render_first_actions(first, cards=cards)),
-        map=_show_map(run, cards=cards),
-        segments=Result(
-            segments,
-            html=lambda: html.segment_table_html(segments, caption=TABLE_CAPTION, horizon_days=horizon, cards=cards),
-        ),
-        summaries=Result(segments, html=lambda: overview_report.render_segment_summaries(segments, cards=cards)),
+        tiles=text_result(segments, tiles=tiles, note=overview_report.describe_accuracy(summary, period=period)),
+        matrix=Result(segments, html=lambda: matrix_html(segments, **shown)),
+        opportunities=_show_opportunities(run, segments, currency=shown["currency"]),
+        map=_show_map(run, **shown),
+        segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown)),
         changes=text_result(bullets=_describe_changes(run)),
         evidence=text_result(bullets=overview_report.describe_evidence(summary)),
         pages=Result(segments, html=lambda: overview_report.render_links(pages)),
     )
 
 
-def _show_map(run: runs.Run, *, cards: str) -> Result:
-    placed, segments, horizon = run.table("assignments"), run.table("segments"), run.period.horizon_days
+def _show_opportunities(run: runs.Run, segments: pd.DataFrame, *, currency: str) -> Result:
+    best = overview_report.best_actions(overview_report.optional_table(run, "actions"))
+    if best is None or best.empty:
+        return text_result(note=NO_OPPORTUNITY)
+    shown = format_actions(best, names=segments.set_index("segment")["name"], currency=currency)
+    return Result(best, html=lambda: render_actions(shown))
+
+
+def _show_map(run: runs.Run, *, cards: str, currency: str) -> Result:
+    placed, segments = run.table("assignments"), run.table("segments")
     expected = overview_report.expected_spend(run)
     if expected is None:
         expected = placed.set_index("customer_id")["segment"].map(segments.set_index("segment")["spend_next"])
-    profile = map_profile(placed, run.table("features"), expected=expected, horizon_days=horizon)
+    profile = map_profile(placed, run.table("features"), expected=expected, dates=run.period.next_dates)
+    shown = {"cards": cards, "currency": currency}
     return Result(
-        placed,
-        html=lambda: map_html(placed, segments, profile=profile, alt=MAP_ALT, caption=MAP_CAPTION, cards=cards),
+        placed, html=lambda: map_html(placed, segments, profile=profile, alt=MAP_ALT, caption=MAP_CAPTION, **shown)
     )
 
 

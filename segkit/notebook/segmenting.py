@@ -337,7 +337,9 @@ def found_segments(
     return FoundSegments(
         table,
         {"segments.count": len(table), "segments.customers": len(assigned)},
-        html=lambda: html.segment_table_html(table, caption="The micro-segments, largest revenue first."),
+        html=lambda: html.segment_table_html(
+            table, caption="Segments, largest revenue first. Choose a heading to sort."
+        ),
         tables=written,
         run=customers.run,
         customers=customers,

@@ -10,6 +10,7 @@ from segkit.segments.lineage import inherit_names
 from segkit.segments.validation import Stability, Structure, segment_verdict
 
 FORECAST_COLUMNS = [f"{name}{part}" for name in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
+FORECAST_COLUMNS += ["spend_change"]
 
 
 def make_segment_table(

@@ -15,9 +15,10 @@ from segkit import templates
 from segkit.errors import InputError
 from segkit.format import is_few, is_missing
 from segkit.reports import theme
-from segkit.reports.theme import segment_style
+from segkit.reports.theme import segment_styles
 
 PIXELS_PER_INCH = 96  # of the page
+SEGMENTS_CAPTION = "Segments, largest revenue first. Choose a heading to sort."
 VALUE_FORMATS: dict[str, Callable[[Any], str]] = {
     "share": fmt.share,
     "number": fmt.number,
@@ -152,7 +153,7 @@ def _format_value(value: Any) -> str:
 
 
 def segment_table_html(
-    segments: pd.DataFrame, *, caption: str = "", horizon_days: int | None = None, cards: str = ""
+    segments: pd.DataFrame, *, caption: str = SEGMENTS_CAPTION, currency: str = "", cards: str = ""
 ) -> Markup:
     """Render the segments, largest revenue first; each heading sorts.
 
@@ -161,10 +162,13 @@ def segment_table_html(
     segments
         The table ``segments``. Columns without any value (margin without cost) are left out; where there is no
         money, the active share replaces spend.
+    currency
+        Code of the currency of the source, or "".
     cards
         Page that holds a card for each segment; a name links to its own.
     """
-    has_values = {name: bool(segments[name].notna().any()) for name in ("revenue_share", "margin", "spend_next")}
+    shown = ("revenue_share", "margin", "spend_next", "action")
+    has_values = {name: bool(segments[name].notna().any()) for name in shown}
     return templates.html(
         "segments",
         "table",
@@ -175,7 +179,7 @@ def segment_table_html(
         },
         most=float(segments["revenue_share"].max()) if has_values["revenue_share"] else 0.0,
         caption=caption,
-        horizon_days=horizon_days,
+        currency=currency,
         cards=cards,
     )
 
@@ -186,15 +190,16 @@ def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
     Returns each row without what a small segment may not show, with its colour and marker (``look``), where its spend
     goes (``way``) and the filled ones of five dots for its stability (``dots``).
     """
-    return [shown_row(row) for row in by_revenue(segments).to_dict("records")]
+    styles = segment_styles(segments)
+    return [shown_row(row, look=styles[row["segment"]]) for row in by_revenue(segments).to_dict("records")]
 
 
-def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Prepare one row of the segment table for a template, as ``shown_rows`` does."""
+def shown_row(row: Mapping[str, Any], *, look: tuple[str, str]) -> dict[str, Any]:
+    """Prepare one row of the segment table for a template, as ``shown_rows`` does; `look` is its colour and marker."""
     hides = HIDDEN_FIGURES if is_few(row["customers"]) else ()
     row = {name: None if name.startswith(hides) else value for name, value in row.items()}
     dots = None if is_missing(row["stability"]) else round(min(max(float(row["stability"]), 0), 1) * DOTS)
-    return {**row, "look": segment_style(row["segment"]), "way": way(row), "dots": dots}
+    return {**row, "look": look, "way": way(row), "dots": dots}
 
 
 def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
@@ -204,11 +209,16 @@ def by_revenue(segments: pd.DataFrame) -> pd.DataFrame:
 
 
 def way(row: Mapping[str, Any]) -> str:
-    """Classify where the spend of a segment goes: up or down only where the whole interval lies on one side.
+    """Classify where the spend of a segment goes, beyond what chance and season did one horizon ago.
+
+    Small spenders drift up and large ones down by chance alone. Up or down only where the whole interval lies on one
+    side of both the present spend and that spend changed as it usually does.
 
     Returns "up", "down" or "level"; "" where the present spend or the interval is missing.
     """
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
     if is_missing(now) or is_missing(low) or is_missing(high):
         return ""
-    return "down" if high < now else "up" if low > now else "level"
+    change = row.get("spend_change")
+    usual = now if is_missing(change) else now * change
+    return "down" if high < min(now, usual) else "up" if low > max(now, usual) else "level"

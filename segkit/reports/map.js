@@ -1,7 +1,8 @@
 // The map of customers: choose a segment to see it alone, circle customers to read what they have in common.
 (() => {
   "use strict";
-  const GREY_ALPHA = 0.25, ALPHA = 0.75, NEAR = 16, LEAST = 20, ROUNDS = 300, GAP = 4, RISE = 4;
+  const GREY_ALPHA = 0.25, ALPHA = 0.75, NEAR = 16, LEAST = 20, GAP = 3, RISE = 4;
+  const SPOTS = [[0, -1], [0, 1], [1, 0], [-1, 0], [1, -1], [-1, -1], [1, 1], [-1, 1], [0, -2], [0, 2], [2, -1], [-2, -1], [2, 1], [-2, 1]];
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const make = (tag, text, name) => {
     const made = document.createElement(tag);
@@ -32,14 +33,14 @@
     tools.querySelector("a").href = still.src;
 
     // ---- what is shown -------------------------------------------------------------------------------------------
-    let chosen = null;
+    let chosen = null, by = "colour";
     const paint = () => {
       const grey = style("--sk-quiet"), ink = style("--sk-ink");
       const counts = plot.renderers.map((one) => one.data_source.selected.indices.length);
       const circled = counts.some((count) => count > 0);
       plot.renderers.forEach((one, at) => {
         const other = chosen !== null && one.name !== chosen;
-        const colour = other ? grey : data.segments.find((segment) => segment.id === one.name).colour;
+        const colour = other ? grey : data.segments.find((segment) => segment.id === one.name)[by];
         const alpha = other || (circled && counts[at] === 0) ? (circled ? 0.1 : GREY_ALPHA) : ALPHA;
         one.glyph.fill_color = colour;
         if (one.glyph.marker.value === "plus" || one.glyph.marker.value === "x") one.glyph.line_color = colour;
@@ -51,9 +52,18 @@
       });
       figure.querySelectorAll(".sk-map-card").forEach((card) => { card.hidden = card.dataset.segment !== chosen || circled; });
       labels.forEach((label) => label.classList.toggle("sk-map-other", chosen !== null && label.dataset.segment !== chosen));
+      data.segments.forEach((segment) => {
+        const chip = figure.querySelector(`button[data-segment="${segment.id}"] svg`);
+        if (chip) chip.setAttribute("fill", segment[by]);
+      });
       circle.hidden = !circled;
       read.querySelector(".sk-map-hint").hidden = chosen !== null || circled;
     };
+    tools.querySelectorAll("[data-colour]").forEach((button) => button.addEventListener("click", () => {
+      by = button.dataset.colour;
+      tools.querySelectorAll("[data-colour]").forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
+      paint();
+    }));
     const unselect = () => plot.renderers.forEach((one) => {
       if (one.data_source.selected.indices.length) one.data_source.selected.indices = [];
     });
@@ -72,7 +82,7 @@
       if (count === 0) return;
       circle.append(make("p", `${figures(count)} customers circled, ${share(count / total)} of those drawn`, "sk-map-count"));
       if (count < LEAST) {
-        circle.append(make("p", `Circle at least ${LEAST}: fewer are not told of.`));
+        circle.append(make("p", `Circle at least ${LEAST} customers: smaller groups are not shown.`));
         return;
       }
       const weight = new Map();
@@ -106,16 +116,16 @@
       const body = table.createTBody();
       [...rows.filter((row) => row.kind !== "need"), ...needs].forEach((row) => {
         const line = body.insertRow();
-        line.append(Object.assign(make("th", row.kind === "need" ? `buy: ${row.words}` : row.words), { scope: "row" }));
+        line.append(Object.assign(make("th", row.kind === "need" ? `need: ${row.words}` : row.words), { scope: "row" }));
         line.append(make("td", shown(row.here, row.form)), make("td", shown(row.all, row.form)));
       });
-      const note = make("p", "Means of neighbourhoods of at least 20 customers, so that nobody is told of alone.", "sk-id");
+      const note = make("p", "Averages over neighbourhoods of at least 20 customers, so that nobody can be singled out.", "sk-id");
       const box = make("div");
       box.append(table, note);
       return box;
     };
 
-    // ---- names on the map, moved apart ---------------------------------------------------------------------------------
+    // ---- names on the map: each where it is free, the largest segments first; else its id, else the list has it -----
     const labels = data.segments.map((segment) => {
       const label = live.appendChild(make("span", undefined, "sk-map-label"));
       label.dataset.segment = segment.id;
@@ -125,30 +135,24 @@
       return label;
     });
     const place = () => {
-      const width = live.clientWidth, height = live.clientHeight, [x0, x1, y0, y1] = data.box;
-      const dots = data.segments.map(({ x, y }) => [(x - x0) / (x1 - x0) * width, (y1 - y) / (y1 - y0) * height]);
-      const half = labels.map((label) => [label.offsetWidth / 2, label.offsetHeight / 2]);
-      const at = dots.map(([x, y], one) => [x, y - half[one][1] - RISE]);
-      const apart = (one, other, need) => {
-        const gap = [at[one][0] - at[other][0], at[one][1] - at[other][1]];
-        const depth = [need[0] - Math.abs(gap[0]), need[1] - Math.abs(gap[1])];
-        if (depth[0] <= 0 || depth[1] <= 0) return false;
-        const axis = depth[1] <= depth[0] ? 1 : 0, step = depth[axis] / 2 * (gap[axis] >= 0 ? 1 : -1);
-        at[one][axis] += step; at[other][axis] -= step;
-        return true;
-      };
-      for (let round = 0, moved = true; moved && round < ROUNDS; round += 1) {
-        moved = false;
-        for (let one = 0; one < at.length; one += 1) {
-          for (let other = one + 1; other < at.length; other += 1) {
-            moved = apart(one, other, [half[one][0] + half[other][0] + GAP, half[one][1] + half[other][1] + GAP]) || moved;
+      const width = live.clientWidth, height = live.clientHeight, [x0, x1, y0, y1] = data.box, taken = [];
+      const free = (box) => box[0] >= 0 && box[1] >= 0 && box[2] <= width && box[3] <= height
+        && !taken.some((other) => box[0] < other[2] + GAP && other[0] < box[2] + GAP && box[1] < other[3] + GAP && other[1] < box[3] + GAP);
+      labels.forEach((label, at) => {
+        const x = (data.segments[at].x - x0) / (x1 - x0) * width, y = (y1 - data.segments[at].y) / (y1 - y0) * height;
+        label.hidden = false;
+        for (const short of [false, true]) {
+          label.classList.toggle("sk-map-short", short);
+          const wide = label.offsetWidth, high = label.offsetHeight;
+          const spot = SPOTS.map(([right, down]) => [x + right * (wide / 2 + RISE) - wide / 2, y + down * (high / 2 + RISE) - high / 2])
+            .map(([left, top]) => [left, top, left + wide, top + high]).find(free);
+          if (spot) {
+            taken.push(spot);
+            label.style.transform = `translate(${spot[0]}px, ${spot[1]}px)`;
+            return;
           }
-          at[one][0] = Math.min(Math.max(at[one][0], half[one][0]), width - half[one][0]);
-          at[one][1] = Math.min(Math.max(at[one][1], half[one][1]), height - half[one][1]);
         }
-      }
-      labels.forEach((label, one) => {
-        label.style.transform = `translate(${at[one][0] - half[one][0]}px, ${at[one][1] - half[one][1]}px)`;
+        label.hidden = true;
       });
     };
 

@@ -21,7 +21,18 @@ from segkit.errors import InputError
 from segkit.format import FLOOR
 from segkit.reports import theme
 from segkit.reports.html import by_revenue, shown_rows
-from segkit.reports.theme import COLOURS, FAINT, INK, QUIET, SEQUENTIAL, WIDTH, segment_style, shorten, style
+from segkit.reports.theme import (
+    COLOURS,
+    FAINT,
+    INK,
+    QUIET,
+    SEQUENTIAL,
+    WIDTH,
+    level_shade,
+    segment_styles,
+    shorten,
+    style,
+)
 from segkit.vocabulary import describe
 
 MAX_NEIGHBOURHOODS = 800  # on a page: more would weigh more and say no more
@@ -29,11 +40,11 @@ MAX_MAP_POINTS = 20_000  # drawn; beyond that a sample
 MIN_SEGMENT_POINTS = 60  # points of it in a sample, where it has so many
 SIGNIFICANT_DIGITS = 4  # that count in a mean: the rest is weight
 CIRCLE_FEATURES = {  # what a circle shows: label and format
-    "spend": ("spent recently, each", "number"),
-    "orders": ("orders recently, each", "number"),
-    "order_value": ("spent on an order", "number"),
-    "recency_days": ("days since they last came", "number"),
-    "discount_share": ("of the price saved by discounts", "share"),
+    "spend": ("spend so far, each", "number"),
+    "orders": ("orders so far, each", "number"),
+    "order_value": ("spend per order", "number"),
+    "recency_days": ("days since the last visit", "number"),
+    "discount_share": ("discount, share of the price", "share"),
 }
 NEEDS_PREFIX = "needs: "  # begin of the features that are shares of a need
 LABEL_WIDTH = 20  # characters before a name is broken
@@ -84,7 +95,7 @@ def map_profile(
     features: pd.DataFrame,
     *,
     expected: pd.Series | None = None,
-    horizon_days: int | None = None,
+    dates: str = "",
 ) -> MapProfile:
     """Average what customers did and are expected to do, by neighbourhood of the map.
 
@@ -96,6 +107,8 @@ def map_profile(
         One row for each of those customers, by customer_id as index or column.
     expected
         Expected spend in the next horizon, by customer_id.
+    dates
+        The dates of that horizon, as a reader would write them.
 
     Returns
     -------
@@ -105,7 +118,7 @@ def map_profile(
     index = pd.Index(assignments["customer_id"])
     plane = assignments[["x", "y"]].to_numpy(dtype=float)
     keyed = features.set_index("customer_id") if "customer_id" in features.columns else features
-    values, columns = _circle_columns(keyed.reindex(index), expected, horizon_days=horizon_days)
+    values, columns = _circle_columns(keyed.reindex(index), expected, dates=dates)
     if len(index) < FLOOR:
         values, columns = values.iloc[:, :0], ()
     least = max(FLOOR, -(-len(index) // MAX_NEIGHBOURHOODS))
@@ -164,14 +177,14 @@ def sample_customers(assignments: pd.DataFrame, *, most: int = MAX_MAP_POINTS, s
 
 
 def _circle_columns(
-    features: pd.DataFrame, expected: pd.Series | None, *, horizon_days: int | None
+    features: pd.DataFrame, expected: pd.Series | None, *, dates: str
 ) -> tuple[pd.DataFrame, tuple[dict[str, str], ...]]:
     """List the columns a circle shows, each with its format."""
     values, columns = pd.DataFrame(index=features.index), []
     if expected is not None and expected.notna().any():
         values["expected"] = expected.reindex(features.index)
-        ahead = f" in the next {horizon_days} days" if horizon_days else ""
-        columns.append({"words": f"expected to spend{ahead}", "form": "number", "kind": "habit"})
+        ahead = f", {dates}" if dates else ""
+        columns.append({"words": f"likely spend, each{ahead}", "form": "number", "kind": "habit"})
     for name in (name for name in CIRCLE_FEATURES if name in features):
         values[name] = features[name]
         columns.append({"words": CIRCLE_FEATURES[name][0], "form": CIRCLE_FEATURES[name][1], "kind": "habit"})
@@ -201,22 +214,22 @@ def plot_segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figur
     assignments
         segment, core, x, y; customers who are not core are fainter.
     segments
-        segment, name.
+        segment, name, need, macro_segment.
     """
     with style():
         figure, axes = _bare_figure(assignments, width=WIDTH, height=6.2)
         size = _point_size(len(assignments))
-        names = segments.set_index("segment")["name"]
+        names, styles = segments.set_index("segment")["name"], segment_styles(segments)
         anchors = {}
         for segment, rows in assignments.sort_values("segment").groupby("segment"):
-            colour, marker = segment_style(str(segment))
+            colour, marker = styles[segment]
             core = rows["core"].to_numpy()
             axes.scatter(rows["x"][~core], rows["y"][~core], s=size, c=colour, marker=marker, alpha=0.22, linewidths=0)
             axes.scatter(rows["x"][core], rows["y"][core], s=size, c=colour, marker=marker, alpha=0.75, linewidths=0)
             middle = rows[core] if core.any() else rows
             anchors[segment] = (middle["x"].median(), middle["y"].median())
         for segment, (x, y) in anchors.items():
-            colour, marker = segment_style(str(segment))
+            colour, marker = styles[segment]
             axes.scatter([x], [y], s=70, c=colour, marker=marker, edgecolors="white", linewidths=1.4, zorder=4)
         labels = [
             textwrap.fill(shorten(names.get(segment, segment), most=LABEL_LENGTH), LABEL_WIDTH) for segment in anchors
@@ -420,6 +433,7 @@ def map_html(
     alt: str,
     caption: str = "",
     cards: str = "",
+    currency: str = "",
 ) -> Markup:
     """Render the map of customers with a list of segments next to it.
 
@@ -431,6 +445,8 @@ def map_html(
         From ``map_profile``: what a circle shows about its customers.
     cards
         Page that holds a card for each segment.
+    currency
+        Code of the currency of the source, or "".
 
     Returns
     -------
@@ -455,12 +471,14 @@ def map_html(
         alt=alt,
         caption=caption,
         cards=cards,
+        currency=currency,
     )
 
 
 def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]:
-    """Collect each segment with its colour and the place of its name: the middle of its core."""
-    found = []
+    """Collect each segment with its colours (by need, by level) and the place of its name: the middle of its core."""
+    found, styles = [], segment_styles(ordered)
+    macros = sorted(ordered["macro_segment"].unique(), key=lambda macro: (len(macro), macro), reverse=True)
     places = dict(list(drawn.groupby("segment")))
     for row in ordered.to_dict("records"):
         if row["segment"] not in places:
@@ -468,8 +486,9 @@ def _anchors(drawn: pd.DataFrame, ordered: pd.DataFrame) -> list[dict[str, Any]]
         rows = places[row["segment"]]
         middle = rows[rows["core"]] if rows["core"].any() else rows
         x, y = (round(float(middle[name].median()), 4) for name in ("x", "y"))
-        colour = segment_style(row["segment"])[0]
-        found.append({"id": row["segment"], "name": row["name"], "colour": colour, "x": x, "y": y})
+        shade = level_shade((macros.index(row["macro_segment"]) + 0.5) / len(macros))
+        looks = {"colour": styles[row["segment"]][0], "shade": shade}
+        found.append({"id": row["segment"], "name": row["name"], **looks, "x": x, "y": y})
     return found
 
 
@@ -481,9 +500,10 @@ def _bokeh_item(drawn: pd.DataFrame, ordered: pd.DataFrame, *, profile: MapProfi
     plot = _plot(box)
     size = float(np.clip(260 / np.sqrt(max(len(drawn), 1)), 2.6, 8))
     bins = profile.neighbourhood if profile is not None else pd.Series(0, index=drawn["customer_id"])
+    styles = segment_styles(ordered)
     for segment in ordered["segment"]:
         rows = drawn[drawn["segment"] == segment].sort_values(["x", "y"], kind="stable")  # no order of customers
-        colour, marker = segment_style(segment)[0], BOKEH_MARKERS[segment_style(segment)[1]]
+        colour, marker = styles[segment][0], BOKEH_MARKERS[styles[segment][1]]
         data = {name: rows[name].to_numpy(dtype=np.float32) for name in ("x", "y")}
         data["bin"] = bins.reindex(rows["customer_id"]).fillna(0).to_numpy(dtype=np.uint16)
         line = {"line_color": colour, "line_width": size / 4} if marker in THIN else {"line_color": None}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,38 +15,26 @@ from segkit.format import (
     FLOOR,
     TOO_FEW_TEXT,
     count,
-    is_few,
     is_missing,
-    number,
+    money,
+    percent,
     score,
     share,
     small_score,
     suppressed_cells,
 )
-from segkit.reports.html import shown_row, shown_rows, way
+from segkit.period import Period
+from segkit.reports.html import way
 from segkit.reports.segments import format_metric
 from segkit.segments.scoring import lead_verdict
 from segkit.segments.validation import BASELINE_LABELS
 from segkit.tables import notebooks
 from segkit.templates import text
 
-FEW_LISTED = 3  # segments named in a headline
-MAX_FIRST_ACTIONS = 3  # actions
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
-TRENDS = {"down": "Cooling", "up": "Warming", "level": "Steady", "": "Large"}
-
-
-@dataclass(frozen=True)
-class FirstAction:
-    """One thing to do first: the segment (a row of the segment table), why, how large, what to do, and the evidence."""
-
-    row: Mapping[str, Any]
-    why: str
-    size: str
-    action: str
-    proof: str
+MOST_ACTIONS = 3  # opportunities on the overview
 
 
 @dataclass(frozen=True)
@@ -89,72 +78,87 @@ def expected_spend(run: Run) -> pd.Series | None:
 
 
 def overview_headline(segments: pd.DataFrame) -> str:
-    """Summarise the segments in a sentence."""
-    top = segments["revenue_share"].dropna().astype(float).nlargest(FEW_LISTED)
+    """Summarise the segments in two sentences: how many there are, and how much the most valuable level brings in."""
+    top = segments[segments["macro_segment"] == min(segments["macro_segment"], key=lambda macro: (len(macro), macro))]
     return text(
         "overview",
         "headline",
         segments=len(segments),
         customers=segments["customers"].sum(),
-        top=len(top),
-        top_share=top.sum(),
-        cooling=int((segments["spend_next_high"] < segments["spend_now"]).sum()),
+        level=top["level"].iloc[0] if "level" in top and len(top) < len(segments) else "",
+        share=top["customer_share"].sum(),
+        revenue=float(top["revenue_share"].sum()) if segments["revenue_share"].notna().all() else None,
+        declining=int(sum(way(row) == "down" for row in segments.to_dict("records"))),
     )
 
 
 def overview_tiles(
-    segments: pd.DataFrame, *, kpis: pd.DataFrame, summary: Mapping[str, Any], horizon_days: int | None = None
+    segments: pd.DataFrame,
+    *,
+    kpis: pd.DataFrame,
+    summary: Mapping[str, Any],
+    period: Period,
+    currency: str = "",
+    silent: int = 0,
 ) -> list[tuple[str, str, str]]:
-    """Collect customers, revenue, what is expected next, and how far to trust it."""
-    kpi_rows = kpis.set_index("kpi")
-    tiles = [("Customers", count(segments["customers"].sum()), "active in the lookback")]
+    """Collect customers, revenue, what is expected next, and whether the segments are groups or cuts.
+
+    Parameters
+    ----------
+    silent
+        Customers without an event of their own in the lookback.
+    """
+    kpi_rows, tile = kpis.set_index("kpi"), partial(text, "overview", currency=currency, period=period)
+    tiles = [(tile("customers_label"), count(segments["customers"].sum()), tile("customers_note", silent=silent))]
     if segments["revenue"].notna().any():
-        tiles.append(("Revenue", number(segments["revenue"].sum()), "in the lookback, net of returns"))
+        revenue = money(segments["revenue"].sum(), currency=currency)
+        tiles.append((tile("revenue_label"), revenue, tile("revenue_note")))
     expected = _expected_spend(segments, summary=summary)
     if expected is not None:
-        tiles.append(_expected_tile(segments, expected=expected, horizon_days=horizon_days))
+        total, low, high = expected
+        known = segments["spend_now"].notna().all()
+        now = (segments["spend_now"] * segments["customers"]).sum() if known else None
+        note = tile("expected_note", low=low, high=high, now=now)
+        tiles.append((tile("expected_label"), money(total, currency=currency), note))
     elif "active rate" in kpi_rows.index:
-        tiles.append(
-            ("Active recently", share(kpi_rows.loc["active rate", "value"]), "of all known, in the last horizon")
-        )
+        tiles.append((tile("active_label"), percent(kpi_rows.loc["active rate", "value"]), tile("active_note")))
+    return [*tiles, *_verdict_tile(segments, summary=summary)]
+
+
+def _verdict_tile(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Say whether the segments are groups or cuts, with the reason; how many come back where that was not tested."""
     tested = segments[segments["verdict"] != "not tested"]
-    if len(tested):
-        stable_count = int(tested["verdict"].isin(STABLE_VERDICTS).sum())
-        note = text("overview", "stable_note", agreement=summary.get("stability.ari_mean"))
-        tiles.append(("How far to trust them", f"{stable_count} of {len(tested)}", note))
-    return tiles
+    stable = {"stable": int(tested["verdict"].isin(STABLE_VERDICTS).sum()), "tested": len(tested)}
+    found = summary.get("structure.found")
+    if is_missing(found):
+        if tested.empty:
+            return []
+        return [
+            (
+                text("overview", "stable_label"),
+                f"{stable['stable']} of {stable['tested']}",
+                text("overview", "stable_note"),
+            )
+        ]
+    value = text("overview", "verdict_value", found=found)
+    return [(text("overview", "verdict_label"), value, text("overview", "verdict_note", found=found, **stable))]
 
 
-def describe_accuracy(summary: Mapping[str, Any]) -> str:
-    """Describe for a marketer how well the segments predict, against the strongest other, and whether they are groups.
+def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
+    """Describe for a marketer how well the segments predict, against the strongest other segmentation.
 
     No choice of others is named: the strongest leaves none out.
     """
     compared = _compare_with_others(summary)
-    sentences = [text("overview", "trust", compared=compared, reason=summary.get("forward.reason"))]
-    if not is_missing(summary.get("structure.found")):
-        sentences.append(text("overview", "verdict", found=summary["structure.found"]))
-    return " ".join(sentences)
+    return text("overview", "trust", compared=compared, reason=summary.get("forward.reason"), period=period)
 
 
-def choose_first_actions(
-    segments: pd.DataFrame, *, horizon_days: int | None = None, most: int = MAX_FIRST_ACTIONS
-) -> list[FirstAction]:
-    """Choose what to do first: declining segments, then the most valuable ones.
-
-    `segments`: the table ``segments``; unstable segments are left out, and no kind of action is repeated while others
-    are left.
-    """
-    table = segments[(segments["verdict"] != "unstable") & ~segments["customers"].map(is_few)]
-    loss = ((table["spend_now"] - table["spend_next"]) * table["customers"]).where(
-        table["spend_next_high"] < table["spend_now"], 0.0
-    )
-    worth = (table["spend_next"] * table["customers"]).fillna(table["customers"] / 1e6)
-    ranked = table.assign(_loss=loss.fillna(0.0), _worth=worth)
-    ranked = ranked.sort_values(["_loss", "_worth", "segment"], ascending=[False, False, True])
-    kinds = ranked["action"].str.partition(":")[0]
-    ranked = ranked.assign(_again=kinds.groupby(kinds).cumcount()).sort_values("_again", kind="stable")
-    return [_first_action(row, horizon_days=horizon_days) for row in ranked.head(most).to_dict("records")]
+def best_actions(actions: pd.DataFrame | None, *, most: int = MOST_ACTIONS) -> pd.DataFrame | None:
+    """Choose the opportunities of the overview: the first ones, but no two for the same need in the same way."""
+    if actions is None:
+        return None
+    table = actions[actions["type"] != "none"]
+    return table[~table.duplicated(["type", "need"])].head(most)
 
 
 def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame, as_of: str) -> list[str]:
@@ -206,14 +210,14 @@ def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:
 
 
 def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
-    """Describe structure, predictability, baselines, stability and noise, one sentence each."""
+    """Describe structure, what is explained, every other segmentation, stability and noise, one sentence each."""
     found, noise = summary.get("segments.found_as_of"), summary.get("segments.noise_share")
     sentences = [text("overview", "found_as_of", found=found)] if found else []
     if not is_missing(summary.get("structure.found")):
         scores = {name: summary.get(f"structure.{name}") for name in ("ari", "reference_ari")}
         sentences.append(text("overview", "structure", found=summary["structure.found"], **scores))
     sentences.append(_describe_predictability(summary))
-    sentences += [text("overview", "rival", compared=one) for one in _compare_with_others(summary)]
+    sentences += [text("overview", "rival", label=label, leads=leads) for label, leads in _each_other(summary)]
     agreement = format_metric(summary, "stability.ari_mean") if summary.get("stability.ari_mean") is not None else ""
     sentences.append(text("overview", "stability", agreement=agreement))
     if noise is not None:
@@ -235,28 +239,6 @@ def _expected_spend(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> tu
     halves = (segments["spend_next_high"] - segments["spend_next_low"]) / 2 * segments["customers"]
     half = np.sqrt((halves**2).sum())
     return total, total - half, total + half
-
-
-def _expected_tile(
-    segments: pd.DataFrame, *, expected: tuple[float, float, float], horizon_days: int | None
-) -> tuple[str, str, str]:
-    total, low, high = expected
-    known = segments["spend_now"].notna().all()
-    now = (segments["spend_now"] * segments["customers"]).sum() if known else None
-    note = text("overview", "expected_note", low=low, high=high, now=now, horizon_days=horizon_days)
-    return text("overview", "expected_label", horizon_days=horizon_days), number(total), note
-
-
-def _first_action(row: Mapping[str, Any], *, horizon_days: int | None) -> FirstAction:
-    trend = way(row)
-    change = {"down": "less", "up": "more"}.get(trend, "") if trend and row["spend_now"] > 0 else ""
-    return FirstAction(
-        row=shown_row(row),
-        why=TRENDS[trend],
-        size=text("overview", "size", row=row, change=change, horizon_days=horizon_days),
-        action=_sentence(row["action"]),
-        proof=text("overview", "proof", row=row),
-    )
 
 
 def _describe_moves(moves: pd.DataFrame) -> list[str]:
@@ -291,15 +273,30 @@ def _compare_with_others(summary: Mapping[str, Any]) -> list[Comparison]:
     """Compare with all other segmentations, measure by measure; a measure without any is left out."""
     found = []
     for measure in _measures(summary):
-        start, end = "forward.", f".{measure}_r2"
-        names = [key[len(start) : -len(end)] for key in summary if key.startswith(start) and key.endswith(end)]
-        leads = {name: _lead(summary, name=name, measure=measure) for name in names if name not in OWN_BASELINES}
+        leads = {name: _lead(summary, name=name, measure=measure) for name in _others(summary, measure=measure)}
         leads = {name: lead for name, lead in leads.items() if lead}
         if leads:
-            top = max(leads, key=lambda name: (summary[f"{start}{name}{end}"], name))
+            top = max(leads, key=lambda name: (summary[f"forward.{name}.{measure}_r2"], name))
             counts = {lead: sum(one == lead for one in leads.values()) for lead in ("ahead", "level", "behind")}
             found.append(Comparison(measure, counts, BASELINE_LABELS.get(top, top.replace("_", " ")), leads[top]))
     return found
+
+
+def _each_other(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """List every other segmentation with the verdict against it on each measure."""
+    measures, found = _measures(summary), {}
+    for measure in measures:
+        for name in _others(summary, measure=measure):
+            lead = _lead(summary, name=name, measure=measure)
+            if lead:
+                found.setdefault(name, {})[measure] = lead
+    return [(BASELINE_LABELS.get(name, name.replace("_", " ")), leads) for name, leads in found.items()]
+
+
+def _others(summary: Mapping[str, Any], *, measure: str) -> list[str]:
+    start, end = "forward.", f".{measure}_r2"
+    names = [key[len(start) : -len(end)] for key in summary if key.startswith(start) and key.endswith(end)]
+    return [name for name in names if name not in OWN_BASELINES]
 
 
 def _lead(summary: Mapping[str, Any], *, name: str, measure: str) -> str:
@@ -308,23 +305,6 @@ def _lead(summary: Mapping[str, Any], *, name: str, measure: str) -> str:
     if is_missing(low) or is_missing(high):
         return ""
     return lead_verdict(low, high)
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."
-
-
-def render_first_actions(actions: Iterable[FirstAction], *, cards: str = "") -> Markup:
-    """Render what to do first, one numbered card each.
-
-    `cards`: page that holds a card for each segment; a name links to its own.
-    """
-    return templates.html("overview", "first", actions=actions, cards=cards)
-
-
-def render_segment_summaries(segments: pd.DataFrame, *, cards: str = "") -> Markup:
-    """Render each segment as a small card, largest revenue first: name, size and need."""
-    return templates.html("overview", "minis", rows=shown_rows(segments), cards=cards)
 
 
 def render_links(links: Iterable[tuple[str, str, str]]) -> Markup:

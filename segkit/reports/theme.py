@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import Collection
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -72,6 +72,41 @@ def segment_style(segment: str) -> tuple[str, str]:
     digits = re.search(r"\d+", segment)
     turn, colour = divmod(max(int(digits[0]) - 1, 0) if digits else 0, len(COLOURS))
     return COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)]
+
+
+LEVEL_SHADES = LinearSegmentedColormap.from_list("levels", ["#cfe0ec", "#7fb0d0", ACCENT, "#0d3550"])
+
+
+def segment_styles(segments: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Choose the colour of each segment by its need and its marker by its level: one need, one colour.
+
+    Parameters
+    ----------
+    segments
+        segment, macro_segment, need; segments without a single need are grey.
+
+    Returns
+    -------
+    dict
+        Segment -> hex colour and matplotlib marker.
+    """
+    needs = sorted(segments["need"].dropna().unique(), key=lambda need: (len(need), need))
+    colours = {need: COLOURS[number % len(COLOURS)] for number, need in enumerate(needs)}
+    macros = sorted(segments["macro_segment"].unique(), key=lambda macro: (len(macro), macro))
+    markers = {macro: MARKERS[number % len(MARKERS)] for number, macro in enumerate(macros)}
+    rows = zip(segments["segment"], segments["need"], segments["macro_segment"], strict=True)
+    return {segment: (colours.get(need, QUIET), markers[macro]) for segment, need, macro in rows}
+
+
+def level_shade(rank: float) -> str:
+    """Return the shade of a level or of an amount: dark is much.
+
+    Parameters
+    ----------
+    rank
+        0 (least) to 1 (most).
+    """
+    return to_hex(LEVEL_SHADES(rank))
 
 
 @contextmanager

@@ -43,18 +43,18 @@ from segkit.stats import Z95, Estimate, rank_groups
 from segkit.vocabulary import is_in_space
 
 BASELINE_LABELS = {
-    "ours": "micro-segments",
-    "as_today": "the same, as many as today",
-    "rfm11": "RFM, its 11 usual names",
-    "rfm25": "recency x frequency (5 x 5)",
-    "rfm125": "RFM (5 x 5 x 5)",
-    "kmeans": "KMeans on behaviour",
-    "kmeans_space": "KMeans in the same space",
+    "ours": "our segments",
+    "as_today": "ours, as many as today",
+    "rfm11": "RFM with its 11 usual names",
+    "rfm25": "recency and frequency (5 × 5)",
+    "rfm125": "RFM (5 × 5 × 5)",
+    "kmeans": "K-means on behaviour",
+    "kmeans_space": "K-means in the same space",
     "latent_classes": "latent classes of behaviour",
-    "tree": "decision tree on next spend",
-    "demographic": "demographics (KMeans on the known)",
+    "tree": "a decision tree on next spend",
+    "demographic": "demographics",
     "geographic": "geography",
-    "survey": "survey answers (KMeans)",
+    "survey": "survey answers",
     "current_segment": "the segments used today",
     "last_run": "the segments of the last run",
 }

@@ -23,6 +23,7 @@ from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
 from segkit.reports import segments as segments_report
 from segkit.reports.html import segment_table_html, shown_rows
+from segkit.reports.matrix import matrix_html
 from segkit.templates import html
 
 COUNTS = st.lists(st.integers(0, 120), min_size=1, max_size=8)
@@ -107,12 +108,11 @@ def test_streams_of_a_few_are_not_drawn() -> None:
 
 def test_segment_below_the_floor_has_no_figures(segments: pd.DataFrame) -> None:
     small = segments.assign(customers=[60, 40, 19])
-    page = segment_table_html(small)
-    assert "&lt;20" in page and "10\u00a0%" not in page and ">19<" not in page
-    assert 'data-value="19"' not in page
-    card = html("map", "card", row=shown_rows(small)[2], cards="")
-    assert "&lt;20 customers" in card and "17\u00a0%" not in card
-    assert "S13" not in {action.row["segment"] for action in overview_report.choose_first_actions(small)}
+    page = segment_table_html(small) + matrix_html(small)
+    assert "&lt;20" in page and "10%" not in page and ">19<" not in page
+    assert 'data-value="19"' not in page and "of customers" not in matrix_html(small.assign(macro_segment="M1"))
+    card = html("map", "card", row=shown_rows(small)[2], cards="", currency="")
+    assert "&lt;20 customers" in card and "17%" not in card
 
 
 def test_forecasts_and_baselines_of_a_few_are_not_shown(segments: pd.DataFrame) -> None:

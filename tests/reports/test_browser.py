@@ -14,11 +14,11 @@ import pytest
 
 from segkit.notebook.chain import render_notebook
 from segkit.reports import html
-from segkit.reports import overview as overview_report
 from segkit.reports import personas as personas_report
 from segkit.reports import segments as segments_report
 from segkit.reports.html import segment_table_html
 from segkit.reports.map import map_html, map_profile
+from segkit.reports.matrix import matrix_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
@@ -99,12 +99,9 @@ def page_file(segments: pd.DataFrame, crowd: pd.DataFrame, tmp_path: Path) -> Ca
         columns = ["segment", "name", "verdict", "customers", "revenue"]
         shown = [
             html.tiles_html([("Customers", 12, "active"), ("Revenue", "2.0 k")]),
-            overview_report.render_first_actions(
-                overview_report.choose_first_actions(named, horizon_days=91), cards="#"
-            ),
+            matrix_html(named, currency="EUR", cards="#"),
             map_html(crowd, named, profile=map_profile(crowd, features), alt="A map", caption="See."),
-            segment_table_html(named, caption="Segments", horizon_days=91),
-            overview_report.render_segment_summaries(named),
+            segment_table_html(named, caption="Segments"),
             personas_report.persona_cards_html(named[["segment", "name", "need_name"]]),
             html.figure_html(segments_report.plot_segment_shares(named), alt="Bars"),
             html.table_html(named[columns], caption="A table"),
@@ -185,7 +182,7 @@ def test_circled_customers_are_reported_by_means(open_page: Callable[..., Any], 
     assert "80 customers circled" in page.locator(".sk-map-count").inner_text()
     assert page.locator(".sk-map-in").inner_text().strip() == "Fading: 100\u00a0%"
     cells = page.locator(".sk-map-profile tbody tr").first.locator("th, td").all_inner_texts()
-    assert cells[0] == "spent recently, each" and cells[2] == "1,070" and float(cells[1].replace(",", "")) > 2000
+    assert cells[0] == "spend so far, each" and cells[2] == "1,070" and float(cells[1].replace(",", "")) > 2000
     page.get_by_role("button", name="Show all").click()
     page.wait_for_selector(".sk-map-hint:visible")
     page.get_by_role("button", name="Circle customers").click()

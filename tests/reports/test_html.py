@@ -68,14 +68,15 @@ def test_figure_needs_words_for_those_who_cannot_see_it() -> None:
 
 def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments: pd.DataFrame) -> None:
     made = segment_table_html(segments)
-    assert re.findall(r"S\d\d", made) == ["S02", "S01", "S13"]
+    assert re.findall(r"sk-id\">(S\d\d)", made) == ["S02", "S01", "S13"]
     assert "Margin" not in made and "Big &lt;b&gt;baskets&lt;/b&gt;" in made
-    assert ("sk-up" in made, "sk-level" in made, "sk-down" in made) == (True, True, True)
+    assert ("↗" in made, "↘" in made) == (True, True)
     assert "Margin" in segment_table_html(segments.assign(margin=[1.0, np.nan, 2.0]))
     silent = segments.assign(revenue=np.nan, revenue_share=np.nan, spend_next=np.nan, spend_now=np.nan)
     assert "revenue" not in segment_table_html(silent).lower()
-    assert "Come back, next 91 days" in segment_table_html(silent, horizon_days=91)  # stands in for spend
-    assert "Come back" not in made
+    assert "Likely to come back" in segment_table_html(silent)  # stands in for spend
+    assert "Likely to come back" not in made and "What to do" in made
+    assert "What to do" not in segment_table_html(segments.assign(action=None))
 
 
 def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFrame) -> None:

@@ -35,8 +35,8 @@ def test_neighbours_stand_close() -> None:
 def test_profile_holds_means_of_neighbourhoods() -> None:
     customers = placed(100)
     features = pd.DataFrame({"customer_id": customers["customer_id"], "spend": np.arange(100.0), "needs: tea": 0.25})
-    profile = map_profile(customers, features.sample(frac=1, random_state=1), horizon_days=91)
-    assert [one["words"] for one in profile.columns] == ["spent recently, each", "tea"]
+    profile = map_profile(customers, features.sample(frac=1, random_state=1), dates="May")
+    assert [one["words"] for one in profile.columns] == ["spend so far, each", "tea"]
     assert [one["kind"] for one in profile.columns] == ["habit", "need"]
     spend = pd.Series(np.arange(100.0), index=customers["customer_id"])
     expected = spend.groupby(profile.neighbourhood).mean()

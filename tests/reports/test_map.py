@@ -43,7 +43,7 @@ def test_names_cannot_break_out(assignments: pd.DataFrame, segments: pd.DataFram
 
 def test_sample_is_reported(assignments: pd.DataFrame, segments: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segkit.reports.map.sample_customers", lambda table: table.head(5))
-    assert "Drawn are 5 of 12 customers." in map_html(assignments, segments, alt="A map", caption="See.")
+    assert "5 of 12 customers are drawn." in map_html(assignments, segments, alt="A map", caption="See.")
 
 
 def test_customers_on_one_spot_have_a_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> None:

@@ -1,12 +1,16 @@
 """What the overview says: of any run, whatever is known of it."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from segkit.data.runs import open_run
+from segkit.period import Period
 from segkit.reports import overview as overview_report
+
+PERIOD = Period(date(2018, 1, 1), lookback_days=182, horizon_days=91)
 
 
 def measured(name: str, *, value: float, half: float) -> dict[str, float]:
@@ -38,9 +42,11 @@ STRUCTURE = {"structure.ari": 0.62, "structure.reference_ari": 0.55}
 
 
 def test_headline_counts_segments_customers_and_moves(segments: pd.DataFrame) -> None:
-    text = overview_report.overview_headline(segments)
-    assert "3 segments" in text and "120 customers" in text and "100\u00a0% of revenue" in text
-    assert "1 is cooling" in text and "growing" not in text  # small spenders drift up by chance alone
+    levels = segments.assign(macro_segment=["M1", "M1", "M2"], level=["Top", "Top", "Light"])
+    assert overview_report.overview_headline(levels) == (
+        "120 customers in 3 segments. The top 83% bring in 90% of revenue. "
+        "Spending is clearly falling in 1 of the segments."
+    )
 
 
 def test_headline_without_money_or_future_stays_a_sentence(segments: pd.DataFrame) -> None:
@@ -48,30 +54,29 @@ def test_headline_without_money_or_future_stays_a_sentence(segments: pd.DataFram
         revenue_share=np.nan, spend_now=np.nan, spend_next=np.nan, spend_next_low=np.nan, spend_next_high=np.nan
     )
     text = overview_report.overview_headline(unknown)
-    assert "revenue" not in text and "cooling" not in text and text.endswith(".") and "nan" not in text
+    assert text == "120 customers in 3 segments."
 
 
 def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
     texts = " ".join(overview_report.describe_evidence(SUMMARY))
-    assert "0.51 [0.48, 0.54]" in texts and "0.47 [0.39, 0.55]" in texts and "14\u00a0%" in texts
+    assert "0.51 [0.48, 0.54]" in texts and "0.47 [0.39, 0.55]" in texts and "14%" in texts
     assert "and 0.100 [0.090, 0.110] of the differences in what customers came for" in texts
-    assert (
-        "On spend, these segments are ahead of 2, level with 1 and behind 0 of 3 other segmentations; "
-        "level with the strongest, KMeans on behaviour."
-    ) in texts, "all are counted, and only the strongest is named"
-    assert "On what they come for, these segments are ahead of 1, level with 0 and behind 1 of 2" in texts
-    assert "behind the strongest, shoe size." in texts and "demographics" not in texts and "comes back" not in texts
+    assert "Compared with RFM" not in texts and "Compared with K-means on behaviour: as good on spending." in texts
+    assert "Compared with recency and frequency (5 × 5): better on spending, better on needs." in texts
+    assert "Compared with shoe size: less good on needs." in texts, "all are listed, those ahead of ours too"
 
 
-def test_whether_they_are_groups_is_one_sentence() -> None:
-    for found, words in (
-        (True, "The segments are groups"),
-        (False, "The segments are useful cuts through a continuum"),
+def test_whether_they_are_groups_is_on_the_tile_and_first_of_the_evidence(segments: pd.DataFrame) -> None:
+    kpis = pd.DataFrame({"kpi": [], "value": []})
+    for found, word, start in (
+        (True, "Groups", "are groups"),
+        (False, "Cuts", "are useful cuts"),
     ):
         summary = SUMMARY | STRUCTURE | {"structure.found": found}
-        assert words in overview_report.describe_accuracy(summary)
+        label, value, _ = overview_report.overview_tiles(segments, kpis=kpis, summary=summary, period=PERIOD)[-1]
+        assert (label, value) == ("Groups or cuts?", word)
         first = overview_report.describe_evidence(summary)[0]
-        assert first.startswith(words) and "0.62" in first and "0.55" in first
+        assert first.startswith(f"The segments {start}") and "0.62" in first and "0.55" in first
     assert not [one for one in overview_report.describe_evidence(SUMMARY) if "continuum" in one]
 
 
@@ -82,44 +87,24 @@ def test_how_sure_without_proof_gives_the_reason_and_nothing_made_up() -> None:
     assert all(sentence.endswith(".") for sentence in overview_report.describe_evidence({}))
 
 
-def test_first_comes_what_clearly_cools_and_never_an_unstable_segment(segments: pd.DataFrame) -> None:
-    texts = overview_report.choose_first_actions(segments, horizon_days=91)
-    assert [one.row["segment"] for one in texts] == ["S13", "S02", "S01"]
-    assert (texts[0].why, texts[0].action) == ("Cooling", "Ask why.")
-    assert (
-        "60\u00a0% less than lately: 40 each in 91 days (30 to 50) instead of 100; 1,200 less in all" in texts[0].size
-    )
-    assert texts[2].why == "Steady" and "about as lately: 6,000 in all" in texts[2].size
-    steady = overview_report.choose_first_actions(segments.assign(verdict=["reproducible", "constructed", "unstable"]))
-    assert [one.row["segment"] for one in steady] == ["S02", "S01"]
-    assert len(overview_report.choose_first_actions(segments, most=1)) == 1
-
-
-def test_each_kind_of_action_comes_before_one_comes_twice(segments: pd.DataFrame) -> None:
-    alike = segments.assign(action=["Grow them: offer soup", "Keep them: thank them", "Keep them: ask why"])
-    assert [one.row["segment"] for one in overview_report.choose_first_actions(alike)] == ["S13", "S01", "S02"]
-
-
-def test_first_actions_without_a_known_future_go_by_size(segments: pd.DataFrame) -> None:
-    unknown = segments.assign(
-        revenue_share=np.nan, spend_now=np.nan, spend_next=np.nan, spend_next_low=np.nan, spend_next_high=np.nan
-    )
-    texts = overview_report.choose_first_actions(unknown)
-    assert (texts[0].why, texts[0].size, texts[0].action) == ("Large", "60 customers.", "Offer the fresh box.")
+def test_the_overview_shows_no_two_opportunities_of_a_kind() -> None:
+    rows = [("cross_need", "N01"), ("cross_need", "N01"), ("win_back", None), ("none", None), ("protect", None)]
+    actions = pd.DataFrame(rows, columns=["type", "need"])
+    assert overview_report.best_actions(actions)["type"].tolist() == ["cross_need", "win_back", "protect"]
+    assert overview_report.best_actions(None) is None
 
 
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
-    assert overview_report.describe_accuracy(SUMMARY) == (
-        "Tested on months they had not seen, the segments tell apart who will spend how much as well as the strongest "
-        "of 3 other segmentations, KMeans on behaviour, and who will come for what less well than the strongest of 2 "
-        "other segmentations, shoe size."
+    assert overview_report.describe_accuracy(SUMMARY, period=PERIOD) == (
+        "Tested on October to December 2017, which they had not seen, the segments predict spending as well as the "
+        "best of 3 other ways to segment (K-means on behaviour), and what customers come for less well than the best of 2 "
+        "other ways to segment (shoe size)."
     )
-    assert "the proof needs 364 days" in overview_report.describe_accuracy(
-        {"forward.reason": "the proof needs 364 days"}
-    )
+    reason = {"forward.reason": "the proof needs 364 days"}
+    assert "the proof needs 364 days" in overview_report.describe_accuracy(reason, period=PERIOD)
     active = {"forward.active_r2": 0.4} | others(active={"rfm25": 0.3})
-    text = overview_report.describe_accuracy(active)
-    assert "who will come back better than the strongest of 1 other segmentation, recency x frequency" in text
+    text = overview_report.describe_accuracy(active, period=PERIOD)
+    assert "who comes back better than the other way to segment (recency and frequency (5 × 5))" in text
 
 
 def test_changes_name_what_became_of_segments_and_customers(segments: pd.DataFrame) -> None:
@@ -156,13 +141,13 @@ def test_where_to_read_names_the_pages_that_are_there() -> None:
 
 
 def test_tiles_leave_out_what_is_not_known(segments: pd.DataFrame) -> None:
-    kpis = pd.DataFrame({"kpi": ["active rate"], "value": [0.5]})
-    tiles = overview_report.overview_tiles(segments, kpis=kpis, summary=SUMMARY)
-    assert [name for name, *_ in tiles] == ["Customers", "Revenue", "Expected next horizon", "How far to trust them"]
+    kpis, known = pd.DataFrame({"kpi": ["active rate"], "value": [0.5]}), {"period": PERIOD, "currency": "GBP"}
+    tiles = overview_report.overview_tiles(segments, kpis=kpis, summary=SUMMARY, silent=30, **known)
+    names = ["Customers", "Revenue", "Expected, January to March 2018", "Segments that reappear"]
+    assert [name for name, *_ in tiles] == names
+    assert tiles[0][2] == "with a segment; 30 more have been silent since July 2017" and tiles[1][1] == "£2,000"
     unknown = segments.assign(revenue=np.nan, spend_next=np.nan)
-    assert [name for name, *_ in overview_report.overview_tiles(unknown, kpis=kpis, summary={})][:2] == [
-        "Customers",
-        "Active recently",
-    ]
+    shown = overview_report.overview_tiles(unknown, kpis=kpis, summary={}, **known)
+    assert [name for name, *_ in shown][:2] == ["Customers", "Active, October to December 2017"]
     untested = unknown.assign(verdict="not tested")
-    assert len(overview_report.overview_tiles(untested, kpis=kpis, summary={})) == 2
+    assert len(overview_report.overview_tiles(untested, kpis=kpis, summary={}, **known)) == 2
