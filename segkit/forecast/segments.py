@@ -297,9 +297,10 @@ def predict(
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
     segment_table = forecast_segments(people, segment, origins=origins, chosen=forecaster_by_target, model=model)
     change = usual_change(training, earlier_segment, customers=customers)
+    segment_table["spend_change"] = segment_table["segment"].map(change).astype(float)
     return Prediction(
         customers=people.rename(columns=MEDIAN),
-        segments=segment_table.assign(spend_change=segment_table["segment"].map(change).astype(float))[SEGMENT_TABLE],
+        segments=segment_table.reindex(columns=SEGMENT_TABLE),
         backtest=scores.assign(
             chosen=[
                 forecaster_by_target.get(t) == f for t, f in zip(scores["target"], scores["forecaster"], strict=True)

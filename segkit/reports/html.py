@@ -18,7 +18,7 @@ from segkit.reports import theme
 from segkit.reports.theme import segment_styles
 
 PIXELS_PER_INCH = 96  # of the page
-SEGMENTS_CAPTION = "Segments, largest revenue first. Choose a heading to sort."
+SEGMENTS_CAPTION = "Choose a heading to sort the segments."
 VALUE_FORMATS: dict[str, Callable[[Any], str]] = {
     "share": fmt.share,
     "number": fmt.number,

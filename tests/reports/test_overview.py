@@ -97,8 +97,8 @@ def test_the_overview_shows_no_two_opportunities_of_a_kind() -> None:
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
     assert overview_report.describe_accuracy(SUMMARY, period=PERIOD) == (
         "Tested on October to December 2017, which they had not seen, the segments predict spending as well as the "
-        "best of 3 other ways to segment (K-means on behaviour), and what customers come for less well than the best of 2 "
-        "other ways to segment (shoe size)."
+        "best of 3 other ways to segment (K-means on behaviour), and what customers come for less well than the best "
+        "of 2 other ways to segment (shoe size)."
     )
     reason = {"forward.reason": "the proof needs 364 days"}
     assert "the proof needs 364 days" in overview_report.describe_accuracy(reason, period=PERIOD)
