@@ -301,11 +301,7 @@ def predict(
     return Prediction(
         customers=people.rename(columns=MEDIAN),
         segments=segment_table.reindex(columns=SEGMENT_TABLE),
-        backtest=scores.assign(
-            chosen=[
-                forecaster_by_target.get(t) == f for t, f in zip(scores["target"], scores["forecaster"], strict=True)
-            ]
-        ),
+        backtest=scores.assign(chosen=scores["target"].map(forecaster_by_target) == scores["forecaster"]),
         calibration=calibration(origins, chosen=forecaster_by_target) if origins else pd.DataFrame(columns=CALIBRATION),
         drivers=churn_drivers(training, earlier_segment),
         offers=next_offers(training, earlier_segment, now=now, segment_now=segment, period=period, never=never),
