@@ -83,15 +83,16 @@ def money(value: float | None, *, currency: str = "") -> str:
     """Format an amount with three figures and its currency; below ten with two decimals.
 
     >>> money(1834.2, currency="USD"), money(431400.2, currency="GBP"), money(1234567, currency="EUR")
-    ('$1,830', '£431,000', '€1.2M')
+    ('$1,830', '£431,000', '€1.23M')
     >>> money(37.26, currency="USD"), money(3.7, currency="CHF"), money(-12.0), money(None)
     ('$37', 'CHF\\xa03.70', '−12', '–')
     """
     if is_missing(value):
         return MISSING
     size = abs(float(value))
-    if size >= 1e6:
-        text = number(size).replace(SPACE, "")
+    if size >= 999_500:
+        unit, divisor = ("bn", 1e9) if size >= 999.5e6 else ("M", 1e6)
+        text = f"{float(f'{size / divisor:.3g}'):g}{unit}"
     elif size >= 9.995 or size == 0:
         text = _fixed(float(f"{size:.3g}") if size >= 99.5 else size, 0)
     else:

@@ -52,6 +52,7 @@ from segkit.notebook.steps import (
     resolve,
     source_path,
 )
+from segkit.reports.agreement import check_agreement
 from segkit.reports.theme import bokeh_script, script, stylesheet
 from segkit.tables import KEPT_SEGMENTS, needed_of_last_run, required_by
 
@@ -77,6 +78,11 @@ def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> l
     -------
     list[Path]
         Paths of the pages in the order of the links, the overview first.
+
+    Raises
+    ------
+    RunError
+        Two pages differ in what they show of a segment.
     """
     present = [step for step in steps if (run.path / "notebooks" / f"{step.name}.ipynb").is_file()]
     ordered = [step for step in present if step.name == OVERVIEW] + [step for step in present if step.name != OVERVIEW]
@@ -87,6 +93,7 @@ def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> l
         notebook = nbformat.read(run.path / "notebooks" / f"{step.name}.ipynb", as_version=4)
         text = render_notebook(notebook, title=step.title, links=links, foot=foot, show_code=show_code)
         written.append(run.write_text(text, step.page))
+    check_agreement({path.name: path.read_text(encoding="utf-8") for path in written})
     return written
 
 
