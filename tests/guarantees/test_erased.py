@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -418,7 +419,9 @@ def test_a_running_live_state_in_another_folder_accepts_nothing_more(
     assert _files_with(tmp_path, [left[0]]) == []
 
 
-def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_is_named(few: Path, left: list[str]) -> None:
+def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_is_named(
+    few: Path, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = pd.DataFrame({"customer_id": left})
     dead = "2000000000"
     for folder in (few / f"pilot.building-{dead}", few / "exports"):
@@ -426,7 +429,12 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_is_named(
         rows.to_csv(folder / f".treatment.csv.{dead}", index=False)
         rows.to_parquet(folder / f".units.parquet.{dead}", index=False)
     rows.to_csv(few / f"pilot.building-{dead}" / "treatment.csv", index=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(few.parent))
+    spills = [few.parent / f"segkit-{process}-0123456789abcdef" for process in (dead, os.getpid())]
+    for folder in spills:
+        folder.mkdir()
     rows.to_csv(few / f".running.csv.{os.getpid()}", index=False)
     report = "\n".join(erase(left, reports=few))
     assert not [path for path in few.rglob("*") if path.name.endswith(dead)]
+    assert [folder.exists() for folder in spills] == [False, True], "what DuckDB wrote to the temporary folder"
     assert f"still contain an id: .running.csv.{os.getpid()}. Delete" in report
