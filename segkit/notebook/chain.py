@@ -1,6 +1,5 @@
 """Run the chain of notebooks, in full or by decision, and render its pages."""
 
-import math
 import os
 import re
 import shutil
@@ -40,11 +39,10 @@ from segkit.errors import InputError, RunError, SegkitError
 from segkit.notebook.steps import (
     DECIDES,
     HOME,
-    KEEP,
     OVERVIEW,
     Step,
-    check_names,
     choose_steps,
+    convert_parameters,
     find_path,
     find_steps,
     kept_order,
@@ -340,7 +338,6 @@ def print_progress(words: str) -> None:
     print(f"segkit: {words}", file=sys.stderr, flush=True)
 
 
-OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir", "engine")
 KEY_PACKAGES = (
     "duckdb",
     "hdbscan",
@@ -415,7 +412,7 @@ def run_chain(
     """
     every = find_steps(notebooks_dir=notebooks_dir)
     chosen = choose_steps(every, steps)
-    extra = _convert_parameters(parameters or {}, steps=every)
+    extra = convert_parameters(parameters or {}, steps=every)
     check_engine(engine)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
@@ -507,33 +504,6 @@ def _begin(building: Path, *, place: Path, given: Path, made_with: dict[str, Any
         commit=_commit(),
     )
     return run
-
-
-def _convert_parameters(parameters: Mapping[str, Any], *, steps: Sequence[Step]) -> dict[str, Any]:
-    """Check the parameters of ``-p`` against the notebooks and convert each to the type of its default."""
-    own = sorted(set(parameters) & set(OWN_OPTIONS))
-    if own:
-        option = "out" if own[0] == "run_dir" else own[0].replace("_dir", "").replace("_", "-")
-        raise InputError(f"-p {own[0]}: all notebooks share this parameter. Give it as --{option}.")
-    if KEEP in parameters:
-        raise InputError(f"-p {KEEP}: segkit run decides this by itself. Give --auto instead.")
-    check_names(parameters, steps=steps)
-    defaults = {name: value for step in steps for name, value in step.parameters.items()}
-    return {name: _convert_value(value, name=name, default=defaults[name]) for name, value in parameters.items()}
-
-
-def _convert_value(value: Any, *, name: str, default: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"-p {name}: '{value}' is not a finite number. Give a value like the default, {default!r}.")
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, str) and not isinstance(value, bool):
-        return str(value)
-    if default is not None and type(value) is not type(default):
-        raise InputError(
-            f"-p {name}: '{value}' is not of type {type(default).__name__}. Give a value like the default, {default!r}."
-        )
-    return value
 
 
 def _folder(data_dir: str) -> str:

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import difflib
 import json
+import math
 import os
 import re
 import sys
@@ -246,6 +247,36 @@ def resolve(
         "source_name": opened.name,
         "source_fingerprint": fingerprint,
     }
+
+
+OWN_OPTIONS = ("source", "data_dir", "as_of", "lookback_days", "horizon_days", "seed", "previous", "run_dir", "engine")
+
+
+def convert_parameters(parameters: Mapping[str, Any], *, steps: Sequence[Step]) -> dict[str, Any]:
+    """Check the parameters of ``-p`` against the notebooks and convert each to the type of its default."""
+    own = sorted(set(parameters) & set(OWN_OPTIONS))
+    if own:
+        option = "out" if own[0] == "run_dir" else own[0].replace("_dir", "").replace("_", "-")
+        raise InputError(f"-p {own[0]}: all notebooks share this parameter. Give it as --{option}.")
+    if KEEP in parameters:
+        raise InputError(f"-p {KEEP}: segkit run decides this by itself. Give --auto instead.")
+    check_names(parameters, steps=steps)
+    defaults = {name: value for step in steps for name, value in step.parameters.items()}
+    return {name: _convert_value(value, name=name, default=defaults[name]) for name, value in parameters.items()}
+
+
+def _convert_value(value: Any, *, name: str, default: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"-p {name}: '{value}' is not a finite number. Give a value like the default, {default!r}.")
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, str) and not isinstance(value, bool):
+        return str(value)
+    if default is not None and type(value) is not type(default):
+        raise InputError(
+            f"-p {name}: '{value}' is not of type {type(default).__name__}. Give a value like the default, {default!r}."
+        )
+    return value
 
 
 def missing_steps(run: Run, *, steps: list[Step]) -> list[Step]:
