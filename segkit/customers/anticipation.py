@@ -130,7 +130,7 @@ def balanced_space(now: CustomerData, *, needs: Needs | None = None, seed: int =
     totals = pd.DataFrame({n: now.features[n] for n in ("spend", "orders", "active_days") if n in now.features})
     if totals.empty:
         totals["active_days"] = 1.0
-    own = Outcomes(totals=totals, weights=now.weights, categories=now.categories)
+    own = Outcomes(totals, now.weights, now.categories, now.item_weights, now.items)
     return replace(learn_space(now, own, needs=needs, seed=seed), outcome_names=())
 
 
@@ -204,9 +204,9 @@ def _value_map(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.n
 def _need_map(design: np.ndarray, outcomes: Outcomes, *, needs: Needs | None) -> tuple[np.ndarray, np.ndarray]:
     """Learn the square-root shares of the needs, from customers who bought any of their things."""
     nothing = np.zeros((design.shape[1], 0)), np.zeros(0)
-    if needs is None or outcomes.weights is None:
+    if needs is None or outcomes.things[0] is None:
         return nothing
-    shares, bought = root_shares(need_amounts(needs, outcomes.weights, outcomes.categories))
+    shares, bought = root_shares(need_amounts(needs, outcomes.things))
     return ridge(design[bought], shares[bought]) if bought.sum() >= MIN_BUYERS else nothing
 
 
@@ -398,9 +398,9 @@ def _need_errors(
     into: tuple[np.ndarray, np.ndarray],
 ) -> None:
     """Fill in squared errors and deviations of the shares of needs, summed over needs, of customers who bought."""
-    if needs is None or outcomes.weights is None or not len(expected.needs.columns):
+    if needs is None or outcomes.things[0] is None or not len(expected.needs.columns):
         return
-    shares, bought = root_shares(need_amounts(needs, outcomes.weights, outcomes.categories))
+    shares, bought = root_shares(need_amounts(needs, outcomes.things))
     train, test = rows
     usual = shares[train][bought[train]].mean(axis=0)
     into[0][test] = bought[test] * np.square(shares[test] - expected.needs.to_numpy()).sum(axis=1)

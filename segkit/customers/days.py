@@ -1,6 +1,6 @@
 """Aggregate events to one row per customer and local day."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ibis
 import ibis.expr.datatypes as dt
@@ -15,7 +15,14 @@ PURCHASE = "purchase"
 RETURN = "return"
 PIECE_KEYS = ("customer_id", "bought", "order_id", "day")  # of a piece of an order, or of the other events of a day
 DAY_KEYS = ("customer_id", "day", "until")
-TABLES = {"rows": "days", "categories": "day_categories", "channels": "day_channels", "orders": "day_orders"}
+TABLES = {
+    "rows": "days",
+    "categories": "day_categories",
+    "items": "day_items",
+    "channels": "day_channels",
+    "orders": "day_orders",
+}
+THINGS = ("category", "item")  # columns that name what was bought
 MONEY_TYPE = "decimal(18, 4)"  # of a day; sums over days are wider
 SQUARE_TYPE = "decimal(36, 8)"  # two of them add up within the 38 digits of the engines
 
@@ -214,15 +221,27 @@ class Days:
         By customer, day and channel: their own events; None without channels.
     orders
         The pieces of orders, which only merging needs.
+    items
+        By customer, day and item: what was bought, where needs are learnt from items; else None.
     """
 
     rows: ir.Table
     categories: ir.Table | None
     channels: ir.Table | None = None
     orders: ir.Table | None = None
+    items: ir.Table | None = None
+
+    @property
+    def things(self) -> ir.Table | None:
+        """What needs are learnt from: items or categories, in the column ``category``."""
+        return self.categories if self.items is None else self.items.rename(category="item")
+
+    def without_items(self) -> "Days":
+        """Return the same days, for needs learnt from categories."""
+        return replace(self, items=None)
 
 
-def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = True) -> Days:
+def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = True, items: bool = False) -> Days:
     """Turn events into one row per customer and local day.
 
     Parameters
@@ -233,6 +252,8 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
         Each kind of event -> 'customer' or 'company' (who does it).
     aggregate
         False returns orders, categories and channels without summing them by day, for features made once.
+    items
+        Sum items, too: needs are learnt from them.
 
     Returns
     -------
@@ -256,6 +277,7 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
         categories=_by_day_and_name(events, "category", kinds=kinds, aggregate=aggregate),
         channels=_by_day_and_name(events, "channel", kinds=kinds, aggregate=aggregate),
         orders=single if several is None else _union(single, several),
+        items=_by_day_and_name(events, "item", kinds=kinds, aggregate=aggregate) if items else None,
     )
 
 
@@ -288,11 +310,12 @@ def merge_days(days: Days, more: Days) -> Days:
         categories=_add_up(days.categories, more.categories, keys=("customer_id", "day", "category")),
         channels=_add_up(days.channels, more.channels, keys=("customer_id", "day", "channel")),
         orders=pieces,
+        items=_add_up(days.items, more.items, keys=("customer_id", "day", "item")),
     )
 
 
 def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
-    """Write days to a run: days, day_categories, day_channels, day_orders.
+    """Write days to a run: days, day_categories, day_items, day_channels, day_orders.
 
     Parameters
     ----------
@@ -304,7 +327,8 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
         run.write(days.orders, TABLES["orders"])
         if rows.get_backend().name == "duckdb":  # from the pieces just written: events are not summed again
             rows = _aggregate_by_day(_assign_first_day(run.scan(TABLES["orders"])))
-    for part, table in (("rows", rows), ("categories", days.categories), ("channels", days.channels)):
+    for part in ("rows", "categories", "items", "channels"):
+        table = rows if part == "rows" else getattr(days, part)
         if table is not None:
             run.write(table, TABLES[part])
 
@@ -340,16 +364,16 @@ def _aggregate_by_day(pieces: ir.Table, *, aggregate: bool = True) -> ir.Table:
 
 
 def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggregate: bool) -> ir.Table | None:
-    """Sum what was bought by category, or done by channel, on each day."""
+    """Sum what was bought by category or item, or done by channel, on each day."""
     if name not in events.columns:
         return None
-    own = [kind for kind, who in kinds.items() if who == "customer" and (name != "category" or kind != RETURN)]
+    own = [kind for kind, who in kinds.items() if who == "customer" and (name not in THINGS or kind != RETURN)]
     rows = events.filter(events[name].notnull())
     rows = rows if set(own) == set(kinds) else rows.filter(rows.event.isin(own))
-    count, money = "lines" if name == "category" else "own_events", name == "category" and "amount" in events.columns
+    count, money = "lines" if name in THINGS else "own_events", name in THINGS and "amount" in events.columns
     if not aggregate:
         amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
-        counted = ibis.literal(1).cast("int64") if name == "category" else ibis.literal(True)
+        counted = ibis.literal(1).cast("int64") if name in THINGS else ibis.literal(True)
         return rows.select("customer_id", "day", name, **{count: counted}, **amount)
     amount = {"amount": _money_sum(_weight(rows, kinds=kinds))} if money else {}
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)

@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from segkit.customers.bought import Bought as Bought
+from segkit.customers.bought import CustomerData as CustomerData
+from segkit.customers.bought import Outcomes as Outcomes
 from segkit.customers.days import (
     DAY_KEYS,
     PURCHASE,
@@ -239,23 +242,6 @@ def _in_window(table: ir.Table, *, start: date, end: date) -> ir.Table:
 
 
 @dataclass(frozen=True)
-class CustomerData:
-    """Hold what describes customers at one date.
-
-    ``features``: one row per customer; ``weights``: what they bought (customers x ``categories``, or None).
-    """
-
-    features: pd.DataFrame
-    weights: sparse.csr_array | None
-    categories: tuple[str, ...]
-
-    def select(self, rows: np.ndarray) -> "CustomerData":
-        """Return some of the customers, by a boolean mask or row numbers."""
-        weights = None if self.weights is None else self.weights[rows]
-        return CustomerData(features=self.features.iloc[rows], weights=weights, categories=self.categories)
-
-
-@dataclass(frozen=True)
 class Customers:
     """Hold the customers of a source at the date of a period.
 
@@ -295,10 +281,7 @@ def load_customers(run: Run, *, kinds: dict[str, str]) -> Customers:
 def customer_data(days: Days, *, period: Period, kinds: dict[str, str]) -> CustomerData:
     """Compute features and amounts by category of everyone active in the lookback; see ``customer_features``."""
     features = customer_features(days, period=period, kinds=kinds)
-    if days.categories is None:
-        return CustomerData(features=features, weights=None, categories=())
-    weights, names = _category_weights(days, start=period.lookback_start, end=period.as_of, index=features.index)
-    return CustomerData(features=features, weights=weights, categories=tuple(names))
+    return CustomerData(features, *_bought(days, start=period.lookback_start, end=period.as_of, index=features.index))
 
 
 def customer_features(
@@ -358,13 +341,23 @@ def available_features(
     return [feature for feature in available if set(feature.requires) <= set(columns)]
 
 
-def _category_weights(days: Days, *, start: date, end: date, index: pd.Index) -> tuple[sparse.csr_array, list[str]]:
+def _bought(days: Days, *, start: date, end: date, index: pd.Index) -> tuple:
+    """Compute what customers bought by category, and by item where needs are learnt from them.
+
+    Returns matrix and names of the categories, then of the items; None and no names where there are none.
+    """
+    span = {"start": start, "end": end, "index": index}
+    categories = (None, ()) if days.categories is None else _category_weights(days.categories, **span)
+    return (*categories, *((None, ()) if days.items is None else _category_weights(days.things, **span)))
+
+
+def _category_weights(categories: ir.Table, *, start: date, end: date, index: pd.Index) -> Bought:
     """Compute what each customer bought by category from ``start`` to the day before ``end``.
 
     Parameters
     ----------
-    days
-        With categories.
+    categories
+        By customer, day and category.
     start, end
         Local days.
     index
@@ -375,13 +368,13 @@ def _category_weights(days: Days, *, start: date, end: date, index: pd.Index) ->
     tuple
         Matrix (customers x categories) of net amounts, or of lines without money; the sorted category names.
     """
-    totals = category_totals(days.categories, start=start, end=end)
+    totals = category_totals(categories, start=start, end=end)
     table = totals.mutate(weight=totals.weight.cast("float64")).to_pandas()
     row = index.get_indexer(table["customer_id"])
     table, row = table[row >= 0], row[row >= 0]
     names = sorted(table["category"].unique())
     column = pd.Index(names).get_indexer(table["category"])
-    return sparse.csr_array((table["weight"].to_numpy(), (row, column)), shape=(len(index), len(names))), names
+    return sparse.csr_array((table["weight"].to_numpy(), (row, column)), shape=(len(index), len(names))), tuple(names)
 
 
 def dormant_customers(days: Days, *, period: Period) -> pd.DataFrame:
@@ -418,34 +411,6 @@ def _most_used(days: Days, *, as_of: date) -> tuple[str, ...]:
     return tuple(sorted(most))
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """Hold what each customer did in a horizon.
-
-    ``totals`` by customer: spend (net of returns), orders, active_days; ``weights`` by category.
-    """
-
-    totals: pd.DataFrame
-    weights: sparse.csr_array | None
-    categories: tuple[str, ...]
-
-    def select(self, rows: np.ndarray) -> "Outcomes":
-        """Return some of the customers, by a boolean mask or row numbers."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Outcomes(totals=self.totals.iloc[rows], weights=weights, categories=self.categories)
-
-    @property
-    def active(self) -> np.ndarray:
-        """Flag customers with any event of their own."""
-        return (self.totals["active_days"] > 0).to_numpy()
-
-    @property
-    def value(self) -> np.ndarray:
-        """Return log(1 + spend); log(1 + active days) where the source carries no money."""
-        column = "spend" if "spend" in self.totals else "active_days"
-        return np.log1p(self.totals[column].clip(lower=0).to_numpy())
-
-
 def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.Index) -> Outcomes:
     """Sum what the given customers did from ``start`` on, for ``horizon_days`` local days.
 
@@ -472,13 +437,12 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
     aggregates = {name: total.cast("float64") for name, total in aggregates.items()}  # decimals are slow in Python
     totals = rows.group_by("customer_id").aggregate(**aggregates).to_pandas().set_index("customer_id")
     totals = totals.reindex(index).astype(float).fillna(0.0)
-    if days.categories is None:
-        return Outcomes(totals=totals, weights=None, categories=())
-    weights, names = _category_weights(days, start=start, end=end, index=index)
-    return Outcomes(totals=totals, weights=weights, categories=tuple(names))
+    return Outcomes(totals, *_bought(days, start=start, end=end, index=index))
 
 
-def describe_customers(events: ir.Table, *, run: Run, kinds: dict[str, str], engine: str = "duckdb") -> Customers:
+def describe_customers(
+    events: ir.Table, *, run: Run, kinds: dict[str, str], engine: str = "duckdb", items: bool = False
+) -> Customers:
     """Write days to a run, and describe each customer at its date.
 
     Parameters
@@ -486,11 +450,13 @@ def describe_customers(events: ir.Table, *, run: Run, kinds: dict[str, str], eng
     events
         Contract columns, before ``as_of``.
     run
-        Gets the tables days, day_categories, day_channels and day_orders, the same from every engine.
+        Gets the tables days, day_categories, day_items, day_channels and day_orders, the same from every engine.
     kinds
         Each kind of event -> 'customer' or 'company'.
     engine
         As for ``segkit.data.engine.open_engine``; a cluster must see the run folder under the same path.
+    items
+        Needs are learnt from items.
 
     Raises
     ------
@@ -498,12 +464,13 @@ def describe_customers(events: ir.Table, *, run: Run, kinds: dict[str, str], eng
         The engine cannot be used.
     """
     if engine in LOCAL_ENGINES:
-        write_days(run, build_days(events, kinds=kinds))
+        write_days(run, build_days(events, kinds=kinds, items=items))
         return load_customers(run, kinds=kinds)
     server = open_engine(engine)
     try:
         with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:
-            write_days(run, build_days(transfer_table(events, to=server, folder=folder, name="events"), kinds=kinds))
+            events = transfer_table(events, to=server, folder=folder, name="events")
+            write_days(run, build_days(events, kinds=kinds, items=items))
         data = customer_data(load_days(run, on=server), period=run.period, kinds=kinds)
         return Customers(load_days(run), period=run.period, kinds=kinds, data=data)
     finally:
@@ -517,6 +484,7 @@ def update_customers(
     previous: Run,
     kinds: dict[str, str],
     engine: str = "duckdb",
+    items: bool = False,
 ) -> tuple[Customers, str]:
     """Describe customers from the days of an earlier run, with the events since its ``as_of`` merged in.
 
@@ -526,7 +494,7 @@ def update_customers(
         Contract columns, before ``as_of`` of ``run``.
     previous
         The earlier run.
-    kinds, engine
+    kinds, engine, items
         As for ``describe_customers``; any engine but DuckDB reads all of history.
 
     Returns
@@ -541,8 +509,10 @@ def update_customers(
         if engine not in LOCAL_ENGINES
         else _reason_to_rebuild(events, previous=previous, since=since, kinds=kinds)
     )
+    if not reason and items != previous.has("day_items"):
+        reason = "needs are learnt from other things than in the previous run"
     if reason:
-        return describe_customers(events, run=run, kinds=kinds, engine=engine), reason
+        return describe_customers(events, run=run, kinds=kinds, engine=engine, items=items), reason
     new = events.filter(events.day >= ibis.literal(since))
     if "event_id" in events.columns:  # an event that was counted before does not count again
         old = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
@@ -550,7 +520,7 @@ def update_customers(
     days = load_days(previous)
     with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:  # read several times: transferred once
         new = transfer_table(new, to=days.rows.get_backend(), folder=folder, name="events")
-        write_days(run, merge_days(days, build_days(new, kinds=kinds)))
+        write_days(run, merge_days(days, build_days(new, kinds=kinds, items=items)))
     return load_customers(run, kinds=kinds), ""
 
 

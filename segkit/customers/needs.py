@@ -1,9 +1,9 @@
 """Learn needs: groups of things that the same customers buy beyond what their spend explains.
 
-A thing is a category (or a word of a free-text one). Things that are bought by the same customers, and on the same
-days, lie close on a UMAP plane (McInnes et al. 2018); HDBSCAN (Campello et al. 2013) finds the dense groups in it, in
-several planes of many subsamples of the customers, fine and coarse. A need is a group that these agree on: a consensus
-of clusterings (Strehl & Ghosh 2002; Monti et al. 2003), whose borders likeness itself helps to draw.
+A thing is a category (or a word of a free-text one) or an item. Things that are bought by the same customers, and on
+the same days, lie close on a UMAP plane (McInnes et al. 2018); HDBSCAN (Campello et al. 2013) finds the dense groups in
+it, in several planes of many subsamples of the customers, fine and coarse. A need is a group that these agree on: a
+consensus of clusterings (Strehl & Ghosh 2002; Monti et al. 2003), whose borders likeness itself helps to draw.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from segkit.customers.category_mix import align_terms, term_weights
-from segkit.customers.features import CustomerData
+from segkit.customers.features import Bought, CustomerData
 from segkit.customers.likeness import likeness, replication
 from segkit.customers.plane import FEWEST_MAPPED, draw_similar, find_dense
 from segkit.customers.purchases import Purchases as Purchases
@@ -52,7 +52,7 @@ class Needs:
     ids, names
         Id (N01, kept from run to run) and name of each need, the one with most spend first.
     things, words
-        What they are made of, and whether these are words of category names.
+        What they are made of, and whether these are words of names.
     need_of
         Number of the need of each thing.
     spend, buyers, stability
@@ -290,9 +290,10 @@ def category_shares(needs: Needs, categories: list[str]) -> np.ndarray:
     return (matched @ to_need) / np.where(count > 0, count, 1.0)[:, None]
 
 
-def need_amounts(needs: Needs, weights: sparse.csr_array, categories: tuple[str, ...]) -> np.ndarray:
-    """Sum what was bought by category into what was bought by need (customers x needs); other things are left out."""
-    return np.maximum(weights @ category_shares(needs, list(categories)), 0.0)
+def need_amounts(needs: Needs, bought: Bought) -> np.ndarray:
+    """Sum what was bought by thing into what was bought by need (customers x needs); other things are left out."""
+    weights, things = bought
+    return np.maximum(weights @ category_shares(needs, list(things)), 0.0)
 
 
 def need_shares(needs: Needs | None, customers: CustomerData) -> pd.DataFrame:
@@ -310,10 +311,10 @@ def need_shares(needs: Needs | None, customers: CustomerData) -> pd.DataFrame:
     pd.DataFrame
         By customer_id: "needs: <name>", shares 0-1 of everything bought; zeros for customers who bought nothing.
     """
-    if needs is None or customers.weights is None:
+    if needs is None or customers.things[0] is None:
         return pd.DataFrame(index=customers.features.index)
-    whole = np.asarray(customers.weights.sum(axis=1)).ravel()
-    values = need_amounts(needs, customers.weights, customers.categories) / np.where(whole > 0, whole, 1.0)[:, None]
+    whole = np.asarray(customers.things[0].sum(axis=1)).ravel()
+    values = need_amounts(needs, customers.things) / np.where(whole > 0, whole, 1.0)[:, None]
     columns = [PREFIX + name for name in needs.names]
     return pd.DataFrame(values, index=customers.features.index, columns=columns).round(DECIMALS)
 

@@ -72,9 +72,10 @@ def purchases_of_days(days: Days, *, before: date, customers: pd.Index | None = 
     customers
         Whose purchases are read; by default a sample of all.
     """
-    if days.categories is None:
+    things = days.things
+    if things is None:
         return None
-    rows = days.categories.filter((days.categories.day < ibis.literal(before)) & (days.categories.lines > 0))
+    rows = things.filter((things.day < ibis.literal(before)) & (things.lines > 0))
     if customers is None:
         ids = sorted(rows.select("customer_id").distinct().to_pandas()["customer_id"])
         customers = pd.Index(ids, name="customer_id")[hash_sample(ids)]
@@ -97,43 +98,51 @@ def purchases_of_days(days: Days, *, before: date, customers: pd.Index | None = 
 
 
 def names_of_things(days: Days, *, before: date) -> list[str]:
-    """List the categories that were bought before a date."""
-    if days.categories is None:
-        return []
-    rows = days.categories.filter(days.categories.day < ibis.literal(before))
-    return sorted(rows.select("category").distinct().to_pandas()["category"])
+    """List the categories, and the items where needs are learnt from them, that were bought before a date."""
+    found = set()
+    for table in (days.categories, days.things):
+        if table is not None:
+            rows = table.filter(table.day < ibis.literal(before)).select("category").distinct()
+            found |= set(rows.to_pandas()["category"])
+    return sorted(found)
 
 
 def purchases_of_customers(customers: CustomerData) -> Purchases | None:
-    """Collect what customers bought from their amounts by category, where days are not at hand."""
-    if customers.weights is None:
+    """Collect what customers bought from their amounts by category or item, where days are not at hand."""
+    weights, things = customers.things
+    if weights is None:
         return None
-    empty = sparse.csr_array((0, len(customers.categories)))
-    amounts = sparse.csr_array(customers.weights)
-    names, rows = list(customers.categories), np.zeros(0, dtype=int)
+    empty, amounts = sparse.csr_array((0, len(things))), sparse.csr_array(weights)
+    names, rows = list(things), np.zeros(0, dtype=int)
     return _common_things(customers.features.index, amounts, empty, rows, names=names)
 
 
 def _common_things(
     customers: pd.Index, amounts: sparse.csr_array, baskets: sparse.csr_array, row: np.ndarray, *, names: list[str]
 ) -> Purchases | None:
-    """Choose the things: whole categories where the common ones cover what is bought, else their words."""
-    rarest = int(np.clip(MIN_BUYER_SHARE * len(customers), FLOOR, MAX_MIN_BUYERS))
-    total = amounts.sum()
+    """Choose the things: whole names where the common ones cover what is bought, else their words if these do more."""
+    rarest, total, found = rarest_thing(len(customers)), amounts.sum(), []
     for words in (False, True):
         by_thing, terms = term_weights(amounts, names, words=words)
         buyers = np.asarray((by_thing > 0).sum(axis=0)).ravel()
         order = np.lexsort((terms, -buyers))[:MAX_THINGS]
         common = np.sort(order[buyers[order] >= rarest])
         covered = float(amounts[:, _any_term(names, terms, common, words=words)].sum() / total) if total > 0 else 0.0
-        if covered >= MIN_COVERAGE or words:
+        found.append((covered, words, by_thing, terms, common))
+        if covered >= MIN_COVERAGE:
             break
+    covered, words, by_thing, terms, common = max(found, key=lambda one: one[0])
     if len(common) < 2:
         return None
     in_baskets = term_weights(baskets, names, words=words)[0][:, common]
     in_baskets.data[:] = 1.0
     things, matrix = tuple(terms[i] for i in common), np.maximum(by_thing[:, common].toarray(), 0.0)
     return Purchases(customers, things, words, matrix, sparse.csr_array(in_baskets), row, covered)
+
+
+def rarest_thing(customers: int) -> int:
+    """Return how many of the customers have to buy a thing for needs to be learnt from it."""
+    return int(np.clip(MIN_BUYER_SHARE * customers, FLOOR, MAX_MIN_BUYERS))
 
 
 def _any_term(names: list[str], terms: list[str], common: np.ndarray, *, words: bool) -> np.ndarray:

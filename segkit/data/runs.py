@@ -44,7 +44,7 @@ FORMAT = 2  # of a run folder; other formats cannot be read
 METRIC_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 # of tables that are streamed to their file: together the key of a row, so that the order is unique
-SORT_KEYS = ("customer_id", "day", "until", "category", "channel", "bought", "order_id")
+SORT_KEYS = ("customer_id", "day", "until", "category", "item", "channel", "bought", "order_id")
 MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
 LIST_FOLDER = "erasure_lists"  # in the record of a run behind a link: the folder that it is used from
 KEPT = "kept"  # in the record of a run, as ``acted``: the segments of the last run are used again

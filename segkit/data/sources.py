@@ -104,8 +104,8 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
     ibis.Table
         One row per event: customer_id text, timestamp UTC, day (local date), hour (local, 0-23), event text; and of
         event_id, order_id, item, category, channel, campaign, text (all text), private_label (boolean), quantity,
-        amount, discount, cost (decimal, 4 places) those that a table of the source maps. ``category`` is null for
-        kinds of event that show no needs (`needs` of the source).
+        amount, discount, cost (decimal, 4 places) those that a table of the source maps. ``category`` and ``item``
+        are null for kinds of event that show no needs (`needs` of the source).
 
     Raises
     ------
@@ -231,10 +231,9 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     union = " union all by name ".join(
         f"select * from {quote(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
     )
-    if "category" in wanted:
-        kinds = ", ".join(sql_literal(kind) for kind in source.needs.kinds)
-        wanted[wanted.index("category")] = f"case when event in ({kinds}) then category end as category"
-    con.con.execute(f"create view {quote(prefix + '_events')} as select {', '.join(wanted)} from ({union})").fetchall()
+    kinds = ", ".join(sql_literal(kind) for kind in source.needs.kinds)
+    shown = [f"case when event in ({kinds}) then {c} end as {c}" if c in ("category", "item") else c for c in wanted]
+    con.con.execute(f"create view {quote(prefix + '_events')} as select {', '.join(shown)} from ({union})").fetchall()
     return prefix
 
 

@@ -11,6 +11,7 @@ from segkit.customers import features as features_module
 from segkit.customers import needs as needs_module
 from segkit.customers import profile as profile_module
 from segkit.customers.features import describe_customers, dormant_customers, update_customers
+from segkit.customers.finest import are_items_best
 from segkit.customers.profile import attribute_features, customer_attributes, datasheet
 from segkit.customers.purchases import names_of_things
 from segkit.data import check as check_module
@@ -21,6 +22,7 @@ from segkit.format import count
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.period import Period
+from segkit.personas.keywords import is_code
 from segkit.personas.need_file import FILE_NAME, give_names, read_need_names
 from segkit.personas.need_names import name_needs
 from segkit.personas.never_offer import Flags, describe_never_offer, flag_all_things
@@ -125,9 +127,10 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = 
     else:
         opened = open_run_source(run)
         _, events, _ = _read(run, opened)
-        options = {"run": run, "kinds": opened.kinds, "engine": engine}
-        if previous:
-            before = load_kept_run(previous, of=run)
+        before = load_kept_run(previous, of=run) if previous else None
+        items = _are_items_learnt_from(opened, events, run=run, kept=before)
+        options = {"run": run, "kinds": opened.kinds, "engine": engine, "items": items}
+        if before:
             since = before.period.as_of.isoformat()
             state, reason = update_customers(events, previous=before, **options)
         else:
@@ -144,6 +147,21 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = 
     ]
     parts = {"run": run, "source": opened, "state": state, "since": since, "reread_reason": reason}
     return Customers(table, figures, html=lambda: html.tiles_html(tiles), **parts)
+
+
+def _are_items_learnt_from(opened: Source, events: ir.Table, *, run: runs.Run, kept: runs.Run | None) -> bool:
+    """Decide whether needs are learnt from items: as the source states, as in the run before, or as the data shows."""
+    if "item" not in events.columns or opened.needs.things == "category":
+        return False
+    if kept is not None:
+        return kept.has("day_items")
+    if opened.needs.things == "item" or "category" not in events.columns:
+        return True
+    previous = run.parameters().get("previous")
+    before = runs.load_run(previous) if previous else None
+    if before is not None and before.has("needs"):
+        return before.has("day_items")
+    return are_items_best(events, kinds=opened.kinds, before=run.period.as_of, seed=run.parameters()["seed"])
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -194,19 +212,28 @@ def find_needs(customers: Customers, *, previous: str = "", overrides: str = "")
     (['need', 'name'], 251)
     """
     before = runs.load_run(previous) if previous else None
-    found, named = _kept_or_learnt(customers, before)
+    labels = _labels_of_things(customers)
+    found, named = _kept_or_learnt(customers, before, labels=labels)
     given = {**customers.source.needs.names, **read_need_names(customers.run.path.parent / FILE_NAME)}
     gone = [f"{need} ({name})" for need, name in given.items() if found is None or need not in found.ids]
     if found is not None:
         named = give_names(named, given)
         found = replace(found, names=tuple(named.loc[need, "name"] for need in found.ids))
     shares = needs_module.need_shares(found, customers.state.data)
-    flags = _flag_things(customers, found, overrides=overrides)
+    decided = read_overrides(overrides or customers.run.path.parent / "overrides.yaml").never_offer
+    flags = flag_all_things(
+        names_of_things(customers.state.days, before=customers.period.as_of),
+        asked=[*customers.source.needs.never_offer, *decided],
+        labels=labels,
+        needs=_need_of_things(found),
+    )
     notes = [f"Names are given for needs that this run does not have: {', '.join(gone)}."] if gone else []
-    return _show_needs(customers, found, named=named, shares=shares, flags=flags, notes=notes + flags.sentences())
+    return _show_needs(found, named=named, shares=shares, flags=flags, notes=notes + flags.sentences(), labels=labels)
 
 
-def _kept_or_learnt(customers: Customers, before: runs.Run | None) -> tuple[needs_module.Needs | None, pd.DataFrame]:
+def _kept_or_learnt(
+    customers: Customers, before: runs.Run | None, *, labels: dict[str, str]
+) -> tuple[needs_module.Needs | None, pd.DataFrame]:
     """Return the needs of the earlier run where it is kept, else those learnt now; and their names by need."""
     old = needs_module.load_needs(before) if before else None
     if customers.run.kept:
@@ -215,32 +242,39 @@ def _kept_or_learnt(customers: Customers, before: runs.Run | None) -> tuple[need
     found = needs_module.learn_needs(bought, previous=old, seed=customers.seed)
     if found is None:
         return None, pd.DataFrame()
-    return found, name_learnt_needs(found, previous=before, labels=customers.source.labels)
+    return found, name_learnt_needs(found, previous=before, labels=labels)
 
 
-def _flag_things(customers: Customers, found: needs_module.Needs | None, *, overrides: str) -> Flags:
-    """Flag what was bought before the date as sensitive, and as never to be offered."""
-    decided = read_overrides(overrides or customers.run.path.parent / "overrides.yaml").never_offer
-    belongs = {}
-    if found is not None:
-        pairs = list(zip(found.ids, found.names, strict=True))
-        belongs = {thing: pairs[need] for thing, need in zip(found.things, found.need_of, strict=True)}
-    return flag_all_things(
-        names_of_things(customers.state.days, before=customers.period.as_of),
-        asked=[*customers.source.needs.never_offer, *decided],
-        labels=customers.source.labels,
-        needs=belongs,
-    )
+def _labels_of_things(customers: Customers) -> dict[str, str]:
+    """Return the labels of the source; an item that is a code gets the category that it is sold in most often."""
+    days, labels = customers.state.days, dict(customers.source.labels)
+    if days.items is None or days.categories is None:
+        return labels
+    events = sources.read_events(customers.source, con=sources.connect())
+    known = events.filter((events.day < customers.period.as_of) & events.item.notnull() & events.category.notnull())
+    pairs = known.group_by("item", "category").aggregate(lines=known.count()).to_pandas()
+    pairs = pairs.sort_values(["lines", "category"], ascending=[False, True]).drop_duplicates("item")
+    return {
+        row.item: labels.get(row.category, row.category) for row in pairs.itertuples() if is_code(row.item)
+    } | labels
+
+
+def _need_of_things(found: needs_module.Needs | None) -> dict[str, tuple[str, str]]:
+    """Return id and name of the need of each thing that has one."""
+    if found is None:
+        return {}
+    pairs = list(zip(found.ids, found.names, strict=True))
+    return {thing: pairs[need] for thing, need in zip(found.things, found.need_of, strict=True)}
 
 
 def _show_needs(
-    customers: Customers,
     found: needs_module.Needs | None,
     *,
     named: pd.DataFrame,
     shares: pd.DataFrame,
     flags: Flags,
     notes: list[str],
+    labels: dict[str, str],
 ) -> FoundNeeds:
     """Put needs together with their tables, their map, and remarks on them."""
     tables = {"things": flags.table} if len(flags.table) else {}
@@ -252,7 +286,7 @@ def _show_needs(
     table = needs_module.need_table(found, shares).join(named[["named_by", "job", "sensitive"]], on="need")
     flagged = flags.table.set_index("thing")[["sensitive", "never_offer"]]
     things = needs_module.thing_table(found).join(flagged, on="thing")
-    shown = segments_report.format_needs(table, things, labels=customers.source.labels)
+    shown = segments_report.format_needs(table, things, labels=labels)
     made = table_result(table, name="needs", shown=shown)
     return FoundNeeds(
         table,

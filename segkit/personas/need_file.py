@@ -62,7 +62,7 @@ def give_names(named: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     return table
 
 
-def write_need_names(run: Run, *, path: str | Path | None = None, labels: dict[str, str] | None = None) -> Path:
+def write_need_names(run: Run, *, path: str | Path | None = None) -> Path:
     """Write the file of a run's needs: guesses behind a #, names that were given as they are.
 
     Parameters
@@ -71,8 +71,6 @@ def write_need_names(run: Run, *, path: str | Path | None = None, labels: dict[s
         A finished run.
     path
         Where to write; by default next to the run. Names that are already there stay.
-    labels
-        Thing -> label of the source.
 
     Raises
     ------
@@ -84,6 +82,7 @@ def write_need_names(run: Run, *, path: str | Path | None = None, labels: dict[s
     file = Path(path) if path else run.path.parent / FILE_NAME
     given = read_need_names(file)
     needs, things = run.table("needs"), run.table("need_things")
+    labels = run.table("things").set_index("thing")["label"].dropna().to_dict() if run.has("things") else {}
     lines = [HEAD]
     for row in needs.to_dict("records"):
         own = things[things["need"] == row["need"]].head(EXAMPLES)["thing"]

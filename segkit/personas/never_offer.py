@@ -24,7 +24,8 @@ class Flags:
     Parameters
     ----------
     table
-        ``thing, need`` (id; null outside all needs), ``sensitive, never_offer``, sorted by thing.
+        ``thing, label`` (null where it has none), ``need`` (id; null outside all needs), ``sensitive, never_offer``,
+        sorted by thing.
     unmatched
         What was asked never to be offered, and matches nothing that was bought.
     """
@@ -62,7 +63,8 @@ def flag_all_things(
     things = sorted(distinct | words | set(needs or {}))
     table = flag_things(things, labels=labels)
     belongs = [(needs or {}).get(thing, NO_NEED) for thing in things]
-    table.insert(1, "need", pd.Series([need for need, _ in belongs], dtype=object))
+    table.insert(1, "label", pd.Series([(labels or {}).get(thing) for thing in things], dtype=object))
+    table.insert(2, "need", pd.Series([need for need, _ in belongs], dtype=object))
     wanted = list(dict.fromkeys(asked))
     matched = _matches(wanted, things, labels=labels or {}, belongs=belongs, lexicon=read_lexicon(None))
     table["never_offer"] |= matched.any(axis=1)

@@ -141,7 +141,7 @@ def segment_favourites(
         ``buyers`` (share of members who bought it). Terms have at least 20 buyers and at least a small effect,
         strongest first; phrases share no word.
     """
-    if signals.weights is None:
+    if (signals.weights if needs is None else signals.things[0]) is None:
         return pd.DataFrame(columns=FAVOURITE_COLUMNS)
     terms, shares, bought, are_phrases = _favourite_shares(signals, needs=needs)
     spread = shares[bought].std(axis=0)
@@ -170,8 +170,8 @@ def segment_favourites(
 def _favourite_shares(signals: CustomerData, *, needs: Needs | None) -> tuple[list[str], np.ndarray, np.ndarray, bool]:
     """Return names, square-root shares (customers x names), who bought anything, and whether names are phrases."""
     if needs is not None:
-        whole = np.asarray(signals.weights.sum(axis=1)).ravel()
-        amounts = need_amounts(needs, signals.weights, signals.categories)
+        whole = np.asarray(signals.things[0].sum(axis=1)).ravel()
+        amounts = need_amounts(needs, signals.things)
         return list(needs.names), np.sqrt(amounts / np.where(whole > 0, whole, 1.0)[:, None]), whole > 0, False
     weights, names, are_phrases = nameable_weights(signals)
     max_terms = MAX_NEED_PHRASES if are_phrases else MAX_NEED_CATEGORIES

@@ -213,7 +213,14 @@ def select_customers(data: FitData, customers: pd.Index) -> FitData:
     return FitData(now, data.then.select(inside), data.outcomes.select(inside), purchases=purchases)
 
 
-TRAINING_TABLES = ("training_features", "training_bought", "training_outcomes", "training_outcomes_bought")
+TRAINING_TABLES = (
+    "training_features",
+    "training_bought",
+    "training_items",
+    "training_outcomes",
+    "training_outcomes_bought",
+    "training_outcomes_items",
+)
 
 
 @dataclass(frozen=True)
@@ -290,6 +297,8 @@ def write_training_windows(run: Run, training: TrainingWindows) -> None:
         "training_outcomes": {name: m.outcomes.totals for name, m in moments.items()},
         "training_bought": {name: _weights_to_rows(m.customers) for name, m in moments.items()},
         "training_outcomes_bought": {name: _weights_to_rows(m.outcomes) for name, m in moments.items()},
+        "training_items": {name: _weights_to_rows(m.customers, items=True) for name, m in moments.items()},
+        "training_outcomes_items": {name: _weights_to_rows(m.outcomes, items=True) for name, m in moments.items()},
     }
     for table, by_moment in parts.items():
         found = {name: part for name, part in by_moment.items() if part is not None}
@@ -337,16 +346,17 @@ def _fit_data(now: CustomerData, window: TrainingWindow | None, *, days: Days | 
     return FitData(now=now, then=window.customers_like(now), outcomes=window.outcomes, purchases=purchases)
 
 
-def _weights_to_rows(data: CustomerData | Outcomes) -> pd.DataFrame | None:
-    """Return purchases as rows: customer_id, category, weight."""
-    if data.weights is None:
+def _weights_to_rows(data: CustomerData | Outcomes, *, items: bool = False) -> pd.DataFrame | None:
+    """Return purchases as rows: customer_id, category (or item), weight."""
+    weights, things = (data.item_weights, data.items) if items else (data.weights, data.categories)
+    if weights is None:
         return None
     index = (data.features if isinstance(data, CustomerData) else data.totals).index
-    entries = data.weights.tocoo()
-    categories = pd.Categorical.from_codes(entries.col, categories=list(data.categories))
+    entries = weights.tocoo()
+    categories = pd.Categorical.from_codes(entries.col, categories=list(things))
     columns = {
         "customer_id": index.to_numpy()[entries.row],
-        "category": categories.astype(object),
+        "item" if items else "category": categories.astype(object),
         "weight": entries.data,
     }
     return pd.DataFrame(columns).set_index("customer_id")
@@ -359,17 +369,23 @@ def _read_training_window(tables: dict[str, pd.DataFrame], name: str) -> Trainin
         return None
     features = rows["training_features"].set_index("customer_id").dropna(axis=1, how="all")
     totals = rows["training_outcomes"].set_index("customer_id")
-    bought = _rows_to_weights(rows.get("training_bought"), index=features.index)
-    outcome_weights = _rows_to_weights(rows.get("training_outcomes_bought"), index=totals.index)
-    return TrainingWindow(CustomerData(features, *bought), Outcomes(totals, *outcome_weights))
+    bought, took = (
+        [part for table in names for part in _rows_to_weights(rows.get(table), index=index)]
+        for names, index in (
+            (("training_bought", "training_items"), features.index),
+            (("training_outcomes_bought", "training_outcomes_items"), totals.index),
+        )
+    )
+    return TrainingWindow(CustomerData(features, *bought), Outcomes(totals, *took))
 
 
 def _rows_to_weights(table: pd.DataFrame | None, *, index: pd.Index) -> tuple[sparse.csr_array | None, tuple[str, ...]]:
     """Return purchases as a matrix (customers x categories) and the names of its categories."""
     if table is None:
         return None, ()
-    names = sorted(table["category"].unique())
-    cells = index.get_indexer(table["customer_id"]), pd.Index(names).get_indexer(table["category"])
+    thing = "item" if "item" in table else "category"
+    names = sorted(table[thing].unique())
+    cells = index.get_indexer(table["customer_id"]), pd.Index(names).get_indexer(table[thing])
     return sparse.csr_array((table["weight"].to_numpy(), cells), shape=(len(index), len(names))), tuple(names)
 
 

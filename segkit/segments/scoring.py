@@ -59,8 +59,8 @@ def scoring_outcomes(
         bought &= outcomes.active
         if bought.sum() > 1:
             values["mix"] = (bought, shares[bought])
-    if outcomes.weights is not None and needs is not None:
-        shares, bought = root_shares(need_amounts(needs, outcomes.weights, outcomes.categories))
+    if outcomes.things[0] is not None and needs is not None:
+        shares, bought = root_shares(need_amounts(needs, outcomes.things))
         bought &= outcomes.active
         if bought.sum() > 1:
             values["need"] = (bought, shares[bought])

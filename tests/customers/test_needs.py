@@ -162,6 +162,7 @@ class _Customers:
 
     def __init__(self, weights: sparse.csr_array, categories: Sequence[str], features: pd.DataFrame) -> None:
         self.weights, self.categories, self.features = weights, tuple(categories), features
+        self.things = self.weights, self.categories
 
 
 def _buy(rng: np.random.Generator, *, customers: int) -> Purchases:
