@@ -21,6 +21,7 @@ from segkit.personas.cards import has_story
 from segkit.personas.copy import COPY_METADATA, model_writer
 from segkit.personas.facts import CardTables, Fact, collect_facts
 from segkit.personas.naming import member_activity_levels, need_labels
+from segkit.personas.never_offer import labels_of_things
 from segkit.personas.offerable import offerable_needs
 from segkit.personas.rules import (
     Scorecard,
@@ -58,7 +59,8 @@ class _Described:
 
     @cached_property
     def source(self) -> Any:
-        return open_run_source(self.run)
+        opened = open_run_source(self.run)
+        return opened.model_copy(update={"labels": {**labels_of_things(self.run), **opened.labels}})
 
     @cached_property
     def customers(self) -> Any:

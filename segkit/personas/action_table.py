@@ -228,13 +228,14 @@ class _Writer:
 
     def thing(self, need: str | None, inside: np.ndarray) -> str | None:
         """Return the largest thing of a need, if it makes up enough of what the customers buy to be named."""
-        data = self.situation.customers.data
-        if not need or self.things is None or data.weights is None or not inside.any():
+        weights, names = self.situation.customers.data.things
+        if not need or self.things is None or weights is None or not inside.any():
             return None
         own = self.things[(self.things["need"] == need) & ~self.things.get("never_offer", False)]
-        known = [thing for thing in own["thing"] if thing in set(data.categories)]
-        total = np.asarray(data.weights[inside].sum(axis=0)).ravel()
-        share = dict(zip(data.categories, total / max(total.sum(), 1e-12), strict=True))
+        sold = set(names)
+        known = [thing for thing in own["thing"] if thing in sold]
+        total = np.asarray(weights[inside].sum(axis=0)).ravel()
+        share = dict(zip(names, total / max(total.sum(), 1e-12), strict=True))
         best = max(known, key=lambda thing: (share[thing], thing), default=None)
         return label(best, labels=self.labels) if best is not None and share[best] >= MIN_THING_SHARE else None
 

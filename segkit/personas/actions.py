@@ -101,16 +101,16 @@ class Situation:
     def amounts(self) -> np.ndarray | None:
         """What each customer bought of each need, a horizon's worth (customers x needs); None without needs."""
         data, period = self.customers.data, self.customers.period
-        if self.needs is None or data.weights is None:
+        if self.needs is None or data.things[0] is None:
             return None
-        return need_amounts(self.needs, data.weights, data.categories) * period.horizon_days / period.lookback_days
+        return need_amounts(self.needs, data.things) * period.horizon_days / period.lookback_days
 
     @cached_property
     def limits(self) -> dict[str, np.ndarray]:
         """Amounts below which a need is hardly bought, by level of value: those of the cohort, or else of today."""
         if self.amounts is None:
             return {}
-        if self.cohort is None or self.cohort.customers.weights is None:
+        if self.cohort is None or self.cohort.customers.things[0] is None:
             return light_use(self.amounts, self.level)
         return light_use(self.cohort.amounts(self.needs), self.cohort.level)
 

@@ -11,6 +11,7 @@ from segkit.data.runs import Run
 from segkit.data.yaml_models import Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError, RunError
 from segkit.personas.naming import label
+from segkit.personas.never_offer import labels_of_things
 
 FILE_NAME = "needs.yaml"  # in the folder above a run
 EXAMPLES = 6  # things that a guess is shown with
@@ -82,7 +83,7 @@ def write_need_names(run: Run, *, path: str | Path | None = None) -> Path:
     file = Path(path) if path else run.path.parent / FILE_NAME
     given = read_need_names(file)
     needs, things = run.table("needs"), run.table("need_things")
-    labels = run.table("things").set_index("thing")["label"].dropna().to_dict() if run.has("things") else {}
+    labels = labels_of_things(run)
     lines = [HEAD]
     for row in needs.to_dict("records"):
         own = things[things["need"] == row["need"]].head(EXAMPLES)["thing"]

@@ -81,6 +81,13 @@ def never_offered(run: Run) -> frozenset[str]:
     return frozenset(table.loc[table["never_offer"], "thing"])
 
 
+def labels_of_things(run: Run) -> dict[str, str]:
+    """Return the labels of the things of a run: those of its source, and of items that are codes."""
+    if not run.has("things"):
+        return {}
+    return run.table("things").set_index("thing")["label"].dropna().to_dict()
+
+
 def describe_never_offer(source: Source, events: ir.Table) -> list[str]:
     """Describe, for ``segkit check``, what of ``never_offer`` matches nothing in the events of a source."""
     if not source.needs.never_offer:

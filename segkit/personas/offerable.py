@@ -116,9 +116,10 @@ def out_of_season(weekly: np.ndarray, *, horizon_days: int) -> np.ndarray:
 
 def weekly_needs(needs: Needs, *, days: Days, period: Period) -> np.ndarray:
     """Sum what was bought of each need by week before the date (weeks x needs, the earliest first)."""
-    if days.categories is None:
+    things = days.things
+    if things is None:
         return np.zeros((0, len(needs.ids)))
-    rows = days.categories.filter(days.categories.day < ibis.literal(period.as_of))
+    rows = things.filter(things.day < ibis.literal(period.as_of))
     weight = rows.amount if "amount" in rows.columns else rows.lines
     age = (ibis.literal(period.last_day).epoch_days() - rows.day.epoch_days()).cast("int64") // 7
     table = rows.group_by(age=age, category=rows.category).aggregate(weight=weight.sum().cast("float64")).to_pandas()
@@ -131,7 +132,7 @@ def weekly_needs(needs: Needs, *, days: Days, period: Period) -> np.ndarray:
 
 
 def _first_day(days: Days, *, period: Period) -> object:
-    first = days.categories.day.min().to_pandas()
+    first = days.things.day.min().to_pandas()
     return period.as_of if pd.isna(first) else pd.Timestamp(first).date()
 
 

@@ -65,7 +65,7 @@ class Cohort:
 
     def amounts(self, needs: Needs) -> np.ndarray:
         """Return what each customer had bought of each need, a horizon's worth (customers x needs)."""
-        return need_amounts(needs, self.customers.weights, self.customers.categories) * self.rate
+        return need_amounts(needs, self.customers.things) * self.rate
 
     def before(self, name: str) -> np.ndarray:
         """Return a count or amount of the lookback, a horizon's worth of it."""
@@ -190,9 +190,9 @@ def _uptakes(cohort: Cohort, needs: Needs | None, *, limits: dict[str, np.ndarra
     visits, days = cohort.before("active_days"), cohort.window.totals["active_days"].to_numpy()
     then = now = limit = None
     taken = {(MORE_OFTEN, ""): days >= np.maximum(MORE_VISITS * visits, visits + 1)}
-    if needs is not None and cohort.customers.weights is not None and cohort.window.weights is not None:
+    if needs is not None and cohort.customers.things[0] is not None:
         then, limit = cohort.amounts(needs), thresholds(limits, cohort.level)
-        now = need_amounts(needs, cohort.window.weights, cohort.window.categories)
+        now = need_amounts(needs, cohort.window.things)
         new = (now >= np.maximum(limit, MIN_GROWTH * then)) & (then < limit)
         taken[GROW_BASKET, ""] = new.sum(axis=1) >= MORE_NEEDS
         taken |= {(CROSS_NEED, need): new[:, i] for i, need in enumerate(needs.ids)}
