@@ -229,7 +229,8 @@ def place(debug: bool, **options: Any) -> None:
         from segkit.data.engine import SPARK_MASTER
         from segkit.export.newcomers import assign_newcomers, refuse_out, write_newcomers
 
-        refuse_out(out, on_spark=SPARK_MASTER.fullmatch(others["engine"]) is not None)
+        on_spark = SPARK_MASTER.fullmatch(others["engine"]) is not None
+        refuse_out(out, on_spark=on_spark, events=events, data_dir=others["data_dir"])
         path = Path(out).absolute()
         folder = path.with_name(f"{path.name}.building-{os.getpid()}")  # `segkit forget` knows what it is
         folder.mkdir(parents=True)

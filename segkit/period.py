@@ -10,6 +10,28 @@ DAYS_OF_MONTH = 365.25 / 12
 RECENT_PART = 3  # "recent" is the last third of the lookback
 
 
+def parse_day(text: str, *, name: str) -> date:
+    """Read a date written as YYYY-MM-DD, the one form in which texts are ordered as dates are.
+
+    Raises
+    ------
+    InputError
+        It is none; ``name`` is what the message calls it.
+
+    Examples
+    --------
+    >>> parse_day("2018-01-01", name="as_of")
+    datetime.date(2018, 1, 1)
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise InputError(f"{name} {text!r} is not a date. Write it as YYYY-MM-DD.")
+    return day
+
+
 @dataclass(frozen=True)
 class Period:
     """A date with the lookback before it and the horizon after it, in whole local days.
@@ -61,11 +83,7 @@ class Period:
         >>> Period.parse("2018-01-01", lookback_days=182, horizon_days=91).last_day
         datetime.date(2017, 12, 31)
         """
-        try:
-            day = date.fromisoformat(as_of)
-        except ValueError:
-            raise InputError(f"as_of {as_of!r} is not a date. Write it as YYYY-MM-DD.") from None
-        return cls(day, lookback_days=lookback_days, horizon_days=horizon_days)
+        return cls(parse_day(as_of, name="as_of"), lookback_days=lookback_days, horizon_days=horizon_days)
 
     @property
     def last_day(self) -> date:

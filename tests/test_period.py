@@ -34,9 +34,10 @@ def test_days_below_one_are_refused(name: str) -> None:
         Period(date(2024, 7, 1), **{"lookback_days": 7, "horizon_days": 7, name: 0})
 
 
-def test_a_text_that_is_not_a_date_is_refused() -> None:
-    with pytest.raises(InputError, match="as_of '1.3.2024' is not a date. Write it as YYYY-MM-DD"):
-        Period.parse("1.3.2024", lookback_days=7, horizon_days=7)
+@pytest.mark.parametrize("text", ["soon", "20250201", "2025-W05-6", "2025-2-1", " 2025-02-01", ""])
+def test_a_text_that_is_not_a_date_as_dates_are_ordered_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a date. Write it as YYYY-MM-DD"):
+        Period.parse(text, lookback_days=182, horizon_days=91)
 
 
 def test_a_run_has_the_period_it_was_made_with(tmp_path: Path) -> None:

@@ -279,3 +279,53 @@ def try_lock(path: Path, *, create: bool = False) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+RECORD = "run.json"
+RECORDED = {"format", "outcome", "parameters", "tables"}  # that the record of a run has
+WRITTEN = {  # the files that may be replaced, by the marker of their folder
+    RECORD: (RECORD, "summary.json", "tables/*.parquet", "model/*.npz", "model/*.json", "notebooks/*.ipynb"),
+    "readout.json": ("readout.json", "readout.html"),
+}
+
+
+def refuse_other_files(out: Path, *, marker: str) -> None:
+    """Stop before a folder is replaced that is no run, or that holds a file which no run writes."""
+    record = read_json(out / marker) if (out / marker).is_file() else None
+    if record is not None and marker == RECORD and not RECORDED <= set(record):
+        raise RunError(f"{out}: its {marker} is not that of a run, so it is something else. Give another --out.")
+    pages = {"index.html", *(f"{path.stem}.html" for path in out.glob("notebooks/*.ipynb"))}
+    written = {path for pattern in WRITTEN[marker] for path in out.glob(pattern)} | {out / page for page in pages}
+    files = (path for path in out.rglob("*") if not path.is_dir() and path not in written)
+    others = sorted(str(path.relative_to(out)) for path in files if not path.name.startswith("."))
+    if others:
+        raise RunError(
+            f"{out}: {len(others):,} files in it are no part of the result and would be lost "
+            f"({', '.join(others[:3])}). Move them, or give another --out."
+        )
+
+
+def refuse_in_run(out: str | Path) -> None:
+    """Stop before something is written into the folder of a run.
+
+    Raises `InputError`: `out` is in such a folder.
+    """
+    path = Path(out).resolve()
+    for folder in (path, *path.parents):
+        if (folder / RECORD).is_file() and set(read_json(folder / RECORD)) >= RECORDED:
+            raise InputError(f"--out {out}: {folder.name} is the folder of a run, which is read-only. Give another.")
+
+
+LIST_SUFFIX = ".files.json"  # of the file that lists what an export wrote
+
+
+def listed_files(folder: Path, name: str) -> set[Path]:
+    """Return the files that an earlier export under this name listed and that are still there."""
+    listed = folder / f".{name}{LIST_SUFFIX}"
+    names = read_json(listed).get("files", []) if listed.is_file() else []
+    return {folder / Path(each).name for each in names if (folder / Path(each).name).is_file()}
+
+
+def list_files(files: set[Path], *, folder: Path, name: str) -> None:
+    """Record what an export wrote: the next one deletes these files and no others."""
+    write_json(folder / f".{name}{LIST_SUFFIX}", {"files": sorted(path.name for path in files)})

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from segkit import tables
 from segkit.data.engine import read_rows, write_rows
 from segkit.data.io import (
+    RECORD,
     check_parquet,
     exchange,
     npz_bytes,
@@ -27,6 +28,7 @@ from segkit.data.io import (
     read_json,
     read_npz,
     read_parquet,
+    refuse_other_files,
     sync_to_disk,
     to_json_value,
     try_lock,
@@ -330,7 +332,7 @@ PRUNED_SUFFIX = ".pruned"  # ending of a folder that is being removed
 
 
 @contextmanager
-def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
+def stage_run(out: str | Path, *, marker: str = RECORD, copied: bool = False) -> Iterator[Path]:
     """Lock the folder of a run and create a staging folder next to it; remove the staging folder at the end.
 
     Parameters
@@ -339,6 +341,8 @@ def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
         Folder of the run: missing, empty, or an earlier run.
     marker
         File that an earlier run has, so that it may be replaced.
+    copied
+        The earlier run is copied into the new one, and so are other files in its folder.
 
     Yields
     ------
@@ -355,6 +359,8 @@ def stage_run(out: str | Path, *, marker: str = "run.json") -> Iterator[Path]:
         raise RunError(f"{out}: a file stands where the run should go. Give another --out.")
     if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
         raise RunError(f"{out}: the folder holds files but no {marker}, so it is something else. Give another --out.")
+    if out.is_dir() and not copied:
+        refuse_other_files(out, marker=marker)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -176,6 +176,14 @@ def check_rejected_share(rejected: pd.DataFrame, *, source: Source) -> None:
             )
 
 
+def source_files(source: Source) -> set[Path]:
+    """List the files that a source reads.
+
+    Raises `SourceError`: one is missing.
+    """
+    return {path for file in _files(source) for path in resolve_paths(file, base=source.base)}
+
+
 def fingerprint(source: Source) -> str:
     """Hash a source with sha256: its YAML and the bytes of its files, or the rows and time span of database tables."""
     digest = hashlib.sha256(source.text.encode())
@@ -218,7 +226,7 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     if is_restricted(con):
         raise SourceError(f"{source.name}: this connection belongs to another source. Use a new connect() for each.")
     text = open_raw(source, prefix=prefix, con=con)
-    restrict_access(con, {path for file in _files(source) for path in resolve_paths(file, base=source.base)})
+    restrict_access(con, source_files(source))
     for number, table in enumerate(source.tables):
         raw = joined_view(table, name=f"{prefix}_raw_{number}", text=text, con=con)
         event_view(table, source=source, raw=raw, name=f"{prefix}_parsed_{number}", con=con)

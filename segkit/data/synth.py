@@ -26,6 +26,8 @@ PROFILED_SHARE = 0.8  # of customers whose profile is known
 ITEMS = 12  # products in a category
 CHUNK_CUSTOMERS = 2_000
 ZONE = "Europe/Berlin"
+FILES = ("source.yaml", "events.parquet", "customers.csv", "truth.parquet")
+NOTE = "# Made by segkit synth. What was planted is in truth.parquet."  # first line of a source that may be overwritten
 
 
 def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int = 7) -> str:
@@ -51,7 +53,7 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     Raises
     ------
     InputError
-        No such scenario, or fewer customers than needs.
+        No such scenario, fewer customers than needs, or a file in `out` that is not from here.
     """
     if scenario not in SCENARIOS:
         raise InputError(f"scenario {scenario!r} is unknown. Use one of: {', '.join(SCENARIOS)}.")
@@ -222,15 +224,23 @@ def _timestamps(day: np.ndarray, minutes: np.ndarray) -> np.ndarray:
 def _write(
     scenario: str, world: dict, *, events: pd.DataFrame, truth: pd.DataFrame, people: pd.DataFrame, out: Path
 ) -> str:
+    _refuse_other_files(out)
     out.mkdir(parents=True, exist_ok=True)
     planted = truth.drop(columns="number").sort_values("customer_id", ignore_index=True)
     events.to_parquet(out / "events.parquet", index=False)
     people.to_csv(out / "customers.csv", index=False)
     planted.to_parquet(out / "truth.parquet", index=False)
     source = yaml.safe_dump(_source(scenario, world, events=events), sort_keys=False)
-    note = "# Made by segkit synth. What was planted is in truth.parquet."
-    (out / "source.yaml").write_text(f"{note}\n{source}", encoding="utf-8")
+    (out / "source.yaml").write_text(f"{NOTE}\n{source}", encoding="utf-8")
     return str(out / "source.yaml")
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Stop before a file is overwritten that `write_scenario` did not write."""
+    present = [name for name in FILES if (out / name).exists()]
+    source = out / "source.yaml"
+    if present and not (source.is_file() and source.read_bytes().startswith(NOTE.encode())):
+        raise InputError(f"--out {out}: {', '.join(present)} would be overwritten. Give another folder.")
 
 
 def _source(scenario: str, world: dict, *, events: pd.DataFrame) -> dict:

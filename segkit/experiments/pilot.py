@@ -42,6 +42,7 @@ from segkit.experiments.design import (
 )
 from segkit.experiments.estimate import COVARIATES, KPIS, Price, covariates, price_of
 from segkit.format import FLOOR
+from segkit.period import parse_day
 
 FORM_VERSION = 1  # of pilot.json
 
@@ -145,10 +146,7 @@ def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any
     """Compute when outcomes are counted, and the baseline period before."""
     period = run.period
     as_of = period.as_of
-    try:
-        first = date.fromisoformat(start) if start else as_of
-    except ValueError:
-        raise InputError(f"--start {start}: not a date. Write it as YYYY-MM-DD.") from None
+    first = parse_day(start, name="--start") if start else as_of
     if first < as_of:
         raise InputError(f"--start {start}: before the as_of of the run, {as_of}: its outcomes would be known already.")
     if weeks is not None and weeks < 1:

@@ -18,7 +18,15 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from segkit.data.engine import open_engine
 from segkit.data.expressions import quote
-from segkit.data.io import escape_formula, sync_to_disk, uninterrupted, write_bytes
+from segkit.data.io import (
+    escape_formula,
+    list_files,
+    listed_files,
+    refuse_in_run,
+    sync_to_disk,
+    uninterrupted,
+    write_bytes,
+)
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError
 from segkit.export.people import (
@@ -42,9 +50,11 @@ FILE_SUFFIXES = (".csv", ".parquet")
 def export_location(out: str | Path, *, target: Target) -> tuple[Path, str]:
     """Return folder and file name of an export: `out` is a file if it ends in .csv or .parquet, else a folder.
 
-    Raises `InputError`: a file where the target writes one for each segment, or a suffix that is not its format.
+    Raises `InputError`: a file where the target writes one for each segment, or a suffix that is not its format;
+    or `out` is in the folder of a run.
     """
     path = Path(out)
+    refuse_in_run(path)
     if path.suffix.lower() not in FILE_SUFFIXES:
         return path, target.file
     if target.by_segment:
@@ -90,13 +100,15 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
         if not isinstance(error, OSError):
             raise
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
-    old = _earlier_files(folder, name) - {path for _, path, _ in made}
+    old, new = listed_files(folder, name), {path for _, path, _ in made}
+    list_files(old | new, folder=folder, name=name)
     with uninterrupted():
         for temporary, path, _ in made:
             os.replace(temporary, path)
         sync_to_disk(folder)
-        for path in old:
+        for path in old - new:
             path.unlink()
+        list_files(new, folder=folder, name=name)
     return [(path, count) for _, path, count in made]
 
 
@@ -110,7 +122,7 @@ def _file_of(name: str, segment: str) -> str:
 
 def list_export_files(out: str | Path, *, target: Target) -> set[Path]:
     """Return the files that an earlier export to this place wrote."""
-    return _earlier_files(*export_location(out, target=target))
+    return listed_files(*export_location(out, target=target))
 
 
 def _file_contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[bytes, int]]:
@@ -141,14 +153,6 @@ def _line(cells: pd.Index | list[str], *, target: Target) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator=CRLF).writerow([escape_formula(str(cell)) for cell in cells])
     return (buffer.getvalue().removesuffix(CRLF) + target.line_end).encode(target.encoding)
-
-
-def _earlier_files(folder: Path, name: str) -> set[Path]:
-    """Return the files that an earlier export under this name wrote."""
-    plain = Path(name.replace("{segment}", "*"))
-    stem = Path(name.replace("{segment}", "S[0-9]*"))
-    found = set(folder.glob(stem.name)) | set(folder.glob(f"{stem.stem}_[0-9]*{stem.suffix}"))
-    return {path for path in found if path.is_file() and path.suffix == plain.suffix}
 
 
 SQL_TYPES = {"confidence": "double precision", "as_of": "date"}  # of columns; all others are text
@@ -315,6 +319,7 @@ def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confid
         Also return the share of subsamples that agree; a longer query.
     """
     run = load_run(run_dir)
+    refuse_in_run(out)
     path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
     model = model_from_arrays(*run.load_model())
     words = model.space.words and run.has("day_categories")

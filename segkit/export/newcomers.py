@@ -15,10 +15,17 @@ from segkit.customers.features import category_totals, features_expression
 from segkit.data.contract import column_types
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.expressions import quote
-from segkit.data.io import csv_quoting, escape_formula, write_bytes
+from segkit.data.io import csv_quoting, escape_formula, refuse_in_run, write_bytes
 from segkit.data.readers import open_file
 from segkit.data.runs import Run, load_run, load_run_privacy
-from segkit.data.sources import check_rejected_share, connect, count_rejected_rows, open_source, read_events
+from segkit.data.sources import (
+    check_rejected_share,
+    connect,
+    count_rejected_rows,
+    open_source,
+    read_events,
+    source_files,
+)
 from segkit.data.spec import CONTRACT, REQUIRED, FileSpec, Source, parse_source
 from segkit.data.yaml_models import suggest
 from segkit.errors import InputError
@@ -145,11 +152,18 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
     return path
 
 
-def refuse_out(out: str | Path, *, on_spark: bool) -> None:
+def refuse_out(out: str | Path, *, on_spark: bool, events: str = "", data_dir: str = "") -> None:
     """Raise if the result could not be written, before anything is computed.
 
-    Raises `InputError`: `out` has another suffix, or a cluster would overwrite something.
+    Raises `InputError`: `out` has another suffix, is one of the files that are read or in the folder of a run, or a
+    cluster would overwrite something.
     """
+    refuse_in_run(out)
+    read = {Path(events).resolve()} if events else set()
+    if Path(events).suffix.lower() in (".yaml", ".yml"):
+        read |= source_files(open_source(events, data_dir=data_dir or None))
+    if Path(out).resolve() in read:
+        raise InputError(f"--out {out}: the events are read from this file. Give another.")
     if on_spark and Path(out).exists():
         raise InputError(f"--out {out}: it exists already, and a cluster writes a new folder. Give another.")
     if not on_spark and Path(out).suffix not in (".csv", ".parquet"):

@@ -346,6 +346,8 @@ class Live:
 
         `time`: a moment, written like an event's timestamp; one on or before the day of the clock changes nothing.
         Parked events whose day is now near are processed first.
+
+        Raises `InputError`: no time, or one more than a lookback after the clock, at which everyone would be silent.
         """
         try:
             day = self.plan.local_day_and_hour(time)[0]
@@ -353,6 +355,11 @@ class Live:
             raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
         if day <= self.clock:
             return []
+        if day > self.clock + self.plan.lookback_days:
+            raise InputError(
+                f"tick: {time!r} is more than the {self.plan.lookback_days} days of the lookback after the clock. Send "
+                "ticks in shorter steps, or make a new run"
+            )
         for line in self.state.unpark(until=day + MAX_AHEAD_DAYS):
             event_id, customer_id, of_day, values = json.loads(line)
             if not self.is_erased(customer_id):

@@ -4,11 +4,16 @@ import json
 import math
 import os
 import select
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import NormalDist
+from types import FrameType
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -184,18 +189,52 @@ def run_live(
         The run or the state cannot be used.
     SegkitError
         The state, the file of rejected lines, or the output cannot be written.
+    KeyboardInterrupt
+        SIGINT or SIGTERM came; the lines up to then are counted, and the rest has to be fed again.
     """
-    with Live(run_dir, state=state, commit_every=10**9, sync=sync) as live:
+    with _interrupts() as stop, Live(run_dir, state=state, commit_every=10**9, sync=sync) as live:
         stream = Stream(live, out=out, page=page)
         stream.deliver()
-        for lines in read_lines(source):
-            stream.feed_lines(lines)
+        for lines in read_lines(source, stop=stop):
+            stream.feed_lines(lines, stop=stop)
         stream.deliver(page_now=True)
+        if stop.asked:
+            raise KeyboardInterrupt
         found = live.state.counts()
         return (
             f"{found['events']:,} events counted, {found['changes']:,} changes, {found['parked']:,} events waiting for "
             f"their day, {found['rejected']:,} lines rejected ({stream.rejected_path})"
         )
+
+
+@dataclass
+class Interrupt:
+    """A signal to stop, which is looked at between lines; a second one stops at once, without a commit."""
+
+    asked: bool = False
+    waiting: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.asked or self.waiting:
+            self.asked = True
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def _interrupts() -> Iterator[Interrupt]:
+    """Handle SIGINT and SIGTERM by an `Interrupt`, where they are not ignored."""
+    stop, before = Interrupt(), {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Stream:
@@ -212,9 +251,11 @@ class Stream:
         self.rejected_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
         self._rejected_count = _whole_lines(self.rejected_path)
 
-    def feed_lines(self, lines: list[bytes]) -> None:
-        """Process lines; an empty list means that the pipe is idle."""
+    def feed_lines(self, lines: list[bytes], *, stop: Interrupt | None = None) -> None:
+        """Process lines, up to an interrupt; an empty list means that the pipe is idle."""
         for line in lines:
+            if stop is not None and stop.asked:
+                return
             if not self._open:
                 self._since = time.monotonic()
             self._feed_line(line)
@@ -279,17 +320,20 @@ class Stream:
         self._rejected_count += len(new)
 
 
-def read_lines(source: BinaryIO) -> Iterator[list[bytes]]:
-    """Read lines in batches as they arrive.
+def read_lines(source: BinaryIO, *, stop: Interrupt | None = None) -> Iterator[list[bytes]]:
+    """Read lines in batches as they arrive, until the input ends or an interrupt comes.
 
     A batch is empty when nothing arrived for a moment; a huge line is truncated.
     """
+    stop = stop or Interrupt()
     buffer, skipping = b"", False  # skipping: the rest of a huge line
-    while True:
+    while not stop.asked:
         if not _is_ready(source, 0.0):
             yield []
-            while not _is_ready(source, PAGE_SECONDS):
+            while not stop.asked and not _wait(source, stop=stop):
                 yield []
+        if stop.asked:
+            return
         chunk = os.read(source.fileno(), CHUNK_BYTES) if _has_descriptor(source) else source.read(CHUNK_BYTES)
         if not chunk:
             break
@@ -300,7 +344,19 @@ def read_lines(source: BinaryIO) -> Iterator[list[bytes]]:
         if len(buffer) > MAX_LINE_BYTES:
             lines, buffer, skipping = [*lines, buffer[: MAX_LINE_BYTES + 1]], b"", True
         yield lines
-    yield [buffer] if buffer else []
+    if buffer and not stop.asked:
+        yield [buffer]
+
+
+def _wait(source: BinaryIO, *, stop: Interrupt) -> bool:
+    """Wait for input, and stop waiting at an interrupt."""
+    stop.waiting = True
+    try:
+        return _is_ready(source, PAGE_SECONDS)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        stop.waiting = False
 
 
 def _is_ready(source: BinaryIO, seconds: float) -> bool:

@@ -426,7 +426,7 @@ def run_chain(
     if mode == DRY_RUN:
         return dry_run(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
     why = refit_reason(before, made_with=made_with) if mode else ""
-    with stage_run(place) as building:
+    with stage_run(place, copied=steps is not None and _is_reusable(place, made_with)) as building:
         run = _begin(building, place=place, given=given, made_with=made_with, reuse=steps is not None)
         try:
             if mode and not why:
@@ -482,16 +482,22 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
     return planned + [step for step in overview if not (lacking - made) & set(required_by(step.name))]
 
 
+def _is_reusable(place: Path, made_with: dict[str, Any]) -> bool:
+    """Return whether a folder holds a good run on the same inputs."""
+    if not (place / "run.json").is_file():
+        return False
+    run = load_run(place)
+    return run.record().get("outcome") == "done" and run.parameters() == made_with
+
+
 def _begin(building: Path, *, place: Path, given: Path, made_with: dict[str, Any], reuse: bool) -> Run:
     """Open the run to build: empty, or a copy of the good run if only some steps run again on the same inputs.
 
     `place`, `given`: the folder that the run will have, and as it was given, perhaps with links in its path.
     """
-    if reuse and (place / "run.json").is_file():
-        earlier_run = load_run(place)
-        if earlier_run.record().get("outcome") == "done" and earlier_run.parameters() == made_with:
-            shutil.copytree(place, building, dirs_exist_ok=True)
-            Run(building).update(outcome="building")
+    if reuse and _is_reusable(place, made_with):
+        shutil.copytree(place, building, dirs_exist_ok=True)
+        Run(building).update(outcome="building")
     run = open_run(building, outcome="building", **made_with)
     source = {"name": made_with["source_name"], "fingerprint": made_with["source_fingerprint"]}
     folder = Path(os.path.abspath(given)).parent

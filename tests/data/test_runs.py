@@ -155,6 +155,37 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("record", "file", "message"),
+    [
+        ('{"parameters": {"lr": 0.1}}', "weights.bin", "its run.json is not that of a run"),
+        ("", "notes.txt", r"1 files in it are no part .* \(notes.txt\)"),
+        ("", "tables/mine/assignments.parquet", r"\(tables/mine/assignments.parquet\)"),
+        ("", "board.html", r"\(board.html\)"),
+    ],
+)
+def test_a_folder_with_files_of_the_user_is_never_replaced(
+    record: str, file: str, message: str, tmp_path: Path
+) -> None:
+    open_run(tmp_path / "run", **PARAMETERS).update(outcome="done")
+    if record:
+        (tmp_path / "run" / "run.json").write_text(record, encoding="utf-8")
+    (tmp_path / "run" / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run" / file).write_text("years of work", encoding="utf-8")
+    with pytest.raises(RunError, match=message), stage_run(tmp_path / "run"):
+        pass
+    with stage_run(tmp_path / "run", copied=True):  # some steps run again, in a copy of the folder
+        assert (tmp_path / "run" / file).read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_folder_above_a_run_is_never_read_as_a_column(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "customer_id=zz" / "day=2025-03-01" / "run", step="01_profile", **PARAMETERS)
+    table = pd.DataFrame({"customer_id": ["a", "b"], "segment": ["S01", "S02"]})
+    run.write(table, "a")
+    pd.testing.assert_frame_equal(run.table("a"), table)
+    pd.testing.assert_frame_equal(run.scan("a").to_pandas(), table)
+
+
 def test_latest_good_is_strictly_earlier_and_finished(tmp_path: Path) -> None:
     for as_of, outcome in (
         ("2024-01-01", "done"),

@@ -80,3 +80,12 @@ def test_unknown_scenario_and_too_few_customers(tmp_path):
         write_scenario("shop", customers=100, out=str(tmp_path))
     with pytest.raises(InputError, match="--customers 5: retail has 14 needs"):
         write_scenario("retail", customers=5, out=str(tmp_path))
+
+
+def test_files_that_are_not_made_up_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "customers.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="customers.csv would be overwritten"):
+        write_scenario("retail", customers=20, out=str(tmp_path))
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.iterdir()] == ["mine"]
+    again = [write_scenario("retail", customers=20, out=str(tmp_path / "new"), seed=seed) for seed in (1, 2)]
+    assert again[0] == again[1]

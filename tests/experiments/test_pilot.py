@@ -124,7 +124,7 @@ def test_customers_of_another_pilot_are_left_out(shop_run: Run, pilot: Pilot, tm
         ({"budget": -5.0}, "--budget -5.0: not above zero"),
         ({"budget": 5.0, "contact_cost": 1.0}, "each arm needs 20"),
         ({"start": "2024-09-01"}, "outcomes would be known already"),
-        ({"start": "soon"}, "--start soon: not a date"),
+        ({"start": "20241201"}, "--start '20241201' is not a date"),
         ({"weeks": 30}, "a window of 210 days needs 420 days of history, and there are"),
         ({"weeks": 0}, "--weeks 0: give at least 1"),
         ({"exclude": ("nowhere.csv",)}, "--exclude nowhere.csv"),

@@ -137,6 +137,22 @@ def test_the_command_prints_the_file_and_formulas_do_not_run(run: Path, tmp_path
     ]
 
 
+@pytest.mark.parametrize("given", ["new.parquet", "shop.yaml"])
+def test_what_is_read_is_never_overwritten(given: str, run: Path, tmp_path: Path) -> None:
+    _events(2, customers=30).to_parquet(tmp_path / "new.parquet")
+    (tmp_path / "shop.yaml").write_text(
+        "{name: shop, timezone: UTC, events: {path: new.parquet, columns: {customer_id: customer_id, timestamp: "
+        "timestamp}}}",
+        encoding="utf-8",
+    )
+    before = (tmp_path / "new.parquet").read_bytes()
+    (tmp_path / "link.parquet").symlink_to("new.parquet")
+    for out in ("new.parquet", "link.parquet"):
+        answer = CliRunner().invoke(main, ["place", str(run), str(tmp_path / given), "--out", str(tmp_path / out)])
+        assert answer.exit_code == 2 and "the events are read from this file" in answer.stderr
+    assert (tmp_path / "new.parquet").read_bytes() == before
+
+
 def test_what_the_model_cannot_read_is_reported(run: Path, tmp_path: Path) -> None:
     events = _events(2, customers=10)
     for name, table, words in (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from segkit.data.runs import open_run
 from segkit.errors import InputError
 from segkit.export.export import export_segments, write_files
 from segkit.export.target import Target, list_targets, read_target
@@ -106,11 +107,31 @@ def test_files_are_split_at_the_limits_and_old_parts_go(tmp_path: Path) -> None:
     segment = pd.Series("S01", index=rows.index)
     by_rows = Target(name="t", columns={"a": "segment"}, file="t.csv", max_rows=4)
     assert [count for _, count in write_files(rows, segment, target=by_rows, out=tmp_path)] == [4, 4, 2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t_2.csv", "t_3.csv"]
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["t.csv", "t_2.csv", "t_3.csv"]
     by_size = Target(name="t", columns={"a": "segment"}, file="t.csv", max_megabytes=37e-6)
     written = write_files(rows, segment, target=by_size, out=tmp_path)
     assert [count for _, count in written] == [7, 3] and not (tmp_path / "t_3.csv").exists()
     assert all(path.stat().st_size <= 37 and path.read_text().startswith("a\n") for path, _ in written)
+
+
+@pytest.mark.parametrize("out", ["", "t.csv", "*.csv"])
+def test_files_of_the_user_stay(out: str, tmp_path: Path) -> None:
+    mine = {tmp_path / name for name in ("t_2024-05-01.csv", "t_2023.csv", "t_1_archive.csv", "other.csv", "t_2.csv")}
+    for path in mine:
+        path.write_text("mine", encoding="utf-8")
+    rows = pd.DataFrame({"a": ["v"]})
+    target = Target(name="t", columns={"a": "segment"}, file="t.csv")
+    for _ in range(2):
+        write_files(rows, pd.Series("S01", index=rows.index), target=target, out=tmp_path / out)
+    assert {path.read_text(encoding="utf-8") for path in mine} == {"mine"}
+
+
+def test_nothing_is_written_into_the_folder_of_a_run(tmp_path: Path) -> None:
+    run, rows = open_run(tmp_path / "run", source="shop", as_of="2024-01-01"), pd.DataFrame({"a": ["v"]})
+    target = Target(name="t", columns={"a": "segment"}, file="t.csv")
+    for out in (run.path, run.path / "tables" / "assignments.csv"):
+        with pytest.raises(InputError, match="run is the folder of a run, which is read-only"):
+            write_files(rows, pd.Series("S01", index=rows.index), target=target, out=out)
 
 
 def test_nothing_to_export_is_a_file_with_its_header(tmp_path: Path) -> None:

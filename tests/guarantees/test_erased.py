@@ -406,12 +406,13 @@ def test_a_running_live_state_in_another_folder_accepts_nothing_more(
     purchase: Callable[..., dict[str, Any]],  # noqa: F811
 ) -> None:
     with Live(few / "run", state=tmp_path / "state") as live:
-        live.feed(purchase("one", left[0], "2024-03-02")), live.feed(purchase("two", left[0], "2031-03-02"))
+        live.feed(purchase("one", left[0], "2024-03-02")), live.feed(purchase("two", left[0], "2024-06-02"))
         report = "\n".join(erase([left[0]], reports=few))
         assert "live states in other folders (--reports FOLDER erases there too)" in report
         live.flush()
         before = live.state.counts()
-        live.feed(purchase("three", left[0], "2024-03-03")), live.tick("2031-03-02T12:00:00Z")
+        live.feed(purchase("three", left[0], "2024-03-03"))
+        live.tick("2024-04-15T12:00:00Z"), live.tick("2024-06-02T12:00:00Z")
         assert live.state.counts()["events"] == before["events"]
         assert not [line for line in live.state.changes(after=before["changes"]) if left[0] in line]
     (tmp_path / "state").rename(tmp_path / "other.sqlite")

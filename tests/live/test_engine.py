@@ -80,7 +80,10 @@ def test_an_event_id_counts_once_whatever_its_values(live: Live, purchase: Purch
 
 
 def test_silence_ages_everyone_and_the_silent_leave(live: Live) -> None:
-    changes = live.tick("2024-08-01T00:00:00Z")
+    with pytest.raises(InputError, match="more than the 60 days of the lookback after the clock"):
+        live.tick("2205-01-01")
+    changes = [change for day in ("2024-04-20", "2024-06-10", "2024-08-01") for change in live.tick(f"{day}T00:00:00Z")]
+    changes = [change for change in changes if change["to"] is None]
     assert {c["to"] for c in changes} == {None} and {c["cause"] for c in changes} == {"tick"}
     assert all(c["because"] == "nothing of their own in 60 days" for c in changes)
     assert {live.segment(who) for who in live.customers()} == {None}

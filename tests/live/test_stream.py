@@ -251,6 +251,50 @@ def test_a_process_killed_from_outside_goes_on_where_it_was(small_run: tuple[Run
     assert dump(tmp_path / "killed" / "state") == dump(tmp_path / "whole" / "state")
 
 
+def test_an_interrupt_loses_nothing_that_waits_for_its_day(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+    """Many events wait for their day, and a tick that counts them is interrupted; then it starts again from the top."""
+    run, later = small_run
+    row = as_sent(later.rows[0])
+    waiting = [
+        {**row, "event_id": f"w{n}", "customer_id": f"w{n % 60}", "timestamp": "2024-04-10T12:00:00Z"}
+        for n in range(600)
+    ]
+    lines = [{"tick": "2024-03-05T12:00:00Z"}, *waiting, {"tick": "2024-04-10T12:00:00Z"}]
+    text = tmp_path / "lines"
+    text.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    (tmp_path / "whole").mkdir()
+    run_and_kill(run, text, state=tmp_path / "whole" / "state", seconds=None)
+    wanted, stopped = dump(tmp_path / "whole" / "state"), 0
+    for number, kind in enumerate([signal.SIGINT, signal.SIGTERM]):
+        state = tmp_path / str(number) / "state"
+        state.parent.mkdir()
+        shutil.copytree(tmp_path / "whole" / "state.past", state.with_name("state.past"))
+        stopped += interrupt_the_tick(run, text, state=state, kind=kind)
+        run_and_kill(run, text, state=state, seconds=None)
+        assert dump(state) == wanted
+    assert stopped
+
+
+def interrupt_the_tick(run: Run, text: Path, *, state: Path, kind: int) -> bool:
+    """Send a signal while the last tick counts what waited; return whether the process was still at work."""
+    code = (
+        "import signal\nfrom segkit.cli import main\nfrom segkit.live.engine import Live\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background of some shells
+        "apply, calls = Live._apply, iter(range(200))\n"
+        "def slow(self, event):\n"
+        "    if next(calls, None) is None: print('tick', file=__import__('sys').stderr, flush=True)\n"
+        "    return apply(self, event)\n"
+        "Live._apply = slow\nmain()"
+    )
+    command = [sys.executable, "-c", code, "live", str(run.path), "--state", str(state)]
+    with text.open("rb") as source:
+        process = subprocess.Popen(command, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process.stderr.readline()
+        process.send_signal(kind)
+        process.communicate(timeout=60)
+    return process.returncode == 1
+
+
 def test_a_full_disk_is_one_message_with_status_1_and_the_state_is_whole(
     small_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
