@@ -483,11 +483,8 @@ def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[St
 
 
 def _is_reusable(place: Path, made_with: dict[str, Any]) -> bool:
-    """Return whether a folder holds a good run on the same inputs."""
-    if not (place / "run.json").is_file():
-        return False
-    run = load_run(place)
-    return run.record().get("outcome") == "done" and run.parameters() == made_with
+    run = load_run(place) if (place / "run.json").is_file() else None
+    return run is not None and run.record().get("outcome") == "done" and run.parameters() == made_with
 
 
 def _begin(building: Path, *, place: Path, given: Path, made_with: dict[str, Any], reuse: bool) -> Run:
