@@ -77,7 +77,8 @@ SIMPLE_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+")  # 12,50 and 1.234,50
 THOUSANDS_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(,\d{3}){2,}")  # 1,234.50
 POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(\.\d{3}){2,}")  # 1.234.567
-AMBIGUOUS_NUMBER = re.compile(r"[+-]?\d{1,3},\d{3}")  # 1,234: more than a thousand, or between 1 and 2
+THREE_DECIMALS = re.compile(r"[+-]?(0,\d{3,}|\d+,\d{4,}|\d{4,},\d{3})")  # after a comma
+AMBIGUOUS_NUMBER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234: more than a thousand, or between 1 and 2
 AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # 1.234, the same
 NOTATIONS = {  # of a number by its decimal sign, with groups of thousands; a number in another one is unreadable
     ",": r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d*)?(?:[eE][+-]?\d+)?|[+-]?,\d+",
@@ -201,10 +202,10 @@ def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
             f"{where}: {min(commas)!r} has a decimal comma and {min(groups or points)!r} a decimal point. "
             "Write all numbers in one way, or split the table."
         )
-    if commas:
+    if commas and not (unsure and not any(THREE_DECIMALS.fullmatch(v) for v in commas)):
         return ","
     doubtful = unsure or unsure_points
-    if doubtful and not groups and not points:
+    if commas or (doubtful and not groups and not points):
         raise SourceError(
             f"{where}: the {'comma' if unsure else 'point'} in {min(doubtful)!r} is ambiguous, thousands or decimals "
             f"({len(doubtful)} in the sample). Add \"decimal: ','\" or \"decimal: '.'\" to this table."
@@ -406,10 +407,11 @@ def _formats(values: list[str], *, where: str) -> list[str]:
             f"{where}: {day_first[0][0]!r} has the day first and {month_first[0][0]!r} the month. "
             "Split the table by date format."
         )
-    if found and not day_first and not month_first:
+    for sign in sorted({m[2] for m in found} - {m[2] for m in day_first + month_first}):
+        unclear = [m for m in found if m[2] == sign]  # another sign may come with another order
         raise SourceError(
-            f"{where}: day and month are ambiguous in {found[0][0]!r}, as in the whole sample ({len(found):,}). "
-            f"State their order with an expression, e.g. strptime(column, '%d{found[0][2]}%m{found[0][2]}%Y')."
+            f"{where}: day and month are ambiguous in {unclear[0][0]!r}, as in the whole sample ({len(unclear):,}). "
+            f"State their order with an expression, e.g. strptime(column, '%d{sign}%m{sign}%Y')."
         )
     _refuse_year_first(day_first, where=where)
     order = ("d", "m") if day_first else ("m", "d")
@@ -421,13 +423,14 @@ def _formats(values: list[str], *, where: str) -> list[str]:
 
 def _refuse_year_first(found: list[re.Match], *, where: str) -> None:
     """Refuse dates that may begin with a year of two digits: their last part varies as days do, not as years do."""
-    if any(len(m[4]) == 4 or int(m[4]) > 31 for m in found):
-        return
-    if found and len({m[1] for m in found}) <= len({m[4] for m in found}):
-        raise SourceError(
-            f"{where}: {found[0][0]!r} may begin with its day or with its year. State their order with an expression, "
-            f"e.g. strptime(column, '%y{found[0][2]}%m{found[0][2]}%d')."
-        )
+    for sign in sorted({m[2] for m in found}):
+        short = [m for m in found if m[2] == sign and len(m[4]) == 2]
+        year_last = any(int(m[4]) > 31 for m in short) or len({m[1] for m in short}) > len({m[4] for m in short})
+        if short and not year_last:
+            raise SourceError(
+                f"{where}: {short[0][0]!r} may begin with its day or with its year. State their order with an "
+                f"expression, e.g. strptime(column, '%y{sign}%m{sign}%d')."
+            )
 
 
 def _most_used_first(dates: list[str], *, values: list[str]) -> list[str]:
