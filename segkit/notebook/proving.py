@@ -155,7 +155,9 @@ def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
         segments,
         table=table,
         html=lambda: html.segment_table_html(
-            table, caption="Segments, largest revenue first. Choose a heading to sort."
+            table,
+            caption="Segments, largest revenue first. Choose a heading to sort.",
+            signals=segments.tables["signals"],
         ),
         tables={**segments.tables, "segments": table},
     )

@@ -460,6 +460,7 @@ def overview(run: runs.Run) -> Overview:
         "currency": runs.open_run_source(run).currency,
         "cards": "04_personas.html" if run.has("personas") else "",
     }
+    signals = overview_report.optional_table(run, "signals")
     silent = len(run.table("dormant")) if run.has("dormant") else 0
     tiles = overview_report.overview_tiles(
         segments,
@@ -477,7 +478,7 @@ def overview(run: runs.Run) -> Overview:
         matrix=Result(segments, html=lambda: matrix_html(segments, **shown)),
         opportunities=_show_opportunities(run, segments, currency=shown["currency"]),
         map=_show_map(run, **shown),
-        segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown)),
+        segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown, signals=signals)),
         changes=text_result(bullets=_describe_changes(run)),
         evidence=text_result(bullets=overview_report.describe_evidence(summary)),
         pages=Result(segments, html=lambda: overview_report.render_links(pages)),

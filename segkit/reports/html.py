@@ -15,6 +15,7 @@ from segkit import templates
 from segkit.errors import InputError
 from segkit.format import is_few, is_missing
 from segkit.reports import theme
+from segkit.reports.compare import compared_features
 from segkit.reports.theme import segment_styles
 
 PIXELS_PER_INCH = 96  # of the page
@@ -153,9 +154,14 @@ def _format_value(value: Any) -> str:
 
 
 def segment_table_html(
-    segments: pd.DataFrame, *, caption: str = SEGMENTS_CAPTION, currency: str = "", cards: str = ""
+    segments: pd.DataFrame,
+    *,
+    caption: str = SEGMENTS_CAPTION,
+    currency: str = "",
+    cards: str = "",
+    signals: pd.DataFrame | None = None,
 ) -> Markup:
-    """Render the segments, largest revenue first; each heading sorts.
+    """Render the segments, largest revenue first; on a page they can be filtered, sorted and compared in pairs.
 
     Parameters
     ----------
@@ -166,6 +172,8 @@ def segment_table_html(
         Code of the currency of the source, or "".
     cards
         Page that holds a card for each segment; a name links to its own.
+    signals
+        The table ``signals``, whose features two segments are compared by too.
     """
     shown = ("revenue_share", "margin", "spend_next", "action")
     has_values = {name: bool(segments[name].notna().any()) for name in shown}
@@ -181,6 +189,7 @@ def segment_table_html(
         caption=caption,
         currency=currency,
         cards=cards,
+        features=[] if signals is None else compared_features(segments, signals),
     )
 
 

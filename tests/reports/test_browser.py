@@ -97,11 +97,14 @@ def page_file(segments: pd.DataFrame, crowd: pd.DataFrame, tmp_path: Path) -> Ca
         named = named.assign(need_name=named["name"], action=named["name"]) if names else named
         features = pd.DataFrame({"customer_id": crowd["customer_id"], "spend": np.repeat([10.0, 200.0, 3000.0], 80)})
         columns = ["segment", "name", "verdict", "customers", "revenue"]
+        values = {"value": [12.0, 5.0, 3.04], "others": 6.0, "effect": [1.0, 0.1, -1.0]}
+        signals = pd.DataFrame({"segment": ["S01", "S02", "S13"], "feature": "orders", "words": "orders", **values})
+        signals["unit"] = "orders"
         shown = [
             html.tiles_html([("Customers", 12, "active"), ("Revenue", "2.0 k")]),
             matrix_html(named, currency="EUR", cards="#"),
             map_html(crowd, named, profile=map_profile(crowd, features), alt="A map", caption="See."),
-            segment_table_html(named, caption="Segments"),
+            segment_table_html(named, caption="Segments", signals=signals),
             personas_report.persona_cards_html(named[["segment", "name", "need_name"]]),
             html.figure_html(segments_report.plot_segment_shares(named), alt="Bars"),
             html.table_html(named[columns], caption="A table"),
@@ -207,14 +210,34 @@ def test_table_sorts_both_ways_and_states_so(open_page: Callable[..., Any], page
     assert order() == ["S02", "S13", "S01"] and table.locator("th[aria-sort]").count() == 1
 
 
+def test_segments_are_filtered_and_compared(
+    open_page: Callable[..., Any], page_file: Callable[..., Path], segments: pd.DataFrame
+) -> None:
+    page = open_page(page_file())
+    rows = page.locator(".sk-segments .sk-sort tbody tr:visible")
+    page.get_by_label("Filter").fill("fading")
+    assert rows.count() == 1 and page.get_by_text("1 of 3 segments").is_visible()
+    page.get_by_label("Filter").fill("")
+    assert rows.count() == 3 and not page.locator(".sk-compare").is_visible()
+    page.locator(".sk-tools select").first.select_option("S01")
+    page.locator(".sk-tools select").last.select_option("S13")
+    assert page.url.endswith("#S01-S13")
+    shown = page.locator(".sk-compare").inner_text()
+    assert all(name in shown for name in segments.set_index("segment").loc[["S01", "S13"], "name"])
+    assert "Orders" in shown and "12" in shown and "3.0" in shown, "the feature in which they differ"
+    page.goto(page.url.replace("S01-S13", "S02-S01"))
+    page.wait_for_function("document.querySelector('.sk-compare th .sk-id').textContent === 'S02'")
+    assert violations(page) == []
+
+
 def test_keyboard_reaches_everything(open_page: Callable[..., Any], page_file: Callable[..., Path]) -> None:
     page = open_page(page_file())
-    reachable = page.locator("a:visible, button:visible").count()
+    reachable = page.locator("a:visible, button:visible, input:visible, select:visible").count()
     seen = set()
     for _ in range(reachable + 20):
         page.keyboard.press("Tab")
         seen.add(
-            page.evaluate("(all => all.indexOf(document.activeElement))([...document.querySelectorAll('a, button')])")
+            page.evaluate("(all => all.indexOf(document.activeElement))([...document.querySelectorAll('a, button, input, select')])")
         )
     assert len(seen - {-1}) == reachable
     page.locator(".sk-map-keys button").first.press("Space")
