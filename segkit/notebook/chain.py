@@ -56,7 +56,11 @@ from segkit.tables import KEPT_SEGMENTS, needed_of_last_run, required_by
 
 CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
 MIN_HEADINGS = 3  # on a page with a table of contents
-SCRIPT_MARKERS = {"sort": 'class="sk-sort"', "compare": 'class="sk-segments"', "map": 'class="sk-map"'}  # script -> what needs it
+SCRIPT_MARKERS = {  # script -> what needs it
+    "sort": 'class="sk-sort"',
+    "compare": 'class="sk-segments"',
+    "map": 'class="sk-map"',
+}
 HIDDEN_TAGS = ("parameters", "injected-parameters", "hide")  # cells that no reader needs
 
 

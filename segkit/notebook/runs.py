@@ -218,8 +218,8 @@ class Segments(Result):
 def load_segments(run: runs.Run) -> Segments:
     """Read the segments of a run."""
     table = run.table("segments")
-    cards = run.period.horizon_days
-    return Segments(table, run=Run(run.path), html=lambda: html.segment_table_html(table, horizon_days=cards))
+    signals = overview_report.optional_table(run, "signals")
+    return Segments(table, run=Run(run.path), html=lambda: html.segment_table_html(table, signals=signals))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

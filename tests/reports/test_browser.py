@@ -233,12 +233,11 @@ def test_segments_are_filtered_and_compared(
 def test_keyboard_reaches_everything(open_page: Callable[..., Any], page_file: Callable[..., Path]) -> None:
     page = open_page(page_file())
     reachable = page.locator("a:visible, button:visible, input:visible, select:visible").count()
+    focused = "(all => all.indexOf(document.activeElement))([...document.querySelectorAll('a, button, input, select')])"
     seen = set()
     for _ in range(reachable + 20):
         page.keyboard.press("Tab")
-        seen.add(
-            page.evaluate("(all => all.indexOf(document.activeElement))([...document.querySelectorAll('a, button, input, select')])")
-        )
+        seen.add(page.evaluate(focused))
     assert len(seen - {-1}) == reachable
     page.locator(".sk-map-keys button").first.press("Space")
     assert page.locator(".sk-map-card:visible").count() == 1
