@@ -1,6 +1,7 @@
 """Format numbers, shares and lists as text, and hide the counts of small groups."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -141,6 +142,35 @@ def _fixed(value: float, decimals: int) -> str:
     return f"{rounded:,.{decimals}f}".replace("-", MINUS)
 
 
+def spread(value: float | None, low: float | None, high: float | None, *, form: Callable[[Any], str] = number) -> str:
+    """Format a value with its range as a reader would say it; the value alone where the range is unknown or a point.
+
+    >>> spread(0.96, 0.95, 0.97, form=percent), spread(-0.1, -0.11, -0.08, form=percent), spread(7, None, None)
+    ('96% (95–97%)', '−10% (−11% to −8%)', '7')
+    >>> spread(930, 850, 1010, form=lambda value: money(value, currency="USD")), spread(1.0, 0.999, 1.0, form=percent)
+    ('$930 ($850–1,010)', '100%')
+    """
+    shown = form(value)
+    if is_missing(low) or is_missing(high) or form(low) == form(high):
+        return shown
+    return f"{shown} ({between(low, high, form=form)})"
+
+
+def between(low: float | None, high: float | None, *, form: Callable[[Any], str] = number) -> str:
+    """Format a range, its unit once.
+
+    >>> between(0.95, 0.97, form=percent), between(850, 1010, form=lambda value: money(value, currency="USD"))
+    ('95–97%', '$850–1,010')
+    """
+    first, last = form(low), form(high)
+    if MINUS in first + last or MISSING in (first, last):
+        return f"{first} to {last}"
+    sign = re.match(r"\D*", first)[0]
+    units = [re.search(r"[^\d.,]*$", text)[0] for text in (first, last)]
+    first = first[: -len(units[0])] if units[0] and units[0] == units[1] else first
+    return f"{first}–{last.removeprefix(sign)}"
+
+
 def joined(texts: Sequence[str]) -> str:
     """Join texts to a list in a sentence.
 
@@ -151,6 +181,15 @@ def joined(texts: Sequence[str]) -> str:
         return "".join(texts)
     last = ", and " if any(" and " in t for t in texts) else " and "
     return last.join([", ".join(texts[:-1]), texts[-1]])
+
+
+def capitalized(text: str) -> str:
+    """Write the first letter large.
+
+    >>> capitalized("an RFM table"), capitalized("")
+    ('An RFM table', '')
+    """
+    return text[:1].upper() + text[1:]
 
 
 def lower_first(text: str) -> str:

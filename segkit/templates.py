@@ -5,6 +5,7 @@ element of a page or a sentence, and escapes the text it gets.
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def parts(words: str) -> list[str]:
     >>> parts("campaign_descriptions.parquet is short")
     ['campaign_', 'descriptions.', 'parquet is short']
     """
+    if isinstance(words, Markup):  # an element with a text that is short
+        return [words]
     found = [""]
     for number, word in enumerate(words.split(" ")):
         first, *rest = (LONG_PART.findall(word) if len(word) > LONGEST_WORD else None) or [word]
@@ -114,10 +117,9 @@ def _environment() -> Environment:
         fmt.score,
         fmt.small_score,
     )
-    made.filters |= {
-        form.__name__: form for form in (*forms, fmt.joined, fmt.lower_first, fmt.masked_count, parts, plural, sort_key)
-    }
-    made.filters["interval"] = _interval
+    others = (fmt.joined, fmt.lower_first, fmt.masked_count, parts, plural, sort_key)
+    made.filters |= {form.__name__: form for form in (*forms, *others)}
+    made.filters |= {"interval": _interval, "spread": _spread, "between": _between}
     made.tests |= {"missing": fmt.is_missing, "few": fmt.is_few}
     made.globals |= {"FLOOR": fmt.FLOOR, "plural": plural}
     return made
@@ -138,3 +140,15 @@ def _chapter(name: str) -> TemplateModule:
 
 def _interval(value: Any, low: Any, high: Any, form: str) -> str:
     return fmt.interval(value, low, high, form=_environment().filters[form])
+
+
+def _spread(value: Any, low: Any, high: Any, form: str | Callable[[Any], str]) -> str:
+    return fmt.spread(value, low, high, form=_filter(form))
+
+
+def _between(low: Any, high: Any, form: str | Callable[[Any], str]) -> str:
+    return fmt.between(low, high, form=_filter(form))
+
+
+def _filter(form: str | Callable[[Any], str]) -> Callable[[Any], str]:
+    return form if callable(form) else _environment().filters[form]

@@ -108,21 +108,21 @@ def _since(last: Any, count: Any, a: Any, m: Any) -> Any:
 
 BLOCKS = {
     "rfm": "recency, frequency, money",
-    "rhythm": "rhythm of coming back",
+    "rhythm": "visit rhythm",
     "lifecycle": "lifecycle",
     "basket": "basket",
     "price": "price and brand",
     "returns": "returns",
     "time": "time of day and week",
     "channel": "channels",
-    "breadth": "breadth of the range",
+    "breadth": "range of categories",
     "engagement": "engagement and response",
     "service": "service contacts",
     "needs": "needs",
     "demographic": "demographics",
     "geographic": "geography",
     "survey": "survey answers",
-    "missing": "what is not known",
+    "missing": "missing data",
 }
 EVERYONE = "all"  # segment of the row of all customers
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -181,76 +181,76 @@ def _stage(name: str, label: str, condition: Callable[[Any, Any], Any], *, direc
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature("recency_days", "rfm", "days", "days since they last came", "came lately",
+    Feature("recency_days", "rfm", "days", "days since the last visit", "visited recently",
             lambda a, m: 1.0 * (a.as_of_day - a.last_day), ("last_day",), True, -1),
     Feature("orders", "rfm", "orders", "number of orders", "few orders",
             lambda a, m: 1.0 * a.orders, ("orders",), True, 1),
-    Feature("spend", "rfm", "money", "spend, net of returns", "little spend",
+    Feature("spend", "rfm", "money", "spend, net of returns", "low spend",
             lambda a, m: positive(m, a.spend), ("spend",), True, 1),
-    Feature("active_days", "rhythm", "days", "days with something done", "few active days",
+    Feature("active_days", "rhythm", "days", "active days", "few active days",
             lambda a, m: 1.0 * a.active_days, ("active_days",), True, 1),
-    Feature("gap_days", "rhythm", "days", "days between visits", "come back soon",
+    Feature("gap_days", "rhythm", "days", "days between visits", "short time between visits",
             gap_mean, ("gap_squared",), True, -1),
     Feature("gap_variation", "rhythm", "ratio", "irregular rhythm", "regular rhythm",
             _gap_variation, ("gap_squared",)),
-    Feature("longest_gap_days", "rhythm", "days", "longest silence", "no long silence",
+    Feature("longest_gap_days", "rhythm", "days", "longest break between visits", "no long break between visits",
             lambda a, m: 1.0 * a.longest_gap, ("longest_gap",), True, -1),
-    Feature("overdue", "rhythm", "ratio", "silent for longer than their habit", "on time by their habit",
+    Feature("overdue", "rhythm", "ratio", "overdue by their usual pace", "on time by their usual pace",
             _overdue, ("gap_squared",), True, -1, in_space=False),
-    Feature("age_days", "lifecycle", "days", "days since first seen", "newly seen",
+    Feature("age_days", "lifecycle", "days", "days since first seen", "new customers",
             lambda a, m: 1.0 * (a.as_of_day - a.first_ever), ("first_ever",), True, in_space=False),
-    Feature("activity_trend", "lifecycle", "-1 to 1", "activity lately growing", "activity lately fading",
+    Feature("activity_trend", "lifecycle", "-1 to 1", "growing activity", "falling activity",
             lambda a, m: _trend(a.recent_active_days, a.active_days, a), ("recent_active_days",), False, 1),
-    Feature("orders_trend", "lifecycle", "-1 to 1", "orders lately growing", "orders lately fading",
+    Feature("orders_trend", "lifecycle", "-1 to 1", "growing orders", "falling orders",
             lambda a, m: _trend(a.recent_orders, a.orders, a), ("recent_orders",), False, 1),
-    Feature("spend_trend", "lifecycle", "-1 to 1", "spend lately growing", "spend lately fading",
+    Feature("spend_trend", "lifecycle", "-1 to 1", "growing spend", "falling spend",
             lambda a, m: _money_trend(a.recent_amount, a.amount, a, m), ("recent_amount",), False, 1, in_space=False),
-    Feature("orders_recent", "lifecycle", "orders", "orders lately", "few orders lately",
+    Feature("orders_recent", "lifecycle", "orders", "recent orders", "few recent orders",
             lambda a, m: 1.0 * a.recent_orders, ("recent_orders",), True, 1),
-    Feature("spend_recent", "lifecycle", "money", "spend lately", "little spend lately",
+    Feature("spend_recent", "lifecycle", "money", "recent spend", "low recent spend",
             lambda a, m: positive(m, a.recent_amount), ("recent_amount",), True, 1),
     _stage("new", "new", lambda a, m: _is_new(a)),
     _stage("active", "active", _is_active, direction=1),
-    _stage("cooling", "cooling: late by their own habit", _is_cooling, direction=-1),
-    _stage("lapsed", "lapsed: nothing lately", lambda a, m: _is_lapsed(a), direction=-1),
-    _stage("returned", "back after a long silence", lambda a, m: _is_returned(a), direction=1),
-    Feature("order_value", "basket", "money", "large orders", "small orders",
+    _stage("cooling", "cooling: overdue by their usual pace", _is_cooling, direction=-1),
+    _stage("lapsed", "lapsed: no recent activity", lambda a, m: _is_lapsed(a), direction=-1),
+    _stage("returned", "back after a long break", lambda a, m: _is_returned(a), direction=1),
+    Feature("order_value", "basket", "money", "large orders by value", "small orders by value",
             lambda a, m: ratio(m, a.amount, a.orders), ("amount", "orders"), True, 1),
-    Feature("order_variation", "basket", "ratio", "orders of very different size", "orders of one size",
+    Feature("order_variation", "basket", "ratio", "orders of very different value", "orders of similar value",
             _order_variation, ("amount_squared", "orders")),
-    Feature("lines_per_order", "basket", "lines", "many things in an order", "few things in an order",
+    Feature("lines_per_order", "basket", "lines", "large baskets", "small baskets",
             lambda a, m: ratio(m, a.lines, a.orders), ("lines", "orders"), True, 1),
-    Feature("items_per_line", "basket", "items", "several of the same thing", "one of each thing",
+    Feature("items_per_line", "basket", "items", "several items of the same product", "one item of each product",
             lambda a, m: ratio(m, a.units, a.lines), ("units", "lines"), True),
-    Feature("line_value", "basket", "money", "costly things", "cheap things",
+    Feature("line_value", "basket", "money", "expensive items", "inexpensive items",
             lambda a, m: ratio(m, a.amount, a.lines), ("amount", "lines"), True),
-    Feature("margin_share", "basket", "share", "margin on what they buy", "buy at low margins",
+    Feature("margin_share", "basket", "share", "margin on what they buy", "low margin on what they buy",
             lambda a, m: ratio(m, a.amount - a.cost, a.amount), ("cost", "amount"), False, 1, in_space=False),
-    Feature("discount_share", "price", "share", "share of the price saved by discounts", "pay the full price",
+    Feature("discount_share", "price", "share", "share of the price saved by discounts", "full prices paid",
             lambda a, m: ratio(m, a.discount, a.amount + a.discount), ("discount", "amount"), False, -1),
-    _share("discounted_lines_share", "price", "often buy at a discount", "rarely buy at a discount",
+    _share("discounted_lines_share", "price", "share of lines on discount", "few lines on discount",
            "discounted_lines", "lines", direction=-1),
-    _share("private_label_share", "price", "share of own-label goods", "prefer known brands",
+    _share("private_label_share", "price", "share of own-label products", "mostly brands",
            "private_amount", "amount"),
-    Feature("return_share", "returns", "share", "share of value returned", "return nothing",
+    Feature("return_share", "returns", "share", "share of value returned", "few returns by value",
             lambda a, m: ratio(m, a.return_amount, a.amount + a.return_amount),
             ("n_return", "return_amount"), False, -1),
-    Feature("returns_per_order", "returns", "returns", "lines returned per order", "rarely return a thing",
+    Feature("returns_per_order", "returns", "returns", "returned lines per order", "few returned lines per order",
             lambda a, m: ratio(m, a.n_return, a.orders), ("n_return", "orders"), True, -1, in_space=False),
-    _share("weekend_share", "time", "come at the weekend", "come on weekdays", "weekend_occasions", "occasions"),
-    _share("morning_share", "time", "come in the morning", "not in the morning", "occasions_morning", "occasions"),
-    _share("afternoon_share", "time", "come in the afternoon", "not in the afternoon",
+    _share("weekend_share", "time", "weekend visits", "weekday visits", "weekend_occasions", "occasions"),
+    _share("morning_share", "time", "morning visits", "few morning visits", "occasions_morning", "occasions"),
+    _share("afternoon_share", "time", "afternoon visits", "few afternoon visits",
            "occasions_afternoon", "occasions"),
-    _share("evening_share", "time", "come in the evening", "not in the evening", "occasions_evening", "occasions"),
-    _share("night_share", "time", "come at night", "not at night", "occasions_night", "occasions", in_space=False),
+    _share("evening_share", "time", "evening visits", "few evening visits", "occasions_evening", "occasions"),
+    _share("night_share", "time", "night visits", "few night visits", "occasions_night", "occasions", in_space=False),
     *(
-        _share(f"{day}_share", "time", f"come on {day.capitalize()}s", f"not on {day.capitalize()}s",
+        _share(f"{day}_share", "time", f"{day.capitalize()} visits", f"few {day.capitalize()} visits",
                f"occasions_{day}", "occasions", in_space=False)
         for day in WEEKDAYS
     ),
     Feature("categories", "breadth", "categories", "many categories", "few categories",
             lambda a, m: 1.0 * a.categories, ("categories",), True, 1),
-    Feature("category_entropy", "breadth", "nats", "a wide range", "keep to a few categories",
+    Feature("category_entropy", "breadth", "nats", "spend spread over many categories", "spend on few categories",
             entropy, ("category_log", "category_weight"), False, 1),
     _share("top_category_share", "breadth", "one main category", "no main category",
            "top_category_weight", "category_weight"),
@@ -289,8 +289,8 @@ def _kind_count(kind: str, *, by_customer: bool) -> Feature:
         f"{kind}_count",
         _kind_block(kind),
         "events",
-        f"number of: {words}" + ("" if by_customer else " (sent to them)"),
-        f"few: {words}",
+        f"{words} events" + ("" if by_customer else " (sent to them)"),
+        f"few {words} events",
         lambda a, m: 1.0 * a[column],
         (column,),
         True,
@@ -300,8 +300,15 @@ def _kind_count(kind: str, *, by_customer: bool) -> Feature:
 def channel_feature(channel: str) -> Feature:
     """Make the share of a customer's own events that used one channel."""
     above = f"channel_{channel}"
-    words = f"come by: {channel.replace('_', ' ')}"
-    return _share(f"channel_{channel}_share", "channel", words, f"not by: {channel}", above, "channel_events")
+    words = f"use of {channel.replace('_', ' ')}"
+    return _share(
+        f"channel_{channel}_share",
+        "channel",
+        words,
+        f"little use of {channel.replace('_', ' ')}",
+        above,
+        "channel_events",
+    )
 
 
 def is_skewed(name: str) -> bool:
@@ -323,7 +330,7 @@ def describe(name: str) -> Feature:
     """Return the feature of a name; one that comes from the data is read from its name.
 
     >>> describe("email_open_count").label, describe("channel_web_share").block, describe("survey: size = 3").label
-    ('number of: email open', 'channel', 'size: 3')
+    ('email open events', 'channel', 'size: 3')
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
@@ -354,19 +361,20 @@ def _mentions(kind: str, words: tuple[str, ...]) -> bool:
 
 def _kind_recency(kind: str) -> Feature:
     words, last, count = kind.replace("_", " "), f"last_{kind}", f"n_{kind}"
-    return Feature(f"{kind}_recency_days", _kind_block(kind), "days", f"days since: {words}", f"lately: {words}",
+    return Feature(f"{kind}_recency_days", _kind_block(kind), "days", f"days since the last {words} event",
+                   f"recent {words} events",
                    lambda a, m: _since(a[last], a[count], a, m), (last, count), True, in_space=False)  # fmt: skip
 
 
 def _per_order(kind: str) -> Feature:
     words, column = kind.replace("_", " "), f"n_{kind}"
-    return Feature(f"{kind}_per_order", _kind_block(kind), "events", f"{words} per order", f"few {words} per order",
+    return Feature(f"{kind}_per_order", _kind_block(kind), "events", f"{words} per order", f"little {words} per order",
                    lambda a, m: ratio(m, a[column], a.orders), (column, "orders"), True, in_space=False)  # fmt: skip
 
 
 def _response(kind: str, *, to: str) -> Feature:
     words, above, below = f"{kind} per {to}".replace("_", " "), f"n_{kind}", f"n_{to}"
-    return Feature(f"{kind}_per_{to}", "engagement", "events", f"response: {words}", f"little response: {words}",
+    return Feature(f"{kind}_per_{to}", "engagement", "events", f"response rate: {words}", f"low response rate: {words}",
                    lambda a, m: ratio(m, a[above], a[below]), (above, below), True, 1, in_space=False)  # fmt: skip
 
 

@@ -23,24 +23,24 @@ MAX_VALUES = 20  # of a text column with a feature of their own, the most freque
 GUESS_COMMENT = "# guess"  # ends the lines of a drafted source that nobody has confirmed
 DATASHEET_COLUMNS = ["about", "item", "value", "words"]
 ROLE_USE = {
-    **dict.fromkeys(FEATURE_ROLES, "a feature; shown for groups of at least twenty"),
-    "current_segment": "a rival that the segments are held against; never a feature",
+    **dict.fromkeys(FEATURE_ROLES, "describes segments; shown for groups of at least twenty"),
+    "current_segment": "a segmentation that ours is compared with; never a feature",
     "identifier": "not read for a run; an export reads it from the source",
     "consent": "says who may be in a pilot or an export; never a feature",
     "ignore": "not read",
 }
 STORED_ITEMS = (
     ("tables/", "one row a customer and day, and what is made of it; ids", "for the analyst: share pages, not tables"),
-    ("model/", "the segments as numbers, and names of categories; no customers", "places whom the run has not seen"),
+    ("model/", "the segments as numbers, names of categories; no customers", "assigns customers who are new"),
     ("pages and notebooks", "figures of groups of at least twenty; no ids", "may be passed on"),
 )
 DatasheetRow = tuple[str, str, str, str]
-STAGES = {  # in the order of the lifecycle; "lately" is the last third of the lookback (`Period.recent_days`)
-    "new": "first seen lately",
-    "active": "came lately and before, and on time by their own habit",
-    "cooling": "came lately and before, and silent for more than twice their usual gap",
-    "lapsed": "came in the lookback, and not lately",
-    "returned": "known from before, back lately after a long silence",
+STAGES = {  # in the order of the lifecycle; "recently" is the last third of the lookback (`Period.recent_days`)
+    "new": "First seen recently",
+    "active": "Active recently and before, at their usual pace",
+    "cooling": "Overdue: silent for more than twice their usual gap",
+    "lapsed": "Not active recently",
+    "returned": "Back recently, after a long silence",
 }
 DESCRIBING_ROLES = ("demographic", "geographic", "survey", "current_segment", "consent")
 TOP_REVENUE_ITEM = "revenue with the top hundredth"
@@ -172,7 +172,7 @@ def datasheet(
     lines += _customer_columns(source.customers, roles=source.roles) if source.customers else []
     lines += _exclusions(source, rejected=rejected)
     lines += _consent_columns(source.roles)
-    lines.append(("ids", "customers are told by", "hashes" if pseudonyms else "the ids of the source", "in tables/"))
+    lines.append(("ids", "customers are identified by", "hashes" if pseudonyms else "ids of the source", "in tables/"))
     lines += [("kept", *item) for item in STORED_ITEMS]
     guesses = [line.split("#")[0].strip() for line in source.text.splitlines() if GUESS_COMMENT in line]
     lines += [("guess", line, "of the draft", "confirm it in the source, and take the mark away") for line in guesses]
@@ -191,7 +191,7 @@ def _period(days: Days, *, source: Source, period: Period) -> list[DatasheetRow]
     return [
         ("period", "days used", span, f"local to {source.timezone}; nothing on or after {period.as_of}"),
         ("period", "what describes a customer", f"{period.lookback_start} to {period.last_day}", "the lookback"),
-        ("events", "used", events, "after those set aside"),
+        ("events", "used", events, "without rows that cannot be used"),
     ]
 
 
@@ -199,7 +199,7 @@ def _event_columns(table: EventTable) -> list[DatasheetRow]:
     """List the columns of an event table, its condition and its lookups."""
     words = f"only where {table.where}" if table.where else "all rows"
     lookups = ", ".join(lookup.label for lookup in table.lookups)
-    words += f"; beside it {lookups}" if lookups else ""
+    words += f"; joined with {lookups}" if lookups else ""
     return [
         (
             "events",
@@ -222,16 +222,14 @@ def _exclusions(source: Source, *, rejected: pd.DataFrame) -> list[DatasheetRow]
     ]
     erased = sum(len(hashes) for _, hashes in source.privacy.lists)
     if erased:
-        lines.append(("left out", "the forgotten", masked_count(erased), "named by a list of marks, on their request"))
+        lines.append(("left out", "erased customers", masked_count(erased), "on their request"))
     return lines or [("left out", "rows", "none", "all could be used")]
 
 
 def _consent_columns(roles: dict[str, str]) -> list[DatasheetRow]:
     """List the columns that record consent."""
     columns = consent_columns(roles)
-    words = (
-        "without a clear yes nobody is contacted; segments are made of all" if columns else "the source asks for none"
-    )
+    words = "without a clear yes a customer is not contacted" if columns else "the source has no such column"
     return [("consent", "columns", ", ".join(columns) or "none", words)]
 
 
@@ -358,9 +356,17 @@ def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Per
     lines = _history(own.to_pandas(), period=period)
     if "amount" in days.rows.columns:
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
-        lines.append(("customers", TOP_REVENUE_ITEM, top_share(spent), "share", "a few giants can bend averages"))
+        lines.append(
+            (
+                "customers",
+                TOP_REVENUE_ITEM,
+                top_share(spent),
+                "share",
+                "large customers distort averages",
+            )
+        )
     lines += _coverage(events.filter(events.day < ibis.literal(period.as_of)))
-    lines += [("set aside", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in rejected.itertuples()]
+    lines += [("left out", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in rejected.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
 
 
@@ -373,7 +379,7 @@ def profile_metrics(table: pd.DataFrame, *, verdict: Verdict, features: pd.DataF
         "profile.segmented": len(features),
         "profile.features": len(features.columns),
         "profile.history_days": int(value["days of history"]),
-        "profile.rows_set_aside": int(table.loc[table["section"] == "set aside", "value"].sum()),
+        "profile.rows_set_aside": int(table.loc[table["section"] == "left out", "value"].sum()),
     }
 
 
@@ -423,10 +429,16 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
     repeat = float((own["active_days"] > 1).mean())
     return [
         ("history", "days of history", history, "days", span),
-        ("history", "days asked for", needed, "days", "lookback and two horizons, for the proof"),
-        ("customers", "customers with events of their own", len(own), "customers", "before as_of"),
-        ("customers", "active in the lookback", int(recent.sum()), "customers", "segmented; the others are dormant"),
-        ("customers", "seen on more than one day", repeat, "share", "without repeats there is no habit"),
+        ("history", "days asked for", needed, "days", "to test the segments on later months"),
+        ("customers", "customers with events of their own", len(own), "customers", "all with activity of their own"),
+        (
+            "customers",
+            "active in the lookback",
+            int(recent.sum()),
+            "customers",
+            "others are silent for longer",
+        ),
+        ("customers", "seen on more than one day", repeat, "share", "without repeat visits there are no habits"),
     ]
 
 

@@ -13,17 +13,17 @@ FEWEST_CUSTOMERS = 2 * FLOOR  # fewer do not make two segments, and a run stops
 LOW_REPEAT = 0.2  # share of customers with more than one active day
 CONCENTRATED = 0.5  # share of revenue from the top 1% of customers
 WOULD_ADD = {  # contract column -> what it would add
-    "order_id": "orders told apart within a day",
+    "order_id": "orders within a day",
     "item": "single products",
     "category": "needs: what they buy, not only how much",
     "amount": "spend, order value, revenue shares",
     "quantity": "how many of each thing",
     "discount": "sensitivity to price",
-    "private_label": "own label against brands",
+    "private_label": "own label versus brands",
     "cost": "margin",
     "channel": "where they buy",
     "campaign": "response by campaign",
-    "text": "what they say in their own words",
+    "text": "what customers say in their own words",
 }
 WANTED = ("category", "amount")  # without them a report shows much less
 

@@ -17,6 +17,7 @@ from segkit.notebook.results import Result, caption_of, figure_result, stack, ta
 from segkit.notebook.steps import find_path
 from segkit.reports import experiments as report
 from segkit.reports import html
+from segkit.reports.wording import Wording
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -31,30 +32,32 @@ class Measurement(Result):
         Names of segments by id.
     balance
         How alike customers who were sent a campaign and others were, before and after matching.
+    words
+        How the pages of the run write amounts and dates.
     """
 
     kpi: str = ""
     names: Mapping[str, str] | None = None
     balance: pd.DataFrame | None = None
+    words: Wording | None = None
 
     @property
     def pilots(self) -> Result:
         """The smallest change that a pilot of each segment can show."""
         table = self.tables["pilots"]
         chart = figure_result(table, lambda: report.plot_candidates(table), name="candidate pilots")
-        rows = table_result(table, name="pilots", shown=report.format_candidates(table), columns={})
-        note = text_result(note=report.KPI_NOTE.format(kpi=report.kpi_label(self.kpi)))
+        rows = table_result(table, name="pilots", shown=report.format_candidates(table, words=self.words), columns={})
+        note = text_result(note=report.pilot_note(self.kpi))
         return Result(table, html=lambda: stack(chart, rows, note), draw=chart.draw)
 
     @property
     def starting_values(self) -> Result:
         """The KPIs of each segment over the last horizon, before any campaign."""
         table = self.table
-        shown = report.format_baseline_by_segment(table, names=self.names)
+        shown = report.format_baseline_by_segment(table, names=self.names, words=self.words)
         sentences = text_result(bullets=report.describe_responses(table))
-        return Result(
-            table, html=lambda: stack(html.table_html(shown, caption=report.baseline_dates(table)), sentences)
-        )
+        caption = report.starting_caption(words=self.words)
+        return Result(table, html=lambda: stack(html.table_html(shown, caption=caption), sentences))
 
     @property
     def key_results(self) -> Result:
@@ -63,7 +66,7 @@ class Measurement(Result):
         if table.empty:
             return text_result(table, note=caption_of("key_results")["empty"], warn=True)
         kpi = observational.LEADING_KPIS[self.kpi]
-        shown = report.format_key_results(table, names=self.names, kpi=kpi)
+        shown = report.format_key_results(table, names=self.names, kpi=kpi, words=self.words)
         return table_result(table, name="key_results", shown=shown, columns={})
 
     @property
@@ -73,7 +76,8 @@ class Measurement(Result):
         if table.empty:
             return text_result(table, note=caption_of("association")["empty"])
         chart = figure_result(table, lambda: report.plot_associations(table), name="campaigns")
-        rows = html.table_html(report.format_associations(table), caption=report.ASSOCIATION_CAPTION)
+        shown = report.format_associations(table, words=self.words)
+        rows = table_result(table, name="association", shown=shown, columns={})
         balance = table_result(self.balance, name="balance", shown=report.format_balance(self.balance), columns={})
         return Result(table, html=lambda: stack(chart, rows, balance), draw=chart.draw)
 
@@ -98,7 +102,7 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
     ('spend', ['S01', 'S02', 'S03', 'S04', 'all'])
     """
     source, days, period = runs.open_run_source(run), load_days(run), run.period
-    names = run.table("segments").set_index("segment")["name"]
+    names, words = run.table("segments").set_index("segment")["name"], Wording.of(run, source=source)
     segment = run.table("assignments").set_index("customer_id")["segment"].sort_index()
     starting = observational.baseline(days, segment=segment, period=period, kinds=source.kinds)
     key_results = observational.key_results(days, segment=segment, period=period, baseline=starting)
@@ -112,7 +116,7 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
     tested = readout.empty_experiment([]) if experiment is None else experiment.table
     answer = text_result(
         headline=report.measure_headline(pilots, tested, horizon_days=period.horizon_days),
-        tiles=report.measure_tiles(starting),
+        tiles=report.measure_tiles(starting, words=words),
     )
     return Measurement(
         starting,
@@ -123,6 +127,7 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
         kpi=kpi,
         names=names,
         balance=balance,
+        words=words,
     )
 
 
@@ -233,7 +238,7 @@ def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **pr
         table = readout.load_experiment(path)
     tables = {"experiment": table}
     if table.empty:
-        return text_result(table, note=report.NO_PILOT, tables=tables)
+        return text_result(table, note=report.no_pilot_note(), tables=tables)
     steps = text_result(bullets=report.next_steps(table))
     if (table["verdict"] == "not read yet").all():
         return Result(table, html=steps.html, tables=tables)

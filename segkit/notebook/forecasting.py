@@ -9,9 +9,11 @@ from segkit.data import runs
 from segkit.errors import InputError
 from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.segments import predict as predict_customers
+from segkit.format import percent
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.personas.never_offer import never_offered
 from segkit.reports import forecast as report
+from segkit.reports.wording import Wording
 from segkit.segments.fit import read_training_windows
 from segkit.segments.model import model_from_arrays
 
@@ -26,10 +28,16 @@ class Forecast(Result):
         The forecast as computed.
     segments_made
         The table ``segments`` of the run.
+    words
+        How the pages of the run write amounts, dates and things.
+    never_offer
+        Things that are never offered.
     """
 
     prediction: Prediction | None = None
     segments_made: pd.DataFrame | None = None
+    words: Wording | None = None
+    never_offer: frozenset[str] = frozenset()
 
     def save(self, run: runs.Run) -> None:
         """Write its tables and headline numbers into a run, and fill the forecast into its table of segments."""
@@ -45,38 +53,39 @@ class Forecast(Result):
     def accuracy(self) -> Result:
         """Predicted vs. actual in the back-test."""
         table = self.prediction.calibration
-        sentences = text_result(bullets=report.describe_backtest(self.prediction))
+        sentences = text_result(bullets=report.describe_backtest(self.prediction, words=self.words))
         if table.empty:
             return Result(table, html=sentences.html)
-        chart = figure_result(table, lambda: report.plot_calibration(table), name="forecast accuracy")
+        chart = figure_result(table, lambda: report.plot_calibration(table, words=self.words), name="forecast accuracy")
         return Result(table, html=lambda: stack(chart, sentences), draw=chart.draw)
 
     @property
     def segments(self) -> Result:
         """What each segment is likely to do in the next horizon."""
         chart = figure_result(self.table, self.draw, name="expected segments")
-        shown = report.format_segments(self.prediction, self.segments_made)
-        rows = table_result(self.table, name="predicted_segments", shown=shown, formats={"value_12m": "number"})
+        shown = report.format_segments(self.prediction, self.segments_made, words=self.words)
+        columns = {name: title for name, title in self.words.titles("predicted_segments").items() if name in shown}
+        rows = table_result(self.table, name="predicted_segments", shown=shown, columns=columns)
         return Result(self.table, html=lambda: stack(chart, rows), draw=self.draw)
 
     @property
     def drivers(self) -> Result:
         """The habits of customers who were lost, by segment."""
         shown = report.format_drivers(self.prediction, self.segments_made)
-        formats = {"lost_above": "share", "lost_below": "share"}
+        formats = {"lost_above": percent, "lost_below": percent}
         return table_result(self.prediction.drivers, name="drivers", shown=shown, formats=formats)
 
     @property
     def value(self) -> Result:
         """How spend over the next 12 months is spread over customers."""
-        return text_result(self.customers[["value_12m"]], bullets=report.describe_value(self.prediction))
+        sentences = report.describe_value(self.prediction, words=self.words)
+        return text_result(self.customers[["value_12m"]], bullets=sentences)
 
     @property
     def baselines(self) -> Result:
         """The forecast compared with simpler ones, in the back-test."""
-        return table_result(
-            self.prediction.backtest, name="prediction_backtest", shown=report.format_backtest(self.prediction)
-        )
+        shown = report.format_backtest(self.prediction, words=self.words)
+        return table_result(self.prediction.backtest, name="prediction_backtest", shown=shown)
 
 
 def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
@@ -101,7 +110,8 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     >>> forecast.table["segment"].tolist()
     ['all', 'S01', 'S02', 'S03', 'S04']
     """
-    customers = load_customers(run, kinds=runs.open_run_source(run).kinds)
+    source = runs.open_run_source(run)
+    customers, words = load_customers(run, kinds=source.kinds), Wording.of(run, source=source)
     found = predict_customers(
         customers,
         read_training_windows(run),
@@ -110,16 +120,16 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         never=never_offered(run),
         seed=run.parameters()["seed"] if seed is None else seed,
     )
-    segments, horizon_days = run.table("segments"), run.period.horizon_days
+    segments, things = run.table("segments"), run.table("things") if run.has("things") else pd.DataFrame()
     answer = text_result(
-        headline=report.forecast_headline(found, horizon_days=horizon_days),
-        tiles=report.forecast_tiles(found, horizon_days=horizon_days),
+        headline=report.forecast_headline(found, segments, words=words),
+        tiles=report.forecast_tiles(found, words=words),
     )
     return Forecast(
         found.segments,
         metrics=found.metrics,
         html=answer.html,
-        draw=lambda: report.plot_expected_segments(report.segments_to_plot(found, segments)),
+        draw=lambda: report.plot_expected_segments(report.segments_to_plot(found, segments), words=words),
         tables={
             "predictions": found.customers,
             "predicted_segments": found.segments,
@@ -130,6 +140,8 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         },
         prediction=found,
         segments_made=segments,
+        words=words,
+        never_offer=frozenset(things.loc[things["never_offer"], "thing"]) if len(things) else frozenset(),
     )
 
 
@@ -169,7 +181,9 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
     ['cross-sell', 'up-sell']
     """
     found, segments = forecast.prediction, forecast.segments_made
-    table, shown = found.offers, report.format_offers(found, segments)
+    options = {"words": forecast.words, "never": forecast.never_offer}
+    table, shown = found.offers, report.format_offers(found, segments, **options)
+    note = "" if segment else report.describe_offers(shown, segments)
     if segment:
         if segment not in set(segments["segment"]):
             raise InputError(f"segments: there is no {segment}. Choose from {', '.join(sorted(segments['segment']))}.")
@@ -177,12 +191,12 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
     categories = table_result(
         found.customers.filter(like="new_category"),
         name="predictions",
-        shown=report.format_categories(found),
+        shown=report.format_categories(found, **options),
         formats={"size": "count"},
     )
     accuracy = text_result(bullets=report.describe_category_accuracy(found))
     return Offers(
         table,
-        html=table_result(table, name="offers", shown=shown).html,
+        html=lambda: stack(table_result(shown, name="offers"), text_result(note=note)),
         categories=Result(categories.table, html=lambda: stack(categories, accuracy)),
     )

@@ -28,9 +28,11 @@ from segkit.personas.need_names import name_needs
 from segkit.personas.never_offer import Flags, describe_never_offer, flag_all_things
 from segkit.reports import html
 from segkit.reports import map as map_report
-from segkit.reports import segments as segments_report
+from segkit.reports import profile as report
+from segkit.reports.wording import Wording
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
 from segkit.segments.lineage import load_kept_run, read_overrides
+from segkit.tables import titles
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -78,6 +80,11 @@ class Customers(Result):
     def buyers(self) -> str:
         """What customers are called by what shows their needs: buyers, or users."""
         return "buyers" if "purchase" in self.source.needs.kinds else "users"
+
+    @property
+    def words(self) -> Wording:
+        """How the pages of the run write amounts, dates and things."""
+        return Wording.of(self.run, source=self.source)
 
     @cached_property
     def training(self) -> TrainingWindows:
@@ -228,7 +235,8 @@ def find_needs(customers: Customers, *, previous: str = "", overrides: str = "")
         needs=_need_of_things(found),
     )
     notes = [f"Names are given for needs that this run does not have: {', '.join(gone)}."] if gone else []
-    return _show_needs(found, named=named, shares=shares, flags=flags, notes=notes + flags.sentences(), labels=labels)
+    words = replace(customers.words, labels=labels)
+    return _show_needs(found, named=named, shares=shares, flags=flags, notes=notes + flags.sentences(), words=words)
 
 
 def _kept_or_learnt(
@@ -274,7 +282,7 @@ def _show_needs(
     shares: pd.DataFrame,
     flags: Flags,
     notes: list[str],
-    labels: dict[str, str],
+    words: Wording,
 ) -> FoundNeeds:
     """Put needs together with their tables, their map, and remarks on them."""
     tables = {"things": flags.table} if len(flags.table) else {}
@@ -286,7 +294,7 @@ def _show_needs(
     table = needs_module.need_table(found, shares).join(named[["named_by", "job", "sensitive"]], on="need")
     flagged = flags.table.set_index("thing")[["sensitive", "never_offer"]]
     things = needs_module.thing_table(found).join(flagged, on="thing")
-    shown = segments_report.format_needs(table, things, labels=labels)
+    shown = report.format_needs(table, things, words=words)
     made = table_result(table, name="needs", shown=shown)
     return FoundNeeds(
         table,
@@ -354,8 +362,8 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     sheet = described["datasheet"]
     parts = _profile_parts(customers, table)
     answer = text_result(
-        headline=f"Can this data carry a segmentation? {verdict.answer.capitalize()}.",
-        bullets=[*verdict.reasons, *segments_report.describe_reading(customers.since, customers.reread_reason)],
+        headline=report.profile_headline(verdict.answer),
+        bullets=[*verdict.reasons, *report.describe_reading(customers.since, customers.reread_reason)],
     )
     return Profile(
         table,
@@ -388,18 +396,19 @@ def _customer_tables(
 
 
 def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Result]:
-    state, period = customers.state, customers.period
+    state, period, words = customers.state, customers.period, customers.words
     kpis = profile_module.kpis(state.days, period=period)
     activity = profile_module.activity(state.days, as_of=period.as_of, kinds=state.kinds)
     retention = profile_module.retention(state.days, as_of=period.as_of)
     lifecycle = profile_module.lifecycle(state.data.features)
+    shown, columns = report.format_kpis(kpis, words=words), titles("kpis")
     return {
-        "tiles": text_result(kpis, tiles=segments_report.profile_tiles(table, kpis)),
-        "activity": figure_result(activity, lambda: segments_report.plot_timeline(activity), name="activity"),
-        "retention": figure_result(retention, lambda: segments_report.plot_retention(retention), name="retention"),
-        "lifecycle": table_result(lifecycle, name="lifecycle", shown=segments_report.format_lifecycle(lifecycle)),
-        "kpis": table_result(kpis, name="kpis", shown=segments_report.format_baseline(kpis)),
-        "coverage": table_result(table, name="profile", shown=segments_report.format_profile(table)),
+        "tiles": text_result(kpis, tiles=report.profile_tiles(table, kpis, words=words)),
+        "activity": figure_result(activity, lambda: report.plot_timeline(activity), name="activity"),
+        "retention": figure_result(retention, lambda: report.plot_retention(retention), name="retention"),
+        "lifecycle": table_result(lifecycle, name="lifecycle", shown=report.format_lifecycle(lifecycle)),
+        "kpis": Result(kpis, html=lambda: html.table_html(shown, columns=columns, caption=words.period.last_dates)),
+        "coverage": table_result(table, name="profile", shown=report.format_profile(table, words=words)),
     }
 
 

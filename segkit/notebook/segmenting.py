@@ -24,6 +24,7 @@ from segkit.personas.traits import segment_favourites, segment_signals
 from segkit.reports import html
 from segkit.reports import map as map_report
 from segkit.reports import overview as overview_report
+from segkit.reports import profile as profile_report
 from segkit.reports import segments as segments_report
 from segkit.segments import fit as fit_module
 from segkit.segments import lineage, validation
@@ -96,15 +97,16 @@ def embed(customers: Customers, *, previous: str = "") -> Embedding:
     if previous:
         before = lineage.load_kept_run(previous, of=customers.run)
         expected, placed, found = lineage.place_on_previous_map(before, state.data)
-        accuracy, notes = before.table("predictability"), [segments_report.describe_kept_map(found)]
+        accuracy, notes = before.table("predictability"), [profile_report.describe_kept_map(found)]
     else:
         expected = anticipate(fit_space(windows, needs=needs, seed=seed), windows.now)
         placed = embed_customers(expected.axes, seed=seed)
         accuracy = forecast_accuracy(windows.then, windows.outcomes, needs=needs, seed=seed)
-    answer = text_result(headline=segments_report.predictability_headline(accuracy), bullets=notes)
-    figure = figure_result(accuracy, lambda: segments_report.plot_predictability(accuracy), name="predictability")
+    answer = text_result(headline=profile_report.predictability_headline(accuracy), bullets=notes)
+    figure = figure_result(accuracy, lambda: profile_report.plot_predictability(accuracy), name="predictability")
     axes = describe_axes(expected, names=names)
-    columns = {"axis": "Axis", "name": "What it measures", "share": "Share of the space"}
+    shown = profile_report.format_axes(axes)
+    columns = {"name": "What customers differ in", "share": "Share of all differences"}
     return Embedding(
         accuracy,
         forecast_accuracy_metrics(accuracy),
@@ -112,7 +114,7 @@ def embed(customers: Customers, *, previous: str = "") -> Embedding:
         draw=figure.draw,
         tables={"anticipation": anticipation_table(expected), "map": placed, "predictability": accuracy},
         predictability=figure if len(accuracy) else text_result(accuracy, note="There is nothing to test this on."),
-        axes=table_result(axes, name="axes", columns=columns, formats={"share": "share"}),
+        axes=table_result(axes, name="axes", shown=shown, columns=columns),
         map=_map_of_outcomes(placed, map_colours(expected, windows.now, names=names)),
         training=training,
     )

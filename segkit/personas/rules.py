@@ -488,5 +488,5 @@ def _top_habits(own: pd.DataFrame) -> pd.DataFrame:
     readable = readable[~readable["feature"].isin(HARD_TO_READ)]
     order = readable.sort_values("effect", key=np.abs, ascending=False, kind="stable")
     strongest = order.drop_duplicates("family")
-    words = strongest["feature"].map(ITEM_WORDS).fillna(strongest["words"].str.removeprefix("number of: "))
+    words = strongest["feature"].map(ITEM_WORDS).fillna(strongest["words"].str.removesuffix(" events"))
     return strongest.assign(words=words).reindex(columns=DIFFERENCE_COLUMNS)

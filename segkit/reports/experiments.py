@@ -1,4 +1,4 @@
-"""Plots and text of the measurement chapter, and the read-out page."""
+"""Plots and text of the page Measure, and the page of a read-out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -17,7 +18,19 @@ from segkit.experiments.estimate import KPIS
 from segkit.experiments.observational import LEADING_KPIS
 from segkit.experiments.pilot import find_pilot, load_pilot, to_rounded_json
 from segkit.experiments.readout import Readout, experiment_from_readout, read_out, read_outcomes, readout_json
-from segkit.format import FLOOR, MISSING, count, formatter_for, interval, is_few, is_missing, number, score, share
+from segkit.format import (
+    FLOOR,
+    MISSING,
+    capitalized,
+    count,
+    formatter_for,
+    interval,
+    is_few,
+    is_missing,
+    number,
+    percent,
+    score,
+)
 from segkit.reports.html import figure_facts, table_facts
 from segkit.reports.theme import (
     ACCENT,
@@ -32,31 +45,23 @@ from segkit.reports.theme import (
     style,
     stylesheet,
 )
+from segkit.reports.wording import Wording, mark, ranged, segment_name
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
 VERDICT_COLOURS = {"scale": ACCENT, "go on": ACCENT, "stop": WARN, "cannot tell": QUIET}
 MAX_EFFECT_SHARE = 1.0  # of an effect that is drawn in full; a larger one runs off the picture, as its number says
 UNIT_TITLES = {"money": "money per customer", "orders": "orders per customer", "share": "share of customers"}
-ASSOCIATION_CAPTION = (
-    "Differences per customer over the horizon, each with its own 95 % interval. Unlike before: the largest difference "
-    "before the campaign, in standard deviations, as they are and matched."
-)
-KPI_NOTE = (
-    "These pilots would change {kpi}. For another KPI: -p kpi orders. To set up a pilot: segkit pilot RUN --segment ID."
-)
-NO_PILOT = (
-    "No campaign has been tested yet. Set up a pilot with segkit pilot; when its window is over, read it out with "
-    "segkit readout and show it here with -p pilot FOLDER."
-)
-BASELINE_HEADINGS = (
-    "active rate",
-    "orders per customer",
-    "spend per customer",
-    "value of an order",
-    "margin",
-    "came back",
-)
+KPI_TITLES = {  # of starting values, in their order
+    "active rate": "Active customers",
+    "orders per customer": "Orders per customer",
+    "spend per customer": "Spend per customer",
+    "value of an order": "Average order value",
+    "margin": "Margin",
+    "came back": "Returned",
+}
+SEGMENT_FACTS = {"spend per customer": "spend_now"}  # KPI -> the column of the table segments that it is
+BALANCE_TITLES = {"pre": "KPI over the history", "recent": "Recent KPI", "steady": "Active days"}
 
 
 def plot_candidates(table: pd.DataFrame) -> Figure:
@@ -69,18 +74,18 @@ def plot_candidates(table: pd.DataFrame) -> Figure:
     with style():
         figure, axes = one_panel(height=1.0 + 0.34 * len(ordered))
         drawn = ordered["smallest_share"].clip(upper=MAX_EFFECT_SHARE).fillna(0)
-        axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest effect a pilot of this segment can show")
+        axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest change that a test can detect")
         for y, end, value in zip(place, drawn, ordered["smallest_share"], strict=True):
-            effect_text = "too few customers" if pd.isna(value) else f"±{share(value)}"
+            effect_text = "too few customers" if pd.isna(value) else percent(value)
             axes.annotate(effect_text, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         has_reachable = ordered["reachable"].notna()
         reached = ordered.loc[has_reachable, "reachable"]
         axes.plot(reached, place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5,
-                  label="reached before, by itself (above its mean)")  # fmt: skip
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+                  label="past change without a campaign")  # fmt: skip
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
         axes.set_xlim(0, max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15)
-        axes.set_xlabel("Change of the figure per customer")
-        words = ordered["name"].where(ordered["segment"] == "all", ordered["segment"] + "  " + ordered["name"])
+        axes.set_xlabel("Change per customer")
+        words = ordered["name"].map(capitalized)
         label_left(axes, place=place, words=words)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
     return figure
@@ -118,8 +123,8 @@ def plot_lifts(table: pd.DataFrame, *, break_even: float | None = None) -> Figur
         axes.margins(x=0.14)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         as_share = table["unit"].iloc[0] == "share"
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value) if as_share else number(value)))
-        axes.set_xlabel(f"Treated less held out, {UNIT_TITLES[table['unit'].iloc[0]]}")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value) if as_share else number(value)))
+        axes.set_xlabel(f"Treated minus holdout, {UNIT_TITLES[table['unit'].iloc[0]]}")
     return figure
 
 
@@ -134,9 +139,9 @@ def plot_qini(curve: pd.DataFrame, *, unit: str) -> Figure:
         axes.plot(curve["share"], curve["by_lot"], color=QUIET, linestyle=(0, (4, 3)), label="at random")
         axes.plot(curve["share"], curve["gain"], color=ACCENT, linewidth=2, label="the most promising first")
         axes.legend(loc="upper left", fontsize=8)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
         axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: share(value) if unit == "share" else number(value))
+            FuncFormatter(lambda value, _: percent(value) if unit == "share" else number(value))
         )
         axes.set_xlim(0, 1)
         axes.set(xlabel="Share of customers contacted", ylabel="")
@@ -154,17 +159,17 @@ def plot_associations(table: pd.DataFrame) -> Figure:
         figure, axes = one_panel(height=1.0 + 0.5 * len(table))
         axes.axvline(0, color=INK, linewidth=0.9)
         for name, shift, colour, label in (
-            ("difference", 0.14, SOFT, "as they are"),
+            ("difference", 0.14, SOFT, "as observed"),
             ("matched", -0.14, ACCENT, "matched"),
         ):
             for y, row in zip(place, table.to_dict("records"), strict=True):
                 axes.plot([row[f"{name}_low"], row[f"{name}_high"]], [y + shift] * 2, color=colour, linewidth=2)
             axes.plot(table[name], place + shift, "o", color=colour, markersize=6, label=label)
-        label_left(axes, place=place, words=table["campaign"])
+        label_left(axes, place=place, words=table["campaign"].map(capitalized))
         axes.legend(loc="best", fontsize=8)
-        axes.set_xlabel(f"Sent it less not sent it, {UNIT_TITLES[table['unit'].iloc[0]]} over the horizon")
+        axes.set_xlabel(f"Received it minus did not, {UNIT_TITLES[table['unit'].iloc[0]]}")
         as_share = table["unit"].iloc[0] == "share"
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value) if as_share else number(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value) if as_share else number(value)))
     return figure
 
 
@@ -183,21 +188,19 @@ def format_experiment(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.to_dict("records")
     shown = pd.DataFrame(
         {
-            "Segment": [r["name"] if r["segment"] == EVERYONE else f"{r['segment']} {r['name']}" for r in rows],
-            "Treated / held out": [f"{count(r['treated'])} / {count(r['control'])}" for r in rows],
+            "Segment": [segment_name(r["segment"], names={r["segment"]: r["name"]}) for r in rows],
+            "Treated / holdout": [f"{count(r['treated'])} / {count(r['control'])}" for r in rows],
             "Treated": [form(r["treated_mean"]) for r in rows],
-            "Held out": [form(r["control_mean"]) for r in rows],
-            "Lift [95 %]": [interval(r["lift"], r["lift_low"], r["lift_high"], form=form) for r in rows],
-            "Return in all [95 %]": [
-                interval(r["return_total"], r["return_total_low"], r["return_total_high"], form=number) for r in rows
+            "Holdout": [form(r["control_mean"]) for r in rows],
+            "Lift": [ranged(r["lift"], r["lift_low"], r["lift_high"], form=form) for r in rows],
+            "Total return": [
+                ranged(r["return_total"], r["return_total_low"], r["return_total_high"], form=number) for r in rows
             ],
-            "Return per unit spent [95 %]": [
-                interval(r["roi"], r["roi_low"], r["roi_high"], form=number) for r in rows
-            ],
+            "Return per unit spent": [ranged(r["roi"], r["roi_low"], r["roi_high"], form=number) for r in rows],
             "Verdict": [r["verdict"] for r in rows],
         }
     )
-    empty = [name for name in shown.columns if (shown[name] == "–").all()]
+    empty = [name for name in shown.columns if all(Markup(value).striptags() == MISSING for value in shown[name])]
     return shown.drop(columns=empty)
 
 
@@ -254,59 +257,61 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
     return text("measure", "headline", best=best, together=together, horizon_days=horizon_days)
 
 
-def measure_tiles(baseline: pd.DataFrame) -> list[tuple[str, str, str]]:
+def measure_tiles(baseline: pd.DataFrame, *, words: Wording) -> list[tuple[str, str, str]]:
     """Collect the leading KPIs of all customers, with their intervals."""
     everyone = baseline[baseline["segment"] == EVERYONE].set_index("kpi")
     tiles = []
     for kpi in LEADING_KPIS.values():
         if kpi in everyone.index:
-            row, form = everyone.loc[kpi], formatter_for(everyone.loc[kpi, "unit"])
-            tiles.append(
-                (
-                    f"{kpi.capitalize()}, one horizon",
-                    form(row["value"]),
-                    f"{form(row['value_low'])} to {form(row['value_high'])}",
-                )
-            )
+            row, form = everyone.loc[kpi], words.form(everyone.loc[kpi, "unit"])
+            note = text("measure", "tile", row=row, form=form, dates=words.period.last_dates)
+            tiles.append((KPI_TITLES[kpi], form(row["value"]), note))
     return tiles
 
 
-def baseline_dates(baseline: pd.DataFrame) -> str:
-    """Format the dates that the starting values cover."""
-    return text("measure", "dated", start=baseline["start"].min(), end=baseline["end"].max())
+def starting_caption(*, words: Wording) -> str:
+    """Name the dates that the starting values cover."""
+    return text("measure", "dated", dates=words.period.last_dates)
 
 
-def kpi_label(kpi: str) -> str:
-    """Look up the label of a KPI."""
-    return KPIS[kpi].label
+def pilot_note(kpi: str) -> str:
+    """Say how to set up a pilot, and how to plan for another KPI."""
+    return text("measure", "pilot_note", kpi=KPIS[kpi].label)
+
+
+def no_pilot_note() -> str:
+    """Say how to test a campaign."""
+    return text("measure", "no_pilot")
 
 
 def format_balance(balance: pd.DataFrame) -> pd.DataFrame:
     """Format how similar contacted and other customers were, before and after matching."""
-    words = {"pre": "the KPI over the lookback", "recent": "the KPI recently", "steady": "active days"}
     return pd.DataFrame(
         {
-            "Campaign": balance["campaign"],
-            "Of the time before": balance["column"].map(words),
-            "As they are": [score(value) for value in balance["before"]],
+            "Campaign": balance["campaign"].map(capitalized),
+            "Before the campaign": balance["column"].map(BALANCE_TITLES),
+            "As observed": [score(value) for value in balance["before"]],
             "Matched": [score(value) for value in balance["after"]],
         }
     )
 
 
-def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, str], words: Wording) -> pd.DataFrame:
     """Format the starting values, a row per segment, a column per KPI with its interval, without responses."""
-    shown = baseline[baseline["kpi"].isin(BASELINE_HEADINGS) & ~baseline["customers"].map(is_few)]
-    cells = [
-        interval(r["value"], r["value_low"], r["value_high"], form=formatter_for(r["unit"]))
-        for r in shown.to_dict("records")
-    ]
+    shown = baseline[baseline["kpi"].isin(list(KPI_TITLES)) & ~baseline["customers"].map(is_few)]
+    cells = [_starting_value(row, words=words) for row in shown.to_dict("records")]
     wide = shown.assign(shown=cells).pivot(index="segment", columns="kpi", values="shown")
-    wide = wide.reindex(columns=[kpi for kpi in BASELINE_HEADINGS if kpi in wide.columns])
+    wide = wide.reindex(columns=[kpi for kpi in KPI_TITLES if kpi in wide.columns])
     order = [EVERYONE, *(one for one in wide.index if one != EVERYONE)]
-    wide = wide.reindex(order).rename(columns=lambda kpi: kpi[0].upper() + kpi[1:])
-    first = [_segment_label(one, names=names) for one in wide.index]
+    wide = wide.reindex(order).rename(columns=KPI_TITLES)
+    first = [segment_name(one, names=names) for one in wide.index]
     return wide.reset_index(drop=True).assign(Segment=first)[["Segment", *wide.columns]]
+
+
+def _starting_value(row: Mapping[str, Any], *, words: Wording) -> Markup | str:
+    fact = f"{row['segment']}.{SEGMENT_FACTS[row['kpi']]}" if row["kpi"] in SEGMENT_FACTS else ""
+    fact = "" if row["segment"] == EVERYONE else fact
+    return ranged(row["value"], row["value_low"], row["value_high"], form=words.form(row["unit"]), fact=fact)
 
 
 def describe_responses(baseline: pd.DataFrame) -> list[str]:
@@ -316,75 +321,78 @@ def describe_responses(baseline: pd.DataFrame) -> list[str]:
     return [text("measure", "response", row=row) for row in rows.to_dict("records")]
 
 
-def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str) -> pd.DataFrame:
+def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str, words: Wording) -> pd.DataFrame:
     """Format the key results of one KPI: starting value, range of past windows, reachable, target."""
     rows = table[table["kpi"] == kpi].copy()
     rows = rows.assign(order=rows["segment"] != EVERYONE).sort_values(["order", "segment"])
-    form = formatter_for(rows["unit"].iloc[0]) if len(rows) else number
+    form = words.form(rows["unit"].iloc[0]) if len(rows) else number
+    windows = zip(rows["lowest"], rows["highest"], strict=True)
     return pd.DataFrame(
         {
-            "Segment": [_segment_label(one, names=names) for one in rows["segment"]],
+            "Segment": [segment_name(one, names=names) for one in rows["segment"]],
             "Starting value": rows["starting_value"].map(form),
-            "Windows of its past, least to most (1 is their mean)": [
-                f"{low:.2f} to {high:.2f}" for low, high in zip(rows["lowest"], rows["highest"], strict=True)
+            "Lowest to highest four weeks, against their mean": [
+                f"{signed(low - 1)} to {signed(high - 1)}" for low, high in windows
             ],
-            "Reachable": [f"+{share(value)}" for value in rows["reachable"]],
-            "Proposed key result": rows["target"].map(form),
+            "Within reach": rows["reachable"].map(signed),
+            "Proposed target": rows["target"].map(form),
         }
     )
 
 
-def format_candidates(table: pd.DataFrame) -> pd.DataFrame:
+def format_candidates(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format candidate pilots, the most sensitive first."""
     ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
-    form = formatter_for(ordered["unit"].iloc[0]) if len(ordered) else number
+    form = words.form(ordered["unit"].iloc[0]) if len(ordered) else number
+    named = [segment_name(r["segment"], names={r["segment"]: r["name"]}) for r in ordered.to_dict("records")]
+    effects = zip(ordered["smallest_effect"], ordered["smallest_share"], strict=True)
     return pd.DataFrame(
         {
-            "Segment": [
-                _segment_label(row["segment"], names={row["segment"]: row["name"]})
-                for row in ordered.to_dict("records")
-            ],
-            "Customers": ordered["customers"].map(count),
-            "Starting value": ordered["mean"].map(form),
-            "Smallest effect seen": [
-                f"{form(e)} ({share(s)})"
-                for e, s in zip(ordered["smallest_effect"], ordered["smallest_share"], strict=True)
-            ],
-            **{f"In {weeks} weeks": ordered[f"share_{weeks}"].map(share) for weeks in SHOWN_WEEKS},
-            "Reached before": [MISSING if is_missing(value) else f"+{share(value)}" for value in ordered["reachable"]],
-            "Weeks to show that": [_format_weeks(row) for row in ordered.to_dict("records")],
+            "Segment": named,
+            "Customers": mark(ordered, ordered["customers"].map(count), "customers"),
+            "Now, per customer": ordered["mean"].map(form),
+            "Smallest detectable change": [f"{percent(s)} ({form(e)})" for e, s in effects],
+            **{f"In {weeks} weeks": ordered[f"share_{weeks}"].map(percent) for weeks in SHOWN_WEEKS},
+            "Past change": [MISSING if is_missing(value) else signed(value) for value in ordered["reachable"]],
+            "Weeks to detect that": [_format_weeks(row) for row in ordered.to_dict("records")],
         }
     )
 
 
-def format_associations(table: pd.DataFrame) -> pd.DataFrame:
+def format_associations(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format campaigns that were not randomised, as association."""
-    form = formatter_for(table["unit"].iloc[0]) if len(table) else number
+    form = words.form(table["unit"].iloc[0]) if len(table) else number
     rows = table.to_dict("records")
     return pd.DataFrame(
         {
-            "Campaign": [r["campaign"] for r in rows],
-            "Sent to / not": [f"{count(r['sent'])} / {count(r['others'])}" for r in rows],
-            "As they are [95 %]": [
-                interval(r["difference"], r["difference_low"], r["difference_high"], form=form) for r in rows
+            "Campaign": [capitalized(r["campaign"]) for r in rows],
+            "Received it / did not": [f"{count(r['sent'])} / {count(r['others'])}" for r in rows],
+            "Difference, as observed": [
+                ranged(r["difference"], r["difference_low"], r["difference_high"], form=form) for r in rows
             ],
-            "Matched [95 %]": [interval(r["matched"], r["matched_low"], r["matched_high"], form=form) for r in rows],
-            "Could be matched": [count(r["matched_sent"]) for r in rows],
-            "Unlike before, at worst": [f"{r['worst_before']:.2f} → {r['worst_after']:.2f}" for r in rows],
-            "Alike after matching": ["yes" if r["alike"] else "no: read nothing into it" for r in rows],
+            "Difference, matched": [ranged(r["matched"], r["matched_low"], r["matched_high"], form=form) for r in rows],
+            "Matched customers": [count(r["matched_sent"]) for r in rows],
+            "Largest difference before": [f"{r['worst_before']:.2f} → {r['worst_after']:.2f}" for r in rows],
+            "Comparable": ["yes" if r["alike"] else "no, do not use" for r in rows],
         }
     )
 
 
-def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
-    return "All customers" if segment == EVERYONE else f"{segment} {names.get(segment, '')}".strip()
+def signed(value: float) -> str:
+    """Format a change as a percentage with its sign.
+
+    >>> signed(0.02), signed(-0.08), signed(0.001)
+    ('+2%', '−8%', '+0.1%')
+    """
+    return percent(value) if value < 0 else f"+{percent(value)}"
 
 
 def _format_weeks(row: Mapping[str, Any]) -> str:
     """Format the weeks needed, or the customers it would take instead."""
     if not is_missing(row["weeks_needed"]):
         return f"{int(row['weeks_needed'])}"
-    return MISSING if is_missing(row["size_needed"]) else f"needs {number(row['size_needed'])} customers"
+    size = row["size_needed"]
+    return MISSING if is_missing(size) else f"needs {count(float(f'{size:.2g}'))} customers"
 
 
 def run_readout(

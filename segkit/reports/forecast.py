@@ -1,34 +1,34 @@
-"""Plots and text of the forecast chapter."""
+"""Plots and text of the forecast page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.forecast.backtest import DECISIVE
 from segkit.forecast.segments import Prediction
-from segkit.format import FLOOR, MISSING, count, interval, is_few, is_missing, masked_count, number, score, share
-from segkit.personas.naming import tidy
+from segkit.format import FLOOR, MISSING, capitalized, count, is_few, is_missing, masked_count, percent, score
+from segkit.format import money as rounded
 from segkit.reports.theme import ACCENT, FAINT, INK, QUIET, WARN, label_left, many_panels, segment_style, style
+from segkit.reports.wording import Wording, mark, points, ranged, segment_name
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
-CALIBRATION_TITLES = {
-    "active": "Share who came",
-    "orders": "Orders of a customer, mean",
-    "spend": "Spend of a customer, mean",
-}
-TARGET_LABELS = {"active": "who comes", "orders": "orders", "spend": "spend"}
+CALIBRATION_TITLES = {"active": "Active customers", "orders": "Orders per customer", "spend": "Spend per customer"}
+TARGET_LABELS = {"active": "activity", "orders": "orders", "spend": "spend"}
+TARGET_UNITS = {"active": "share", "orders": "orders", "spend": "money"}
 TOP_SHARE = 0.1  # of customers, by value
 MAX_NEW_CATEGORIES = 10  # categories
 MAX_OFFERS_SHOWN = {"cross-sell": 2, "up-sell": 1}
+OFFER_COLUMNS = ["segment", "name", "kind", "category", "share", "others", "reach"]
 
 
-def plot_calibration(calibration: pd.DataFrame) -> Figure:
+def plot_calibration(calibration: pd.DataFrame, *, words: Wording) -> Figure:
     """Plot predicted against observed in ten groups of customers: one panel each for activity, orders and spend.
 
     `calibration`: target, predicted, observed, low, high (95 %). Points on the line are predictions that held.
@@ -45,15 +45,16 @@ def plot_calibration(calibration: pd.DataFrame) -> Figure:
             axes.scatter(rows["predicted"], rows["observed"], s=30, color=ACCENT, zorder=3)
             axes.set_title(CALIBRATION_TITLES[target])
             axes.set_xlabel("predicted")
-            axes.set_ylabel("observed")
-            form = FuncFormatter(lambda value, _, form=share if target == "active" else number: form(value))
+            axes.set_ylabel("actual")
+            shown = words.form(TARGET_UNITS[target])
+            form = FuncFormatter(lambda value, _, shown=shown: shown(value))
             for side in (axes.xaxis, axes.yaxis):
                 side.set_major_locator(MaxNLocator(4))
                 side.set_major_formatter(form)
     return figure
 
 
-def plot_expected_segments(table: pd.DataFrame) -> Figure:
+def plot_expected_segments(table: pd.DataFrame, *, words: Wording) -> Figure:
     """Plot what is expected of each segment: active share and spend per customer, with their intervals.
 
     `table`: segment, name, customers, active_share and spend_each with _low and _high, spend_now (each may be null;
@@ -65,17 +66,18 @@ def plot_expected_segments(table: pd.DataFrame) -> Figure:
         figure, panels = many_panels(rows=1, columns=2 if money else 1, height=0.9 + 0.32 * len(table), sharey=True)
         label_left(panels[0, 0], place=place, words=table["name"])
         _ranges(panels[0, 0], table, of="active_share", place=place)
-        panels[0, 0].set_title("Expected to come")
-        panels[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
-        panels[0, 0].set_xlim(0, 1.03)
+        panels[0, 0].set_title("Active customers")
+        panels[0, 0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+        least = table["active_share_low"].min()
+        panels[0, 0].set_xlim(0 if is_missing(least) else max(least - 0.1, 0), 1.02)
         if money:
             _ranges(panels[0, 1], table, of="spend_each", place=place)
             panels[0, 1].vlines(table["spend_now"], place - 0.34, place + 0.34, color=WARN, linewidth=1.8)
-            panels[0, 1].plot([], [], color=WARN, linewidth=1.8, label="last horizon")
+            panels[0, 1].plot([], [], color=WARN, linewidth=1.8, label=words.period.last_dates)
             panels[0, 1].legend(loc="lower right", fontsize=8)
-            panels[0, 1].set_title("Expected spend of a customer")
+            panels[0, 1].set_title("Spend per customer")
             panels[0, 1].set_xlim(0)
-            panels[0, 1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            panels[0, 1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.money(value)))
             panels[0, 1].tick_params(axis="y", length=0)
             panels[0, 1].spines["left"].set_visible(False)
     return figure
@@ -91,131 +93,130 @@ def _ranges(axes: Axes, table: pd.DataFrame, *, of: str, place: np.ndarray) -> N
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def forecast_headline(found: Prediction, *, horizon_days: int) -> str:
+def forecast_headline(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> str:
     """Summarise what is expected of all customers in a sentence."""
     whole = _everyone_row(found)
     if is_missing(whole["active_share"]):
         return found.reasons[0]
-    return text("forecast", "headline", whole=whole, horizon_days=horizon_days)
+    now = (segments["spend_now"] * segments["customers"]).sum(min_count=1) if "spend_now" in segments else None
+    return text("forecast", "headline", whole=whole, now=now, words=words)
 
 
-def forecast_tiles(found: Prediction, *, horizon_days: int) -> list[tuple[str, str, str]]:
-    """Collect expected activity, orders, spend, and 12-month value."""
-    whole, ahead = _everyone_row(found), f"next {horizon_days} days"
+def forecast_tiles(found: Prediction, *, words: Wording) -> list[tuple[str, str, str]]:
+    """Collect customers who are not expected to be active, orders and spend."""
+    whole, dates = _everyone_row(found), words.period.next_dates
     if is_missing(whole["active_share"]):
-        return [("Customers", count(whole["customers"]), "nothing is predicted for them")]
+        return [("Customers", count(whole["customers"]), "no forecast")]
     lost = [(1 - whole[f"active_share{p}"]) * whole["customers"] for p in ("", "_high", "_low")]
-    made = [
-        ("Not coming", count(lost[0]), f"{count(lost[1])} to {count(lost[2])} of {count(whole['customers'])}, {ahead}")
-    ]
-    for name, label in (("orders", "Orders"), ("spend", "Spend")):
+    made = [("Likely inactive", lost, count)]
+    for name in ("orders", "spend"):
         if not is_missing(whole[name]):
-            note = f"{number(whole[f'{name}_low'])} to {number(whole[f'{name}_high'])}, {ahead}"
-            made.append((label, number(whole[name]), note))
-    if not is_missing(whole["value_12m"]):
-        made.append(
-            ("Spend in 12 months", number(whole["value_12m"]), "an extrapolation: no range, as it is not tested")
-        )
-    return made
+            form = words.money if name == "spend" else rounded
+            made.append((name.capitalize(), [whole[f"{name}{p}"] for p in ("", "_low", "_high")], form))
+    return [(label, form(v[0]), text("forecast", "tile", v=v, form=form, dates=dates)) for label, v, form in made]
 
 
-def describe_backtest(found: Prediction) -> list[str]:
+def describe_backtest(found: Prediction, *, words: Wording) -> list[str]:
     """Describe how the forecast did in the back-test against its baselines, and how the base rate moved."""
     sentences = []
     for target, name in found.chosen.items():
         own = found.backtest[found.backtest["target"] == target]
         if len(own):
-            sentences.append(_compare_with_baselines(own, target=target, forecaster=name))
-    return [*sentences, *_describe_base_rate(found.metrics), *found.reasons]
+            sentences.append(_compare_with_baselines(own, target=target, forecaster=name, words=words))
+    return [*sentences, *_describe_base_rate(found.metrics, words=words), *found.reasons]
 
 
-def format_segments(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """Format one row for all customers and one per segment, with intervals as text, the largest spend first."""
-    table = _with_segment_names(found.segments, segments)
+def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
+    """Format one row for all customers and one per segment, figures per customer first, the largest spend first."""
+    table = _with_now(found.segments, segments)
     order = table["spend"].fillna(table["customers"]).where(table["segment"] != EVERYONE, np.inf)
     table = table.loc[order.sort_values(ascending=False, kind="stable").index]
-    forms = {"active_share": share, "orders": number, "spend": number, "move_share": share}
-    few = table["customers"].map(is_few)
-    interval_texts = {
-        n: [_format_interval(row, n, form) for row in table.to_dict("records")] for n, form in forms.items()
-    }
-    interval_texts = {n: pd.Series(words, index=table.index).mask(few, MISSING) for n, words in interval_texts.items()}
-    sizes = {"customers": table["customers"].map(masked_count), "value_12m": table["value_12m"].mask(few)}
-    return table[["segment", "name"]].assign(**sizes, **interval_texts)
+    rows, names = table.to_dict("records"), segments.set_index("segment")["name"]
+    forms = {"active_share": "share", "orders_each": "orders", "spend_each": "money", "spend": "money",
+             "move_share": "share"}  # fmt: skip
+    columns = {"active_share": "active_share_next", "spend_each": "spend_next"}
+    shown = {"name": [segment_name(segment, names=names) for segment in table["segment"]]}
+    shown["customers"] = mark(table, table["customers"].map(masked_count), "customers")
+    for name, unit in forms.items():
+        cells = [_cell(row, name, fact=columns.get(name, ""), words=words, unit=unit) for row in rows]
+        shown[name] = cells if table[name].notna().any() else [None] * len(cells)
+    now = [MISSING if is_few(row["customers"]) else words.money(row["spend_now"]) for row in rows]
+    shown["spend_now"] = mark(table, pd.Series(now), "spend_now") if table["spend_now"].notna().any() else None
+    return pd.DataFrame({"segment": table["segment"].to_numpy(), **shown}).dropna(axis=1, how="all")
 
 
 def segments_to_plot(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """Collect spend per customer and its value in the last horizon, for the plot."""
-    table = _with_segment_names(found.segments, segments).query("segment != @EVERYONE and customers >= @FLOOR")
-    each = {f"spend_each{p}": table[f"spend{p}"] / table["customers"] for p in ("", "_low", "_high")}
-    table = table.assign(**each, spend_now=table["segment"].map(segments.set_index("segment")["spend_now"]))
+    table = _with_now(found.segments, segments).query("segment != @EVERYONE and customers >= @FLOOR")
     return table.sort_values(["spend_each", "active_share", "segment"], ascending=[False, False, True])
 
 
-def format_backtest(found: Prediction) -> pd.DataFrame:
+def format_backtest(found: Prediction, *, words: Wording) -> pd.DataFrame:
     """Format one row per target and forecaster: discrimination, error, and the comparison with ours."""
     rows = []
     for (target, _), part in found.backtest.groupby(["target", "forecaster"], sort=False):
         by, first = part.set_index("measure"), part.iloc[0]
-        decisive = by.loc[DECISIVE[target]]
-        shown = {m: _format_score(by, m, form) for m, form in (("auc", score), ("ece", share), ("mae", number))}
-        shown |= {"total": _format_score(by, "total", share), "coverage": _format_score(by, "coverage", share)}
-        chosen_text = "chosen" if first["chosen"] else ""
-        rows.append(
-            {
-                "target": TARGET_LABELS[target],
-                "label": first["label"],
-                **shown,
-                "verdict": decisive["verdict"],
-                "said": chosen_text,
-            }
-        )
-    columns = ["target", "label", "auc", "ece", "mae", "total", "coverage", "verdict", "said"]
+        forms = {"auc": score, "ece": percent, "mae": words.form(TARGET_UNITS[target]), "total": percent,
+                 "coverage": percent}  # fmt: skip
+        shown = {measure: _format_score(by, measure, form) for measure, form in forms.items()}
+        verdict = by.loc[DECISIVE[target]]["verdict"]
+        about = {"target": TARGET_LABELS[target].capitalize(), "label": capitalized(first["label"])}
+        rows.append({**about, **shown, "verdict": verdict, "used": "yes" if first["chosen"] else ""})
+    columns = ["target", "label", "auc", "ece", "mae", "total", "coverage", "verdict", "used"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def format_drivers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """Format the churn drivers, with segment names."""
     table = _with_segment_names(found.drivers, segments)
-    effects = [interval(r.effect, r.effect_low, r.effect_high, form=share) for r in table.itertuples()]
+    effects = [ranged(r["effect"], r["effect_low"], r["effect_high"], form=points) for r in table.to_dict("records")]
     table = table.assign(difference=effects, everyone=table["segment"] != EVERYONE)
+    table = table.assign(words=table["words"].map(capitalized))
     return table.sort_values(["everyone", "segment"], kind="stable")
 
 
-def format_offers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """Format one row per segment: what its members bought next, the strongest first."""
-    rows = []
-    for name, part in found.offers.groupby("segment"):
-        row: dict[str, Any] = {"segment": name}
-        for kind, most in MAX_OFFERS_SHOWN.items():
-            row[kind.replace("-", "_")] = _format_offers(part[part["kind"] == kind], most=most)
-        rows.append(row)
-    return _with_segment_names(pd.DataFrame(rows, columns=["segment", "cross_sell", "up_sell"]), segments)
+def format_offers(
+    found: Prediction, segments: pd.DataFrame, *, words: Wording, never: Collection[str] = ()
+) -> pd.DataFrame:
+    """Format what members clearly bought more than other customers did, the strongest first: a row each."""
+    offers = found.offers[found.offers["more"].astype(bool) & ~found.offers["term"].isin(never)]
+    kept = [offers[offers["kind"] == kind].groupby("segment").head(most) for kind, most in MAX_OFFERS_SHOWN.items()]
+    table = _with_segment_names(pd.concat(kept).sort_values("segment", kind="stable"), segments)
+    shares = [ranged(r["share"], r["share_low"], r["share_high"], form=percent) for r in table.to_dict("records")]
+    return table.assign(
+        category=table["term"].map(words.thing),
+        share=shares,
+        others=table["others"].map(percent),
+        reach=table["reach"].map(masked_count),
+        kind=table["kind"].str.capitalize(),
+    )[OFFER_COLUMNS]
 
 
-def format_categories(found: Prediction) -> pd.DataFrame:
+def describe_offers(shown: pd.DataFrame, segments: pd.DataFrame) -> str:
+    """Count the segments for which nothing stands out, from what ``format_offers`` shows."""
+    return text("forecast", "no_offer", segments=len(segments), clear=shown["segment"].nunique())
+
+
+def format_categories(found: Prediction, *, words: Wording, never: Collection[str] = ()) -> pd.DataFrame:
     """Format the likeliest category that customers have not bought yet: how many customers, how likely."""
     with_category = found.customers.dropna(subset=["new_category"])
     chances = with_category.groupby("new_category")["new_category_chance"]
     table = chances.agg(["size", "mean"]).assign(low=chances.quantile(0.05), high=chances.quantile(0.95)).reset_index()
-    table = table[table["size"] >= FLOOR]  # the ends of a range of few would be single customers
+    table = table[
+        (table["size"] >= FLOOR) & ~table["new_category"].isin(never)
+    ]  # the ends of a range of few would be single customers
     table = table.sort_values(["size", "new_category"], ascending=[False, True]).head(MAX_NEW_CATEGORIES)
-    words = [
-        f"{share(r['mean'])} (nine in ten: {share(r['low'])} to {share(r['high'])})" for r in table.to_dict("records")
-    ]
-    return table.assign(category=table["new_category"].map(tidy), chance=words)
+    chance = [ranged(r["mean"], r["low"], r["high"], form=percent) for r in table.to_dict("records")]
+    return table.assign(category=table["new_category"].map(words.thing), chance=chance)
 
 
-def describe_value(found: Prediction) -> list[str]:
+def describe_value(found: Prediction, *, words: Wording) -> list[str]:
     """Describe how 12-month value is spread over customers, and what the figure is not."""
     value = found.customers["value_12m"].dropna().sort_values(ascending=False)
     if value.empty or value.sum() <= 0:
         return [text("forecast", "no_value")]
     top = value.head(max(int(len(value) * TOP_SHARE), 1)).sum() / value.sum()
-    return [
-        text("forecast", "value_spread", top=top, median=value.median()),
-        text("forecast", "value_limits"),
-    ]
+    return [text("forecast", "value_spread", top=top, median=words.money(value.median()))]
 
 
 def describe_category_accuracy(found: Prediction) -> list[str]:
@@ -228,7 +229,7 @@ def describe_category_accuracy(found: Prediction) -> list[str]:
     return sentences
 
 
-def _compare_with_baselines(own: pd.DataFrame, *, target: str, forecaster: str) -> str:
+def _compare_with_baselines(own: pd.DataFrame, *, target: str, forecaster: str, words: Wording) -> str:
     """Describe in a sentence how good a forecast is, and which baselines it is ahead of, level with or behind."""
     by = own[own["forecaster"] == forecaster].set_index("measure")
     errors = own[(own["measure"] == DECISIVE[target]) & (own["forecaster"] != "model")]
@@ -236,15 +237,15 @@ def _compare_with_baselines(own: pd.DataFrame, *, target: str, forecaster: str) 
         "forecast",
         "against",
         target=target,
-        words=TARGET_LABELS[target],
         label=by["label"].iloc[0],
         value=by["value"].to_dict(),
-        others=errors.to_dict("records"),
+        form=words.form(TARGET_UNITS[target]),
+        others={verdict: list(rows) for verdict, rows in errors.groupby("verdict", sort=False)["label"]},
         replaced=forecaster != "model",
     )
 
 
-def _describe_base_rate(figures: Mapping[str, Any]) -> list[str]:
+def _describe_base_rate(figures: Mapping[str, Any], *, words: Wording) -> list[str]:
     if "forecast.drift.active" not in figures:
         return []
     before, after, low, high = (
@@ -252,38 +253,39 @@ def _describe_base_rate(figures: Mapping[str, Any]) -> list[str]:
     )
     spend = None
     if "forecast.drift.spend_observed" in figures:
-        spend = [figures[f"forecast.drift.spend_{n}"] for n in ("learnt", "observed")]
-    return [text("forecast", "base_rate", before=before, after=after, low=low, high=high, spend=spend)]
+        spend = [words.money(figures[f"forecast.drift.spend_{n}"]) for n in ("learnt", "observed")]
+    rates = {"before": before, "after": after, "moved": low > 0 or high < 0}
+    return [text("forecast", "base_rate", **rates, spend=spend, quarter=words.quarter)]
 
 
-def _format_offers(offers: pd.DataFrame, *, most: int) -> str:
-    """Format the offers above chance; where there is none, the first one with that remark."""
-    if offers.empty:
-        return MISSING
-    more = offers[offers["more"]].head(most)
-    if len(more):
-        return "; ".join(_format_offer(row) for row in more.to_dict("records"))
-    return f"no more than other customers: {_format_offer(offers.iloc[0].to_dict())}"
-
-
-def _format_offer(row: Mapping[str, Any]) -> str:
-    return text("forecast", "offer", term=tidy(row["term"]), row=row)
-
-
-def _format_score(by: pd.DataFrame, measure: str, form: Any) -> str:
-    return interval(*by.loc[measure, ["value", "low", "high"]], form=form) if measure in by.index else MISSING
+def _format_score(by: pd.DataFrame, measure: str, form: Any) -> Markup | str:
+    return ranged(*by.loc[measure, ["value", "low", "high"]], form=form) if measure in by.index else MISSING
 
 
 def _with_segment_names(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     names = segments.set_index("segment")["name"]
-    return table.assign(
-        name=table["segment"].map(names).fillna("Everyone").where(table["segment"] != EVERYONE, "Everyone")
-    )
+    return table.assign(name=[segment_name(segment, names=names) for segment in table["segment"]])
+
+
+def _with_now(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
+    """Add names, figures per customer, and what the segments spent per customer in the last horizon."""
+    columns = [f"{of}_each{part}" for of in ("orders", "spend") for part in ("", "_low", "_high")]
+    each = {name: table[name.replace("_each", "")] / table["customers"] for name in columns}
+    known = segments.set_index("segment")
+    now = table["segment"].map(known["spend_now"]).astype(float)
+    whole = (known["spend_now"] * known["customers"]).sum(min_count=1) / known["customers"].sum()
+    now = now.where(table["segment"] != EVERYONE, whole)
+    return table.assign(name=table["segment"].map(known["name"]), **each, spend_now=now)
 
 
 def _everyone_row(found: Prediction) -> dict[str, Any]:
     return found.segments[found.segments["segment"] == EVERYONE].iloc[0].to_dict()
 
 
-def _format_interval(row: Mapping[str, Any], name: str, form: Any) -> str:
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
+def _cell(row: Mapping[str, Any], name: str, *, fact: str, words: Wording, unit: str) -> Markup | str:
+    """Format a figure with its range below it; with `fact` it is the value of that column of the segment."""
+    if is_few(row["customers"]):
+        return MISSING
+    value = [row[f"{name}{p}"] for p in ("", "_low", "_high")]
+    marked = f"{row['segment']}.{fact}" if fact and row["segment"] != EVERYONE else ""
+    return ranged(*value, form=words.form(unit), fact=marked)

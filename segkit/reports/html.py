@@ -1,5 +1,6 @@
 """Render tables, tiles and figures as HTML."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,6 +27,7 @@ VALUE_FORMATS: dict[str, Callable[[Any], str]] = {
     "count": fmt.count,
     "score": fmt.score,
 }
+FIGURE = re.compile(r"[<+±−]?([$£€]|[A-Z]{3}\xa0)?\d[\d.,]*(\xa0?(%|k|M|bn))?(?![\w-])")  # the begin of a text
 DOTS = 5  # of the stability scale
 HIDDEN_FIGURES = (
     "customer_share",
@@ -123,7 +125,12 @@ def tiles_html(tiles: Iterable[tuple[Any, ...]]) -> Markup:
 
 
 def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    """Return whether a column holds numbers, or only texts of figures, which are aligned like numbers."""
+    if pd.api.types.is_numeric_dtype(column):
+        return not pd.api.types.is_bool_dtype(column)
+    texts = [Markup(value).striptags() for value in column if isinstance(value, str) and value]
+    figures = [text for text in texts if text != fmt.MISSING]
+    return bool(figures) and all(FIGURE.match(text) for text in figures)
 
 
 def _choose_format(chosen: str | Callable[[Any], str] | None, *, column: pd.Series) -> Callable[[Any], str]:

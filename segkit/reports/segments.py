@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.dates import ConciseDateFormatter, MonthLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -15,8 +14,6 @@ from segkit.format import (
     MISSING,
     count,
     interval,
-    is_few,
-    joined,
     masked_count,
     masked_counts,
     number,
@@ -25,7 +22,6 @@ from segkit.format import (
     small_score,
     suppressed_cells,
 )
-from segkit.personas.naming import label
 from segkit.reports.map import place_labels
 from segkit.reports.theme import (
     ACCENT,
@@ -55,9 +51,6 @@ VERTICAL_TITLES = {
     "active": "Who is active next, explained (adjusted R²)",
 }
 MOST_DIFFERENCES = 10  # features of a segment that are drawn
-MIN_COHORT = 50  # newcomers; a smaller month is left out
-EXAMPLES = 4  # things that a need is shown with
-MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
 CAUSES = {
     "stayed": "stayed where they were",
     "customer": "moved: they changed",
@@ -214,80 +207,6 @@ def _draw_intervals(axes: Axes, rows: pd.DataFrame, *, place: np.ndarray, of: tu
     axes.hlines(place, low, high, color=INK, linewidth=0.9)
 
 
-def plot_timeline(activity: pd.DataFrame) -> Figure:
-    """Plot events and active customers by month, one row per kind of event, the most frequent first.
-
-    `activity`: month (date), event, events, customers.
-    """
-    kinds = (
-        activity.groupby("event")["events"].sum().sort_values(ascending=False, kind="stable").index[:MAX_EVENT_KINDS]
-    )
-    with style():
-        figure, panels = many_panels(rows=len(kinds), columns=2, height=0.5 + 1.15 * len(kinds), sharex=True)
-        for row, kind in zip(panels, kinds, strict=True):
-            rows = activity[(activity["event"] == kind) & ~activity["customers"].map(is_few)]
-            for axes, column, colour in zip(row, ("events", "customers"), (SOFT, ACCENT), strict=True):
-                axes.bar(pd.to_datetime(rows["month"]), rows[column], width=24, color=colour)
-                axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-                axes.tick_params(length=0)
-                axes.set_title(f"{str(kind).replace('_', ' ').capitalize()}: {column} a month")
-                axes.xaxis.set_major_locator(MonthLocator(bymonth=_month_ticks(activity["month"].nunique())))
-                axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
-    return figure
-
-
-def plot_predictability(table: pd.DataFrame) -> Figure:
-    """Plot how much of each outcome can be predicted, as bars.
-
-    `table`: rows of ``predictability``: outcome, r2 (0-1).
-    """
-    with style():
-        figure, axes = one_panel(height=0.7 + 0.42 * len(table))
-        place = np.arange(len(table))[::-1]
-        axes.barh(place, table["r2"].clip(lower=0), height=0.52, color=ACCENT)
-        for y, r2 in zip(place, table["r2"], strict=True):
-            axes.annotate(f"{r2:.2f}", (max(r2, 0), y), (5, 0), textcoords="offset points", va="center")
-        label_left(axes, place=place, words=table["outcome"])
-        top = max(table["r2"].max(), 0.1)
-        axes.set_xlim(0, min(1.15 * top + 0.05, 1.1))
-        axes.set_xlabel("Share of the differences between customers that is predicted (R², 0-1)")
-    return figure
-
-
-def plot_retention(table: pd.DataFrame) -> Figure:
-    """Plot the share of new customers who came again, by months since their first visit: one line per cohort.
-
-    `table`: cohort (month), newcomers, months_since, share (0-1).
-    """
-    large = table[(table["months_since"] > 0) & (table["newcomers"] >= MIN_COHORT)]
-    with style():
-        figure, axes = one_panel(height=3.2)
-        cohorts = sorted(large["cohort"].unique())
-        colours = {cohort: ACCENT if cohort == cohorts[-1] else SOFT for cohort in cohorts}
-        seaborn.lineplot(
-            large,
-            x="months_since",
-            y="share",
-            hue="cohort",
-            palette=colours,
-            errorbar=None,
-            marker="o",
-            legend=False,
-            ax=axes,
-        )
-        for cohort, rows in large.groupby("cohort"):
-            last = rows.sort_values("months_since").iloc[-1]
-            end = (last["months_since"], last["share"])
-            axes.annotate(f"{cohort:%b %Y}", end, (6, -3), textcoords="offset points", fontsize=7.5)
-        axes.set_ylim(0, 1)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="Months since the first visit", ylabel="")
-        axes.set_title(f"Share of a month's newcomers who came again (months with {MIN_COHORT} newcomers or more)")
-    return figure
-
-
 def plot_segment_shares(segments: pd.DataFrame) -> Figure:
     """Plot share of revenue against share of customers for each segment, the largest revenue first.
 
@@ -323,54 +242,10 @@ def plot_segment_shares(segments: pd.DataFrame) -> Figure:
     return figure
 
 
-def _month_ticks(months: int) -> tuple[int, ...]:
-    """Choose the months that get a label; January always, as it carries the year."""
-    return tuple(range(1, 13)) if months <= 6 else (1, 4, 7, 10) if months <= 24 else (1,)
-
-
-def profile_tiles(profile: pd.DataFrame, kpis: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Collect the size of the data, and how active customers are."""
-    value, figure = profile.set_index("item")["value"], kpis.set_index("kpi")
-    active = interval(*figure.loc["active rate", ["value", "value_low", "value_high"]], form=share)
-    return [
-        ("Customers", count(value["customers with events of their own"]), "before as_of"),
-        ("To be segmented", count(value["active in the lookback"]), "active in the lookback"),
-        ("History", count(value["days of history"]), "days"),
-        ("Active recently", active, "of all known, in the last horizon"),
-    ]
-
-
-def format_baseline(kpis: pd.DataFrame) -> pd.DataFrame:
-    """Format the KPIs, each value with its interval."""
-    shown = [interval(r.value, r.value_low, r.value_high, form=_unit_format(r.unit)) for r in kpis.itertuples()]
-    return kpis.assign(shown=shown)
-
-
-def format_profile(profile: pd.DataFrame) -> pd.DataFrame:
-    """Format each value of the profile in its unit."""
-    return profile.assign(shown=[_unit_format(r.unit)(r.value) for r in profile.itertuples()])
-
-
 def format_shares(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     """Format shares with their intervals: <name>, <name>_low and <name>_high become one column."""
     parts = {name: table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False) for name in names}
     return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
-
-
-def format_needs(needs: pd.DataFrame, things: pd.DataFrame, *, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Format needs, each with the things that make up most of it, and its shares with their intervals."""
-    largest = things.sort_values(["weight", "thing"], ascending=[False, True]).groupby("need")["thing"].head(EXAMPLES)
-    by_need = things.loc[largest.index].groupby("need")["thing"]
-    examples = {need: joined([label(t, labels=labels) for t in own]) for need, own in by_need}
-    shown = format_shares(needs, "share", "main").assign(examples=needs["need"].map(examples))
-    return shown.assign(stability=[share(value) for value in needs["stability"]])
-
-
-def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
-    """Format customers by stage; small groups are hidden."""
-    hides = suppressed_cells(lifecycle["customers"])
-    table = format_shares(lifecycle, "share")
-    return table.assign(customers=masked_counts(lifecycle["customers"]), share=table["share"].mask(hides, MISSING))
 
 
 def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
@@ -427,16 +302,6 @@ def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=str.capitalize)
 
 
-def describe_reading(since: str, reread_reason: str) -> list[str]:
-    """Describe how the days of an earlier run were continued; nothing where they were not."""
-    return [text("segments", "read_again", since=since, reason=reread_reason)] if since else []
-
-
-def describe_kept_map(found: str) -> str:
-    """Say from which day a map is that was kept."""
-    return text("segments", "kept_map", found=found)
-
-
 def describe_kept_segments(moves: pd.DataFrame, *, found: str) -> list[str]:
     """Describe segments that were kept, one sentence each."""
     both = moves[~moves["cause"].isin(("joined", "left"))]
@@ -445,11 +310,6 @@ def describe_kept_segments(moves: pd.DataFrame, *, found: str) -> list[str]:
         text("segments", "kept", found=found),
         text("segments", "stayed", customers=len(both), part=stayed),
     ]
-
-
-def predictability_headline(table: pd.DataFrame) -> str:
-    """Summarise what can be predicted in a sentence."""
-    return text("segments", "foresight", outcomes=table.to_dict("records"))
 
 
 def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:

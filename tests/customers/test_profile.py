@@ -260,7 +260,7 @@ def test_the_datasheet_lists_what_was_used_and_left_out_without_customers(
     assert values["events", "used"] == "1 mail (by the company), 1 purchase (by the customer)"
     assert values["events", "lines.csv"] == "customer_id (who), timestamp (when), amount (paid)"
     assert values["left out", "lines.csv: no customer"] == "1,234 rows"
-    assert values["consent", "columns"] == "ok" and values["ids", "customers are told by"] == "the ids of the source"
+    assert values["consent", "columns"] == "ok" and values["ids", "customers are identified by"] == "ids of the source"
     assert values["customers", "mail"] == "identifier"
     assert values["guess", "timezone: Europe/Berlin"] == "of the draft"
     assert not {"ann", "bob"} & {word for cell in table.to_numpy().ravel() for word in cell.split()}
@@ -269,4 +269,4 @@ def test_the_datasheet_lists_what_was_used_and_left_out_without_customers(
         source.model_copy(update={"privacy": privacy}), days, rejected=rejected[:0], pseudonyms=True, **options
     )
     values = {(row.about, row.item): row.value for row in table.itertuples()}
-    assert values["left out", "the forgotten"] == "<20" and values["ids", "customers are told by"] == "hashes"
+    assert values["left out", "erased customers"] == "<20" and values["ids", "customers are identified by"] == "hashes"

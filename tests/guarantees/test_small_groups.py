@@ -16,16 +16,20 @@ from segkit.customers.features import CustomerData
 from segkit.customers.needs import Needs, need_table, purchases_of_customers
 from segkit.data.runs import load_run
 from segkit.format import FLOOR, is_few, masked_count, masked_counts, suppressed_cells
+from segkit.period import Period
 from segkit.personas.traits import segment_favourites, unmet_needs
 from segkit.reports import experiments as experiments_report
 from segkit.reports import forecast as forecast_report
 from segkit.reports import overview as overview_report
+from segkit.reports import profile as profile_report
 from segkit.reports import refresh as refresh_report
 from segkit.reports import segments as segments_report
 from segkit.reports.html import segment_table_html, shown_rows
 from segkit.reports.matrix import matrix_html
+from segkit.reports.wording import Wording
 from segkit.templates import html
 
+WORDS = Wording(Period.parse("2018-01-01", lookback_days=182, horizon_days=91))
 COUNTS = st.lists(st.integers(0, 120), min_size=1, max_size=8)
 SMALL_NUMBER = re.compile(r"(?<![\d.,%–−+\[])\b(1?\d)\b(?! ?%)[\u00a0 ](customers|members|people)\b")
 
@@ -66,7 +70,7 @@ def test_shown_again_hides_the_same_and_a_lower_floor_hides_no_more(counts: list
 def test_stages_of_life_of_a_few_are_hidden_with_the_next_smallest() -> None:
     stages = pd.DataFrame({"stage": list("abcd"), "meaning": "", "customers": [3, 28, 300, 0]})
     stages = stages.assign(**{f"share{part}": stages["customers"] / 331 for part in ("", "_low", "_high")})
-    table = segments_report.format_lifecycle(stages)
+    table = profile_report.format_lifecycle(stages)
     assert table["customers"].tolist() == ["<20", "hidden", "300", "0"]
     assert table["share"].tolist()[:2] == ["–", "–"] and table["share"].iloc[2].startswith("91")
 
@@ -124,21 +128,23 @@ def test_forecasts_and_baselines_of_a_few_are_not_shown(segments: pd.DataFrame) 
         {"new_category": ["TEA"] * 20 + ["YACHT"] * 19, "new_category_chance": np.linspace(0.1, 0.9, 39)}
     )
     found: Any = type("Found", (), {"segments": sums.assign(**dict.fromkeys(figures, 0.5)), "customers": people})
-    table = forecast_report.format_segments(found, segments).set_index("segment")
-    assert table.loc["S13", ["customers", "orders", "spend"]].tolist() == ["<20", "–", "–"]
+    table = forecast_report.format_segments(found, segments, words=WORDS).set_index("segment")
+    assert "&lt;20" in table.loc["S13", "customers"]
+    assert table.loc["S13", ["orders_each", "spend"]].tolist() == ["–", "–"]
     assert forecast_report.segments_to_plot(found, segments)["segment"].tolist() == ["S01"]
-    assert forecast_report.format_categories(found)["category"].tolist() == ["tea"]
+    assert forecast_report.format_categories(found, words=WORDS)["category"].tolist() == ["tea"]
     rows = [("S01", "active rate", 60), ("S13", "active rate", 19), ("all", "response: visit after mail", 19)]
     baseline = pd.DataFrame(rows, columns=["segment", "kpi", "customers"])
     baseline = baseline.assign(value=0.5, value_low=0.4, value_high=0.6, unit="share", start="", end="")
-    assert "S13" not in str(experiments_report.format_baseline_by_segment(baseline, names={}).iloc[:, 0].tolist())
+    shown = experiments_report.format_baseline_by_segment(baseline, names={}, words=WORDS)
+    assert "S13" not in str(shown.iloc[:, 0].tolist())
     assert experiments_report.describe_responses(baseline) == []
 
 
 def test_months_of_a_few_customers_are_not_drawn() -> None:
     months = pd.to_datetime(["2024-01-01", "2024-02-01"])
     table = pd.DataFrame({"month": months, "event": "buy", "events": [900, 25], "customers": [300, 19]})
-    assert len(segments_report.plot_timeline(table).axes[0].patches) == 1
+    assert len(profile_report.plot_timeline(table).axes[0].patches) == 1
 
 
 @pytest.fixture

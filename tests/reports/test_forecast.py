@@ -1,26 +1,31 @@
-"""The page of the forecast: what is not known is said, offers that do not stand out are not sold as such."""
+"""The page of the forecast: what is not known is stated, offers that do not stand out are not sold as such."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from segkit.forecast.segments import SEGMENT_COLUMNS, Prediction
+from segkit.period import Period
 from segkit.reports import forecast as forecast_report
 from segkit.reports.html import figure_html
+from segkit.reports.wording import Wording
 
 NO_TABLE = pd.DataFrame()
+WORDS = Wording(Period.parse("2018-01-01", lookback_days=182, horizon_days=91), currency="USD", labels={"RUM": "rum"})
 
 
 @pytest.fixture
 def found() -> Prediction:
-    """A forecast of three segments, told by BG/NBD for spend."""
+    """A forecast of three segments, by BG/NBD for spend."""
     sums = pd.DataFrame({"segment": ["all", "S01", "S02", "S13"], "customers": [120, 60, 40, 20]})
     sums = sums.reindex(columns=["segment", "customers", *SEGMENT_COLUMNS, "value_12m"])
     sums = sums.fillna({name: 0.5 for name in SEGMENT_COLUMNS}).assign(spend=[400.0, 100, 250, 50], value_12m=900.0)
     scored = [("active", m, f) for m in ("auc", "ece", "brier") for f in ("model", "last")]
     scored += [("spend", m, f) for m in ("mae", "total", "coverage") for f in ("model", "last")]
     backtest = pd.DataFrame(scored, columns=["target", "measure", "forecaster"])
-    backtest = backtest.assign(label=backtest["forecaster"].map({"model": "the forecast", "last": "last period again"}))
+    backtest = backtest.assign(
+        label=backtest["forecaster"].map({"model": "the forecast", "last": "the last period repeated"})
+    )
     backtest = backtest.assign(value=0.2, low=0.1, high=0.3, verdict="level", chosen=backtest["forecaster"] == "last")
     offers = {"asked": 30, "share": 0.5, "share_low": 0.4, "share_high": 0.6, "reach": 25}
     offers = pd.DataFrame(
@@ -50,26 +55,29 @@ def found() -> Prediction:
 
 
 def test_everyone_comes_first_and_every_figure_has_its_range(found: Prediction, segments: pd.DataFrame) -> None:
-    table = forecast_report.format_segments(found, segments)
-    assert table["name"].tolist()[:2] == ["Everyone", "Big <b>baskets</b>"], "the largest spend follows"
-    assert table[["active_share", "orders", "spend", "move_share"]].map(lambda text: "[" in text).all().all()
-    answer = forecast_report.forecast_headline(found, horizon_days=91)
-    assert "50" in answer and "of 120 customers" in answer and "400" in answer
+    table = forecast_report.format_segments(found, segments, words=WORDS)
+    assert table["name"].iloc[0] == "All customers"
+    assert "Big &lt;b&gt;baskets&lt;/b&gt;" in table["name"].iloc[1], "the largest spend follows"
+    assert not found.segments.empty and table["spend"].iloc[0] == "$400", "no range without width"
+    assert 'data-fact="S02.spend_next"' in table["spend_each"].iloc[1] and "data-fact" not in table["spend"].iloc[1]
+    answer = forecast_report.forecast_headline(found, segments, words=WORDS)
+    assert "of 120 customers will be active in January to March 2018" in answer and "$400" in answer
 
 
 def test_a_baseline_that_states_it_and_a_season_are_reported(found: Prediction) -> None:
-    texts = forecast_report.describe_backtest(found)
-    assert any("said here by last period again, which the forecast did not beat" in text for text in texts)
-    assert any("The base rate moved" in text and "70" in text for text in texts) and texts[-1] == "No one knows."
+    texts = forecast_report.describe_backtest(found, words=WORDS)
+    assert "we use a simpler method, the last period repeated, which our own forecast did not beat" in " ".join(texts)
+    assert any("moved: 90% in one quarter, 70% in the next" in text for text in texts) and texts[-1] == "No one knows."
     still = found.metrics | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
-    calm = forecast_report._describe_base_rate(still)
-    assert "did not" in calm[0] and "move" in calm[0]
+    assert "The return rate was steady" in forecast_report._describe_base_rate(still, words=WORDS)[0]
 
 
 def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, segments: pd.DataFrame) -> None:
-    table = forecast_report.format_offers(found, segments).set_index("segment")
-    assert table.loc["S01", "cross_sell"].startswith("tea") and "rum" not in table.loc["S01", "cross_sell"]
-    assert table.loc["S02", "cross_sell"].startswith("no more than other customers: rum")
+    table = forecast_report.format_offers(found, segments, words=WORDS)
+    assert table[["segment", "category", "kind"]].values.tolist() == [["S01", "tea", "Cross-sell"]]
+    others = len(segments) - 1
+    assert forecast_report.describe_offers(table, segments).endswith(f"for the other {others} segments.")
+    assert forecast_report.format_offers(found, segments, words=WORDS, never={"TEA"}).empty
 
 
 def test_without_a_forecast_the_page_states_why(found: Prediction, segments: pd.DataFrame) -> None:
@@ -78,21 +86,21 @@ def test_without_a_forecast_the_page_states_why(found: Prediction, segments: pd.
         found.customers[:0], empty, found.backtest[:0], NO_TABLE, NO_TABLE, found.offers[:0], {}, ("Why.",), {}
     )
     assert (
-        forecast_report.forecast_headline(nothing, horizon_days=91)
+        forecast_report.forecast_headline(nothing, segments, words=WORDS)
         == "Why."
-        == forecast_report.describe_backtest(nothing)[0]
+        == forecast_report.describe_backtest(nothing, words=WORDS)[0]
     )
-    assert len(forecast_report.forecast_tiles(nothing, horizon_days=91)) == 1
+    assert len(forecast_report.forecast_tiles(nothing, words=WORDS)) == 1
     assert (
-        "not told" in forecast_report.describe_value(nothing)[0]
+        "no customer value" in forecast_report.describe_value(nothing, words=WORDS)[0]
         and forecast_report.describe_category_accuracy(nothing) == []
     )
-    for shown in (forecast_report.format_segments(nothing, segments), forecast_report.format_offers(nothing, segments)):
-        assert "name" in shown
-    assert forecast_report.format_backtest(nothing).empty and forecast_report.format_categories(nothing).empty
-    figure_html(
-        forecast_report.plot_expected_segments(forecast_report.segments_to_plot(nothing, segments)), alt="no forecast"
-    )
+    for format_table in (forecast_report.format_segments, forecast_report.format_offers):
+        assert "name" in format_table(nothing, segments, words=WORDS)
+    for format_table in (forecast_report.format_backtest, forecast_report.format_categories):
+        assert format_table(nothing, words=WORDS).empty
+    table = forecast_report.segments_to_plot(nothing, segments)
+    figure_html(forecast_report.plot_expected_segments(table, words=WORDS), alt="no forecast")
 
 
 def test_pictures_are_drawn_from_unchanged_tables(found: Prediction, segments: pd.DataFrame) -> None:
@@ -105,9 +113,9 @@ def test_pictures_are_drawn_from_unchanged_tables(found: Prediction, segments: p
     }
     table = pd.DataFrame(points)
     before = table.copy()
-    drawn = [figure_html(forecast_report.plot_calibration(table), alt="promises") for _ in range(2)]
+    drawn = [figure_html(forecast_report.plot_calibration(table, words=WORDS), alt="accuracy") for _ in range(2)]
     assert drawn[0] == drawn[1]
     pd.testing.assert_frame_equal(table, before)
     rows = forecast_report.segments_to_plot(found, segments)
-    assert len(forecast_report.plot_expected_segments(rows).axes) == 2
+    assert len(forecast_report.plot_expected_segments(rows, words=WORDS).axes) == 2
     assert rows["spend_each"].tolist() == [6.25, 2.5, 100 / 60]

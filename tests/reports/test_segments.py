@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from segkit.errors import InputError
 from segkit.reports import map as map_report
+from segkit.reports import profile as profile_report
 from segkit.reports import segments as segments_report
 from segkit.reports.html import figure_html
 from segkit.reports.theme import COLOURS, segment_style
@@ -67,13 +68,13 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
 
 DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "plot_blocks": lambda given: segments_report.plot_blocks(given["blocks"]),
-    "plot_timeline": lambda given: segments_report.plot_timeline(given["activity"]),
+    "plot_timeline": lambda given: profile_report.plot_timeline(given["activity"]),
     "plot_segment_map": lambda given: map_report.plot_segment_map(given["assignments"], given["segments"]),
     "plot_thing_map": lambda given: map_report.plot_thing_map(given["things"], given["needs"]),
     "plot_small_maps": lambda given: map_report.plot_small_maps(given["assignments"], given["values"]),
-    "plot_predictability": lambda given: segments_report.plot_predictability(given["predictability"]),
+    "plot_predictability": lambda given: profile_report.plot_predictability(given["predictability"]),
     "plot_frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
-    "plot_retention": lambda given: segments_report.plot_retention(given["retention"]),
+    "plot_retention": lambda given: profile_report.plot_retention(given["retention"]),
     "plot_baselines": lambda given: segments_report.plot_baselines(given["baselines"]),
     "plot_segment_shares": lambda given: segments_report.plot_segment_shares(given["segments"]),
     "plot_feature": lambda given: segments_report.plot_feature(
@@ -97,7 +98,12 @@ def test_figure_repeats_to_the_byte_and_leaves_its_tables(name: str, tables: dic
 
 
 def test_every_figure_has_a_test() -> None:
-    plots = {name for module in (segments_report, map_report) for name in vars(module) if name.startswith("plot_")}
+    plots = {
+        name
+        for module in (segments_report, profile_report, map_report)
+        for name in vars(module)
+        if name.startswith("plot_")
+    }
     assert set(DRAW) == plots
 
 
