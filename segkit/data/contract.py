@@ -325,7 +325,8 @@ def _read_values(mapped: _MappedTable, *, table: EventTable) -> tuple[list[str],
             _refuse_rounded(sample, where=where)
             parts.append(f"{id_sql(column, kind=kind)} as {column}")
             if kind == "VARCHAR":  # beyond the sample
-                parts.append(f"coalesce(regexp_full_match(trim({column}), '{ROUNDED_ID}'), false) as _rounded_{column}")
+                rounded = f"contains({column}, '+') and regexp_full_match(trim({column}), '{ROUNDED_ID}')"
+                parts.append(f"case when {rounded} then true else false end as _rounded_{column}")
                 reasons[f"_rounded_{column}"] = f"{column} was rounded by a spreadsheet"
         elif column in ("event", *TEXT_COLUMNS):
             parts.append(f"{text_sql(column, kind=kind)} as {column}")

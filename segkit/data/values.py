@@ -80,6 +80,7 @@ POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(\.\d{3}){2,}")  # 1.234.567
 THREE_DECIMALS = re.compile(r"[+-]?(0,\d{3,}|\d+,\d{4,}|\d{4,},\d{3})")  # after a comma
 AMBIGUOUS_NUMBER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234: more than a thousand, or between 1 and 2
 AMBIGUOUS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # 1.234, the same
+MAX_DOUBT = 20  # numbers such as 1.234 for each such as 7.25; a tenth of three decimals end in a zero, often left out
 NOTATIONS = {  # of a number by its decimal sign, with groups of thousands; a number in another one is unreadable
     ",": r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d*)?(?:[eE][+-]?\d+)?|[+-]?,\d+",
     ".": r"[+-]?(?:\d{1,3}(?:,\d{2,3})*,\d{3}|\d+)(?:\.\d*)?(?:[eE][+-]?\d+)?|[+-]?\.\d+",
@@ -202,10 +203,11 @@ def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
             f"{where}: {min(commas)!r} has a decimal comma and {min(groups or points)!r} a decimal point. "
             "Write all numbers in one way, or split the table."
         )
-    if commas and not (unsure and not any(THREE_DECIMALS.fullmatch(v) for v in commas)):
+    grouped = any("." in v for v in commas)
+    if commas and (grouped or not unsure_points) and (not unsure or any(map(THREE_DECIMALS.fullmatch, commas))):
         return ","
     doubtful = unsure or unsure_points
-    if commas or (doubtful and not groups and not points):
+    if commas or (doubtful and not groups and not points) or len(unsure_points) > MAX_DOUBT * len(points | groups) > 0:
         raise SourceError(
             f"{where}: the {'comma' if unsure else 'point'} in {min(doubtful)!r} is ambiguous, thousands or decimals "
             f"({len(doubtful)} in the sample). Add \"decimal: ','\" or \"decimal: '.'\" to this table."

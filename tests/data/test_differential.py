@@ -47,6 +47,7 @@ NUMBERS: dict[str, Callable[[Decimal], str]] = {
     "thousands": lambda v: f"{int(v):,}",  # the cents are cut off, in what is wanted too
     "thousands with points": lambda v: in_german(f"{int(v):,}"),
 }
+POINTS = ("plain", "short", "grouped", "swiss", "signed")
 WHOLE = ("thousands", "thousands with points")
 TIMES: dict[str, str] = {
     "iso": "%Y-%m-%d %H:%M:%S",
@@ -106,7 +107,7 @@ STYLES = st.builds(
 def is_in_doubt(style: Written) -> bool:
     """Return whether nobody could tell: 2.621 next to 7.25, or 08/12/2024 among months that come first."""
     as_text = not (style.native and style.kind in ("parquet", "xlsx"))
-    points = style.number == "thousands with points" and style.odd_number in ("plain", "short")
+    points = style.number == "thousands with points" and style.odd_number in POINTS
     return as_text and (points or {style.time, style.odd_time} == {"american", "british"})
 
 
