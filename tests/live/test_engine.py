@@ -38,7 +38,8 @@ def test_live_segments_equal_the_batch_at_the_same_tick(events: made.Events, ran
     random.shuffle(later)
     with TemporaryDirectory() as folder:
         run = make_live_run(Path(folder) / "run", events, seed=seed)
-        for day in sorted({AS_OF, *(random.choice(events.rows)["day"] for _ in range(2)), events.last_day()}):
+        halfway = AS_OF + timedelta(days=45)  # a tick moves the clock by one lookback at most
+        for day in sorted({AS_OF, halfway, *(random.choice(events.rows)["day"] for _ in range(2)), events.last_day()}):
             if day < AS_OF:
                 continue
             with Live(run.path, commit_every=7) as live:  # each day goes on from the state of the day before
