@@ -44,7 +44,6 @@ OLD_TABLES = {  # names of tables in format 1 of a run -> names now
     "baseline": "starting_values",
     "promises": "forecast_accuracy",
     "foresight": "predictability",
-    "points": "scores",
     "gaps": "unmet_needs",
     "sides": "comparison",
     "past_features": "training_features",
@@ -63,7 +62,7 @@ OLD_COLUMNS = {  # table of format 1 -> column -> its name now; only read to ref
     "calibration": {"promised": "predicted", "came": "observed"},
     "gaps": {"gap": "difference", "gap_low": "difference_low", "gap_high": "difference_high"},
     "sides": {"told_apart": "distinct_readings"},
-    "personas": {"said": "own_words"},
+    "personas": {"said": "in_their_words"},
     "decision_tests": {"says": "decision"},
 }
 

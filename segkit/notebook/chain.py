@@ -60,6 +60,7 @@ SCRIPT_MARKERS = {  # script -> what needs it
     "sort": 'class="sk-sort"',
     "compare": 'class="sk-segments"',
     "map": 'class="sk-map"',
+    "cards": 'class="sk-more"',
 }
 HIDDEN_TAGS = ("parameters", "injected-parameters", "hide")  # cells that no reader needs
 

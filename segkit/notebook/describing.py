@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from segkit.customers.needs import load_needs
+from segkit.customers.needs import Needs, load_needs
+from segkit.customers.profile import FEATURE_ROLES
 from segkit.data import sources
 from segkit.data.runs import Run, open_run_source
 from segkit.notebook.profiling import load_customers
@@ -18,21 +19,15 @@ from segkit.personas import facts as facts_module
 from segkit.personas.action_table import Actions, find_actions
 from segkit.personas.actions import Situation
 from segkit.personas.cards import has_story
+from segkit.personas.claims import RawFigures, check_claims
 from segkit.personas.copy import COPY_METADATA, model_writer
-from segkit.personas.facts import CardTables, Fact, collect_facts
+from segkit.personas.evidence import CardTables, collect_facts
+from segkit.personas.facts import Fact
 from segkit.personas.naming import member_activity_levels, need_labels
 from segkit.personas.never_offer import labels_of_things
 from segkit.personas.offerable import offerable_needs
-from segkit.personas.rules import (
-    Scorecard,
-    learn_rules,
-    learn_scorecards,
-    rule_features,
-    rules_table,
-    scorecards_to_table,
-    split,
-    top_differences,
-)
+from segkit.personas.rules import learn_rules, rule_features, rules_table, split
+from segkit.personas.totals import customer_totals
 from segkit.personas.traits import (
     compare_predictors,
     customer_texts,
@@ -92,10 +87,21 @@ class _Described:
         return needs.groupby("segment")["term"].apply(list).to_dict() if len(needs) else {}
 
     @cached_property
-    def scorecards(self) -> list[Scorecard]:
-        plain = rule_features(self.now)
-        train, _ = split(len(plain), seed=self.seed)
-        return learn_scorecards(plain, self.axes, train=train, labels=self.source.labels)
+    def con(self) -> Any:
+        return sources.connect()
+
+    @cached_property
+    def needs(self) -> Needs | None:
+        return load_needs(self.run)
+
+    @cached_property
+    def sensitive(self) -> set[str]:
+        needs = self.run.table("needs") if self.run.has("needs") else pd.DataFrame({"name": [], "sensitive": []})
+        return set(needs.loc[needs["sensitive"].astype(bool), "name"])
+
+    @cached_property
+    def uses(self) -> bool:
+        return "purchase" not in self.source.needs.kinds
 
     @cached_property
     def activity_levels(self) -> pd.Series:
@@ -131,8 +137,10 @@ class Personas(Result):
         The opportunities of the segments.
     predictors
         How well segments and demographics predict what a customer is like.
-    rules, scores
-        Rules by which a CRM rebuilds the segments, and the points that they count.
+    rules
+        Rules by which a CRM rebuilds the segments.
+    claims
+        Each sentence of the cards, and what was checked of it on raw events.
     needs, traits
         What each segment buys more than other customers, and who they are.
     """
@@ -141,17 +149,15 @@ class Personas(Result):
     actions: Opportunities | None = None
     activity_levels: pd.Series | None = None
     categories: tuple[str, ...] = ()
-    differences: pd.DataFrame | None = None
+    claims: Result | None = None
     predictors: Result | None = None
     rules: Result | None = None
-    scores: Result | None = None
     needs: Result | None = None
     traits: Result | None = None
 
     def cards(self, *, copy: "Copy | None" = None) -> Result:
         """Show the cards, with the copy that may be sent where it is given."""
         shown = {
-            "differences": self.differences,
             "facts": self.tables["facts"],
             "copy": None if copy is None else copy.table,
         }
@@ -189,43 +195,31 @@ def write_personas(run: Run) -> Personas:
     (4, ['segment', 'condition'])
     """
     described = _Described(run, seed=run.parameters()["seed"])
-    segments, signals = described.tables["segments"], described.tables["signals"]
-    tables = _card_tables(described)
-    words = {"labels": described.source.labels, "currency": described.source.currency}
-    facts = collect_facts(
-        segments,
-        features=described.features,
-        segment=described.segment,
-        tables=tables,
-        horizon_days=run.period.horizon_days,
-        **words,
-    )
+    segments, actions = described.tables["segments"], _find_actions(described)
+    tables = _card_tables(described, actions)
+    facts = _collect_facts(described, tables)
     personas = cards.write_personas(
-        segments,
-        activity_levels=described.activity_levels,
-        facts=facts,
-        signals=signals,
-        rules=tables.rules,
-        topics=tables.topics,
-        uses="purchase" not in described.source.needs.kinds,
+        segments, facts=facts, signals=described.tables["signals"], rules=tables.rules, uses=described.uses
     )
     fact_table = facts_module.fact_table(facts)
     facts_module.verify(personas, fact_table)
-    predictors, actions = _compare_predictors(described), _find_actions(described)
+    claims = check_claims(personas, fact_table, _raw_figures(described, tables), uses=described.uses)
+    predictors = _compare_predictors(described)
     answer = text_result(
-        headline=personas_report.personas_headline(personas, segments, facts=fact_table),
+        headline=personas_report.personas_headline(personas, segments, claims=claims),
         bullets=personas_report.describe_reliability(segments, rules=tables.rules),
     )
+    written = {**actions.tables, "rules": tables.rules, "unmet_needs": tables.unmet_needs, "topics": tables.topics}
     return Personas(
         personas,
         {**personas_report.persona_metrics(tables.rules, segments, predictors=predictors), **actions.metrics},
         html=answer.html,
-        tables={"personas": personas, "facts": fact_table, **_written_tables(described, tables, predictors, actions)},
+        tables={"personas": personas, "facts": fact_table, "claims": claims, "comparison": predictors, **written},
         facts=tuple(facts),
         actions=actions,
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         categories=described.now.categories,
-        differences=tables.top_differences,
+        claims=table_result(claims, name="claims"),
         **_persona_parts(described, personas, tables=tables, predictors=predictors),
     )
 
@@ -234,7 +228,7 @@ def _find_actions(described: _Described) -> Opportunities:
     """Find the opportunities, and show them."""
     run, opened, customers = described.run, described.source, described.customers
     things = run.table("need_things") if run.has("need_things") else None
-    needs, offers = load_needs(run) if things is not None else None, None
+    needs, offers = described.needs if things is not None else None, None
     if needs is not None:
         options = {"days": customers.days, "period": customers.period, "labels": opened.labels}
         offers = offerable_needs(needs, run.table("needs"), things, **options)
@@ -246,7 +240,7 @@ def _find_actions(described: _Described) -> Opportunities:
         described.segment.reindex(customers.index),
         needs=needs,
         offers=offers,
-        uses="purchase" not in opened.needs.kinds,
+        uses=described.uses,
     )
     found = find_actions(
         situation,
@@ -265,44 +259,88 @@ def _find_actions(described: _Described) -> Opportunities:
     )
 
 
-def _card_tables(described: _Described) -> CardTables:
-    """Find what the cards are written from."""
-    run, opened, segment, seed = described.run, described.source, described.segment, described.seed
-    needs = described.tables["favourites"]
-    texts = customer_texts(sources.read_events(opened, con=sources.connect()), period=run.period)
-    bought = need_labels(needs, labels=opened.labels)
-    return CardTables(
-        needs=needs,
-        top_differences=top_differences(described.tables["signals"], needs, labels=opened.labels),
-        traits=segment_traits(described.features, segment),
-        unmet_needs=unmet_needs(
-            described.now, segment, axes=described.axes, named_needs=described.named_needs, seed=seed
-        ),
-        topics=segment_topics(learn_topics(texts, seed=seed), segment, bought=bought),
-        rules=_find_rules(described),
+def _collect_facts(described: _Described, tables: CardTables) -> list[Fact]:
+    """Collect what the cards may use."""
+    return collect_facts(
+        described.tables["segments"],
+        customers=described.now,
+        features=described.features,
+        segment=described.segment,
+        tables=tables,
+        period=described.run.period,
+        needs=described.needs,
+        labels=described.source.labels,
+        currency=described.source.currency,
     )
 
 
-def _written_tables(
-    described: _Described, tables: CardTables, predictors: pd.DataFrame, actions: Opportunities
-) -> dict[str, pd.DataFrame]:
-    """Collect what a run keeps next to the cards and their facts."""
-    return {
-        **actions.tables,
-        "rules": tables.rules,
-        "scores": scorecards_to_table(described.scorecards),
-        "unmet_needs": tables.unmet_needs,
-        "topics": tables.topics,
-        "comparison": predictors,
-    }
+def _raw_figures(described: _Described, tables: CardTables) -> RawFigures:
+    """Read the events of the source again, and sum them for the check of the cards."""
+    run, opened, con = described.run, described.source, described.con
+    needs, things = (run.table(name) if run.has(name) else None for name in ("needs", "need_things"))
+    totals = customer_totals(
+        sources.read_events(opened, con=con),
+        con=con,
+        customers=described.now.features.index,
+        period=run.period,
+        kinds=opened.kinds,
+        things=things,
+        words=described.needs is not None and described.needs.words,
+    )
+    people = sources.read_customers(opened, con=con)
+    if people is not None:
+        wanted = [name for name, role in opened.roles.items() if role in FEATURE_ROLES and name in people.columns]
+        texts = {name: people[name].cast("string") for name in wanted if not people[name].type().is_numeric()}
+        people = people.select("customer_id", *wanted).mutate(**texts).to_pandas().set_index("customer_id")
+    return RawFigures(
+        totals,
+        segment=described.segment,
+        segments=described.tables["segments"],
+        period=run.period,
+        needs=needs,
+        things=things,
+        people=people,
+        tables={name: getattr(tables, name) for name in ("unmet_needs", "topics", "actions", "rules")},
+        labels=opened.labels,
+    )
+
+
+def _card_tables(described: _Described, actions: Opportunities) -> CardTables:
+    """Find what the cards are written from."""
+    run, opened, segment, seed = described.run, described.source, described.segment, described.seed
+    favourites = described.tables["favourites"]
+    texts = customer_texts(sources.read_events(opened, con=described.con), period=run.period)
+    bought = need_labels(favourites, labels=opened.labels)
+    return CardTables(
+        favourites=favourites,
+        traits=segment_traits(described.features, segment),
+        unmet_needs=unmet_needs(
+            described.now,
+            segment,
+            axes=described.axes,
+            needs=described.needs,
+            named_needs=described.named_needs,
+            sensitive=described.sensitive,
+            seed=seed,
+        ),
+        topics=segment_topics(learn_topics(texts, seed=seed), segment, bought=bought),
+        rules=_find_rules(described),
+        actions=_best_actions(actions, described.tables["segments"]["segment"]),
+    )
+
+
+def _best_actions(actions: Opportunities, segments: pd.Series) -> pd.DataFrame:
+    """Return the first opportunity of each segment, one that it shares with others included."""
+    best = [(segment, actions.best(segment)) for segment in segments]
+    rows = [row.drop("segment").to_dict() | {"segment": segment} for segment, row in best if row is not None]
+    return pd.DataFrame(rows, columns=actions.table.columns)
 
 
 def _find_rules(described: _Described) -> pd.DataFrame:
-    plain, labels = rule_features(described.now), described.source.labels
+    plain = rule_features(described.now, needs=described.needs)
     train, test = split(len(plain), seed=described.seed)
-    scores = described.scorecards
-    found = learn_rules(plain, described.segment, scores=scores, own=described.named_needs, train=train, test=test)
-    return rules_table(found, scores=scores, labels=labels)
+    found = learn_rules(plain, described.segment, own=described.named_needs, train=train, test=test)
+    return rules_table(found, labels=described.source.labels)
 
 
 def _compare_predictors(described: _Described) -> pd.DataFrame:
@@ -327,7 +365,6 @@ def _persona_parts(
     compared = table_result(
         predictors, name="comparison", shown=personas_report.format_predictors(predictors) if len(predictors) else None
     )
-    points = personas_report.format_scorecards(described.scorecards, labels=labels)
     return {
         "predictors": Result(
             predictors, html=lambda: stack(sentences, compared) if len(predictors) else sentences.html()
@@ -335,7 +372,6 @@ def _persona_parts(
         "rules": table_result(
             rules, name="rules", shown=personas_report.format_rules(personas, rules) if len(rules) else None
         ),
-        "scores": table_result(points, name="scores", columns={name: name for name in points.columns}),
         "needs": table_result(
             needs,
             name="favourites",

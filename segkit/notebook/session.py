@@ -37,7 +37,7 @@ def _display(markup: Markup) -> None:
 
 TABLE_RENDERERS = {  # columns that tell a table of the contract from any other -> how it shows itself
     ("segment", "name", "verdict", "spend_next", "action"): lambda table: segment_table_html(table),
-    ("segment", "name", "story"): lambda table: personas_report.persona_cards_html(table),
+    ("segment", "name", "size"): lambda table: personas_report.persona_cards_html(table),
     ("baseline", "label", "spend_r2", "need_r2", "active_r2"): lambda table: _render_baselines(table),
 }
 DEFAULTS = {  # of the parameters that every notebook declares

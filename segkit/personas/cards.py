@@ -1,50 +1,71 @@
-"""Write persona cards."""
+"""Write persona cards: for each segment the sentences that are true of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import pandas as pd
-import yaml
+from jinja2.exceptions import UndefinedError
+from jinja2.sandbox import SandboxedEnvironment
 
 from segkit.format import FLOOR
-from segkit.personas.facts import PLACEHOLDER, Fact, render, with_forms
-from segkit.personas.rules import MAX_DIFFERENCES
+from segkit.personas.facts import PLACEHOLDER, Fact, with_forms
+from segkit.texts import ENGLISH, load_texts
 
 CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a sentence
-MIN_STAGE_SHARE = 0.01  # of members; a lifecycle stage with fewer is left out
-CARD_STAGES = ("stage_active", "stage_cooling", "stage_lapsed", "stage_new")
-REVENUE_RATIO = 1.5  # share of revenue / share of customers, from which (or its inverse) it is mentioned
-CARD_PARTS = (
-    *("story", "behind", "how_they_buy", "stage", "next", "who", "value", "unmet", "own_words"),
-    *("proposition", "offer", "kpi"),
-)
-BOUNDS = {  # whether a condition has a lower and an upper bound -> its form
-    (True, True): "{{{0}}} from {{{0}_low}} to below {{{0}_high}}",
-    (True, False): "{{{0}}} at least {{{0}_low}}",
-    (False, True): "{{{0}}} below {{{0}_high}}",
-}
-RULE_RATES = (
-    "Of those it picks, {rule_precision} belong here ({rule_precision_low} to {rule_precision_high}); it finds "
-    "{rule_recall} of them ({rule_recall_low} to {rule_recall_high}), counted on customers it was not learnt on."
-)
-NO_RULE = (
-    "No short rule describes it: of those whom the best one picks, {rule_precision} belong here, and it finds "
-    "{rule_recall} of them. Use the model."
-)
-NO_RULE_AT_ALL = "No short rule describes it. Use the model."
+MOST_HABITS = 4  # sentences on how members shop
+CARD_PARTS = ("size", "come_for", "how_they_shop", "who", "in_their_words", "next", "gap", "do", "test", "rule")
+CAUTIONS = ("few", "unstable")
+NAMES = ("name", "level", "need_name")  # in the head of a card
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence that a card may use: its ``text`` with placeholders, when it is used, and what it claims."""
+
+    part: str
+    text: str
+    when: str = ""
+    claim: str = ""
+
+    def holds(self, scope: Mapping[str, Any]) -> bool:
+        """Return whether it may stand: its facts are known, and its claim and its condition hold."""
+        known = scope.keys() >= set(PLACEHOLDER.findall(self.text))
+        return known and all(evaluate(each, scope) for each in (self.claim, self.when) if each)
+
+
+def evaluate(expression: str, scope: Mapping[str, Any]) -> bool:
+    """Evaluate an expression over facts; it does not hold where a figure in it is unknown.
+
+    >>> evaluate("share > 1.2 * others", {"share": 0.3, "others": 0.2}), evaluate("share > 0.1", {})
+    (True, False)
+    """
+    try:
+        return bool(_compile(expression)(**scope))
+    except UndefinedError:
+        return False
+
+
+@cache
+def _compile(expression: str) -> Any:
+    return SandboxedEnvironment().compile_expression(expression, undefined_to_none=False)
+
+
+def sentences(part: str, *, language: str = ENGLISH) -> list[list[Sentence]]:
+    """Return the places of a part, each with the sentences of which the first that may stands there."""
+    places = load_texts("cards", language=language)[part]
+    return [[Sentence(part=part, **each) for each in alternatives] for alternatives in places]
 
 
 def write_personas(
     segments: pd.DataFrame,
     *,
-    activity_levels: pd.Series,
     facts: Sequence[Fact],
     signals: pd.DataFrame | None = None,
     rules: pd.DataFrame | None = None,
-    topics: pd.DataFrame | None = None,
     uses: bool = False,
+    language: str = ENGLISH,
 ) -> pd.DataFrame:
     """Write a card for each segment.
 
@@ -54,42 +75,44 @@ def write_personas(
     ----------
     segments
         The segment table, with names and needs.
-    activity_levels
-        Activity level by segment.
     facts
         Facts of all segments.
     signals
         As returned by `traits.segment_signals`; clear differences decide which habits get a sentence.
     rules
         As returned by `rules.rules_table`.
-    topics
-        As returned by `traits.segment_topics`.
     uses
         Needs come from what customers use, not from what they buy.
+    language
+        Of the sentences.
 
     Returns
     -------
     DataFrame
-        ``segment, name, need_name``, the parts of a card, ``rule``, ``bar_1`` to ``bar_5`` (top differences),
-        ``caution`` and ``forms`` (the texts with placeholders, for `facts.verify`).
+        ``segment, name, level, need_name``, the parts of a card, ``caution`` and ``forms`` (the texts with
+        placeholders, for `facts.verify` and `claims.check_claims`).
     """
     written = []
     for row in segments.to_dict("records"):
-        own = row["segment"]
-        available = {f.name: f for f in facts if f.segment == own}
-        conditions = _conditions(row, signals=signals, topics=topics)
-        conditions |= {activity_levels[own], "uses" if uses else "buys"}
-        conditions |= {f"some_{s}" for s in CARD_STAGES if s in available and available[s].value >= MIN_STAGE_SHARE}
-        rule = rules[rules["segment"] == own] if rules is not None else None
-        card = _write_card(row, set(available), conditions, rule=rule)
-        written.append({"segment": own, "name": "{name}", "need_name": "{need_name}", **card})
+        own = {f.name: f for f in facts if f.segment == row["segment"]}
+        form = rule_form(rules, segment=row["segment"], uses=uses, language=language)
+        scope = fact_scope(own.values()) | _habits(row, own, signals=signals) | {"uses": uses}
+        scope |= {"rule": form, "rule_good": bool(form)}
+        card = _write_card(row, scope, language=language)
+        card["rule"] = card["rule"].replace("{rule}", form)
+        named = {name: f"{{{name}}}" if name in own else "" for name in NAMES}
+        written.append({"segment": row["segment"], **named, **card})
     return with_forms(written, facts)
 
 
-def next_action(activity_level: str, *, facts: Sequence[Fact], segment: str) -> str:
-    """Write the next action for a segment."""
-    available = {f.name for f in facts if f.segment == segment}
-    return render(_write_part("offer", available, {activity_level}), facts, segment=segment).rstrip(".")
+def fact_scope(facts: Iterable[Fact]) -> dict[str, Any]:
+    """Return facts as the values that expressions are evaluated on."""
+    return rounded({fact.name: fact.value if fact.text is None else fact.text for fact in facts})
+
+
+def rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Round figures, so that a claim at its limit does not depend on the order in which they were summed."""
+    return {name: float(f"{v:.7g}") if isinstance(v, float) else v for name, v in values.items()}
 
 
 def has_story(segments: pd.DataFrame) -> pd.Series:
@@ -97,68 +120,63 @@ def has_story(segments: pd.DataFrame) -> pd.Series:
     return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")
 
 
-def _write_card(
-    row: Mapping[str, Any], available: set[str], conditions: set[str], *, rule: pd.DataFrame | None
-) -> dict[str, str]:
+def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any], *, language: str) -> dict[str, str]:
     """Write the parts of one card, with placeholders."""
-    differences = [f"bar_{number}" for number in range(1, MAX_DIFFERENCES + 1)]
-    empty = dict.fromkeys((*CARD_PARTS, "rule", *differences), "")
+    empty = dict.fromkeys((*CARD_PARTS, "caution"), "")
+    texts = load_texts("cards", language=language)
     if row["customers"] < FLOOR:
-        return empty | {"need_name": "", "caution": _load_texts()["few"]}
+        return empty | {"need_name": "", "caution": texts["few"]}
     if row["verdict"] == "unstable":
-        return empty | {"caution": _load_texts()["unstable"]}
-    parts = {part: _write_part(part, available, conditions) for part in CARD_PARTS}
-    parts |= {n: f"{{{n}}}: {{{n}_value}} against {{{n}_others}}" for n in differences if n in available}
-    return empty | parts | {"rule": _write_rule(rule), "caution": ""}
+        return empty | {"caution": texts["unstable"]}
+    parts = {}
+    for part in CARD_PARTS:
+        found = list(_choose(part, scope, language=language))
+        parts[part] = " ".join(found[:MOST_HABITS] if part == "how_they_shop" else found)
+    return empty | parts
 
 
-def _write_rule(rule: pd.DataFrame | None) -> str:
-    """Write the conditions of a rule with its precision and recall."""
-    if rule is None:
+def _choose(part: str, scope: Mapping[str, Any], *, language: str) -> Iterator[str]:
+    """For each place of a part, choose the first sentence that may stand there."""
+    for alternatives in sentences(part, language=language):
+        usable = (each.text for each in alternatives if each.holds(scope))
+        yield from [text for text in [next(usable, "")] if text]
+
+
+def _habits(row: Mapping[str, Any], own: Mapping[str, Fact], *, signals: pd.DataFrame | None) -> dict[str, bool]:
+    """Return which habits are clearly above (_high) or below (_low) other customers'."""
+    if signals is None:
+        return {}
+    rows = signals[signals["segment"] == row["segment"]]
+    high = rows[(rows["effect_low"] > 0) & (rows["effect"] >= CLEAR_EFFECT)]["feature"]
+    low = rows[(rows["effect_high"] < 0) & (rows["effect"] <= -CLEAR_EFFECT)]["feature"]
+    habits = {f"{name}_high": True for name in high} | {f"{name}_low": True for name in low}
+    channel = own["channel"].text.replace(" ", "_") if "channel" in own else ""
+    return habits | {"channel_high": f"channel_{channel}_share_high" in habits}
+
+
+def rule_form(rules: pd.DataFrame | None, *, segment: str, uses: bool = False, language: str = ENGLISH) -> str:
+    """Write the conditions of a rule with placeholders; "" where no rule is good enough.
+
+    Parameters
+    ----------
+    rules
+        As returned by `rules.rules_table`.
+    uses
+        Shares are of what customers use.
+    """
+    own = rules[rules["segment"] == segment] if rules is not None else ()
+    if not len(own) or not bool(own["good"].iloc[0]):
         return ""
-    if rule.empty:
-        return NO_RULE_AT_ALL
-    if not bool(rule["good"].iloc[0]):
-        return NO_RULE if rule["precision"].notna().all() else NO_RULE_AT_ALL
-    clauses = [
-        BOUNDS[pd.notna(row["at_least"]), pd.notna(row["below"])].format(f"rule_{row['condition']}")
-        for row in rule.to_dict("records")
-    ]
-    return f"{'; '.join(clauses)}. {RULE_RATES}"
-
-
-def _write_part(part: str, available: set[str], conditions: set[str]) -> str:
-    """For each sentence use the first alternative whose conditions hold and whose facts are available."""
-    sentences = []
-    for alternatives in _load_texts()[part]:
-        usable = (
-            each["text"]
-            for each in alternatives
-            if conditions.issuperset(each.get("when", ())) and available.issuperset(PLACEHOLDER.findall(each["text"]))
-        )
-        sentences.append(next(usable, ""))
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _conditions(row: Mapping[str, Any], *, signals: pd.DataFrame | None, topics: pd.DataFrame | None) -> set[str]:
-    """Return the conditions that hold for a segment, as used by ``when`` in the texts."""
-    conditions = set()
-    if signals is not None:
-        own = signals[signals["segment"] == row["segment"]]
-        high = own[(own["effect_low"] > 0) & (own["effect"] >= CLEAR_EFFECT)]["feature"]
-        low = own[(own["effect_high"] < 0) & (own["effect"] <= -CLEAR_EFFECT)]["feature"]
-        conditions |= {f"{name}+" for name in high} | {f"{name}-" for name in low}
-    if topics is not None and topics.loc[topics["segment"] == row["segment"], "unmatched"].any():
-        conditions.add("wish")
-    revenue, customers = row["revenue_share"], row["customer_share"]
-    if pd.notna(revenue) and revenue > REVENUE_RATIO * customers:
-        conditions.add("revenue+")
-    elif pd.notna(revenue) and REVENUE_RATIO * revenue < customers:
-        conditions.add("revenue-")
-    return conditions
-
-
-@cache
-def _load_texts() -> dict[str, Any]:
-    """Load the sentences of cards from cards.yaml."""
-    return yaml.safe_load(resources.files("segkit.personas").joinpath("cards.yaml").read_text(encoding="utf-8"))
+    phrases, clauses = load_texts("cards", language=language)["rule_conditions"], []
+    for row in own.to_dict("records"):
+        bounds = {(True, True): "between", (True, False): "above", (False, True): "below"}
+        item = row["item"] if row["item"] in phrases else "uses" if uses else "need"
+        phrase = phrases[item][bounds[pd.notna(row["at_least"]), pd.notna(row["below"])]]
+        name = f"rule_{row['condition']}"
+        for word, fact in (("{what}", name), ("{low}", f"{name}_low"), ("{high}", f"{name}_high")):
+            phrase = phrase.replace(word, f"{{{fact}}}")
+        clauses.append(phrase)
+    *first, last = clauses
+    link = f" {load_texts('cards', language=language)['and']} "
+    text = link.join([", ".join(first), last]) if first else last
+    return text[:1].upper() + text[1:]

@@ -1,6 +1,6 @@
 """Describe how segments differ: signals, needs, unmet needs, topics, and a comparison with demographics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import ibis.expr.types as ir
@@ -26,7 +26,8 @@ TRAITS = ("needs", "demographic", "geographic", "survey")  # blocks that describ
 MAX_NEED_CATEGORIES, MAX_NEED_PHRASES = 300, 800  # the most common categories or phrases; only these may be a need
 PHRASE_BONUS = 1.3  # a single word needs an effect this much larger than a phrase to rank before it
 MIN_NEED_EFFECT = 0.2  # standard deviations: a small effect (Cohen 1988)
-MIN_NEED_SHARE, MIN_NEED_LIFT, MIN_LIFTED_SHARE = 0.15, 1.5, 0.05  # of what members buy; times others' share; of both
+MIN_NEED_SHARE, MIN_LARGE_LIFT = 0.15, 1.2  # of what members buy, and times others' share
+MIN_LIFTED_SHARE, MIN_NEED_LIFT = 0.05, 1.5  # the same for a smaller one
 SIGNAL_COLUMNS = ["segment", "feature", "words", "unit", "value", "others", "effect", "effect_low", "effect_high"]
 FAVOURITE_COLUMNS = ["segment", "term", "effect", "effect_low", "effect_high", "share", "others", "buyers"]
 
@@ -128,8 +129,8 @@ def segment_favourites(
     segment
         Segment id by ``customer_id``, in the order of the signals.
     needs
-        Needs of the run. One is named only where it takes a real share of what members buy: `MIN_NEED_SHARE`, or
-        `MIN_NEED_LIFT` times others' share and `MIN_LIFTED_SHARE`.
+        Needs of the run. One is named only where it takes a real share of what members buy, above others':
+        `MIN_NEED_SHARE`, or `MIN_NEED_LIFT` times others' share and `MIN_LIFTED_SHARE`.
     most
         Rows per segment.
 
@@ -162,7 +163,8 @@ def segment_favourites(
         table = table[(bought_by >= MIN_BUYERS) & (table["effect"] >= MIN_NEED_EFFECT) & (effect > half)]
         if needs is not None:
             lifted = (table["share"] >= MIN_NEED_LIFT * table["others"]) & (table["share"] >= MIN_LIFTED_SHARE)
-            table = table[lifted | (table["share"] >= MIN_NEED_SHARE)]
+            large = (table["share"] >= MIN_NEED_SHARE) & (table["share"] >= MIN_LARGE_LIFT * table["others"])
+            table = table[lifted | large]
         tables.append(_strongest_terms(table, most=most, are_phrases=are_phrases)[FAVOURITE_COLUMNS])
     return pd.concat(tables, ignore_index=True).round(9) if tables else pd.DataFrame(columns=FAVOURITE_COLUMNS)
 
@@ -206,8 +208,12 @@ def _strongest_terms(table: pd.DataFrame, *, most: int, are_phrases: bool) -> pd
 PEERS = 10  # nearest customers of other segments that each member is compared with
 MAX_OTHERS = 20_000  # customers to search for peers; more cost time and change little
 MIN_MEMBERS = 2 * FLOOR  # one half selects the need, the other half measures it
-MIN_PEER_DIFFERENCE = 0.03  # share of buyers; a smaller difference is no reason to act
-UNMET_COLUMNS = ["segment", "term", "buyers", "peers", "difference", "difference_low", "difference_high", "members"]
+SMALLEST_LEVEL = 0.01  # share of what a customer buys, from which they are a buyer of a need
+MIN_PEER_DIFFERENCE = 0.1  # share of buyers; a smaller difference is no reason to act
+UNMET_COLUMNS = [
+    *("segment", "term", "level", "buyers", "peers"),
+    *("difference", "difference_low", "difference_high", "members", "all_buyers"),
+]
 
 
 def unmet_needs(
@@ -215,12 +221,14 @@ def unmet_needs(
     segment: pd.Series,
     *,
     axes: pd.DataFrame,
+    needs: Needs | None,
     named_needs: Mapping[str, Sequence[str]],
+    sensitive: Collection[str] = (),
     seed: int = 7,
 ) -> pd.DataFrame:
-    """Find the product that similar customers buy and the members of a segment lack most.
+    """Find the need that similar customers come for and the members of a segment lack most.
 
-    Half of the members select the term and the other half measure it, so that the difference is not inflated by the
+    Half of the members select the need and the other half measure it, so that the difference is not inflated by the
     choice.
 
     Parameters
@@ -229,25 +237,29 @@ def unmet_needs(
         Customers with ``weights`` (what they bought).
     segment, axes
         Segment id and position of the same customers, in their order.
+    needs
+        Needs of the run; None gives a table without rows.
     named_needs
-        Segment -> what it over-buys; these terms are left out.
+        Segment -> what it over-buys; these needs are left out.
+    sensitive
+        Names of needs that no one is reminded of.
     seed
         Decides who selects and who measures.
 
     Returns
     -------
     DataFrame
-        At most one row per segment: ``segment, term``, ``buyers`` and ``peers`` (shares who buy it), ``difference``
-        (each member paired with their peers) with its 95 % interval, and ``members`` (how many were measured). A
-        segment without a clear difference has no row.
+        At most one row per segment: ``segment, term`` (name of the need), ``level`` (share of what a customer buys,
+        from which they count as its buyer: half the mean), ``buyers`` and ``peers`` (shares who reach it),
+        ``difference`` (each member paired with their peers) with its 95 % interval, ``members`` (how many were
+        measured) and ``all_buyers`` (of all members). A segment without a clear difference has no row.
     """
-    if signals.weights is None:
+    if signals.weights is None or needs is None:
         return pd.DataFrame(columns=UNMET_COLUMNS)
-    weights, names, are_phrases = nameable_weights(signals)
-    max_terms = MAX_NEED_PHRASES if are_phrases else MAX_NEED_CATEGORIES
-    terms = most_common_terms(weights, names, max_terms=max_terms, min_buyers=MIN_BUYERS)
-    column = {name: i for i, name in enumerate(names)}
-    bought = (weights[:, [column[t] for t in terms]] > 0).astype(np.float32)
+    whole = np.asarray(signals.weights.sum(axis=1)).ravel()[:, None]
+    shares = need_amounts(needs, signals.weights, signals.categories) / np.where(whole > 0, whole, 1.0)
+    level = np.maximum(np.round(shares.mean(axis=0) / 2, 2), SMALLEST_LEVEL)
+    bought = (shares >= level).astype(np.float32)
     positions, labels = axes.to_numpy(), segment.to_numpy()
     rows = []
     for number, name in enumerate(sorted(set(labels))):
@@ -259,10 +271,11 @@ def unmet_needs(
         nearest = NearestNeighbors(n_neighbors=PEERS, n_jobs=1).fit(positions[others])
         near = others[nearest.kneighbors(positions[inside])[1]]
         peers = sum(bought[near[:, k]] for k in range(PEERS)) / PEERS
-        named = set(named_needs.get(name, ()))
-        named_words = {word for term in named for word in term.split()}
-        excluded = [bool({*t.split()} & named_words) if are_phrases else t in named for t in terms]
-        rows += _largest_unmet_need(name, terms, bought[inside].toarray(), peers.toarray(), excluded=excluded, rng=rng)
+        excluded = [need in {*named_needs.get(name, ()), *sensitive} for need in needs.names]
+        found = _largest_unmet_need(name, list(needs.names), bought[inside], peers, excluded=excluded, rng=rng)
+        for own, term, *figures in found:
+            need = needs.names.index(term)
+            rows.append((own, term, level[need], *figures, float(bought[inside, need].mean())))
     return pd.DataFrame(rows, columns=UNMET_COLUMNS).round(9)
 
 

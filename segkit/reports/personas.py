@@ -1,24 +1,27 @@
 """Cards and text of the personas chapter."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from segkit import templates
-from segkit.format import FLOOR, interval, number, share
-from segkit.personas.cards import has_story
+from segkit.format import FLOOR, interval, share
+from segkit.personas.cards import NAMES, has_story
 from segkit.personas.copy import SLOT_LABELS
-from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, facts_from_table
-from segkit.personas.naming import label
-from segkit.personas.rules import SHARE_OF, Scorecard, is_share
+from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, facts_from_table, pieces
+from segkit.personas.naming import NO_NEED, label
 from segkit.reports.theme import segment_style
 from segkit.templates import text
+from segkit.texts import ENGLISH, load_texts
+
+FIRST_LINES = ("size", "come_for", "next", "do", "caution")  # of a card; on a phone the others are folded away
+MORE_LINES = ("how_they_shop", "who", "in_their_words", "gap", "test", "say", "rule")
 
 
-def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: pd.DataFrame) -> str:
+def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, claims: pd.DataFrame) -> str:
     """Summarise how many segments have a story, and why the others have none."""
     stories = has_story(segments)
     small = int((segments["customers"] < FLOOR).sum())
@@ -29,7 +32,7 @@ def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, facts: 
         personas=len(personas),
         small=small,
         unstable=int((~stories).sum()) - small,
-        facts=len(facts),
+        claims=int((~claims["part"].isin(NAMES)).sum()),
     )
 
 
@@ -64,31 +67,16 @@ def format_predictors(predictors: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_rules(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
-    """Format one row per segment with a story: its rule, and how it did."""
+    """Format one row per segment with a rule that is good enough: the rule, and how it did."""
     first = rules.drop_duplicates("segment").set_index("segment")
-    with_rules = personas[personas["segment"].isin(first.index) & (personas["rule"] != "")]
+    with_rules = personas[personas["rule"] != ""]
     rows = [first.loc[s] for s in with_rules["segment"]]
-    rule_texts = [
-        text.split(". ")[0] if row["good"] else "none" for text, row in zip(with_rules["rule"], rows, strict=True)
-    ]
     rates = {
         rate: [interval(r[rate], r[f"{rate}_low"], r[f"{rate}_high"], form=share) for r in rows]
         for rate in ("precision", "recall")
     }
-    return pd.DataFrame({"name": with_rules["name"].to_numpy(), "rule": rule_texts, **rates})
-
-
-def format_scorecards(scores: Sequence[Scorecard], *, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Format the scorecards: cutoffs and points of each score and item."""
-    rows = []
-    for score in scores:
-        for item, cutoffs, points in score.items:
-            cutoff_texts = [share(m) if is_share(item) else number(m) for m in cutoffs]
-            what = (
-                label(item.removeprefix(SHARE_OF), labels=labels) if item.startswith(SHARE_OF) else _format_item(item)
-            )
-            rows.append((score.words, what, ", ".join(cutoff_texts), f"{points:+d}".replace("-", "\u2212")))
-    return pd.DataFrame(rows, columns=["Score", "Figure", "Marks (at least)", "Points each"])
+    conditions = with_rules["rule"].str.rpartition(": ")[0]
+    return pd.DataFrame({"name": with_rules["name"].to_numpy(), "rule": conditions.to_numpy(), **rates})
 
 
 def format_needs(
@@ -121,34 +109,32 @@ def persona_metrics(rules: pd.DataFrame, segments: pd.DataFrame, *, predictors: 
     return figures
 
 
-def _format_item(item: str) -> str:
-    return item.replace("_", " ")
-
-
 def persona_cards_html(
     personas: pd.DataFrame,
     *,
-    differences: pd.DataFrame | None = None,
     facts: pd.DataFrame | None = None,
     copy: pd.DataFrame | None = None,
+    language: str = ENGLISH,
 ) -> Markup:
-    """Render a card for each persona, in the order given; two a page when printed.
+    """Render a card for each persona, in the order given, below a list of all; two a page when printed.
 
     Parameters
     ----------
     personas
         Text columns, already rendered, and their forms where a run has them.
-    differences
-        From ``personas.rules``: the differences to draw.
     facts
         The table ``facts``: how each figure was computed.
+    copy
+        Texts that may be sent.
+    language
+        Of the headings.
 
     Returns
     -------
     Markup
-        Each text carries the name of its column (data-part), each figure how it was computed (title).
+        Each text carries the name of its column (data-part), each figure its fact (data-fact) and how it was computed
+        (title).
     """
-    drawn = dict(list(differences.groupby("segment"))) if differences is not None else {}
     copies = dict(list(copy.groupby("segment"))) if copy is not None and len(copy) else {}
     facts_by_segment: dict[str, dict[str, Fact]] = {}
     for fact in facts_from_table(facts) if facts is not None else []:
@@ -156,18 +142,20 @@ def persona_cards_html(
     rows = []
     for row in personas.to_dict("records"):
         own = row["segment"]
-        texts = _trace_figures(row, facts=facts_by_segment.get(own, {}))
         rows.append(
             {
                 "segment": own,
                 "look": segment_style(own),
                 "name": row["name"],
-                "texts": texts,
-                "bars": _render_differences(drawn[own]) if own in drawn and "bar_1" in texts else [],
+                "has_need": bool(row.get("need_name")) and row["need_name"] != NO_NEED,
+                "texts": _trace_figures(row, facts=facts_by_segment.get(own, {})),
+                "revenue_share": facts_by_segment.get(own, {}).get("revenue_share"),
                 "messages": copies[own].to_dict("records") if own in copies else [],
             }
         )
-    return templates.html("personas", "cards", rows=rows, slots=SLOT_LABELS)
+    texts = load_texts("cards", language=language)
+    lines = {"first": FIRST_LINES, "more": MORE_LINES, "headings": texts["headings"], "words": texts["page"]}
+    return templates.html("personas", "cards", rows=rows, slots=SLOT_LABELS, **lines)
 
 
 def _trace_figures(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict[str, list[str | Fact]]:
@@ -178,20 +166,6 @@ def _trace_figures(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict
         if not isinstance(words, str) or not words.strip():
             continue
         form = forms.get(name)
-        if form is None or not facts or not set(PLACEHOLDER.findall(form)) <= set(facts):
-            texts[name] = [words]
-        else:
-            pieces = PLACEHOLDER.split(form)  # words, name, words, name, ..., words
-            texts[name] = [facts[piece] if i % 2 else piece for i, piece in enumerate(pieces)]
+        known = form is not None and set(PLACEHOLDER.findall(form)) <= set(facts)
+        texts[name] = pieces(form, facts, row["segment"]) if known and facts else [words]
     return texts
-
-
-def _render_differences(differences: pd.DataFrame) -> list[dict[str, Any]]:
-    """Render the strongest differences as diverging bars: right of the middle means more than other customers."""
-    most = float(differences["effect"].abs().max()) or 1.0
-    rows = []
-    for row in differences.to_dict("records"):
-        width = 50 * abs(row["effect"]) / most
-        more = row["effect"] >= 0
-        rows.append({"part": f"bar_{row['bar']}", "more": more, "left": 50.0 if more else 50 - width, "width": width})
-    return rows

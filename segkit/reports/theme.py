@@ -188,7 +188,7 @@ def stylesheet(name: str) -> str:
 
 @cache
 def script(name: str) -> str:
-    """Read the JavaScript in this folder: "sort" for tables, "compare" for segments, "map" for customers."""
+    """Read the JavaScript in this folder: "sort" for tables, "compare" for segments, "map" for customers, "cards"."""
     return (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8")
 
 

@@ -25,7 +25,9 @@ def test_every_figure_of_a_card_is_a_fact_and_no_segment_lacks_one(run: Run) -> 
     assert personas["segment"].tolist() == segments["segment"].tolist() and personas["name"].is_unique
     assert set(run.table("facts")["segment"]) == set(segments["segment"])
     with_story = personas[personas["caution"] == ""]
-    assert len(with_story) and (with_story[["next", "offer", "kpi"]] != "").all().all()
+    assert len(with_story) and (with_story[["size", "how_they_shop", "next"]] != "").all().all()
+    claims = run.table("claims")
+    assert claims["holds"].all() and set(claims["segment"]) == set(segments["segment"])
 
 
 def test_every_fact_has_its_source(run: Run) -> None:

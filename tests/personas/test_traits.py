@@ -10,7 +10,6 @@ from scipy import sparse
 
 from segkit.customers.features import CustomerData
 from segkit.period import Period
-from segkit.personas.rules import top_differences
 from segkit.personas.traits import (
     MIN_BUYERS,
     SIGNAL_COLUMNS,
@@ -25,7 +24,7 @@ from segkit.personas.traits import (
     unmet_needs,
 )
 from segkit.tables import check
-from tests.personas.helpers import needs_of
+from tests.personas.helpers import THINGS, drinks
 
 
 @pytest.fixture
@@ -132,38 +131,38 @@ def test_traits_are_clear_differences_among_customers_with_a_value() -> None:
 
 @pytest.fixture
 def two_segments() -> tuple[CustomerData, pd.Series, pd.DataFrame]:
-    """240 customers alike but for one thing: S02 does not buy candles, which everyone else often does."""
+    """240 customers alike but for one thing: S02 hardly spends on drinks, on which everyone else often does."""
     rng = np.random.default_rng(5)
     index = pd.Index([f"c{i:03d}" for i in range(240)], name="customer_id")
     segment = pd.Series(np.repeat(["S01", "S02"], 120), index=index)
-    bought = rng.random((240, 4)) < [0.9, 0.5, 0.5, 0.7]
-    bought[segment.eq("S02"), 3] &= rng.random(120) < 0.3
+    bought = rng.random((240, 5)) < [0.5, 0.5, 0.5, 0.9, 0.9]
+    bought[segment.eq("S02"), :3] &= rng.random((120, 3)) < 0.1
     features = pd.DataFrame({"spend": rng.random(240), "orders": rng.integers(1, 9, 240).astype(float)}, index=index)
-    signals = CustomerData(features, sparse.csr_array(10.0 * bought), ("BREAD", "MILK", "RUM", "CANDLES"))
+    signals = CustomerData(features, sparse.csr_array(10.0 * bought), THINGS)
     return signals, segment, pd.DataFrame({"axis_1": rng.normal(size=240)}, index=index)
 
 
 def test_an_unmet_need_is_found_and_measured(two_segments: tuple) -> None:
     signals, segment, axes = two_segments
-    table = unmet_needs(signals, segment, axes=axes, named_needs={})
+    options = {"axes": axes, "needs": drinks(), "named_needs": {}}
+    table = unmet_needs(signals, segment, **options)
     check(table, name="unmet_needs")
     row = table.set_index("segment").loc["S02"]
-    assert (
-        row["term"] == "CANDLES"
-        and row["difference_low"] > 0.2
-        and row["difference_low"] < row["difference"] < row["difference_high"]
-    )
+    assert row["term"] == "Drinks" and 0.2 < row["difference_low"] < row["difference"] < row["difference_high"]
     assert row["difference"] == pytest.approx(row["peers"] - row["buyers"]) and row["members"] == 60
-    pd.testing.assert_frame_equal(table, unmet_needs(signals, segment, axes=axes, named_needs={}))
+    assert 0.01 <= row["level"] < 0.3
+    pd.testing.assert_frame_equal(table, unmet_needs(signals, segment, **options))
 
 
-def test_a_named_need_or_chance_is_no_unmet_need(two_segments: tuple) -> None:
+def test_a_named_or_sensitive_need_or_chance_is_no_unmet_need(two_segments: tuple) -> None:
     signals, segment, axes = two_segments
-    assert "CANDLES" not in set(unmet_needs(signals, segment, axes=axes, named_needs={"S02": ["CANDLES"]})["term"])
+    options = {"axes": axes, "needs": drinks(), "named_needs": {}}
+    for more in ({"named_needs": {"S02": ["Drinks"]}}, {"sensitive": ["Drinks"]}):
+        assert "S02" not in set(unmet_needs(signals, segment, **(options | more))["segment"])
     drawn = pd.Series(np.random.default_rng(0).permutation(segment.to_numpy()), index=segment.index)
-    assert len(unmet_needs(signals, drawn, axes=axes, named_needs={})) <= 1
+    assert unmet_needs(signals, drawn, **options).empty
     without = CustomerData(signals.features, None, ())
-    assert unmet_needs(without, segment, axes=axes, named_needs={}).columns.tolist() == UNMET_COLUMNS
+    assert unmet_needs(without, segment, **options).columns.tolist() == UNMET_COLUMNS
 
 
 def texts_of(segment: pd.Series) -> pd.DataFrame:
@@ -215,20 +214,3 @@ def test_segments_predict_needs_and_random_groups_do_not(two_segments: tuple) ->
     assert row.loc["demographic", "fewer_low"] > 0.2 and (row["customers"] < 110).all()
     assert compare_predictors(signals, segment, {}, needs=needs).empty
     assert compare_predictors(signals, segment, {"demographic": group.where(group.index < "c030")}, needs=needs).empty
-
-
-def test_top_differences_hold_two_needs_and_no_repeats() -> None:
-    rng = np.random.default_rng(1)
-    index = pd.Index([f"c{i:03d}" for i in range(80)], name="customer_id")
-    segment = pd.Series(np.repeat(["S01", "S02"], 40), index=index)
-    at = segment.eq("S02").to_numpy() * 1.0
-    columns = {
-        n: rng.normal(size=80) + 5 + 2 * at for n in ("orders", "spend", "order_value", "weekend_share", "gap_days")
-    }
-    signals = segment_signals(pd.DataFrame(columns, index=index), segment)
-    needs = needs_of(S02=["TEA", "GREEN TEA", "RUM"])
-    differences = top_differences(signals, needs, labels={"TEA": "tea", "GREEN TEA": "tea"})
-    own = differences[differences["segment"] == "S02"]
-    assert own["words"].tolist().count("share of tea") == 1 and "share of rum" in set(own["words"])
-    assert len(own) == 5 and own["effect"].abs().is_monotonic_decreasing and own["bar"].tolist() == [1, 2, 3, 4, 5]
-    assert len({"orders", "spend"} & set(own["words"])) == 1, "one feature per family"

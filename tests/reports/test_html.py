@@ -80,17 +80,17 @@ def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments
 
 
 def test_persona_card_shows_what_is_known_and_nothing_else(segments: pd.DataFrame) -> None:
-    personas = segments[["segment", "name", "need_name"]].assign(story="They come <early>.", offer="", caution=None)
-    personas["bar_1"] = ["orders: 3 against 1", "", ""]
-    bars = pd.DataFrame({"segment": "S01", "bar": [1], "words": ["orders"], "effect": [0.8]})
+    personas = segments[["segment", "name", "need_name"]].assign(size="They come <early>.", do="", caution=None)
     copy = pd.DataFrame({"segment": "S01", "slot": ["push"], "text": ["Come <b>now"], "why": ["it shouts"]})
-    made = personas_report.persona_cards_html(personas, differences=bars, copy=copy)
-    assert made.count("<article") == 3 and made.count("sk-diverge") == 1 and "orders: 3 against 1" in made
+    made = personas_report.persona_cards_html(personas, copy=copy)
+    assert made.count("<article") == 3 and made.count("<details") == 1, "only the first has more"
     assert "They come &lt;early&gt;." in made and "Come &lt;b&gt;now" in made and "(template: it shouts)" in made
-    assert "Next best action" not in made and "Careful" not in made
+    assert ">Do<" not in made and "Careful" not in made and "sk-index" not in made
     read = card_texts(str(made)).set_index("segment")
-    assert read.loc["S01", "story"] == "They come <early>." and read.loc["S01", "copy_push"] == "Come <b>now"
-    assert read.loc["S02", "name"] == "Big <b>baskets</b>" and read.loc["S13", "story"] == "They come <early>."
+    assert read.loc["S01", "size"] == "They come <early>." and read.loc["S01", "copy_push"] == "Come <b>now"
+    assert read.loc["S02", "name"] == "Big <b>baskets</b>" and read.loc["S13", "size"] == "They come <early>."
+    four = pd.concat([personas, personas.head(1).assign(segment="S14")])
+    assert personas_report.persona_cards_html(four).count("<li><svg") == 4, "a list of cards where there are many"
 
 
 @given(
