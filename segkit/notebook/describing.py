@@ -286,6 +286,7 @@ def _raw_figures(described: _Described, tables: CardTables) -> RawFigures:
         kinds=opened.kinds,
         things=things,
         words=described.needs is not None and described.needs.words,
+        items=described.customers.days.items is not None,
     )
     people = sources.read_customers(opened, con=con)
     if people is not None:

@@ -233,13 +233,14 @@ def _need_facts(
     labels: Mapping[str, str] | None,
 ) -> list[Fact]:
     """Collect how much of what members buy is the need that leads, with examples; else the largest need."""
-    if needs is None or customers.weights is None:
+    weights, bought_things = customers.things
+    if needs is None or weights is None:
         return []
     segment = segment.reindex(customers.features.index)
-    whole = np.asarray(customers.weights.sum(axis=1)).ravel()
+    whole = np.asarray(weights.sum(axis=1)).ravel()
     whole = np.where(whole > 0, whole, np.nan)[:, None]
-    shares = need_amounts(needs, customers.weights, customers.categories) / whole
-    by_thing, names = term_weights(customers.weights, list(customers.categories), words=needs.words)
+    shares = need_amounts(needs, customers.things) / whole
+    by_thing, names = term_weights(weights, list(bought_things), words=needs.words)
     facts = []
     for own, led in segments.set_index("segment")["need"].items():
         inside = segment.eq(own).to_numpy()

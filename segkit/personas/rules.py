@@ -127,10 +127,10 @@ def rule_features(signals: CustomerData, *, needs: Needs | None = None) -> pd.Da
         there are no needs, the shares of the most common categories ("share: <category>").
     """
     table = signals.features[[name for name in signals.features if name in ITEM_WORDS]]
-    if signals.weights is None:
-        return table
     if needs is not None:
         return table.join(need_shares(needs, signals))
+    if signals.weights is None:
+        return table
     weights, names, _are_phrases = nameable_weights(signals)
     terms = most_common_terms(weights, names, max_terms=MAX_RULE_TERMS, min_buyers=MIN_BUYERS)
     total = np.asarray(signals.weights.sum(axis=1)).ravel()

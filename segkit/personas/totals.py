@@ -47,6 +47,7 @@ def customer_totals(
     kinds: Mapping[str, str],
     things: pd.DataFrame | None = None,
     words: bool = False,
+    items: bool = False,
 ) -> CustomerTotals:
     """Sum the events of customers again.
 
@@ -66,14 +67,18 @@ def customer_totals(
         The table ``need_things``; None without needs.
     words
         Whether things are words of category names.
+    items
+        Whether things are items, not categories.
     """
     con.con.register("claims_of", pd.DataFrame({"customer_id": customers}))
     columns = set(events.columns)
     own = ", ".join(sql_literal(kind) for kind, who in kinds.items() if who == "customer")
     con.con.execute(f"create or replace temp table claim_lines as {_lines(events, columns, own=own, period=period)}")
     habits = _habits(con, columns, period=period).reindex(customers)
-    by_category = _by_category(con, columns, own=own, kinds=kinds, period=period)
-    parts = {} if by_category is None else _shares(by_category, customers=customers, things=things, words=words)
+    query = {"columns": columns, "own": own, "kinds": kinds, "period": period}
+    by_category = _bought(con, "category", **query)
+    by_thing = _bought(con, "item", **query) if items else by_category
+    parts = {} if by_thing is None else _shares(by_thing, customers=customers, things=things, words=words)
     if by_category is not None:
         habits["categories"] = by_category.groupby("customer_id").size().reindex(customers).fillna(0.0)
     channels = _channels(con, columns, period=period, customers=customers)
@@ -93,7 +98,7 @@ def _lines(events: ibis.Table, columns: set[str], *, own: str, period: Period) -
     wanted.append(
         "coalesce(private_label, false) as private_label" if "private_label" in columns else "false as private_label"
     )
-    wanted += [name if name in columns else f"null as {name}" for name in ("category", "channel")]
+    wanted += [name if name in columns else f"null as {name}" for name in ("category", "item", "channel")]
     wanted.append(
         "case when event = 'purchase' then order_id end as order_id" if "order_id" in columns else "null as order_id"
     )
@@ -174,11 +179,11 @@ def _ratio(above: pd.Series, below: pd.Series) -> pd.Series:
     return (above / below.where(below > 0)).fillna(0.0)
 
 
-def _by_category(
-    con: ibis.BaseBackend, columns: set[str], *, own: str, kinds: Mapping[str, str], period: Period
+def _bought(
+    con: ibis.BaseBackend, name: str, *, columns: set[str], own: str, kinds: Mapping[str, str], period: Period
 ) -> pd.DataFrame | None:
-    """Return what each customer bought of each category in the lookback; None without categories."""
-    if "category" not in columns:
+    """Return what each customer bought of each category or item in the lookback; None without such a column."""
+    if name not in columns:
         return None
     weight = "count(*)"
     if "amount" in columns:
@@ -187,9 +192,9 @@ def _by_category(
         )
     start = sql_literal(period.lookback_start.isoformat())
     return con.con.execute(f"""
-        select customer_id, category, cast({weight} as double) as weight from claim_lines
-        where category is not null and own and event <> 'return' and day >= {start}
-        group by all having {weight} > 0 order by customer_id, category""").df()
+        select customer_id, {name} as thing, cast({weight} as double) as weight from claim_lines
+        where {name} is not null and own and event <> 'return' and day >= {start}
+        group by all having {weight} > 0 order by customer_id, thing""").df()
 
 
 def _shares(
@@ -198,16 +203,14 @@ def _shares(
     """Return the shares of needs and of things in what each customer bought."""
     if things is None:
         return {}
-    names = bought["category"].unique()
     need_of = dict(zip(things["thing"], things["need"], strict=True))
-    parts = {name: _words(name) if words else [name] for name in names}
-    rows = [(name, thing) for name, listed in parts.items() for thing in listed if thing in need_of]
-    spread = pd.DataFrame(rows, columns=["category", "thing"])
-    spread["part"] = 1.0 / spread.groupby("category")["thing"].transform("size")
+    parts = [(name, part) for name in bought["thing"].unique() for part in (_words(name) if words else [name])]
+    spread = pd.DataFrame([pair for pair in parts if pair[1] in need_of], columns=["thing", "part"])
+    spread["share"] = 1.0 / spread.groupby("thing")["part"].transform("size")
     total = bought.groupby("customer_id")["weight"].sum().reindex(customers)
-    joined = bought.merge(spread, on="category")
-    by_need = (joined["weight"] * joined["part"]).groupby([joined["customer_id"], joined["thing"].map(need_of)]).sum()
-    by_thing = joined.groupby(["customer_id", "thing"])["weight"].sum()
+    joined = bought.merge(spread, on="thing")
+    by_need = (joined["weight"] * joined["share"]).groupby([joined["customer_id"], joined["part"].map(need_of)]).sum()
+    by_thing = joined.groupby(["customer_id", "part"])["weight"].sum()
     made = {}
     for name, sums, wanted in (("needs", by_need, sorted(set(need_of.values()))), ("things", by_thing, list(need_of))):
         table = sums.unstack(fill_value=0.0).reindex(index=customers, columns=wanted).astype(float).fillna(0.0)

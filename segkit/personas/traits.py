@@ -254,10 +254,10 @@ def unmet_needs(
         ``difference`` (each member paired with their peers) with its 95 % interval, ``members`` (how many were
         measured) and ``all_buyers`` (of all members). A segment without a clear difference has no row.
     """
-    if signals.weights is None or needs is None:
+    if needs is None or signals.things[0] is None:
         return pd.DataFrame(columns=UNMET_COLUMNS)
-    whole = np.asarray(signals.weights.sum(axis=1)).ravel()[:, None]
-    shares = need_amounts(needs, signals.weights, signals.categories) / np.where(whole > 0, whole, 1.0)
+    whole = np.asarray(signals.things[0].sum(axis=1)).ravel()[:, None]
+    shares = need_amounts(needs, signals.things) / np.where(whole > 0, whole, 1.0)
     level = np.maximum(np.round(shares.mean(axis=0) / 2, 2), SMALLEST_LEVEL)
     bought = (shares >= level).astype(np.float32)
     positions, labels = axes.to_numpy(), segment.to_numpy()
