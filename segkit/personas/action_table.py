@@ -21,7 +21,7 @@ from segkit.personas.actions import (
 from segkit.personas.naming import label
 from segkit.personas.offerable import best_channel, best_moment
 from segkit.personas.pilots import Pilots
-from segkit.personas.uptake import CROSS_NEED, GROW_BASKET, shrink
+from segkit.personas.uptake import CROSS_NEED, GROW_BASKET
 from segkit.templates import sentence
 
 OFTEN_DAYS = 10  # between visits, up to which customers come "weekly"
@@ -157,10 +157,10 @@ class _Writer:
             "evidence": self.evidence(one, inside, effect),
             **self.prize(one),
             "prize_reason": None if one.is_estimated else self.no_prize(),
-            "chance": round(one.chance, 6),
-            "adopters": round(one.adopters, 6),
+            "chance": round(float(one.chance), 6),
+            "adopters": round(float(one.adopters), 6),
             **effect,
-            "backtest": self.backtest(one),
+            "backtest": self.backtest(one) if one.is_estimated else None,
             "channel": best_channel(features, members),
             "moment": self.moment(features, members),
             **self.test(one.segments, expected=one.prize[0]),
@@ -176,7 +176,7 @@ class _Writer:
             "title": self.text("titles.none"),
             "customers": customers,
             "evidence": self.text("evidence.none", goal=goal),
-            "prize_reason": self.no_prize() if self.situation.cohort is None else None,
+            "prize_reason": self.no_prize() if self.situation.cohort is None else self.text("reasons.none"),
             **self.test(segments, expected=np.nan),
         }
 
@@ -210,10 +210,9 @@ class _Writer:
 
     def new_need(self, one: Opportunity) -> str | None:
         """Return the need that is likeliest to be worth most to these segments, of those they hardly buy."""
-        estimates = self.situation.estimates
-        if estimates is None:
+        if self.situation.estimates is None:
             return None
-        table = shrink(estimates)
+        table = self.situation.effects
         table = table[table["segment"].isin(one.segments) & (table["type"] == CROSS_NEED)]
         table = table[table["need"].map(self.situation.may_offer).astype(bool)]
         worth = (table["effect"] * table["open"]).groupby(table["need"]).sum()
@@ -261,13 +260,13 @@ class _Writer:
             weight = [p.effect * p.adopters for p in sorted(one.parts, key=lambda p: p.segment)]
             factor = float(np.average(margin, weights=weight)) if np.isfinite(weight).all() and sum(weight) > 0 else 1.0
         cells = dict(zip(("prize", "prize_low", "prize_high"), one.prize, strict=True))
-        unit = "margin" if known else self.situation.unit
+        unit = None if not one.is_estimated else "margin" if known else self.situation.unit
         return {name: round(float(value) * factor, 6) for name, value in cells.items()} | {"prize_unit": unit}
 
     def no_prize(self) -> str:
         """Explain why there is no prize."""
         missing = self.situation.missing_days(horizons=2)
-        return self.text("reasons.history", days=missing) if missing else self.text("reasons.few")
+        return self.text("reasons.history", days=missing) if missing else self.text("reasons.unclear")
 
     def evidence(self, one: Opportunity, inside: np.ndarray, effect: Mapping[str, float]) -> str:
         """Return what speaks for it, in a few sentences."""
@@ -312,7 +311,9 @@ class _Writer:
         found = backtest(self.situation, one)
         if np.isfinite(found.before):
             amounts = {"before": self.amount(found.before), "now": self.amount(found.observed)}
-            return self.text("backtest.done", **amounts, **self.stretch)
+            short = found.horizon_days < self.situation.customers.period.horizon_days
+            name = "backtest.short" if short else "backtest.done"
+            return self.text(name, days=found.horizon_days, **amounts, **self.stretch)
         if found.missing_days:
             return self.text("backtest.history", days=found.missing_days)
         return self.text("backtest.few")

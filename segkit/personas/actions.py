@@ -1,16 +1,17 @@
 """Find opportunities: what to do, for which segments, what it may bring, and how sure that is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, spearmanr
 
-from segkit.customers.features import Customers
+from segkit.customers.features import Customers, customers_at
 from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
+from segkit.period import Period
 from segkit.personas.returns import Return, customer_states, once_segments, top_levels, value_of_return
 from segkit.personas.uptake import (
     CROSS_NEED,
@@ -34,6 +35,7 @@ NONE = "none"
 MAX_UPTAKE = 0.1  # of the customers who could: one in ten, or as many as did by themselves where these are fewer
 MIN_CHANCE = 0.6  # that an effect is real; below, a segment is left out of the action
 EVEN_ODDS = 0.5  # chance that contact moves customers who stay away: the data does not show it
+SHORTEST_BACKTEST = 0.6  # of the windows of a run, to which those of its back-test may be shortened
 MIN_GAP = 0.1  # of customers; between a segment and similar ones who buy a need
 MIN_OF_BEST = 0.05  # of the best row's rank, below which a row is not worth reading
 MOST_ROWS = 12
@@ -89,15 +91,6 @@ class Situation:
         return make_cohort(self.customers, self.training.before, model=self.model, horizons=2, unit=self.unit)
 
     @cached_property
-    def earlier_cohort(self) -> Cohort | None:
-        """Customers three horizons ago, for the back-test; None where history is too short."""
-        if self.missing_days(horizons=3) > 0:
-            return None
-        period = self.customers.period.one_horizon_back()
-        windows = build_training_windows(self.customers.days, period=period, kinds=self.customers.kinds)
-        return make_cohort(self.customers, windows.before, model=self.model, horizons=3, unit=self.unit)
-
-    @cached_property
     def amounts(self) -> np.ndarray | None:
         """What each customer bought of each need, a horizon's worth (customers x needs); None without needs."""
         data, period = self.customers.data, self.customers.period
@@ -125,11 +118,38 @@ class Situation:
         return None if self.cohort is None else estimate_uptakes(self.cohort, self.needs, limits=self.limits)
 
     @cached_property
+    def effects(self) -> pd.DataFrame:
+        """Effects after shrinkage, by as much of them as repeats from one cohort to the next."""
+        return shrink(self.estimates, repeated=self.estimates_twice)
+
+    @cached_property
+    def backtest_period(self) -> Period | None:
+        """Lookback and horizon of the back-test, shorter than those of the run where its history demands it."""
+        period, first = self.customers.period, first_active_day(self.customers.days)
+        known = 0 if first is None else (period.as_of - first).days
+        scale = min(known / (period.lookback_days + 3 * period.horizon_days), 1.0)
+        if scale < SHORTEST_BACKTEST:
+            return None
+        days = {name: int(scale * getattr(period, name)) for name in ("lookback_days", "horizon_days")}
+        return replace(period, **days)
+
+    @cached_property
     def estimates_twice(self) -> list[pd.DataFrame]:
-        """Shrunk effects as of one horizon earlier, and those observed since; empty where history is too short."""
-        if self.earlier_cohort is None or self.estimates is None:
+        """Effects as of one horizon earlier, and those observed since, before shrinkage; empty without history."""
+        period = self.backtest_period
+        if period is None:
             return []
-        return [shrink(estimate_uptakes(self.earlier_cohort, self.needs, limits=self.limits)), self.estimates]
+        days, kinds = self.customers.days, self.customers.kinds
+        now = customers_at(days, period=period, kinds=kinds)
+        windows = [build_training_windows(days, period=p, kinds=kinds) for p in (period.one_horizon_back(), period)]
+        options = {"model": self.model, "unit": self.unit}
+        cohorts = [make_cohort(now, w.before, horizons=n, **options) for w, n in zip(windows, (3, 2), strict=True)]
+        if None in cohorts:
+            return []
+        first = cohorts[0]
+        has_needs = self.needs is not None and first.customers.weights is not None
+        limits = light_use(first.amounts(self.needs), first.level) if has_needs else {}
+        return [estimate_uptakes(cohort, self.needs if has_needs else None, limits=limits) for cohort in cohorts]
 
     @cached_property
     def open_now(self) -> dict[Key, np.ndarray]:
@@ -250,9 +270,8 @@ def find_opportunities(situation: Situation) -> list[Opportunity]:
     segment is asked to take up one thing only, that of the highest rank.
     """
     levels = situation.segments.set_index("segment")["macro_segment"]
-    parts = [*_uptake_parts(situation), *(_gap_parts(situation) if situation.cohort is None else [])]
     open_parts: dict[tuple[str, str, str], list[Part]] = {}
-    for (type_, need), part in parts:
+    for (type_, need), part in _uptake_parts(situation):
         level = levels[part.segment] if not need else ""
         open_parts.setdefault((type_, need, level), []).append(part)
     found, returns = [], {}
@@ -267,14 +286,16 @@ def find_opportunities(situation: Situation) -> list[Opportunity]:
     found += [Opportunity(*key, tuple(own)) for key, own in returns.items()]
     found = sorted(found, key=lambda one: (one.rank, one.type, one.need), reverse=True)
     least = MIN_OF_BEST * max((one.rank[0] for one in found), default=0.0)
-    return [one for one in found if not one.is_estimated or one.rank[0] >= least][:MOST_ROWS]
+    found = [one for one in found if one.rank[0] >= least][:MOST_ROWS]
+    covered = {name for one in found for name in one.segments}
+    return [*found, *_gap_opportunities(situation, [name for name in situation.with_story if name not in covered])]
 
 
 def _uptake_parts(situation: Situation) -> list[tuple[Key, Part]]:
     """Find what like customers took up and then spent more, and who could take it up today."""
     if situation.estimates is None:
         return []
-    found, estimates = [], shrink(situation.estimates)
+    found, estimates = [], situation.effects
     for row in estimates[estimates["segment"].isin(situation.with_story)].to_dict("records"):
         key = row["type"], row["need"]
         if row["type"] == CROSS_NEED and not situation.may_offer(row["need"]):
@@ -327,21 +348,36 @@ def returns_at(situation: Situation, window: TrainingWindow | None) -> dict[Key,
     return found
 
 
-def _gap_parts(situation: Situation) -> list[tuple[Key, Part]]:
-    """Find for each segment the need that most of its customers hardly buy, while similar customers do."""
-    found = []
-    for name in situation.with_story:
-        gaps = {}
+def _gap_opportunities(situation: Situation, segments: list[str]) -> list[Opportunity]:
+    """Find for each segment the need that most of its customers hardly buy, while similar customers do.
+
+    Nothing shows what that is worth, so these have no prize and come after those that have one.
+    """
+    by_need: dict[str, list[Part]] = {}
+    poor = _followed_by_less(situation)
+    for name in segments:
+        gaps, own = {}, (situation.segment == name).to_numpy()
         for (type_, need), inside in situation.open_now.items():
-            own = (situation.segment == name).to_numpy()
             peers = peer_share(situation, inside, segments=[name])
-            if type_ == CROSS_NEED and situation.may_offer(need) and peers is not None:
-                gaps[need] = (peers - 1 + inside[own].mean(), int((inside & own).sum()))
+            customers = int((inside & own).sum())
+            wanted = type_ == CROSS_NEED and situation.may_offer(need) and (name, need) not in poor
+            if wanted and peers is not None and customers >= FLOOR:
+                gaps[need] = peers - 1 + inside[own].mean(), customers
         need = max(gaps, key=lambda n: (round(gaps[n][0], 9), n), default=None)
-        if need is not None and gaps[need][0] >= MIN_GAP and gaps[need][1] >= FLOOR:
+        if need is not None and gaps[need][0] >= MIN_GAP:
             gap, customers = gaps[need]
-            found.append(((CROSS_NEED, need), Part(name, customers, *[np.nan] * 4, {"gap": gap * customers})))
-    return found
+            facts = {"gap": gap * customers}
+            by_need.setdefault(need, []).append(Part(name, customers, np.nan, np.nan, np.nan, np.nan, facts))
+    found = [Opportunity(CROSS_NEED, need, tuple(parts)) for need, parts in sorted(by_need.items())]
+    return sorted(found, key=lambda one: one.rank, reverse=True)
+
+
+def _followed_by_less(situation: Situation) -> set[tuple[str, str]]:
+    """List the segments and needs for which an uptake was rather followed by less."""
+    if situation.estimates is None:
+        return set()
+    table = situation.effects
+    return set(table.loc[table["effect"] < 0, ["segment", "need"]].itertuples(index=False, name=None))
 
 
 def peer_share(situation: Situation, light: np.ndarray, *, segments: list[str]) -> float | None:
@@ -355,36 +391,37 @@ def peer_share(situation: Situation, light: np.ndarray, *, segments: list[str]) 
 class BackTest:
     """Compare the effect per adopter as estimated one horizon earlier with what was observed since.
 
-    ``before`` and ``observed`` are null where that was not possible; ``missing_days`` of history say why.
+    ``horizon_days`` is the length of its windows; ``before`` and ``observed`` are null where it was not possible, and
+    ``missing_days`` of history say why.
     """
 
     before: float
     observed: float
+    horizon_days: int
     missing_days: int
 
 
 def backtest(situation: Situation, opportunity: Opportunity) -> BackTest:
     """Estimate an opportunity as one horizon earlier, and compare."""
-    own = opportunity.parts
+    own, days = opportunity.parts, situation.customers.period.horizon_days
     if opportunity.type in (CROSS_NEED, GROW_BASKET, MORE_OFTEN):
-        missing = situation.missing_days(horizons=3)
-        tables = situation.estimates_twice
-        keyed = [
-            t[(t["type"] == opportunity.type) & (t["need"] == opportunity.need)].set_index("segment") for t in tables
-        ]
-        found = [[table["effect"].get(p.segment, np.nan) for p in own] for table in keyed] if tables else []
+        horizons, tables = 3, situation.estimates_twice
+        days = situation.backtest_period.horizon_days if tables else days
+        tables = [shrink(tables[0]), tables[1]] if tables else []
+        keyed = [t[(t["type"] == opportunity.type) & (t["need"] == opportunity.need)] for t in tables]
+        found = [table.set_index("segment")["effect"].reindex([p.segment for p in own]) for table in keyed]
     else:
-        missing = situation.missing_days(horizons=2)
-        levels = situation.segments.set_index("segment")["macro_segment"]
+        horizons, levels = 2, situation.segments.set_index("segment")["macro_segment"]
         windows = [returns_at(situation, w) for w in (situation.training.before, situation.training.last)]
         keys = [(opportunity.type, levels[p.segment]) for p in own]
         found = [[w[key].value if key in w else np.nan for key in keys] for w in windows]
+    missing = situation.missing_days(horizons=horizons)
     weight = np.array([part.adopters for part in own])
     both = np.isfinite(np.array(found, dtype=float)).all(axis=0) if found else np.zeros(len(own), dtype=bool)
     if not both.any() or not weight[both].sum() > 0:
-        return BackTest(np.nan, np.nan, missing)
+        return BackTest(np.nan, np.nan, days, missing)
     before, observed = (float(np.average(np.array(one)[both], weights=weight[both])) for one in found)
-    return BackTest(before, observed, missing)
+    return BackTest(before, observed, days, missing)
 
 
 def rank_backtest(situation: Situation) -> float:
@@ -393,7 +430,7 @@ def rank_backtest(situation: Situation) -> float:
     if not tables:
         return np.nan
     keys = ["type", "need", "segment"]
-    both = tables[0].merge(tables[1], on=keys, suffixes=("_before", "_since"))
+    both = shrink(tables[0]).merge(tables[1], on=keys, suffixes=("_before", "_since"))
     if len(both) < 3:
         return np.nan
     return float(

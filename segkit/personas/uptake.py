@@ -5,7 +5,7 @@ The totals of the last are the outcome, so that the uptake itself is not part of
 what they take up: an effect is an upper bound of what an offer brings, and only a pilot shows that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -289,16 +289,19 @@ def fit_chances(columns: np.ndarray, happened: np.ndarray) -> np.ndarray:
     return fit.predict_proba(columns)[:, 1]
 
 
-def shrink(found: pd.DataFrame) -> pd.DataFrame:
+def shrink(found: pd.DataFrame, *, repeated: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:
     """Shrink effects towards none, so that of many estimates the noisiest does not win (empirical Bayes).
 
     Effects are shares of the typical outcome. Those of one target (type and need) vary between segments around its
-    mean, and the means of targets around zero; both spreads are estimated from all of them (DerSimonian & Laird 1986).
+    mean, and the means of targets around zero. Both spreads are estimated from all effects (DerSimonian & Laird 1986),
+    and are no larger than what repeats in two cohorts.
 
     Parameters
     ----------
     found
         Of ``estimate_uptakes``.
+    repeated
+        The same of two cohorts that do not share an outcome.
 
     Returns
     -------
@@ -310,15 +313,13 @@ def shrink(found: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table.assign(effect_low=np.nan, effect_high=np.nan, chance=np.nan)
     share, se = (table["effect"] / table["typical"]).to_numpy(), (table["se"] / table["typical"]).to_numpy()
+    most = _repeated_spreads(repeated) if len(repeated) == 2 else (np.inf, np.inf)
     target = table.groupby(["type", "need"], sort=True).ngroup().to_numpy()
-    weight = 1 / se**2
-    mean, weights = (np.bincount(target, weight * v) for v in (share, np.ones(len(share))))
-    mean = mean / weights
-    within = _spread_beyond(share - mean[target], se, lost=len(mean), least=LEAST_SPREAD[1])
-    weight = 1 / (se**2 + within**2)
-    weights = np.bincount(target, weight)
-    mean, error = np.bincount(target, weight * share) / weights, np.sqrt(1 / weights)
-    between = _spread_beyond(mean, error, lost=0, least=LEAST_SPREAD[0])
+    mean, _ = _target_means(share, se, target)
+    within = min(_spread_beyond(share - mean[target], se, lost=len(mean)), most[1])
+    mean, error = _target_means(share, np.hypot(se, max(within, LEAST_SPREAD[1])), target)
+    between = min(_spread_beyond(mean, error, lost=0), most[0])
+    between, within = np.maximum([between, within], LEAST_SPREAD)
     kept = between**2 / (between**2 + error**2)
     middle, variance = (kept * mean)[target], (kept * error**2)[target]
     own = within**2 / (within**2 + se**2)
@@ -329,9 +330,35 @@ def shrink(found: pd.DataFrame) -> pd.DataFrame:
     return table.assign(effect=after * typical, **ends, chance=norm.cdf(after / spread))
 
 
-def _spread_beyond(values: np.ndarray, se: np.ndarray, *, lost: int, least: float) -> float:
+def _target_means(share: np.ndarray, se: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted mean of each target's effects, and its standard error."""
+    weights = np.bincount(target, 1 / se**2)
+    return np.bincount(target, share / se**2) / weights, np.sqrt(1 / weights)
+
+
+def _repeated_spreads(cohorts: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """Return the spread of effects between targets, and between their segments, that two cohorts have in common.
+
+    Errors of two cohorts are independent, so the mean product of their effects is the variance of what is real.
+    """
+    keys = ["type", "need", "segment"]
+    both = cohorts[0].merge(cohorts[1], on=keys, suffixes=("_0", "_1"))
+    both = both[(both[["typical_0", "typical_1", "se_0", "se_1"]] > 0).all(axis=1)]
+    if both.empty:
+        return 0.0, 0.0
+    target = both.groupby(["type", "need"], sort=True).ngroup().to_numpy()
+    shares = [(both[f"effect_{i}"] / both[f"typical_{i}"]).to_numpy() for i in (0, 1)]
+    errors = [(both[f"se_{i}"] / both[f"typical_{i}"]).to_numpy() for i in (0, 1)]
+    means = [_target_means(s, e, target) for s, e in zip(shares, errors, strict=True)]
+    left = [share - mean[target] for share, (mean, _) in zip(shares, means, strict=True)]
+    between = np.average(means[0][0] * means[1][0], weights=1 / (means[0][1] * means[1][1]) ** 2)
+    within = np.average(left[0] * left[1], weights=1 / (errors[0] * errors[1]) ** 2)
+    return float(np.sqrt(max(between, 0.0))), float(np.sqrt(max(within, 0.0)))
+
+
+def _spread_beyond(values: np.ndarray, se: np.ndarray, *, lost: int) -> float:
     """Return the standard deviation of effects beyond their standard errors, by the method of moments."""
     weight = 1 / se**2
     excess = (weight * values**2).sum() - (len(values) - lost)
     scale = weight.sum() - (weight**2).sum() / weight.sum() * (lost > 0)
-    return float(max(np.sqrt(max(excess, 0.0) / max(scale, 1e-12)), least))
+    return float(np.sqrt(max(excess, 0.0) / max(scale, 1e-12)))

@@ -1,0 +1,121 @@
+"""Opportunities: every segment with a story has one, what may not be offered is not, and what is not known is said."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+import segkit
+from segkit import tables
+from segkit.customers.features import customers_at
+from segkit.customers.needs import load_needs
+from segkit.data.runs import load_run, open_run_source
+from segkit.format import FLOOR
+from segkit.period import Period
+from segkit.personas.action_table import Actions, find_actions
+from segkit.personas.actions import Opportunity, Part, Situation, backtest, find_opportunities, rank_backtest
+from segkit.personas.offerable import offerable_needs
+from segkit.personas.pilots import READABLE, Pilots
+from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
+from segkit.segments.model import assign_segments, model_from_arrays
+
+
+@cache
+def _situation() -> Situation:
+    """Return the example shop as of its run."""
+    run = load_run(segkit.example_run())
+    source = open_run_source(run)
+    customers = segkit.load_customers(run).state
+    options = {"days": customers.days, "period": customers.period, "labels": source.labels}
+    needs = load_needs(run)
+    return Situation(
+        customers,
+        read_training_windows(run),
+        model_from_arrays(*run.load_model()),
+        run.table("segments").assign(verdict="reproducible"),
+        run.table("assignments").set_index("customer_id")["segment"].reindex(customers.index),
+        needs=needs,
+        offers=offerable_needs(needs, run.table("needs"), run.table("need_things"), **options),
+    )
+
+
+def _check(found: Actions, situation: Situation) -> None:
+    """Check what holds of all opportunities."""
+    tables.check(found.table, name="actions")
+    tables.check(found.parts, name="action_parts")
+    assert {s for joined in found.table["joined"] for s in joined.split()} == set(situation.with_story)
+    assert (found.table["customers"] >= FLOOR).all() and (found.parts["customers"] >= FLOOR).all()
+    worth = (found.table["prize"] * found.table["chance"]).fillna(-1.0)
+    assert worth.is_monotonic_decreasing
+    assert not found.table["title"].str.contains(r"[{}]|\d", regex=True).any()
+
+
+def test_every_segment_with_a_story_has_an_opportunity_or_none_stands_out() -> None:
+    situation = _situation()
+    found = find_actions(situation, currency="GBP")
+    _check(found, situation)
+    some = situation.with_story[0]
+    assert some in found.best(some)["joined"].split()
+    assert found.best("S99") is None
+    assert found.table.loc[found.table["prize"].notna(), "evidence"].str.contains("£").all()
+    total = found.parts.groupby("action")["prize"].sum()
+    assert np.allclose(total, found.table.set_index("action")["prize"].reindex(total.index), rtol=1e-3)
+
+
+def test_what_may_not_be_offered_is_not() -> None:
+    situation = _situation()
+    nothing = replace(situation, offers=situation.offers.assign(reason="out of season"))
+    found = find_actions(nothing)
+    _check(found, nothing)
+    assert found.table["need"].isna().all() and found.table["offer"].isna().all()
+    assert "cross_need" not in set(found.table["type"])
+
+
+def test_without_history_gaps_are_listed_and_no_prize_is_made_up() -> None:
+    situation = _situation()
+    young = replace(situation, training=TrainingWindows(last=None, before=None))
+    found = find_actions(young)
+    _check(found, young)
+    assert found.table["prize"].isna().all() and set(found.table["type"]) <= {"cross_need", "none"}
+    assert found.table["prize_reason"].str.startswith("not estimated").all()
+    bare = replace(young, needs=None, offers=None)
+    _check(find_actions(bare), bare)
+
+
+def test_an_estimate_is_compared_with_what_followed_where_history_allows() -> None:
+    situation = _situation()
+    period = Period(situation.customers.period.as_of, lookback_days=120, horizon_days=60)
+    customers = customers_at(situation.customers.days, period=period, kinds=situation.customers.kinds)
+    training = build_training_windows(customers.days, period=period, kinds=customers.kinds)
+    segment = assign_segments(situation.model, customers.data)["segment"]
+    longer = replace(situation, customers=customers, training=training, segment=segment)
+    assert longer.backtest_period == period
+    assert longer.missing_days(horizons=3) == 0 and np.isnan(rank_backtest(longer))  # of two effects: too few to rank
+    before, since = longer.estimates_twice
+    row = since.merge(before[["type", "need", "segment"]]).iloc[0]
+    one = Opportunity(row["type"], row["need"], (Part(row["segment"], 50, 1.0, 1.0, 5.0, 0.7),))
+    compared = backtest(longer, one)
+    assert compared.observed == pytest.approx(row["effect"]) and np.isfinite(compared.before)
+    assert backtest(situation, one).missing_days > 0
+
+
+def test_segments_ask_for_one_thing_and_join_where_it_is_the_same() -> None:
+    found = [o for o in find_opportunities(_situation()) if o.type in ("cross_need", "grow_basket", "more_often")]
+    asked = [segment for one in found for segment in one.segments]
+    assert len(asked) == len(set(asked))
+    parts = tuple(Part(f"S0{i}", 100, 10.0, 5.0, 10.0, 0.9) for i in (1, 2))
+    both = Opportunity("cross_need", "N01", parts)
+    assert both.prize[0] == 200 and both.customers == 200 and both.chance == pytest.approx(0.977, abs=0.001)
+
+
+def test_a_pilot_of_more_customers_shows_less() -> None:
+    situation = _situation()
+    period = situation.customers.period
+    pilots = Pilots.of(situation.customers.days, kpi="spend", segment=situation.segment, period=period)
+    sizes = situation.segments.set_index("segment")["customers"]
+    alone, together = pilots.size([sizes.idxmax()]), pilots.size(situation.with_story)
+    assert together.customers > alone.customers and together.weeks <= alone.weeks
+    assert together.is_readable and together.detectable <= READABLE + 0.005
+    assert pilots.size([sizes.idxmin()]) is None  # too few customers to hold half of them out
+    assert Pilots("spend", {}).size(situation.with_story) is None
