@@ -176,7 +176,7 @@ class _Writer:
             "title": self.text("titles.none"),
             "customers": customers,
             "evidence": self.text("evidence.none", goal=goal),
-            "prize_reason": self.no_prize() if self.situation.cohort is None else self.text("reasons.none"),
+            "prize_reason": self.no_prize() if self.situation.cohort is None else None,
             **self.test(segments, expected=np.nan),
         }
 
