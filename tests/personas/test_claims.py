@@ -10,7 +10,7 @@ import pytest
 
 from segkit.customers.days import build_days
 from segkit.customers.features import customers_at
-from segkit.customers.needs import thing_table
+from segkit.customers.needs import need_shares, thing_table
 from segkit.customers.profile import attribute_features
 from segkit.data import sources
 from segkit.personas.cards import CARD_PARTS, Sentence, evaluate, fact_scope, sentences, write_personas
@@ -148,6 +148,32 @@ def test_both_paths_give_the_same_figures(bar: tuple) -> None:
     np.testing.assert_allclose(table["late_share"], late)
     channels = features[["channel_till_share", "channel_web_share"]]
     np.testing.assert_allclose(raw.totals.channels[["till", "web"]], channels, atol=1e-8)
+
+
+@pytest.mark.parametrize("left_out", ["amount: paid", "order_id: number", "category: what", "channel: through"])
+def test_both_paths_agree_where_a_source_lacks_a_column(left_out: str, folder: Path, tmp_path: Path) -> None:
+    text = (
+        SOURCE.replace(f"{left_out}, ", "")
+        .replace(f", {left_out}", "")
+        .replace("events.csv", str(folder / "events.csv"))
+    )
+    if "paid" in left_out:
+        text = text.replace("discount: saved, ", "")
+    (tmp_path / "source.yaml").write_text(text.split("customers: {path")[0], encoding="utf-8")
+    source, con = sources.open_source(str(tmp_path / "source.yaml")), sources.connect()
+    events = sources.read_events(source, con=con)
+    days = build_days(events.filter(events.day < PERIOD.as_of), kinds=source.kinds)
+    now = customers_at(days, period=PERIOD, kinds=source.kinds).data
+    about = {"con": con, "customers": now.features.index, "period": PERIOD, "kinds": source.kinds}
+    totals = customer_totals(events, **about, things=thing_table(drinks()))
+    same = [name for name in totals.customers if name in now.features]
+    assert len(same) >= 14 and ("spend" in same) is ("paid" not in left_out)
+    expected = now.features[same]
+    pd.testing.assert_frame_equal(totals.customers[same], expected, check_names=False, check_dtype=False, rtol=1e-8)
+    shares = need_shares(drinks(), now)
+    assert (totals.needs is None) is shares.empty is ("what" in left_out)
+    if not shares.empty:
+        np.testing.assert_allclose(totals.needs.fillna(0.0), shares, atol=1e-8)
 
 
 def test_each_sentence_of_a_card_is_checked_and_recorded(bar: tuple) -> None:
