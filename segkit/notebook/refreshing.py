@@ -18,6 +18,7 @@ from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as report
 from segkit.reports import segments as segments_report
+from segkit.reports.wording import Wording, day_text
 from segkit.segments import lineage
 
 
@@ -33,11 +34,14 @@ class RunComparison(Result):
         Names of segments by id, including those that no longer exist.
     as_of
         Date of the run.
+    words
+        How the pages of the run write amounts and dates.
     """
 
     refresh: monitor.Refresh | None = None
     names: Mapping[str, str] | None = None
     as_of: str = ""
+    words: Wording | None = None
 
     @property
     def is_first(self) -> bool:
@@ -59,7 +63,7 @@ class RunComparison(Result):
     def moves(self) -> Result:
         """Customers who moved between segments, and why."""
         made = self.refresh
-        dates = (made.standing.since, self.as_of)
+        dates = (day_text(made.standing.since), day_text(self.as_of))
 
         def draw() -> Figure:
             return report.plot_flow(made.flow, names=self.names, dates=dates, refitted=made.refitted)
@@ -93,15 +97,14 @@ class RunComparison(Result):
     def segments(self) -> Result:
         """The decision on each segment of the previous run."""
         table = self.refresh.added
-        return self._after_first(
-            table,
-            lambda: table_result(
-                table,
-                name="segment decisions",
-                shown=report.format_segment_decisions(table, names=self.names),
-                columns={},
-            ),
-        )
+
+        def show() -> Result:
+            shown = report.format_segment_decisions(table, names=self.names)
+            note = text_result(note=report.describe_kept(table))
+            rows = table_result(table, name="segment decisions", shown=shown, columns={})
+            return Result(table, html=lambda: stack(rows, note) if len(shown) else note.html())
+
+        return self._after_first(table, show)
 
     @property
     def drift(self) -> Result:
@@ -121,16 +124,22 @@ class RunComparison(Result):
         table = self.refresh.standing.forecast_accuracy
         if table.empty:
             return self._after_first(table, lambda: text_result(table, note=caption_of("forecast_accuracy")["empty"]))
-        shown, caption = report.format_accuracy(table, names=self.names), report.accuracy_caption(table)
+        shown, caption = (
+            report.format_accuracy(table, names=self.names, words=self.words),
+            report.accuracy_caption(table),
+        )
         return Result(table, html=lambda: html.table_html(shown, caption=caption))
 
     @property
     def personas(self) -> Result:
         """What changed in each persona."""
         table = self.tables["persona_changes"]
-        return self._after_first(
-            table, lambda: table_result(table, name="persona_changes", shown=report.format_changes(table), columns={})
-        )
+
+        def show() -> Result:
+            shown = report.format_changes(table, words=self.words)
+            return table_result(table, name="persona_changes", shown=shown, columns={})
+
+        return self._after_first(table, show)
 
     @property
     def log(self) -> Result:
@@ -168,7 +177,8 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
     """
     path = previous.path if isinstance(previous, runs.Run) else previous
     before = monitor.load_previous_run(str(path or ""), of=run)
-    customers = load_customers(run, kinds=runs.open_run_source(run).kinds)
+    source = runs.open_run_source(run)
+    customers = load_customers(run, kinds=source.kinds)
     features = run.table("features").set_index("customer_id")
     seed = run.parameters()["seed"] if seed is None else seed
     found = monitor.find_standing(customers, features, previous=before, seed=seed)
@@ -198,6 +208,7 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
         refresh=made,
         names=None if before is None else monitor.segment_names(run, before),
         as_of=run.period.as_of.isoformat(),
+        words=Wording.of(run, source=source),
     )
 
 

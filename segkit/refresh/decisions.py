@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.experiments.estimate import KPIS
-from segkit.format import FLOOR, count, formatter_for, interval, number, percentage_points, share
+from segkit.format import FLOOR, count, formatter_for, number, percent, percentage_points, spread
 from segkit.period import Period
 from segkit.vocabulary import EVERYONE
 
@@ -28,22 +28,22 @@ def run_tests(
     `sizes`: customers by segment, assigned with the previous model. Returns one row per test: ``measure, value, low,
     high, limit, decision`` (keep, refit or look) and ``words``.
     """
-    rows = [("data that looks broken", len(broken), 1, LOOK, " ".join(broken) or "The data arrives as it did.")]
+    rows = [("data that looks broken", len(broken), 1, LOOK, " ".join(broken) or "The data arrives as before.")]
     features = drift[drift["what"] == "feature"]
     large = features[features["verdict"] == "large"]
     names = ", ".join(large["words"].head(3))
-    words = f"{len(large)} of {len(features)} features drifted far" + (f" ({names})." if names else ".")
+    words = f"{len(large)} of {len(features)} habits changed strongly" + (f" ({names})." if names else ".")
     large_share = len(large) / max(len(features), 1)
     rows.append(("share of features that drifted far", large_share, LARGE_FEATURE_SHARE, REFIT, words))
     shares = drift[(drift["what"] == "share") & (drift["verdict"] == "large")]
     moved = float(shares["before"].sum())
-    words = f"Segments whose share changed by a quarter or more held {share(moved)} of customers."
+    words = f"Segments whose share changed by a quarter or more had {percent(moved)} of customers."
     rows.append(("customers in segments that grew or shrank by a quarter", moved, LARGE_MOVED_SHARE, REFIT, words))
     small = sizes[sizes < FLOOR]
     ids = f" ({', '.join(sorted(small.index))})" if len(small) else ""
-    words = f"{len(small)} segments hold fewer than {FLOOR} customers{ids}."
+    words = f"{len(small)} segments have fewer than {FLOOR} customers{ids}."
     rows.append(("segments below the floor", len(small), 1, REFIT, words))
-    words = f"The segments were learnt {count(age_days)} days ago; they foresaw {count(horizon_days)} days."
+    words = f"The segments are {count(age_days)} days old; they are meant to last {count(horizon_days)}."
     rows.append(("age in days", age_days, horizon_days, REFIT, words))
     table = pd.DataFrame(rows, columns=["measure", "value", "limit", "decision", "words"])
     table["decision"] = np.where(table["value"] >= table["limit"], table["decision"], KEEP)
@@ -62,7 +62,7 @@ def _confidence_test(drift: pd.DataFrame) -> pd.DataFrame:
             "high": row["difference_high"],
             "limit": LARGE_CONFIDENCE_LOSS,
             "decision": REFIT if row["verdict"] == "large" and row["difference"] < 0 else KEEP,
-            "words": f"Customers are placed with a confidence of {share(row['after'])}; it was {share(row['before'])}.",
+            "words": f"Assignments have a confidence of {percent(row['after'])}; it was {percent(row['before'])}.",
         }
         for row in rows.to_dict("records")
     )
@@ -74,7 +74,7 @@ def decide_run(tests: pd.DataFrame) -> tuple[str, str]:
         failed = tests[tests["decision"] == decision]
         if len(failed):
             return decision, " ".join(failed["words"])
-    return KEEP, f"None of {len(tests)} tests asks for more. " + " ".join(tests["words"].iloc[1:])
+    return KEEP, f"All {len(tests)} tests passed. " + " ".join(tests["words"].iloc[1:])
 
 
 def decide_segments(drift: pd.DataFrame, *, sizes: pd.Series) -> pd.DataFrame:
@@ -102,12 +102,12 @@ def decide_segments(drift: pd.DataFrame, *, sizes: pd.Series) -> pd.DataFrame:
 
 def _describe_drift(row: Mapping | None, *, name: str) -> str:
     if not row:
-        return "It was not there at the last run."
-    change = interval(row["difference"], row["difference_low"], row["difference_high"], form=percentage_points)
+        return "It is new since the last run."
+    change = spread(row["difference"], row["difference_low"], row["difference_high"], form=percentage_points)
     comparison = "more than" if row["beyond"] else "no more than"
     return (
-        f"{name.capitalize()} {share(row['before'])} then, {share(row['after'])} now: {change} points, {comparison} "
-        f"the {percentage_points(row['chance'])} that chance gives."
+        f"{name.capitalize()}: {percent(row['before'])} then, {percent(row['after'])} now. "
+        f"The change of {change} points is {comparison} chance gives ({percentage_points(row['chance'])})."
     )
 
 
@@ -204,11 +204,10 @@ def _segments_below_forecast(accuracy: pd.DataFrame, *, kpi: str) -> pd.DataFram
 
 def _shortfall_decision(row: dict) -> tuple:
     form = formatter_for(row["unit"])
-    part = "the horizon" if row["part"] >= 1 else f"{share(row['part'])} of the horizon ({row['days']:.0f} days)"
-    observed = interval(row["observed"], row["observed_low"], row["observed_high"], form=form)
+    observed = spread(row["observed"], row["observed_low"], row["observed_high"], form=form)
     reason = (
-        f"{KPIS[row['kpi']].label.capitalize()} came to {observed} in {part}; {form(row['predicted'])} was expected. "
-        f"Of all customers a larger part of what was expected came, so it is not the season alone."
+        f"{KPIS[row['kpi']].label.capitalize()} was {observed} in {row['days']:.0f} days; {form(row['predicted'])} was "
+        f"expected. All customers together did better against their forecast, so it is not the season alone."
     )
     figures = (row["gap"], row["gap_low"], row["gap_high"], 0.0)
     return row["segment"], FELL_SHORT, f"{row['kpi']}, came less expected", *figures, reason
@@ -222,8 +221,8 @@ def _pilot_decision(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: 
         if pilot and pilot["smallest_share"] <= missing:
             least = pilot["smallest_share"]
             reason = (
-                f"{share(missing)} of what was expected did not come, {number(row['loss'])} in all; a pilot of its "
-                f"{count(pilot['customers'])} customers can show a change of {share(least)}."
+                f"It was {percent(missing)} below its forecast, {number(row['loss'])} in total. A test with its "
+                f"{count(pilot['customers'])} customers can detect a change of {percent(least)}."
             )
             return [(row["segment"], PILOT, "share missing", missing, np.nan, np.nan, least, reason)]
     ready = free[free["weeks_needed"].notna()] if reachable else free.iloc[:0]
@@ -231,10 +230,10 @@ def _pilot_decision(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: 
         return []
     ready = ready.assign(potential=ready["reachable"] * ready["mean"] * ready["customers"])
     best = ready.sort_values(["potential", "segment"], ascending=[False, True]).iloc[0]
-    none = "No segment fell short" if shortfalls.empty else "No pilot could show what is missing where it is missing"
+    none = "No segment fell short" if shortfalls.empty else "No test is large enough where segments fell short"
     reason = (
-        f"{none}. Its own history reached {share(best['reachable'])} more by itself, the most in all "
-        f"({number(best['potential'])}); a pilot can show that in {best['weeks_needed']:.0f} weeks."
+        f"{none}. This one has reached {percent(best['reachable'])} more before, the largest amount of all "
+        f"({number(best['potential'])}). A test can detect that in {best['weeks_needed']:.0f} weeks."
     )
     figures = (best["reachable"], np.nan, np.nan, best["smallest_share"])
     return [(best["segment"], PILOT, "share reachable", *figures, reason)]
@@ -242,6 +241,6 @@ def _pilot_decision(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: 
 
 def _readout_decision(row: dict) -> tuple:
     form = formatter_for(row.get("unit"))
-    lift = interval(row["lift"], row["lift_low"], row["lift_high"], form=form)
-    reason = f"Treated less held out: {lift} per customer. {str(row.get('reason') or '').strip()}".strip()
+    lift = spread(row["lift"], row["lift_low"], row["lift_high"], form=form)
+    reason = f"Treated minus holdout: {lift} per customer. {str(row.get('reason') or '').strip()}".strip()
     return row["segment"], row["verdict"], "lift", row["lift"], row["lift_low"], row["lift_high"], 0.0, reason

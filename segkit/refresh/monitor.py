@@ -293,19 +293,19 @@ def _signs(run: Run) -> dict[str, list[str]]:
 
 def _describe_change(then: dict | None, now: dict | None, kpis: list[dict | None], signs: list[list[str]]) -> str:
     if now is None:
-        return f"It is gone; it held {masked_count(then['customers'])} customers."
+        return f"It is gone; it had {masked_count(then['customers'])} customers."
     if then is None:
         return f"It is new, with {masked_count(now['customers'])} customers."
     sentences = []
     if then["name"] != now["name"]:
         sentences.append(f"It was called {then['name']}.")
-    for column, words in (("need_name", "Its need was: {}."), ("action", "Next action was: {}.")):
+    for column, words in (("need_name", "Its need was: {}."), ("action", "Its action was: {}.")):
         if column in then and then[column] != now.get(column):
             sentences.append(words.format(str(then[column]).rstrip(".")))
     gained = [sign for sign in signs[1][:MAX_SIGNS] if sign not in signs[0][: 2 * MAX_SIGNS]]
     lost = [sign for sign in signs[0][:MAX_SIGNS] if sign not in signs[1][: 2 * MAX_SIGNS]]
-    sentences += [f"New sign: {', '.join(gained)}."] if gained else []
-    sentences += [f"No longer a sign: {', '.join(lost)}."] if lost else []
+    sentences += [f"Now also: {', '.join(gained)}."] if gained else []
+    sentences += [f"No longer: {', '.join(lost)}."] if lost else []
     sentences += _describe_kpi_change(*kpis)
     return " ".join(sentences) or "As before."
 

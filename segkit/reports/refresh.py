@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -13,17 +14,15 @@ from matplotlib.ticker import FuncFormatter
 from segkit.format import (
     FLOOR,
     MISSING,
+    capitalized,
     count,
-    formatter_for,
-    interval,
     is_few,
     is_missing,
     masked_count,
     masked_counts,
-    number,
+    percent,
     percentage_points,
     score,
-    share,
 )
 from segkit.refresh.monitor import Standing
 from segkit.reports.segments import CAUSES
@@ -40,6 +39,7 @@ from segkit.reports.theme import (
     shorten,
     style,
 )
+from segkit.reports.wording import Wording, day_text, ranged, segment_name
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
@@ -50,9 +50,12 @@ COLUMN_GAP = 0.012  # between segments, of the height
 CURVE_STEPS = np.linspace(0, 1, 40)
 CURVE_SHAPE = CURVE_STEPS**2 * (3 - 2 * CURVE_STEPS)  # a smooth step
 MAX_FEATURES = 12
-FIRST_RUN = "There is no earlier run of this source, so nothing is held against it. The next run will say what moved."
+FIRST_RUN = (
+    "This is the first run of this source, so there is nothing to compare it with. The next run will show what changed."
+)
 DECISION_TEXT = ("keep", "refit", "look")  # of a run
-KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Customers who came"}
+KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Active customers"}
+MEASURE_TITLES = {"above": "above", "short": "below", "as expected": "as expected"}
 
 
 def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, str], refitted: bool) -> Figure:
@@ -81,7 +84,7 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
             _streams(axes, table, stages[position : position + 2], places[position : position + 2], x=position)
         for position, place in enumerate(places):
             _draw_column(axes, place, x=position, names=names, last=position == len(places) - 1)
-        heads = [f"Then, {dates[0]}", f"Now, {dates[1]}: same definition", "Now: new definition"]
+        heads = [dates[0], f"{dates[1]}: same definition", "New definition"]
         for position in range(len(stages)):
             align, at = ("center", position) if position == 1 and refitted else ("left", position - COLUMN_WIDTH)
             axes.text(at, 1.03, heads[position], ha=align, va="bottom", fontsize=9, color=QUIET)
@@ -106,9 +109,9 @@ def plot_drift(table: pd.DataFrame) -> Figure:
             axes.axvline(at, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.annotate(words, (at, 1), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
                           fontsize=8, color=QUIET)  # fmt: skip
-        label_left(axes, place=place, words=rows["words"])
+        label_left(axes, place=place, words=rows["words"].map(capitalized))
         axes.set_xlim(0, max(0.3, float(rows["size"].max() if len(rows) else 0)) * 1.05)
-        axes.set_xlabel("Stability index: 0 is the same distribution")
+        axes.set_xlabel("Size of the change (population stability index; 0 is none)")
         axes.legend(loc="lower right", fontsize=8)
     return figure
 
@@ -128,9 +131,9 @@ def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
             colour = ACCENT if row["beyond"] else QUIET
             axes.plot([row["difference_low"], row["difference_high"]], [y, y], color=colour, linewidth=2)
             axes.plot([row["difference"]], [y], segment_style(row["item"])[1], color=colour, markersize=6)
-        label_left(axes, place=place, words=rows["item"] + "  " + rows["item"].map(names).fillna(""))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
-        axes.set_xlabel("Change of the share of customers (points of all), with its 95 % interval")
+        label_left(axes, place=place, words=rows["item"].map(names).fillna(rows["item"]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+        axes.set_xlabel("Change of the share of all customers, with its 95% interval")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
@@ -181,10 +184,10 @@ def _draw_column(
         )
         middle = top - height / 2
         if last:
-            words = "no longer active" if segment == GONE else f"{segment}  {shorten(names.get(segment, ''), most=30)}"
+            words = "no longer active" if segment == GONE else shorten(names.get(segment, segment), most=34)
             axes.text(x + COLUMN_WIDTH + 0.02, middle, words, ha="left", va="center", fontsize=8, color=INK)
         elif x == 0:
-            words = "not there then" if segment == GONE else f"{segment}  {shorten(names.get(segment, ''), most=24)}"
+            words = "new" if segment == GONE else shorten(names.get(segment, segment), most=28)
             axes.text(x - COLUMN_WIDTH - 0.02, middle, words, ha="right", va="center", fontsize=8, color=INK)
 
 
@@ -197,7 +200,7 @@ def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) 
         "refresh",
         "headline",
         decision=found.decision,
-        since=found.since,
+        since=day_text(found.since),
         stayed=stayed,
         customers=of,
         far=far,
@@ -236,19 +239,19 @@ def refresh_tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> 
     joined, left = (int((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
     features = drift[drift["what"] == "feature"]
     made = [
-        ("Decision", found.decision.capitalize(), f"since {found.since}"),
+        ("Decision", found.decision.capitalize(), f"since {day_text(found.since)}"),
         (
-            "They changed",
-            MISSING if is_few(changed) else share(changed / max(len(both), 1)),
-            f"{masked_count(changed)} customers by the standing definition",
+            "Customers who moved",
+            MISSING if is_few(changed) else percent(changed / max(len(both), 1)),
+            f"{masked_count(changed)} customers",
         ),
     ]
     if redefined:
-        part = MISSING if is_few(redefined) else share(redefined / max(len(both), 1))
-        made.append(("The definition changed", part, f"{masked_count(redefined)} customers"))
-    made.append(("Came and went", f"{masked_count(joined)} / {masked_count(left)}", "joined; no longer active"))
+        part = MISSING if is_few(redefined) else percent(redefined / max(len(both), 1))
+        made.append(("Moved by definition", part, f"{masked_count(redefined)} customers"))
+    made.append(("New / lost", f"{masked_count(joined)} / {masked_count(left)}", "customers in the segmentation"))
     beyond = int(features["beyond"].sum())
-    made.append(("Drift beyond chance", f"{beyond} of {len(features)}", "features; most of it small is no alarm"))
+    made.append(("Habits that changed", f"{beyond} of {len(features)}", "more than chance; small changes are usual"))
     return made
 
 
@@ -277,7 +280,7 @@ def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int =
     counts = moves["cause"].value_counts()
     counts = counts[[cause for cause in CAUSES if cause in counts]]
     cause_counts = zip(masked_counts(counts), counts.index, strict=True)
-    sentences = [", ".join(f"{size} {CAUSES[cause]}" for size, cause in cause_counts) + "."]
+    sentences = [text("refresh", "causes", causes=[(size, CAUSES[cause]) for size, cause in cause_counts])]
     moved = moves.dropna(subset=["before", "standing"])
     moved = moved[moved["before"] != moved["standing"]]
     for (source, into), size in _largest(moved, "before", "standing", most=most):
@@ -303,29 +306,27 @@ def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Test": tests["words"],
-            "Found [95 %]": [_test_figure(row) for row in tests.to_dict("records")],
+            "Found": [_test_figure(row) for row in tests.to_dict("records")],
             "Limit": [_test_value(row["limit"], of=row["measure"]) for row in tests.to_dict("records")],
-            "Says": tests["decision"],
+            "Result": tests["decision"].map(capitalized),
         }
     )
 
 
-def format_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
+def format_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str], words: Wording) -> pd.DataFrame:
     """Format predicted and observed values per customer."""
     rows = accuracy.to_dict("records")
     return pd.DataFrame(
         {
-            "Segment": [_segment_label(r["segment"], names=names) for r in rows],
-            "Of": [KPI_WORDS[r["kpi"]] for r in rows],
-            "Predicted [95 %]": [_range(r, "predicted") for r in rows],
-            "Observed [95 %]": [_range(r, "observed") for r in rows],
-            "Part that came, against all [95 %]": [
-                MISSING
-                if is_missing(r["against_all"])
-                else interval(r["against_all"], r["against_all_low"], r["against_all_high"], form=percentage_points)
+            "Segment": [segment_name(r["segment"], names=names) for r in rows],
+            "Per customer": [KPI_WORDS[r["kpi"]] for r in rows],
+            "Predicted": [_range(r, "predicted", words=words) for r in rows],
+            "Actual": [_range(r, "observed", words=words) for r in rows],
+            "Against all customers, in points": [
+                ranged(r["against_all"], r["against_all_low"], r["against_all_high"], form=percentage_points)
                 for r in rows
             ],
-            "Verdict": [r["verdict"] for r in rows],
+            "Verdict": [MEASURE_TITLES.get(r["verdict"], r["verdict"]).capitalize() for r in rows],
         }
     )
 
@@ -338,31 +339,37 @@ def accuracy_caption(accuracy: pd.DataFrame) -> str:
 
 
 def format_segment_decisions(decisions: pd.DataFrame, *, names: Mapping[str, str]) -> pd.DataFrame:
-    """Format the decision on each segment, those that ask for action first."""
-    rows = decisions[decisions["scope"] == "segment"]
-    rows = rows.assign(order=rows["decision"] == "keep").sort_values(["order", "segment"])
+    """Format the decision on each segment that is not kept as it is."""
+    rows = decisions[(decisions["scope"] == "segment") & (decisions["decision"] != "keep")].sort_values("segment")
     return pd.DataFrame(
         {
-            "Segment": [_segment_label(s, names=names) for s in rows["segment"]],
-            "Decision": rows["decision"],
+            "Segment": [segment_name(s, names=names) for s in rows["segment"]],
+            "Decision": rows["decision"].map(capitalized),
             "Reason": rows["reason"],
         }
     )
 
 
-def format_changes(changes: pd.DataFrame) -> pd.DataFrame:
+def describe_kept(decisions: pd.DataFrame) -> str:
+    """Count the segments that are kept as they are."""
+    rows = decisions[decisions["scope"] == "segment"]
+    kept = int((rows["decision"] == "keep").sum())
+    return text("refresh", "unchanged", segments=kept, whole=kept == len(rows))
+
+
+def format_changes(changes: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format what changed in each persona."""
     rows = changes.to_dict("records")
-    form = share if (changes["kpi"] == "active rate").any() else number
+    form = percent if (changes["kpi"] == "active rate").any() else words.money
     return pd.DataFrame(
         {
-            "Segment": [f"{r['segment']} {r['name']}" for r in rows],
-            "Became": [r["became"] for r in rows],
+            "Segment": [segment_name(r["segment"], names={r["segment"]: r["name"]}, marked=False) for r in rows],
+            "Now": [capitalized(r["became"]) for r in rows],
             "Customers": [
                 f"{masked_count(r['customers_before'])} → {masked_count(r['customers_after'])}" for r in rows
             ],
-            "Then [95 %]": [_side(r, "kpi_before", form=form) for r in rows],
-            "Now [95 %]": [_side(r, "kpi_after", form=form) for r in rows],
+            "Before, per customer": [_side(r, "kpi_before", form=form) for r in rows],
+            "Now, per customer": [_side(r, "kpi_after", form=form) for r in rows],
             "What changed": [r["words"] for r in rows],
         }
     )
@@ -372,28 +379,34 @@ def format_decision_log(decisions: pd.DataFrame) -> pd.DataFrame:
     """Format the log of decisions on runs and campaigns, latest run first."""
     rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
     return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
-        columns={"as_of": "Run", "segment": "Of", "decision": "Decision", "reason": "Reason", "acted": "Done by itself"}
+        columns={
+            "as_of": "Run",
+            "segment": "Segment",
+            "decision": "Decision",
+            "reason": "Reason",
+            "acted": "Done automatically",
+        }
     )
 
 
-def _side(row: Mapping[str, Any], name: str, *, form: Callable[[Any], str]) -> str:
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
+def _side(row: Mapping[str, Any], name: str, *, form: Callable[[Any], str]) -> Markup | str:
+    return ranged(row[name], row[f"{name}_low"], row[f"{name}_high"], form=form)
 
 
-def _range(row: Mapping[str, Any], name: str) -> str:
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form=formatter_for(row["unit"]))
+def _range(row: Mapping[str, Any], name: str, *, words: Wording) -> Markup | str:
+    return ranged(row[name], row[f"{name}_low"], row[f"{name}_high"], form=words.form(row["unit"]))
 
 
 def _test_figure(row: Mapping[str, Any]) -> str:
     shown = _test_value(row["value"], of=row["measure"])
     if is_missing(row["low"]):
         return shown
-    return f"{shown} [{_test_value(row['low'], of=row['measure'])}, {_test_value(row['high'], of=row['measure'])}]"
+    return f"{shown} ({_test_value(row['low'], of=row['measure'])} to {_test_value(row['high'], of=row['measure'])})"
 
 
 def _test_value(value: float, *, of: str) -> str:
     if of.startswith(("share", "customers in")):
-        return share(value)
+        return percent(value)
     return score(value) if of.startswith("change") else count(value)
 
 
@@ -403,4 +416,4 @@ def _largest(moves: pd.DataFrame, source: str, into: str, *, most: int) -> list[
 
 
 def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
-    return "All customers" if segment == EVERYONE else f"{segment} {names.get(segment, '')}".strip()
+    return "all customers" if segment == EVERYONE else f"{names.get(segment, '')} ({segment})".strip()

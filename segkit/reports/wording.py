@@ -66,7 +66,7 @@ class Wording:
 
     def day(self, day: date) -> str:
         """Write a day."""
-        return f"{day.day} {day:%B %Y}"
+        return day_text(day.isoformat())
 
     def things(self, terms: Sequence[str]) -> list[str]:
         """Return the labels of things; those of the same label also with their own name."""
@@ -81,6 +81,16 @@ class Wording:
         return label(term, labels=self.labels)
 
 
+def day_text(day: str) -> str:
+    """Write an ISO date.
+
+    >>> day_text("2018-01-01")
+    '1 January 2018'
+    """
+    found = date.fromisoformat(day)
+    return f"{found.day} {found:%B %Y}"
+
+
 def fact(text: str, segment: str, name: str) -> Markup:
     """Mark a text as the value of a column of a segment, so that the chain can compare pages.
 
@@ -90,11 +100,11 @@ def fact(text: str, segment: str, name: str) -> Markup:
     return templates.html("_macros", "fact", text=text, segment=segment, name=name)
 
 
-def segment_name(segment: str, *, names: Mapping[str, str], everyone: str = "All customers") -> Markup | str:
-    """Write the name of a segment, with its id."""
+def segment_name(segment: str, *, names: Mapping[str, str], marked: bool = True) -> Markup | str:
+    """Write the name of a segment, with its id; marked as that of today, unless it is of an earlier run."""
     if segment == EVERYONE:
-        return everyone
-    return templates.html("_macros", "segment", segment=segment, name=names.get(segment, ""))
+        return "All customers"
+    return templates.html("_macros", "segment", segment=segment, name=names.get(segment, ""), marked=marked)
 
 
 def points(value: float | None) -> str:

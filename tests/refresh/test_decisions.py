@@ -42,13 +42,13 @@ def _tests(drift: pd.DataFrame, **more: object) -> pd.DataFrame:
 
 def test_without_drift_the_segments_are_unchanged() -> None:
     decision, reason = decide_run(_tests(_drift()))
-    assert decision == "keep" and "0 of 2 features" in reason
+    assert decision == "keep" and "0 of 2 habits" in reason
 
 
 @pytest.mark.parametrize(
     ("drift", "more", "words"),
     [
-        (_drift(orders="large"), {}, "1 of 2 features drifted far"),
+        (_drift(orders="large"), {}, "1 of 2 habits changed strongly"),
         (_drift(S01="large"), {}, "grew|changed by a quarter"),
         (_drift(all="large"), {}, "confidence of 50"),
         (_drift(), {"age_days": 91}, "91 days ago"),

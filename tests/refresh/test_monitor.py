@@ -22,6 +22,7 @@ from segkit.refresh.monitor import (
     segment_names,
 )
 from segkit.reports import refresh as refresh_report
+from segkit.reports.wording import Wording, day_text
 from segkit.segments.clustering import Budget
 from segkit.segments.fit import FitData, fit_segments
 from segkit.segments.lineage import assign_under_model, first_ledger_rows, fitted_as_of
@@ -128,18 +129,20 @@ def test_missing_events_lead_to_a_review_without_a_pilot(shop_run: Run, earlier:
 def test_the_page_describes_moves_and_next_steps(refreshed: Refresh, shop_run: Run, earlier: Run) -> None:
     names = segment_names(shop_run, earlier)
     found = refreshed.standing
-    assert found.since in refresh_report.refresh_headline(found, refreshed.moves, found.drift)
+    assert day_text(found.since) in refresh_report.refresh_headline(found, refreshed.moves, found.drift)
     assert refresh_report.list_next_steps(found, refreshed.added, names=names, acted="kept")[0].endswith(
-        "assigned every customer again."
+        "assigned all customers again."
     )
     assert refresh_report.describe_moves(refreshed.moves, names=names)[0].endswith(".")
     for shown in (
         refresh_report.format_tests(found.tests),
-        refresh_report.format_accuracy(found.forecast_accuracy, names=names),
-        refresh_report.format_segment_decisions(refreshed.added, names=names),
+        refresh_report.format_accuracy(found.forecast_accuracy, names=names, words=Wording(shop_run.period)),
         refresh_report.format_decision_log(refreshed.decisions),
     ):
         assert len(shown) and not shown.isna().any().any()
+    attention = refresh_report.format_segment_decisions(refreshed.added, names=names)
+    assert "keep" not in set(attention["Decision"].str.lower())
+    assert refresh_report.describe_kept(refreshed.added).startswith("Keep ") or len(attention)
 
 
 def test_the_age_of_a_model_counts_from_its_fit(earlier: Run) -> None:
