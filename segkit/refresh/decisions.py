@@ -41,7 +41,7 @@ def run_tests(
     rows.append(("customers in segments that grew or shrank by a quarter", moved, LARGE_MOVED_SHARE, REFIT, words))
     small = sizes[sizes < FLOOR]
     ids = f" ({', '.join(sorted(small.index))})" if len(small) else ""
-    words = f"{len(small)} segments have fewer than {FLOOR} customers{ids}."
+    words = f"Segments with fewer than {FLOOR} customers: {len(small)}{ids}."
     rows.append(("segments below the floor", len(small), 1, REFIT, words))
     words = f"The segments are {count(age_days)} days old; they are meant to last {count(horizon_days)}."
     rows.append(("age in days", age_days, horizon_days, REFIT, words))

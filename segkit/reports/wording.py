@@ -82,11 +82,13 @@ class Wording:
 
 
 def day_text(day: str) -> str:
-    """Write an ISO date.
+    """Write an ISO date; "" stays "".
 
     >>> day_text("2018-01-01")
     '1 January 2018'
     """
+    if not day:
+        return ""
     found = date.fromisoformat(day)
     return f"{found.day} {found:%B %Y}"
 

@@ -51,8 +51,8 @@ def test_without_drift_the_segments_are_unchanged() -> None:
         (_drift(orders="large"), {}, "1 of 2 habits changed strongly"),
         (_drift(S01="large"), {}, "grew|changed by a quarter"),
         (_drift(all="large"), {}, "confidence of 50"),
-        (_drift(), {"age_days": 91}, "91 days ago"),
-        (_drift(), {"sizes": pd.Series({"S01": 90, "S02": 19})}, "1 segments hold fewer than 20 customers .S02"),
+        (_drift(), {"age_days": 91}, "91 days old"),
+        (_drift(), {"sizes": pd.Series({"S01": 90, "S02": 19})}, "fewer than 20 customers: 1 .S02"),
     ],
 )
 def test_reaching_any_limit_leads_to_a_refit(drift: pd.DataFrame, more: dict, words: str) -> None:

@@ -113,7 +113,7 @@ def test_a_first_run_has_tables_without_rows(shop_run: Run) -> None:
     standing = first.standing
     tables = [standing.drift, standing.checks, standing.forecast_accuracy, standing.tests, first.flow]
     assert all(table.empty for table in [*tables, first.decisions, persona_changes(shop_run, None)])
-    assert first.figures["refresh.decision"] is None and "no earlier run" in refresh_report.FIRST_RUN
+    assert first.figures["refresh.decision"] is None and "first run" in refresh_report.FIRST_RUN
 
 
 def test_missing_events_lead_to_a_review_without_a_pilot(shop_run: Run, earlier: Run) -> None:
