@@ -280,10 +280,14 @@ def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int =
     counts = moves["cause"].value_counts()
     counts = counts[[cause for cause in CAUSES if cause in counts]]
     cause_counts = zip(masked_counts(counts), counts.index, strict=True)
-    sentences = [text("refresh", "causes", causes=[(size, CAUSES[cause]) for size, cause in cause_counts])]
+    sentences = [text("refresh", "causes", causes=list(cause_counts))]
     moved = moves.dropna(subset=["before", "standing"])
     moved = moved[moved["before"] != moved["standing"]]
-    for (source, into), size in _largest(moved, "before", "standing", most=most):
+    shown_pairs = set()
+    for (source, into), size in _largest(moved, "before", "standing", most=2 * most):
+        if (into, source) in shown_pairs or len(shown_pairs) == most:
+            continue
+        shown_pairs.add((source, into))
         back = int(((moved["before"] == into) & (moved["standing"] == source)).sum())
         way = {"source": _segment_label(source, names=names), "into": _segment_label(into, names=names)}
         sentences.append(text("refresh", "changed", customers=size, back=back, **way))

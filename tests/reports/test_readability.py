@@ -56,7 +56,7 @@ def test_the_prose_of_pages_is_easy_to_read(whole_run: Path, page: str) -> None:
     text = (whole_run / f"{page}.html").read_text(encoding="utf-8")
     main = text.split('<main id="content">')[1].split(f">{FOR_ANALYSTS}")[0]
     main = re.sub(r"<(svg|table)\b.*?</\1>", "", main, flags=re.DOTALL)
-    check(sentences_of([unescape(re.sub(r"<[^>]+>", "", part)) for _, part in PROSE.findall(main)]), longest=30)
+    check(sentences_of([unescape(re.sub(r"<[^>]+>", "", part)) for _, part in PROSE.findall(main)]))
 
 
 def test_a_long_sentence_of_long_words_is_found() -> None:
