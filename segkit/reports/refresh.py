@@ -420,4 +420,6 @@ def _largest(moves: pd.DataFrame, source: str, into: str, *, most: int) -> list[
 
 
 def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
-    return "all customers" if segment == EVERYONE else f"{names.get(segment, '')} ({segment})".strip()
+    if segment == EVERYONE:
+        return "all customers"
+    return f"{names[segment]} ({segment})" if segment in names else segment

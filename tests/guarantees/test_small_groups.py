@@ -82,10 +82,10 @@ def test_moves_of_a_few_are_hidden_in_every_text() -> None:
     assert (table["Share"] == "–").tolist() == [False, False, True, True, True, True]
     moved_text = " ".join(refresh_report.describe_moves(moves, names={}))
     assert (
-        "<20 moved: the definition changed" in moved_text
-        and "40 changed from S01 to S02; <20 the other way" in moved_text
+        "<20 moved because the definition changed" in moved_text
+        and "40 customers moved from S01 to S02; <20 moved the other way" in moved_text
     )
-    assert "counts" not in moved_text, "ten customers moved by the new definition are hidden"
+    assert "definition assigns" not in moved_text, "ten customers moved by the new definition are hidden"
     ledger = pd.DataFrame([("2024-01-01", "S01", "born"), ("2024-02-01", "S01", "same")])
     changes = overview_report.describe_changes(
         pd.DataFrame({"segment": ["S01"], "name": ["One"]}),
