@@ -17,7 +17,7 @@ from segkit.customers.anticipation import (
 from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.notebook.profiling import Customers
-from segkit.notebook.results import Result, figure_result, table_result, text_result
+from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.notebook.runs import Segments
 from segkit.personas.segment_table import make_segment_table
 from segkit.personas.traits import segment_favourites, segment_signals
@@ -26,6 +26,7 @@ from segkit.reports import map as map_report
 from segkit.reports import overview as overview_report
 from segkit.reports import profile as profile_report
 from segkit.reports import segments as segments_report
+from segkit.reports.matrix import matrix_html
 from segkit.segments import fit as fit_module
 from segkit.segments import lineage, validation
 from segkit.segments.clustering import Budget, embed_customers
@@ -43,7 +44,6 @@ from segkit.segments.lineage import Lineage, Overrides, Reassignment
 from segkit.segments.model import assign_points, model_to_arrays
 
 ASSIGNMENT_COLUMNS = ["segment", "macro_segment", "need", "confidence", "core", "x", "y"]
-MAP_ALT = "Map of customers in the colour and shape of their segment, with the name of each segment"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -214,8 +214,7 @@ def show_search(frontier: pd.DataFrame, **parts: Any) -> Search:
 class FoundSegments(Segments):
     """Segments that were just found or assigned, not yet written.
 
-    ``answer`` describes them in a sentence; ``shares``, ``ledger``, ``moves`` and ``decisions`` show shares of revenue
-    and of customers, and what changed since the previous run.
+    ``answer`` describes them in a sentence; ``ledger`` and ``moves`` show what changed since the previous run.
 
     Parameters
     ----------
@@ -237,10 +236,8 @@ class FoundSegments(Segments):
     found: Search | None = None
     lineage: Lineage | Reassignment | None = None
     answer: Result | None = None
-    shares: Result | None = None
     ledger: Result | None = None
     moves: Result | None = None
-    decisions: Result | None = None
 
     @property
     def assigned(self) -> pd.DataFrame:
@@ -252,8 +249,12 @@ class FoundSegments(Segments):
         """Each customer's features, by customer_id."""
         return self.customers.table
 
+    def matrix(self) -> Result:
+        """Show the segments by value and need."""
+        return Result(self.table, html=lambda: matrix_html(self.table, cards="04_personas.html"))
+
     def map(self) -> Result:
-        """Show the map of customers in the colour and shape of their segment."""
+        """Show the map of customers in the colour of their need and the shape of their level."""
         return figure_result(
             self.assignments,
             lambda: map_report.plot_segment_map(self.assignments, self.table),
@@ -386,15 +387,14 @@ def _need_of_segments(customers: Customers, assigned: pd.DataFrame) -> pd.DataFr
 def _changes(
     customers: Customers, table: pd.DataFrame, *, lineage: Lineage | Reassignment, decided: Overrides
 ) -> dict[str, Result]:
-    """Show shares of revenue, decisions, and the change since the previous run."""
+    """Show decisions, and the change since the previous run."""
     as_of, moves = customers.period.as_of.isoformat(), lineage.moves
     ledger = segments_report.format_ledger(lineage.ledger, table, as_of=as_of)
-    figure = figure_result(table, lambda: segments_report.plot_segment_shares(table), name="segment shares")
+    decisions = text_result(bullets=decided.sentences() or ["No decisions in overrides.yaml."])
+    rows = table_result(lineage.ledger, name="ledger", shown=ledger, columns={c: c for c in ledger.columns})
     parts = {
         "answer": text_result(headline=overview_report.overview_headline(table)),
-        "shares": figure,
-        "ledger": table_result(lineage.ledger, name="ledger", shown=ledger, columns={c: c for c in ledger.columns}),
-        "decisions": text_result(bullets=decided.sentences() or ["No decisions in overrides.yaml."]),
+        "ledger": Result(lineage.ledger, html=lambda: stack(decisions, rows)),
         "moves": text_result(note="There is no previous run to compare with."),
     }
     if moves is not None:

@@ -33,6 +33,7 @@ from segkit.reports.theme import (
     many_panels,
     one_panel,
     segment_style,
+    segment_styles,
     style,
 )
 from segkit.segments.scoring import MEASURES
@@ -42,13 +43,13 @@ from segkit.templates import text
 from segkit.vocabulary import BLOCKS, describe
 
 MEASURE_TITLES = {
-    "spend": "Next spend predicted (R²)",
-    "mix": "Next mix predicted (R²)",
-    "active": "Active next predicted (R²)",
+    "spend": "Later spend predicted (R²)",
+    "mix": "What is bought later (R²)",
+    "active": "Who comes back (R²)",
 }
 VERTICAL_TITLES = {
-    "need": "Next needs explained (adjusted R²)",
-    "active": "Who is active next, explained (adjusted R²)",
+    "need": "What customers come for, explained (adjusted R²)",
+    "active": "Who comes back, explained (adjusted R²)",
 }
 MOST_DIFFERENCES = 10  # features of a segment that are drawn
 CAUSES = {
@@ -155,7 +156,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
                 [x, x], [row[f"{up}_low"], row[f"{up}_high"]], color=colour, linewidth=1.2, alpha=1 if own else 0.45
             )
             axes.scatter([x], [y], s=80 if own else 34, color=colour, zorder=3)
-        axes.set_xlabel("Next spend explained (adjusted R²)")
+        axes.set_xlabel("Later spend explained (adjusted R²)")
         axes.set_ylabel(VERTICAL_TITLES[up])
         axes.margins(0.12)
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -182,12 +183,14 @@ def plot_stability(segments: pd.DataFrame) -> Figure:
         for limit in (MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD):
             axes.axvline(limit, color=FAINT, linewidth=1, zorder=0)
         axes.hlines(place, ordered["stability_low"], ordered["stability_high"], color=QUIET, linewidth=1.2)
+        styles = segment_styles(segments)
         for y, row in zip(place, ordered.to_dict("records"), strict=True):
-            colour, marker = segment_style(row["segment"])
+            colour, marker = styles[row["segment"]]
             axes.scatter([row["stability"]], [y], s=46, color=colour, marker=marker, zorder=3)
             axes.annotate(row["verdict"], (1.02, y), va="center", fontsize=8, color=QUIET, annotation_clip=False)
         axes.set_xlim(0, 1)
-        axes.set_xlabel("Overlap with its best match after refitting on four fifths of customers (Jaccard, 0-1)")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value)))
+        axes.set_xlabel("Overlap with its best match when repeated on four fifths of customers")
         label_left(axes, place=place, words=ordered["name"])
     return figure
 
