@@ -149,6 +149,7 @@ class Personas(Result):
     actions: Opportunities | None = None
     activity_levels: pd.Series | None = None
     categories: tuple[str, ...] = ()
+    segments: pd.DataFrame | None = None
     claims: Result | None = None
     predictors: Result | None = None
     rules: Result | None = None
@@ -159,6 +160,7 @@ class Personas(Result):
         """Show the cards, with the copy that may be sent where it is given."""
         shown = {
             "facts": self.tables["facts"],
+            "segments": self.segments,
             "copy": None if copy is None else copy.table,
         }
         return Result(self.table, html=lambda: personas_report.persona_cards_html(self.table, **shown))
@@ -219,6 +221,7 @@ def write_personas(run: Run) -> Personas:
         actions=actions,
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         categories=described.now.categories,
+        segments=segments,
         claims=table_result(claims, name="claims"),
         **_persona_parts(described, personas, tables=tables, predictors=predictors),
     )

@@ -259,6 +259,7 @@ class Segment:
         run = self.segments.run
         own = {name: run.table(name).query("segment == @self.id") for name in ("personas", "facts", "copy")}
         shown = {name: table for name, table in own.items() if name != "personas"}
+        shown["segments"] = run.table("segments")
         return Result(own["personas"], html=lambda: persona_cards_html(own["personas"], **shown))
 
     def plot(self, *features: str) -> Figure:

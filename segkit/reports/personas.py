@@ -13,7 +13,7 @@ from segkit.personas.cards import NAMES, has_story
 from segkit.personas.copy import SLOT_LABELS
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, facts_from_table, pieces
 from segkit.personas.naming import NO_NEED, label
-from segkit.reports.theme import segment_style
+from segkit.reports.theme import segment_style, segment_styles
 from segkit.templates import text
 from segkit.texts import ENGLISH, load_texts
 
@@ -114,6 +114,7 @@ def persona_cards_html(
     *,
     facts: pd.DataFrame | None = None,
     copy: pd.DataFrame | None = None,
+    segments: pd.DataFrame | None = None,
     language: str = ENGLISH,
 ) -> Markup:
     """Render a card for each persona, in the order given, below a list of all; two a page when printed.
@@ -126,6 +127,8 @@ def persona_cards_html(
         The table ``facts``: how each figure was computed.
     copy
         Texts that may be sent.
+    segments
+        The table ``segments``, from which colours and markers follow; None takes them from the ids.
     language
         Of the headings.
 
@@ -139,13 +142,13 @@ def persona_cards_html(
     facts_by_segment: dict[str, dict[str, Fact]] = {}
     for fact in facts_from_table(facts) if facts is not None else []:
         facts_by_segment.setdefault(fact.segment, {})[fact.name] = fact
-    rows = []
+    styles, rows = {} if segments is None else segment_styles(segments), []
     for row in personas.to_dict("records"):
         own = row["segment"]
         rows.append(
             {
                 "segment": own,
-                "look": segment_style(own),
+                "look": styles.get(own) or segment_style(own),
                 "name": row["name"],
                 "has_need": bool(row.get("need_name")) and row["need_name"] != NO_NEED,
                 "texts": _trace_figures(row, facts=facts_by_segment.get(own, {})),
