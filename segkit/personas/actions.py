@@ -265,6 +265,8 @@ class Opportunity:
 def find_opportunities(situation: Situation) -> list[Opportunity]:
     """Find the opportunities of a run, ranked by the prize times the chance that it is real.
 
+    Those whose back-test found no effect come last.
+
     Segments with the same type of action and the same need share an opportunity: together they can be tested. Without a
     need, those at the same level of value do: what makes a weekly shopper come more often does not move a rare one. A
     segment is asked to take up one thing only, that of the highest rank.
@@ -285,6 +287,7 @@ def find_opportunities(situation: Situation) -> list[Opportunity]:
         returns.setdefault((type_, need), []).append(part)
     found += [Opportunity(*key, tuple(own)) for key, own in returns.items()]
     found = sorted(found, key=lambda one: (one.rank, one.type, one.need), reverse=True)
+    found.sort(key=lambda one: backtest(situation, one).observed <= 0)  # those that did not come true come last
     least = MIN_OF_BEST * max((one.rank[0] for one in found), default=0.0)
     found = [one for one in found if one.rank[0] >= least][:MOST_ROWS]
     covered = {name for one in found for name in one.segments}
