@@ -27,12 +27,12 @@ def share(value: float | None) -> str:
     """Format a share of 0-1 as a whole percentage; below 1 % with one decimal.
 
     >>> share(0.413), share(0.0042), share(0.0), share(-0.08), share(None)
-    ('41\\xa0%', '0.4\\xa0%', '0\\xa0%', '−8\\xa0%', '–')
+    ('41%', '0.4%', '0%', '−8%', '–')
     """
     if is_missing(value):
         return MISSING
     percent = 100 * float(value)
-    return f"{_fixed(percent, 1 if 0 < abs(percent) < 0.95 else 0)}{SPACE}%"
+    return f"{_fixed(percent, 1 if 0 < abs(percent) < 0.95 else 0)}%"
 
 
 def percentage_points(value: float | None) -> str:
@@ -72,12 +72,12 @@ def count(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Format a share of 0-1 as it stands in a sentence: without a space; below 1 % with one decimal.
+    """Format a share of 0-1 as it stands in a sentence, like `share`.
 
     >>> percent(0.413), percent(0.0042), percent(None)
     ('41%', '0.4%', '–')
     """
-    return share(value).replace(SPACE, "")
+    return share(value)
 
 
 def money(value: float | None, *, currency: str = "") -> str:
@@ -129,7 +129,7 @@ def interval(value: float | None, low: float | None, high: float | None, *, form
     """Format a value with its interval, such as 0.51 [0.48, 0.54]; the value alone where the interval is unknown.
 
     >>> interval(0.506, 0.478, 0.541), interval(0.41, 0.38, 0.44, form=share), interval(0.5, None, None)
-    ('0.51 [0.48, 0.54]', '41\\xa0% [38\\xa0%, 44\\xa0%]', '0.50')
+    ('0.51 [0.48, 0.54]', '41% [38%, 44%]', '0.50')
     """
     if is_missing(low) or is_missing(high):
         return form(value)

@@ -15,7 +15,7 @@
     const digits = size >= 99.5 || Number.isInteger(value) ? 0 : size >= 1 ? 1 : 2;
     return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   };
-  const share = (value) => `${(100 * value).toLocaleString("en", { maximumFractionDigits: value < 0.0095 ? 1 : 0 })}\u00a0%`;
+  const share = (value) => `${(100 * value).toLocaleString("en", { maximumFractionDigits: value < 0.0095 ? 1 : 0 })}%`;
   const shown = (value, form) => (value === null ? "–" : form === "share" ? share(value)
     : figures(value));
 

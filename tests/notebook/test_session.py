@@ -79,8 +79,8 @@ def test_circle_is_reported_next_to_everyone(segments: pd.DataFrame, assignments
     features.index = pd.Index(assignments["customer_id"])
     names = segments.set_index("segment")["name"]
     texts = session.circle_html(assignments.head(6), features=features, names=names)
-    assert "6 customers: Fresh &amp; early 100\u00a0%" in texts
-    assert "spent recently, each" in texts and "buy: tea" in texts and "50\u00a0%" in texts and "25\u00a0%" in texts
+    assert "6 customers: Fresh &amp; early 100%" in texts
+    assert "spent recently, each" in texts and "buy: tea" in texts and "50%" in texts and "25%" in texts
     assert "draw around customers" in session.circle_html(assignments.head(0), features=features, names=names)
 
 

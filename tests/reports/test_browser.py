@@ -183,7 +183,7 @@ def test_circled_customers_are_reported_by_means(open_page: Callable[..., Any], 
     circle((0.3, 0.01), (0.7, 0.01), (0.7, 0.4), (0.3, 0.4), (0.3, 0.01))
     page.wait_for_selector(".sk-map-circle:visible")
     assert "80 customers circled" in page.locator(".sk-map-count").inner_text()
-    assert page.locator(".sk-map-in").inner_text().strip() == "Fading: 100\u00a0%"
+    assert page.locator(".sk-map-in").inner_text().strip() == "Fading: 100%"
     cells = page.locator(".sk-map-profile tbody tr").first.locator("th, td").all_inner_texts()
     assert cells[0] == "spend so far, each" and cells[2] == "1,070" and float(cells[1].replace(",", "")) > 2000
     page.get_by_role("button", name="Show all").click()
