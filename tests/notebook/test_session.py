@@ -33,7 +33,7 @@ PATIENCE = 15  # seconds before it is asked to run again
 
 def test_tables_of_the_contract_show_themselves(segments: pd.DataFrame) -> None:
     assert "sk-sort" in session.table_repr(segments)
-    personas = segments[["segment", "name", "need_name"]].assign(story="They come early.")
+    personas = segments[["segment", "name", "need_name"]].assign(size="They come early.")
     assert "<article" in session.table_repr(personas)
     score = {f"{m}_{part}": 0.5 for m in ("spend", "need", "mix", "active") for part in ("r2", "low", "high")}
     baselines = pd.DataFrame([{"baseline": "kmeans", "label": "KMeans <b>", "segments": 5, **score}])
@@ -80,7 +80,7 @@ def test_circle_is_reported_next_to_everyone(segments: pd.DataFrame, assignments
     names = segments.set_index("segment")["name"]
     texts = session.circle_html(assignments.head(6), features=features, names=names)
     assert "6 customers: Fresh &amp; early 100%" in texts
-    assert "spent recently, each" in texts and "buy: tea" in texts and "50%" in texts and "25%" in texts
+    assert "spend so far, each" in texts and "buy: tea" in texts and "50%" in texts and "25%" in texts
     assert "draw around customers" in session.circle_html(assignments.head(0), features=features, names=names)
 
 
