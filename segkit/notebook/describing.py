@@ -24,7 +24,7 @@ from segkit.personas.copy import COPY_METADATA, model_writer
 from segkit.personas.evidence import CardTables, collect_facts
 from segkit.personas.facts import Fact
 from segkit.personas.naming import member_activity_levels, need_labels
-from segkit.personas.never_offer import labels_of_things
+from segkit.personas.never_offer import labels_of_things, names_not_to_send
 from segkit.personas.offerable import offerable_needs
 from segkit.personas.rules import learn_rules, rule_features, rules_table, split
 from segkit.personas.totals import customer_totals
@@ -149,6 +149,7 @@ class Personas(Result):
     actions: Opportunities | None = None
     activity_levels: pd.Series | None = None
     categories: tuple[str, ...] = ()
+    not_to_send: frozenset[str] = frozenset()
     segments: pd.DataFrame | None = None
     claims: Result | None = None
     predictors: Result | None = None
@@ -221,6 +222,7 @@ def write_personas(run: Run) -> Personas:
         actions=actions,
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         categories=described.now.categories,
+        not_to_send=names_not_to_send(run),
         segments=segments,
         claims=table_result(claims, name="claims"),
         **_persona_parts(described, personas, tables=tables, predictors=predictors),
@@ -423,9 +425,8 @@ def write_copy(personas: Personas, *, tone: str = "plain", llm_url: str = "", ll
     ['brief']
     """
     writer = model_writer(llm_url, model=llm_model) if llm_url else None
-    table = copy_module.write_copy(
-        personas.activity_levels, personas.facts, tone=tone, writer=writer, names=personas.categories
-    )
+    facts = [f for f in personas.facts if f.text is None or f.text.lower() not in personas.not_to_send]
+    table = copy_module.write_copy(personas.activity_levels, facts, tone=tone, writer=writer, names=personas.categories)
     facts_module.verify(table, personas.tables["facts"], plain=COPY_METADATA)
     columns = {"segment": "Segment", "slot": "Part", "text": "Text"}
     shown = table_result(table, name="copy", columns=columns)

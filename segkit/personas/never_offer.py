@@ -12,8 +12,10 @@ from segkit.data.runs import Run
 from segkit.data.spec import Source
 from segkit.personas.keywords import KeywordIndex, stem, words_of
 from segkit.personas.lexicon import Lexicon, match_strengths, read_lexicon
+from segkit.personas.naming import label
 from segkit.personas.need_names import flag_things
 
+MOSTLY = 0.5  # of the weight of a need; it is flagged where so much of it is
 NO_NEED = (None, None)  # id and name of the need of a thing that belongs to none
 
 
@@ -79,6 +81,21 @@ def never_offered(run: Run) -> frozenset[str]:
         return frozenset()
     table = run.table("things")
     return frozenset(table.loc[table["never_offer"], "thing"])
+
+
+def names_not_to_send(run: Run) -> frozenset[str]:
+    """Return the names, in lower case, that no text to a customer may hold: of flagged things, and of needs of them."""
+    if not run.has("things"):
+        return frozenset()
+    table, needs = run.table("things"), run.table("needs")
+    flagged = table["sensitive"] | table["never_offer"]
+    labels = labels_of_things(run)
+    names = {label(thing, labels=labels) for thing in table.loc[flagged, "thing"]}
+    own = run.table("need_things")
+    of_flagged = own["weight"].where(own["sensitive"] | own["never_offer"], 0.0).groupby(own["need"]).sum()
+    mostly = of_flagged >= MOSTLY * own.groupby("need")["weight"].sum()
+    names |= set(needs.loc[needs["sensitive"].astype(bool) | needs["need"].isin(mostly[mostly].index), "name"])
+    return frozenset(name.lower() for name in names)
 
 
 def labels_of_things(run: Run) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 
 from segkit.data.check import check_source
 from segkit.data.runs import open_run
-from segkit.personas.never_offer import describe_never_offer, flag_all_things, never_offered
+from segkit.personas.never_offer import describe_never_offer, flag_all_things, names_not_to_send, never_offered
 from segkit.segments.lineage import read_overrides
 
 GROCERY = ["BEERS/ALES", "CIGARETTES", "TOBACCO OTHER", "BREAD", "CANDY - PACKAGED", "FRZN PIZZA", "MILK", "DIAPERS"]
@@ -67,3 +67,17 @@ def test_check_and_overrides_know_never_offer(tmp_path: Path) -> None:
     run.write(flag_all_things(GROCERY, asked=decided.never_offer).table, "things")
     assert never_offered(run) == {"BEERS/ALES", "CIGARETTES", "TOBACCO OTHER", "BREAD"}
     assert isinstance(run.table("things"), pd.DataFrame)
+
+
+def test_no_text_to_customers_names_what_calls_for_care(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    (run.path / "tables").mkdir(exist_ok=True)
+    things = [("WINE", "red wine", "N01", True), ("BEER", None, "N01", True), ("CHEESE", None, "N02", False)]
+    table = pd.DataFrame(things, columns=["thing", "label", "need", "never_offer"]).assign(sensitive=False)
+    own = table.assign(weight=[0.4, 0.3, 1.0]).drop(columns="label")
+    own = pd.concat([own, own.tail(1).assign(thing="CRISPS", need="N01", weight=0.3)])
+    needs = pd.DataFrame({"need": ["N01", "N02", "N03"], "name": ["Drinks", "Dairy", "Baby care"]})
+    for name, made in {"things": table, "need_things": own}.items():
+        made.to_parquet(run.path / "tables" / f"{name}.parquet")
+    needs.assign(sensitive=[False, False, True]).to_parquet(run.path / "tables" / "needs.parquet")
+    assert names_not_to_send(run) == {"red wine", "beer", "drinks", "baby care"}
