@@ -38,8 +38,8 @@ def html(chapter: str, macro: str, **facts: Any) -> Markup:
 def text(chapter: str, macro: str, **facts: Any) -> str:
     """Render a sentence as plain text on one line; a page escapes it like any other text.
 
-    >>> text("overview", "headline", segments=3, customers=1200, top=0, top_share=None, cooling=1)
-    '3 segments describe 1,200 customers; 1 is cooling.'
+    >>> text("segments", "stayed", customers=1200, part=0.87)
+    'Of 1,200 customers in both runs, 87% kept their segment.'
     """
     return SPACES.sub(" ", html(chapter, macro, **facts).unescape()).strip()
 

@@ -72,8 +72,8 @@ def test_a_run_that_keeps_the_segments_is_complete(home: Path, auto: tuple[Run, 
     assert run.summary()["segments.found_as_of"] == THEN and run.summary()["forward.reason"] is None
     pages = {path.name for path in run.path.glob("*.html")}
     assert pages == {"index.html", *(f"{name}.html" for name in PAGES)}
-    assert "The segments are those found as of" in (run.path / "03_segments.html").read_text()
-    assert "made as of" in (run.path / "02_embed.html").read_text()
+    assert "The segments are those of" in (run.path / "03_segments.html").read_text()
+    assert "The map and the test below are those of" in (run.path / "02_embed.html").read_text()
     assert "Only events since" in (run.path / "01_profile.html").read_text(), "history was not aggregated again"
 
 

@@ -61,7 +61,6 @@ NOT_IMPORTED = {
     "ipykernel": "the kernel that notebooks run in, started by its name",
     "jupyter-scheduler": "an extension of JupyterLab",
     "jupyterlab": "a program of its own, for the analyst",
-    "openpyxl": "pandas reads workbooks with it",
 }
 OTHER_NAMES = {  # what is imported -> what is installed, where the names differ
     "IPython": "ipython",

@@ -62,5 +62,5 @@ def test_two_hundred_thousand_customers_in_twenty_segments_fit_a_page(segments: 
     table = table.assign(customers=10_000, revenue_share=np.nan, spend_now=np.nan)
     features = pd.DataFrame({"customer_id": names, "orders": 1.0})
     made = map_html(placed, table, profile=map_profile(placed, features), alt="A map", caption="See.")
-    assert len(made) < 1.5 * 2**20 and "of 200,000 customers." in made  # Bokeh is 1.3 MB, the page has 3
+    assert len(made) < 1.5 * 2**20 and "of 200,000 customers are drawn." in made  # Bokeh is 1.3 MB, the page has 3
     assert len(document(made)["profile"]["means"]) <= 800
