@@ -73,7 +73,7 @@ def test_a_run_that_keeps_the_segments_is_complete(home: Path, auto: tuple[Run, 
     pages = {path.name for path in run.path.glob("*.html")}
     assert pages == {"index.html", *(f"{name}.html" for name in PAGES)}
     assert "The segments are those of" in (run.path / "03_segments.html").read_text()
-    assert "The map and the test below are those of" in (run.path / "02_embed.html").read_text()
+    assert "The map and the test below were made on" in (run.path / "02_embed.html").read_text()
     assert "Only events since" in (run.path / "01_profile.html").read_text(), "history was not aggregated again"
 
 
