@@ -135,36 +135,38 @@ class Period:
         return dates_text(self.lookback_start, self.as_of)
 
 
-def dates_text(start: date, end: date) -> str:
+def dates_text(start: date, end: date, *, years: bool = True) -> str:
     """Write a span from its first day to the day before ``end``: months where it is about whole ones, else dates.
 
-    >>> dates_text(date(2018, 1, 1), date(2018, 4, 2)), dates_text(date(2017, 10, 2), date(2018, 1, 1))
-    ('January to March 2018', 'October to December 2017')
-    >>> dates_text(date(2017, 12, 1), date(2018, 3, 1)), dates_text(date(2018, 1, 15), date(2018, 4, 16))
-    ('December 2017 to February 2018', '15 January to 15 April 2018')
+    >>> dates_text(date(2018, 1, 1), date(2018, 4, 2)), dates_text(date(2017, 12, 1), date(2018, 3, 1))
+    ('January to March 2018', 'December 2017 to February 2018')
+    >>> dates_text(date(2018, 1, 15), date(2018, 4, 16)), dates_text(date(2018, 1, 1), date(2018, 2, 1))
+    ('15 January to 15 April 2018', 'January 2018')
+    >>> dates_text(date(2017, 10, 2), date(2018, 1, 1), years=False)
+    'October to December'
     """
     last, months = end - timedelta(days=1), (_nearest_first(start), _nearest_first(end))
-    form = "{0:%B} {0.year}"
-    if None in months or months[0] >= months[1]:
-        form = "{0.day} {0:%B} {0.year}"
-    else:
-        start, last = months[0], months[1] - timedelta(days=1)
-    first, second = form.format(start), form.format(last)
-    if first == second:
-        return first
-    return f"{first.removesuffix(f' {last.year}')} to {second}"
+    form = "{0.day} {0:%B}"
+    if None not in months and months[0] < months[1]:
+        form, start, last = "{0:%B}", months[0], months[1] - timedelta(days=1)
+    first, second = (form.format(day) for day in (start, last))
+    if years:
+        first += "" if start.year == last.year else f" {start.year}"
+        second += f" {last.year}"
+    alike = (start.year, form.format(start)) == (last.year, form.format(last))
+    return second if alike else f"{first} to {second}"
 
 
 def span_text(days: int) -> str:
     """Write a number of days as months where it is about some.
 
-    >>> span_text(182), span_text(91), span_text(45), span_text(30)
-    ('6 months', '3 months', '45 days', 'month')
+    >>> span_text(182), span_text(365), span_text(45), span_text(30), span_text(1)
+    ('6 months', '12 months', '45 days', '1 month', '1 day')
     """
     months = round(days / DAYS_OF_MONTH)
-    if not months or abs(days - months * DAYS_OF_MONTH) > MONTH_EDGE:
-        return f"{days} days" if days > 1 else "day"
-    return "month" if months == 1 else f"{months} months"
+    if months and abs(days - months * DAYS_OF_MONTH) <= MONTH_EDGE:
+        return f"{months} {'month' if months == 1 else 'months'}"
+    return f"{days} {'day' if days == 1 else 'days'}"
 
 
 def _nearest_first(day: date) -> date | None:

@@ -9,8 +9,22 @@ from scipy import sparse
 Bought = tuple[sparse.csr_array | None, tuple[str, ...]]  # customers x things, and the names of the things
 
 
+class _WithThings:
+    """What was bought by category, and by item where needs are learnt from items."""
+
+    weights: sparse.csr_array | None
+    categories: tuple[str, ...]
+    item_weights: sparse.csr_array | None
+    items: tuple[str, ...]
+
+    @property
+    def things(self) -> Bought:
+        """What needs are learnt from: amounts by item or category, and their names."""
+        return (self.weights, self.categories) if self.item_weights is None else (self.item_weights, self.items)
+
+
 @dataclass(frozen=True)
-class CustomerData:
+class CustomerData(_WithThings):
     """Hold what describes customers at one date.
 
     ``features``: one row per customer; ``weights``: what they bought (customers x ``categories``, or None);
@@ -23,18 +37,13 @@ class CustomerData:
     item_weights: sparse.csr_array | None = None
     items: tuple[str, ...] = ()
 
-    @property
-    def things(self) -> Bought:
-        """What needs are learnt from: amounts by item or category, and their names."""
-        return (self.weights, self.categories) if self.item_weights is None else (self.item_weights, self.items)
-
     def select(self, rows: np.ndarray) -> "CustomerData":
         """Return some of the customers, by a boolean mask or row numbers."""
         return replace(self, features=self.features.iloc[rows], **_rows_of(self, rows))
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class Outcomes(_WithThings):
     """Hold what each customer did in a horizon.
 
     ``totals`` by customer: spend (net of returns), orders, active_days; ``weights`` by category; ``item_weights`` by
@@ -46,11 +55,6 @@ class Outcomes:
     categories: tuple[str, ...]
     item_weights: sparse.csr_array | None = None
     items: tuple[str, ...] = ()
-
-    @property
-    def things(self) -> Bought:
-        """What needs are learnt from: amounts by item or category, and their names."""
-        return (self.weights, self.categories) if self.item_weights is None else (self.item_weights, self.items)
 
     def select(self, rows: np.ndarray) -> "Outcomes":
         """Return some of the customers, by a boolean mask or row numbers."""

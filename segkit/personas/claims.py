@@ -14,15 +14,13 @@ import numpy as np
 import pandas as pd
 
 from segkit.format import FLOOR, joined, lower_first
-from segkit.period import Period
+from segkit.period import Period, dates_text, span_text
 from segkit.personas.cards import CARD_PARTS, CAUTIONS, NAMES, Sentence, evaluate, rounded, rule_form, sentences
 from segkit.personas.evidence import (
     EXAMPLE_OF,
     ROW_FACTS,
     SEGMENT_FACTS,
     margin_of_all,
-    months_text,
-    span_text,
     trait_words,
 )
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, FactError, facts_from_table
@@ -189,8 +187,8 @@ class _Known:
             values |= {"revenue_share": part, "revenue_times": part / values["customer_share"]}
             values["spend_now"] = float(figures.loc[inside, "spend_last_horizon"].mean())
         values["span"] = span_text(period.lookback_days)
-        values["next_span"] = months_text(period.as_of, period.horizon_end)
-        values["last_span"] = months_text(period.last_horizon_start, period.as_of)
+        values["next_span"] = dates_text(period.as_of, period.horizon_end, years=False)
+        values["last_span"] = dates_text(period.last_horizon_start, period.as_of, years=False)
         return values
 
     def _habits(self, inside: np.ndarray, stored: Mapping[str, Fact]) -> dict[str, Any]:

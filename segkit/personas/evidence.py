@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from segkit.customers.features import CustomerData
 from segkit.customers.needs import Needs, need_amounts
 from segkit.customers.profile import FEATURE_ROLES
 from segkit.format import FLOOR, joined, lower_first
-from segkit.period import Period
+from segkit.period import Period, dates_text, span_text
 from segkit.personas.facts import Fact
 from segkit.personas.naming import MAX_NEED_TERMS, label, need_labels
 from segkit.vocabulary import describe
@@ -21,7 +20,6 @@ MIN_TRAIT_EFFECT = 0.3  # standard deviations; weaker traits are not worth a sen
 MAX_BUYER_SHARE = 0.6  # of members; what more of them already buy is no idea for an offer
 EXAMPLE_OF = "what members spend most on beyond others, of the need: "
 EXAMPLES, MIN_EXAMPLE_SHARE = 3, 0.05  # things that a need is shown by; each takes at least this share of it
-DAYS_OF_MONTH, LONGEST_MONTH = 365.25 / 12, 31
 ENDS = (("", ""), ("_low", ", low end of 95 %"), ("_high", ", high end of 95 %"))
 SEGMENT_FACTS = {  # column of the table segments -> unit, and how it was computed
     "customers": ("customers", "members of the segment"),
@@ -135,8 +133,8 @@ def _segment_facts(segments: pd.DataFrame, *, period: Period) -> list[Fact]:
     """Collect the figures, name and need of each segment from the segment table, and the spans of time."""
     spans = {
         "span": (span_text(period.lookback_days), "the lookback"),
-        "next_span": (months_text(period.as_of, period.horizon_end), "the next horizon"),
-        "last_span": (months_text(period.last_horizon_start, period.as_of), "the last horizon"),
+        "next_span": (dates_text(period.as_of, period.horizon_end, years=False), "the next horizon"),
+        "last_span": (dates_text(period.last_horizon_start, period.as_of, years=False), "the last horizon"),
     }
     margin, facts = margin_of_all(segments), []
     for row in segments.to_dict("records"):
@@ -159,40 +157,6 @@ def margin_of_all(segments: pd.DataFrame) -> float:
     if not {"margin", "revenue"} <= set(segments) or segments["margin"].isna().any() or segments["revenue"].sum() <= 0:
         return np.nan
     return float(np.average(segments["margin"].astype(float), weights=segments["revenue"]))
-
-
-def span_text(days: int) -> str:
-    """Write a number of days as months where it is about some.
-
-    >>> span_text(182), span_text(365), span_text(45), span_text(1)
-    ('6 months', '12 months', '45 days', '1 day')
-    """
-    months = round(days / DAYS_OF_MONTH)
-    if months and abs(days - months * DAYS_OF_MONTH) <= 3:
-        return f"{months} {'month' if months == 1 else 'months'}"
-    return f"{days} {'day' if days == 1 else 'days'}"
-
-
-def months_text(start: date, end: date) -> str:
-    """Write a span from its first day to the day before ``end``, as months where it is about whole ones.
-
-    >>> months_text(date(2018, 1, 1), date(2018, 4, 2)), months_text(date(2017, 10, 2), date(2018, 1, 1))
-    ('January to March', 'October to December')
-    >>> months_text(date(2018, 1, 1), date(2018, 2, 1)), months_text(date(2018, 1, 15), date(2018, 4, 16))
-    ('January', '15 January to 15 April')
-    """
-    first, last = _month_start(start), _month_start(end)
-    if first and last and first < last:
-        months = [f"{first:%B}", f"{last - timedelta(days=1):%B}"]
-        return months[0] if (last - first).days <= LONGEST_MONTH else " to ".join(months)
-    day = end - timedelta(days=1)
-    return f"{start.day} {start:%B} to {day.day} {day:%B}"
-
-
-def _month_start(day: date) -> date | None:
-    """Return the first of a month that a day is about at; None in the middle of a month."""
-    near = [day + timedelta(days=days) for days in (0, -1, 1, -2, 2, -3, 3)]
-    return next((each for each in near if each.day == 1), None)
 
 
 def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:

@@ -245,12 +245,6 @@ def plot_segment_shares(segments: pd.DataFrame) -> Figure:
     return figure
 
 
-def format_shares(table: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """Format shares with their intervals: <name>, <name>_low and <name>_high become one column."""
-    parts = {name: table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False) for name in names}
-    return table.assign(**{name: [interval(*row, form=share) for row in rows] for name, rows in parts.items()})
-
-
 def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """Format what sets segments apart, habits left out, each figure in its unit."""
     rows = traits.merge(segments[["segment", "name"]], on="segment")
