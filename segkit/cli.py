@@ -1,5 +1,6 @@
 """The command line: exit status 0 done, 1 failed, 2 bad arguments or input; a traceback only with --debug."""
 
+import _thread
 import ast
 import errno
 import os
@@ -41,15 +42,25 @@ def run_guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that it can clean up."""
+    """Let SIGTERM end the work as Ctrl-C does, so that it can clean up, and let neither be lost."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Repeat an interrupt that came while Python deleted an object, where it would be printed and ignored."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _describe_os_error(error: OSError) -> str:

@@ -1,12 +1,14 @@
 """The command line: one message and the right status, a traceback only with --debug."""
 
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from segkit.cli import main
+from segkit.cli import main, run_guarded
 from segkit.errors import SegkitError, SourceError
 from segkit.notebook import chain
 
@@ -38,6 +40,26 @@ def test_error_is_one_line_and_a_status(
     answer, debug = _answer("run"), _answer("run", "--debug")
     assert (answer.exit_code, answer.stderr, answer.stdout) == (status, f"{words}\n", "")
     assert debug.exit_code == status and "Traceback" in debug.stderr and words in debug.stderr
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_deletion_is_not_lost(capfd: pytest.CaptureFixture[str], sign: signal.Signals) -> None:
+    class Deleted:
+        def __del__(self) -> None:
+            signal.raise_signal(sign)
+
+    def work() -> None:
+        Deleted()
+        time.sleep(10)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as end:
+            run_guarded(work, debug=False)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert end.value.code == 1 and capfd.readouterr().err == "segkit: interrupted\n"
 
 
 def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
