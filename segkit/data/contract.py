@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import duckdb
 import ibis
 
+from segkit.data.csv_files import csv_error
 from segkit.data.expressions import bare_column, check_expression, columns_used, quote, sql_literal
 from segkit.data.io import first_line
-from segkit.data.readers import csv_error, open_file
+from segkit.data.readers import open_file
 from segkit.data.spec import FLAG_COLUMNS, ID_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, EventTable, FileSpec, Source
 from segkit.data.values import (
     NO_VALUE,

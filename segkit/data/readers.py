@@ -1,9 +1,6 @@
-"""Open raw files (CSV, Parquet, workbooks) and database tables as views of DuckDB."""
+"""Open raw files (CSV, JSON, Parquet, workbooks) and database tables as views of DuckDB."""
 
-import codecs
-import csv
 import glob
-import gzip
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -11,186 +8,48 @@ from datetime import datetime
 from hashlib import sha256
 from itertools import takewhile, zip_longest
 from pathlib import Path
-from typing import BinaryIO
 
 import duckdb
 import ibis
 import openpyxl
-import pandas as pd
 import pyarrow as pa
 
+from segkit.data.csv_files import (
+    CHECK_FILE,
+    CSV_ENDINGS,
+    FILE_COLUMN,
+    PACKED_ENDINGS,
+    csv_error,
+    csv_sql,
+    detect_encoding,
+    read_transcoded,
+    refuse_duplicate_columns,
+    sql_files,
+    sql_list,
+    without_glob,
+)
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.io import expand_variables, first_line, mask_secrets
 from segkit.data.spec import FileSpec
 from segkit.data.values import AMBIGUOUS_POINT, FORMULA_WITHOUT_VALUE
 from segkit.data.yaml_models import suggest
-from segkit.errors import SegkitError, SourceError
+from segkit.errors import SourceError
 
-DELIMITERS = (",", ";", "\t", "|")  # the first counts where the header has none of them
-MAX_LINE_BYTES = 2_000_000  # limit of DuckDB, which reports longer lines, but not a last one beyond its buffer
-MAX_HEADER_SHOWN = 60  # characters of a header in a message
-BOMS = (  # UTF-32 first, because its mark begins like that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-CSV_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+JSON_ENDINGS = tuple(kind + packed for kind in (".jsonl", ".ndjson", ".json") for packed in ("", *PACKED_ENDINGS))
 EXCEL_ENDINGS = (".xlsx", ".xlsm")
 PARQUET_ENDINGS = (".parquet", ".pq")
 DUCKDB_ENDINGS = (".duckdb", ".ddb")
-GLOB_CHARACTER = re.compile(r"[*?\[]")
 CHUNK_BYTES = 1 << 20
-FILE_COLUMN = "segkit_file"  # the path of the file that a row is from
+JSON_SETTINGS = "sample_size=-1, dateformat='no date', timestampformat='no time'"  # texts stay texts; all rows are seen
 WORKBOOK_PART = "xl/workbook.xml"
+USE_FORMATS = "Use csv, tsv, txt, jsonl or json (also as .gz or .zst), parquet or xlsx, or a database."
+OTHER_FORMATS = {
+    ".xls": "Save it as .xlsx.",
+    ".ods": "Save it as .xlsx.",
+    ".zip": "Unpack it, and name the file in it.",
+}
 MAX_WHOLE = 1e18  # a whole number below is written without a decimal point
 MAX_NAME_SHOWN = 80  # characters of a name in a message
-CHECK_FILE = "Check that the file is complete and that its ending matches its format."
-
-
-def detect_encoding(file: FileSpec, path: Path) -> str | None:
-    """Return the encoding that the source states or the first bytes show; None for UTF-8."""
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    detected = next((name for bom, name in BOMS if start.startswith(bom)), "utf-8")
-    encoding = (file.encoding or detected).lower().replace("_", "-")
-    return None if encoding in ("utf-8", "utf8", "utf-8-sig") else encoding
-
-
-def _csv_sql(paths: Sequence[Path], *, delimiter: str | None, with_file: bool = False) -> str:
-    """Write SQL that reads CSV files in UTF-8 as text; columns are matched by name, names in quotes hide delimiters."""
-    groups: dict[tuple[str, ...], list[Path]] = {}
-    for path in paths:
-        header = _header_line(path)
-        sign = delimiter or _detect_delimiter(header)
-        groups.setdefault((sign, *_column_names(header, delimiter=sign, label=path.name)), []).append(path)
-    reads = (_read_sql(files, names=key[1:], delimiter=key[0], with_file=with_file) for key, files in groups.items())
-    return " union all by name ".join(reads)
-
-
-def _detect_delimiter(header: str) -> str:
-    """Return the delimiter that a header has most of, not counting those in quotes."""
-    return max(DELIMITERS, key=re.sub(r'"[^"]*"', "", header).count)
-
-
-def _read_transcoded(path: Path, *, file: FileSpec, encoding: str) -> pa.Table:
-    """Read a CSV in another encoding than UTF-8 as a table of text."""
-    try:
-        with (
-            gzip.open(path, "rt", encoding=encoding) if path.suffix == ".gz" else path.open(encoding=encoding) as lines
-        ):
-            header = next((line for line in lines if line.strip()), "")
-        table = pd.read_csv(
-            path,
-            header=None,
-            dtype=str,
-            encoding=encoding,
-            sep=file.delimiter or _detect_delimiter(header),
-            keep_default_na=False,
-            na_values=[""],
-        )
-    except LookupError:
-        raise SourceError(
-            f"{file.label}: unknown encoding {encoding!r}. Use a Python name such as cp1252, latin-1 or utf-16."
-        ) from None
-    except (ValueError, OSError, EOFError) as error:  # UnicodeError and ParserError among them
-        raise SourceError(f"{file.label}: it cannot be read as {encoding} ({first_line(error)}).") from None
-    names = ["" if pd.isna(cell) else cell.strip() for cell in table.iloc[0]]
-    names = [name or f"column{place}" for place, name in enumerate(names, start=1)]
-    _refuse_duplicate_columns(names, label=path.name)
-    return pa.table({name: pa.array(table.iloc[1:, n], pa.string(), from_pandas=True) for n, name in enumerate(names)})
-
-
-def csv_error(label: str, error: Exception) -> SegkitError:
-    """Explain why DuckDB could not read a file: the line, what was found, and what to do."""
-    text = str(error)
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return SegkitError(f"{label}: not enough memory to read it. Try fewer rows or columns at a time.")
-    if "CSV" not in text and not re.search("utf-?8|unicode", text, re.IGNORECASE):
-        reason = first_line(error)
-        return SourceError(f"{label}: it cannot be read ({reason}). {CHECK_FILE}")
-    place = re.search(r"[Ll]ine:? *(\d+)", text)
-    line = f"line {int(place[1]):,}" if place else "a line"
-    if re.search("not utf-8|invalid unicode", text, re.IGNORECASE):
-        return SourceError(f"{label}: {line} is not UTF-8. Add 'encoding: cp1252' (or latin-1, utf-16) to this table.")
-    if "RFC 4180" in text:
-        return SourceError(
-            f"{label}: its line ends differ, or a quote is never closed. Use the same line end throughout."
-        )
-    reason = next(
-        (part.strip() for part in text.splitlines()[1:] if part.strip() and not part.startswith("Original")),
-        first_line(error),
-    )
-    return SourceError(
-        f"{label}: {line} does not fit the table ({reason.rstrip('.')}). Put texts that contain the delimiter in "
-        "double quotes, or state the delimiter of this table with 'delimiter:'."
-    )
-
-
-def _refuse_duplicate_columns(names: Sequence[str], *, label: str) -> None:
-    """Refuse a header with a repeated column name, in any case."""
-    lower = [name.lower() for name in names]
-    repeated = sorted({name for name in names if lower.count(name.lower()) > 1})
-    if repeated:
-        times = lower.count(repeated[0].lower())
-        raise SourceError(f"{label}: the header names column {repeated[0]!r} {times} times. Rename all but one.")
-
-
-def _read_sql(paths: Sequence[Path], *, names: Sequence[str], delimiter: str, with_file: bool) -> str:
-    """Write SQL over files with one header; a byte order mark left in the middle by joining files is removed."""
-    columns = ", ".join(f"{sql_literal(name)}: 'VARCHAR'" for name in names)
-    settings = "hive_partitioning=false, auto_detect=false, header=true, nullstr='', quote='\"', escape='\"'"
-    settings += f", filename={sql_literal(FILE_COLUMN)}" if with_file else ""
-    first = quote(names[0])
-    return (
-        f"select * replace (ltrim({first}, chr(65279)) as {first}) from "
-        f"read_csv({_sql_files(paths)}, delim={sql_literal(delimiter)}, columns={{{columns}}}, {settings})"
-    )
-
-
-def _header_line(path: Path) -> str:
-    """Return the header of a CSV; refuse a file that is empty, damaged, binary or has a last line that is too long."""
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path.name}: the file is empty. Export it again with its header line.")
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            line = stream.readline(MAX_LINE_BYTES)
-            _refuse_long_last_line(stream, path=path)
-    except (OSError, EOFError) as error:
-        raise SourceError(f"{path.name}: it cannot be unpacked ({first_line(error)}). {CHECK_FILE}") from None
-    header = re.split(r"[\r\n]", line.decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
-    if b"\0" in line:
-        raise SourceError(f"{path.name}: its header has null bytes, so it is not UTF-8. State its 'encoding:'.")
-    if not header.strip():
-        raise SourceError(f"{path.name}: the first line is empty. Export it again with its header line.")
-    return header
-
-
-def _refuse_long_last_line(stream: BinaryIO, *, path: Path) -> None:
-    """Refuse a last line longer than the buffer of DuckDB, which drops it silently."""
-    if path.suffix != ".gz":  # a compressed file is read to its end
-        stream.seek(max(stream.tell(), path.stat().st_size - 2 * MAX_LINE_BYTES))
-    end = 0  # bytes since the last line end
-    while chunk := stream.read(MAX_LINE_BYTES):
-        line = chunk.rstrip(b"\r\n")
-        last = max(line.rfind(b"\n"), line.rfind(b"\r"))
-        end = end + len(line) if last < 0 else len(line) - last - 1
-    if end > MAX_LINE_BYTES:
-        raise SourceError(
-            f"{path.name}: its last line has more than {MAX_LINE_BYTES:,} bytes. Check for an open quote."
-        )
-
-
-def _column_names(header: str, *, delimiter: str, label: str) -> list[str]:
-    """List the columns of a header; a column without a name is called by its place."""
-    try:
-        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
-    except csv.Error as error:
-        shown = header[:MAX_HEADER_SHOWN]
-        raise SourceError(f"{label}: its header {shown!r} cannot be read ({first_line(error)}).") from None
-    names = [cell or f"column{place}" for place, cell in enumerate(cells, start=1)]
-    _refuse_duplicate_columns(names, label=label)
-    return names
 
 
 def resolve_paths(file: FileSpec, *, base: Path) -> list[Path]:
@@ -231,7 +90,7 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
     Returns
     -------
     bool
-        Whether texts are as written (CSV, workbooks), so that their types must be detected.
+        Whether texts are as written (CSV, JSON, workbooks), so that their types must be detected.
 
     Raises
     ------
@@ -250,29 +109,33 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
         if ending in CSV_ENDINGS:
             _open_csv(file, paths, base=base, name=name, con=con)
             return True
-        if ending in PARQUET_ENDINGS:
+        if ending in PARQUET_ENDINGS or ending in JSON_ENDINGS:
             folders = _folder_columns(file, paths, base=base)
-            more = ", union_by_name=true" if len(paths) > 1 else ""
-            more += f", filename={sql_literal(FILE_COLUMN)}" if folders else ""
-            sql = f"select * from read_parquet({_sql_files(paths)}, hive_partitioning=false{more})"
+            settings = "hive_partitioning=false"
+            settings += ", union_by_name=true" if len(paths) > 1 else ""
+            settings += f", filename={sql_literal(FILE_COLUMN)}" if folders else ""
+            read = "read_parquet" if ending in PARQUET_ENDINGS else "read_json"
+            settings += "" if ending in PARQUET_ENDINGS else f", {JSON_SETTINGS}"
+            sql = f"select * from {read}({sql_files(paths)}, {settings})"
             _create_file_view(name, sql, folders=folders, con=con)
-            return False
+            return ending in JSON_ENDINGS
         if ending in EXCEL_ENDINGS:
             sheets = [_read_excel(path, sheet=file.sheet) for path in paths]
             _create_table(con, name, pa.concat_tables(sheets, promote_options="permissive"))
             return True
     except (duckdb.Error, pa.ArrowException) as error:
-        raise SourceError(f"{file.label}: it cannot be read ({first_line(error)}). {CHECK_FILE}") from None
+        reason = re.sub(r'file "[^"]*"', "the file", first_line(error)).strip().rstrip(".")
+        raise SourceError(f"{file.label}: it cannot be read ({reason}). {CHECK_FILE}") from None
     raise SourceError(
-        f"{file.label}: files ending in {ending!r} are not read. Use csv, tsv, parquet or xlsx, or a database."
+        f"{file.label}: files ending in {ending!r} are not read. {OTHER_FORMATS.get(ending, USE_FORMATS)}"
     )
 
 
 def restrict_access(con: ibis.BaseBackend, paths: Iterable[Path]) -> None:
     """Restrict SQL on this connection to reading the given files; it can write only to temporary space."""
     names = [str(path) for path in paths]
-    names += [_without_glob(name) for name in names]  # as `_sql_files` writes them
-    con.con.execute(f"set allowed_paths = {_sql_list(dict.fromkeys(names))}").fetchall()
+    names += [without_glob(name) for name in names]  # as `sql_files` writes them
+    con.con.execute(f"set allowed_paths = {sql_list(dict.fromkeys(names))}").fetchall()
     con.con.execute("set enable_external_access = false").fetchall()
     con.con.execute("set lock_configuration = true").fetchall()
 
@@ -285,11 +148,11 @@ def is_restricted(con: ibis.BaseBackend) -> bool:
 def _open_csv(file: FileSpec, paths: list[Path], *, base: Path, name: str, con: ibis.BaseBackend) -> None:
     encoding = detect_encoding(file, paths[0])
     if encoding is not None:
-        _create_table(con, name, pa.concat_tables([_read_transcoded(p, file=file, encoding=encoding) for p in paths]))
+        _create_table(con, name, pa.concat_tables([read_transcoded(p, file=file, encoding=encoding) for p in paths]))
         return
     try:
         folders = _folder_columns(file, paths, base=base)
-        sql = _csv_sql(paths, delimiter=file.delimiter, with_file=bool(folders))
+        sql = csv_sql(paths, file=file, with_file=bool(folders))
         _create_file_view(name, sql, folders=folders, con=con)
     except duckdb.Error as error:
         raise csv_error(file.label, error) from None
@@ -350,7 +213,7 @@ def _read_excel(path: Path, *, sheet: str | None) -> pa.Table:
     columns = list(zip_longest(*rows))
     while columns and all(value is None for value in columns[-1]):
         columns.pop()
-    _refuse_duplicate_columns([str(header) for header, *_ in columns if header is not None], label=path.name)
+    refuse_duplicate_columns([str(header) for header, *_ in columns if header is not None], label=path.name)
     names = [f"column{n}" if column[0] is None else str(column[0]) for n, column in enumerate(columns, start=1)]
     return pa.table({name: _cell_array(column[1:]) for name, column in zip(names, columns, strict=True)})
 
@@ -454,20 +317,7 @@ def _alias(path: Path) -> str:
 
 def _ending(path: Path) -> str:
     name = path.name.lower()
-    return next((ending for ending in CSV_ENDINGS if name.endswith(ending)), path.suffix.lower())
-
-
-def _sql_files(paths: Iterable[Path]) -> str:
-    """Write a list of files to read; characters that DuckDB would match with other names are escaped."""
-    return _sql_list(_without_glob(str(path)) for path in paths)
-
-
-def _without_glob(name: str) -> str:
-    return GLOB_CHARACTER.sub(r"[\g<0>]", name)
-
-
-def _sql_list(texts: Iterable[str]) -> str:
-    return "[" + ", ".join(sql_literal(text) for text in texts) + "]::varchar[]"
+    return next((ending for ending in (*CSV_ENDINGS, *JSON_ENDINGS) if name.endswith(ending)), path.suffix.lower())
 
 
 def _create_view(con: ibis.BaseBackend, name: str, sql: str) -> None:

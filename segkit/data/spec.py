@@ -85,6 +85,7 @@ class FileSpec(YamlModel):
     delimiter: Annotated[Text, Field(pattern=r'^[^"\r\n]$')] | None = Field(
         None, description="one character such as ';'"
     )
+    header: bool = Field(True, strict=True, description="false where the first line of a CSV is data already")
     decimal: Literal[",", "."] | None = Field(None, description="',' or '.'")
     sheet: Text | None = Field(None, description="the name of a sheet of the workbook")
 
