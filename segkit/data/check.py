@@ -1,27 +1,14 @@
-"""Check a source before a run, and draft one for a table that has none."""
+"""Check a source before a run: what was read, what is missing, and whether it can carry segments."""
 
-import codecs
-import re
-import shlex
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import ibis
 import pandas as pd
 
-from segkit.data.contract import AS_WRITTEN, column_types, sample_values, typed_view
-from segkit.data.expressions import quote
-from segkit.data.readers import (
-    CHUNK_BYTES,
-    CSV_ENDINGS,
-    EXCEL_ENDINGS,
-    PARQUET_ENDINGS,
-    detect_encoding,
-    open_file,
-    resolve_paths,
-)
+from segkit.data.csv_files import CSV_ENDINGS, describe_csv
+from segkit.data.draft import DRAFTED_ENDINGS, draft_source
+from segkit.data.readers import resolve_paths
 from segkit.data.readiness import WANTED, WOULD_ADD, Facts, top_share, verdict_of
 from segkit.data.sources import (
     check_rejected_share,
@@ -33,270 +20,11 @@ from segkit.data.sources import (
     read_events,
     refuse_as_of,
 )
-from segkit.data.spec import CONTRACT, FileSpec, Source
-from segkit.data.values import ambiguous_date, is_number, is_time_like
+from segkit.data.spec import FileSpec, Source
 from segkit.errors import SourceError
 from segkit.period import Period
 
-DRAFTED_ENDINGS = (*CSV_ENDINGS, *EXCEL_ENDINGS, *PARQUET_ENDINGS)
-UNCOMPRESSED_CSV_ENDINGS = tuple(ending for ending in CSV_ENDINGS if not ending.endswith(".gz"))
-MAX_KINDS = 30  # most different values of a column that can be the kind of event
-NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
-    "customer_id": (
-        "customerid customer custno cust client userid user member account household shopper buyer kunde "
-        "contact subscriber visitor person email mail"
-    ),
-    "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
-    "order_id": "orderid invoice basket order receipt transaction ticket session bestell beleg bon",
-    "event": "eventtype eventname event action activity type",
-    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum",
-    "price": "unitprice price preis prix",
-    "quantity": "quantity qty units count menge pieces",
-    "discount": "discount rebate rabatt",
-    "cost": "cost cogs",
-    "category": (
-        "category department productgroup warengruppe kategorie description productname group feature page product"
-    ),
-    "item": "item sku stockcode productid article artikel ean upc",
-    "channel": "channel kanal device platform store os",
-    "campaign": "campaign utm promotion",
-    "text": "comment review feedback message text note",
-}
-COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
-MIN_KINDS = 5  # fewest kinds of event by customers for which the kinds themselves are taken as needs
-NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
-
-
-def draft_source(path: str) -> tuple[str, Path]:
-    """Write a draft of a source for one table of events.
-
-    Parameters
-    ----------
-    path
-        A csv, tsv, parquet or xlsx file.
-
-    Returns
-    -------
-    tuple of str and Path
-        The YAML and its path: the name of the table, in the same folder; an existing file is never overwritten.
-
-    Raises
-    ------
-    SourceError
-        No such file, a YAML file of that name exists, or no column looks like a customer or a time.
-    """
-    table = Path(path)
-    target = table.with_suffix(".yaml")
-    if target.exists():
-        raise SourceError(f"{target} exists already. Run segkit check {target}, or move it away for a new draft.")
-    con = connect()
-    file = FileSpec(path=table.name)
-    resolve_paths(file, base=table.parent.resolve())
-    file = file.model_copy(update={"encoding": _encoding(table)})
-    is_text = open_file(file, base=table.parent.resolve(), name="draft", con=con)
-    view = typed_view("draft", text={"draft": file} if is_text else {}, con=con)
-    kinds = {name: kind for name, kind in column_types(view, con=con).items() if not name.endswith(AS_WRITTEN)}
-    samples = sample_values(
-        {name: f"cast({quote(name)} as varchar)" for name in kinds}, view=view, where="", label=table.name, con=con
-    )
-    text = _draft_yaml(
-        file, kinds=kinds, samples=samples, mapping=_guess(kinds, samples=samples, label=table.name), view=view, con=con
-    )
-    target.write_text(text, encoding="utf-8")
-    return text, target
-
-
-def _guess(kinds: dict[str, str], *, samples: dict[str, list[str]], label: str) -> dict[str, str]:
-    """Guess the raw column of each contract column (and of price) from names and values."""
-    found: dict[str, str] = {}
-    for contract, named in NAME_HINTS.items():
-        words = tuple(named.split())
-        candidates = [
-            name
-            for name in kinds
-            if name not in found.values() and _is_candidate(contract, name, kinds=kinds, samples=samples)
-        ]
-        ranked = sorted((_rank(name, hints=words), n, name) for n, name in enumerate(candidates))
-        if ranked and ranked[0][0] < len(words):
-            found[contract] = ranked[0][2]
-    for contract, test in (("timestamp", is_time_like), ("customer_id", _has_repeats)):
-        if contract not in found:
-            other = [name for name in kinds if name not in found.values() and test(samples[name])]
-            if not other:
-                what = "a time" if contract == "timestamp" else "a customer"
-                raise SourceError(
-                    f"{label}: no column looks like {what}; it has {', '.join(kinds)}. Write a source by hand: "
-                    "name, timezone, events with path and columns."
-                )
-            found[contract] = other[0]
-    return found
-
-
-def _rank(name: str, *, hints: tuple[str, ...]) -> int:
-    """Return the position of the first hint in the name of a column; the number of hints if there is none."""
-    letters = re.sub(r"[^a-z0-9]", "", name.lower())
-    parts = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    return next((n for n, word in enumerate(hints) if word in parts or (len(word) > 3 and word in letters)), len(hints))
-
-
-def _is_candidate(contract: str, name: str, *, kinds: dict[str, str], samples: dict[str, list[str]]) -> bool:
-    values = samples[name]
-    if contract == "timestamp":
-        return is_time_like(values) and (not is_number(kinds[name]) or kinds[name] == "BIGINT")
-    if contract in NUMBER_HINTS:
-        return is_number(kinds[name])
-    if contract == "event":
-        return not is_number(kinds[name]) and len(set(values)) <= MAX_KINDS
-    if contract in ("category", "channel", "campaign", "text"):
-        return kinds[name] == "VARCHAR" and not is_time_like(values)
-    if kinds[name] == "VARCHAR" and is_time_like(values):
-        return False
-    return kinds[name] != "DOUBLE" or all(value.endswith(".0") for value in values)
-
-
-def _has_repeats(values: list[str]) -> bool:
-    return 1 < len(set(values)) < len(values)
-
-
-def _encoding(table: Path) -> str | None:
-    """Return cp1252 for a CSV that is not UTF-8, and None where no encoding has to be named."""
-    file = FileSpec(path=table.name)
-    if not table.name.lower().endswith(UNCOMPRESSED_CSV_ENDINGS) or detect_encoding(file, table) is not None:
-        return None
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with table.open("rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                decoder.decode(chunk)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "cp1252"
-    return None
-
-
-def _draft_yaml(
-    file: FileSpec,
-    *,
-    kinds: dict[str, str],
-    samples: dict[str, list[str]],
-    mapping: dict[str, str],
-    view: str,
-    con: ibis.BaseBackend,
-) -> str:
-    columns, notes, events = _draft_columns(mapping, samples=samples)
-    if "event" in mapping:
-        rows = con.con.execute(
-            f"select distinct trim({quote(mapping['event'])}) from {quote(view)} order by 1 limit {MAX_KINDS}"
-        ).fetchall()
-        events = [row[0] for row in rows if row[0]]
-    company_kinds = [event for event in events if set(re.findall(r"[a-z]+", event.lower())) & set(COMPANY_WORDS)]
-    empty = con.con.execute(
-        f"select count(*) filter (where {quote(mapping['customer_id'])} is null), count(*) from {quote(view)}"
-    ).fetchall()[0]
-    table = Path(file.label)
-    ascii_name = unicodedata.normalize("NFKD", table.name.split(".")[0]).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_name).strip("_") or "source"
-    lines = [
-        f"# A draft for {table.name}. Look at each line marked 'guess'; then: segkit check "
-        f"{shlex.quote(table.with_suffix('.yaml').name)}",
-        f"name: {name}",
-        "timezone: UTC  # guess: the zone of the times in the file, e.g. Europe/London",
-        "kinds:  # guess: who does each: customer or company",
-        *(f"  {_yaml_scalar(event)}: {'company' if event in company_kinds else 'customer'}" for event in events),
-        *_draft_needs(events, company_kinds=company_kinds, columns=columns, notes=notes, event=mapping.get("event")),
-        "events:",
-        f"  - path: {_yaml_scalar(table.name)}",
-        *([f"    encoding: {file.encoding}  # guess: the file is not UTF-8"] if file.encoding else []),
-        "    columns:",
-    ]
-    lines += [
-        f"      {contract}: {_yaml_scalar(columns[contract])}  # guess{notes.get(contract, '')}"
-        for contract in CONTRACT
-        if contract in columns
-    ]
-    if empty[0]:
-        lines.append(
-            f"    where: {_yaml_scalar(quote(mapping['customer_id']) + ' is not null')}  # guess: {empty[0]:,} of "
-            f"{empty[1]:,} rows have no customer"
-        )
-    used = set(mapping.values())
-    left = [column for column in kinds if column not in used]
-    return "\n".join([*lines, *([f"# not used: {', '.join(left)}"] if left else []), ""])
-
-
-def _draft_needs(
-    events: list[str], *, company_kinds: list[str], columns: dict[str, str], notes: dict[str, str], event: str | None
-) -> list[str]:
-    """Draft the kinds of event that show needs, for a source without purchases.
-
-    Without a category, the kinds themselves become the categories if customers do enough kinds of things.
-    """
-    own = [kind for kind in events if kind not in company_kinds]
-    if event is None or not own:
-        return []
-    if "category" in columns and "purchase" in own:
-        return []
-    if "category" not in columns:
-        if len(own) < MIN_KINDS:
-            return []
-        columns["category"], notes["category"] = columns["event"], ": what customers do shows what they need"
-    return [f"needs: [{', '.join(_yaml_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
-
-
-def _draft_columns(
-    mapping: dict[str, str], *, samples: dict[str, list[str]]
-) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Return SQL and a note on the guess by contract column, and the kinds of event."""
-    columns = {
-        contract: quote(raw) if not re.fullmatch(r"\w+", raw) else raw
-        for contract, raw in mapping.items()
-        if contract != "price"
-    }
-    notes: dict[str, str] = {}
-    sign = next(
-        (
-            quote(mapping[c])
-            for c in ("quantity", "amount")
-            if c in mapping and any(v.startswith("-") for v in samples[mapping[c]])
-        ),
-        None,
-    )
-    if "amount" not in mapping and "price" in mapping:
-        columns["amount"] = (
-            f"{quote(mapping['quantity'])} * {quote(mapping['price'])}"
-            if "quantity" in mapping
-            else quote(mapping["price"])
-        )
-    unclear = ambiguous_date(samples[mapping["timestamp"]])
-    if unclear:
-        separator, year = re.search(r"[./-]", unclear)[0], "Y" if re.search(r"\d{4}$", unclear) else "y"
-        clock = _time_format(samples[mapping["timestamp"]][0])
-        columns["timestamp"] = f"strptime({quote(mapping['timestamp'])}, '%d{separator}%m{separator}%{year}{clock}')"
-        notes["timestamp"] = ": the day comes first"
-    if "event" in mapping:
-        return columns, notes, []
-    if sign is not None:
-        columns |= {c: f"abs({columns[c]})" for c in ("quantity", "amount") if c in columns}
-        columns["event"] = f"case when {sign} < 0 then 'return' else 'purchase' end"
-        return columns, notes | {"event": ": negative numbers are returns"}, ["purchase", "return"]
-    kind = "purchase" if {"amount", "order_id", "quantity"} & set(columns) else "visit"
-    return columns | {"event": f"'{kind}'"}, notes, [kind]
-
-
-def _time_format(value: str) -> str:
-    found = re.search(r"[ T](\d{1,2}:\d{2}(:\d{2})?)$", value.strip())
-    return "" if not found else " %H:%M:%S" if found[2] else " %H:%M"
-
-
-def _yaml_scalar(text: str) -> str:
-    """Write text as a YAML scalar, quoted where YAML would read something else."""
-    return (
-        text
-        if re.fullmatch(r"[A-Za-z_][\w.-]*( [\w.-]+)*", text) and text.lower() not in ("true", "false", "null")
-        else "'" + text.replace("'", "''") + "'"
-    )
-
-
+EXACT_ROWS = 5_000_000  # different values are counted up to here, and estimated beyond
 MIN_MATCH_SHARE = 0.5  # of customers with an event; below it, ids may be written differently in the two tables
 EVENT_ID_GAIN = {"event_id": "protection against a line that was exported twice"}
 
@@ -326,8 +54,8 @@ def check_source(
     Parameters
     ----------
     source
-        Name of a built-in source, a YAML file, or a csv, tsv, parquet or xlsx file of events, for which a draft of a
-        source is written first, next to it.
+        Name of a built-in source, a YAML file, or a file of events (text, JSON, Parquet or a workbook), for which a
+        draft of a source is written first, next to it.
     data_dir
         Folder that relative paths start from; by default the folder of the YAML file.
     as_of
@@ -346,7 +74,7 @@ def check_source(
     if source.lower().endswith(DRAFTED_ENDINGS):
         text, path = draft_source(source)
         lines += [
-            f"Draft of a source: {path} (each guess is marked; correct it where needed, then run segkit check {path})",
+            f"Draft of a source, with each guess marked: {path}",
             "",
             *text.splitlines(),
             "",
@@ -420,22 +148,48 @@ def _describe_events(source: Source, events: ibis.Table, *, span: pd.Series, per
     ]
     unseen = sorted(set(source.kinds) - set(kinds["event"]))
     lines += [f"  {kind}: listed in kinds, but there is no such event" for kind in unseen]
-    mapped = [column for column in events.columns if column not in ("timestamp", "day", "hour")]
-    filled = events.agg(
-        **{column: events[column].count() for column in mapped},
-        **{f"{column} ": events[column].approx_nunique() for column in mapped},
-    )
-    shares = filled.execute().iloc[0]
     for table in source.tables:
         zone = "" if table.timezone == source.timezone else f", times in {table.timezone}"
-        lines.append(f"  {table.label}{zone}" + (f", where {table.where}" if table.where else ""))
+        where = f", where {table.where}" if table.where else ""
+        lines.append(f"  {table.label}{_format(table, source=source)}{zone}{where}")
         lines += [f"    {name:<14} from {text}" for name, text in table.columns.items()]
-    lines += [
-        f"  {column:<14} filled in {shares[column] / max(shares['customer_id'], 1):.1%} of events, about "
-        f"{int(shares[column + ' ']):,} different values"
+    return [*lines, *_describe_columns(events), *_describe_ids(events), *_describe_duplicates(events)]
+
+
+def _format(table: FileSpec, *, source: Source) -> str:
+    """Say how a file of text was read."""
+    paths = [] if table.path is None else resolve_paths(table, base=source.base)
+    return f" ({describe_csv(paths[0], file=table)})" if paths and paths[0].name.lower().endswith(CSV_ENDINGS) else ""
+
+
+def _describe_columns(events: ibis.Table) -> list[str]:
+    """Report in how many events each column is filled, and how many different values it has."""
+    rows = int(events.count().execute())
+    exact, about = rows <= EXACT_ROWS, "" if rows <= EXACT_ROWS else "about "
+    mapped = [column for column in events.columns if column not in ("timestamp", "day", "hour")]
+    filled = {column: events[column].count() for column in mapped}
+    different = {f"{c} ": events[c].nunique() if exact else events[c].approx_nunique() for c in mapped}
+    counts = events.agg(**filled, **different).execute().iloc[0]
+    return [
+        f"  {column:<14} filled in {counts[column] / max(rows, 1):.1%} of events, {about}{int(counts[column + ' ']):,} "
+        f"different {'value' if counts[column + ' '] == 1 else 'values'}"
         for column in mapped
     ]
-    return [*lines, *_describe_duplicates(events)]
+
+
+def _describe_ids(events: ibis.Table) -> list[str]:
+    """Report ids that are the same but for capitals or spaces, which count as different customers."""
+    ids = events.select("customer_id").distinct()
+    counts = ids.agg(all=ids.count(), alike=ids.customer_id.lower().re_replace(r"\s", "").nunique()).execute().iloc[0]
+    extra = int(counts["all"] - counts["alike"])
+    return (
+        [
+            f"  {extra:,} customer ids differ from another only by capitals or spaces, and count as customers of their "
+            "own. If they are the same, write customer_id: lower(<column>)."
+        ]
+        if extra
+        else []
+    )
 
 
 def _describe_duplicates(events: ibis.Table) -> list[str]:

@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.io import first_line
 from segkit.data.spec import FileSpec
+from segkit.data.values import is_time_like
 from segkit.errors import SegkitError, SourceError
 
 DELIMITERS = (",", ";", "\t", "|")  # the first counts where the header has none of them
@@ -29,6 +31,7 @@ BOMS = (  # UTF-32 first, because its mark begins like that of UTF-16
 PACKED_ENDINGS = (".gz", ".zst")
 CSV_ENDINGS = tuple(kind + packed for kind in (".csv", ".tsv", ".txt") for packed in ("", *PACKED_ENDINGS))
 GLOB_CHARACTER = re.compile(r"[*?\[]")
+NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 FILE_COLUMN = "segkit_file"  # the path of the file that a row is from
 CHECK_FILE = "Check that the file is complete and that its ending matches its format."
 
@@ -108,6 +111,47 @@ def _check_lines(path: Path, *, delimiter: str, columns: int) -> None:
                 line = rows.line_num + 1
         except (csv.Error, ValueError) as error:
             raise SourceError(f"{path.name}: line {line:,} cannot be read ({first_line(error)}).") from None
+
+
+def starts_with_data(path: Path, *, file: FileSpec) -> bool:
+    """Return whether the first line of a CSV is data: it has a time, or numbers where the next line has numbers."""
+    lines = _first_lines(path, file=file)
+    rows = list(csv.reader(lines, delimiter=file.delimiter or detect_delimiter(lines[0])))
+    if len(rows) < 2 or any(is_time_like([cell]) and not cell.isdigit() for cell in rows[0]):
+        return len(rows) > 1
+    numbers = [place for place, cell in enumerate(rows[0]) if NUMBER.fullmatch(cell.strip())]
+    both = [place for place in numbers if place < len(rows[1]) and NUMBER.fullmatch(rows[1][place].strip())]
+    return len(both) > 1
+
+
+def describe_csv(path: Path, *, file: FileSpec) -> str:
+    """Say how a CSV is read: encoding, delimiter, and whether its first line names the columns."""
+    lines = _first_lines(path, file=file)
+    sign = file.delimiter or detect_delimiter(lines[0])
+    between = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.get(sign, f"{sign!r}")
+    named = "named by its first line" if file.header else "called by their place, as the first line is data"
+    ends = ", line ends of several kinds" if _has_mixed_line_ends(path) else ""
+    encoding = (detect_encoding(file, path) or "utf-8").upper()
+    return f"{encoding}, {between} between the columns, which are {named}{ends}"
+
+
+def refuse_aligned(path: Path, *, file: FileSpec) -> None:
+    """Refuse a table whose columns are aligned by spaces, with no delimiter between them."""
+    lines = _first_lines(path, file=file)
+    aligned = [re.search(r"\S {2,}\S", line) and not any(sign in line for sign in DELIMITERS) for line in lines]
+    if file.delimiter is None and len(lines) > 1 and all(aligned):
+        raise SourceError(
+            f"{path.name}: its columns are aligned by spaces, which leaves open where one ends. Export it again with a "
+            "comma or a tab between the columns."
+        )
+
+
+def _first_lines(path: Path, *, file: FileSpec) -> list[str]:
+    """Read the first lines of a CSV that are not empty, two at most."""
+    encoding = detect_encoding(file, path) or "utf-8-sig"
+    with io.TextIOWrapper(open_bytes(path), encoding=encoding, errors="replace") as lines:
+        filled = (line.rstrip("\n") for line in lines if line.strip())
+        return list(islice(filled, 2)) or [""]
 
 
 def detect_delimiter(header: str) -> str:

@@ -79,7 +79,7 @@ def verdict_of(facts: Facts) -> Verdict:
         )
     if 0 < facts.repeat_share < LOW_REPEAT:
         limits.append(f"Only {facts.repeat_share:.0%} of customers were active on more than one day.")
-    if facts.top_share > CONCENTRATED:
+    if facts.customers >= 100 and facts.top_share > CONCENTRATED:  # with fewer, the top 1% is one customer
         limits.append("More than half of the revenue comes from 1% of the customers: read means with care.")
     limits += [f"No {name}: it would add {WOULD_ADD[name]}." for name in WANTED if name in facts.missing]
     answer = "no" if stops else "with limits" if limits else "yes"

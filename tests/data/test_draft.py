@@ -1,0 +1,205 @@
+"""Drafts of a source for tables of many kinds: each is read as it is, or refused in one sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+
+from segkit.data.check import check_source
+from segkit.data.draft import EXPORTS
+from segkit.data.sources import connect, open_source, read_events
+from segkit.errors import SourceError
+
+ROWS = 2_000
+
+
+def orders(**columns: object) -> pd.DataFrame:
+    """Orders of 300 customers over 500 days."""
+    draw = np.random.default_rng(1)
+    times = pd.Timestamp("2023-01-01") + pd.to_timedelta(np.sort(draw.integers(0, 500 * 86_400, ROWS)), unit="s")
+    frame = pd.DataFrame(
+        {
+            "customer_id": [f"C{n:04d}" for n in draw.integers(1, 301, ROWS)],
+            "order_id": [f"B{n}" for n in range(ROWS)],
+            "created_at": times.astype("datetime64[s]"),
+            "category": draw.choice(["Tea", "Coffee", "Cups"], ROWS),
+            "amount": draw.lognormal(3, 0.6, ROWS).round(2),
+        }
+    )
+    return frame.assign(**columns)
+
+
+def totals(source: str) -> tuple[int, int, float]:
+    """Events, customers and amount of the source that was drafted."""
+    events = read_events(open_source(source), con=connect())
+    found = events.agg(n=events.count(), c=events.customer_id.nunique(), a=events.amount.sum()).execute().iloc[0]
+    return int(found["n"]), int(found["c"]), float(found["a"])
+
+
+def drafted(path: Path) -> str:
+    """Check a table, and return the text of its draft."""
+    check_source(str(path))
+    return path.with_suffix(".yaml").read_text(encoding="utf-8")
+
+
+def _mixed(frame: pd.DataFrame, path: Path) -> None:
+    lines = frame.to_csv(index=False).splitlines()
+    path.write_text("".join(line + ("\r\n" if n % 3 else "\n") for n, line in enumerate(lines)), newline="")
+
+
+def _zstd(frame: pd.DataFrame, path: Path) -> None:
+    with pa.CompressedOutputStream(str(path), "zstd") as stream:
+        stream.write(frame.to_csv(index=False).encode())
+
+
+def _epoch(factor: int) -> Callable[[pd.DataFrame, Path], None]:
+    return lambda frame, path: frame.assign(created_at=frame["created_at"].astype("int64") * factor).to_csv(
+        path, index=False
+    )
+
+
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "tabs.tsv": lambda frame, path: frame.to_csv(path, sep="\t", index=False),
+    "bars.txt": lambda frame, path: frame.to_csv(path, sep="|", index=False),
+    "packed.csv.gz": lambda frame, path: frame.to_csv(path, index=False),
+    "packed.csv.zst": _zstd,
+    "lines.jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True, date_format="iso"),
+    "list.json": lambda frame, path: frame.to_json(path, orient="records", date_format="iso"),
+    "seconds.csv": _epoch(1),
+    "milliseconds.csv": _epoch(1_000),
+    "microseconds.csv": _epoch(1_000_000),
+    "line_ends.csv": _mixed,
+    "headerless.csv": lambda frame, path: frame.to_csv(path, index=False, header=False),
+    "workbook.xlsx": lambda frame, path: frame.to_excel(path, index=False),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_kind_of_file_is_read_whole(tmp_path: Path, name: str) -> None:
+    frame = orders()
+    WRITERS[name](frame, tmp_path / name)
+    text = drafted(tmp_path / name)
+    if name == "headerless.csv":
+        assert "header: false  # guess" in text and "customer_id: column1" in text and "timestamp: column3" in text
+        source = yaml.safe_load(text)
+        source["events"][0]["columns"] |= {"amount": "column5"}
+        (tmp_path / "named.yaml").write_text(yaml.safe_dump(source))
+        source_file = tmp_path / "named.yaml"
+    else:
+        source_file = (tmp_path / name).with_suffix(".yaml")
+    assert totals(str(source_file)) == (ROWS, frame["customer_id"].nunique(), pytest.approx(frame["amount"].sum()))
+
+
+def test_the_report_says_how_a_file_was_read(tmp_path: Path) -> None:
+    _mixed(orders(), tmp_path / "mixed.csv")
+    shown = str(check_source(str(tmp_path / "mixed.csv")))
+    assert (
+        "mixed.csv (UTF-8, commas between the columns, which are named by its first line, line ends of several" in shown
+    )
+    assert f"order_id       filled in 100.0% of events, {ROWS:,} different values" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("aligned.txt", orders().head(50).to_string(index=False), "its columns are aligned by spaces"),
+        ("quote.csv", "who,at,what\na,2024-01-01,x\n" + 'b,2024-01-02,"y\n' + "c,2024-01-03,z\n" * 9,
+         "line 3 has a quote"),
+        ("ragged.csv", "who,at\n" + "a,2024-01-01\n" * 30 + "b,2024-01-02,x\n", "line 32 does not fit the table"),
+        ("mixed.csv", "who,at\r\na,2024-01-01\nb,2024-01-02\nc,2024-01-03,x\r\n", "line 4 has 3 columns"),
+        ("broken.jsonl", '{"who": "a", "at": "2024-01-01"}\n{"who": "b"\n', "broken.jsonl: it cannot be read"),
+        ("people.csv", "customer_id,birthday\n" + "".join(f"{n},1980-01-0{n % 9 + 1}\n" for n in range(60)),
+         "it is a table of customers"),
+        ("settled.txt", "settlement-id\ttransaction-type\tamount-type\tamount-description\torder-id\n1\ta\tb\tc\td\n",
+         "no column that tells one customer from another"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, name: str, content: str, words: str) -> None:
+    (tmp_path / name).write_text(content, newline="")
+    with pytest.raises(SourceError) as error:
+        check_source(str(tmp_path / name))
+    assert words in str(error.value) and str(tmp_path) not in str(error.value)
+    assert not (tmp_path / name).with_suffix(".yaml").exists()
+
+
+def test_guesses_from_the_values_of_columns(tmp_path: Path) -> None:
+    """A constant column is no customer, a unique one no category, and amounts in two currencies are not added."""
+    frame = orders(account="all", category=[f"u{n}" for n in range(ROWS)], currency=["EUR", "EUR", "USD", "EUR"] * 500)
+    frame = frame.rename(columns={"customer_id": "kd"})
+    frame.to_csv(tmp_path / "shop.csv", index=False)
+    text = drafted(tmp_path / "shop.csv")
+    assert "customer_id: kd" in text and "category:" not in text and "currency: EUR  # guess" in text
+    assert "amounts are in EUR (1,500 lines) and USD (500 lines), which do not add up" in text
+    assert totals(str(tmp_path / "shop.yaml"))[0] == 1_500
+
+
+def test_related_are_looked_up(tmp_path: Path) -> None:
+    """Lines of orders find their order, and through it the customer; products add a category."""
+    frame = orders()
+    lines = pd.DataFrame({"order_id": frame["order_id"], "product_id": [f"P{n % 9}" for n in range(ROWS)], "qty": 2})
+    lines = pd.concat([lines, lines.assign(product_id="P1")])
+    lines.to_csv(tmp_path / "order_items.csv", index=False)
+    frame[["order_id", "customer_id", "created_at"]].to_csv(tmp_path / "orders.csv", index=False)
+    products = pd.DataFrame({"product_id": [f"P{n}" for n in range(9)], "price": 1.5, "department": list("AABBCCDDE")})
+    products.to_csv(tmp_path / "products.csv", index=False)
+    pd.DataFrame({"day": ["2024-01-01"], "holiday": ["x"]}).to_csv(tmp_path / "calendar.csv", index=False)
+    text = drafted(tmp_path / "order_items.csv")
+    assert "{path: orders.csv, on: order_id}  # guess: one line for each order_id; 100% of the lines" in text
+    assert "{path: products.csv, on: product_id}" in text and "calendar" not in text and "category: department" in text
+    assert totals(str(tmp_path / "order_items.yaml")) == (2 * ROWS, frame["customer_id"].nunique(), 2 * ROWS * 3.0)
+    assert "# order_items.csv has several lines for each order_id of orders.csv" in drafted(tmp_path / "orders.csv")
+
+
+@pytest.mark.parametrize(
+    "export", [e for e in yaml.safe_load(EXPORTS.read_text()) if "refuse" not in e], ids=lambda e: e["name"]
+)
+def test_exports_of_common_programs_are_recognised(tmp_path: Path, export: dict) -> None:
+    """A made-up table with the columns of each program becomes a source that reads every row."""
+    frame = _export(export)
+    if export["name"].startswith("Mixpanel"):
+        path = tmp_path / "export.jsonl"
+        path.write_text("\n".join(json.dumps(row, default=str) for row in frame.to_dict("records")))
+    else:
+        path = tmp_path / "export.csv"
+        frame.to_csv(path, index=False)
+    text = drafted(path)
+    assert f"which looks like an export of {export['name']}" in text
+    events = read_events(open_source(str(tmp_path / "export.yaml")), con=connect())
+    found = events.agg(n=events.count(), c=events.customer_id.nunique()).execute().iloc[0]
+    assert (found["n"], found["c"]) == (ROWS, orders()["customer_id"].nunique())
+
+
+def _export(export: dict) -> pd.DataFrame:
+    """Fill the columns that a program exports."""
+    base = orders()
+    if export["name"].startswith("Mixpanel"):
+        values = {
+            "distinct_id": base["customer_id"],
+            "time": base["created_at"].astype("int64"),
+            "$insert_id": base["order_id"],
+        }
+        return pd.DataFrame({"event": "opened", "properties": pd.DataFrame(values).to_dict("records")})
+    texts = {
+        "customer_id": ("Email", "billing_email", "Customer Email", "Customer ID", "user_pseudo_id", "user_id",
+                                   "Person//Email", "AccountId"),
+        "created_at": ("Created at", "date", "Purchase Date", "Created (UTC)", "timestamp", "Timestamp", "CloseDate"),
+        "order_id": ("Name", "order_id", "ID", "id", "Id", "$event_id"),
+        "category": ("Lineitem name", "item_name", "Type"),
+        "amount": ("Lineitem price", "item_total", "Grand Total (Purchased)", "Amount", "$value"),
+    }  # fmt: skip
+    constants = {
+        "status": "completed", "Status": "paid", "StageName": "Closed Won", "Lineitem quantity": 1, "item_quantity": 1,
+        "Amount Refunded": 0, "Currency": "eur", "event_name": "view", "event": "opened", "event_date": "20240101",
+        "received_at": "2024-01-01", "anonymous_id": "", "LeadSource": "web",
+    }  # fmt: skip
+    columns = {name: base[mine] for mine, names in texts.items() for name in names}
+    columns |= {"event_timestamp": base["created_at"].astype("int64") * 1_000_000, **constants}
+    more = {"Klaviyo metrics": ["$event_id", "$value"], "Salesforce opportunities": ["Type", "LeadSource"]}
+    return pd.DataFrame(
+        {name: columns[name] for name in [*export["has"], *more.get(export["name"], [])]}, index=base.index
+    )
