@@ -21,9 +21,9 @@ from segkit.data.csv_files import (
 )
 from segkit.data.expressions import columns_used, quote, sql_literal
 from segkit.data.readers import CHUNK_BYTES, EXCEL_ENDINGS, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
+from segkit.data.related import Lookups, look_up_related
 from segkit.data.sources import connect
 from segkit.data.spec import CONTRACT, FileSpec
-from segkit.data.related import Lookups, look_up_related
 from segkit.data.values import ambiguous_date, is_number, is_time_like
 from segkit.errors import SourceError
 

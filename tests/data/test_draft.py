@@ -95,7 +95,7 @@ def test_each_kind_of_file_is_read_whole(tmp_path: Path, name: str) -> None:
     assert totals(str(source_file)) == (ROWS, frame["customer_id"].nunique(), pytest.approx(frame["amount"].sum()))
 
 
-def test_the_report_says_how_a_file_was_read(tmp_path: Path) -> None:
+def test_the_report_describes_how_a_file_was_read(tmp_path: Path) -> None:
     _mixed(orders(), tmp_path / "mixed.csv")
     shown = str(check_source(str(tmp_path / "mixed.csv")))
     assert (
@@ -119,7 +119,7 @@ def test_the_report_says_how_a_file_was_read(tmp_path: Path) -> None:
          "no column that tells one customer from another"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path: Path, name: str, content: str, words: str) -> None:
+def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path, name: str, content: str, words: str) -> None:
     (tmp_path / name).write_text(content, newline="")
     with pytest.raises(SourceError) as error:
         check_source(str(tmp_path / name))
