@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,6 +23,7 @@ KINDS = {
 }
 CUSTOMERS = ["7", "007", "Ünal, O'Brien", '"quoted"']
 CATEGORIES = ["bread", "pain au chocolat", "l'eau", '"x"', "汤"]
+LISTS = [None, ["bread"], sorted(CATEGORIES[1:3]), sorted(CATEGORIES[:3]), sorted(CATEGORIES)]
 CHANNELS = ["web", "store", "app"]
 ZONES = ["UTC", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"]
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
@@ -58,6 +59,7 @@ class Events:
     rows: list[dict[str, Any]]
     columns: tuple[str, ...]
     timezone: str
+    lists: bool = False  # an event has a list of categories
 
     def table(self) -> ir.Table:
         return ibis.memtable(self.arrow())
@@ -65,12 +67,17 @@ class Events:
     def arrow(self) -> pa.Table:
         return pa.Table.from_pylist(
             [{name: row[name] for name in self.columns} for row in self.rows],
-            schema=pa.schema([(name, TYPES[name]) for name in self.columns]),
+            schema=pa.schema(
+                [(n, pa.list_(TYPES[n]) if self.lists and n == "category" else TYPES[n]) for n in self.columns]
+            ),
         )
+
+    def _type(self, name: str) -> pa.DataType:
+        return pa.list_(TYPES[name]) if self.lists and name == "category" else TYPES[name]
 
     def only(self, keep: list[bool]) -> "Events":
         rows = [row for row, kept in zip(self.rows, keep, strict=True) if kept]
-        return Events(rows=rows, columns=self.columns, timezone=self.timezone)
+        return replace(self, rows=rows)
 
     def last_day(self) -> date:
         return max(row["day"] for row in self.rows)
@@ -95,18 +102,18 @@ def large_events(draw: st.DrawFn, *, rows: int = 600, customers: int = 40) -> Ev
     """One large table of every column, for engines that are slow to start; only its seed is drawn."""
     seed = draw(st.integers(0, 10**6))
     who = [f"{CUSTOMERS[i % len(CUSTOMERS)]}-{i}" for i in range(customers)]
-    return _events(random.Random(seed).choice, rows=rows, held=set(OPTIONAL), who=who)
+    return _events(random.Random(seed).choice, rows=rows, held=set(OPTIONAL), who=who, lists=True)
 
 
-def _events(choose: Choose, *, rows: int, held: set[str], who: list[str]) -> Events:
-    zone = choose(ZONES)
-    found = [_event(choose, zone=zone, number=i, who=who) for i in range(rows)]
+def _events(choose: Choose, *, rows: int, held: set[str], who: list[str], lists: bool | None = None) -> Events:
+    zone, lists = choose(ZONES), choose([False, False, True]) if lists is None else lists
+    found = [_event(choose, zone=zone, number=i, who=who, lists=lists) for i in range(rows)]
     twice = [choose(found) for _ in range(choose(range(4)))]
     names = (*ALWAYS, "event_id", *(name for name in OPTIONAL if name in held))
-    return Events(rows=found + [row for row in twice if row["event_id"]], columns=names, timezone=zone)
+    return Events(rows=found + [row for row in twice if row["event_id"]], columns=names, timezone=zone, lists=lists)
 
 
-def _event(choose: Choose, *, zone: str, number: int, who: list[str]) -> dict[str, Any]:
+def _event(choose: Choose, *, zone: str, number: int, who: list[str], lists: bool) -> dict[str, Any]:
     time = FIRST + timedelta(days=choose(range(SPAN_DAYS)), minutes=choose(choose(MINUTES)))
     local, customer = time.astimezone(ZoneInfo(zone)), choose(who)
     order = choose([None, None, "o1", "O'2"])
@@ -118,7 +125,7 @@ def _event(choose: Choose, *, zone: str, number: int, who: list[str]) -> dict[st
         "event": choose(["purchase", "purchase", *KINDS]),
         "event_id": choose([None, f"e{number}"]),
         "order_id": order and f"{customer} {order} {(time - FIRST).days // ORDER_SPAN_DAYS}",
-        "category": choose([None, *CATEGORIES]),
+        "category": choose(LISTS) if lists else choose([None, *CATEGORIES]),
         "private_label": choose([None, True, False]),
         "quantity": Decimal(choose(range(6))),
         "amount": _money(choose),

@@ -1,6 +1,7 @@
 """Aggregate events to one row per customer and local day."""
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import ibis
 import ibis.expr.datatypes as dt
@@ -23,6 +24,7 @@ TABLES = {
     "orders": "day_orders",
 }
 THINGS = ("category", "item")  # columns that name what was bought
+PARTS, PLACE = "list_length", "list_place"  # of a category in the list of an event
 MONEY_TYPE = "decimal(18, 4)"  # of a day; sums over days are wider
 SQUARE_TYPE = "decimal(36, 8)"  # two of them add up within the 38 digits of the engines
 
@@ -261,7 +263,8 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
         ``rows``: customer_id, day, until (day, but for later additions to an order), own_events (done by the customer),
         occasions (orders, and days with other events of their own), orders, lines, ``n_<kind>``, money in the currency
         of the source, occasions by part of day; columns that the source lacks are absent.
-        ``categories``: customer_id, day (of the line), category, lines, amount (of purchases; 1 for other events).
+        ``categories``: customer_id, day (of the line), category, lines, amount (of purchases; 1 for other events). An
+        event with a list of categories is a line of each, and its amount is divided among them.
         ``channels``: customer_id, day, channel, own_events.
     """
     if "event_id" in events.columns:
@@ -368,9 +371,10 @@ def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggr
     if name not in events.columns:
         return None
     own = [kind for kind, who in kinds.items() if who == "customer" and (name not in THINGS or kind != RETURN)]
-    rows = events.filter(events[name].notnull())
-    rows = rows if set(own) == set(kinds) else rows.filter(rows.event.isin(own))
-    count, money = "lines" if name in THINGS else "own_events", name in THINGS and "amount" in events.columns
+    rows = events if set(own) == set(kinds) else events.filter(events.event.isin(own))
+    rows = one_name_a_row(rows, name)
+    count = "lines" if name in THINGS else "own_events"
+    money = name in THINGS and ("amount" in events.columns or PARTS in rows.columns)
     if not aggregate:
         amount = {"amount": _weight(rows, kinds=kinds)} if money else {}
         counted = ibis.literal(1).cast("int64") if name in THINGS else ibis.literal(True)
@@ -379,11 +383,41 @@ def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggr
     return rows.group_by("customer_id", "day", name).aggregate(**{count: rows.count()}, **amount)
 
 
+def one_name_a_row(events: ir.Table, name: str) -> ir.Table:
+    """Select the events with a name, in a row for each name where an event has a list of them.
+
+    Returns
+    -------
+    ir.Table
+        The events; of lists also ``list_length`` and ``list_place`` (from 0) of the name in its list.
+    """
+    rows = events.filter(events[name].notnull())
+    if not rows[name].type().is_array():
+        return rows
+    rows = rows.mutate(**{PARTS: rows[name].length().cast("int64")})
+    rows = rows.mutate(**{PLACE: ibis.range(0, rows[PARTS]).unnest().cast("int64")})
+    return rows.mutate(**{name: rows[name][rows[PLACE]]})
+
+
 def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
-    """Return the weight of an event in its category: the amount of a purchase, 1 for events without money."""
-    if set(kinds) <= {PURCHASE, RETURN}:  # returns show no needs
-        return rows.amount.cast(MONEY_TYPE).fill_null(0)
-    return (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY_TYPE).fill_null(0), ibis.literal(1).cast(MONEY_TYPE))
+    """Return the weight of an event in its category: the amount of a purchase, 1 for events without money.
+
+    An event with several categories counts in equal parts, which add up to its weight to the last digit.
+    """
+    one = ibis.literal(1).cast(MONEY_TYPE)
+    if "amount" not in rows.columns:
+        weight = one
+    elif set(kinds) <= {PURCHASE, RETURN}:  # returns show no needs
+        weight = rows.amount.cast(MONEY_TYPE).fill_null(0)
+    else:
+        weight = (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY_TYPE).fill_null(0), one)
+    if PARTS not in rows.columns:
+        return weight
+    digits = ops.Cast(weight * ibis.literal(10**4, "int64"), "int64").to_expr()
+    over = digits % rows[PARTS]  # what is left after it counts one digit more in the first categories
+    part = ((digits - over) / rows[PARTS]).cast("int64") + (rows[PLACE] < over).ifelse(1, 0)
+    digit = ibis.literal(Decimal("0.0001"), MONEY_TYPE)
+    return ops.Cast(part.cast("decimal(19, 4)") * digit, MONEY_TYPE).to_expr()
 
 
 def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:

@@ -6,7 +6,7 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
-from segkit.customers.days import build_days
+from segkit.customers.days import build_days, one_name_a_row
 from segkit.customers.likeness import replication
 from segkit.customers.needs import MIN_REPLICATION
 from segkit.customers.plane import FEWEST_MAPPED
@@ -47,7 +47,7 @@ def are_items_best(events: ir.Table, *, kinds: Mapping[str, str], before: date, 
 
 def _common(events: ir.Table, name: str) -> tuple[int, float]:
     """Return how many things enough customers bought, and the share of what was bought that they make up."""
-    rows = events.filter(events[name].notnull())
+    rows = one_name_a_row(events, name)
     customers = int(rows.customer_id.nunique().to_pandas())
     weight = rows.amount.cast("float64").fill_null(1.0).sum() if "amount" in rows.columns else rows.count()
     things = rows.group_by(name).aggregate(buyers=rows.customer_id.nunique(), weight=weight).to_pandas()

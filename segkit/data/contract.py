@@ -10,13 +10,23 @@ from segkit.data.csv_files import csv_error
 from segkit.data.expressions import bare_column, check_expression, columns_used, quote, sql_literal
 from segkit.data.io import first_line
 from segkit.data.readers import open_file
-from segkit.data.spec import FLAG_COLUMNS, ID_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, EventTable, FileSpec, Source
+from segkit.data.spec import (
+    FLAG_COLUMNS,
+    ID_COLUMNS,
+    LIST_COLUMNS,
+    NUMBER_COLUMNS,
+    TEXT_COLUMNS,
+    EventTable,
+    FileSpec,
+    Source,
+)
 from segkit.data.values import (
     NO_VALUE,
     column_type,
     flag_sql,
     id_sql,
     is_number,
+    list_sql,
     normalized_number_sql,
     number_sql,
     number_style,
@@ -151,6 +161,7 @@ def _refuse_duplicate_keys(view: str, *, keys: list[str], label: str, con: ibis.
         )
 
 
+LIST = "VARCHAR[]"
 NESTED = ("STRUCT", "MAP", "UNION", "VARIANT")  # types with more than one value in a row
 MAX_NUMBER = 10**10  # of an amount or a quantity; sums of larger ones would not be exact
 KIND_LENGTH = 40  # characters of an unknown kind of event in a reason
@@ -279,7 +290,8 @@ def _map_columns(
     _refuse_mixed_numbers(sorted(calculated), view=view, where=condition, label=label, con=con)
     kinds = {}
     for column, sql in sqls.items():
-        found = _value_type(sql, view=view, where=f"{label}: column {column}", con=con)
+        lists = column in LIST_COLUMNS
+        found = _value_type(sql, view=view, where=f"{label}: column {column}", lists=lists, con=con)
         kinds[column] = "VARCHAR" if found.strip('"') == "NULL" or found.startswith("ENUM") else found
         sqls[column] = f"cast({sql} as varchar)" if kinds[column] != found else sql
     run_sql(f"select 1 from {quote(view)}{condition} limit 1", label=label, con=con)
@@ -298,9 +310,11 @@ def _map_columns(
     )
 
 
-def _value_type(sql: str, *, view: str, where: str, con: ibis.BaseBackend) -> str:
-    """Return the DuckDB type of an expression; refuse one with more than one value in a row."""
+def _value_type(sql: str, *, view: str, where: str, lists: bool, con: ibis.BaseBackend) -> str:
+    """Return the DuckDB type of an expression; refuse one with several values in a row, unless it may be a list."""
     found = run_sql(f"describe select {sql} as v from {quote(view)}", label=where, con=con)[0][1]
+    if lists and found.endswith("[]") and found.count("[") == 1 and not found.startswith(NESTED):
+        return LIST
     if found.endswith("]") or found.startswith(NESTED):
         raise SourceError(
             f"{where}: expected one value in each row, found {found[:KIND_LENGTH]}. Take one part of it in the "
@@ -329,6 +343,8 @@ def _read_values(mapped: _MappedTable, *, table: EventTable) -> tuple[list[str],
                 rounded = f"contains({column}, '+') and regexp_full_match(trim({column}), '{ROUNDED_ID}')"
                 parts.append(f"case when {rounded} then true else false end as _rounded_{column}")
                 reasons[f"_rounded_{column}"] = f"{column} was rounded by a spreadsheet"
+        elif kind == LIST:
+            parts.append(f"{list_sql(column)} as {column}")
         elif column in ("event", *TEXT_COLUMNS):
             parts.append(f"{text_sql(column, kind=kind)} as {column}")
         elif column in FLAG_COLUMNS:

@@ -14,12 +14,21 @@ from pathlib import Path
 import ibis
 import pandas as pd
 
-from segkit.data.contract import customer_view, event_view, joined_view, open_raw, run_sql, typed_view
+from segkit.data.contract import (
+    LIST,
+    column_types,
+    customer_view,
+    event_view,
+    joined_view,
+    open_raw,
+    run_sql,
+    typed_view,
+)
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.io import has_ended
 from segkit.data.privacy import private_view
 from segkit.data.readers import CHUNK_BYTES, is_restricted, resolve_paths, restrict_access
-from segkit.data.spec import OPTIONAL, FileSpec, Source, parse_source
+from segkit.data.spec import LIST_COLUMNS, OPTIONAL, FileSpec, Source, parse_source
 from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
 
@@ -236,13 +245,23 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     _refuse_no_rows(source, prefix=prefix, con=con)
     mapped = {name for table in source.tables for name in table.columns}
     wanted = ["customer_id", "timestamp", "day", "hour", "event", *(name for name in OPTIONAL if name in mapped)]
-    union = " union all by name ".join(
-        f"select * from {quote(f'{prefix}_parsed_{n}')} where reason is null" for n in range(len(source.tables))
-    )
+    union = _union_sql([f"{prefix}_parsed_{n}" for n in range(len(source.tables))], con=con)
     kinds = ", ".join(sql_literal(kind) for kind in source.needs.kinds)
     shown = [f"case when event in ({kinds}) then {c} end as {c}" if c in ("category", "item") else c for c in wanted]
     con.con.execute(f"create view {quote(prefix + '_events')} as select {', '.join(shown)} from ({union})").fetchall()
     return prefix
+
+
+def _union_sql(views: list[str], *, con: ibis.BaseBackend) -> str:
+    """Write SQL over the usable rows of all tables; a text is a list of one where another table has lists."""
+    types = {view: column_types(view, con=con) for view in views}
+    lists = {name for kinds in types.values() for name, kind in kinds.items() if name in LIST_COLUMNS and kind == LIST}
+    parts = []
+    for view in views:
+        single = [name for name in lists if types[view].get(name, LIST) != LIST]
+        made = ", ".join(f"case when {name} is not null then [{name}] end as {name}" for name in single)
+        parts.append(f"select *{f' replace ({made})' if made else ''} from {quote(view)} where reason is null")
+    return " union all by name ".join(parts)
 
 
 def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> None:

@@ -22,6 +22,7 @@ REQUIRED = ("customer_id", "timestamp")
 ID_COLUMNS = ("event_id", "order_id", "item")
 TEXT_COLUMNS = ("category", "channel", "campaign", "text")
 NUMBER_COLUMNS = ("quantity", "amount", "discount", "cost")
+LIST_COLUMNS = ("category",)  # may hold several texts in a row, such as the genres of a film
 FLAG_COLUMNS = ("private_label",)
 OPTIONAL = ID_COLUMNS + TEXT_COLUMNS + FLAG_COLUMNS + NUMBER_COLUMNS
 CONTRACT = (*REQUIRED, "event", *OPTIONAL)

@@ -129,6 +129,13 @@ def text_sql(sql: str, *, kind: str) -> str:
     return f"case when {text} = '' or lower({text}) in {_sql_list(CELL_ERRORS)} then null else {text} end"
 
 
+def list_sql(sql: str) -> str:
+    """Write SQL for a list of texts: each once, in alphabetical order, without empty ones; null where none is left."""
+    texts = f"list_transform(cast({sql} as varchar[]), lambda x: {text_sql('x', kind='VARCHAR')})"
+    texts = f"list_sort(list_distinct(list_filter({texts}, lambda x: x is not null)))"
+    return f"case when len({texts}) > 0 then {texts} end"
+
+
 def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, where: str) -> tuple[str, str]:
     """Write SQL for an exact number, and SQL that is true where a value is not a finite number.
 

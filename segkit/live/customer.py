@@ -122,6 +122,7 @@ class FeaturePlan:
     # kind -> position, column, condition
     measures_by_kind: Mapping[str, tuple[tuple[int, str | None, str | None], ...]]
     formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
+    weighs: bool  # categories are weighed in money or parts of an event, in ten-thousandths; else events are counted
 
     @property
     def counts(self) -> dict[str, int]:
@@ -155,9 +156,9 @@ class FeaturePlan:
 
     def weight(self, event: Mapping[str, Any], *, bought: bool) -> int:
         """Compute the weight of an event in its category: the amount of a purchase, 1 if there is no money."""
-        if "amount" not in self.columns:
+        if not self.weighs:
             return 1
-        return money_units(event.get("amount")) if bought else money_units(1)
+        return money_units(event.get("amount")) if bought and "amount" in self.columns else money_units(1)
 
 
 def make_feature_plan(
@@ -167,6 +168,7 @@ def make_feature_plan(
     timezone: str = "UTC",
     lookback_days: int = 182,
     channels: tuple[str, ...] = (),
+    weighs: bool | None = None,
 ) -> FeaturePlan:
     """Determine the features that events with these columns allow; one plan serves any number of customers.
 
@@ -180,6 +182,8 @@ def make_feature_plan(
         As in the batch that the segments were made from.
     channels
         Channels with a share of their own, as in that batch.
+    weighs
+        Whether categories are weighed; by default where there is money.
     """
     available = available_measures(columns, kinds=dict(kinds))
     extra = ["orders", "occasions", *(f"occasions_{part}" for part in DAY_PARTS)]
@@ -207,6 +211,7 @@ def make_feature_plan(
         hour_positions=_day_part_positions(position),
         measures_by_kind={kind: _measures_of_kind(kind, available, done_by=kinds[kind]) for kind in kinds},
         formulas=_feature_formulas(names, columns, kinds=kinds, channels=channels),
+        weighs="amount" in columns if weighs is None else weighs,
     )
 
 
@@ -542,7 +547,13 @@ class Customer:
             return
         needed = own and (event.get("event") or PURCHASE) != RETURN
         if needed and "category" in plan.columns and event.get("category") is not None:
-            self._category_tally.add(day, event["category"], plan.weight(event, bought=bought))
+            names, weight = event["category"], plan.weight(event, bought=bought)
+            if isinstance(names, str):
+                self._category_tally.add(day, names, weight)
+            else:  # equal parts that add up to the weight
+                least, more = divmod(weight, len(names))
+                for place, name in enumerate(names):
+                    self._category_tally.add(day, name, least + (place < more))
         if own and "channel" in plan.columns and event.get("channel") is not None:
             self._channel_tally.add(day, event["channel"], 1)
 

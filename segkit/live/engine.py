@@ -24,7 +24,7 @@ from segkit.customers.features import day_number
 from segkit.data.contract import MAX_NUMBER
 from segkit.data.privacy import ERASURE_FILE
 from segkit.data.runs import Run, list_folders, load_run, load_run_privacy, refuse_pseudonyms
-from segkit.data.spec import NUMBER_COLUMNS
+from segkit.data.spec import LIST_COLUMNS, NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, TRUE
 from segkit.errors import InputError, RunError
 from segkit.live.customer import UNIT, Customer, FeaturePlan, money_units
@@ -93,7 +93,7 @@ def _read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[
     values: dict[str, Any] = {"timestamp": time, "event": kind}
     for name in TEXT_COLUMNS:
         if name in plan.columns and (value := raw.get(name)) is not None:
-            values[name] = _text(value, name)
+            values[name] = _texts(value, name) if name in LIST_COLUMNS and plan.weighs else _text(value, name)
     for name in NUMBER_COLUMNS:
         if name in plan.columns and not _is_missing(value := raw.get(name)):
             values[name] = _number(value, name)
@@ -127,6 +127,14 @@ def _text(value: Any, name: str) -> str | None:
     if value != value or value in (float("inf"), float("-inf")):
         return None
     return str(int(value)) if value == int(value) else str(value)
+
+
+def _texts(value: Any, name: str) -> str | list[str] | None:
+    """Normalise a text, or a list of texts as the batch does: each once, in order, without empty ones."""
+    if not isinstance(value, list | tuple):
+        return _text(value, name)
+    found = sorted({text for each in value if each is not None and (text := _text(each, name))})
+    return found or None
 
 
 def _is_missing(value: Any) -> bool:
@@ -294,7 +302,7 @@ class Live:
         self.plan = feature_plan_of(self.run, meta, features=model.space.features)
         self.segments, self._needs = tuple(dict.fromkeys(model.segments)), frozenset(meta["needs"])
         self.path = Path(state) if state else self.run.path.with_name(f"{self.run.path.name}.live") / "state.sqlite"
-        unit = UNIT if "amount" in self.plan.columns else 1
+        unit = UNIT if self.plan.weighs else 1
         self._assigner = LiveAssigner(model, lookback_days=self.plan.lookback_days, unit=unit)
         self._every, self._fed = commit_every, 0
         self._pending: list[tuple[str, CustomerView, CustomerView, dict[int, int], dict[str, Any]]] = []

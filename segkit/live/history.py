@@ -131,7 +131,8 @@ def feature_plan_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, .
     channels = [f.removeprefix(ends[0]).removesuffix(ends[1]) for f in features
                 if f.startswith(ends[0]) and f.endswith(ends[1])]  # fmt: skip
     span = {"timezone": meta["timezone"], "lookback_days": int(meta["lookback_days"])}
-    whole = make_feature_plan(tuple(columns), kinds=meta["kinds"], channels=tuple(channels), **span)
+    weighs = run.has("day_categories") and "amount" in run.columns("day_categories")
+    whole = make_feature_plan(tuple(columns), kinds=meta["kinds"], channels=tuple(channels), weighs=weighs, **span)
     wanted = {*features, "active_days"}
     return replace(whole, formulas=tuple(f for f in whole.formulas if f[0] in wanted))
 

@@ -10,6 +10,7 @@ import pandas as pd
 from segkit.customers import features as features_module
 from segkit.customers import needs as needs_module
 from segkit.customers import profile as profile_module
+from segkit.customers.days import one_name_a_row
 from segkit.customers.features import describe_customers, dormant_customers, update_customers
 from segkit.customers.finest import are_items_best
 from segkit.customers.profile import attribute_features, customer_attributes, datasheet
@@ -260,6 +261,7 @@ def _labels_of_things(customers: Customers) -> dict[str, str]:
         return labels
     events = sources.read_events(customers.source, con=sources.connect())
     known = events.filter((events.day < customers.period.as_of) & events.item.notnull() & events.category.notnull())
+    known = one_name_a_row(known, "category")
     pairs = known.group_by("item", "category").aggregate(lines=known.count()).to_pandas()
     pairs = pairs.sort_values(["lines", "category"], ascending=[False, True]).drop_duplicates("item")
     return {

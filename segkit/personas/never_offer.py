@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.category_mix import is_free_text, split_words
+from segkit.customers.days import THINGS, one_name_a_row
 from segkit.data.runs import Run
 from segkit.data.spec import Source
 from segkit.personas.keywords import KeywordIndex, stem, words_of
@@ -109,8 +110,8 @@ def describe_never_offer(source: Source, events: ir.Table) -> list[str]:
     """Describe, for ``segkit check``, what of ``never_offer`` matches nothing in the events of a source."""
     if not source.needs.never_offer:
         return []
-    columns = [events[name].name("thing") for name in ("category", "item") if name in events.columns]
-    found = {name for column in columns for name in events.select(column).distinct().to_pandas()["thing"].dropna()}
+    tables = [one_name_a_row(events, name).select(thing=name) for name in THINGS if name in events.columns]
+    found = {name for table in tables for name in table.distinct().to_pandas()["thing"].dropna()}
     flags = flag_all_things(found, asked=source.needs.never_offer, labels=source.labels)
     return [f"  {sentence}" for sentence in flags.sentences()]
 

@@ -185,14 +185,18 @@ def _bought(
     """Return what each customer bought of each category or item in the lookback; None without such a column."""
     if name not in columns:
         return None
-    weight = "count(*)"
+    weight = "1"
     if "amount" in columns:
-        weight = (
-            "sum(amount)" if set(kinds) <= {"purchase", "return"} else "sum(case when bought then amount else 1 end)"
-        )
+        weight = "amount" if set(kinds) <= {"purchase", "return"} else "case when bought then amount else 1 end"
+    rows, weight = "claim_lines", f"sum({weight})"
+    if dict(con.con.execute("select column_name, column_type from (describe claim_lines)").fetchall())[name].endswith(
+        "[]"
+    ):
+        rows = f"(select * replace (unnest({name}) as {name}), len({name}) as names from claim_lines)"
+        weight = weight.replace("sum(", "sum(1.0 / names * (") + ")"
     start = sql_literal(period.lookback_start.isoformat())
     return con.con.execute(f"""
-        select customer_id, {name} as thing, cast({weight} as double) as weight from claim_lines
+        select customer_id, {name} as thing, cast({weight} as double) as weight from {rows}
         where {name} is not null and own and event <> 'return' and day >= {start}
         group by all having {weight} > 0 order by customer_id, thing""").df()
 
