@@ -290,8 +290,7 @@ def _map_columns(
     _refuse_mixed_numbers(sorted(calculated), view=view, where=condition, label=label, con=con)
     kinds = {}
     for column, sql in sqls.items():
-        lists = column in LIST_COLUMNS
-        found = _value_type(sql, view=view, where=f"{label}: column {column}", lists=lists, con=con)
+        found = _value_type(sql, view=view, where=f"{label}: column {column}", column=column, con=con)
         kinds[column] = "VARCHAR" if found.strip('"') == "NULL" or found.startswith("ENUM") else found
         sqls[column] = f"cast({sql} as varchar)" if kinds[column] != found else sql
     run_sql(f"select 1 from {quote(view)}{condition} limit 1", label=label, con=con)
@@ -310,10 +309,10 @@ def _map_columns(
     )
 
 
-def _value_type(sql: str, *, view: str, where: str, lists: bool, con: ibis.BaseBackend) -> str:
+def _value_type(sql: str, *, view: str, where: str, column: str, con: ibis.BaseBackend) -> str:
     """Return the DuckDB type of an expression; refuse one with several values in a row, unless it may be a list."""
     found = run_sql(f"describe select {sql} as v from {quote(view)}", label=where, con=con)[0][1]
-    if lists and found.endswith("[]") and found.count("[") == 1 and not found.startswith(NESTED):
+    if column in LIST_COLUMNS and found.endswith("[]") and found.count("[") == 1 and not found.startswith(NESTED):
         return LIST
     if found.endswith("]") or found.startswith(NESTED):
         raise SourceError(

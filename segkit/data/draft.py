@@ -58,6 +58,7 @@ BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
 CURRENCY_WORDS = ("currency", "ccy", "waehrung", "währung", "devise")
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
 WRITE_BY_HAND = "Write a source by hand: name, timezone, events with path and columns."
+LIST_SIGNS = ("|", ";", ",")
 NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
 
 
@@ -212,6 +213,8 @@ def _guessed(table: _Table) -> _Draft:
     draft = _Draft(columns=columns)
     _add_amount(draft, mapping=mapping)
     _add_time(draft, values=table.samples[mapping["timestamp"]], raw=mapping["timestamp"])
+    if "category" in mapping:
+        _split_category(draft, values=table.samples[mapping["category"]], raw=mapping["category"])
     _add_event(draft, mapping=mapping, table=table)
     filter_sql = f"{quote(mapping['customer_id'])} is not null"
     empty = _count(table, f"not ({filter_sql})")
@@ -316,6 +319,17 @@ def _add_time(draft: _Draft, *, values: list[str], raw: str) -> None:
 def _time_format(value: str) -> str:
     found = re.search(r"[ T](\d{1,2}:\d{2}(:\d{2})?)$", value.strip())
     return "" if not found else " %H:%M:%S" if found[2] else " %H:%M"
+
+
+def _split_category(draft: _Draft, *, values: list[str], raw: str) -> None:
+    """Split texts that are lists, such as Drama|Comedy: most have the separator, and their parts repeat."""
+    for sign in LIST_SIGNS:
+        parts = [part.strip() for value in values for part in value.split(sign)]
+        joined = sum(sign in value for value in values) > len(values) / 2
+        if joined and len(set(parts)) <= len(set(values)) / 2:
+            draft.columns["category"] = f"string_split({quote(raw)}, {sql_literal(sign)})"
+            draft.notes["category"] = ": a list, in which each part is a category"
+            return
 
 
 def _add_event(draft: _Draft, *, mapping: dict[str, str], table: _Table) -> None:

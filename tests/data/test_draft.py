@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from segkit.customers.days import build_days
 from segkit.data.check import check_source
 from segkit.data.draft import EXPORTS
 from segkit.data.sources import connect, open_source, read_events
@@ -138,7 +139,21 @@ def test_guesses_from_the_values_of_columns(tmp_path: Path) -> None:
     assert totals(str(tmp_path / "shop.yaml"))[0] == 1_500
 
 
-def test_related_are_looked_up(tmp_path: Path) -> None:
+def test_a_text_that_is_a_list_is_split(tmp_path: Path) -> None:
+    genres = ["Drama|Crime", "Comedy", "Crime | War", "Drama|War|", "Art|Drama", "Art|Comedy", "War|Comedy", "Art|War"]
+    frame = orders(category=[genres[n % 8] for n in range(ROWS)]).drop(columns=["amount", "order_id"])
+    frame.to_csv(tmp_path / "plays.csv", index=False)
+    assert "string_split(\"category\", ''|'')'  # guess: a list, in which each part is a category" in drafted(
+        tmp_path / "plays.csv"
+    )
+    con, source = connect(), open_source(str(tmp_path / "plays.yaml"))
+    days = build_days(read_events(source, con=con), kinds=source.kinds)
+    found = days.categories.to_pandas()
+    assert set(found["category"]) == {"Art", "Comedy", "Crime", "Drama", "War"}
+    assert float(found["amount"].sum()) == ROWS  # each event counts once in all
+
+
+def test_related_tables_are_looked_up(tmp_path: Path) -> None:
     """Lines of orders find their order, and through it the customer; products add a category."""
     frame = orders()
     lines = pd.DataFrame({"order_id": frame["order_id"], "product_id": [f"P{n % 9}" for n in range(ROWS)], "qty": 2})
