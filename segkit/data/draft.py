@@ -58,7 +58,7 @@ BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
 CURRENCY_WORDS = ("currency", "ccy", "waehrung", "währung", "devise")
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
 WRITE_BY_HAND = "Write a source by hand: name, timezone, events with path and columns."
-LIST_SIGNS = ("|", ";", ",")
+LIST_SIGNS = {"|": 0.9, ";": 0.9, ",": 0.5}  # separator -> most different parts for each different text
 NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
 
 
@@ -323,10 +323,10 @@ def _time_format(value: str) -> str:
 
 def _split_category(draft: _Draft, *, values: list[str], raw: str) -> None:
     """Split texts that are lists, such as Drama|Comedy: most have the separator, and their parts repeat."""
-    for sign in LIST_SIGNS:
-        parts = [part.strip() for value in values for part in value.split(sign)]
+    for sign, most in LIST_SIGNS.items():
+        parts = {part.strip() for value in values for part in value.split(sign)} - {""}
         joined = sum(sign in value for value in values) > len(values) / 2
-        if joined and len(set(parts)) <= len(set(values)) / 2:
+        if joined and len(parts) <= len(set(values)) * most:
             draft.columns["category"] = f"string_split({quote(raw)}, {sql_literal(sign)})"
             draft.notes["category"] = ": a list, in which each part is a category"
             return
