@@ -11,6 +11,7 @@ from segkit.customers.needs import Needs, load_needs
 from segkit.customers.profile import FEATURE_ROLES
 from segkit.data import sources
 from segkit.data.runs import Run, open_run_source
+from segkit.errors import InputError
 from segkit.notebook.profiling import load_customers
 from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
@@ -18,9 +19,9 @@ from segkit.personas import copy as copy_module
 from segkit.personas import facts as facts_module
 from segkit.personas.action_table import Actions, find_actions
 from segkit.personas.actions import Situation
-from segkit.personas.cards import has_story
+from segkit.personas.cards import CARD_PARTS, has_story
 from segkit.personas.claims import RawFigures, check_claims
-from segkit.personas.copy import COPY_METADATA, model_writer
+from segkit.personas.copy import COPY_METADATA, TONES, VOICE_FILE, Voice, model_writer, read_voice
 from segkit.personas.evidence import CardTables, collect_facts
 from segkit.personas.facts import Fact
 from segkit.personas.naming import member_activity_levels, need_labels
@@ -148,6 +149,8 @@ class Personas(Result):
     facts: tuple[Fact, ...] = ()
     actions: Opportunities | None = None
     activity_levels: pd.Series | None = None
+    voice: Voice = Voice()
+    uses: bool = False
     categories: tuple[str, ...] = ()
     not_to_send: frozenset[str] = frozenset()
     segments: pd.DataFrame | None = None
@@ -221,6 +224,8 @@ def write_personas(run: Run) -> Personas:
         facts=tuple(facts),
         actions=actions,
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
+        voice=read_voice(run.path.parent / VOICE_FILE),
+        uses=described.uses,
         categories=described.now.categories,
         not_to_send=names_not_to_send(run),
         segments=segments,
@@ -402,15 +407,15 @@ class Copy(Result):
         facts_module.verify(run.table("copy"), run.table("facts"), plain=COPY_METADATA)
 
 
-def write_copy(personas: Personas, *, tone: str = "plain", llm_url: str = "", llm_model: str = "") -> Copy:
-    """Write the copy for each segment: a subject, a text and a call to action, with no claim beyond the facts.
+def write_copy(personas: Personas, *, tone: str = "", llm_url: str = "", llm_model: str = "") -> Copy:
+    """Write the copy for each segment: four lines in three tones, none of which two segments share.
 
     Parameters
     ----------
     personas
         Of ``write_personas``.
     tone
-        "plain", "warm" or "brief".
+        The tone that comes first: "plain", "warm" or "brief"; empty for that of ``voice.yaml``, or plain.
     llm_url
         Endpoint of a model that writes the copy, with its key in SEGKIT_LLM_KEY; empty for the templates. What it
         writes passes the same check, or the template is used and the reason given.
@@ -422,12 +427,35 @@ def write_copy(personas: Personas, *, tone: str = "plain", llm_url: str = "", ll
     >>> run = segkit.load_run(segkit.example_run())
     >>> copy = segkit.write_copy(segkit.write_personas(run), tone="brief")
     >>> copy.table["tone"].unique().tolist()
-    ['brief']
+    ['brief', 'plain', 'warm']
+
+    Raises
+    ------
+    InputError
+        The tone is unknown.
     """
     writer = model_writer(llm_url, model=llm_model) if llm_url else None
-    facts = [f for f in personas.facts if f.text is None or f.text.lower() not in personas.not_to_send]
-    table = copy_module.write_copy(personas.activity_levels, facts, tone=tone, writer=writer, names=personas.categories)
+    if tone and tone not in TONES:
+        raise InputError(f"tone is {tone!r}: there are {', '.join(TONES)}. Give one of them.")
+    parts = [part for part in CARD_PARTS if part in personas.table]
+    cards_of = personas.table.set_index("segment")[parts].to_dict("index")
+    table = copy_module.write_copy(
+        personas.activity_levels,
+        _facts_to_send(personas),
+        uses=personas.uses,
+        voice=personas.voice.model_copy(update={"tone": tone} if tone else {}),
+        writer=writer,
+        names=personas.categories,
+        evidence={own: [text for text in texts.values() if text] for own, texts in cards_of.items()},
+    )
     facts_module.verify(table, personas.tables["facts"], plain=COPY_METADATA)
-    columns = {"segment": "Segment", "slot": "Part", "text": "Text"}
+    columns = {"segment": "Segment", "slot": "Part", "tone": "Tone", "text": "Text"}
     shown = table_result(table, name="copy", columns=columns)
     return Copy(table, html=shown.html, tables={"copy": table})
+
+
+def _facts_to_send(personas: Personas) -> list[Fact]:
+    """Return the facts without names that may not be sent, and without the job of a need whose name is one of them."""
+    facts = [f for f in personas.facts if f.text is None or f.text.lower() not in personas.not_to_send]
+    named = {f.segment for f in facts if f.name == "copy_need"}
+    return [f for f in facts if f.name != "copy_job" or f.segment in named]

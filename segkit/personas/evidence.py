@@ -1,5 +1,6 @@
 """Collect the facts of each segment: what its card may use."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,11 @@ from segkit.customers.profile import FEATURE_ROLES
 from segkit.format import FLOOR, joined, lower_first
 from segkit.period import Period, dates_text, span_text
 from segkit.personas.facts import Fact
-from segkit.personas.naming import MAX_NEED_TERMS, label, need_labels
+from segkit.personas.lexicon import read_lexicon
+from segkit.personas.naming import NO_NEED, label
 from segkit.vocabulary import describe
 
 MIN_TRAIT_EFFECT = 0.3  # standard deviations; weaker traits are not worth a sentence
-MAX_BUYER_SHARE = 0.6  # of members; what more of them already buy is no idea for an offer
 EXAMPLE_OF = "what members spend most on beyond others, of the need: "
 EXAMPLES, MIN_EXAMPLE_SHARE = 3, 0.05  # things that a need is shown by; each takes at least this share of it
 ENDS = (("", ""), ("_low", ", low end of 95 %"), ("_high", ", high end of 95 %"))
@@ -41,6 +42,7 @@ MEMBER_FACTS = (
 BY_MEDIAN = ("gap_days", "recency_days")  # one visit means a gap as long as the lookback: the mean would mislead
 WHOLE = ("gap_days", "categories")  # shown without decimals, as are numbers of items that are not small
 SMALL = 4.95
+YOU = {"one": "you", "one's": "your", "oneself": "yourself"}
 MONEY = ("spend", "margin")  # units of a prize
 ROW_FACTS = {  # table of CardTables -> column -> (fact, unit, how)
     "unmet_needs": {
@@ -122,7 +124,7 @@ def collect_facts(
     """
     facts = _segment_facts(segments, period=period) + _member_facts(features, segment)
     facts += _need_facts(segments, customers, segment, needs=needs, labels=labels)
-    facts += _copy_facts(tables, labels=labels) + _trait_facts(tables.traits, features, segment, labels=labels)
+    facts += _copy_facts(segments, tables) + _trait_facts(tables.traits, features, segment, labels=labels)
     facts += [fact for name in ROW_FACTS for fact in _row_facts(getattr(tables, name), name)]
     facts += _rule_facts(tables.rules)
     known = [f for f in facts if f.text is not None or not pd.isna(f.value)]
@@ -265,25 +267,34 @@ def _name(name: str, segment: str, text: str, how: str) -> Fact:
     return Fact(name, segment, None, "name", how, text=text)
 
 
-def _copy_facts(tables: CardTables, *, labels: Mapping[str, str] | None) -> list[Fact]:
-    """Collect the names that copy may use: the strongest needs of each segment, one to offer next, one it lacks."""
-    facts, favourites = [], tables.favourites
-    for own, terms in need_labels(favourites, labels=labels).items():
-        rows = favourites[favourites["segment"] == own]
-        rows = rows.assign(label=[label(term, labels=labels) for term in rows["term"]]).drop_duplicates("label")
-        how = "what members over-buy, by effect size"
-        facts.append(_name("need_list", own, joined(terms[:MAX_NEED_TERMS]), how))
-        for number, text in enumerate(rows["label"].head(MAX_NEED_TERMS), start=1):
-            facts.append(_name(f"need_{number}", own, text, f"{how}: number {number}"))
-            facts.append(_name(f"need_{number}_cap", own, text[:1].upper() + text[1:], f"{how}: number {number}"))
-        rest = rows.iloc[1:]
-        if len(rest):
-            ideas = pd.concat([rest[rest["buyers"] <= MAX_BUYER_SHARE], rest])
-            how = "of what the segment over-buys, the first that many members do not buy yet"
-            facts.append(_name("add_need", own, ideas.iloc[0]["label"], how))
-    for row in tables.unmet_needs.to_dict("records") if tables.unmet_needs is not None else []:
-        facts.append(_name("lack", row["segment"], lower_first(row["term"]), "the need that members lack most"))
+def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
+    """Collect the names that copy may use: the need, the job behind it, the need of the best action, and when."""
+    facts, lexicon = [], read_lexicon(None)
+    jobs = {entry.label.lower(): entry.job for entry in lexicon.entries}
+    for row in segments.to_dict("records"):
+        need = row.get("need_name")
+        if isinstance(need, str) and need != NO_NEED:
+            facts += _both_cases("copy_need", row["segment"], need, "the need that leads, in the table segments")
+            job = jobs.get(need.lower(), "")
+            if job and need.lower() not in job:  # which would repeat itself in a sentence
+                spoken = re.sub(r"\bone('s|self)?\b", lambda found: YOU[found[0]], job)
+                facts.append(_name("copy_job", row["segment"], spoken, "what this need is for, in the lexicon"))
+    led = dict(zip(segments["segment"], segments.get("need_name", segments["segment"]), strict=True))
+    if tables.actions is not None:
+        for row in tables.actions.drop_duplicates("segment").to_dict("records"):
+            if isinstance(row.get("offer"), str) and row["offer"] != led.get(row["segment"]):
+                facts += _both_cases("copy_offer", row["segment"], row["offer"], "the need of the best action")
+            if isinstance(row.get("moment"), str):
+                facts.append(_name("copy_moment", row["segment"], row["moment"], "when they come more than others"))
     return facts
+
+
+def _both_cases(name: str, segment: str, text: str, how: str) -> list[Fact]:
+    """Return a name as it stands within a sentence, and at its start."""
+    return [
+        _name(name, segment, lower_first(text), how),
+        _name(f"{name}_cap", segment, text[:1].upper() + text[1:], how),
+    ]
 
 
 def _trait_facts(

@@ -153,12 +153,18 @@ def persona_cards_html(
                 "has_need": bool(row.get("need_name")) and row["need_name"] != NO_NEED,
                 "texts": _trace_figures(row, facts=facts_by_segment.get(own, {})),
                 "revenue_share": facts_by_segment.get(own, {}).get("revenue_share"),
-                "messages": copies[own].to_dict("records") if own in copies else [],
+                "messages": _messages(copies[own]) if own in copies else [],
             }
         )
     texts = load_texts("cards", language=language)
     lines = {"first": FIRST_LINES, "more": MORE_LINES, "headings": texts["headings"], "words": texts["page"]}
     return templates.html("personas", "cards", rows=rows, slots=SLOT_LABELS, **lines)
+
+
+def _messages(copy: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the copy of a segment by slot: the first line, and ``more`` of them in other tones."""
+    slots = [rows.to_dict("records") for _, rows in copy.groupby("slot", sort=False)]
+    return [{**first, "more": [one["text"] for one in others]} for first, *others in slots]
 
 
 def _trace_figures(row: Mapping[str, Any], *, facts: Mapping[str, Fact]) -> dict[str, list[str | Fact]]:

@@ -14,6 +14,7 @@ from segkit.personas.facts import (
     verify,
     with_forms,
 )
+from segkit.personas.naming import NO_NEED
 from segkit.personas.traits import segment_traits
 from segkit.tables import check
 from tests.personas.helpers import PERIOD, bought_by, drinks, facts_of, members_of, needs_of
@@ -161,13 +162,14 @@ def test_facts_equal_figures_computed_by_hand(segments: pd.DataFrame) -> None:
 
 
 def test_each_fact_records_how_it_was_computed_under_a_unique_name(segments: pd.DataFrame) -> None:
-    favourites = needs_of(S01=["TEA", "RUM"], S02=["RUM"])
-    table = table_of(segments, CardTables(favourites=favourites), labels={"TEA": "green tea"})
+    actions = pd.DataFrame({"segment": ["S01"], "offer": ["TV and audio"], "moment": ["on Mondays"]})
+    segments = segments.assign(need_name=["Hearty home cooking", *[NO_NEED] * (len(segments) - 1)])
+    table = table_of(segments, CardTables(favourites=needs_of(S01=["TEA", "RUM"]), actions=actions))
     assert (table["how"].str.len() > 5).all() and table.index.is_unique
-    assert (
-        table.loc["S01.need_1_cap", "text"] == "Green tea" and table.loc["S01.need_list", "text"] == "green tea and rum"
-    )
-    assert "S13.need_1" not in table.index
+    names = {f"S01.copy_{name}": table.loc[f"S01.copy_{name}", "text"] for name in ("need", "job", "offer", "moment")}
+    wanted = ["hearty home cooking", "cook the way it was always done", "TV and audio", "on Mondays"]
+    assert list(names.values()) == wanted
+    assert "S02.copy_need" not in table.index
 
 
 def test_traits_are_facts_only_where_enough_members_have_attributes() -> None:

@@ -165,7 +165,7 @@ def test_labels_of_the_source_come_before_raw_names_and_the_background_before_th
     }  # fmt: skip
     all_spend = pd.Series({"COUPON/MISC ITEMS": 100.0, "REFRIGERATED": 100.0, "FROZEN": 100.0, "organic": 9e6})
 
-    assert name_needs(things, labels=labels)["name"].tolist() == ["Fuel", "Natural and organic"]
+    assert name_needs(things, labels=labels)["name"].tolist() == ["Fuel", "Natural and organic food"]
     unspecific = name_needs(things, labels=labels, background=all_spend)
     assert unspecific["name"].tolist() == ["Fuel", "Food and drink"], "most of natural food is in no need"
 
