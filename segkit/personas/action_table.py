@@ -329,9 +329,12 @@ class _Writer:
         facts = {"size": size.customers, "weeks": size.weeks, "detectable": size.detectable, "kpi": kpi}
         facts |= {"segments": len(segments), "expected": part, "small": bool(part < size.detectable)}
         named = " ".join(f"--segment {name}" for name in segments)
+        command = f"segkit pilot RUN {named} --kpi {self.pilots.kpi} --weeks {size.weeks}"
         return {
             "detectable": round(size.detectable, 6),
             "weeks": size.weeks,
             "test": self.text("test.readable" if size.is_readable else "test.unreadable", **facts),
-            "command": f"segkit pilot RUN {named} --kpi {self.pilots.kpi} --weeks {size.weeks}",
+            "command": f"segkit pilot RUN {named} --kpi {self.pilots.kpi} --weeks {size.weeks}"
+            if size.is_readable
+            else None,
         }

@@ -14,7 +14,7 @@ from segkit.customers.profile import FEATURE_ROLES
 from segkit.format import FLOOR, joined, lower_first
 from segkit.period import Period, dates_text, span_text
 from segkit.personas.facts import Fact
-from segkit.personas.lexicon import read_lexicon
+from segkit.personas.lexicon import charges, read_lexicon
 from segkit.personas.naming import NO_NEED, label
 from segkit.vocabulary import describe
 
@@ -225,7 +225,8 @@ def _need_facts(
         facts.append(Fact("need_buyers", own, float((bought > 0).mean()), "share", "members who bought any of it"))
         lead = float((bought > others[number]).mean())
         facts.append(Fact("need_lead", own, lead, "share", "members who spend a larger share on it than others' mean"))
-        things = [i for i, name in enumerate(names) if name in _things(needs, number)]
+        wanted = _things(needs, number) - charges(_things(needs, number), labels=labels)
+        things = [i for i, name in enumerate(names) if name in wanted]
         amounts = by_thing[:, things].toarray() / whole
         common = (amounts[inside] > 0).sum(axis=0) >= FLOOR  # what a few bought is not named
         things, amounts = [thing for thing, named in zip(things, common, strict=True) if named], amounts[:, common]

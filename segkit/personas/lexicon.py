@@ -53,6 +53,7 @@ class NeedEntry(YamlModel):
     )
     sensitive: bool = Field(False, description="true or false")
     never_offer: bool = Field(False, description="true or false")
+    charge: bool = Field(False, description="true for what is paid but not come for, such as postage")
 
 
 class LexiconFile(YamlModel):
@@ -104,6 +105,18 @@ class Lexicon:
                 strength = 1.0 if end - start > 1 or len(words) == 1 else WORD_STRENGTH
                 found[entry] = max(found.get(entry, 0.0), strength)
         return found
+
+
+def charges(things: Iterable[str], *, labels: Mapping[str, str] | None = None) -> set[str]:
+    """Return the things that are paid for but not come for, such as postage."""
+    lexicon = read_lexicon(None)
+    entries = {number for number, entry in enumerate(lexicon.entries) if entry.charge}
+    found = set()
+    for thing in things:
+        strengths = lexicon.strengths((labels or {}).get(thing) or thing)
+        if strengths and max(strengths, key=strengths.__getitem__) in entries:
+            found.add(thing)
+    return found
 
 
 def read_lexicon(path: Path | None) -> Lexicon:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from segkit.errors import SourceError
-from segkit.personas.lexicon import OWN, parse_lexicon, read_lexicon
+from segkit.personas.lexicon import OWN, charges, parse_lexicon, read_lexicon
 from segkit.personas.need_names import COLUMNS, flag_things, name_needs
 
 GROCERY = {  # from Complete Journey, largest first
@@ -224,4 +224,9 @@ def test_the_lexicon_of_the_package_is_large_and_without_repeats() -> None:
     assert len(set(labels)) == len(labels) and len({entry.key for entry in lexicon.entries}) == len(labels)
     assert all(german) and len(set(german)) == len(german)
     assert all(len(entry.label.split()) <= 4 and not entry.job.endswith(".") for entry in lexicon.entries)
-    assert all(entry.sensitive for entry in lexicon.entries if entry.never_offer)
+    assert all(entry.sensitive or entry.charge for entry in lexicon.entries if entry.never_offer)
+
+
+def test_postage_and_fees_are_charges_and_not_things_that_customers_come_for() -> None:
+    things = ["POSTAGE", "DOTCOM POSTAGE", "Bank Charges", "Versandkosten", "RED MUG", "SHIPPING LABEL", "Q1"]
+    assert charges(things, labels={"Q1": "Delivery fee"}) == {*things[:4], "Q1"}
