@@ -334,7 +334,5 @@ class _Writer:
             "detectable": round(size.detectable, 6),
             "weeks": size.weeks,
             "test": self.text("test.readable" if size.is_readable else "test.unreadable", **facts),
-            "command": f"segkit pilot RUN {named} --kpi {self.pilots.kpi} --weeks {size.weeks}"
-            if size.is_readable
-            else None,
+            "command": command if size.is_readable else None,
         }
