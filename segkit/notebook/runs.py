@@ -191,7 +191,7 @@ class Segments(Result):
         if feature not in features:
             raise InputError(f"features: there is no {feature!r}. There are {', '.join(features.columns)}.")
         return plot_feature(
-            features[feature], self.assigned["segment"], label=describe(feature).label, names=self.names
+            features[feature], self.assigned["segment"], label=describe(feature).label, segments=self.table
         )
 
     def map(self) -> Result:

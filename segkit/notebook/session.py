@@ -23,7 +23,7 @@ from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html
 from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX
 from segkit.reports.segments import format_baselines
-from segkit.reports.theme import segment_style, stylesheet
+from segkit.reports.theme import segment_styles, stylesheet
 
 
 def show_note(text: str, *, warn: bool = False) -> None:
@@ -97,9 +97,10 @@ def explore(run: runs.Run) -> Any:
         show_note(WIDGETS_MISSING, warn=True)
         return None
     placed = run.table("assignments")
-    names = run.table("segments").set_index("segment")["name"]
+    segments = run.table("segments")
+    names = segments.set_index("segment")["name"]
     features = run.table("features").set_index("customer_id").reindex(placed["customer_id"])
-    colours = {segment: segment_style(segment)[0] for segment in sorted(placed["segment"].unique())}
+    colours = {segment: colour for segment, (colour, _) in segment_styles(segments).items()}
     scatter = Scatter(data=placed, x="x", y="y", width=640, height=480).color(by="segment", map=colours)
     output = Output()
 

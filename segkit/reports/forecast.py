@@ -14,7 +14,18 @@ from segkit.forecast.backtest import DECISIVE
 from segkit.forecast.segments import Prediction
 from segkit.format import FLOOR, MISSING, capitalized, count, is_few, is_missing, masked_count, percent, score
 from segkit.format import money as rounded
-from segkit.reports.theme import ACCENT, FAINT, INK, QUIET, WARN, label_left, many_panels, segment_style, style
+from segkit.reports.theme import (
+    ACCENT,
+    FAINT,
+    INK,
+    QUIET,
+    WARN,
+    label_left,
+    many_panels,
+    segment_style,
+    segment_styles,
+    style,
+)
 from segkit.reports.wording import Wording, mark, points, ranged, segment_name
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
@@ -88,7 +99,7 @@ def _ranges(axes: Axes, table: pd.DataFrame, *, of: str, place: np.ndarray) -> N
     axes.hlines(place, 0, 1, transform=axes.get_yaxis_transform(), color=FAINT, linewidth=0.5, zorder=0)
     axes.hlines(place, table[f"{of}_low"], table[f"{of}_high"], color=QUIET, linewidth=1.3)
     for y, row in zip(place, table.to_dict("records"), strict=True):
-        colour, marker = segment_style(row["segment"])
+        colour, marker = row.get("look") or segment_style(row["segment"])
         axes.scatter([row[of]], [y], s=44, color=colour, marker=marker, zorder=3)
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
@@ -146,8 +157,9 @@ def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording
 
 
 def segments_to_plot(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """Collect spend per customer and its value in the last horizon, for the plot."""
+    """Collect spend per customer, its value in the last horizon, and colour and marker, for the plot."""
     table = _with_now(found.segments, segments).query("segment != @EVERYONE and customers >= @FLOOR")
+    table = table.assign(look=table["segment"].map(segment_styles(segments)))
     return table.sort_values(["spend_each", "active_share", "segment"], ascending=[False, False, True])
 
 

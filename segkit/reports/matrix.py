@@ -109,6 +109,7 @@ def _marked(segments: pd.DataFrame) -> list[dict[str, Any]]:
     for row, rank in zip(segments.to_dict("records"), worth, strict=True):
         size = 20.0 if is_few(row["customers"]) else float(row["customers"])
         radius = max(LARGEST * np.sqrt(min(size / largest, 1.0)), SMALLEST)
-        shade = None if is_missing(rank) else level_shade(float(rank))
-        rows.append({**shown_row(row, look=styles[row["segment"]]), "radius": round(radius, 1), "shade": shade})
+        # by day and by night, when more stands out as lighter
+        shades = None if is_missing(rank) else (level_shade(float(rank)), level_shade(1.0 - float(rank)))
+        rows.append({**shown_row(row, look=styles[row["segment"]]), "radius": round(radius, 1), "shades": shades})
     return rows

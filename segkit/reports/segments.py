@@ -32,7 +32,6 @@ from segkit.reports.theme import (
     label_left,
     many_panels,
     one_panel,
-    segment_style,
     segment_styles,
     style,
 )
@@ -330,7 +329,7 @@ def _unit_format(unit: str) -> Any:
     return {"share": share, "customers": count, "rows": count}.get(unit, number)
 
 
-def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, names: Mapping[str, str]) -> Figure:
+def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, segments: pd.DataFrame) -> Figure:
     """Draw how a feature is spread in each segment: the middle half as a bar, the median as a mark.
 
     Parameters
@@ -339,15 +338,16 @@ def plot_feature(values: pd.Series, segment: pd.Series, *, label: str, names: Ma
         Of the same customers, in any order.
     label
         What the feature is, with its unit.
-    names
-        Of the segments to show, by id, in their order from the top.
+    segments
+        The table ``segments``: those to show, in their order from the top.
     """
+    names, styles = dict(zip(segments["segment"], segments["name"], strict=True)), segment_styles(segments)
     spread = values.groupby(segment.reindex(values.index)).quantile([0.25, 0.5, 0.75]).unstack().reindex(list(names))
     with style():
         figure, axes = one_panel(height=0.8 + 0.3 * len(spread))
         place = np.arange(len(spread))[::-1]
         for y, (own, row) in zip(place, spread.iterrows(), strict=True):
-            colour, marker = segment_style(str(own))
+            colour, marker = styles[str(own)]
             axes.plot([row[0.25], row[0.75]], [y, y], color=SOFT, linewidth=6, solid_capstyle="butt")
             axes.scatter([row[0.5]], [y], s=46, color=colour, marker=marker, zorder=3)
         axes.axvline(values.median(), color=FAINT, linewidth=1, zorder=0)

@@ -81,7 +81,7 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
         given["values"]["spend"],
         given["assignments"].set_index("customer_id")["segment"],
         label="Spend",
-        names=dict(zip(given["segments"]["segment"], given["segments"]["name"], strict=True)),
+        segments=given["segments"],
     ),
     "plot_differences": lambda given: segments_report.plot_differences(given["signals"]),
     "plot_stability": lambda given: segments_report.plot_stability(given["segments"]),
