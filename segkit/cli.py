@@ -184,8 +184,11 @@ def check(debug: bool, **options: Any) -> None:
     sys.exit(found.status)
 
 
+SCENARIOS = "retail saas media one_time no_structure clickstream subscription marketplace"
+
+
 @main.command()
-@click.option("--scenario", type=click.Choice(["retail", "saas"]), default="retail", show_default=True)
+@click.option("--scenario", type=click.Choice(SCENARIOS.split()), default="retail", show_default=True)
 @click.option("--customers", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--seed", default=7, show_default=True, type=int, help="Seed of random numbers.")
 @click.option("--out", required=True, help="Folder to write to.")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.category_mix import learn_mix_basis, mix_features
-from segkit.customers.features import CustomerData, Outcomes
+from segkit.customers.features import Bought, CustomerData, Outcomes, are_one_time
 from segkit.customers.needs import Needs, need_amounts
 from segkit.errors import SchemaError
 from segkit.stats import Estimate, ridge
@@ -79,7 +79,7 @@ def learn_space(then: CustomerData, outcomes: Outcomes, *, needs: Needs | None =
     then
         Customers at ``as_of`` - horizon.
     outcomes
-        What they did in the horizon, in the same order.
+        What they did in the horizon, in the same order. Needs of one-time buyers are those of what they bought before.
     needs
         Needs learnt before ``as_of``; None where there are none, and the axes are habits.
     seed
@@ -98,7 +98,8 @@ def learn_space(then: CustomerData, outcomes: Outcomes, *, needs: Needs | None =
     parts = [behaviour, logs @ basis.logs, shares @ basis.shares]
     names, values = value_outcomes(outcomes)
     value_map, value_constant = _value_map(np.hstack(parts[:2]), values)  # shares do not predict how much
-    need_map, need_constant = _need_map(np.hstack(parts), outcomes, needs=needs)
+    shown = then if are_one_time(then.features) else outcomes  # one-time buyers show needs once
+    need_map, need_constant = _need_map(np.hstack(parts), shown.things, needs=needs)
     ids = () if needs is None or not need_map.shape[1] else needs.ids
     if not ids:
         need_map, need_constant = _habit_map(behaviour, list(features.columns), width=sum(p.shape[1] for p in parts))
@@ -201,12 +202,12 @@ def _value_map(design: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.n
     return slopes * spread, constants * spread + middle
 
 
-def _need_map(design: np.ndarray, outcomes: Outcomes, *, needs: Needs | None) -> tuple[np.ndarray, np.ndarray]:
+def _need_map(design: np.ndarray, things: Bought, *, needs: Needs | None) -> tuple[np.ndarray, np.ndarray]:
     """Learn the square-root shares of the needs, from customers who bought any of their things."""
     nothing = np.zeros((design.shape[1], 0)), np.zeros(0)
-    if needs is None or outcomes.things[0] is None:
+    if needs is None or things[0] is None:
         return nothing
-    shares, bought = root_shares(need_amounts(needs, outcomes.things))
+    shares, bought = root_shares(need_amounts(needs, things))
     return ridge(design[bought], shares[bought]) if bought.sum() >= MIN_BUYERS else nothing
 
 

@@ -31,6 +31,7 @@ from segkit.data.runs import Run
 from segkit.period import Period
 from segkit.vocabulary import FEATURES, WEEKDAYS, Feature, channel_feature, kind_features
 
+ONE_TIME = 0.8  # share of customers with a single active day, from which on a business is one of one-time buyers
 MAX_CHANNELS = 12  # channels with a feature of their own, the most used
 DECIMALS = 9  # of features
 RECENT_AGGREGATES = ("orders", "amount")  # also summed over the recent days
@@ -149,6 +150,11 @@ def category_totals(categories: ir.Table, *, start: date, end: date) -> ir.Table
     weight = inside.amount if "amount" in inside.columns else inside.lines
     totals = inside.group_by("customer_id", "category").aggregate(weight=weight.sum().cast(SUM_TYPE))
     return totals.filter(totals.weight > 0)
+
+
+def are_one_time(features: pd.DataFrame) -> bool:
+    """Return whether nearly all customers came on a single day, so that what comes next is who comes again at all."""
+    return len(features) > 0 and float((features["active_days"] == 1).mean()) >= ONE_TIME
 
 
 def day_number(day: date) -> int:

@@ -168,8 +168,13 @@ def _describe_columns(events: ibis.Table) -> list[str]:
     exact, about = rows <= EXACT_ROWS, "" if rows <= EXACT_ROWS else "about "
     mapped = [column for column in events.columns if column not in ("timestamp", "day", "hour")]
     filled = {column: events[column].count() for column in mapped}
-    different = {f"{c} ": events[c].nunique() if exact else events[c].approx_nunique() for c in mapped}
+    lists = [column for column in mapped if events[column].type().is_array()]
+    different = {
+        f"{c} ": events[c].nunique() if exact else events[c].approx_nunique() for c in mapped if c not in lists
+    }
     counts = events.agg(**filled, **different).execute().iloc[0]
+    for column in lists:  # of the values in the lists
+        counts[f"{column} "] = events.select(value=events[column].unnest()).value.nunique().execute()
     return [
         f"  {column:<14} filled in {counts[column] / max(rows, 1):.1%} of events, {about}{int(counts[column + ' ']):,} "
         f"different {'value' if counts[column + ' '] == 1 else 'values'}"

@@ -10,18 +10,26 @@ import yaml
 from segkit.data.spec import CONTRACT
 from segkit.errors import InputError
 
-SCENARIOS = ("retail", "saas")
+SCENARIOS = ("retail", "saas", "media", "one_time", "no_structure", "clickstream", "subscription", "marketplace")
 START, DAYS = "2024-01-01", 425  # history; enough for the default lookback and two horizons
 CAMPAIGN_DAY, CAMPAIGN_DAYS = 365, 28  # when the planted campaign is sent, and for how long it works
 TREATED_SHARE = 0.5
 OWN_CATEGORIES_SHARE = 0.75  # of a customer's lines that come from the categories of their need
-CONCENTRATION = 60.0  # larger makes customers of one need more alike (concentration of a Dirichlet)
 MAX_VISITS = 20.0  # in 30 days without lift, so that no customer reaches the limit of one visit a day
-RATE_SPREAD = 0.25  # standard deviation of log visits between customers of one need
-LIFECYCLES = {"steady": 0.7, "new": 0.1, "fading": 0.12, "gone": 0.08}
-FEEDBACK_SHARE = 0.02  # of visits after which the customer writes something
-NEED_FEEDBACK_SHARE = 0.7  # of feedback that mentions the need
+FEEDBACK = {"event": "feedback", "share": 0.02, "own": 0.7}  # after a share of visits; of it the share on the need
 SMALL_TALK = ("thank you", "all good", "could be better", "will come again", "not today", "see you soon", "as always")
+WORLD = {  # what a scenario has unless it states another
+    "lifecycles": {"steady": 0.7, "new": 0.1, "fading": 0.12, "gone": 0.08},
+    "spread": 0.25,  # standard deviation of log visits between customers of one need
+    "concentration": 60.0,  # larger makes customers of one need more alike (concentration of a Dirichlet)
+    "channels": ["store", "online"],
+    "feedback": FEEDBACK,
+    "genres": 1,  # most categories of one event
+    "steps": {},  # further events of a line, with the share of customers who go on to each
+    "without": [],  # columns that the source lacks
+    "usual": {},  # what its needs have in common
+}
+NEED = {"deals": 0.0, "own": 0.0, "lift": 0.0, "on": 1.0, "price": 1.0}  # what a need has unless it states another
 PROFILED_SHARE = 0.8  # of customers whose profile is known
 ITEMS = 12  # products in a category
 CHUNK_CUSTOMERS = 2_000
@@ -36,7 +44,9 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     Parameters
     ----------
     scenario
-        retail (purchases with money) or saas (product use, monthly invoices).
+        retail (purchases with money), saas (product use, monthly invoices), media (several genres an event, no money),
+        one_time (nearly all buy once), no_structure (all customers alike), clickstream (steps on which customers drop
+        out), subscription (contracts paid monthly, and cancels) or marketplace (visits, carts, orders, tickets).
     customers
         Number of customers; at least one for each need.
     out
@@ -46,9 +56,9 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     -------
     str
         Path of the source. In the same folder: events.parquet, customers.csv and truth.parquet with ``customer_id``,
-        ``need``, ``lifecycle``, ``turn_day`` (from 0: new customers start, fading ones begin to fade, gone ones stop),
-        ``visits_30_days``, ``treated`` (received the campaign), ``lift`` (share of extra visits that the campaign
-        causes in its 28 days).
+        ``need``, ``lifecycle``, ``turn_day`` (from 0: new customers start, fading ones begin to fade, gone ones stop;
+        once: the day of the only visit), ``visits_30_days``, ``treated`` (received the campaign), ``lift`` (share of
+        extra visits that the campaign causes in its 28 days).
 
     Raises
     ------
@@ -57,9 +67,7 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     """
     if scenario not in SCENARIOS:
         raise InputError(f"scenario {scenario!r} is unknown. Use one of: {', '.join(SCENARIOS)}.")
-    world = yaml.safe_load(resources.files("segkit.data").joinpath("scenarios.yaml").read_text(encoding="utf-8"))[
-        scenario
-    ]
+    world = _world(scenario)
     if customers < len(world["needs"]):
         raise InputError(
             f"--customers {customers}: {scenario} has {len(world['needs'])} needs, with a customer each. Give more."
@@ -71,11 +79,21 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
         for start in range(0, customers, CHUNK_CUSTOMERS)
     ]
     lines = pd.concat([part for pair in parts for part in pair], ignore_index=True)
-    extra = [_campaign(truth), *([_invoices(world, truth)] if scenario == "saas" else [])]
+    extra = [_campaign(truth)] if truth["lift"].any() else []
+    if "contract" in world:
+        extra.append(_contracts(world, truth, rng=rng) if "cancel" in world["contract"] else _invoices(world, truth))
     events = pd.concat([lines, *extra], ignore_index=True).sort_values(
         ["at", "customer", "event", "item"], kind="stable", ignore_index=True
     )
+    events = events.drop(columns=[name for name in world["without"] if name in events])
     return _write(scenario, world, events=events, truth=truth, people=_people(world, truth, rng=rng), out=Path(out))
+
+
+def _world(scenario: str) -> dict:
+    """Return what is planted in a scenario, with what it does not state as in most."""
+    text = resources.files("segkit.data").joinpath("scenarios.yaml").read_text(encoding="utf-8")
+    world = WORLD | yaml.safe_load(text)[scenario]
+    return world | {"needs": [NEED | world["usual"] | need for need in world["needs"]]}
 
 
 def draw_customers(world: dict, *, customers: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -85,9 +103,12 @@ def draw_customers(world: dict, *, customers: int, rng: np.random.Generator) -> 
     rng.shuffle(drawn)
     truth = pd.DataFrame({"customer_id": [f"C{n:06d}" for n in rng.permutation(customers)]})
     truth["need"], truth["number"] = needs["need"].to_numpy()[drawn], drawn
-    truth["lifecycle"] = rng.choice(list(LIFECYCLES), size=customers, p=list(LIFECYCLES.values()))
+    cycles = world["lifecycles"]
+    truth["lifecycle"] = rng.choice(list(cycles), size=customers, p=list(cycles.values()))
     truth["turn_day"] = rng.integers(DAYS // 3, DAYS - 90, customers)
-    spread = np.exp(rng.normal(0, RATE_SPREAD, customers))
+    if "once" in cycles:
+        truth["turn_day"] = truth["turn_day"].where(truth["lifecycle"] != "once", rng.integers(0, DAYS, customers))
+    spread = np.exp(rng.normal(0, world["spread"], customers))
     truth["visits_30_days"] = np.minimum(needs["visits"].to_numpy()[drawn] * spread, MAX_VISITS)
     truth["treated"] = rng.random(customers) < TREATED_SHARE
     truth["lift"] = needs["lift"].to_numpy()[drawn]
@@ -109,16 +130,15 @@ def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tu
             "customer": customer,
             "at": _timestamps(day, minutes),
             "order": [f"{c}-{d}" for c, d in zip(customer, day, strict=True)],
-            "channel": np.where(rng.random(len(row)) < needs["online"].to_numpy(), "online", "store"),
+            "channel": np.where(rng.random(len(row)) < needs["online"].to_numpy(), *reversed(world["channels"])),
             "says": needs["says"].to_numpy(),
         }
     )
-    if world["event"] != "purchase":
-        visits["channel"] = np.where(visits["channel"] == "online", "mobile", "web")
-    written = visits[rng.random(len(visits)) < FEEDBACK_SHARE]
-    small, own = rng.choice(SMALL_TALK, len(written)), rng.random(len(written)) < NEED_FEEDBACK_SHARE
+    writing = world["feedback"]
+    written = visits[rng.random(len(visits)) < writing["share"]]
+    small, own = rng.choice(SMALL_TALK, len(written)), rng.random(len(written)) < writing["own"]
     feedback = written[["customer", "at"]].assign(
-        event="feedback", text=np.where(own, written["says"] + ", " + small, small)
+        event=writing["event"], text=np.where(own, written["says"] + ", " + small, small)
     )
     return _lines(world, visits.drop(columns="says"), truth=truth, owner=row, rng=rng), feedback
 
@@ -126,7 +146,7 @@ def _visits(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> tu
 def _lines(
     world: dict, visits: pd.DataFrame, *, truth: pd.DataFrame, owner: np.ndarray, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Draw what is bought or used in each visit, one row per item; money for purchases only."""
+    """Draw what is bought or used in each visit, one row per item and step; money for purchases only."""
     needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()]
     count = 1 + rng.poisson(needs["lines"].to_numpy()[owner] - 1)
     row = np.repeat(np.arange(len(visits)), count)
@@ -136,11 +156,38 @@ def _lines(
     items = np.minimum(rng.zipf(1.6, len(row)), ITEMS) - 1
     lines = visits.iloc[row].reset_index(drop=True).assign(event=world["event"], category=np.array(names)[picks])
     lines["item"] = [f"{pick:03d}-{item:02d}" for pick, item in zip(picks, items, strict=True)]
-    if world["event"] != "purchase":
-        return lines
-    quantity = 1 + rng.poisson(0.3, len(row))
-    own = rng.random(len(row)) < needs["own"].to_numpy()[owner]
-    deal = np.where(rng.random(len(row)) < needs["deals"].to_numpy()[owner], 0.25, 0.0)
+    lines = lines.assign(pick=picks, rank=items, owner=owner)
+    if world["genres"] > 1:
+        lines["category"] = _genres(world, lines, needs=needs, rng=rng)
+    steps = [lines] if world["event"] != "purchase" else []
+    bought = lines if world["event"] == "purchase" else lines.iloc[:0]
+    for minute, (event, share) in enumerate(world["steps"].items(), start=1):
+        lines = lines[rng.random(len(lines)) < share * needs["on"].to_numpy()[lines["owner"]]]
+        lines = lines.assign(event=event, at=lines["at"] + pd.Timedelta(minutes=minute))
+        if event == "purchase":
+            bought = lines
+        else:
+            steps.append(lines)
+    steps += [_with_money(bought, needs=needs, rng=rng)] if len(bought) else []
+    return pd.concat(steps, ignore_index=True).drop(columns=["pick", "rank", "owner"])
+
+
+def _genres(world: dict, lines: pd.DataFrame, *, needs: pd.DataFrame, rng: np.random.Generator) -> list[list[str]]:
+    """Draw further categories of each line, of the same need."""
+    own, owner = needs["categories"].tolist(), lines["owner"].to_numpy()
+    more = rng.integers(0, world["genres"], len(lines))
+    return [
+        sorted({first, *rng.choice(own[i], n, replace=False)})
+        for first, i, n in zip(lines["category"], owner, more, strict=True)
+    ]
+
+
+def _with_money(lines: pd.DataFrame, *, needs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw quantity, own brand, deal and money of lines that were bought."""
+    owner, picks, items = (lines[name].to_numpy() for name in ("owner", "pick", "rank"))
+    quantity = 1 + rng.poisson(0.3, len(lines))
+    own = rng.random(len(lines)) < needs["own"].to_numpy()[owner]
+    deal = np.where(rng.random(len(lines)) < needs["deals"].to_numpy()[owner], 0.25, 0.0)
     full = (
         (1 + (picks * 7 % 11))
         * (1 + items / 20)
@@ -167,7 +214,7 @@ def _weights(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> t
         base[number, [names.index(c) for c in world["staples"]]] += (0.98 - OWN_CATEGORIES_SHARE) / len(
             world["staples"]
         )
-    drawn = rng.gamma(base[truth["number"].to_numpy()] * CONCENTRATION)
+    drawn = rng.gamma(base[truth["number"].to_numpy()] * world["concentration"])
     return names, drawn / drawn.sum(axis=1, keepdims=True)
 
 
@@ -177,7 +224,9 @@ def _lifecycle_rate(truth: pd.DataFrame) -> np.ndarray:
     turn = truth["turn_day"].to_numpy()[:, None]
     fading = np.where(day < turn, 1.0, np.exp(-(day - turn) / 90.0))
     return np.select(
-        [kind == "new", kind == "fading", kind == "gone"], [(day >= turn) * 1.0, fading, (day < turn) * 1.0], 1.0
+        [kind == "new", kind == "fading", kind == "gone", kind == "once"],
+        [(day >= turn) * 1.0, fading, (day < turn) * 1.0, np.where(day == turn, np.inf, 0.0)],
+        1.0,
     )
 
 
@@ -205,6 +254,35 @@ def _invoices(world: dict, truth: pd.DataFrame) -> pd.DataFrame:
             "cost": (price[row] * 0.2).round(2),
         }
     )
+
+
+def _contracts(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the payments of each contract, and its cancel; a customer has several, of the services of their need."""
+    needs = pd.DataFrame(world["needs"]).iloc[truth["number"].to_numpy()]
+    names, weights = _weights(world, truth, rng=rng)
+    row = np.repeat(np.arange(len(truth)), 1 + rng.poisson(needs["lines"] - 1))
+    pick = (rng.random(len(row))[:, None] > np.cumsum(weights, axis=1)[row]).sum(axis=1).clip(0, len(names) - 1)
+    held = pd.DataFrame({"row": row, "pick": pick}).drop_duplicates(ignore_index=True)
+    row, pick = held["row"].to_numpy(), held["pick"].to_numpy()
+    kind, turn = truth["lifecycle"].to_numpy()[row], truth["turn_day"].to_numpy()[row]
+    every, phase = world["contract"]["every"], rng.integers(0, world["contract"]["every"], len(held))
+    start = np.where(kind == "new", turn, 0)
+    later = turn + rng.exponential(90.0, len(held)).astype(int)
+    end = np.select([kind == "gone", kind == "fading"], [turn, later], DAYS)
+    due = phase[:, None] + np.arange(0, DAYS, every)
+    paid, month = np.nonzero((due >= start[:, None]) & (due < np.minimum(end, DAYS)[:, None]))
+    ended = np.flatnonzero(end < DAYS)
+    at, who = np.concatenate([due[paid, month], end[ended]]), np.concatenate([paid, ended])
+    price = (needs["price"].to_numpy()[row] * (3 + pick * 7 % 11)).round(2)
+    return pd.DataFrame(
+        {
+            "customer": truth["customer_id"].to_numpy()[row[who]],
+            "at": _timestamps(at, np.full(len(who), 480)),
+            "event": np.where(np.arange(len(who)) < len(paid), "purchase", world["contract"]["cancel"]),
+            "category": np.array(names)[pick[who]],
+            "amount": np.where(np.arange(len(who)) < len(paid), price[who], np.nan),
+        }
+    ).assign(item="")
 
 
 def _people(world: dict, truth: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
@@ -257,7 +335,7 @@ def _source(scenario: str, world: dict, *, events: pd.DataFrame) -> dict:
         "timezone": ZONE,
         "as_of": last,
         "kinds": kinds,
-        **({"needs": ["feature_use"]} if "feature_use" in kinds else {}),
+        **({"needs": world["shown_by"]} if "shown_by" in world else {}),
         "events": tables,
         "customers": people,
     }

@@ -474,7 +474,7 @@ def overview(run: runs.Run) -> Overview:
     pages = overview_report.list_pages(run.record()["tables"].values())
     return Overview(
         segments,
-        html=text_result(headline=overview_report.overview_headline(segments)).html,
+        html=text_result(headline=overview_report.overview_headline(segments, summary=summary)).html,
         tiles=text_result(segments, tiles=tiles, note=overview_report.describe_accuracy(summary, period=period)),
         matrix=Result(segments, html=lambda: matrix_html(segments, **shown)),
         opportunities=_show_opportunities(run, segments, currency=shown["currency"]),

@@ -266,11 +266,14 @@ class _Writer:
     def no_prize(self) -> str:
         """Explain why there is no prize."""
         missing = self.situation.missing_days(horizons=2)
-        return self.text("reasons.history", days=missing) if missing else self.text("reasons.unclear")
+        unclear = self.text("reasons.unclear", unit=self.situation.unit)
+        return self.text("reasons.history", days=missing) if missing else unclear
 
     def evidence(self, one: Opportunity, inside: np.ndarray, effect: Mapping[str, float]) -> str:
         """Return what speaks for it, in a few sentences."""
         facts: dict[str, Any] = {"customers": one.customers, "offer": self.offer(one.need), "peers": None}
+        offers = self.situation.offers
+        facts["of_things"] = bool(one.need) and offers is not None and bool(offers.loc[one.need, "by_things"])
         if one.type == CROSS_NEED:
             light = self.situation.open_now[one.type, one.need]
             facts["peers"] = peer_share(self.situation, light, segments=one.segments)

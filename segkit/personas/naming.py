@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from segkit.customers.category_mix import WORD
+from segkit.customers.features import are_one_time
 from segkit.format import lower_first
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
@@ -204,8 +205,12 @@ def activity_levels(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
 
 
 def member_stages(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
-    """Return the share of members of each segment in each stage of the lifecycle, such as ``stage_new``."""
-    return features.loc[segment.index].filter(like="stage_").groupby(segment).mean()
+    """Return the share of members of each segment in each stage of the lifecycle, such as ``stage_new``.
+
+    One-time buyers have no stages: they do not lapse.
+    """
+    stages = features.loc[segment.index].filter(like="stage_").groupby(segment).mean()
+    return stages * 0.0 if are_one_time(features) else stages
 
 
 def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:

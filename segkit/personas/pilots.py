@@ -13,6 +13,7 @@ from segkit.format import FLOOR
 from segkit.period import Period
 
 WEEKS = (4, 8, 13)  # tried in turn
+FEWEST_SHOWN = 0.005  # relative change; a KPI of which less would show hardly varies: all come anyway
 READABLE = 0.15  # relative change; a pilot that shows no smaller one is not worth its while
 
 
@@ -64,4 +65,5 @@ class Pilots:
         residual = float(np.sqrt(share @ np.square([one.residual_sd for one in own])))
         together = Spread("together", customers, mean, residual, residual)
         effect = smallest_effect(together, treated=customers - customers // 2, control=customers // 2)
-        return PilotSize(customers, weeks, effect / mean) if mean > 0 and effect > 0 else None
+        shown = effect / mean if mean > 0 else 0.0
+        return PilotSize(customers, weeks, shown) if shown >= FEWEST_SHOWN else None

@@ -32,6 +32,7 @@ from segkit.tables import notebooks
 from segkit.templates import text
 
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
+NONE = "none"  # verdict on segments that predict nothing
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
 MOST_ACTIONS = 3  # opportunities on the overview
@@ -44,7 +45,7 @@ class Comparison:
     Parameters
     ----------
     measure
-        spend, need or active.
+        spend, active_days (where there is no money), need or active.
     counts
         Others by verdict: ahead, level, behind.
     strongest
@@ -77,8 +78,11 @@ def expected_spend(run: Run) -> pd.Series | None:
     return forecast.set_index("customer_id")["spend_mean"]
 
 
-def overview_headline(segments: pd.DataFrame) -> str:
-    """Summarise the segments in two sentences: how many there are, and how much the most valuable level brings in."""
+def overview_headline(segments: pd.DataFrame, *, summary: Mapping[str, Any] | None = None) -> str:
+    """Summarise the segments in two sentences: how many there are, and how much the most valuable level brings in.
+
+    `summary`: of the run, where it is proved; segments that do not hold are said to be none.
+    """
     top = segments[segments["macro_segment"] == min(segments["macro_segment"], key=lambda macro: (len(macro), macro))]
     return text(
         "overview",
@@ -88,6 +92,7 @@ def overview_headline(segments: pd.DataFrame) -> str:
         level=top["level"].iloc[0] if "level" in top and len(top) < len(segments) else "",
         share=top["customer_share"].sum(),
         revenue=float(top["revenue_share"].sum()) if segments["revenue_share"].notna().all() else None,
+        nothing=(summary or {}).get("segments.verdict") == NONE,
         declining=int(sum(way(row) == "down" for row in segments.to_dict("records"))),
     )
 
@@ -140,8 +145,9 @@ def _verdict_tile(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> list
                 text("overview", "stable_note"),
             )
         ]
-    value = text("overview", "verdict_value", found=found)
-    return [(text("overview", "verdict_label"), value, text("overview", "verdict_note", found=found, **stable))]
+    held = {"found": found, "nothing": summary.get("segments.verdict") == NONE}
+    value = text("overview", "verdict_value", **held)
+    return [(text("overview", "verdict_label"), value, text("overview", "verdict_note", **held, **stable))]
 
 
 def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
@@ -215,7 +221,8 @@ def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
     sentences = [text("overview", "found_as_of", found=found)] if found else []
     if not is_missing(summary.get("structure.found")):
         scores = {name: summary.get(f"structure.{name}") for name in ("ari", "reference_ari")}
-        sentences.append(text("overview", "structure", found=summary["structure.found"], **scores))
+        held = {"found": summary["structure.found"], "nothing": summary.get("segments.verdict") == NONE}
+        sentences.append(text("overview", "structure", **held, **scores))
     sentences.append(_describe_predictability(summary))
     sentences += [text("overview", "rival", label=label, leads=leads) for label, leads in _each_other(summary)]
     agreement = format_metric(summary, "stability.ari_mean") if summary.get("stability.ari_mean") is not None else ""
@@ -259,7 +266,9 @@ def _describe_moves(moves: pd.DataFrame) -> list[str]:
 def _describe_predictability(summary: Mapping[str, Any]) -> str:
     shown = _measures(summary) or (["mix"] if not is_missing(summary.get("forward.mix_r2")) else [])
     forms = {"spend": score, "active": score}
-    scores = {m: format_metric(summary, f"forward.{m}_r2", form=forms.get(m, small_score)) for m in shown}
+    scores = {
+        _named(m, summary): format_metric(summary, f"forward.{m}_r2", form=forms.get(m, small_score)) for m in shown
+    }
     return text("overview", "foresight", scores=scores, reason=summary.get("forward.reason"))
 
 
@@ -267,6 +276,11 @@ def _measures(summary: Mapping[str, Any]) -> list[str]:
     """List what is spoken of: spend, or who is active where there is no money; and needs where there are any."""
     known = [m for m in ("spend", "active", "need") if not is_missing(summary.get(f"forward.{m}_r2"))]
     return [m for m in known if not (m == "active" and "spend" in known)]
+
+
+def _named(measure: str, summary: Mapping[str, Any]) -> str:
+    """Name what a measure is of: that of spend is of active days where there is no money."""
+    return summary.get("forward.spend_of") or measure if measure == "spend" else measure
 
 
 def _compare_with_others(summary: Mapping[str, Any]) -> list[Comparison]:
@@ -278,7 +292,8 @@ def _compare_with_others(summary: Mapping[str, Any]) -> list[Comparison]:
         if leads:
             top = max(leads, key=lambda name: (summary[f"forward.{name}.{measure}_r2"], name))
             counts = {lead: sum(one == lead for one in leads.values()) for lead in ("ahead", "level", "behind")}
-            found.append(Comparison(measure, counts, BASELINE_LABELS.get(top, top.replace("_", " ")), leads[top]))
+            shown = _named(measure, summary)
+            found.append(Comparison(shown, counts, BASELINE_LABELS.get(top, top.replace("_", " ")), leads[top]))
     return found
 
 
@@ -289,7 +304,7 @@ def _each_other(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
         for name in _others(summary, measure=measure):
             lead = _lead(summary, name=name, measure=measure)
             if lead:
-                found.setdefault(name, {})[measure] = lead
+                found.setdefault(name, {})[_named(measure, summary)] = lead
     return [(BASELINE_LABELS.get(name, name.replace("_", " ")), leads) for name, leads in found.items()]
 
 

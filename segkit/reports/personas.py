@@ -75,8 +75,8 @@ def format_rules(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
         rate: [interval(r[rate], r[f"{rate}_low"], r[f"{rate}_high"], form=share) for r in rows]
         for rate in ("precision", "recall")
     }
-    conditions = with_rules["rule"].str.rpartition(": ")[0]
-    return pd.DataFrame({"name": with_rules["name"].to_numpy(), "rule": conditions.to_numpy(), **rates})
+    conditions = [rule.rpartition(": ")[0] for rule in with_rules["rule"]]
+    return pd.DataFrame({"name": with_rules["name"].to_numpy(), "rule": conditions, **rates})
 
 
 def format_needs(

@@ -10,7 +10,14 @@ from scipy import sparse
 
 from segkit.customers.anticipation import Space, balanced_space, coordinates, learn_space
 from segkit.customers.days import Days
-from segkit.customers.features import CustomerData, Customers, Outcomes, customer_data, customer_outcomes
+from segkit.customers.features import (
+    CustomerData,
+    Customers,
+    Outcomes,
+    are_one_time,
+    customer_data,
+    customer_outcomes,
+)
 from segkit.customers.needs import N_BAGS, Needs, Purchases, learn_needs, purchases_of_customers, purchases_of_days
 from segkit.data.runs import Run
 from segkit.period import Period
@@ -408,7 +415,8 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
     -------
     pandas.DataFrame
         segment, macro_segment, customers, customer_share, revenue, revenue_share, margin (share of the last horizon's
-        amount left after cost; null without cost), orders, spend_now (mean spend per customer in the last horizon);
+        amount left after cost; null without cost), orders, spend_now (mean spend per customer in the last horizon;
+        null for one-time buyers, who are here because they bought);
         sorted by segment.
     """
     joined = assigned[["segment", "macro_segment"]].join(features)
@@ -430,7 +438,7 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
             "revenue_share": (revenue / revenue.sum()).round(9) if money and revenue.sum() > 0 else np.nan,
             "margin": margin,
             "orders": groups[frequency].sum().round().astype("int64"),
-            "spend_now": spent.groupby(assigned["segment"]).mean().round(6),
+            "spend_now": np.nan if are_one_time(features) else spent.groupby(assigned["segment"]).mean().round(6),
         }
     )
     return table.reset_index()

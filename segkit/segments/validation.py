@@ -51,7 +51,7 @@ BASELINE_LABELS = {
     "kmeans": "K-means on behaviour",
     "kmeans_space": "K-means in the same space",
     "latent_classes": "latent classes of behaviour",
-    "tree": "a decision tree on next spend",
+    "tree": "a decision tree",
     "demographic": "demographics",
     "geographic": "geography",
     "survey": "survey answers",
@@ -545,6 +545,18 @@ def validation_metrics(compared: pd.DataFrame | None, *, reason: str) -> dict[st
             lead = f"forward.{row['baseline']}.{row['measure']}_lead"
             metrics |= {lead: row["lead"], f"{lead}.low": row["lead_low"], f"{lead}.high": row["lead_high"]}
     return metrics
+
+
+def verdict(metrics: Mapping[str, object], *, found: bool) -> str:
+    """Return whether the segments are groups, cuts, or none: not found again, and predicting nothing out of time.
+
+    `metrics`: from `validation_metrics`. `found`: whether customers form groups that stand apart.
+    """
+    lows = [metrics.get(f"forward.{measure}_r2.low") for measure in ("spend", "need")]
+    lows = [low for low in lows if low is not None and np.isfinite(low)]
+    if lows and max(lows) <= 0 and not found:
+        return "none"
+    return "groups" if found else "cuts"
 
 
 def reason_without_backtest(days: Days, *, period: Period) -> str:
