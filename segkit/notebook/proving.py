@@ -74,12 +74,11 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     reason = validation.reason_without_backtest(customers.state.days, period=customers.period)
     roles = customers.source.roles
     adds = blocks.score_blocks(customers.training, people=customers.people, roles=roles, seed=seed)
-    forward = validation.validation_metrics(compared, reason=reason)
+    forward = validation.validation_metrics(compared, reason=reason, money="spend" in customers.table)
     metrics = (
         segment_metrics(fit.segmentation, fit.needs, customers=len(segments.assigned), asked=found.asked)
         | stability.metrics()
         | forward
-        | {"forward.spend_of": "spend" if "spend" in customers.table else "active_days"}
         | blocks.block_metrics(adds, reason=reason)
         | structure.metrics()
         | {"segments.verdict": validation.verdict(forward, found=structure.found)}
@@ -87,10 +86,8 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     summary = customers.run.summary() | {name: to_json_value(value) for name, value in metrics.items()}
     proved = _with_proof(segments, stability=stability, structure=structure)
     baselines = None if compared is None else validation.baseline_table(compared)
-    answer = text_result(
-        headline=overview_report.overview_headline(proved.table, summary=summary),
-        bullets=overview_report.describe_evidence(summary),
-    )
+    headline = overview_report.overview_headline(proved.table, summary=summary)
+    answer = text_result(headline=headline, bullets=overview_report.describe_evidence(summary))
     tables = {"baselines": baselines, "blocks": None if adds is None else adds.table, "ablation": without}
     written = {name: table for name, table in tables.items() if table is not None}
     return Proof(

@@ -526,10 +526,11 @@ def baseline_table(compared: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def validation_metrics(compared: pd.DataFrame | None, *, reason: str) -> dict[str, object]:
+def validation_metrics(compared: pd.DataFrame | None, *, reason: str, money: bool = True) -> dict[str, object]:
     """Return the headline numbers of the backtest, or null with the reason.
 
-    They are forward.spend_r2 with .low and .high, forward.rfm25.spend_r2, and so on.
+    They are forward.spend_r2 with .low and .high, forward.rfm25.spend_r2, and so on; forward.spend_of says what spend
+    is: active days where there is no `money`.
     """
     if compared is None:
         return {f"forward.{m}_r2{part}": None for m in MEASURES for part in ("", ".low", ".high")} | {
@@ -537,6 +538,7 @@ def validation_metrics(compared: pd.DataFrame | None, *, reason: str) -> dict[st
         }
     count = compared.loc[compared["baseline"] == "ours", "segments"].max()
     metrics: dict[str, object] = {"forward.reason": None, "forward.segments": count}
+    metrics["forward.spend_of"] = "spend" if money else "active_days"
     for row in compared.to_dict("records"):
         prefix = "" if row["baseline"] == "ours" else f"{row['baseline']}."
         name = f"forward.{prefix}{row['measure']}_r2"
