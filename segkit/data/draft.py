@@ -252,7 +252,8 @@ def _guess(table: _Table) -> dict[str, str]:
 def _no_time(table: _Table, *, customer: str | None) -> str:
     """Explain a table without a time: one line for each customer is a table of customers, not of events."""
     label, has = table.file.label, ", ".join(table.kinds)
-    if customer is not None and table.rows > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
+    customer = customer or next(iter(table.kinds))
+    if table.rows > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
         return (
             f"{label}: no column looks like the time of an event; it has {has}. With one line for each {customer}, it "
             "is a table of customers: name it under 'customers' in the source of a table of events."

@@ -214,6 +214,16 @@ class SourceYaml(YamlModel):
     )
     currency: Text = Field("", pattern="^[A-Z]{3}$", description="a currency code such as USD, EUR or GBP")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_events(cls, found: Any) -> Any:
+        if isinstance(found, dict) and found.get("customers") and not found.get("events"):
+            raise ValueError(
+                "it has customers and no events. Segments are made of what customers do: add events, a list of tables "
+                "with customer_id and timestamp."
+            )
+        return found
+
     @field_validator("tables")
     @classmethod
     def _default_zone(cls, tables: tuple[EventTable, ...], info: ValidationInfo) -> tuple[EventTable, ...]:

@@ -488,7 +488,7 @@ def overview(run: runs.Run) -> Overview:
 
 def _show_opportunities(run: runs.Run, segments: pd.DataFrame, *, currency: str) -> Result:
     best = overview_report.best_actions(overview_report.optional_table(run, "actions"))
-    if best is None or best.empty:
+    if best is None or best.empty or run.summary().get("segments.verdict") == overview_report.NONE:
         return text_result(note=NO_OPPORTUNITY)
     shown = format_actions(best, names=segments.set_index("segment")["name"], currency=currency)
     return Result(best, html=lambda: render_actions(shown))

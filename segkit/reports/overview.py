@@ -156,7 +156,8 @@ def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
     No choice of others is named: the strongest leaves none out.
     """
     compared = _compare_with_others(summary)
-    return text("overview", "trust", compared=compared, reason=summary.get("forward.reason"), period=period)
+    nothing, reason = summary.get("segments.verdict") == NONE, summary.get("forward.reason")
+    return text("overview", "trust", compared=compared, nothing=nothing, reason=reason, period=period)
 
 
 def best_actions(actions: pd.DataFrame | None, *, most: int = MOST_ACTIONS) -> pd.DataFrame | None:

@@ -110,7 +110,8 @@ def test_every_way_to_write_a_list_counts_the_same(tmp_path: Path, written: str)
 def test_the_second_path_of_claims_finds_the_same(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(lines(ROWS)), tmp_path / "a.parquet")
     path = source(tmp_path, "path: a.parquet, columns: {COMMON, category: genres}")
-    con, kinds, period = connect(), {"purchase": "customer"}, Period(date(2024, 6, 1), lookback_days=60, horizon_days=30)
+    period = Period(date(2024, 6, 1), lookback_days=60, horizon_days=30)
+    con, kinds = connect(), {"purchase": "customer"}
     events = read_events(open_source(str(path)), con=con)
     totals = category_totals(build_days(events, kinds=kinds).categories, start=period.lookback_start, end=period.as_of)
     table = totals.to_pandas()

@@ -203,3 +203,14 @@ def test_a_table_without_a_time_or_a_customer_is_refused(tmp_path):
         check_source(str(tmp_path / "export.csv"))
     with pytest.raises(SourceError, match="missing.csv: no such file"):
         check_source(str(tmp_path / "missing.csv"))
+
+
+def test_a_table_of_customers_alone_is_answered_in_one_sentence(tmp_path):
+    (tmp_path / "people.csv").write_text("id,region\nC1,north\nC2,south\nC3,north\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="With one line for each id, it is a table of customers"):
+        check_source(str(tmp_path / "people.csv"))
+    (tmp_path / "people.yaml").write_text(
+        "name: people\ntimezone: UTC\ncustomers: {path: people.csv, columns: {customer_id: id}}\n", encoding="utf-8"
+    )
+    with pytest.raises(SourceError, match="it has customers and no events. Segments are made of what customers do"):
+        check_source(str(tmp_path / "people.yaml"))
