@@ -66,7 +66,7 @@ ALLOWED = {  # word -> places where it is a name on disk, a column, a key, or a 
     "said": ("segkit/reports/personas.py",),
 }  # fmt: skip
 DATA = ("segkit/data/complete_journey.yaml", "segkit/data/scenarios.yaml")  # words of the data, not ours
-PAGES = ("segkit/texts/en/cards.yaml", "segkit/personas/copy.yaml")  # what cards say
+PAGES = ("segkit/texts/en/cards.yaml", "segkit/texts/en/copy.yaml", "segkit/texts/en/need_lines.yaml")  # what cards say
 PYTHON = sorted(path for part in ("segkit", "tests", "benchmarks") for path in (HOME / part).rglob("*.py"))
 TEXTS = sorted(
     [

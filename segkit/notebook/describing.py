@@ -24,6 +24,7 @@ from segkit.personas.claims import RawFigures, check_claims
 from segkit.personas.copy import COPY_METADATA, TONES, VOICE_FILE, Voice, model_writer, read_voice
 from segkit.personas.evidence import CardTables, collect_facts
 from segkit.personas.facts import Fact
+from segkit.personas.lexicon import vertical_of
 from segkit.personas.naming import member_activity_levels, need_labels
 from segkit.personas.never_offer import labels_of_things, names_not_to_send
 from segkit.personas.offerable import offerable_needs
@@ -44,6 +45,8 @@ from segkit.segments.fit import read_training_windows
 from segkit.segments.model import model_from_arrays
 from segkit.segments.validation import attribute_groups
 from segkit.tables import titles
+
+OF_NEED = ("copy_need", "copy_line", "copy_job")  # facts that speak of the need of a segment
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ class _Described:
         return "purchase" not in self.source.needs.kinds
 
     @cached_property
+    def vertical(self) -> str:
+        return vertical_of(self.needs.names) if self.needs is not None else ""
+
+    @cached_property
     def activity_levels(self) -> pd.Series:
         return member_activity_levels(self.tables["segments"], features=self.features, segment=self.segment)
 
@@ -151,6 +158,7 @@ class Personas(Result):
     activity_levels: pd.Series | None = None
     voice: Voice = Voice()
     uses: bool = False
+    vertical: str = ""
     categories: tuple[str, ...] = ()
     not_to_send: frozenset[str] = frozenset()
     segments: pd.DataFrame | None = None
@@ -226,6 +234,7 @@ def write_personas(run: Run) -> Personas:
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         voice=read_voice(run.path.parent / VOICE_FILE),
         uses=described.uses,
+        vertical=described.vertical,
         categories=described.now.categories,
         not_to_send=names_not_to_send(run),
         segments=segments,
@@ -443,9 +452,11 @@ def write_copy(personas: Personas, *, tone: str = "", llm_url: str = "", llm_mod
         personas.activity_levels,
         _facts_to_send(personas),
         uses=personas.uses,
+        vertical=personas.vertical,
         voice=personas.voice.model_copy(update={"tone": tone} if tone else {}),
         writer=writer,
         names=personas.categories,
+        withheld=personas.not_to_send,
         evidence={own: [text for text in texts.values() if text] for own, texts in cards_of.items()},
     )
     facts_module.verify(table, personas.tables["facts"], plain=COPY_METADATA)
@@ -455,7 +466,14 @@ def write_copy(personas: Personas, *, tone: str = "", llm_url: str = "", llm_mod
 
 
 def _facts_to_send(personas: Personas) -> list[Fact]:
-    """Return the facts without names that may not be sent, and without the job of a need whose name is one of them."""
-    facts = [f for f in personas.facts if f.text is None or f.text.lower() not in personas.not_to_send]
-    named = {f.segment for f in facts if f.name == "copy_need"}
-    return [f for f in facts if f.name != "copy_job" or f.segment in named]
+    """Return the facts without names that may not be sent, and without all that speaks of a need of such a name."""
+    withheld = {f.segment for f in personas.facts if f.name == "need_name" and _is_withheld(f, personas)}
+    return [
+        f
+        for f in personas.facts
+        if not _is_withheld(f, personas) and not (f.segment in withheld and f.name.startswith(OF_NEED))
+    ]
+
+
+def _is_withheld(fact: Fact, personas: Personas) -> bool:
+    return fact.text is not None and fact.text.lower() in personas.not_to_send

@@ -15,6 +15,7 @@ from segkit.data import runs
 from segkit.errors import InputError
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME, find_path
+from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals
 from segkit.reports import html
@@ -404,7 +405,8 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     table, levels = found.segments, level_names(found.segments, stages=member_stages(now.features, segment))
     learnt = load_needs(run)
     names = {} if learnt is None else dict(zip(learnt.ids, learnt.names, strict=True))
-    needs, habits = table.set_index("segment")["need"].map(names), segment_signals(now.features, segment)
+    needs = claimed_needs(table.set_index("segment")["need"], now, segment, needs=learnt).map(names)
+    habits = segment_signals(now.features, segment)
     people = "buyers" if "purchase" in meta["needs"] else "users"
     named = name_segments(levels, needs, habits=habits, people=people)
     names = inherit_names(named["name"].to_dict(), run.table("segments").set_index("segment")["name"].to_dict())

@@ -19,6 +19,7 @@ from segkit.data import runs
 from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.notebook.runs import Segments
+from segkit.personas.evidence import claimed_needs
 from segkit.personas.segment_table import make_segment_table
 from segkit.personas.traits import segment_favourites, segment_signals
 from segkit.reports import html
@@ -377,10 +378,11 @@ def segment_table(
 
 
 def _need_of_segments(customers: Customers, assigned: pd.DataFrame) -> pd.DataFrame:
-    """Return the id and name of the need of each segment; null where no single need leads."""
+    """Return the id and name of the need of each segment; null where a card may not claim one."""
     found = load_needs(customers.run)
     names = {} if found is None else dict(zip(found.ids, found.names, strict=True))
-    table = assigned.groupby("segment")[["need"]].first()
+    led = assigned.groupby("segment")["need"].first()
+    table = claimed_needs(led, customers.state.data, assigned["segment"], needs=found).to_frame("need")
     return table.assign(need_name=table["need"].map(names))
 
 

@@ -115,6 +115,17 @@ def rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: float(f"{v:.7g}") if isinstance(v, float) else v for name, v in values.items()}
 
 
+def may_claim_need(figures: Mapping[str, float]) -> bool:
+    """Return whether a card may claim the need that leads: what its first sentence on needs claims, holds.
+
+    >>> may_claim_need({"need_share": 0.3, "need_share_others": 0.1, "need_buyers": 0.9, "need_lead": 0.8})
+    True
+    >>> may_claim_need({"need_share": 0.04, "need_share_others": 0.01, "need_buyers": 0.9, "need_lead": 0.8})
+    False
+    """
+    return evaluate(sentences("come_for")[0][0].claim, rounded(figures))
+
+
 def has_story(segments: pd.DataFrame) -> pd.Series:
     """Return which segments get a story: at or above the privacy floor, and not unstable."""
     return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")

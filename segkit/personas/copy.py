@@ -19,8 +19,10 @@ from segkit.texts import load_texts
 
 MAX_CHARACTERS = {"subject": 70, "push": 120, "ad": 220, "product": 120}  # with names filled in
 SLOT_LABELS = {"subject": "Subject line", "push": "Push message", "ad": "Short ad", "product": "Product line"}
+MOST_LINES = 12  # lines of a need, of which each tone has every third
 COPY_FACTS = (  # names only: no figure for customers
     *("copy_need", "copy_need_cap", "copy_job", "copy_offer", "copy_offer_cap", "copy_moment"),
+    *(f"copy_line_{number}" for number in range(1, MOST_LINES + 1)),
 )
 ENGLISH_WORDS = frozenset(
     "the a an you your we us our for to and with of in on at is it if when what how next see come by have time".split()
@@ -33,7 +35,7 @@ CLAIMS = re.compile(
     r"organic|everyone|nobody|always in stock|most)\b|[$€£]",
     re.IGNORECASE,
 )
-ALLOWED_CLAIMS = ("no hurry",)  # phrases with a word of CLAIMS that claim nothing
+ALLOWED_CLAIMS = ("no hurry", "left off")  # phrases with a word of CLAIMS that claim nothing
 LINKS = re.compile(r"https?:|www\.|\b\w+\.(?:com|net|org|io|info|biz|ru|cn)\b|@|\bdot com\b", re.IGNORECASE)
 MARKUP = re.compile(r"[<>\[\]`\\|_#*]")
 UPPER_CASE = re.compile(r"\b[A-Z]{3,}\b")
@@ -51,6 +53,7 @@ def rejection_reason(
     segment: str,
     names: Iterable[str] = (),
     voice: "Voice | None" = None,
+    withheld: Collection[str] = (),
 ) -> str:
     """Return why a text may not be used as copy; "" where it may.
 
@@ -67,6 +70,8 @@ def rejection_reason(
         is never repeated.
     voice
         How the brand speaks.
+    withheld
+        Names in lower case of what may not be sent, such as alcohol.
 
     Returns
     -------
@@ -82,20 +87,27 @@ def rejection_reason(
     segment_facts = {f.name for f in facts if f.segment == segment}
     if not set(PLACEHOLDER.findall(form)) <= segment_facts & set(COPY_FACTS):
         return "it uses a fact that may not be shown to customers"
-    outside = PLACEHOLDER.sub(" ", form)
+    outside, text = PLACEHOLDER.sub(" ", form), render(form, facts, segment=segment)
     for problem, reason in ((_has_claim(outside), "it claims what the data does not hold"),
                             (LINKS.search(outside), "it holds a link or an address"),
                             (MARKUP.search(outside), "it holds markup"),
-                            (voice is not None and voice.avoids(outside), "it has a word that voice.yaml avoids"),
+                            (voice is not None and voice.avoids(text), "it has a word that voice.yaml avoids"),
+                            (_phrases(text) & set(withheld), "it names what may not be sent"),
                             (UPPER_CASE.search(outside) or outside.count("!") > 1, "it shouts")):  # fmt: skip
         if problem:
             return reason
     outside_words = {word.lower() for word in WORD.findall(outside)} - COMMON_WORDS
     if outside_words & {word.lower() for name in names for word in WORD.findall(name)}:
         return "it repeats a name of the data outside a placeholder"
-    if len(render(form, facts, segment=segment)) > MAX_CHARACTERS[slot]:
+    if len(text) > MAX_CHARACTERS[slot]:
         return f"it is longer than {MAX_CHARACTERS[slot]} characters"
     return ""
+
+
+def _phrases(text: str) -> set[str]:
+    """Return every phrase of up to four words of a text, in lower case."""
+    words = re.findall(r"[\w'&-]+", text.lower())
+    return {" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1)}
 
 
 def _has_claim(text: str) -> bool:
@@ -110,6 +122,9 @@ COPY_COLUMNS = ["segment", "slot", "tone", "text", "writer", "why", "forms"]
 COPY_METADATA = ("slot", "tone", "writer", "why")  # columns without figures and forms
 TONES = ("plain", "warm", "brief")
 VOICE_FILE = "voice.yaml"
+SERVICES = ("b2b_software", "product_use", "finance", "telecom")  # verticals where customers use and do not shop
+THRIFTY = 1.2  # times other customers' share of things bought at a discount
+WIN_BACK = "win_back"  # type of an action for customers who stopped coming
 SIGNED = ("ad",)  # slots that end with the sign-off
 LONGEST_EVIDENCE = 300  # characters of a sentence that a model reads
 
@@ -159,9 +174,11 @@ def write_copy(
     facts: Sequence[Fact],
     *,
     uses: bool = False,
+    vertical: str = "",
     voice: Voice | None = None,
     writer: Writer | None = None,
     names: Iterable[str] = (),
+    withheld: Collection[str] = (),
     evidence: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
     """Write the copy of each segment: a line for each slot in each tone, none of which two segments share.
@@ -174,12 +191,16 @@ def write_copy(
         Facts of all segments.
     uses
         Customers use a software or service, and do not buy goods.
+    vertical
+        Vertical of the lexicon that most needs are of, such as grocery.
     voice
         How the brand speaks; its tone comes first.
     writer
         Asked once per segment for the lines of the first tone; None to use the templates.
     names
         Names from the data, which a model's text may use through placeholders only.
+    withheld
+        Names in lower case of what may not be sent.
     evidence
         Segment -> sentences of its card, which a model reads.
 
@@ -192,7 +213,10 @@ def write_copy(
     voice, names, failures = voice or Voice(), tuple(names), 0
     taken: set[tuple[str, str]] = set()
     texts, metadata = [], []
+    checks = {"voice": voice, "withheld": withheld}
+    options = {"uses": uses or vertical in SERVICES, "taken": taken, **checks}
     for segment, activity_level in activity_levels.items():
+        tags = _tags(activity_level, facts, segment=segment, vertical=vertical)
         answers, why = {}, ""
         if writer is not None and failures < MAX_FAILURES:
             sentences = (evidence or {}).get(segment, ())
@@ -206,11 +230,10 @@ def write_copy(
             asked = writer is not None and tone == voice.tone
             form, reason = answers.get(slot), why if asked else ""
             if asked and not reason:
-                reason = rejection_reason(form, slot=slot, facts=facts, segment=segment, names=names, voice=voice)
+                reason = rejection_reason(form, slot=slot, facts=facts, segment=segment, names=names, **checks)
                 reason = reason or _model_reason(form, taken=taken, slot=slot, facts=facts, segment=segment)
             if not asked or reason:
-                options = {"uses": uses, "voice": voice, "taken": taken}
-                form = template_line(activity_level, tone=tone, slot=slot, facts=facts, segment=segment, **options)
+                form = template_line(tags, tone=tone, slot=slot, facts=facts, segment=segment, **options)
             if form is not None:
                 taken.add((slot, render(form, facts, segment=segment)))
                 texts.append({"segment": segment, "text": form})
@@ -227,8 +250,20 @@ def _places(voice: Voice) -> list[tuple[str, str]]:
     return [(tone, slot) for tone in tones for slot in MAX_CHARACTERS]
 
 
+def _tags(activity_level: str, facts: Sequence[Fact], *, segment: str, vertical: str) -> frozenset[str]:
+    """Collect what a segment is, as lines ask for it: how active, of which level and vertical, and whether thrifty."""
+    own = {f.name: f for f in facts if f.segment == segment}
+    texts = {name: own[name].text or "" for name in ("action_type", "level") if name in own}
+    wins_back = texts.get("action_type") == WIN_BACK
+    tags = {"fading" if wins_back else activity_level, vertical, texts.get("level", "").lower()}
+    bought, others = (own.get(f"discounted_lines_share{part}") for part in ("", "_others"))
+    if bought is not None and others is not None and bought.value > THRIFTY * others.value:
+        tags.add("thrifty")
+    return frozenset(tags)
+
+
 def template_line(
-    activity_level: str,
+    tags: Collection[str],
     *,
     tone: str,
     slot: str,
@@ -236,18 +271,19 @@ def template_line(
     segment: str,
     uses: bool = False,
     voice: Voice | None = None,
+    withheld: Collection[str] = (),
     taken: Collection[tuple[str, str]] = (),
 ) -> str | None:
     """Return the first line that fits a segment and no other has, with placeholders; None where there is none."""
     voice = voice or Voice()
     known = {f.name for f in facts if f.segment == segment}
-    for level, line in _lines("use" if uses else "shop", tone, slot):
-        if level not in ("", activity_level) or not set(PLACEHOLDER.findall(line)) <= known:
+    for wanted, line in _lines("use" if uses else "shop", tone, slot):
+        if not wanted <= set(tags) or not set(PLACEHOLDER.findall(line)) <= known:
             continue
         form = voice.apply(line)
         if slot in SIGNED and voice.sign_off:
             form = f"{form} {voice.sign_off}"
-        if rejection_reason(form, slot=slot, facts=facts, segment=segment, voice=voice):
+        if rejection_reason(form, slot=slot, facts=facts, segment=segment, voice=voice, withheld=withheld):
             continue  # such as a line that is too long with these names
         if (slot, render(form, facts, segment=segment)) not in taken:
             return form
@@ -255,12 +291,14 @@ def template_line(
 
 
 @cache
-def _lines(world: str, tone: str, slot: str) -> tuple[tuple[str, str], ...]:
-    """Return the lines of a slot, each after the activity level that it is for ("" for any)."""
+def _lines(world: str, tone: str, slot: str) -> tuple[tuple[frozenset[str], str], ...]:
+    """Return the lines of a slot, each after the tags that it asks for; {line} stands for each line of the tone."""
     found = []
     for line in load_texts("copy")[world][tone][slot]:
-        text, _, level = line.partition(" @")
-        found.append((level, PLACEHOLDER.sub(r"{copy_\1}", text)))
+        text, *tags = line.split(" @")
+        numbers = range(TONES.index(tone) + 1, MOST_LINES + 1, len(TONES)) if "{line}" in text else (0,)
+        texts = [text.replace("{line}", f"{{line_{number}}}") for number in numbers]
+        found += [(frozenset(tags), PLACEHOLDER.sub(r"{copy_\1}", each)) for each in texts]
     return tuple(found)
 
 

@@ -13,15 +13,23 @@ from segkit.customers.needs import Needs, need_amounts
 from segkit.customers.profile import FEATURE_ROLES
 from segkit.format import FLOOR, joined, lower_first
 from segkit.period import Period, dates_text, span_text
+from segkit.personas.cards import may_claim_need
 from segkit.personas.facts import Fact
 from segkit.personas.lexicon import charges, read_lexicon
 from segkit.personas.naming import NO_NEED, label
+from segkit.texts import load_texts
 from segkit.vocabulary import describe
 
 MIN_TRAIT_EFFECT = 0.3  # standard deviations; weaker traits are not worth a sentence
 EXAMPLE_OF = "what members spend most on beyond others, of the need: "
 EXAMPLES, MIN_EXAMPLE_SHARE = 3, 0.05  # things that a need is shown by; each takes at least this share of it
 ENDS = (("", ""), ("_low", ", low end of 95 %"), ("_high", ", high end of 95 %"))
+LEAD_FACTS = {  # fact of the need that leads -> how it was computed
+    "need_share": "mean share of what members bought: the need that leads",
+    "need_share_others": "the same for everyone else: the need that leads",
+    "need_buyers": "members who bought any of it",
+    "need_lead": "members who spend a larger share on it than others' mean",
+}
 SEGMENT_FACTS = {  # column of the table segments -> unit, and how it was computed
     "customers": ("customers", "members of the segment"),
     "customer_share": ("share", "members / everyone segmented"),
@@ -203,9 +211,7 @@ def _need_facts(
     if needs is None or weights is None:
         return []
     segment = segment.reindex(customers.features.index)
-    whole = np.asarray(weights.sum(axis=1)).ravel()
-    whole = np.where(whole > 0, whole, np.nan)[:, None]
-    shares = need_amounts(needs, customers.things) / whole
+    shares, whole = _shares_of_buyers(customers, needs=needs)
     by_thing, names = term_weights(weights, list(bought_things), words=needs.words)
     facts = []
     for own, led in segments.set_index("segment")["need"].items():
@@ -219,12 +225,9 @@ def _need_facts(
         if led not in needs.ids:
             continue
         number = needs.ids.index(led)
-        bought = shares[inside & np.isfinite(whole[:, 0]), number]
-        facts += _figures("need", own, means[number], others[number], what="the need that leads")
         facts.append(_name("need", own, lower_first(needs.names[number]), "the need that leads"))
-        facts.append(Fact("need_buyers", own, float((bought > 0).mean()), "share", "members who bought any of it"))
-        lead = float((bought > others[number]).mean())
-        facts.append(Fact("need_lead", own, lead, "share", "members who spend a larger share on it than others' mean"))
+        led_by = _lead_figures(shares[:, number], inside)
+        facts += [Fact(name, own, value, "share", LEAD_FACTS[name]) for name, value in led_by.items()]
         wanted = _things(needs, number) - charges(_things(needs, number), labels=labels)
         things = [i for i, name in enumerate(names) if name in wanted]
         amounts = by_thing[:, things].toarray() / whole
@@ -233,6 +236,47 @@ def _need_facts(
         average = np.nanmean(amounts[inside], axis=0), np.nanmean(amounts[~inside], axis=0)
         facts += _example_facts(own, [names[i] for i in things], *average, least=means[number], labels=labels)
     return facts
+
+
+def claimed_needs(led: pd.Series, customers: CustomerData, segment: pd.Series, *, needs: Needs | None) -> pd.Series:
+    """Return the need of each segment where a card may claim it, and null elsewhere.
+
+    Parameters
+    ----------
+    led
+        Id of the need that each segment grew from, by segment; null where there is none.
+    customers, segment
+        What customers bought, and the segment id of each.
+    needs
+        Needs of the run.
+    """
+    if needs is None or customers.things[0] is None:
+        return led
+    segment = segment.reindex(customers.features.index)
+    shares, _whole = _shares_of_buyers(customers, needs=needs)
+    claimed = {}
+    for own, need in led.items():
+        inside = segment.eq(own).to_numpy()
+        figures = _lead_figures(shares[:, needs.ids.index(need)], inside) if need in needs.ids else {}
+        claimed[own] = need if figures and may_claim_need(figures) else None
+    return pd.Series(claimed, index=led.index, dtype=object)
+
+
+def _shares_of_buyers(customers: CustomerData, *, needs: Needs) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of each need in what each customer bought, and all that they bought; null for nothing."""
+    weights, _things = customers.things
+    whole = np.asarray(weights.sum(axis=1)).ravel()
+    whole = np.where(whole > 0, whole, np.nan)[:, None]
+    return need_amounts(needs, customers.things) / whole, whole
+
+
+def _lead_figures(share: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Compute what a claim of a need rests on, from its share in what each customer bought; empty where unknown."""
+    members, others = share[inside & np.isfinite(share)], share[~inside & np.isfinite(share)]
+    if not len(members) or not len(others):
+        return {}
+    values = members.mean(), others.mean(), (members > 0).mean(), (members > others.mean()).mean()
+    return dict(zip(LEAD_FACTS, map(float, values), strict=True))
 
 
 def _things(needs: Needs, number: int) -> set[str]:
@@ -269,22 +313,26 @@ def _name(name: str, segment: str, text: str, how: str) -> Fact:
 
 
 def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
-    """Collect the names that copy may use: the need, the job behind it, the need of the best action, and when."""
-    facts, lexicon = [], read_lexicon(None)
-    jobs = {entry.label.lower(): entry.job for entry in lexicon.entries}
+    """Collect the names that copy may use: the need, lines on it, its job, the need of the best action, and when."""
+    facts, entries = [], {entry.label.lower(): entry for entry in read_lexicon(None).entries}
+    spoken = {label: load_texts("need_lines").get(entry.key, [label]) for label, entry in entries.items()}
     for row in segments.to_dict("records"):
         need = row.get("need_name")
         if isinstance(need, str) and need != NO_NEED:
-            facts += _both_cases("copy_need", row["segment"], need, "the need that leads, in the table segments")
-            job = jobs.get(need.lower(), "")
+            name, *lines = spoken.get(need.lower(), [need])
+            facts += _both_cases("copy_need", row["segment"], name, "the need that leads, in the table segments")
+            for number, line in enumerate(lines, start=1):
+                facts.append(_name(f"copy_line_{number}", row["segment"], line, "a line on this need, in need_lines"))
+            job = entries[need.lower()].job if need.lower() in entries else ""
             if job and need.lower() not in job:  # which would repeat itself in a sentence
-                spoken = re.sub(r"\bone('s|self)?\b", lambda found: YOU[found[0]], job)
-                facts.append(_name("copy_job", row["segment"], spoken, "what this need is for, in the lexicon"))
+                said = re.sub(r"\bone('s|self)?\b", lambda found: YOU[found[0]], job)
+                facts.append(_name("copy_job", row["segment"], said, "what this need is for, in the lexicon"))
     led = dict(zip(segments["segment"], segments.get("need_name", segments["segment"]), strict=True))
     if tables.actions is not None:
         for row in tables.actions.drop_duplicates("segment").to_dict("records"):
             if isinstance(row.get("offer"), str) and row["offer"] != led.get(row["segment"]):
-                facts += _both_cases("copy_offer", row["segment"], row["offer"], "the need of the best action")
+                name = spoken.get(row["offer"].lower(), [row["offer"]])[0]
+                facts += _both_cases("copy_offer", row["segment"], name, "the need of the best action")
             if isinstance(row.get("moment"), str):
                 facts.append(_name("copy_moment", row["segment"], row["moment"], "when they come more than others"))
     return facts

@@ -1,5 +1,6 @@
 """The lexicon: needs that marketers know, with the words by which things show them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,6 +16,7 @@ from segkit.data.yaml_models import OneOrMore, Text, YamlModel, parse_yaml, read
 from segkit.errors import SourceError
 from segkit.personas.keywords import KeywordIndex, words_of
 
+GENERAL = "general"  # vertical of entries that fit any data
 OWN = "own"  # vertical of an analyst's entries
 MAX_LABEL_WORDS = 4
 WORD_STRENGTH = 0.8  # of one word within a longer name; a phrase or the whole name counts 1
@@ -117,6 +119,18 @@ def charges(things: Iterable[str], *, labels: Mapping[str, str] | None = None) -
         if strengths and max(strengths, key=strengths.__getitem__) in entries:
             found.add(thing)
     return found
+
+
+def vertical_of(names: Iterable[str]) -> str:
+    """Return the vertical that most names of needs are of; "" where none is of one.
+
+    >>> vertical_of(["Fresh fruit", "Fuel", "Jeans and denim", "Presents"]), vertical_of(["Blue things"])
+    ('grocery', '')
+    """
+    lexicon = read_lexicon(None)
+    known = {entry.label.lower(): of for entry, of in zip(lexicon.entries, lexicon.verticals, strict=True)}
+    found = Counter(known[name.lower()] for name in names if known.get(name.lower(), GENERAL) != GENERAL)
+    return min(found, key=lambda vertical: (-found[vertical], vertical), default="")
 
 
 def read_lexicon(path: Path | None) -> Lexicon:

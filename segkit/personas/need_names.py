@@ -13,14 +13,13 @@ from scipy import sparse
 from segkit.customers.category_mix import is_free_text
 from segkit.format import joined
 from segkit.personas.keywords import is_code, split_camel_case, words_of
-from segkit.personas.lexicon import OWN, Lexicon, match_strengths, read_lexicon
+from segkit.personas.lexicon import GENERAL, OWN, Lexicon, match_strengths, read_lexicon
 from segkit.personas.naming import LINKING_WORDS, NO_PHRASE_END, distinct_terms, label, phrases_of
 
 PROPER_NAMES = frozenset(["British", "Christmas", "Crypto", "Easter", "Italian", "Korean", "Mexican", "TV"])
 COLUMNS = ["need", "name", "named_by", "key", "label", "job", "sensitive", "match", "runner_up"]
 WORDS = re.compile(r"[^\W\d]+(?:['-][^\W\d]+)*")
 VAGUE_WORDS = frozenset("baking bag box decoration holder jar kit stand tin tins tray".split())  # no name by themselves
-GENERAL = "general"  # entries of this vertical fit any data
 MIN_SHARE, MIN_SHARE_OTHER = 0.4, 0.6  # of a need's spend, for an entry of the data's vertical and of another one
 MIN_SHARE_OF_COUNT = 0.25  # of a need's things, for a pair, and for an entry with less than MIN_SHARE_ALONE of spend
 MIN_SHARE_ALONE = 0.6  # of a need's spend, below which a second entry may join the first

@@ -22,7 +22,8 @@ MAX_TRAINED = 6_000  # customers; more make the search slow and the rules no bet
 MAX_CONDITIONS = 3  # items per rule; a lower and an upper bound of one item are one condition
 SEARCH_STEPS = 6  # bounds per rule
 BEAM_WIDTH = 40  # candidate rules that go on to the next step
-MIN_RECALL = 0.55  # on the training customers; a little is lost on others
+RECALL_GOALS = (0.7, 0.65, 0.6, 0.55)  # on the training customers; a little is lost on others
+MIN_TRAIN_PRECISION = 0.6  # of a rule that reaches a goal; below, the next goal is tried
 MIN_GOOD_PRECISION, MIN_GOOD_RECALL = 0.5, 0.5  # on test customers; below, no short rule describes the segment
 MIN_PRECISION_GAIN = 0.01  # a further bound that adds less precision is left out
 MAX_RULE_TERMS = 200  # the most common categories, whose shares may be items
@@ -112,7 +113,7 @@ def learn_rules(
         items = [*shared, *(share for share in shares if share in figures)]
         inside = segment.eq(name).to_numpy()
         with threadpool_limits(1):  # matrices are small: more threads take twice the time
-            conditions = _beam_search(figures[train], inside[train], items=items)
+            conditions = _best_conditions(figures[train], inside[train], items=items)
         rules.append(_score_rule(name, conditions, figures[test], inside[test]))
     return rules
 
@@ -187,13 +188,25 @@ def round_cutoff(value: float, *, share: bool = False) -> float:
     return float(f"{value:.2g}")
 
 
-def _beam_search(
+def _best_conditions(
     figures: pd.DataFrame, inside: np.ndarray, *, items: Sequence[str]
 ) -> tuple[tuple[str, float, float], ...]:
-    """Find the bounds with the best precision among those with enough recall."""
+    """Find the conditions that reach the highest goal of recall with enough precision; else those of the lowest."""
     bounds, passes = _candidate_bounds(figures, items)
     if not bounds or not inside.any():
         return ()
+    conditions: tuple[tuple[str, float, float], ...] = ()
+    for goal in RECALL_GOALS:
+        precision, conditions = _beam_search(bounds, passes, inside, min_recall=goal)
+        if precision >= MIN_TRAIN_PRECISION:
+            break
+    return conditions
+
+
+def _beam_search(
+    bounds: Sequence[tuple[str, float, bool]], passes: np.ndarray, inside: np.ndarray, *, min_recall: float
+) -> tuple[float, tuple[tuple[str, float, float], ...]]:
+    """Find the bounds with the best precision among those with enough recall, and return that precision too."""
     bound_items = np.array([item for item, _cutoff, _is_lower in bounds])
     as_floats = passes.astype(np.float32)
     beam: list[tuple[int, ...]] = [()]
@@ -201,7 +214,7 @@ def _beam_search(
     for _step in range(SEARCH_STEPS):
         covered = np.array([passes[list(chosen)].all(axis=0) for chosen in beam])
         pool: dict[tuple[int, ...], float] = {}
-        for chosen, scored in zip(beam, _precisions(as_floats, inside, covered), strict=True):
+        for chosen, scored in zip(beam, _precisions(as_floats, inside, covered, min_recall=min_recall), strict=True):
             used = {bound_items[i] for i in chosen}
             if len(used) >= MAX_CONDITIONS:
                 scored[~np.isin(bound_items, list(used))] = -1.0
@@ -214,14 +227,14 @@ def _beam_search(
         beam = [chosen for chosen, _score in top]
         if top[0][1] > best[0] + MIN_PRECISION_GAIN:
             best = (top[0][1], top[0][0])
-    return _merge_bounds([bounds[i] for i in best[1]])
+    return best[0], _merge_bounds([bounds[i] for i in best[1]])
 
 
-def _precisions(passes: np.ndarray, inside: np.ndarray, covered: np.ndarray) -> np.ndarray:
+def _precisions(passes: np.ndarray, inside: np.ndarray, covered: np.ndarray, *, min_recall: float) -> np.ndarray:
     """Return the precision of each rule (rows) with each further bound; below 0 where recall is too low."""
     members = (covered & inside).astype(np.float32) @ passes.T
     picked = covered.astype(np.float32) @ passes.T
-    return np.where(members >= MIN_RECALL * inside.sum(), np.round(members / np.maximum(picked, 1), 6), -1.0)
+    return np.where(members >= min_recall * inside.sum(), np.round(members / np.maximum(picked, 1), 6), -1.0)
 
 
 def _candidate_bounds(figures: pd.DataFrame, items: Sequence[str]) -> tuple[list[tuple[str, float, bool]], np.ndarray]:

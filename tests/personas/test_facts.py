@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.personas.evidence import BY_MEDIAN, MEMBER_FACTS, SEGMENT_FACTS, CardTables, collect_facts
+from segkit.personas.evidence import BY_MEDIAN, MEMBER_FACTS, SEGMENT_FACTS, CardTables, claimed_needs, collect_facts
 from segkit.personas.facts import (
     Fact,
     FactError,
@@ -145,6 +145,14 @@ def test_facts_of_a_need_equal_shares_computed_by_hand(segments: pd.DataFrame) -
     assert "S02.need" not in table.index and table.loc["S02.largest_need", "text"] == "breakfast"
 
 
+def test_a_segment_has_only_a_need_that_its_card_may_claim(segments: pd.DataFrame) -> None:
+    _features, segment = members_of(segments)
+    customers, led = bought_by(segment, S01=0.5), pd.Series({"S01": "N01", "S02": "N01", "S13": None})
+    claimed = claimed_needs(led, customers, segment, needs=drinks())
+    assert claimed["S01"] == "N01" and pd.isna(claimed[["S02", "S13"]]).all()
+    assert claimed_needs(led, customers, segment, needs=None).equals(led)
+
+
 def test_facts_equal_figures_computed_by_hand(segments: pd.DataFrame) -> None:
     table = table_of(segments, CardTables(favourites=needs_of()), currency="GBP")
     features, segment = members_of(segments)
@@ -167,7 +175,7 @@ def test_each_fact_records_how_it_was_computed_under_a_unique_name(segments: pd.
     table = table_of(segments, CardTables(favourites=needs_of(S01=["TEA", "RUM"]), actions=actions))
     assert (table["how"].str.len() > 5).all() and table.index.is_unique
     names = {f"S01.copy_{name}": table.loc[f"S01.copy_{name}", "text"] for name in ("need", "job", "offer", "moment")}
-    wanted = ["hearty home cooking", "cook the way it was always done", "TV and audio", "on Mondays"]
+    wanted = ["dinner ingredients", "cook the way it was always done", "TV and audio", "on Mondays"]
     assert list(names.values()) == wanted
     assert "S02.copy_need" not in table.index
 
