@@ -239,7 +239,7 @@ def _need_facts(
 
 
 def claimed_needs(led: pd.Series, customers: CustomerData, segment: pd.Series, *, needs: Needs | None) -> pd.Series:
-    """Return the need of each segment where a card may claim it, and null elsewhere.
+    """Return the need of each segment where a card may claim it, and null where it may not.
 
     Parameters
     ----------
@@ -325,8 +325,8 @@ def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
                 facts.append(_name(f"copy_line_{number}", row["segment"], line, "a line on this need, in need_lines"))
             job = entries[need.lower()].job if need.lower() in entries else ""
             if job and need.lower() not in job:  # which would repeat itself in a sentence
-                said = re.sub(r"\bone('s|self)?\b", lambda found: YOU[found[0]], job)
-                facts.append(_name("copy_job", row["segment"], said, "what this need is for, in the lexicon"))
+                words = re.sub(r"\bone('s|self)?\b", lambda found: YOU[found[0]], job)
+                facts.append(_name("copy_job", row["segment"], words, "what this need is for, in the lexicon"))
     led = dict(zip(segments["segment"], segments.get("need_name", segments["segment"]), strict=True))
     if tables.actions is not None:
         for row in tables.actions.drop_duplicates("segment").to_dict("records"):
