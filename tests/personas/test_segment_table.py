@@ -11,7 +11,7 @@ def test_a_need_that_an_analyst_names_renames_kept_segments_unless_a_person_name
     people = [f"c{i}" for i in range(6)]
     made = {
         "stability": None,
-        "features": pd.DataFrame({"stage_new": 0.0}, index=people),
+        "features": pd.DataFrame({"stage_new": 0.0, "active_days": 4}, index=people),
         "segment": pd.Series(sorted(IDS * 2), index=people),
     }
     sizes = pd.DataFrame({"segment": IDS, "macro_segment": ["M1", "M1", "M2"], "customers": 2})
