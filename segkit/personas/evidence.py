@@ -315,11 +315,12 @@ def _name(name: str, segment: str, text: str, how: str) -> Fact:
 def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
     """Collect the names that copy may use: the need, lines on it, its job, the need of the best action, and when."""
     facts, entries = [], {entry.label.lower(): entry for entry in read_lexicon(None).entries}
-    spoken = {label: load_texts("need_lines").get(entry.key, [label]) for label, entry in entries.items()}
+    written = load_texts("need_lines")
+    spoken = {label: written[entry.key] for label, entry in entries.items() if entry.key in written}
     for row in segments.to_dict("records"):
         need = row.get("need_name")
         if isinstance(need, str) and need != NO_NEED:
-            name, *lines = spoken.get(need.lower(), [need])
+            name, *lines = spoken.get(need.lower(), [lower_first(need)])
             facts += _both_cases("copy_need", row["segment"], name, "the need that leads, in the table segments")
             for number, line in enumerate(lines, start=1):
                 facts.append(_name(f"copy_line_{number}", row["segment"], line, "a line on this need, in need_lines"))
@@ -331,7 +332,7 @@ def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
     if tables.actions is not None:
         for row in tables.actions.drop_duplicates("segment").to_dict("records"):
             if isinstance(row.get("offer"), str) and row["offer"] != led.get(row["segment"]):
-                name = spoken.get(row["offer"].lower(), [row["offer"]])[0]
+                name = spoken.get(row["offer"].lower(), [lower_first(row["offer"])])[0]
                 facts += _both_cases("copy_offer", row["segment"], name, "the need of the best action")
             if isinstance(row.get("moment"), str):
                 facts.append(_name("copy_moment", row["segment"], row["moment"], "when they come more than others"))
@@ -341,7 +342,7 @@ def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
 def _both_cases(name: str, segment: str, text: str, how: str) -> list[Fact]:
     """Return a name as it stands within a sentence, and at its start."""
     return [
-        _name(name, segment, lower_first(text), how),
+        _name(name, segment, text, how),
         _name(f"{name}_cap", segment, text[:1].upper() + text[1:], how),
     ]
 
