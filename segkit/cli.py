@@ -142,6 +142,9 @@ def main() -> None:
 )
 @click.option("--keep", type=click.IntRange(min=1), default=None, help="Number of finished runs of the source to keep "
               "in the folder; older ones are removed.")  # fmt: skip
+@click.option(
+    "--language", default="en", show_default=True, help="Language of names, cards and the first pages: en, de."
+)
 @click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
 @click.option(
     "-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of a notebook; repeatable."

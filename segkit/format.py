@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from babel import Locale
+from babel.dates import format_date
+from babel.numbers import format_compact_decimal, format_currency, format_decimal
+
+from segkit.texts import ENGLISH, language_of_names, phrase, spoken
 
 MISSING = "–"  # an unknown number
 SPACE = "\u00a0"  # between a number and its unit: no line breaks there
 MINUS = "\u2212"
+CAPITAL_NOUNS = ("de", "lb")  # languages that write nouns with a capital everywhere
 CURRENCY_SIGNS = {"USD": "$", "GBP": "£", "EUR": "€"}
 LARGE = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from which size on, divided by what, and the unit
 
@@ -32,7 +38,7 @@ def share(value: float | None) -> str:
     if is_missing(value):
         return MISSING
     percent = 100 * float(value)
-    return f"{_fixed(percent, 1 if 0 < abs(percent) < 0.95 else 0)}%"
+    return f"{_fixed(percent, 1 if 0 < abs(percent) < 0.95 else 0)}{_percent_sign()}"
 
 
 def percentage_points(value: float | None) -> str:
@@ -55,6 +61,8 @@ def number(value: float | None) -> str:
     size = abs(float(value))
     for smallest, divisor, unit in LARGE:
         if size >= smallest:
+            if spoken() != ENGLISH:
+                return _compact(float(value), 1)
             divided = float(value) / divisor
             return f"{_fixed(divided, 1 if abs(divided) < 9.95 else 0)}{SPACE}{unit}"
     if float(value) == int(value) or size >= 99.5:
@@ -91,6 +99,8 @@ def money(value: float | None, *, currency: str = "") -> str:
     if is_missing(value):
         return MISSING
     size = abs(float(value))
+    if spoken() != ENGLISH:
+        return _local_money(float(value), currency)
     if size >= 999_500:
         unit, divisor = ("bn", 1e9) if size >= 999.5e6 else ("M", 1e6)
         text = f"{float(f'{size / divisor:.3g}'):g}{unit}"
@@ -139,7 +149,76 @@ def interval(value: float | None, low: float | None, high: float | None, *, form
 def _fixed(value: float, decimals: int) -> str:
     """Format a number with separators, a true minus sign, and no minus zero."""
     rounded = round(value, decimals) + 0.0
+    if spoken() != ENGLISH:
+        return format_decimal(rounded, format=_pattern(decimals), locale=spoken()).replace("-", MINUS)
     return f"{rounded:,.{decimals}f}".replace("-", MINUS)
+
+
+def _pattern(decimals: int) -> str:
+    return "#,##0" + ("." + "0" * decimals if decimals else "")
+
+
+def _percent_sign() -> str:
+    return "%" if spoken() == ENGLISH else Locale.parse(spoken()).percent_formats[None].suffix[0]
+
+
+def _compact(value: float, decimals: int) -> str:
+    """Shorten a large number as a language does; one that has no short form is written in full."""
+    short = format_compact_decimal(value, locale=spoken(), fraction_digits=decimals).replace("-", MINUS)
+    return _fixed(float(f"{value:.3g}"), 0) if short.strip(MINUS).isdigit() else short
+
+
+def _local_money(value: float, currency: str) -> str:
+    """Format an amount with three figures in another language than English."""
+    size, rounded = abs(value), float(f"{value:.3g}")
+    if size >= 999_500:
+        digits = 2 - int(math.log10(abs(rounded))) % 3
+        text = _compact(rounded, digits)
+    else:
+        text = _fixed(rounded if size >= 99.5 else value, 0 if size >= 9.995 or size == 0 else 2)
+    if not currency:
+        return text
+    whole = format_currency(1, currency, format=_currency_pattern(), locale=spoken(), currency_digits=False)
+    return whole.replace("1", text)
+
+
+def _currency_pattern() -> str:
+    return Locale.parse(spoken()).currency_formats["standard"].pattern.split(";")[0].replace("#,##0.00", "0")
+
+
+def day(value: Any) -> str:
+    """Write a date in full: day, month and year.
+
+    >>> from datetime import date
+    >>> day(date(2018, 1, 1))
+    '1 January 2018'
+    """
+    return f"{value.day} {value:%B %Y}" if spoken() == ENGLISH else format_date(value, "long", locale=spoken())
+
+
+def month(value: Any, *, year: bool = True) -> str:
+    """Write a month.
+
+    >>> from datetime import date
+    >>> month(date(2018, 1, 1)), month(date(2018, 1, 1), year=False)
+    ('January 2018', 'January')
+    """
+    if spoken() == ENGLISH:
+        return f"{value:%B %Y}" if year else f"{value:%B}"
+    return format_date(value, "LLLL yyyy" if year else "LLLL", locale=spoken())
+
+
+def day_of_month(value: Any) -> str:
+    """Write a day without its year.
+
+    >>> from datetime import date
+    >>> day_of_month(date(2018, 1, 15))
+    '15 January'
+    """
+    if spoken() == ENGLISH:
+        return f"{value.day} {value:%B}"
+    pattern = re.sub(r"\W*y+\W*", "", Locale.parse(spoken()).date_formats["long"].pattern)
+    return format_date(value, pattern, locale=spoken())
 
 
 def spread(value: float | None, low: float | None, high: float | None, *, form: Callable[[Any], str] = number) -> str:
@@ -164,7 +243,7 @@ def between(low: float | None, high: float | None, *, form: Callable[[Any], str]
     """
     first, last = form(low), form(high)
     if MINUS in first + last or MISSING in (first, last):
-        return f"{first} to {last}"
+        return phrase("{first} to {last}").format(first=first, last=last)
     sign = re.match(r"\D*", first)[0]
     units = [re.search(r"[^\d.,]*$", text)[0] for text in (first, last)]
     first = first[: -len(units[0])] if units[0] and units[0] == units[1] else first
@@ -179,7 +258,8 @@ def joined(texts: Sequence[str]) -> str:
     """
     if len(texts) < 2:
         return "".join(texts)
-    last = ", and " if any(" and " in t for t in texts) else " and "
+    word = phrase(" and ")
+    last = phrase(", and ") if any(word in t for t in texts) else word
     return last.join([", ".join(texts[:-1]), texts[-1]])
 
 
@@ -198,7 +278,7 @@ def lower_first(text: str) -> str:
     >>> lower_first("Fresh produce"), lower_first("TV and audio"), lower_first("")
     ('fresh produce', 'TV and audio', '')
     """
-    return text if text[:2].isupper() else text[:1].lower() + text[1:]
+    return text if text[:2].isupper() or language_of_names() in CAPITAL_NOUNS else text[:1].lower() + text[1:]
 
 
 FLOOR = 20  # customers; a smaller group could give away a person

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 
 from segkit.errors import InputError
+from segkit.format import day_of_month, month
+from segkit.texts import phrase
 
 MONTH_EDGE = 3  # days off the first of a month that still count as it, in a text
 DAYS_OF_MONTH = 365.25 / 12
@@ -146,15 +149,15 @@ def dates_text(start: date, end: date, *, years: bool = True) -> str:
     'October to December'
     """
     last, months = end - timedelta(days=1), (_nearest_first(start), _nearest_first(end))
-    form = "{0.day} {0:%B}"
+    form = day_of_month
     if None not in months and months[0] < months[1]:
-        form, start, last = "{0:%B}", months[0], months[1] - timedelta(days=1)
-    first, second = (form.format(day) for day in (start, last))
+        form, start, last = partial(month, year=False), months[0], months[1] - timedelta(days=1)
+    first, second = (form(day) for day in (start, last))
     if years:
         first += "" if start.year == last.year else f" {start.year}"
         second += f" {last.year}"
-    alike = (start.year, form.format(start)) == (last.year, form.format(last))
-    return second if alike else f"{first} to {second}"
+    alike = (start.year, form(start)) == (last.year, form(last))
+    return second if alike else phrase("{first} to {last}").format(first=first, last=second)
 
 
 def span_text(days: int) -> str:
@@ -165,8 +168,8 @@ def span_text(days: int) -> str:
     """
     months = round(days / DAYS_OF_MONTH)
     if months and abs(days - months * DAYS_OF_MONTH) <= MONTH_EDGE:
-        return f"{months} {'month' if months == 1 else 'months'}"
-    return f"{days} {'day' if days == 1 else 'days'}"
+        return f"{months} {phrase('month' if months == 1 else 'months')}"
+    return f"{days} {phrase('day' if days == 1 else 'days')}"
 
 
 def _nearest_first(day: date) -> date | None:

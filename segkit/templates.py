@@ -1,7 +1,8 @@
 """The Jinja environment of the package: templates get facts and choose the words.
 
 A template is a file ``<chapter>.html.j2`` in the folder ``templates`` of a part of the package. Each macro in it is an
-element of a page or a sentence, and escapes the text it gets.
+element of a page or a sentence, and escapes the text it gets. One in another language stands in a folder of
+``templates``, such as ``de``; without it, that of English is taken.
 """
 
 import re
@@ -15,7 +16,7 @@ from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from segkit import format as fmt
-from segkit.texts import load_texts
+from segkit.texts import ENGLISH, load_texts, phrase, spoken
 
 SPACES = re.compile(r"[ \n]+")  # not the no-break space between a number and its unit
 LONGEST_WORD = 20  # characters; a longer word may break in a table
@@ -32,7 +33,8 @@ def html(chapter: str, macro: str, **facts: Any) -> Markup:
     **facts
         Arguments of the macro; text is escaped, Markup is not.
     """
-    return getattr(_chapter(chapter), macro)(**facts)
+    own = getattr(_chapter(chapter, spoken()), macro, None)
+    return (own or getattr(_chapter(chapter, ENGLISH), macro))(**facts)
 
 
 def text(chapter: str, macro: str, **facts: Any) -> str:
@@ -44,7 +46,7 @@ def text(chapter: str, macro: str, **facts: Any) -> str:
     return SPACES.sub(" ", html(chapter, macro, **facts).unescape()).strip()
 
 
-def sentence(file: str, name: str, *, language: str = "en", **facts: Any) -> str:
+def sentence(file: str, name: str, **facts: Any) -> str:
     """Render a sentence of ``texts/<language>/<file>.yaml`` as plain text on one line.
 
     Parameters
@@ -53,8 +55,6 @@ def sentence(file: str, name: str, *, language: str = "en", **facts: Any) -> str
         Name of the file, without ``.yaml``.
     name
         Key of the sentence; parts of it are separated by dots.
-    language
-        Folder of the texts.
     **facts
         What the sentence speaks of; all filters of the package are at hand.
 
@@ -63,7 +63,7 @@ def sentence(file: str, name: str, *, language: str = "en", **facts: Any) -> str
     >>> sentence("actions", "titles.cross_need.often", offer="Fresh fruit")
     'Bring fresh fruit into the weekly shop'
     """
-    return SPACES.sub(" ", Markup(_sentence(file, name, language).render(facts)).unescape()).strip()
+    return SPACES.sub(" ", Markup(_sentence(file, name, spoken()).render(facts)).unescape()).strip()
 
 
 def parts(words: str) -> list[str]:
@@ -97,9 +97,10 @@ def sort_key(value: Any) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(language: str) -> Environment:
+    folders = sorted(Path(__file__).parent.glob("*/templates"))
     made = Environment(
-        loader=FileSystemLoader(sorted(Path(__file__).parent.glob("*/templates"))),
+        loader=FileSystemLoader([*(folder / language for folder in folders), *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -117,7 +118,7 @@ def _environment() -> Environment:
         fmt.score,
         fmt.small_score,
     )
-    others = (fmt.joined, fmt.lower_first, fmt.masked_count, parts, plural, sort_key)
+    others = (fmt.joined, fmt.lower_first, fmt.masked_count, phrase, fmt.day, fmt.month, parts, plural, sort_key)
     made.filters |= {form.__name__: form for form in (*forms, *others)}
     made.filters |= {"interval": _interval, "spread": _spread, "between": _between}
     made.tests |= {"missing": fmt.is_missing, "few": fmt.is_few}
@@ -127,19 +128,19 @@ def _environment() -> Environment:
 
 @cache
 def _sentence(file: str, name: str, language: str) -> Template:
-    found: Any = load_texts(file, language=language)
+    found: Any = load_texts(file)
     for part in name.split("."):
         found = found[part]
-    return _environment().from_string(found)
+    return _environment(language).from_string(found)
 
 
 @cache
-def _chapter(name: str) -> TemplateModule:
-    return _environment().get_template(f"{name}.html.j2").module
+def _chapter(name: str, language: str) -> TemplateModule:
+    return _environment(language).get_template(f"{name}.html.j2").module
 
 
 def _interval(value: Any, low: Any, high: Any, form: str) -> str:
-    return fmt.interval(value, low, high, form=_environment().filters[form])
+    return fmt.interval(value, low, high, form=_filter(form))
 
 
 def _spread(value: Any, low: Any, high: Any, form: str | Callable[[Any], str]) -> str:
@@ -151,4 +152,4 @@ def _between(low: Any, high: Any, form: str | Callable[[Any], str]) -> str:
 
 
 def _filter(form: str | Callable[[Any], str]) -> Callable[[Any], str]:
-    return form if callable(form) else _environment().filters[form]
+    return form if callable(form) else _environment(spoken()).filters[form]

@@ -41,6 +41,7 @@ from segkit.data.sources import connect, open_source, read_events, remove_spills
 from segkit.data.spec import Source
 from segkit.errors import RunError
 from segkit.period import Period
+from segkit.texts import ENGLISH
 
 FORMAT = 2  # of a run folder; other formats cannot be read
 METRIC_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -77,6 +78,11 @@ class Run:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the run: source, as_of (ISO date, never empty), lookback_days, seed, ..."""
         return dict(self.record()["parameters"])
+
+    @property
+    def language(self) -> str:
+        """The language of its names and first pages."""
+        return self.parameters().get("language", ENGLISH)
 
     @property
     def kept(self) -> str:

@@ -50,9 +50,11 @@ from segkit.notebook.steps import (
     resolve,
     source_path,
 )
+from segkit.notebook.translating import title_of, translate_notebook, translate_script
 from segkit.reports.agreement import check_agreement
 from segkit.reports.theme import bokeh_script, script, stylesheet
 from segkit.tables import KEPT_SEGMENTS, needed_of_last_run, required_by
+from segkit.texts import ENGLISH, check_language, page_language, phrase, speaking, spoken
 
 CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
 MIN_HEADINGS = 3  # on a page with a table of contents
@@ -89,15 +91,22 @@ def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> l
     """
     present = [step for step in steps if (run.path / "notebooks" / f"{step.name}.ipynb").is_file()]
     ordered = [step for step in present if step.name == OVERVIEW] + [step for step in present if step.name != OVERVIEW]
-    foot = _foot(run.parameters())
-    written = []
+    language, written = run.language, []
     for step in ordered:
-        links = [{"href": other.page, "label": other.label, "current": other == step} for other in ordered]
-        notebook = nbformat.read(run.path / "notebooks" / f"{step.name}.ipynb", as_version=4)
-        text = render_notebook(notebook, title=step.title, links=links, foot=foot, show_code=show_code)
-        written.append(run.write_text(text, step.page))
-    check_agreement({path.name: path.read_text(encoding="utf-8") for path in written})
-    return written
+        with speaking(page_language(step.name, language=language)):
+            page = _render_step(run, step, ordered=ordered, show_code=show_code)
+            written.append((spoken(), run.write_text(page, step.page)))
+    for each in {ENGLISH, language}:  # figures and names are written as their language does
+        check_agreement({path.name: path.read_text(encoding="utf-8") for of, path in written if of == each})
+    return [path for _, path in written]
+
+
+def _render_step(run: Run, step: Step, *, ordered: Sequence[Step], show_code: bool) -> str:
+    links = [{"href": other.page, "label": phrase(other.label), "current": other == step} for other in ordered]
+    notebook = nbformat.read(run.path / "notebooks" / f"{step.name}.ipynb", as_version=4)
+    notebook = translate_notebook(notebook, step=step.name)
+    title = step.title if spoken() == ENGLISH else title_of(notebook, default=step.title)
+    return render_notebook(notebook, title=title, links=links, foot=_foot(run.parameters()), show_code=show_code)
 
 
 def render_notebook(
@@ -122,6 +131,7 @@ def render_notebook(
         HTML with its styles and figures inside, and with scripts only if a part of it is interactive.
     """
     page = {"title": title, "pages": list(links), "foot": foot, "css": stylesheet("views") + stylesheet("page")}
+    page |= {"language": spoken(), "skip": phrase("To the content"), "menu": phrase("Pages of this report")}
     exporter = HTMLExporter(
         template_name="page",
         extra_template_basedirs=[str(Path(__file__).parents[1] / "reports")],
@@ -151,7 +161,7 @@ def _scripts(body: str) -> Markup:
     """Render the scripts of the interactive parts of a page; most pages have none."""
     needed = [name for name, mark in SCRIPT_MARKERS.items() if mark in body]
     scripts = [bokeh_script()] if "map" in needed else []
-    return templates.html("page", "scripts", scripts=scripts + [script(name) for name in needed])
+    return templates.html("page", "scripts", scripts=scripts + [translate_script(script(name)) for name in needed])
 
 
 def _foot(parameters: dict[str, Any]) -> str:
@@ -371,6 +381,7 @@ def run_chain(
     engine: str = "duckdb",
     pseudonymise: bool = False,
     mode: str = "",
+    language: str = ENGLISH,
     keep: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     show_code: bool = False,
@@ -394,6 +405,8 @@ def run_chain(
         Replace customer ids by keyed hashes in all tables; a missing key is created next to the runs.
     mode
         "auto" uses the segments of the last run again if they are still valid; "dry-run" only describes that.
+    language
+        Language of the names and of the pages that have been translated, such as "de".
     keep
         Number of finished runs of the source to keep in this folder, newest first; None keeps all.
     parameters
@@ -419,6 +432,7 @@ def run_chain(
     chosen = choose_steps(every, steps)
     extra = convert_parameters(parameters or {}, steps=every)
     check_engine(engine)
+    check_language(language)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
     given = find_path(out or HOME / "reports" / wanted["source_name"] / wanted["as_of"])
@@ -428,6 +442,7 @@ def run_chain(
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
     _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
     made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
+    made_with |= {} if language == ENGLISH else {"language": language}
     if mode == DRY_RUN:
         return dry_run(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
     why = refit_reason(before, made_with=made_with) if mode else ""

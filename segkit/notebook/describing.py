@@ -45,6 +45,7 @@ from segkit.segments.fit import read_training_windows
 from segkit.segments.model import model_from_arrays
 from segkit.segments.validation import attribute_groups
 from segkit.tables import titles
+from segkit.texts import phrase
 
 OF_NEED = ("copy_need", "copy_line", "copy_job")  # facts that speak of the need of a segment
 
@@ -401,7 +402,7 @@ def _persona_parts(
             traits,
             name="signals",
             shown=segments_report.format_traits(traits, segments) if len(traits) else None,
-            columns=titles("signals"),
+            columns={name: phrase(title) for name, title in titles("signals").items()},
         ),
     }
 

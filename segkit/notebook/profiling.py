@@ -34,6 +34,7 @@ from segkit.reports.wording import Wording
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
 from segkit.segments.lineage import load_kept_run, read_overrides
 from segkit.tables import titles
+from segkit.texts import language_of_names
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -312,7 +313,7 @@ def name_learnt_needs(found: needs_module.Needs, *, previous: runs.Run | None, l
     """Return `name, named_by, job, sensitive` by need; a need that continues an earlier one keeps its name."""
     things = needs_module.thing_table(found)
     spend = things["weight"] * things["need"].map(dict(zip(found.ids, found.spend, strict=True)))
-    named = name_needs(things.assign(spend=spend), labels=labels).set_index("need")
+    named = name_needs(things.assign(spend=spend), labels=labels, language=language_of_names()).set_index("need")
     if previous is not None and previous.has("needs"):
         old = previous.table("needs").set_index("need")
         kept = [need for need in named.index if need in old.index and old.loc[need, "name"] not in set(named["name"])]

@@ -16,6 +16,7 @@ from segkit.data.runs import Run
 from segkit.errors import InputError
 from segkit.reports import html
 from segkit.tables import titles
+from segkit.texts import phrase
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -157,12 +158,12 @@ def stack(*shown: Result | Markup | str) -> Markup:
 
 def caption_of(name: str) -> dict[str, str]:
     """Find the caption of a figure or table, and for a figure what it shows to those who cannot see it."""
-    return dict(_captions()[name])
+    return {part: phrase(words) for part, words in _captions()[name].items()}
 
 
 def _titles(name: str) -> dict[str, str] | None:
     try:
-        return titles(name) or None
+        return {column: phrase(title) for column, title in titles(name).items()} or None
     except KeyError:
         return None
 

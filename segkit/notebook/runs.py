@@ -28,6 +28,7 @@ from segkit.reports.personas import persona_cards_html
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.segments import recut as recuts
 from segkit.segments.lineage import inherit_names
+from segkit.texts import name_phrase, phrase
 from segkit.vocabulary import describe
 
 NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then, `.latest` is a made-up shop."
@@ -407,7 +408,7 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     names = {} if learnt is None else dict(zip(learnt.ids, learnt.names, strict=True))
     needs = claimed_needs(table.set_index("segment")["need"], now, segment, needs=learnt).map(names)
     habits = segment_signals(now.features, segment)
-    people = "buyers" if "purchase" in meta["needs"] else "users"
+    people = name_phrase("buyers" if "purchase" in meta["needs"] else "users")
     named = name_segments(levels, needs, habits=habits, people=people)
     names = inherit_names(named["name"].to_dict(), run.table("segments").set_index("segment")["name"].to_dict())
     table = found.segments.assign(name=found.segments["segment"].map(names))
@@ -491,7 +492,7 @@ def overview(run: runs.Run) -> Overview:
 def _show_opportunities(run: runs.Run, segments: pd.DataFrame, *, currency: str) -> Result:
     best = overview_report.best_actions(overview_report.optional_table(run, "actions"))
     if best is None or best.empty or run.summary().get("segments.verdict") == overview_report.NONE:
-        return text_result(note=NO_OPPORTUNITY)
+        return text_result(note=phrase(NO_OPPORTUNITY))
     shown = format_actions(best, names=segments.set_index("segment")["name"], currency=currency)
     return Result(best, html=lambda: render_actions(shown))
 
@@ -504,7 +505,10 @@ def _show_map(run: runs.Run, *, cards: str, currency: str) -> Result:
     profile = map_profile(placed, run.table("features"), expected=expected, dates=run.period.next_dates)
     shown = {"cards": cards, "currency": currency}
     return Result(
-        placed, html=lambda: map_html(placed, segments, profile=profile, alt=MAP_ALT, caption=MAP_CAPTION, **shown)
+        placed,
+        html=lambda: map_html(
+            placed, segments, profile=profile, alt=phrase(MAP_ALT), caption=phrase(MAP_CAPTION), **shown
+        ),
     )
 
 

@@ -24,6 +24,7 @@ from segkit.reports.html import segment_table_html
 from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX
 from segkit.reports.segments import format_baselines
 from segkit.reports.theme import segment_styles, stylesheet
+from segkit.texts import page_language, speak
 
 
 def show_note(text: str, *, warn: bool = False) -> None:
@@ -196,6 +197,7 @@ def start(step: str, parameters: Mapping[str, Any]) -> Run:
         run = _open_scratch(path, step=step, wanted=wanted, parameters=parameters)
         _show("style", css=stylesheet("views"))
         _catch_up(run, step=step, steps=_steps(run))
+    speak(page_language(step, language=run.language), names=run.language)
     _show("header", **_place(step, steps=_steps(run)))
     register()
     return run

@@ -67,7 +67,6 @@ def find_actions(
     things: pd.DataFrame | None = None,
     labels: Mapping[str, str] | None = None,
     currency: str = "",
-    language: str = "en",
 ) -> Actions:
     """Find the opportunities of a run and write them down, the one with the largest prize times its chance first.
 
@@ -81,8 +80,6 @@ def find_actions(
         Thing -> label of the source.
     currency
         Code of the currency of the source, or "".
-    language
-        Folder of the texts.
     """
     days, period = situation.customers.days, situation.customers.period
     kpi = KPI_OF_UNIT[situation.unit]
@@ -92,7 +89,6 @@ def find_actions(
         things=things,
         labels=labels or {},
         currency=currency,
-        language=language,
     )
     found = find_opportunities(situation)
     covered = {name for one in found for name in one.segments}
@@ -128,11 +124,10 @@ class _Writer:
     things: pd.DataFrame | None
     labels: Mapping[str, str]
     currency: str
-    language: str
 
     def text(self, name: str, **facts: Any) -> str:
         """Render a sentence of the actions; ``uses`` is known to all."""
-        return sentence("actions", name, language=self.language, uses=self.situation.uses, **facts)
+        return sentence("actions", name, uses=self.situation.uses, **facts)
 
     def amount(self, value: float) -> str:
         """Write an amount of what is to be won with two figures."""

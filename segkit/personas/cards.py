@@ -11,7 +11,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from segkit.format import FLOOR
 from segkit.personas.facts import PLACEHOLDER, Fact, with_forms
-from segkit.texts import ENGLISH, load_texts
+from segkit.texts import load_texts
 
 CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a sentence
 MOST_HABITS = 4  # sentences on how members shop
@@ -52,9 +52,9 @@ def _compile(expression: str) -> Any:
     return SandboxedEnvironment().compile_expression(expression, undefined_to_none=False)
 
 
-def sentences(part: str, *, language: str = ENGLISH) -> list[list[Sentence]]:
+def sentences(part: str) -> list[list[Sentence]]:
     """Return the places of a part, each with the sentences of which the first that may stands there."""
-    places = load_texts("cards", language=language)[part]
+    places = load_texts("cards")[part]
     return [[Sentence(part=part, **each) for each in alternatives] for alternatives in places]
 
 
@@ -65,7 +65,6 @@ def write_personas(
     signals: pd.DataFrame | None = None,
     rules: pd.DataFrame | None = None,
     uses: bool = False,
-    language: str = ENGLISH,
 ) -> pd.DataFrame:
     """Write a card for each segment.
 
@@ -83,8 +82,6 @@ def write_personas(
         As returned by `rules.rules_table`.
     uses
         Needs come from what customers use, not from what they buy.
-    language
-        Of the sentences.
 
     Returns
     -------
@@ -95,10 +92,10 @@ def write_personas(
     written = []
     for row in segments.to_dict("records"):
         own = {f.name: f for f in facts if f.segment == row["segment"]}
-        form = rule_form(rules, segment=row["segment"], uses=uses, language=language)
+        form = rule_form(rules, segment=row["segment"], uses=uses)
         scope = fact_scope(own.values()) | _habits(row, own, signals=signals) | {"uses": uses}
         scope |= {"rule": form, "rule_good": bool(form)}
-        card = _write_card(row, scope, language=language)
+        card = _write_card(row, scope)
         card["rule"] = card["rule"].replace("{rule}", form)
         named = {name: f"{{{name}}}" if name in own else "" for name in NAMES}
         written.append({"segment": row["segment"], **named, **card})
@@ -131,24 +128,24 @@ def has_story(segments: pd.DataFrame) -> pd.Series:
     return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")
 
 
-def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any], *, language: str) -> dict[str, str]:
+def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, str]:
     """Write the parts of one card, with placeholders."""
     empty = dict.fromkeys((*CARD_PARTS, "caution"), "")
-    texts = load_texts("cards", language=language)
+    texts = load_texts("cards")
     if row["customers"] < FLOOR:
         return empty | {"need_name": "", "caution": texts["few"]}
     if row["verdict"] == "unstable":
         return empty | {"caution": texts["unstable"]}
     parts = {}
     for part in CARD_PARTS:
-        found = list(_choose(part, scope, language=language))
+        found = list(_choose(part, scope))
         parts[part] = " ".join(found[:MOST_HABITS] if part == "how_they_shop" else found)
     return empty | parts
 
 
-def _choose(part: str, scope: Mapping[str, Any], *, language: str) -> Iterator[str]:
+def _choose(part: str, scope: Mapping[str, Any]) -> Iterator[str]:
     """For each place of a part, choose the first sentence that may stand there."""
-    for alternatives in sentences(part, language=language):
+    for alternatives in sentences(part):
         usable = (each.text for each in alternatives if each.holds(scope))
         yield from [text for text in [next(usable, "")] if text]
 
@@ -165,7 +162,7 @@ def _habits(row: Mapping[str, Any], own: Mapping[str, Fact], *, signals: pd.Data
     return habits | {"channel_high": f"channel_{channel}_share_high" in habits}
 
 
-def rule_form(rules: pd.DataFrame | None, *, segment: str, uses: bool = False, language: str = ENGLISH) -> str:
+def rule_form(rules: pd.DataFrame | None, *, segment: str, uses: bool = False) -> str:
     """Write the conditions of a rule with placeholders; "" where no rule is good enough.
 
     Parameters
@@ -178,7 +175,7 @@ def rule_form(rules: pd.DataFrame | None, *, segment: str, uses: bool = False, l
     own = rules[rules["segment"] == segment] if rules is not None else ()
     if not len(own) or not bool(own["good"].iloc[0]):
         return ""
-    phrases, clauses = load_texts("cards", language=language)["rule_conditions"], []
+    phrases, clauses = load_texts("cards")["rule_conditions"], []
     for row in own.to_dict("records"):
         bounds = {(True, True): "between", (True, False): "above", (False, True): "below"}
         item = row["item"] if row["item"] in phrases else "uses" if uses else "need"
@@ -188,6 +185,6 @@ def rule_form(rules: pd.DataFrame | None, *, segment: str, uses: bool = False, l
             phrase = phrase.replace(word, f"{{{fact}}}")
         clauses.append(phrase)
     *first, last = clauses
-    link = f" {load_texts('cards', language=language)['and']} "
+    link = f" {load_texts('cards')['and']} "
     text = link.join([", ".join(first), last]) if first else last
     return text[:1].upper() + text[1:]

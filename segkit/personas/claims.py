@@ -26,7 +26,7 @@ from segkit.personas.evidence import (
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, FactError, facts_from_table
 from segkit.personas.naming import label
 from segkit.personas.totals import CustomerTotals
-from segkit.texts import ENGLISH, load_texts
+from segkit.texts import load_texts
 
 TOLERANCE = 1e-6  # relative; sums of the two paths differ by rounding of floats only
 CLAIM_COLUMNS = ["segment", "part", "sentence", "claim", "holds"]
@@ -66,9 +66,7 @@ class RawFigures:
     labels: Mapping[str, str] | None = None
 
 
-def check_claims(
-    personas: pd.DataFrame, facts: pd.DataFrame, raw: RawFigures, *, uses: bool = False, language: str = ENGLISH
-) -> pd.DataFrame:
+def check_claims(personas: pd.DataFrame, facts: pd.DataFrame, raw: RawFigures, *, uses: bool = False) -> pd.DataFrame:
     """Check every sentence of every card on figures that were computed again.
 
     Parameters
@@ -100,9 +98,9 @@ def check_claims(
     for row in personas.to_dict("records"):
         own, forms = row["segment"], json.loads(row[FORMS_COLUMN])
         values = known.of(own, stored.get(own, {}))
-        rule = rule_form((raw.tables or {}).get("rules"), segment=own, uses=uses, language=language)
+        rule = rule_form((raw.tables or {}).get("rules"), segment=own, uses=uses)
         for part in (*NAMES, *CARD_PARTS, "caution"):
-            for sentence in _split(own, part, forms.get(part, ""), rule=rule, language=language):
+            for sentence in _split(own, part, forms.get(part, ""), rule=rule):
                 _compare(own, sentence, stored.get(own, {}), values)
                 scope = rounded(values) | {"uses": uses, "rule_good": bool(rule)}
                 if sentence.claim and not evaluate(sentence.claim, scope):
@@ -111,14 +109,14 @@ def check_claims(
     return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
 
 
-def _split(segment: str, part: str, form: str, *, rule: str, language: str) -> list[Sentence]:
+def _split(segment: str, part: str, form: str, *, rule: str) -> list[Sentence]:
     """Take a part of a card apart into the sentences that it may hold."""
     if part in NAMES:
         allowed = [Sentence(part, f"{{{part}}}")]
     elif part == "caution":
-        allowed = [Sentence(part, load_texts("cards", language=language)[name]) for name in CAUTIONS]
+        allowed = [Sentence(part, load_texts("cards")[name]) for name in CAUTIONS]
     else:
-        allowed = [each for place in sentences(part, language=language) for each in place]
+        allowed = [each for place in sentences(part) for each in place]
         allowed = [Sentence(part, each.text.replace("{rule}", rule), each.when, each.claim) for each in allowed]
     found, rest = [], form
     while rest:

@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 from segkit.data.yaml_models import OneOrMore, Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError, SegkitError
 from segkit.personas.facts import PLACEHOLDER, Fact, loose_figures, render, with_forms
-from segkit.texts import load_texts
+from segkit.texts import has_texts, load_texts
 
 MAX_CHARACTERS = {"subject": 70, "push": 120, "ad": 220, "product": 120}  # with names filled in
 SLOT_LABELS = {"subject": "Subject line", "push": "Push message", "ad": "Short ad", "product": "Product line"}
@@ -215,7 +215,7 @@ def write_copy(
     texts, metadata = [], []
     checks = {"voice": voice, "withheld": withheld}
     options = {"uses": uses or vertical in SERVICES, "taken": taken, **checks}
-    for segment, activity_level in activity_levels.items():
+    for segment, activity_level in activity_levels.items() if has_texts("copy") else ():
         tags = _tags(activity_level, facts, segment=segment, vertical=vertical)
         answers, why = {}, ""
         if writer is not None and failures < MAX_FAILURES:

@@ -11,6 +11,7 @@ from scipy import sparse
 from segkit.customers.category_mix import WORD
 from segkit.customers.features import are_one_time
 from segkit.format import lower_first
+from segkit.texts import name_phrase
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
 ABBREVIATIONS = {  # of till systems; whole words only
@@ -233,7 +234,7 @@ def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:
             names[macro] = "New"
         elif macro == macros[-1] != macros[0] and lapsing > MOST:
             names[macro] = "Lapsing"
-    return table["macro_segment"].map(names)
+    return table["macro_segment"].map(names).map(name_phrase)
 
 
 def name_segments(
@@ -268,7 +269,7 @@ def name_segments(
             candidates = [f"{level} {people}", *(f"{level} {word} {people}" for word in words)]
         name = next((n for n in candidates if n not in names), f"{candidates[0]} {segment}")
         names.add(name)
-        rows[segment] = (name, need if has_need else NO_NEED)
+        rows[segment] = (name, need if has_need else name_phrase(NO_NEED))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["name", "need_name"]).rename_axis("segment")
 
 
@@ -313,9 +314,11 @@ def habit_names(habits: pd.DataFrame | None, *, segment: str) -> list[str]:
     own = habits[habits["segment"] == segment]
     clear = own[(own["effect_low"] > 0) | (own["effect_high"] < 0)]
     effects = list(zip(clear["feature"], clear["effect"], strict=True))
-    words = [HABITS.get(feature, ("", ""))[0 if effect > 0 else 1] for feature, effect in effects]
+    words = [name_phrase(HABITS.get(feature, ("", ""))[0 if effect > 0 else 1]) for feature, effect in effects]
     words += [
-        feature.removeprefix("channel_").removesuffix("_share").replace("_", " ")
+        name_phrase("{channel}").format(
+            channel=feature.removeprefix("channel_").removesuffix("_share").replace("_", " ")
+        )
         for feature, effect in effects
         if feature.startswith("channel_") and effect > 0
     ]

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -41,7 +40,7 @@ def name_needs(
     lexicon: Lexicon | None = None,
     labels: Mapping[str, str] | None = None,
     background: pd.Series | None = None,
-    language: Literal["en", "de"] = "en",
+    language: str = "en",
 ) -> pd.DataFrame:
     """Name needs by what makes up their spend.
 

@@ -8,6 +8,7 @@ import pandas as pd
 from segkit.personas.naming import earlier_names, level_names, member_stages, name_segments
 from segkit.segments.lineage import inherit_names
 from segkit.segments.validation import Stability, Structure, segment_verdict
+from segkit.texts import name_phrase
 
 FORECAST_COLUMNS = [f"{name}{part}" for name in ("active_share_next", "spend_next") for part in ("", "_low", "_high")]
 FORECAST_COLUMNS += ["spend_change"]
@@ -64,6 +65,7 @@ def make_segment_table(
     table["verdict"] = [segment_verdict(j, reference=structure) for j in table["stability"]]
     needs = pd.DataFrame(index=table["segment"], columns=["need", "need_name"]) if needs is None else needs
     levels = level_names(table, stages=member_stages(features, segment))
+    people = name_phrase(people)
     named = name_segments(levels, needs["need_name"], habits=signals, people=people)
     named["level"], named["need"] = levels, needs["need"].reindex(named.index)
     given = {**earlier_names(earlier, now=named, people=people), **(names or {})}

@@ -18,6 +18,7 @@ from segkit.format import is_few, is_missing
 from segkit.reports import theme
 from segkit.reports.compare import compared_features
 from segkit.reports.theme import segment_styles
+from segkit.texts import phrase
 
 PIXELS_PER_INCH = 96  # of the page
 SEGMENTS_CAPTION = "Choose a heading to sort the segments."
@@ -193,7 +194,7 @@ def segment_table_html(
             "active": not has_values["spend_next"] and bool(segments["active_share_next"].notna().any()),
         },
         most=float(segments["revenue_share"].max()) if has_values["revenue_share"] else 0.0,
-        caption=caption,
+        caption=phrase(caption),
         currency=currency,
         cards=cards,
         features=[] if signals is None else compared_features(segments, signals),

@@ -33,6 +33,7 @@ from segkit.reports.theme import (
     shorten,
     style,
 )
+from segkit.texts import phrase
 from segkit.vocabulary import describe
 
 MAX_NEIGHBOURHOODS = 800  # on a page: more would weigh more and say no more
@@ -187,7 +188,7 @@ def _circle_columns(
         columns.append({"words": f"likely spend, each{ahead}", "form": "number", "kind": "habit"})
     for name in (name for name in CIRCLE_FEATURES if name in features):
         values[name] = features[name]
-        columns.append({"words": CIRCLE_FEATURES[name][0], "form": CIRCLE_FEATURES[name][1], "kind": "habit"})
+        columns.append({"words": phrase(CIRCLE_FEATURES[name][0]), "form": CIRCLE_FEATURES[name][1], "kind": "habit"})
     for name in (name for name in features if str(name).startswith(NEEDS_PREFIX)):
         values[name] = features[name]
         columns.append({"words": describe(name).label, "form": "share", "kind": "need"})

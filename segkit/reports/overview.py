@@ -30,6 +30,7 @@ from segkit.segments.scoring import lead_verdict
 from segkit.segments.validation import BASELINE_LABELS
 from segkit.tables import notebooks
 from segkit.templates import text
+from segkit.texts import phrase
 
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
 NONE = "none"  # verdict on segments that predict nothing
@@ -141,7 +142,7 @@ def _verdict_tile(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> list
         return [
             (
                 text("overview", "stable_label"),
-                f"{stable['stable']} of {stable['tested']}",
+                phrase("{some} of {all}").format(some=stable["stable"], all=stable["tested"]),
                 text("overview", "stable_note"),
             )
         ]
@@ -202,7 +203,7 @@ def describe_customer_changes(changes: pd.DataFrame | None, *, most: int = 3) ->
     levels = {way: int(changes.loc[changes["change"] == way, "customers"].sum()) for way in ("up", "down")}
     needs = changes[~changes["change"].isin(levels)]
     needs = needs.sort_values(["customers", "words"], ascending=[False, True]).head(most + 1)
-    found = [(size, f"moved {way} a level") for way, size in levels.items()]
+    found = [(size, phrase(f"moved {way} a level")) for way, size in levels.items()]
     found += list(zip(needs["customers"], needs["words"], strict=True))
     named = [(size, words) for size, words in found if size >= FLOOR]
     return [text("overview", "changed", named=named)] if named else []
@@ -213,7 +214,11 @@ def list_pages(made: Iterable[str]) -> list[tuple[str, str, str]]:
 
     `made`: the notebooks that a run holds tables of.
     """
-    return [(f"{step}.html", one.label, one.question) for step, one in notebooks().items() if step in set(made)]
+    return [
+        (f"{step}.html", phrase(one.label), phrase(one.question))
+        for step, one in notebooks().items()
+        if step in set(made)
+    ]
 
 
 def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
@@ -256,7 +261,7 @@ def _describe_moves(moves: pd.DataFrame) -> list[str]:
         return []
     counts = both["cause"].value_counts().reindex(["stayed", "customer", "definition", "both"], fill_value=0)
     few = zip(counts.items(), suppressed_cells(counts), strict=True)
-    part = {cause: TOO_FEW_TEXT if hide else share(size / len(both)) for (cause, size), hide in few}
+    part = {cause: phrase(TOO_FEW_TEXT) if hide else share(size / len(both)) for (cause, size), hide in few}
     joined, left = ((moves["cause"] == cause).sum() for cause in ("joined", "left"))
     return [
         text("overview", "moved", customers=len(both), part=part),
@@ -293,8 +298,7 @@ def _compare_with_others(summary: Mapping[str, Any]) -> list[Comparison]:
         if leads:
             top = max(leads, key=lambda name: (summary[f"forward.{name}.{measure}_r2"], name))
             counts = {lead: sum(one == lead for one in leads.values()) for lead in ("ahead", "level", "behind")}
-            shown = _named(measure, summary)
-            found.append(Comparison(shown, counts, BASELINE_LABELS.get(top, top.replace("_", " ")), leads[top]))
+            found.append(Comparison(_named(measure, summary), counts, _label_of(top), leads[top]))
     return found
 
 
@@ -306,7 +310,11 @@ def _each_other(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
             lead = _lead(summary, name=name, measure=measure)
             if lead:
                 found.setdefault(name, {})[_named(measure, summary)] = lead
-    return [(BASELINE_LABELS.get(name, name.replace("_", " ")), leads) for name, leads in found.items()]
+    return [(_label_of(name), leads) for name, leads in found.items()]
+
+
+def _label_of(name: str) -> str:
+    return phrase(BASELINE_LABELS.get(name, name.replace("_", " ")))
 
 
 def _others(summary: Mapping[str, Any], *, measure: str) -> list[str]:

@@ -15,7 +15,7 @@ from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, facts_from_ta
 from segkit.personas.naming import NO_NEED, label
 from segkit.reports.theme import segment_style, segment_styles
 from segkit.templates import text
-from segkit.texts import ENGLISH, load_texts
+from segkit.texts import load_texts, name_phrase, phrase
 
 FIRST_LINES = ("size", "come_for", "next", "do", "caution")  # of a card; on a phone the others are folded away
 MORE_LINES = ("how_they_shop", "who", "in_their_words", "gap", "test", "say", "rule")
@@ -63,7 +63,8 @@ def describe_predictors(predictors: pd.DataFrame) -> list[str]:
 def format_predictors(predictors: pd.DataFrame) -> pd.DataFrame:
     """Format the comparison of demographics and segments as predictors."""
     wrong = [interval(r.wrong, r.wrong_low, r.wrong_high, form=share) for r in predictors.itertuples()]
-    return predictors.assign(wrong=wrong, chance=predictors["chance"].map(share))
+    words = {name: predictors[name].map(phrase) for name in ("label", "words")}
+    return predictors.assign(wrong=wrong, chance=predictors["chance"].map(share), **words)
 
 
 def format_rules(personas: pd.DataFrame, rules: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +116,6 @@ def persona_cards_html(
     facts: pd.DataFrame | None = None,
     copy: pd.DataFrame | None = None,
     segments: pd.DataFrame | None = None,
-    language: str = ENGLISH,
 ) -> Markup:
     """Render a card for each persona, in the order given, below a list of all; two a page when printed.
 
@@ -129,8 +129,6 @@ def persona_cards_html(
         Texts that may be sent.
     segments
         The table ``segments``, from which colours and markers follow; None takes them from the ids.
-    language
-        Of the headings.
 
     Returns
     -------
@@ -150,13 +148,13 @@ def persona_cards_html(
                 "segment": own,
                 "look": styles.get(own) or segment_style(own),
                 "name": row["name"],
-                "has_need": bool(row.get("need_name")) and row["need_name"] != NO_NEED,
+                "has_need": bool(row.get("need_name")) and row["need_name"] != name_phrase(NO_NEED),
                 "texts": _trace_figures(row, facts=facts_by_segment.get(own, {})),
                 "revenue_share": facts_by_segment.get(own, {}).get("revenue_share"),
                 "messages": _messages(copies[own]) if own in copies else [],
             }
         )
-    texts = load_texts("cards", language=language)
+    texts = load_texts("cards")
     lines = {"first": FIRST_LINES, "more": MORE_LINES, "headings": texts["headings"], "words": texts["page"]}
     return templates.html("personas", "cards", rows=rows, slots=SLOT_LABELS, **lines)
 

@@ -39,6 +39,7 @@ from segkit.segments.scoring import MEASURES
 from segkit.segments.validation import MIN_REPRODUCIBLE_JACCARD, MIN_STABLE_JACCARD
 from segkit.tables import titles
 from segkit.templates import text
+from segkit.texts import phrase
 from segkit.vocabulary import BLOCKS, describe
 
 MEASURE_TITLES = {
@@ -249,7 +250,7 @@ def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     rows = traits.merge(segments[["segment", "name"]], on="segment")
     forms = [_unit_format(unit) for unit in rows["unit"]]
     return rows.assign(
-        kind=rows["block"].map(BLOCKS),
+        kind=rows["block"].map(BLOCKS).map(phrase),
         value=[form(value) for form, value in zip(forms, rows["value"], strict=True)],
         others=[form(value) for form, value in zip(forms, rows["others"], strict=True)],
         effect=[interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()],

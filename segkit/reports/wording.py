@@ -89,8 +89,7 @@ def day_text(day: str) -> str:
     """
     if not day:
         return ""
-    found = date.fromisoformat(day)
-    return f"{found.day} {found:%B %Y}"
+    return fmt.day(date.fromisoformat(day))
 
 
 def fact(text: str, segment: str, name: str) -> Markup:

@@ -1,24 +1,106 @@
-"""Sentences that pages, cards and copy are written from: a folder for each language, a file for each part."""
+"""Sentences that pages, cards and copy are written from: a folder for each language, a file for each part.
 
+What has no German, say, is English: a text of a file by its name, a phrase in the code by itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from segkit.errors import InputError
+
 ENGLISH = "en"
+_spoken = [(ENGLISH, ENGLISH)]  # of the page, of names; the last pair is spoken now
 
 
-@cache
-def load_texts(name: str, *, language: str = ENGLISH) -> dict[str, Any]:
-    """Load the texts of a part, such as cards.
+def languages() -> list[str]:
+    """List the languages that there are texts of.
+
+    >>> languages()
+    ['de', 'en']
+    """
+    folders = resources.files("segkit.texts").iterdir()
+    return sorted(folder.name for folder in folders if folder.joinpath("cards.yaml").is_file())
+
+
+def check_language(language: str) -> None:
+    """Refuse a language that there are no texts of. Raises `InputError`."""
+    if language not in languages():
+        raise InputError(
+            f"--language {language}: there are no texts in this language. Give {' or '.join(languages())}."
+        )
+
+
+def spoken() -> str:
+    """Return the language in which texts and figures are written now."""
+    return _spoken[-1][0]
+
+
+def language_of_names() -> str:
+    """Return the language of the names that a run gives, on whichever page it gives them."""
+    return _spoken[-1][1]
+
+
+def speak(language: str, *, names: str) -> None:
+    """Write texts and figures in a language from now on, and give names in one."""
+    _spoken[-1] = (language, names)
+
+
+@contextmanager
+def speaking(language: str, *, names: str = "") -> Iterator[None]:
+    """Write texts and figures in a language within a block, and give names in it or in another."""
+    _spoken.append((language, names or language))
+    try:
+        yield
+    finally:
+        _spoken.pop()
+
+
+def phrase(english: str) -> str:
+    """Return a short text of the code in the language that is spoken; itself where there is no other.
+
+    >>> with speaking("de"):
+    ...     phrase("no single need")
+    'kein einzelner Bedarf'
+    """
+    return _phrase(english, spoken())
+
+
+def name_phrase(english: str) -> str:
+    """Return a part of a name in the language of names."""
+    return _phrase(english, language_of_names())
+
+
+def _phrase(english: str, language: str) -> str:
+    return english if language == ENGLISH else _load("phrases", language).get(english, english)
+
+
+def page_language(step: str, *, language: str) -> str:
+    """Return the language of a page of a run: its own, or English where the page has not been translated."""
+    return language if language != ENGLISH and step in _load("pages", language) else ENGLISH
+
+
+def has_texts(name: str) -> bool:
+    """Return whether the language that is spoken has the texts of a part."""
+    return resources.files("segkit.texts").joinpath(spoken(), f"{name}.yaml").is_file()
+
+
+def load_texts(name: str) -> dict[str, Any]:
+    """Load the texts of a part, such as cards, in the language that is spoken.
 
     Parameters
     ----------
     name
         Name of the file, without ``.yaml``.
-    language
-        Name of the folder, such as "en".
     """
+    return _load(name, spoken())
+
+
+@cache
+def _load(name: str, language: str) -> dict[str, Any]:
     file = resources.files("segkit.texts").joinpath(language, f"{name}.yaml")
     return yaml.safe_load(file.read_text(encoding="utf-8"))
