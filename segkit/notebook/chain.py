@@ -50,11 +50,11 @@ from segkit.notebook.steps import (
     resolve,
     source_path,
 )
-from segkit.notebook.translating import title_of, translate_notebook, translate_script
+from segkit.notebook.translating import language_parameter, title_of, translate_notebook, translate_script
 from segkit.reports.agreement import check_agreement
 from segkit.reports.theme import bokeh_script, script, stylesheet
 from segkit.tables import KEPT_SEGMENTS, needed_of_last_run, required_by
-from segkit.texts import ENGLISH, check_language, page_language, phrase, speaking, spoken
+from segkit.texts import ENGLISH, page_language, phrase, speaking, spoken
 
 CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
 MIN_HEADINGS = 3  # on a page with a table of contents
@@ -96,7 +96,7 @@ def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False) -> l
         with speaking(page_language(step.name, language=language)):
             page = _render_step(run, step, ordered=ordered, show_code=show_code)
             written.append((spoken(), run.write_text(page, step.page)))
-    for each in {ENGLISH, language}:  # figures and names are written as their language does
+    for each in sorted({ENGLISH, language}):  # figures and names are written as their language does
         check_agreement({path.name: path.read_text(encoding="utf-8") for of, path in written if of == each})
     return [path for _, path in written]
 
@@ -105,7 +105,7 @@ def _render_step(run: Run, step: Step, *, ordered: Sequence[Step], show_code: bo
     links = [{"href": other.page, "label": phrase(other.label), "current": other == step} for other in ordered]
     notebook = nbformat.read(run.path / "notebooks" / f"{step.name}.ipynb", as_version=4)
     notebook = translate_notebook(notebook, step=step.name)
-    title = step.title if spoken() == ENGLISH else title_of(notebook, default=step.title)
+    title = title_of(notebook, default=step.title)
     return render_notebook(notebook, title=title, links=links, foot=_foot(run.parameters()), show_code=show_code)
 
 
@@ -430,9 +430,8 @@ def run_chain(
     """
     every = find_steps(notebooks_dir=notebooks_dir)
     chosen = choose_steps(every, steps)
-    extra = convert_parameters(parameters or {}, steps=every)
+    extra = convert_parameters(parameters or {}, steps=every) | language_parameter(language)
     check_engine(engine)
-    check_language(language)
     windows = {"lookback_days": lookback_days, "horizon_days": horizon_days, "seed": seed}
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
     given = find_path(out or HOME / "reports" / wanted["source_name"] / wanted["as_of"])
@@ -442,7 +441,6 @@ def run_chain(
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
     _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
     made_with = {**wanted, "previous": before, "engine": engine or "duckdb", **hashed, **extra}
-    made_with |= {} if language == ENGLISH else {"language": language}
     if mode == DRY_RUN:
         return dry_run(made_with, previous=before, root=place.parent, notebooks_dir=notebooks_dir)
     why = refit_reason(before, made_with=made_with) if mode else ""

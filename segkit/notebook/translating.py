@@ -4,7 +4,13 @@ from copy import deepcopy
 
 import nbformat
 
-from segkit.texts import ENGLISH, load_texts, spoken
+from segkit.texts import ENGLISH, check_language, load_texts, spoken
+
+
+def language_parameter(language: str) -> dict[str, str]:
+    """Return the parameter of a run in another language than English. Raises `InputError`: there is no such language."""
+    check_language(language)
+    return {} if language == ENGLISH else {"language": language}
 
 
 def translate_notebook(notebook: nbformat.NotebookNode, *, step: str) -> nbformat.NotebookNode:
@@ -27,7 +33,9 @@ def translate_notebook(notebook: nbformat.NotebookNode, *, step: str) -> nbforma
 
 
 def title_of(notebook: nbformat.NotebookNode, *, default: str) -> str:
-    """Return the first heading of a notebook."""
+    """Return the first heading of a notebook that was translated; else the default."""
+    if spoken() == ENGLISH:
+        return default
     texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     lines = (line for text in texts for line in text.splitlines())
     return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), default)
