@@ -8,7 +8,7 @@ from segkit.texts import ENGLISH, check_language, load_texts, spoken
 
 
 def language_parameter(language: str) -> dict[str, str]:
-    """Return the parameter of a run in another language than English. Raises `InputError`: there is no such language."""
+    """Return the parameter of a run in another language than English; an unknown one is refused by `InputError`."""
     check_language(language)
     return {} if language == ENGLISH else {"language": language}
 
