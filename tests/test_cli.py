@@ -77,6 +77,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
         "source": "complete_journey",
         "data_dir": "d",
         "as_of": "2018-01-01",
+        "language": "en",
         "lookback_days": 182,
         "horizon_days": 91,
         "out": None,

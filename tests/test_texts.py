@@ -12,15 +12,19 @@ from jinja2 import Environment, nodes
 
 from segkit import format as fmt
 from segkit.errors import InputError
+from segkit.notebook.results import caption_of
 from segkit.notebook.translating import translate_notebook, translate_script
 from segkit.period import dates_text
 from segkit.personas.facts import PLACEHOLDER
 from segkit.personas.naming import HABITS, LEVEL_NAMES
+from segkit.segments.validation import BASELINE_LABELS
+from segkit.tables import notebooks, titles
 from segkit.texts import check_language, languages, page_language, phrase, speaking
 
 HOME = Path(__file__).parents[1]
 TEXTS, TEMPLATES = HOME / "segkit/texts", HOME / "segkit/reports/templates"
 OTHERS = [language for language in languages() if language != "en"]
+TABLES = ("comparison", "rules", "favourites", "signals")  # on translated pages
 ENGLISH_WORDS = re.compile(r"(?<![\w-])(the|and|of|customers|with|are|from|who|which)(?![\w-])")
 JINJA_FACT = re.compile(r"{{\s*(?:plural\()?(\w+)")
 
@@ -90,6 +94,10 @@ def test_pages_scripts_and_names_are_translated_whole(language: str) -> None:
     named = {name for names in LEVEL_NAMES.values() for name in names} | {
         word for pair in HABITS.values() for word in pair
     }
+    named |= {words for one in notebooks().values() for words in (one.label, one.question)} | {
+        *BASELINE_LABELS.values()
+    }
+    named |= {words for name in TABLES for words in (*titles(name).values(), *caption_of(name).values())}
     assert named - known.keys() - {""} == set()
 
 
