@@ -19,7 +19,12 @@ from segkit import __version__
 from segkit.errors import InputError, SegkitError
 
 DISK_FULL = os.strerror(errno.ENOSPC)
+OF_PATHS = (  # errors that another path mends
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM,
+    errno.EROFS,
+)  # fmt: skip
 MAX_MESSAGE = 4_000  # characters of a message
+MAX_PATH_SHOWN = 300
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 DATA_HELP = "Folder of the source's files; default: the folder of the YAML file."
 AS_OF_HELP = "ISO date, exclusive; default: the as_of of the source."
@@ -35,7 +40,10 @@ def run_guarded(work: Callable[..., Any], *, debug: bool, **options: Any) -> Any
     except KeyboardInterrupt:
         _exit_with("interrupted", status=1, debug=debug)
     except OSError as error:
-        _exit_with(_describe_os_error(error), status=1, debug=debug)
+        _exit_with(_describe_os_error(error), status=2 if error.errno in OF_PATHS else 1, debug=debug)
+    except RuntimeError as error:  # of Python before 3.13, at a link that leads back to itself
+        loop = str(error).startswith("Symlink loop")
+        _exit_with(f"{error}. Give another path." if loop else _first_line(error), status=2 if loop else 1, debug=debug)
     except Exception as error:  # anything unexpected still ends in one line
         _exit_with(_first_line(error), status=1, debug=debug)
 
@@ -65,6 +73,8 @@ def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
 
 def _describe_os_error(error: OSError) -> str:
     """Describe an error of the system in one line."""
+    if error.errno in OF_PATHS and error.filename is not None:
+        return f"{os.fsdecode(error.filename)[:MAX_PATH_SHOWN]}: {error.strerror}. Give another path."
     if DISK_FULL in str(error):  # copying a folder lists the error of each file
         return "the disk is full. Earlier files have not changed: free some space, and run it again"
     return _first_line(error)
@@ -82,6 +92,15 @@ def _exit_with(message: str, *, status: int, debug: bool) -> None:
     sys.exit(status)
 
 
+def _print(text: str) -> None:
+    """Print a result; what was done stays done where the output cannot take it."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        sys.stdout = None  # Python would try again at its end
+        _exit_with(f"output: cannot be written ({error.strerror}). What was asked for is done.", status=1, debug=False)
+
+
 def terminal_text(text: str, *, most: int = MAX_MESSAGE) -> str:
     """Replace control characters, which a name in the data may contain, and shorten a text for a terminal."""
     clean = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
@@ -92,7 +111,7 @@ def parse_literal(text: str) -> Any:
     """Parse a value for the parameters cell of a notebook: number, True, False, or else text."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: brackets in brackets without end
         return text
     return value if isinstance(value, bool | int | float) else text
 
@@ -159,7 +178,7 @@ def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **op
     parameters = {name: parse_literal(text) for name, text in given}
     if proof:
         parameters["proof"] = proof
-    click.echo(run_guarded(run_chain, debug=debug, parameters=parameters, **options))
+    _print(run_guarded(run_chain, debug=debug, parameters=parameters, **options))
 
 
 @main.command()
@@ -183,7 +202,7 @@ def check(debug: bool, **options: Any) -> None:
         return check_source(source, remarks=describe_never_offer, **others)
 
     found = run_guarded(work, debug=debug, **options)
-    click.echo(terminal_text(str(found), most=len(str(found))))
+    _print(terminal_text(str(found), most=len(str(found))))
     sys.exit(found.status)
 
 
@@ -204,7 +223,7 @@ def synth(debug: bool, **options: Any) -> None:
 
         return write_scenario(**others)
 
-    click.echo(run_guarded(work, debug=debug, **options))
+    _print(run_guarded(work, debug=debug, **options))
 
 
 @main.command()
@@ -222,7 +241,7 @@ def needs(debug: bool, **options: Any) -> None:
         file = write_need_names(run, path=names or None)
         return [f"{len(run.table('needs'))} needs. Take the # away from a line to name a need yourself.", str(file)]
 
-    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
+    _print("\n".join(run_guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -260,7 +279,7 @@ def place(debug: bool, **options: Any) -> None:
         finally:
             rmtree(folder, ignore_errors=True)
 
-    click.echo(run_guarded(work, debug=debug, **options))
+    _print(run_guarded(work, debug=debug, **options))
 
 
 @main.command(name="export")
@@ -299,7 +318,7 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
 
     if bool(to) == bool(target):
         raise click.UsageError("give one of --to and --target")
-    click.echo(run_guarded(work, debug=debug, **options))
+    _print(run_guarded(work, debug=debug, **options))
 
 
 @main.command()
@@ -332,7 +351,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
         folder = out or default_pilot_folder(run, segments=others["segments"], kpi=others["kpi"])
         return [*describe_pilot(designed.facts), str(write_pilot(designed, folder))]
 
-    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
+    _print("\n".join(run_guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -357,7 +376,7 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
         page, summary = run_readout(run_dir, outcomes, **others)
         return [*summary, str(page)]
 
-    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
+    _print("\n".join(run_guarded(work, debug=debug, **options)))
 
 
 @main.command()
@@ -395,4 +414,4 @@ def forget(debug: bool, **options: Any) -> None:
 
         return erase(customers, reports=Path(reports) if reports else HOME / "reports")
 
-    click.echo("\n".join(run_guarded(work, debug=debug, **options)))
+    _print("\n".join(run_guarded(work, debug=debug, **options)))

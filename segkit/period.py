@@ -13,6 +13,9 @@ DAYS_OF_MONTH = 365.25 / 12
 RECENT_PART = 3  # "recent" is the last third of the lookback
 
 
+MOST_WINDOWS = 2  # a back-test goes one window further back
+
+
 def parse_day(text: str, *, name: str) -> date:
     """Read a date written as YYYY-MM-DD, the one form in which texts are ordered as dates are.
 
@@ -52,7 +55,7 @@ class Period:
     Raises
     ------
     InputError
-        A number of days is below 1.
+        A number of days is below 1, or leads out of the calendar.
 
     Examples
     --------
@@ -71,6 +74,9 @@ class Period:
         for name in ("lookback_days", "horizon_days"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: give a whole number of days of at least 1.")
+        for name, room in (("lookback_days", self.as_of - date.min), ("horizon_days", date.max - self.as_of)):
+            if getattr(self, name) * MOST_WINDOWS > room.days:
+                raise InputError(f"{name} is {getattr(self, name)}: the calendar ends before. Give fewer days.")
 
     @classmethod
     def parse(cls, as_of: str, *, lookback_days: int, horizon_days: int) -> "Period":

@@ -1,6 +1,9 @@
 """The command line: one message and the right status, a traceback only with --debug."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -128,3 +131,27 @@ def test_an_engine_that_cannot_be_used_is_refused_in_one_line(
     answer = _answer("run", "--source", str(small_source), "--out", str(tmp_path / "run"), "--engine", engine)
     assert answer.exit_code == 2 and words in answer.stderr and "secret" not in answer.stderr
     assert answer.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "/dev/null", "/proc/x", "loop"])
+def test_a_path_that_cannot_be_written_is_one_message_with_status_2(shop: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    answer = CliRunner().invoke(main, ["export", str(shop / "run"), "--to", "csv", "--out", str(tmp_path / out)])
+    assert answer.exit_code == 2 and answer.stderr.count("\n") == 1 and "Give another path" in answer.stderr
+
+
+def test_what_cannot_be_read_or_written_ends_in_one_message(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.csv")).write_bytes((shop / "events.csv").read_bytes())
+    segkit = [sys.executable, "-m", "segkit"]
+    with Path("/dev/full").open("w") as full:
+        export = ["export", str(shop / "run"), "--to", "csv", "--out", str(tmp_path / "out")]
+        done = subprocess.run([*segkit, *export], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "output: cannot be written" in done.stderr
+    assert (tmp_path / "out" / "csv.csv").is_file()
+    for arguments, words in (
+        (["check", tmp_path / os.fsdecode(b"caf\xe9.csv")], "not UTF-8"),
+        (["check", shop / "source.yaml", "--lookback-days", "1000000000"], "lookback_days is 1000000000: the calendar"),
+        (["run", "--source", shop / "source.yaml", "-p", "none", "-" * 5000 + "1"], "-p none: no notebook"),
+    ):
+        done = subprocess.run([*segkit, *arguments], stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and words in done.stderr, done.stderr

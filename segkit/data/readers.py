@@ -1,6 +1,7 @@
 """Open raw files (CSV, JSON, Parquet, workbooks) and database tables as views of DuckDB."""
 
 import glob
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -74,7 +75,11 @@ def resolve_paths(file: FileSpec, *, base: Path) -> list[Path]:
         raise SourceError(
             f"{file.path}: no such file in {base}.{hint} Paths start from the YAML file, or from --data DIR."
         )
-    return [path.resolve() for path in found]
+    resolved = [path.resolve() for path in found]
+    for path in resolved:
+        if "\ufffd" in os.fsencode(path).decode("utf-8", "replace"):
+            raise SourceError(f"{file.label[:MAX_NAME_SHOWN]}: its name is not UTF-8, so it cannot be read. Rename it.")
+    return resolved
 
 
 def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -> bool:

@@ -88,17 +88,21 @@ def connect(*, allow: tuple[str, ...] = ()) -> ibis.BaseBackend:
     con.con.execute("set timezone = 'UTC'").fetchall()
     con.con.execute("set enable_progress_bar = false").fetchall()  # it would mix with the output of a command
     con.con.execute(f"set memory_limit = '{MEMORY}'").fetchall()
-    # one folder per connection, as DuckDB uses the same file names in each; nobody else can guess its name
-    spill_folder = Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{secrets.token_hex(8)}"
-    con.con.execute(f"set temp_directory = {sql_literal(str(spill_folder))}").fetchall()
+    # one folder per connection, as DuckDB uses the same file names in each
+    con.con.execute(f"set temp_directory = {sql_literal(str(own_folder()))}").fetchall()
     if allow:
         folders = ", ".join(sql_literal(str(Path(folder).resolve())) for folder in allow)
         con.con.execute(f"set allowed_directories = [{folders}]").fetchall()
     return con
 
 
+def own_folder() -> Path:
+    """Name a folder below TMPDIR that nobody else can guess and that `remove_spills` removes if this process dies."""
+    return Path(tempfile.gettempdir()) / f"segkit-{os.getpid()}-{secrets.token_hex(8)}"
+
+
 def remove_spills() -> None:
-    """Remove what killed processes of this user spilled to the temporary folder; it holds rows of customers."""
+    """Remove what killed processes of this user left in the temporary folder; it may hold rows of customers."""
     for folder in Path(tempfile.gettempdir()).glob("segkit-*"):
         found = SPILL_FOLDER.fullmatch(folder.name)
         if found and has_ended(int(found["process"])) and not folder.is_symlink():

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from segkit.data.io import to_json_value
+from segkit.errors import InputError
 from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.notebook.segmenting import FoundSegments, segment_table
@@ -63,6 +64,8 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     >>> proof.segments.table[["segment", "verdict"]].columns.tolist(), proof.metrics["stability.fits"]
     (['segment', 'verdict'], 5)
     """
+    if proof not in validation.N_REFITS:
+        raise InputError(f"proof {proof[:40]!r} is unknown. Give {' or '.join(validation.N_REFITS)}.")
     if segments.found.fit is None:
         return _previous_proof(segments)
     found, customers = segments.found, segments.customers

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -446,15 +447,24 @@ def kernel_environment() -> dict[str, str]:
 
 @contextmanager
 def _warm_kernel(*, cwd: Path) -> Iterator[AsyncKernelManager]:
-    """Start a kernel of the current Python and shut it down at the end."""
-    kernel = AsyncKernelManager(kernel_name="python3")
-    kernel.kernel_spec.argv[0] = sys.executable
-    start = run_sync(kernel.start_kernel)
-    start(env=kernel_environment(), cwd=str(cwd), extra_arguments=KERNEL_OPTIONS)
+    """Start a kernel of the current Python and shut it down at the end.
+
+    Its connection file is in a folder of this process, where the next run removes it if this one is killed.
+    """
+    folder = sources.own_folder()
+    folder.mkdir(mode=0o700)
     try:
-        yield kernel
+        kernel = AsyncKernelManager(kernel_name="python3", connection_file=str(folder / "kernel.json"))
+        kernel.kernel_spec.argv[0] = sys.executable
+        try:
+            start = run_sync(kernel.start_kernel)
+            start(env=kernel_environment(), cwd=str(cwd), extra_arguments=KERNEL_OPTIONS)
+            yield kernel
+        finally:
+            if kernel.has_kernel:
+                run_sync(kernel.shutdown_kernel)(now=True)
     finally:
-        run_sync(kernel.shutdown_kernel)(now=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clean(kernel: AsyncKernelManager) -> None:

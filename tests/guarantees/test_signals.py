@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,21 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from segkit.cli import main
 from segkit.data.io import read_json, write_json
 from segkit.data.runs import Run
 from segkit.erasure import erase
-from tests.guarantees.hashing import hashes
+from segkit.notebook.chain import run_chain
+from tests.guarantees.hashing import hashes, results
 from tests.live.conftest import small_run  # noqa: F401  a fixture
 from tests.live.live_runs import as_sent
 from tests.live.test_stream import dump, lines_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-EVERYDAY, ALL = 1, 40  # signals to each command
+EVERYDAY, ALL = 1, int(os.environ.get("SEGKIT_SIGNALS", "40"))  # signals to each command
+SLOW_COMMANDS = ("place", "run")  # not every day
 LEFTOVER = re.compile(r"\..+\.\d+|.+\.building-\d+|.+\.replaced|assigning-.*")
-COMMANDS = ("export", "place", "pilot", "forget", "live")
+COMMANDS = ("export", "place", "pilot", "forget", "live", "run")
+PATIENCE = 60  # seconds for a kernel to end once its parent is gone
+NUMBERS = 'run.write(pd.DataFrame({"customer_id": ["ann"], "value": [run.parameters()["seed"]]}), name="numbers")'
+SHOWN = 'run.record_metrics({"value": float(run.table("numbers")["value"].sum())})\nrun.summary()'
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,30 @@ class Case:
     folder: Path
     result: Callable[[], Any]
     stdin: str = os.devnull
+    cwd: str = "."
 
 
 @pytest.fixture
-def make_case(shop: Path, small_run: tuple[Run, Any], tmp_path: Path) -> Callable[[str, str], Case]:  # noqa: F811
+def tiny_chain(write_notebook: Callable[..., Path], tmp_path: Path) -> Path:
+    """The folder of two notebooks, which `segkit run` takes from the current folder."""
+    write_notebook(tmp_path, "01_first", NUMBERS)
+    return write_notebook(tmp_path, "00_overview", SHOWN).parent
+
+
+@pytest.fixture
+def make_case(
+    shop: Path,
+    small_run: tuple[Run, Any],  # noqa: F811
+    small_source: Path,
+    tiny_chain: Path,
+    tmp_path: Path,
+) -> Callable[[str, str], Case]:
     """A function that prepares a command in a new folder, with an earlier result where the command replaces one."""
 
     def make(command: str, name: str) -> Case:
         folder = tmp_path / name
+        if command == "run":
+            return _run_case(folder, source=small_source, notebooks=tiny_chain)
         run = Path(shutil.copytree(small_run[0].path if command in ("live", "place") else shop / "run", folder / "run"))
         if command == "export":
             return Case(["export", str(run), "--to", "csv", "--out", str(_with_an_old_file(folder))], folder,
@@ -72,6 +95,18 @@ def make_case(shop: Path, small_run: tuple[Run, Any], tmp_path: Path) -> Callabl
     return make
 
 
+def _run_case(folder: Path, *, source: Path, notebooks: Path) -> Case:
+    """`segkit run` over a good run that was made with another seed."""
+    earlier = folder.with_name("earlier")
+    if not earlier.exists():
+        windows = {"lookback_days": 20, "horizon_days": 10, "seed": 8}
+        run_chain(source=str(source), out=earlier, notebooks_dir=notebooks, **windows)
+    shutil.copytree(earlier, folder / "out")
+    given = ["run", "--source", str(source), "--lookback-days", "20", "--horizon-days", "10"]
+    return Case([*given, "--out", str(folder / "out")], folder, result=lambda: results(folder / "out"),
+                cwd=str(notebooks))  # fmt: skip
+
+
 def _with_an_old_file(folder: Path) -> Path:
     (folder / "out").mkdir()
     for name in ("csv.csv", "placed.csv"):
@@ -87,8 +122,11 @@ def _tables(run: Path) -> dict[str, str]:
     return {path.stem: pd.read_parquet(path).to_csv() for path in sorted((run / "tables").glob("*.parquet"))}
 
 
-def _run(arguments: list[str], stdin: str, messages: str) -> None:
+def _run(arguments: list[str], stdin: str, messages: str, folder: str, cwd: str) -> None:
     """Run a command in this process, which was forked from one that has only imported it."""
+    os.environ |= {"TMPDIR": folder, "JUPYTER_RUNTIME_DIR": folder}
+    tempfile.tempdir = folder
+    os.chdir(cwd)
     for number, (name, flags) in enumerate([(stdin, os.O_RDONLY), (os.devnull, os.O_WRONLY)]):
         os.dup2(os.open(name, flags), number)
     os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
@@ -101,16 +139,28 @@ def _run(arguments: list[str], stdin: str, messages: str) -> None:
 def run_command(case: Case, *, sign: int = 0, after: float = 0.0) -> tuple[int, float, str]:
     """Run the command, with a signal after some seconds; its exit status, how long it took, and its messages."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.guarantees.test_signals", "segkit.export.export", "segkit.erasure"])
-    messages = case.folder.with_name("messages")
-    process = context.Process(target=_run, args=(case.arguments, case.stdin, str(messages)))
+    context.set_forkserver_preload(["tests.guarantees.test_signals", "segkit.export.export"])
+    messages, temporary = case.folder.with_name("messages"), case.folder.with_name(f"{case.folder.name}-tmp")
+    temporary.mkdir(exist_ok=True)
+    process = context.Process(
+        target=_run, args=(case.arguments, case.stdin, str(messages), str(temporary), str(Path(case.cwd).resolve()))
+    )
     process.start()
     begun = time.monotonic()
     process.join(after if sign else None)
     if sign and process.is_alive():
         os.kill(process.pid, sign)
         process.join()
+    _await_end_of_kernels(temporary)
     return process.exitcode, time.monotonic() - begun, messages.read_text() if messages.exists() else ""
+
+
+def _await_end_of_kernels(temporary: Path) -> None:
+    """Wait until no process names a file of the temporary folder: a kernel ends soon after its parent."""
+    until = time.monotonic() + PATIENCE
+    while left := [p for p in psutil.process_iter(["cmdline"]) if str(temporary) in " ".join(p.info["cmdline"] or ())]:
+        assert time.monotonic() < until, f"left behind: {left}"
+        time.sleep(0.1)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -120,7 +170,7 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "signals"),
     [
-        *[(command, EVERYDAY) for command in COMMANDS if command != "place"],  # the slowest, and written as the others
+        *[(command, EVERYDAY) for command in COMMANDS if command not in SLOW_COMMANDS],
         *[pytest.param(command, ALL, marks=pytest.mark.slow) for command in COMMANDS],
     ],
 )
@@ -139,16 +189,22 @@ def test_a_signal_leaves_the_old_or_the_new_result(
         assert status in (0, 1, -sign) and "Traceback" not in messages, messages
         if old is not None:
             assert case.result() in (old, new)
+        temporary = case.folder.with_name(f"{case.folder.name}-tmp")
         if sign != signal.SIGKILL:
-            assert leftovers(case.folder) == [], (status, messages)
+            assert leftovers(case.folder) == [] == list(temporary.iterdir()), (status, messages)
         if command != "pilot" or case.result() != new:  # a design that is there is never overwritten
             assert run_command(case)[0] == 0
         assert case.result() == new
-        gone = "s01-003" if (case.folder / "run" / "tables" / "people.parquet").exists() else _anyone(case)
-        erase([gone], reports=case.folder)
+        if command == "run":
+            assert list(temporary.iterdir()) == [], "the next run clears what a killed one left"
+        erase([_anyone(case)], reports=case.folder)
         assert leftovers(case.folder) == []
         shutil.rmtree(case.folder)
 
 
 def _anyone(case: Case) -> str:
+    if (case.folder / "out" / "run.json").exists():
+        return "ann"
+    if (case.folder / "run" / "tables" / "people.parquet").exists():
+        return "s01-003"
     return Run(case.folder / "run").table("assignments")["customer_id"].iloc[0]

@@ -1,6 +1,7 @@
 """A run of 30 customers that live events follow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, made.Event
     run = make_live_run(tmp_path_factory.mktemp("live") / "run", events)
     after = events.only([row["day"] >= AS_OF for row in events.rows])
     rows = sorted(after.rows, key=lambda row: (row["timestamp"], row["event_id"]))
-    return run, made.Events(rows=rows, columns=events.columns, timezone=events.timezone)
+    return run, replace(after, rows=rows)
 
 
 @pytest.fixture

@@ -99,16 +99,16 @@ def as_sent(row: dict[str, Any]) -> dict[str, Any]:
     """An event as a queue would send it: plain JSON values."""
     event = {name: value for name, value in row.items() if name not in ("day", "hour") and value is not None}
     event["timestamp"] = f"{row['timestamp'].isoformat()}Z"
-    return {name: value if isinstance(value, bool | str) else str(value) for name, value in event.items()}
+    return {name: value if isinstance(value, bool | str | list) else str(value) for name, value in event.items()}
 
 
 def with_ids(events: made.Events) -> made.Events:
     """The same events, each with an id of its own where it had none."""
     rows = [{**row, "event_id": row["event_id"] or f"x{i}"} for i, row in enumerate(events.rows)]
-    return made.Events(rows=rows, columns=events.columns, timezone=events.timezone)
+    return replace(events, rows=rows)
 
 
 def fixed_events(*, rows: int = 400, customers: int = 30, seed: int = 3) -> made.Events:
     """Events of every column, the same each time."""
     who = [f"{made.CUSTOMERS[i % len(made.CUSTOMERS)]}-{i}" for i in range(customers)]
-    return with_ids(made._events(random.Random(seed).choice, rows=rows, held=set(made.OPTIONAL), who=who))
+    return with_ids(made._events(random.Random(seed).choice, rows=rows, held=set(made.OPTIONAL), who=who, lists=False))

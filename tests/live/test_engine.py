@@ -47,9 +47,7 @@ def test_live_segments_equal_the_batch_at_the_same_tick(events: made.Events, ran
                     live.feed(as_sent(row))
                 live.tick(f"{day}T12:00:00Z")
                 day = AS_OF + timedelta(days=live.clock - live.as_of)
-                known = made.Events(
-                    [row for row in events.rows if row["day"] <= day], columns=events.columns, timezone=events.timezone
-                )
+                known = events.only([row["day"] <= day for row in events.rows])
                 wanted = batch_segments(run, known, as_of=day + timedelta(days=1))
                 ahead = {row["customer_id"] for row in later if row["day"] > day}
                 for who in set(live.customers()) - ahead:
