@@ -64,8 +64,7 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     >>> proof.segments.table[["segment", "verdict"]].columns.tolist(), proof.metrics["stability.fits"]
     (['segment', 'verdict'], 5)
     """
-    if proof not in validation.N_REFITS:
-        raise InputError(f"proof {proof[:40]!r} is unknown. Give {' or '.join(validation.N_REFITS)}.")
+    _refuse_unknown(proof)
     if segments.found.fit is None:
         return _previous_proof(segments)
     found, customers = segments.found, segments.customers
@@ -105,6 +104,11 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
         needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
         ablation=_show_ablation(without),
     )
+
+
+def _refuse_unknown(proof: str) -> None:
+    if proof not in validation.N_REFITS:
+        raise InputError(f"proof {proof[:40]!r} is unknown. Give {' or '.join(validation.N_REFITS)}.")
 
 
 def _previous_proof(segments: FoundSegments) -> Proof:
