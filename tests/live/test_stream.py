@@ -336,3 +336,16 @@ def test_the_second_writer_is_refused_with_status_2(small_run: tuple[Run, made.E
     with Live(small_run[0].path, state=tmp_path / "state"):
         answer = follow(small_run[0], "", state=tmp_path / "state")
     assert answer.exit_code == 2 and "another process writes this state" in answer.stderr
+
+
+def test_a_far_tick_is_rejected_and_the_stream_goes_on_and_a_mark_of_the_encoding_is_no_part_of_it(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    lines = lines_of(small_run[1])
+    far = [json.dumps({"tick": "2205-01-01"}), json.dumps({"tick": "1969-01-01"}), *lines]
+    assert follow(small_run[0], "\ufeff" + "\n".join(far), state=tmp_path / "far").exit_code == 0
+    assert follow(small_run[0], "\n".join(lines), state=tmp_path / "near").exit_code == 0
+    found, wanted = dump(tmp_path / "far"), dump(tmp_path / "near")
+    reasons = [row[2] for row in found.pop("aside")]
+    assert "more than the 60 days of the lookback" in reasons[0] and len(reasons) == len(wanted.pop("aside")) + 1
+    assert found == wanted
