@@ -1,7 +1,5 @@
 """The chain: a run is complete or not published, in one kernel, and each notebook also runs by itself."""
 
-import contextlib
-import random
 import shutil
 import signal
 import subprocess
@@ -14,7 +12,6 @@ from typing import Any
 import nbformat
 import pandas as pd
 import papermill
-import psutil
 import pytest
 
 from segkit.data.runs import load_run, open_run, stage_run
@@ -82,57 +79,6 @@ def test_an_interrupted_run_ends_in_one_message_and_leaves_the_report(
     assert hashes(tmp_path / "out") == before
     names = {path.name for path in tmp_path.iterdir()} - {"begun", "notebooks"}
     assert names == {"out", "out.failed"} and load_run(tmp_path / "out.failed").record()["failure"] == "interrupted"
-
-
-@pytest.mark.slow
-def test_a_signal_at_any_moment_leaves_the_good_run_and_no_process(
-    good: Path, small_source: Path, tmp_path: Path
-) -> None:
-    """SIGINT, SIGTERM and SIGKILL at random moments, also while the new run takes the place of the old."""
-    given = {"source": str(small_source), "notebooks_dir": good / "notebooks"} | WINDOWS
-    code = f"""
-import sys
-from pathlib import PosixPath
-from segkit.cli import run_guarded
-
-def run(**given):
-    from segkit.notebook.chain import run_chain  # as the command does
-    run_chain(**given)
-
-run_guarded(run, debug=False, out=sys.argv[1], **{given!r})
-"""
-    old, draw, longest = hashes(good / "out"), random.Random(1), 0.0
-    for number in range(15):
-        folder = tmp_path / f"case{number}"
-        shutil.copytree(good / "out", folder / "out")
-        sign = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[number % 3]
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder / "out")],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        begun = time.monotonic()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(draw.uniform(0.5, 1.1 * longest) if longest else None)
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.send_signal(sign)
-        messages = process.communicate()[1]
-        longest = longest or time.monotonic() - begun
-        assert process.returncode in (0, 1, -sign) and "Traceback" not in messages, messages
-        assert _shown(hashes(folder / "out")) == _shown(old), "the same input gives the same run, whole or not at all"
-        assert not psutil.wait_procs(children, timeout=10)[1], "a kernel outlives its run"
-        if sign != signal.SIGKILL:
-            assert {path.name for path in folder.iterdir()} <= {"out", "out.failed"}, messages
-        again = subprocess.run([sys.executable, "-c", code, str(folder / "out")], capture_output=True, check=False)
-        assert again.returncode == 0 and _shown(hashes(folder / "out")) == _shown(old), again.stderr
-        assert {path.name for path in folder.iterdir()} <= {"out", "out.failed"}
-
-
-def _shown(found: dict[str, str]) -> dict[str, str]:
-    """Leave out what names times."""
-    return {name: content for name, content in found.items() if not name.startswith(("run.json", "notebooks"))}
 
 
 def test_chain_writes_tables_pages_and_a_record(good: Path) -> None:
