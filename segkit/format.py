@@ -282,6 +282,9 @@ def lower_first(text: str) -> str:
 
 
 FLOOR = 20  # customers; a smaller group could give away a person
+FEWEST_POSSIBLE = 3  # values that a hidden count could have, at least, given all that is shown
+COUNT_STEP = 10  # customers, to which a count is rounded that would give another one away
+SHARE_STEPS = (0.01, 0.02, 0.05, 0.1)  # to which an observed share is rounded: the first that covers two customers
 TOO_FEW_TEXT = "a number too small to show"
 
 
@@ -303,10 +306,31 @@ def masked_count(value: Any, *, floor: int = FLOOR) -> str:
     return f"<{floor}" if is_few(value, floor=floor) else count(value)
 
 
-def suppressed_cells(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> np.ndarray:
+def round_count(value: float) -> int:
+    """Round a number of customers to tens.
+
+    >>> round_count(25), round_count(34), round_count(0)
+    (30, 30, 0)
+    """
+    return COUNT_STEP * int(value / COUNT_STEP + 0.5)
+
+
+def about_count(value: float) -> str:
+    """Format a rounded number of customers, from which other counts do not follow; a small one, or none, is masked.
+
+    >>> about_count(1234), about_count(19), about_count(0)
+    ('1,230', '<20', '<20')
+    """
+    return f"<{FLOOR}" if value < FLOOR else count(round_count(value))
+
+
+def suppressed_cells(
+    counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR, also: Sequence[bool] = ()
+) -> np.ndarray:
     """Flag the counts of a breakdown that must be hidden when their total is known.
 
-    Small counts are hidden, and then the next smallest, until at least two cells and ``floor`` customers are.
+    Small counts are hidden, and then the next smallest, until at least two cells and ``floor`` customers are, and each
+    small one could have several values: it is known which cells are small, and that the smallest are hidden.
 
     Parameters
     ----------
@@ -314,23 +338,62 @@ def suppressed_cells(counts: Sequence[float] | np.ndarray | pd.Series, *, floor:
         Numbers of customers, none of them missing.
     floor
         A count below it is small.
+    also
+        Counts that are hidden for another reason.
 
     Examples
     --------
     >>> suppressed_cells([3, 25, 40, 900]).tolist(), suppressed_cells([3, 4, 30]).tolist()
     ([True, True, False, False], [True, True, True])
-    >>> suppressed_cells([30, 0, 40]).tolist()
-    [False, False, False]
+    >>> suppressed_cells([30, 0, 40]).tolist(), suppressed_cells([19, 20, 20, 500]).tolist()
+    ([False, False, False], [True, True, True, False])
     """
     values = np.asarray(counts, dtype=float)
     hidden = (values > 0) & (values < floor)
+    hidden |= np.asarray(also, dtype=bool) if len(also) else False
     order = np.argsort(values, kind="stable")
-    while hidden.any() and (hidden.sum() < 2 or values[hidden].sum() < floor):
+    while hidden.any() and (
+        hidden.sum() < 2 or values[hidden].sum() < floor or _is_pinned(values, hidden, floor=floor)
+    ):
         shown = [cell for cell in order if not hidden[cell] and values[cell] > 0]
         if not shown:
             break
         hidden[shown[0]] = True
     return hidden
+
+
+def _is_pinned(values: np.ndarray, hidden: np.ndarray, *, floor: int) -> bool:
+    """Return whether a small count has hardly more than one possible value, as the sum of the hidden ones is known."""
+    whole, small = values[hidden].sum(), int((values[hidden] < floor).sum())
+    large, shown = int(hidden.sum()) - small, values[~hidden & (values > 0)]
+    most = large * (shown.min() if len(shown) else whole) + (small - 1) * (floor - 1)  # that the other ones could be
+    low = max(1, whole - most)
+    high = min(floor - 1, whole - large * floor - (small - 1))
+    return bool(high - low + 1 < min(FEWEST_POSSIBLE, floor - 1))
+
+
+def hidden_segments(segments: pd.DataFrame) -> set[str]:
+    """Return the segments whose size is shown on no page, as it is small or would give a small one away.
+
+    `segments`: segment, customers; how many customers there are in all is shown.
+    """
+    return set(segments["segment"][suppressed_cells(segments["customers"])])
+
+
+def share_of(value: float | None, customers: float) -> str:
+    """Format an observed share of so many customers, rounded so that the number behind it does not follow.
+
+    >>> share_of(1 / 31, 31), share_of(0.043, 23), share_of(0.414, 60), share_of(0.414, 900), share_of(0.004, 247)
+    ('0%', '0%', '40%', '41%', '0%')
+    >>> share_of(0.0042, 5000), share_of(None, 50)
+    ('0.4%', '–')
+    """
+    if is_missing(value) or is_missing(customers):
+        return share(value)
+    if 0 < value < SHARE_STEPS[0] and customers < 2 / 0.001:
+        return share(float(round(value, 2)))
+    step = next((step for step in SHARE_STEPS if step * customers >= 2), SHARE_STEPS[-1])
+    return share(value) if step == SHARE_STEPS[0] else share(round(value / step) * step)
 
 
 def masked_counts(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> list[str]:

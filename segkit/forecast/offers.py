@@ -14,13 +14,14 @@ from segkit.customers.anticipation import coordinates
 from segkit.customers.category_mix import align_terms, common_terms, is_free_text, term_weights
 from segkit.customers.features import CustomerData, Outcomes
 from segkit.forecast.model import TrainingSet
+from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.segments.model import SegmentModel, assign_points
 from segkit.stats import Z95, auc, discoveries, logit, proportion_interval
 from segkit.vocabulary import EVERYONE, describe
 
 MIN_PER_OUTCOME = 10  # active and lost customers of a segment; with fewer, no driver is sought
-MIN_SHARE_CUSTOMERS = 20  # customers under a share
+MIN_SHARE_CUSTOMERS = FLOOR  # customers under a share, and over it
 MAX_OFFER_TERMS = 200  # categories or words that can be offered, the most common
 FALSE_DISCOVERY_RATE = 0.05  # of the drivers found, the share that chance explains (Benjamini & Hochberg 1995)
 MAX_CORRELATION = 0.7  # rank correlation above which a second feature adds nothing
@@ -113,8 +114,9 @@ def next_offers(
     pd.DataFrame
         segment, kind, term, asked (members one horizon ago who had not, or had, bought it), share of them who then
         bought it, or more a day than before, share_low, share_high (95 %, Wilson), others (the same share of other
-        customers; null with fewer than twenty), more (above others, corrected for all comparisons), reach (members
-        today it can be offered to). At most three of a kind: ``more`` first, then by the lower end of the interval.
+        customers; null where fewer than twenty could have, or did), more (above others, corrected for all comparisons),
+        reach (members today it can be offered to). What fewer than twenty bought, or can be offered, is left out. At
+        most three of a kind: ``more`` first, then by the lower end of the interval.
     """
     then, outcomes = training.snapshot.data, training.outcomes
     if then.weights is None or outcomes.weights is None:
@@ -195,9 +197,12 @@ def _strongest_offers(
     yes, no = ((asked & took)[who].sum(axis=0) for who in (members, ~members))
     stands_out = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < limit
     rows = []
-    for i in np.flatnonzero((inside >= MIN_SHARE_CUSTOMERS) & (reach >= 1)):
+    few = (yes < MIN_SHARE_CUSTOMERS) | (reach < MIN_SHARE_CUSTOMERS)  # what a few bought is not named
+    for i in np.flatnonzero((inside >= MIN_SHARE_CUSTOMERS) & ~few):
         other_share, more = (
-            (no[i] / outside[i], stands_out[i]) if outside[i] >= MIN_SHARE_CUSTOMERS else (np.nan, False)
+            (no[i] / outside[i] if no[i] >= MIN_SHARE_CUSTOMERS else np.nan, stands_out[i])
+            if outside[i] >= MIN_SHARE_CUSTOMERS
+            else (np.nan, False)
         )
         at = proportion_interval(yes[i], inside[i])
         rows.append((terms[i], int(inside[i]), *at, other_share, bool(more), int(reach[i])))

@@ -21,13 +21,13 @@ import pandas as pd
 from segkit import format as fmt
 from segkit import templates
 from segkit.errors import InputError, SegkitError
-from segkit.format import FLOOR, is_few, masked_count, masked_counts, suppressed_cells
+from segkit.format import COUNT_STEP, FLOOR, about_count, masked_counts, round_count, suppressed_cells
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
 from segkit.stats import Z95, proportion_interval
 
 MAX_MOVES = 10
 ALL_ALERTS = 0.05  # chance that any segment is marked as changed by chance alone (Bonferroni)
-FEW, HIDDEN = f"<{FLOOR}", "hidden"
+FEW = f"<{FLOOR}"
 RELOAD_SECONDS = 5
 
 
@@ -56,7 +56,7 @@ def _page_facts(live: Live) -> dict[str, Any]:
     beyond = NormalDist().inv_cdf(1 - ALL_ALERTS / 2 / len(live.segments))  # so that all segments together stay at 5 %
     rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
     _write_counts(rows)
-    shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -row["now"])
+    shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -round_count(row["now"]))
     first = max((row for row in shown_rows if row["beyond"]), key=lambda row: abs(row["net"]), default=None)
     moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
     counts, epoch = live.state.counts(), date(1970, 1, 1)
@@ -66,9 +66,11 @@ def _page_facts(live: Live) -> dict[str, Any]:
         "clock": (epoch + timedelta(days=live.clock)).isoformat() if live.clock >= live.as_of else "no tick yet",
         "horizon": horizon,
         "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
-        "answer": templates.text("live", "answer", moved=len(moved), customers=len(table), first=first),
+        "answer": templates.text(
+            "live", "answer", moved=len(moved), customers=len(table), first=first, about=about_count
+        ),
         "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
-        "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1),
+        "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1) or 1,
         "segments": shown_rows,
         "moves": _moves(moved, names=names),
         "alerts": _alerts(shown_rows, live=live, counts=counts),
@@ -79,7 +81,7 @@ def _page_facts(live: Live) -> dict[str, Any]:
 def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str, beyond: float) -> dict[str, Any]:
     begun, now = table["begun"] == segment, table["now"] == segment
     joined, left = int((now & ~begun).sum()), int((begun & ~now).sum())
-    net, width = joined - left, Z95 * math.sqrt(joined + left)
+    net = joined - left
     description = segments.loc[segment] if segment in segments.index else pd.Series(dtype=object)
     expected = [description.get(f"active_share_next{part}") for part in ("", "_low", "_high")]
     seen = int((begun & table["active"]).sum())
@@ -87,9 +89,9 @@ def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name:
         "name": name,
         "at_run": int(begun.sum()),
         "now": int(now.sum()),
-        "came": masked_count(joined) if not is_few(left) or is_few(joined) else HIDDEN,  # one would reveal the other
-        "left": masked_count(left) if not is_few(joined) or is_few(left) else HIDDEN,
-        "change": _net(net, width) if joined + left >= FLOOR else f"{FEW} moved",
+        "came": about_count(joined),
+        "left": about_count(left),
+        "change": _net_text(joined, left),
         "beyond": joined + left >= FLOOR and abs(net) > beyond * math.sqrt(joined + left),
         "net": net,
         "expected": fmt.interval(*(None if fmt.is_missing(v) else float(v) for v in expected), form=fmt.share),
@@ -102,15 +104,17 @@ def _write_counts(rows: list[dict[str, Any]]) -> None:
     for moment in ("at_run", "now"):
         sizes = [row[moment] for row in rows]
         for row, text, hide in zip(rows, masked_counts(sizes), suppressed_cells(sizes), strict=True):
-            row |= {f"{moment}_shown": text, f"{moment}_bar": 0 if hide else row[moment]}
+            if moment == "now" and not hide:
+                text = about_count(row[moment])
+            row |= {f"{moment}_shown": text, f"{moment}_bar": 0 if hide else round_count(row[moment])}
 
 
 def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
     return [
-        ("customers in a segment now", masked_count(int(table["now"].notna().sum()))),
-        ("in another segment than at the run", masked_count(moved)),
-        ("new, or back from silence", masked_count(int((table["begun"].isna() & table["now"].notna()).sum()))),
-        ("gone silent for a whole lookback", masked_count(int((table["begun"].notna() & table["now"].isna()).sum()))),
+        ("customers in a segment now", about_count(int(table["now"].notna().sum()))),
+        ("in another segment than at the run", about_count(moved)),
+        ("new, or back from silence", about_count(int((table["begun"].isna() & table["now"].notna()).sum()))),
+        ("gone silent for a whole lookback", about_count(int((table["begun"].notna() & table["now"].isna()).sum()))),
         ("events counted", fmt.count(events)),
     ]
 
@@ -120,20 +124,20 @@ def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str
     pairs = moved.fillna({"begun": "", "now": ""}).groupby(["begun", "now"]).size().reset_index(name="customers")
     pairs = pairs.sort_values(["customers", "begun", "now"], ascending=[False, True, True])
     large = pairs[pairs["customers"] >= FLOOR].head(MAX_MOVES)
-    while is_few(pairs["customers"].sum() - large["customers"].sum()) and len(large):
-        large = large.iloc[:-1]  # the total is shown, so the rest has to be large enough too
     found = [
-        (names.get(b, "new or back"), names.get(n, "silent"), fmt.count(c)) for b, n, c in large.itertuples(index=False)
+        (names.get(b, "new or back"), names.get(n, "silent"), about_count(c))
+        for b, n, c in large.itertuples(index=False)
     ]
     rest = int(pairs["customers"].sum() - large["customers"].sum())
-    return [*found, ("all others", "", masked_count(rest))] if rest else found
+    return [*found, ("all others", "", about_count(rest))] if rest else found
 
 
 def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
     found = [templates.text("live", "alert_segment", row=row) for row in rows if row["beyond"]]
     for (outcome, level), customers in sorted(live.book.count_expectation_changes().items()):
         if customers >= FLOOR:
-            found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=customers))
+            shown = about_count(customers)
+            found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=shown))
     lines = counts["rejected"]
     if lines:
         part = lines / max(lines + counts["events"], 1)
@@ -143,7 +147,17 @@ def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -
     return found
 
 
-def _net(net: int, width: float) -> str:
+def _net_text(joined: int, left: int) -> str:
+    """Format a net change; without an interval where few came or few left, as its width would tell how many."""
+    net = joined - left
+    if min(joined, left) >= FLOOR:
+        return _net(round_count(joined), round_count(left))
+    return f"{FEW} net" if abs(net) < FLOOR else f"about {_signed(round_count(abs(net)) * (1 if net > 0 else -1))}"
+
+
+def _net(joined: int, left: int) -> str:
+    """Format a net change with its interval, from rounded counts only."""
+    net, width = joined - left, Z95 * math.sqrt(joined + left)
     low, high = net - width, net + width
     return f"{_signed(net)} [{_signed(low)}, {_signed(high)}]"
 
@@ -154,10 +168,12 @@ def _signed(value: float) -> str:
 
 
 def _share_of(part: int, whole: int) -> str:
-    """Format a share with its 95 % interval (Wilson 1927)."""
+    """Format a share with its 95 % interval (Wilson 1927), in steps of ten customers or more."""
     if whole < FLOOR:
         return fmt.MISSING
-    return fmt.interval(*proportion_interval(part, whole), form=fmt.share)
+    step = max(0.01, COUNT_STEP / whole)
+    rounded = min(round(part / whole / step) * step, 1.0)
+    return fmt.interval(*proportion_interval(rounded * whole, whole), form=fmt.share)
 
 
 MAX_BATCH_EVENTS, MAX_BATCH_SECONDS = 500, 0.05  # per commit, when the pipe is full

@@ -9,7 +9,7 @@ import pandas as pd
 from jinja2.exceptions import UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 
-from segkit.format import FLOOR
+from segkit.format import FLOOR, hidden_segments
 from segkit.personas.facts import PLACEHOLDER, Fact, with_forms
 from segkit.texts import load_texts
 
@@ -89,13 +89,13 @@ def write_personas(
         ``segment, name, level, need_name``, the parts of a card, ``caution`` and ``forms`` (the texts with
         placeholders, for `facts.verify` and `claims.check_claims`).
     """
-    written = []
+    written, hidden = [], hidden_segments(segments)
     for row in segments.to_dict("records"):
         own = {f.name: f for f in facts if f.segment == row["segment"]}
         form = rule_form(rules, segment=row["segment"], uses=uses)
         scope = fact_scope(own.values()) | _habits(row, own, signals=signals) | {"uses": uses}
         scope |= {"rule": form, "rule_good": bool(form)}
-        card = _write_card(row, scope)
+        card = _write_card(row | {"hidden": row["segment"] in hidden}, scope)
         card["rule"] = card["rule"].replace("{rule}", form)
         named = {name: f"{{{name}}}" if name in own else "" for name in NAMES}
         written.append({"segment": row["segment"], **named, **card})
@@ -125,15 +125,15 @@ def may_claim_need(figures: Mapping[str, float]) -> bool:
 
 def has_story(segments: pd.DataFrame) -> pd.Series:
     """Return which segments get a story: at or above the privacy floor, and not unstable."""
-    return (segments["customers"] >= FLOOR) & (segments["verdict"] != "unstable")
+    return ~segments["segment"].isin(hidden_segments(segments)) & (segments["verdict"] != "unstable")
 
 
 def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, str]:
     """Write the parts of one card, with placeholders."""
     empty = dict.fromkeys((*CARD_PARTS, "caution"), "")
     texts = load_texts("cards")
-    if row["customers"] < FLOOR:
-        return empty | {"need_name": "", "caution": texts["few"]}
+    if row["hidden"]:
+        return empty | {"need_name": "", "caution": texts["few" if row["customers"] < FLOOR else "hidden"]}
     if row["verdict"] == "unstable":
         return empty | {"caution": texts["unstable"]}
     parts = {}

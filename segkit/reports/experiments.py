@@ -24,6 +24,7 @@ from segkit.format import (
     capitalized,
     count,
     formatter_for,
+    hidden_segments,
     interval,
     is_few,
     is_missing,
@@ -298,7 +299,9 @@ def format_balance(balance: pd.DataFrame) -> pd.DataFrame:
 
 def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, str], words: Wording) -> pd.DataFrame:
     """Format the starting values, a row per segment, a column per KPI with its interval, without responses."""
-    shown = baseline[baseline["kpi"].isin(list(KPI_TITLES)) & ~baseline["customers"].map(is_few)]
+    sizes = baseline[baseline["segment"] != EVERYONE].groupby("segment", as_index=False)["customers"].max()
+    hides = baseline["customers"].map(is_few) | baseline["segment"].isin(hidden_segments(sizes))
+    shown = baseline[baseline["kpi"].isin(list(KPI_TITLES)) & ~hides]
     cells = [_starting_value(row, words=words) for row in shown.to_dict("records")]
     wide = shown.assign(shown=cells).pivot(index="segment", columns="kpi", values="shown")
     wide = wide.reindex(columns=[kpi for kpi in KPI_TITLES if kpi in wide.columns])
@@ -342,7 +345,8 @@ def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: st
 
 def format_candidates(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format candidate pilots, the most sensitive first."""
-    ordered = table.sort_values(["smallest_share", "segment"], na_position="last")
+    shown = table[~table["segment"].isin(hidden_segments(table))]
+    ordered = shown.sort_values(["smallest_share", "segment"], na_position="last")
     form = words.form(ordered["unit"].iloc[0]) if len(ordered) else number
     named = [segment_name(r["segment"], names={r["segment"]: r["name"]}) for r in ordered.to_dict("records")]
     effects = zip(ordered["smallest_effect"], ordered["smallest_share"], strict=True)

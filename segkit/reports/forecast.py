@@ -12,7 +12,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.forecast.backtest import DECISIVE
 from segkit.forecast.segments import Prediction
-from segkit.format import FLOOR, MISSING, capitalized, count, is_few, is_missing, masked_count, percent, score
+from segkit.format import (
+    FLOOR,
+    MISSING,
+    capitalized,
+    count,
+    hidden_segments,
+    is_missing,
+    masked_count,
+    masked_counts,
+    percent,
+    score,
+    share_of,
+)
 from segkit.format import money as rounded
 from segkit.reports.theme import (
     ACCENT,
@@ -142,23 +154,27 @@ def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording
     table = _with_now(found.segments, segments)
     order = table["spend"].fillna(table["customers"]).where(table["segment"] != EVERYONE, np.inf)
     table = table.loc[order.sort_values(ascending=False, kind="stable").index]
+    table["hidden"] = table["segment"].isin(hidden_segments(segments))
     rows, names = table.to_dict("records"), segments.set_index("segment")["name"]
     forms = {"active_share": "share", "orders_each": "orders", "spend_each": "money", "spend": "money",
              "move_share": "share"}  # fmt: skip
     columns = {"active_share": "active_share_next", "spend_each": "spend_next"}
     shown = {"name": [segment_name(segment, names=names) for segment in table["segment"]]}
-    shown["customers"] = mark(table, table["customers"].map(masked_count), "customers")
+    sizes = dict(zip(segments["segment"], masked_counts(segments["customers"]), strict=True))
+    sizes[EVERYONE] = masked_count(rows[0]["customers"])
+    shown["customers"] = mark(table, table["segment"].map(sizes), "customers")
     for name, unit in forms.items():
         cells = [_cell(row, name, fact=columns.get(name, ""), words=words, unit=unit) for row in rows]
         shown[name] = cells if table[name].notna().any() else [None] * len(cells)
-    now = [MISSING if is_few(row["customers"]) else words.money(row["spend_now"]) for row in rows]
+    now = [MISSING if row["hidden"] else words.money(row["spend_now"]) for row in rows]
     shown["spend_now"] = mark(table, pd.Series(now), "spend_now") if table["spend_now"].notna().any() else None
     return pd.DataFrame({"segment": table["segment"].to_numpy(), **shown}).dropna(axis=1, how="all")
 
 
 def segments_to_plot(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
     """Collect spend per customer, its value in the last horizon, and colour and marker, for the plot."""
-    table = _with_now(found.segments, segments).query("segment != @EVERYONE and customers >= @FLOOR")
+    table = _with_now(found.segments, segments)
+    table = table[~table["segment"].isin({*hidden_segments(segments), EVERYONE})]
     table = table.assign(look=table["segment"].map(segment_styles(segments)))
     return table.sort_values(["spend_each", "active_share", "segment"], ascending=[False, False, True])
 
@@ -194,7 +210,10 @@ def format_offers(
     offers = found.offers[found.offers["more"].astype(bool) & ~found.offers["term"].isin(never)]
     kept = [offers[offers["kind"] == kind].groupby("segment").head(most) for kind, most in MAX_OFFERS_SHOWN.items()]
     table = _with_segment_names(pd.concat(kept).sort_values("segment", kind="stable"), segments)
-    shares = [ranged(r["share"], r["share_low"], r["share_high"], form=percent) for r in table.to_dict("records")]
+    shares = [
+        ranged(r["share"], r["share_low"], r["share_high"], form=lambda value, of=r["asked"]: share_of(value, of))
+        for r in table.to_dict("records")
+    ]
     return table.assign(
         category=table["term"].map(words.thing),
         share=shares,
@@ -296,7 +315,7 @@ def _everyone_row(found: Prediction) -> dict[str, Any]:
 
 def _cell(row: Mapping[str, Any], name: str, *, fact: str, words: Wording, unit: str) -> Markup | str:
     """Format a figure with its range below it; with `fact` it is the value of that column of the segment."""
-    if is_few(row["customers"]):
+    if row["hidden"]:
         return MISSING
     value = [row[f"{name}{p}"] for p in ("", "_low", "_high")]
     marked = f"{row['segment']}.{fact}" if fact and row["segment"] != EVERYONE else ""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from segkit import format as fmt
 from segkit import templates
 from segkit.errors import InputError
-from segkit.format import is_few, is_missing
+from segkit.format import hidden_segments, is_missing, masked_counts
 from segkit.reports import theme
 from segkit.reports.compare import compared_features
 from segkit.reports.theme import segment_styles
@@ -204,16 +204,21 @@ def segment_table_html(
 def shown_rows(segments: pd.DataFrame) -> list[dict[str, Any]]:
     """Prepare the rows of the segment table for a template, largest revenue first.
 
-    Returns each row without what a small segment may not show, with its colour and marker (``look``), where its spend
+    Returns each row without what a small segment may not show, with its size as text (``size``), whether that is
+    ``hidden``, its colour and marker (``look``), where its spend
     goes (``way``) and the filled ones of five dots for its stability (``dots``).
     """
-    styles = segment_styles(segments)
-    return [shown_row(row, look=styles[row["segment"]]) for row in by_revenue(segments).to_dict("records")]
+    styles, hidden = segment_styles(segments), hidden_segments(segments)
+    sizes = dict(zip(segments["segment"], masked_counts(segments["customers"]), strict=True))
+    rows = []
+    for row in by_revenue(segments).to_dict("records"):
+        own = row["segment"]
+        rows.append(_shown_row({**row, "size": sizes[own], "hidden": own in hidden}, look=styles[own]))
+    return rows
 
 
-def shown_row(row: Mapping[str, Any], *, look: tuple[str, str]) -> dict[str, Any]:
-    """Prepare one row of the segment table for a template, as ``shown_rows`` does; `look` is its colour and marker."""
-    hides = HIDDEN_FIGURES if is_few(row["customers"]) else ()
+def _shown_row(row: Mapping[str, Any], *, look: tuple[str, str]) -> dict[str, Any]:
+    hides = HIDDEN_FIGURES if row["hidden"] else ()
     row = {name: None if name.startswith(hides) else value for name, value in row.items()}
     dots = None if is_missing(row["stability"]) else round(min(max(float(row["stability"]), 0), 1) * DOTS)
     return {**row, "look": look, "way": way(row), "dots": dots}

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from segkit import templates
 from segkit.errors import InputError
-from segkit.format import FLOOR
+from segkit.format import FLOOR, hidden_segments, suppressed_cells
 from segkit.reports import theme
 from segkit.reports.html import by_revenue, shown_rows
 from segkit.reports.theme import (
@@ -100,10 +100,13 @@ def map_profile(
 ) -> MapProfile:
     """Average what customers did and are expected to do, by neighbourhood of the map.
 
+    A neighbourhood lies in one segment: pages show means of segments too, and a segment less its neighbourhoods must
+    not leave a few customers. Segments of hidden size are one neighbourhood together.
+
     Parameters
     ----------
     assignments
-        customer_id, x, y.
+        customer_id, segment, x, y.
     features
         One row for each of those customers, by customer_id as index or column.
     expected
@@ -123,13 +126,34 @@ def map_profile(
     if len(index) < FLOOR:
         values, columns = values.iloc[:, :0], ()
     least = max(FLOOR, -(-len(index) // MAX_NEIGHBOURHOODS))
-    number = neighbourhoods(plane, least=least)
+    segment = _shown_segment(assignments)
+    number = np.zeros(len(index), dtype=int)
+    for own in np.unique(segment):
+        rows = np.flatnonzero(segment == own)
+        number[rows] = neighbourhoods(plane[rows], least=least) + (number.max() + 1 if own != segment.min() else 0)
     return MapProfile(
         columns=columns,
-        means=_rounded(values.groupby(number).mean().to_numpy(dtype=float)),
+        means=_rounded(_means(values, number=number, segment=segment)),
         everyone=_rounded(values.mean().to_numpy(dtype=float)),
         neighbourhood=pd.Series(number, index=index),
     )
+
+
+def _shown_segment(assignments: pd.DataFrame) -> np.ndarray:
+    """Return the segment of each customer; those of hidden size are one."""
+    sizes = assignments.groupby("segment").size().rename("customers").reset_index()
+    segment = assignments["segment"].astype(str)
+    return segment.mask(segment.isin(hidden_segments(sizes)), "").to_numpy(dtype=object)
+
+
+def _means(values: pd.DataFrame, *, number: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    """Average by neighbourhood; missing where few customers have a value, or where a mean would give those away."""
+    means, known = values.groupby(number).mean(), values.groupby(number).count()
+    home = pd.Series(segment).groupby(number).first()
+    for column in values:
+        hides = known[column].groupby(home).transform(suppressed_cells).astype(bool)
+        means[column] = means[column].mask(hides)
+    return means.to_numpy(dtype=float)
 
 
 def neighbourhoods(plane: np.ndarray, *, least: int = FLOOR) -> np.ndarray:
@@ -454,8 +478,9 @@ def map_html(
     Markup
         A still picture, and what the page's script needs to make it interactive.
     """
-    drawn = sample_customers(assignments)
-    ordered = by_revenue(segments)
+    hidden = hidden_segments(segments)
+    drawn = sample_customers(assignments[~assignments["segment"].isin(hidden)])  # dots can be counted
+    ordered = by_revenue(segments[~segments["segment"].isin(hidden)])
     still = base64.b64encode(theme.png(plot_segment_map(drawn, segments))).decode("ascii")
     document = {"segments": _anchors(drawn, ordered), **_bokeh_item(drawn, ordered, profile=profile)}
     if profile is not None and profile.columns:

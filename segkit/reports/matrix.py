@@ -9,9 +9,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from segkit import templates
-from segkit.format import is_few, is_missing
-from segkit.reports.html import shown_row
-from segkit.reports.theme import level_shade, segment_styles
+from segkit.format import FLOOR, is_missing
+from segkit.reports.html import shown_rows
+from segkit.reports.theme import level_shade
 
 LARGEST = 23.0  # radius of the mark of the largest segment, in units of its drawing of 48 x 48
 SMALLEST = 5.0
@@ -86,7 +86,7 @@ def matrix_levels(segments: pd.DataFrame) -> list[Level]:
         names = own["level"] if "level" in own else own["macro_segment"]
         revenue = own["revenue_share"].astype(float)
         shares = float(own["customer_share"].sum()), float(revenue.sum()) if revenue.notna().any() else np.nan
-        if len(own) > 1 and own["customers"].map(is_few).any():  # a sum would give the small one away
+        if own["hidden"].any():  # a sum would give the small one away
             shares = np.nan, np.nan
         levels.append(Level(str(names.iloc[0]), *shares, cells=cells, whole=whole))
     return levels
@@ -105,11 +105,14 @@ def _marked(segments: pd.DataFrame) -> list[dict[str, Any]]:
     """Add to each row the radius of its mark (people as area) and its shade (money a customer)."""
     largest = float(segments["customers"].max())
     worth = (segments["revenue"].astype(float) / segments["customers"]).rank(pct=True)
-    styles, rows = segment_styles(segments), []
-    for row, rank in zip(segments.to_dict("records"), worth, strict=True):
-        size = 20.0 if is_few(row["customers"]) else float(row["customers"])
+    ranks, rows = dict(zip(segments["segment"], worth, strict=True)), []
+    shown = {row["segment"]: row for row in shown_rows(segments)}
+    for own in segments["segment"]:
+        row = shown[own]
+        rank = np.nan if row["hidden"] else ranks[own]
+        size = float(FLOOR) if row["hidden"] else float(row["customers"])
         radius = max(LARGEST * np.sqrt(min(size / largest, 1.0)), SMALLEST)
         # by day and by night, when more stands out as lighter
         shades = None if is_missing(rank) else (level_shade(float(rank)), level_shade(1.0 - float(rank)))
-        rows.append({**shown_row(row, look=styles[row["segment"]]), "radius": round(radius, 1), "shades": shades})
+        rows.append({**row, "radius": round(radius, 1), "shades": shades})
     return rows

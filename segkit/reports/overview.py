@@ -21,11 +21,11 @@ from segkit.format import (
     score,
     share,
     small_score,
-    suppressed_cells,
 )
 from segkit.period import Period
 from segkit.reports.html import way
 from segkit.reports.segments import format_metric
+from segkit.segments.moves import customers_of_both, moves_by_cause
 from segkit.segments.scoring import lead_verdict
 from segkit.segments.validation import BASELINE_LABELS
 from segkit.tables import notebooks
@@ -259,13 +259,14 @@ def _describe_moves(moves: pd.DataFrame) -> list[str]:
     both = moves[~moves["cause"].isin(("joined", "left"))]
     if both.empty:
         return []
-    counts = both["cause"].value_counts().reindex(["stayed", "customer", "definition", "both"], fill_value=0)
-    few = zip(counts.items(), suppressed_cells(counts), strict=True)
-    part = {cause: phrase(TOO_FEW_TEXT) if hide else share(size / len(both)) for (cause, size), hide in few}
-    joined, left = ((moves["cause"] == cause).sum() for cause in ("joined", "left"))
+    by_cause = moves_by_cause(moves)
+    part = {
+        cause: phrase(TOO_FEW_TEXT) if row["hidden"] else share(row["customers"] / len(both))
+        for cause, row in by_cause.head(4).to_dict("index").items()
+    }
     return [
-        text("overview", "moved", customers=len(both), part=part),
-        text("overview", "joined_left", joined=joined, left=left),
+        text("overview", "moved", customers=customers_of_both(moves), part=part),
+        text("overview", "joined_left", joined=by_cause["shown"]["joined"], left=by_cause["shown"]["left"]),
     ]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from segkit import templates
-from segkit.format import FLOOR, interval, share
+from segkit.format import hidden_segments, interval, share
 from segkit.personas.cards import NAMES, has_story
 from segkit.personas.copy import SLOT_LABELS
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, facts_from_table, pieces
@@ -24,7 +24,7 @@ MORE_LINES = ("how_they_shop", "who", "in_their_words", "gap", "test", "say", "r
 def personas_headline(personas: pd.DataFrame, segments: pd.DataFrame, *, claims: pd.DataFrame) -> str:
     """Summarise how many segments have a story, and why the others have none."""
     stories = has_story(segments)
-    small = int((segments["customers"] < FLOOR).sum())
+    small = len(hidden_segments(segments))
     return text(
         "personas",
         "answer",

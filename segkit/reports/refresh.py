@@ -14,18 +14,18 @@ from matplotlib.ticker import FuncFormatter
 from segkit.format import (
     FLOOR,
     MISSING,
+    about_count,
     capitalized,
     count,
     is_few,
     is_missing,
     masked_count,
-    masked_counts,
     percent,
     percentage_points,
+    round_count,
     score,
 )
 from segkit.refresh.monitor import Standing
-from segkit.reports.segments import CAUSES
 from segkit.reports.theme import (
     ACCENT,
     FAINT,
@@ -40,6 +40,7 @@ from segkit.reports.theme import (
     style,
 )
 from segkit.reports.wording import Wording, day_text, ranged, segment_name
+from segkit.segments.moves import moves_by_cause
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
@@ -193,7 +194,7 @@ def _draw_column(
 
 def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> str:
     """Summarise the decision and what moved in a sentence."""
-    stayed, of = share_stayed(moves)
+    stayed, _ = share_stayed(moves)
     far = int(((drift["what"] == "feature") & (drift["verdict"] == "large")).sum())
     features = int((drift["what"] == "feature").sum())
     return text(
@@ -202,7 +203,7 @@ def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) 
         decision=found.decision,
         since=day_text(found.since),
         stayed=stayed,
-        customers=of,
+        customers=customers_of_both(moves),
         far=far,
         features=features,
     )
@@ -236,23 +237,27 @@ def refresh_tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> 
     both = moves[~moves["cause"].isin(["joined", "left"])]
     changed = int(both["cause"].isin(["customer", "both"]).sum())
     redefined = int(both["cause"].isin(["definition", "both"]).sum())
-    joined, left = (int((moves["cause"] == cause).sum()) for cause in ("joined", "left"))
+    shown = moves_by_cause(moves)["shown"]
     features = drift[drift["what"] == "feature"]
     made = [
         ("Decision", found.decision.capitalize(), f"since {day_text(found.since)}"),
         (
             "Customers who moved",
-            MISSING if is_few(changed) else percent(changed / max(len(both), 1)),
-            f"{masked_count(changed)} customers",
+            MISSING if is_few(changed) else percent(round_count(changed) / max(len(both), 1)),
+            _about_customers(changed),
         ),
     ]
     if redefined:
-        part = MISSING if is_few(redefined) else percent(redefined / max(len(both), 1))
-        made.append(("Moved by definition", part, f"{masked_count(redefined)} customers"))
-    made.append(("New / lost", f"{masked_count(joined)} / {masked_count(left)}", "customers in the segmentation"))
+        part = MISSING if is_few(redefined) else percent(round_count(redefined) / max(len(both), 1))
+        made.append(("Moved by definition", part, _about_customers(redefined)))
+    made.append(("New / lost", f"{shown['joined']} / {shown['left']}", "customers in the segmentation"))
     beyond = int(features["beyond"].sum())
     made.append(("Habits that changed", f"{beyond} of {len(features)}", "more than chance; small changes are usual"))
     return made
+
+
+def _about_customers(size: int) -> str:
+    return f"about {about_count(size)} customers" if size >= FLOOR else f"{masked_count(size)} customers"
 
 
 def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
@@ -277,10 +282,8 @@ def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[
 
 def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int = 3) -> list[str]:
     """Describe the moves: how many for which reason, and the largest streams."""
-    counts = moves["cause"].value_counts()
-    counts = counts[[cause for cause in CAUSES if cause in counts]]
-    cause_counts = zip(masked_counts(counts), counts.index, strict=True)
-    sentences = [text("refresh", "causes", causes=list(cause_counts))]
+    by_cause = moves_by_cause(moves).query("customers > 0 or hidden")
+    sentences = [text("refresh", "causes", causes=list(zip(by_cause["shown"], by_cause.index, strict=True)))]
     moved = moves.dropna(subset=["before", "standing"])
     moved = moved[moved["before"] != moved["standing"]]
     shown_pairs = set()

@@ -13,14 +13,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from segkit.format import (
     MISSING,
     count,
+    hidden_segments,
     interval,
-    masked_count,
     masked_counts,
     number,
     score,
     share,
     small_score,
-    suppressed_cells,
 )
 from segkit.reports.map import place_labels
 from segkit.reports.theme import (
@@ -35,6 +34,7 @@ from segkit.reports.theme import (
     segment_styles,
     style,
 )
+from segkit.segments.moves import moves_by_cause
 from segkit.segments.scoring import MEASURES
 from segkit.segments.validation import MIN_REPRODUCIBLE_JACCARD, MIN_STABLE_JACCARD
 from segkit.tables import titles
@@ -215,7 +215,8 @@ def plot_segment_shares(segments: pd.DataFrame) -> Figure:
 
     `segments`: segment, name, customer_share, revenue_share.
     """
-    ordered = segments.sort_values(["revenue_share", "segment"], ascending=[False, True])
+    shown = segments[~segments["segment"].isin(hidden_segments(segments))] if "customers" in segments else segments
+    ordered = shown.sort_values(["revenue_share", "segment"], ascending=[False, True])
     with style():
         figure, axes = one_panel(height=0.8 + 0.34 * len(ordered))
         place = np.arange(len(ordered))
@@ -282,7 +283,7 @@ def format_ledger(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -
     rows = rows.assign(
         name=rows["segment"].map(segments.set_index("segment")["name"]).fillna(""),
         overlap=rows["overlap"].map(score),
-        customers_after=rows["customers_after"].map(masked_count),
+        customers_after=masked_counts(rows["customers_after"].fillna(0)),
     )
     headings = titles("ledger")
     return rows[list(headings)].rename(columns=headings)
@@ -290,11 +291,10 @@ def format_ledger(ledger: pd.DataFrame, segments: pd.DataFrame, *, as_of: str) -
 
 def format_moves(moves: pd.DataFrame) -> pd.DataFrame:
     """Format how many customers stayed, moved because they changed, or because the definition did."""
-    counts = moves["cause"].value_counts().reindex(CAUSES, fill_value=0)
-    table = counts.rename_axis("cause").rename("customers").reset_index()
+    table = moves_by_cause(moves).rename_axis("cause").reset_index()
     parts = (table["customers"] / max(len(moves), 1)).map(share)
-    table["share"] = parts.mask(suppressed_cells(counts), MISSING)
-    table["customers"] = masked_counts(counts)
+    table = table.assign(share=parts.mask(table["hidden"], MISSING), customers=table["shown"])
+    table = table[["cause", "customers", "share"]]
     table["cause"] = table["cause"].map(CAUSES)
     return table.rename(columns=str.capitalize)
 

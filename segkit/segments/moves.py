@@ -3,10 +3,52 @@
 import numpy as np
 import pandas as pd
 
+from segkit.format import about_count, count, is_few, masked_count, suppressed_cells
 from segkit.segments.model import SegmentModel
 
 CHANGE_COLUMNS = ["level_change", "level_from", "level_to", "need_from", "need_to"]
 MOVE_COLUMNS = ["customer_id", "before", "standing", "after", "cause", *CHANGE_COLUMNS]
+
+
+CAUSES = ("stayed", "customer", "definition", "both", "joined", "left")
+HIDDEN = "hidden"
+
+
+def moves_by_cause(moves: pd.DataFrame) -> pd.DataFrame:
+    """Count customers by the cause of their move, and hide what must not follow from the sizes of the two runs.
+
+    How many customers each run has is known: those who are in both and the new ones are all of today's, those who are
+    in both and the lost ones all of then's.
+
+    Parameters
+    ----------
+    moves
+        As from `customer_moves`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By cause: customers, hidden, and shown (text).
+    """
+    sizes = moves["cause"].value_counts().reindex(list(CAUSES), fill_value=0).to_numpy()
+    hides = suppressed_cells(sizes)
+    for _ in range(2):
+        hides[4:] = hides[4:].any()  # their difference is known
+        for end in (4, 5):
+            cells = [0, 1, 2, 3, end]
+            hides[cells] = suppressed_cells(sizes[cells], also=hides[cells])
+    texts = [
+        count(size) if not hide else masked_count(size) if is_few(size) else HIDDEN
+        for size, hide in zip(sizes, hides, strict=True)
+    ]
+    return pd.DataFrame({"customers": sizes, "hidden": hides, "shown": texts}, index=list(CAUSES))
+
+
+def customers_of_both(moves: pd.DataFrame) -> str:
+    """Format how many customers are in both runs: about, where that would give away how many are new, or lost."""
+    by_cause = moves_by_cause(moves)
+    size = int(by_cause["customers"].iloc[:4].sum())
+    return f"about {about_count(size)}" if by_cause["hidden"].any() else count(size)
 
 
 def segment_places(model: SegmentModel) -> pd.DataFrame:
