@@ -284,7 +284,8 @@ def lower_first(text: str) -> str:
 FLOOR = 20  # customers; a smaller group could give away a person
 FEWEST_POSSIBLE = 3  # values that a hidden count could have, at least, given all that is shown
 COUNT_STEP = 10  # customers, to which a count is rounded that would give another one away
-SHARE_STEPS = (0.01, 0.02, 0.05, 0.1)  # to which an observed share is rounded: the first that covers two customers
+SHARE_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # to which an observed share is rounded
+COUNTS_OF_A_SHARE = 3  # customers that a step covers: so two counts or more have the same share
 TOO_FEW_TEXT = "a number too small to show"
 
 
@@ -390,10 +391,9 @@ def share_of(value: float | None, customers: float) -> str:
     """
     if is_missing(value) or is_missing(customers):
         return share(value)
-    if 0 < value < SHARE_STEPS[0] and customers < 2 / 0.001:
-        return share(float(round(value, 2)))
-    step = next((step for step in SHARE_STEPS if step * customers >= 2), SHARE_STEPS[-1])
-    return share(value) if step == SHARE_STEPS[0] else share(round(value / step) * step)
+    step = next((step for step in SHARE_STEPS if step * customers >= COUNTS_OF_A_SHARE), SHARE_STEPS[-1])
+    is_fine = customers >= 1_000 * COUNTS_OF_A_SHARE  # below 1 %, `share` has one decimal
+    return share(value) if is_fine else share(round(value / step) * step)
 
 
 def masked_counts(counts: Sequence[float] | np.ndarray | pd.Series, *, floor: int = FLOOR) -> list[str]:

@@ -20,6 +20,7 @@ from segkit.format import (
     is_few,
     is_missing,
     masked_count,
+    masked_counts,
     percent,
     percentage_points,
     round_count,
@@ -40,7 +41,7 @@ from segkit.reports.theme import (
     style,
 )
 from segkit.reports.wording import Wording, day_text, ranged, segment_name
-from segkit.segments.moves import moves_by_cause
+from segkit.segments.moves import customers_of_both, moves_by_cause
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
@@ -368,13 +369,12 @@ def format_changes(changes: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format what changed in each persona."""
     rows = changes.to_dict("records")
     form = percent if (changes["kpi"] == "active rate").any() else words.money
+    sizes = [masked_counts(changes[f"customers_{moment}"]) for moment in ("before", "after")]
     return pd.DataFrame(
         {
             "Segment": [segment_name(r["segment"], names={r["segment"]: r["name"]}, marked=False) for r in rows],
             "Now": [capitalized(r["became"]) for r in rows],
-            "Customers": [
-                f"{masked_count(r['customers_before'])} → {masked_count(r['customers_after'])}" for r in rows
-            ],
+            "Customers": [f"{before} → {after}" for before, after in zip(*sizes, strict=True)],
             "Before, per customer": [_side(r, "kpi_before", form=form) for r in rows],
             "Now, per customer": [_side(r, "kpi_after", form=form) for r in rows],
             "What changed": [r["words"] for r in rows],
