@@ -1,6 +1,7 @@
 """Plots and text of the page Measure, and the page of a read-out."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from segkit.format import (
     number,
     percent,
     score,
+    share_of,
 )
 from segkit.reports.html import figure_facts, table_facts
 from segkit.reports.theme import (
@@ -314,7 +316,9 @@ def format_baseline_by_segment(baseline: pd.DataFrame, *, names: Mapping[str, st
 def _starting_value(row: Mapping[str, Any], *, words: Wording) -> Markup | str:
     fact = f"{row['segment']}.{SEGMENT_FACTS[row['kpi']]}" if row["kpi"] in SEGMENT_FACTS else ""
     fact = "" if row["segment"] == EVERYONE else fact
-    return ranged(row["value"], row["value_low"], row["value_high"], form=words.form(row["unit"]), fact=fact)
+    own_share = row["unit"] == "share" and row["segment"] != EVERYONE and not fact
+    form = partial(share_of, customers=row["customers"]) if own_share else words.form(row["unit"])
+    return ranged(row["value"], row["value_low"], row["value_high"], form=form, fact=fact)
 
 
 def describe_responses(baseline: pd.DataFrame) -> list[str]:

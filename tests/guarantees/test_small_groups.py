@@ -78,8 +78,8 @@ def test_stages_of_life_of_a_few_are_hidden_with_the_next_smallest() -> None:
 def test_moves_of_a_few_are_hidden_in_every_text() -> None:
     moves = _causes(stayed=300, customer=40, definition=7, both=3, joined=5, left=30)
     table = segments_report.format_moves(moves)
-    assert table["Customers"].tolist() == ["300", "40", "<20", "<20", "<20", "hidden"]
-    assert (table["Share"] == "–").tolist() == [False, False, True, True, True, True]
+    assert table["Customers"].tolist() == ["300", "hidden", "<20", "<20", "<20", "hidden"]
+    assert (table["Share"] == "–").tolist() == [False, True, True, True, True, True]
     moved_text = " ".join(refresh_report.describe_moves(moves, names={}))
     assert (
         "<20 moved because the definition changed" in moved_text
@@ -94,7 +94,7 @@ def test_moves_of_a_few_are_hidden_in_every_text() -> None:
         as_of="2024-02-01",
     )
     assert "a number too small to show because the definition did" in changes[-2]
-    assert changes[-1] == "<20 customers joined, 30 are no longer active."
+    assert changes[-1] == "<20 customers joined."
     for text in (moved_text, *changes):
         assert not SMALL_NUMBER.search(text), text
 
@@ -128,10 +128,11 @@ def test_forecasts_and_baselines_of_a_few_are_not_shown(segments: pd.DataFrame) 
         {"new_category": ["TEA"] * 20 + ["YACHT"] * 19, "new_category_chance": np.linspace(0.1, 0.9, 39)}
     )
     found: Any = type("Found", (), {"segments": sums.assign(**dict.fromkeys(figures, 0.5)), "customers": people})
-    table = forecast_report.format_segments(found, segments, words=WORDS).set_index("segment")
+    sized = segments.assign(customers=[100, 40, 19])
+    table = forecast_report.format_segments(found, sized, words=WORDS).set_index("segment")
     assert "&lt;20" in table.loc["S13", "customers"]
     assert table.loc["S13", ["orders_each", "spend"]].tolist() == ["–", "–"]
-    assert forecast_report.segments_to_plot(found, segments)["segment"].tolist() == ["S01"]
+    assert forecast_report.segments_to_plot(found, sized)["segment"].tolist() == ["S01"]
     assert forecast_report.format_categories(found, words=WORDS)["category"].tolist() == ["tea"]
     rows = [("S01", "active rate", 60), ("S13", "active rate", 19), ("all", "response: visit after mail", 19)]
     baseline = pd.DataFrame(rows, columns=["segment", "kpi", "customers"])
