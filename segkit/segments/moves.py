@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from segkit.format import about_count, count, is_few, masked_count, suppressed_cells
+from segkit.format import count, is_few, masked_count, suppressed_cells
 from segkit.segments.model import SegmentModel
 
 CHANGE_COLUMNS = ["level_change", "level_from", "level_to", "need_from", "need_to"]
@@ -38,17 +38,18 @@ def moves_by_cause(moves: pd.DataFrame) -> pd.DataFrame:
             cells = [0, 1, 2, 3, end]
             hides[cells] = suppressed_cells(sizes[cells], also=hides[cells])
     texts = [
-        count(size) if not hide else masked_count(size) if is_few(size) else HIDDEN
-        for size, hide in zip(sizes, hides, strict=True)
+        count(size) if not hide else masked_count(size) if is_few(size) and number < 4 else HIDDEN
+        for number, (size, hide) in enumerate(
+            zip(sizes, hides, strict=True)
+        )  # "<20" new and a known difference is a size
     ]
     return pd.DataFrame({"customers": sizes, "hidden": hides, "shown": texts}, index=list(CAUSES))
 
 
 def customers_of_both(moves: pd.DataFrame) -> str:
-    """Format how many customers are in both runs: about, where that would give away how many are new, or lost."""
+    """Format how many customers are in both runs; empty where that could give away how many are new, or lost."""
     by_cause = moves_by_cause(moves)
-    size = int(by_cause["customers"].iloc[:4].sum())
-    return f"about {about_count(size)}" if by_cause["hidden"].any() else count(size)
+    return "" if by_cause["hidden"].any() else count(int(by_cause["customers"].iloc[:4].sum()))
 
 
 def segment_places(model: SegmentModel) -> pd.DataFrame:
