@@ -39,10 +39,8 @@ def moves_by_cause(moves: pd.DataFrame) -> pd.DataFrame:
             hides[cells] = suppressed_cells(sizes[cells], also=hides[cells])
     texts = [
         count(size) if not hide else masked_count(size) if is_few(size) and number < 4 else HIDDEN
-        for number, (size, hide) in enumerate(
-            zip(sizes, hides, strict=True)
-        )  # "<20" new and a known difference is a size
-    ]
+        for number, (size, hide) in enumerate(zip(sizes, hides, strict=True))
+    ]  # with the difference of new and lost, which is known, "<20" of one could be its size
     return pd.DataFrame({"customers": sizes, "hidden": hides, "shown": texts}, index=list(CAUSES))
 
 
