@@ -30,6 +30,7 @@ from tests.live.test_stream import dump, lines_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 EVERYDAY, ALL = 1, int(os.environ.get("SEGKIT_SIGNALS", "40"))  # signals to each command
+RUNS = int(os.environ.get("SEGKIT_SIGNALS", "3"))  # signals to a run, which takes half a minute each
 SLOW_COMMANDS = ("place", "run")  # not every day
 LEFTOVER = re.compile(r"\..+\.\d+|.+\.building-\d+|.+\.replaced|assigning-.*")
 COMMANDS = ("export", "place", "pilot", "forget", "live", "run")
@@ -171,7 +172,7 @@ def leftovers(folder: Path) -> list[str]:
     ("command", "signals"),
     [
         *[(command, EVERYDAY) for command in COMMANDS if command not in SLOW_COMMANDS],
-        *[pytest.param(command, ALL, marks=pytest.mark.slow) for command in COMMANDS],
+        *[pytest.param(command, RUNS if command == "run" else ALL, marks=pytest.mark.slow) for command in COMMANDS],
     ],
 )
 def test_a_signal_leaves_the_old_or_the_new_result(
