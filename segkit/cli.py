@@ -66,7 +66,7 @@ def _terminable() -> Iterator[None]:
 def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
     """Repeat an interrupt that came while Python deleted an object, where it would be printed and ignored."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(0.01, _thread.interrupt_main).start()
+        threading.Timer(0.01, _thread.interrupt_main, (signal.SIGTERM,)).start()
     else:
         sys.__unraisablehook__(unraisable)
 

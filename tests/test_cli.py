@@ -55,13 +55,15 @@ def test_a_signal_during_a_deletion_is_not_lost(capfd: pytest.CaptureFixture[str
         Deleted()
         time.sleep(10)
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with pytest.raises(SystemExit) as end:
             run_guarded(work, debug=False)
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
     assert end.value.code == 1 and capfd.readouterr().err == "segkit: interrupted\n"
 
 

@@ -4,10 +4,11 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import duckdb
 import pandas as pd
@@ -34,6 +35,13 @@ GLOB_CHARACTER = re.compile(r"[*?\[]")
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 FILE_COLUMN = "segkit_file"  # the path of the file that a row is from
 CHECK_FILE = "Check that the file is complete and that its ending matches its format."
+
+
+@contextmanager
+def open_text(path: Path, *, encoding: str, **options: Any) -> Iterator[TextIO]:
+    """Open a file to read its text, unpacked where its name ends in .gz or .zst."""
+    with open_bytes(path) as stream, io.TextIOWrapper(stream, encoding=encoding, **options) as lines:
+        yield lines
 
 
 def sql_files(paths: Iterable[Path]) -> str:
@@ -101,7 +109,7 @@ def _check_lines(path: Path, *, delimiter: str, columns: int) -> None:
 
     Raises `SourceError` with the number of the first line that does not.
     """
-    with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as lines:
+    with open_text(path, encoding="utf-8-sig", newline="") as lines:
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         line = 1
         try:
@@ -149,7 +157,7 @@ def refuse_aligned(path: Path, *, file: FileSpec) -> None:
 def _first_lines(path: Path, *, file: FileSpec) -> list[str]:
     """Read the first lines of a CSV that are not empty, two at most."""
     encoding = detect_encoding(file, path) or "utf-8-sig"
-    with io.TextIOWrapper(open_bytes(path), encoding=encoding, errors="replace") as lines:
+    with open_text(path, encoding=encoding, errors="replace") as lines:
         filled = (line.rstrip("\n") for line in lines if line.strip())
         return list(islice(filled, 2)) or [""]
 
@@ -162,9 +170,9 @@ def detect_delimiter(header: str) -> str:
 def read_transcoded(path: Path, *, file: FileSpec, encoding: str) -> pa.Table:
     """Read a CSV in another encoding than UTF-8 as a table of text."""
     try:
-        with io.TextIOWrapper(open_bytes(path), encoding=encoding) as lines:
+        with open_text(path, encoding=encoding) as lines:
             header = next((line for line in lines if line.strip()), "")
-        with io.TextIOWrapper(open_bytes(path), encoding=encoding, newline="") as lines:
+        with open_text(path, encoding=encoding, newline="") as lines:
             sign = file.delimiter or detect_delimiter(header)
             table = pd.read_csv(lines, header=None, dtype=str, sep=sign, keep_default_na=False, na_values=[""])
     except LookupError:

@@ -178,7 +178,7 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
     >>> run = segkit.load_run(segkit.example_run())
     >>> offers = segkit.next_offers(segkit.predict(run), segment="S02")
     >>> sorted(set(offers.table["kind"]))
-    ['cross-sell', 'up-sell']
+    ['up-sell']
     """
     found, segments = forecast.prediction, forecast.segments_made
     options = {"words": forecast.words, "never": forecast.never_offer}

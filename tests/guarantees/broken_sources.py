@@ -131,7 +131,7 @@ FILES: dict[str, tuple[Right | None, str | bytes, str]] = {  # what the file hol
     "file_without_header": (None, text(GOOD).split("\n", 1)[1], "sales.csv"),
     "header_names_a_column_twice": (None, text(GOOD, header="who,at,paid,Paid"), "sales.csv"),
     "line_ends_of_old_macs": (SAME, text(GOOD, end="\r"), "sales.csv"),
-    "line_ends_mixed": (None, text(GOOD[:6]) + text(GOOD[6:], end="\r\n").split("\r\n", 1)[1], "sales.csv"),
+    "line_ends_mixed": (SAME, text(GOOD[:6]) + text(GOOD[6:], end="\r\n").split("\r\n", 1)[1], "sales.csv"),
     "utf_16": (SAME, text(GOOD).encode("utf-16"), "sales.csv"),
     "utf_32": (SAME, text(GOOD).encode("utf-32"), "sales.csv"),
     "utf_16_without_mark": (None, text(GOOD).encode("utf-16-le"), "sales.csv"),

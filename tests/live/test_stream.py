@@ -95,7 +95,7 @@ def test_changes_come_out_as_json_lines_and_bad_lines_are_rejected(
         ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": -1}, "amount: -1 is not"),
         ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "amount": 10**20}, "is not an amount"),
         (
-            {"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "category": ["x"]},
+            {"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "category": [{"x": 1}]},
             "category: expected text",
         ),
         ({"event_id": "e", "customer_id": "a", "timestamp": "2024-03-02", "private_label": "maybe"}, "true or false"),
