@@ -21,7 +21,7 @@ from segkit.data.csv_files import (
 )
 from segkit.data.expressions import columns_used, quote, sql_literal
 from segkit.data.readers import CHUNK_BYTES, EXCEL_ENDINGS, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
-from segkit.data.related import Lookups, look_up_related
+from segkit.data.related import Lookups, Related, look_up_related
 from segkit.data.sources import connect
 from segkit.data.spec import CONTRACT, FileSpec
 from segkit.data.values import ambiguous_date, is_number, is_time_like
@@ -403,12 +403,10 @@ def _table_lines(table: _Table, *, draft: _Draft) -> list[str]:
         condition = " and ".join(condition for condition, _ in draft.where)
         lines.append(f"    where: {_scalar(condition)}  # guess{f': {why}' if why else ''}")
     used = _used(draft)
-    lookups = [one for one in table.lookups.found if any(_is_used(column, used) for column in one.adds)]
-    lookups = [
-        one
-        for one in table.lookups.found
-        if one in lookups or any(key in other.on for other in lookups for key in one.adds)
-    ]
+    lookups: list[Related] = []  # from the last joined, as a table may be needed only for the key of a later one
+    for one in reversed(table.lookups.found):
+        if any(_is_used(column, used) for column in one.adds) or any(other.key in one.adds for other in lookups):
+            lookups.insert(0, one)
     if lookups:
         lines.append("    lookups:")
         lines += [

@@ -26,7 +26,6 @@ class Related:
     key: str
     adds: tuple[str, ...]
     why: str
-    on: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,15 +67,14 @@ def look_up_related(
     """
     lookups, left = Lookups(), list(others)[:MAX_TABLES]
     while left:
-        step = [
-            (path, _fit(view, path, number, file_spec=file_spec, label=label, con=con))
-            for number, path in enumerate(left)
-        ]
-        fitting = [(path, fit) for path, fit in step if isinstance(fit, Related)]
-        if not fitting:
-            lookups.notes += [fit for _, fit in step if isinstance(fit, str)]
+        lookups.notes.clear()  # of the pass before, in which a table was joined that may be the key to others
+        for path in left:
+            fit = _fit(view, path, file_spec=file_spec, label=label, con=con)
+            if isinstance(fit, Related):
+                break
+            lookups.notes += [fit] if fit else []
+        else:
             break
-        path, fit = fitting[0]
         view = _join(view, fit, spec=file_spec(path), base=path.parent, con=con, number=len(lookups.found))
         lookups.found.append(fit)
         lookups.columns |= set(fit.adds)
@@ -87,14 +85,13 @@ def look_up_related(
 def _fit(
     view: str,
     path: Path,
-    number: int,
     *,
     file_spec: Callable[[Path], FileSpec],
     label: str,
     con: ibis.BaseBackend,
 ) -> Related | str | None:
     """Return how a table fits: looked up by a key, a remark, or not at all."""
-    name = f"related_{number}"
+    name = "related"
     try:
         spec = file_spec(path)
         is_text = open_file(spec, base=path.parent, name=name, con=con)
@@ -143,7 +140,7 @@ def _fit_key(
         present = {name.lower() for name in here}
         adds = tuple(name for name in there if name.lower() not in present)
         why = f"one line for each {key}; {share:.0%} of the lines find theirs"
-        return Related(path=path.name, key=key, adds=adds, why=why, on=(key,)) if adds else None
+        return Related(path=path.name, key=key, adds=adds, why=why) if adds else None
     if not repeats:
         return f"{path.name} has several lines for each {key} of {label}: segkit check {path.name} looks up both"
     return None
