@@ -10,7 +10,7 @@ from pathlib import Path
 import ibis
 import yaml
 
-from segkit.data.contract import AS_WRITTEN, column_types, sample_values, typed_view
+from segkit.data.contract import AS_WRITTEN, LIST, column_types, sample_values, typed_view
 from segkit.data.csv_files import (
     CSV_ENDINGS,
     PACKED_ENDINGS,
@@ -23,7 +23,7 @@ from segkit.data.expressions import columns_used, quote, sql_literal
 from segkit.data.readers import CHUNK_BYTES, EXCEL_ENDINGS, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
 from segkit.data.related import Lookups, Related, look_up_related
 from segkit.data.sources import connect
-from segkit.data.spec import CONTRACT, FileSpec
+from segkit.data.spec import CONTRACT, LIST_COLUMNS, FileSpec
 from segkit.data.values import ambiguous_date, is_number, is_time_like
 from segkit.errors import SourceError
 
@@ -47,7 +47,8 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
     "discount": "discount rebate rabatt",
     "cost": "cost cogs",
     "category": (
-        "category department productgroup warengruppe kategorie description productname group feature page product"
+        "category department productgroup warengruppe kategorie description productname group feature page product "
+        "genre genres tag tags topic topics"
     ),
     "item": "item sku stockcode productid article artikel ean upc",
     "channel": "channel kanal device platform store os",
@@ -142,6 +143,8 @@ def _open_table(table: Path, *, con: ibis.BaseBackend) -> _Table:
     samples = sample_values(texts, view=view, where="", label=table.name, con=con)
     counts = ", ".join(f"approx_count_distinct({text})" for text in texts.values())
     rows, *distinct = con.con.execute(f"select count(*), {counts} from {quote(view)}").fetchall()[0]
+    if not rows:
+        raise SourceError(f"{table.name}: it holds no rows. Check the export.")
     return _Table(
         file=file,
         view=view,
@@ -213,7 +216,7 @@ def _guessed(table: _Table) -> _Draft:
     draft = _Draft(columns=columns)
     _add_amount(draft, mapping=mapping)
     _add_time(draft, values=table.samples[mapping["timestamp"]], raw=mapping["timestamp"])
-    if "category" in mapping:
+    if table.kinds.get(mapping.get("category", "")) == "VARCHAR":
         _split_category(draft, values=table.samples[mapping["category"]], raw=mapping["category"])
     _add_event(draft, mapping=mapping, table=table)
     filter_sql = f"{quote(mapping['customer_id'])} is not null"
@@ -253,7 +256,7 @@ def _no_time(table: _Table, *, customer: str | None) -> str:
     """Explain a table without a time: one line for each customer is a table of customers, not of events."""
     label, has = table.file.label, ", ".join(table.kinds)
     customer = customer or next(iter(table.kinds))
-    if table.rows > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
+    if table.rows > 1 and len(table.kinds) > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
         return (
             f"{label}: no column looks like the time of an event; it has {has}. With one line for each {customer}, it "
             "is a table of customers: name it under 'customers' in the source of a table of events."
@@ -278,7 +281,11 @@ def _is_candidate(contract: str, name: str, table: _Table) -> bool:
         return not is_number(kind) and len(set(values)) <= MAX_KINDS
     if contract in ("category", "channel", "campaign", "text"):
         unique = contract != "text" and table.is_nearly_unique(name)
-        return kind == "VARCHAR" and not is_time_like(values) and not unique
+        return (
+            kind in ("VARCHAR", *([LIST] if contract in LIST_COLUMNS else []))
+            and not is_time_like(values)
+            and not unique
+        )
     if kind == "VARCHAR" and is_time_like(values):
         return False
     if contract == "customer_id" and table.is_constant(name) or contract == "item" and table.is_nearly_unique(name):

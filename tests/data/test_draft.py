@@ -116,6 +116,8 @@ def test_the_report_describes_how_a_file_was_read(tmp_path: Path) -> None:
         ("broken.jsonl", '{"who": "a", "at": "2024-01-01"}\n{"who": "b"\n', "broken.jsonl: it cannot be read"),
         ("people.csv", "customer_id,birthday\n" + "".join(f"{n},1980-01-0{n % 9 + 1}\n" for n in range(60)),
          "it is a table of customers"),
+        ("empty.json", "[]", "it holds no rows"),
+        ("numbers.csv", "x\n1\n2\n", "no column looks like a time; it has x"),
         ("settled.txt", "settlement-id\ttransaction-type\tamount-type\tamount-description\torder-id\n1\ta\tb\tc\td\n",
          "no column that tells one customer from another"),
     ],
@@ -151,6 +153,12 @@ def test_a_text_that_is_a_list_is_split(tmp_path: Path) -> None:
     found = days.categories.to_pandas()
     assert set(found["category"]) == {"Art", "Comedy", "Crime", "Drama", "War"}
     assert float(found["amount"].sum()) == ROWS  # each event counts once in all
+
+
+def test_a_list_of_tags_is_a_category(tmp_path: Path) -> None:
+    rows = [{"user": f"u{n % 40}", "at": f"2024-03-{n % 28 + 1:02d}", "tags": ["a", "b"][: n % 3]} for n in range(300)]
+    (tmp_path / "use.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "category: tags  # guess" in drafted(tmp_path / "use.jsonl")
 
 
 def test_related_tables_are_looked_up(tmp_path: Path) -> None:
