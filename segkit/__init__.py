@@ -10,7 +10,7 @@ __version__ = "0.2.0"
 _HOMES = {  # name -> module that defines it
     "start": "segkit.notebook.session",
     "load_run": "segkit.notebook.runs",
-    "list_runs": "segkit.notebook.runs",
+    "list_runs": "segkit.notebook.run_list",
     "example_run": "segkit.notebook.example",
     "Period": "segkit.period",
     "Source": "segkit.data.spec",

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from segkit.cli import main
 from segkit.data.runs import Run, load_run
+from segkit.notebook.run_list import write_runs_page
 from tests.test_notebooks import hashes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of the notebook machinery
@@ -75,6 +76,18 @@ def test_a_run_that_keeps_the_segments_is_complete(home: Path, auto: tuple[Run, 
     assert "The segments are those of" in (run.path / "03_segments.html").read_text()
     assert "The map and the test below were made on" in (run.path / "02_embed.html").read_text()
     assert "Only events since" in (run.path / "01_profile.html").read_text(), "history was not aggregated again"
+
+
+def test_all_runs_have_a_page_that_is_never_written_over_one_of_somebody_else(
+    home: Path, auto: tuple[Run, Result]
+) -> None:
+    page = write_runs_page(auto[0])
+    assert page == home / "reports" / "index.html" and f'href="{THEN}/index.html"' in page.read_text()
+    before = page.read_bytes()
+    assert write_runs_page(auto[0]) == page and page.read_bytes() == before
+    page.write_text("mine")
+    assert write_runs_page(auto[0]) is None and page.read_text() == "mine"
+    page.unlink()
 
 
 def test_actions_are_logged_and_pilots_are_written_once(home: Path, auto: tuple[Run, Result]) -> None:

@@ -411,28 +411,27 @@ def save_failed_run(building: Path, out: Path) -> Path:
 
 
 def latest_finished_run(root: str | Path, *, before: str, source: str = "") -> Path | None:
-    """Find the finished run in a folder with the latest as_of before a date.
+    """Find the finished run in a folder with the latest as_of before an ISO date; None when there is none.
 
-    Parameters
-    ----------
-    before
-        ISO date; as_of is strictly earlier.
-    source
-        Name of the source of the run; empty for any.
+    `source`: as in `finished_runs`.
+    """
+    found = [path for as_of, path in finished_runs(root, source=source) if as_of < before]
+    return found[-1] if found else None
 
-    Returns
-    -------
-    Path or None
-        Folder of the run; None when there is no such run.
+
+def finished_runs(root: str | Path, *, source: str = "") -> list[tuple[str, Path]]:
+    """List the as_of and the folder of the finished runs in a folder, the earliest first.
+
+    `source`: name of the source of the runs; empty for any.
     """
     found = []
-    for record in sorted(Path(root).glob("*/run.json")):
+    for record in Path(root).glob("*/run.json"):
         run = load_run(record.parent)
-        as_of = run.parameters().get("as_of", "")
-        same_source = not source or run.parameters().get("source_name") == source
-        if run.record().get("outcome") == "done" and same_source and as_of and as_of < before:
-            found.append((as_of, record.parent.name, record.parent))
-    return max(found)[-1] if found else None
+        made = run.parameters()
+        is_wanted = not source or made.get("source_name") == source
+        if run.record().get("outcome") == "done" and is_wanted and made.get("as_of"):
+            found.append((made["as_of"], record.parent))
+    return sorted(found)
 
 
 def prune_runs(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
@@ -454,17 +453,15 @@ def prune_runs(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
         Names of the runs that were removed, and of those that were not because they are in use.
     """
     source = load_run(newest).parameters().get("source_name")
-    others = []
     for leftover in newest.parent.glob(f".*{PRUNED_SUFFIX}"):  # of a process that was killed while it removed one
         shutil.rmtree(leftover, ignore_errors=True)
-    for record in sorted(newest.parent.glob("*/run.json")):
-        run, folder = load_run(record.parent), record.parent
-        same_source = run.parameters().get("source_name") == source and run.record().get("outcome") == "done"
-        as_of = run.parameters().get("as_of", "")  # a folder of another name was put there by somebody
-        if same_source and folder.name == as_of and folder.name != newest.name and not folder.is_symlink():
-            others.append((as_of, folder))
+    others = [
+        (as_of, folder)
+        for as_of, folder in finished_runs(newest.parent, source=source)
+        if folder.name == as_of != newest.name and not folder.is_symlink()  # of another name: somebody put it there
+    ]
     removed, in_use = [], []
-    for _, folder in sorted(others)[: max(len(others) - keep + 1, 0)]:
+    for _, folder in others[: max(len(others) - keep + 1, 0)]:
         (removed if _remove_if_idle(folder) else in_use).append(folder.name)
     return removed, in_use
 

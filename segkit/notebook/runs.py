@@ -14,7 +14,7 @@ from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
 from segkit.notebook.results import Result, table_result, text_result
-from segkit.notebook.steps import HOME, find_path
+from segkit.notebook.steps import find_path
 from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals
@@ -31,7 +31,6 @@ from segkit.segments.lineage import inherit_names
 from segkit.texts import name_phrase, phrase
 from segkit.vocabulary import describe
 
-NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then, `.latest` is a made-up shop."
 MAP_ALT = "Map of customers in the colour of their need and the shape of their level, with the name of each segment"
 MAP_CAPTION = (
     "The colour is the need and the shape the level of value. Near customers are alike; long distances mean little."
@@ -80,20 +79,6 @@ class Run(runs.Run):
         return str(html.table_html(grouped, caption=caption))
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class RunList(Result):
-    """The finished runs there are, the latest first."""
-
-    @property
-    def latest(self) -> str:
-        """The folder of the latest one; where there is none, of a made-up run."""
-        if self.table.empty:
-            from segkit.notebook.example import example_run
-
-            return str(example_run())
-        return str(self.table["folder"].iloc[0])
-
-
 def load_run(run_dir: str | Path) -> Run:
     """Open a run folder to read from.
 
@@ -116,36 +101,6 @@ def load_run(run_dir: str | Path) -> Run:
     ['about', 'what', 'S01', 'S02', 'all']
     """
     return Run(runs.load_run(find_path(run_dir)).path)
-
-
-def list_runs(*, reports: str | Path = "reports") -> RunList:
-    """List the finished runs, the latest first.
-
-    Parameters
-    ----------
-    reports
-        The folder of runs; a relative path starts as in ``load_run``.
-
-    Examples
-    --------
-    >>> segkit.list_runs(reports=segkit.example_run().parent).table[["source", "as of"]].to_dict("records")
-    [{'source': 'synth_retail', 'as of': '2025-03-01'}]
-    """
-    rows = []
-    for path in sorted(find_path(reports).glob("**/run.json")):
-        run = runs.Run(path.parent)
-        if run.record().get("outcome") == "done" and run.record().get("format") == runs.FORMAT:
-            made = run.parameters()
-            rows.append((made.get("source_name", ""), made.get("as_of", ""), _shorten(run.path)))
-    table = pd.DataFrame(rows, columns=["source", "as of", "folder"])
-    table = table.sort_values(["as of", "source", "folder"], ascending=[False, True, True], ignore_index=True)
-    if table.empty:
-        return RunList(table, html=text_result(note=NO_RUN).html)
-    return RunList(table, html=table_result(table, name="runs").html)
-
-
-def _shorten(path: Path) -> str:
-    return str(path.relative_to(HOME)) if path.is_relative_to(HOME) else str(path)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from segkit.data.runs import open_run
-from segkit.notebook.chain import render_notebook, render_run
+from segkit.notebook.pages import render_notebook, render_run
 from segkit.notebook.steps import find_steps
 
 LINKS = [

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.notebook.chain import render_notebook
+from segkit.notebook.pages import render_notebook
 from segkit.reports import html
 from segkit.reports import personas as personas_report
 from segkit.reports import segments as segments_report
