@@ -9,26 +9,28 @@ import json
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from heapq import merge
+from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from segkit.customers.days import PURCHASE
 from segkit.customers.features import day_number
 from segkit.data.contract import MAX_NUMBER
 from segkit.data.privacy import ERASURE_FILE
-from segkit.data.runs import Run, list_folders, load_run, load_run_privacy, refuse_pseudonyms
+from segkit.data.runs import list_folders, load_run, load_run_privacy, refuse_pseudonyms
 from segkit.data.spec import LIST_COLUMNS, NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, TRUE
 from segkit.errors import InputError, RunError
+from segkit.live.book import AssignmentBook
 from segkit.live.customer import UNIT, Customer, FeaturePlan, money_units
-from segkit.live.explain import LEVELS, CustomerView, LiveAssigner, LiveAssignment
+from segkit.live.explain import CustomerView, LiveAssigner
 from segkit.live.history import feature_plan_of, fingerprint, open_history
 from segkit.live.state import State
 from segkit.segments.model import model_from_arrays
@@ -186,73 +188,8 @@ def _version(path: str) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-class AssignmentBook:
-    """The segment and expected outcomes of each customer in the run, updated by live changes."""
-
-    def __init__(self, run: Run, *, outcomes: tuple[str, ...], changed: Iterable[tuple]) -> None:
-        """Load the assignments of a run and apply the live changes.
-
-        `changed`: one tuple per customer: id, segment, level of each expectation, and the expectations at the run.
-        """
-        placed = run.table("assignments").set_index("customer_id")
-        predictions = run.table("anticipation").set_index("customer_id").reindex(placed.index)
-        self._outcomes = outcomes
-        self._row = {customer_id: i for i, customer_id in enumerate(placed.index)}
-        self._segment_in_run = placed["segment"].to_numpy(dtype=object)
-        self._expected_in_run = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
-        self._changed: dict[str, LiveAssignment] = {
-            customer_id: (segment, levels, base) for customer_id, segment, levels, base in changed
-        }
-
-    def __contains__(self, customer_id: str) -> bool:
-        """Return whether the run assigns the customer to a segment."""
-        return customer_id in self._row
-
-    def assignment(self, customer_id: str) -> LiveAssignment:
-        """Look up the current assignment of a customer."""
-        found = self._changed.get(customer_id)
-        if found is not None:
-            return found
-        row = self._row.get(customer_id)
-        if row is None:
-            return None, [0] * len(self._outcomes), None
-        return self._segment_in_run[row], [0] * len(self._outcomes), self._expected_in_run[row].tolist()
-
-    def segment_in_run(self, customer_id: str) -> str | None:
-        """Look up a customer's segment in the run; None if the run does not have the customer."""
-        row = self._row.get(customer_id)
-        return None if row is None else self._segment_in_run[row]
-
-    def record(self, customer_id: str, assignment: LiveAssignment) -> None:
-        """Store the current assignment of a customer."""
-        self._changed[customer_id] = assignment
-
-    def table(self, *, active: Iterable[str]) -> pd.DataFrame:
-        """List every customer who is or was in a segment.
-
-        Returns by ``customer_id``: ``begun`` (segment in the run), ``now`` (None: in none), ``active`` (has live
-        events).
-        """
-        new = [customer_id for customer_id in self._changed if customer_id not in self._row]
-        index = pd.Index([*self._row, *new], name="customer_id")
-        begun = np.append(self._segment_in_run, np.full(len(new), None))
-        now = begun.copy()
-        place = self._row | {customer_id: len(self._row) + i for i, customer_id in enumerate(new)}
-        for customer_id, (segment, _, _) in self._changed.items():
-            now[place[customer_id]] = segment
-        return pd.DataFrame({"begun": begun, "now": now, "active": index.isin(list(active))}, index=index)
-
-    def count_expectation_changes(self) -> Counter[tuple[str, str]]:
-        """Count the customers whose expectation of each outcome has halved or doubled since the run."""
-        found: Counter[tuple[str, str]] = Counter()
-        for segment, levels, _ in self._changed.values():
-            for outcome, level in zip(self._outcomes, levels, strict=True):
-                if segment is not None and level:
-                    found[outcome, LEVELS[level]] += 1
-        return found
-
-
 MAX_CACHED = 4_000  # customers in memory, those seen last; others are read again with their next event
+MAX_PENDING = 500  # events whose segments are computed together
 MAX_AHEAD_DAYS = 1  # after the clock; an event further ahead is parked until its day
 
 
@@ -306,7 +243,6 @@ class Live:
         self._assigner = LiveAssigner(model, lookback_days=self.plan.lookback_days, unit=unit)
         self._every, self._fed = commit_every, 0
         self._pending: list[tuple[str, CustomerView, CustomerView, dict[int, int], dict[str, Any]]] = []
-        self._unreported: list[dict[str, Any]] = []
         of_run = fingerprint(self.run)
         self.state = State(self.path, of_run=of_run, sync=sync)
         try:
@@ -357,12 +293,16 @@ class Live:
 
         Raises `InputError`: no time, or one more than a lookback after the clock, at which everyone would be silent.
         """
+        return self.flush() if self.advance(time) else []
+
+    def advance(self, time: str | float) -> bool:
+        """Advance the clock as `tick` does, without a commit; return whether its day changed."""
         try:
             day = self.plan.local_day_and_hour(time)[0]
         except (ValueError, TypeError, ArithmeticError, OSError, AttributeError):
             raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
         if day <= self.clock:
-            return []
+            return False
         if day > self.clock + self.plan.lookback_days:
             raise InputError(
                 f"tick: {time!r} is more than the {self.plan.lookback_days} days of the lookback after the clock. Send "
@@ -372,13 +312,17 @@ class Live:
             event_id, customer_id, of_day, values = json.loads(line)
             if not self.is_erased(customer_id):
                 self._apply(Event(event_id, customer_id, of_day, values, json.dumps(values)))
+            if len(self._pending) >= MAX_PENDING:
+                self._assign_pending()
         self._assign_pending()
         old, self.clock = self.clock, day  # only now: parked events are processed as on their day
         self.state.set_meta("clock", day)
-        for customer_id in self.customers():
-            if not self.is_erased(customer_id):
-                self._age_customer(customer_id, old=old, time=time)
-        return self.flush()
+        for customer_ids in _chunks(self._iter_customers()):
+            self.book.read_ahead(customer_ids[0], customer_ids[-1])
+            for customer_id in customer_ids:
+                if not self.is_erased(customer_id):
+                    self._age_customer(customer_id, old=old, time=time)
+        return True
 
     def segment(self, customer_id: str) -> str | None:
         """Return a customer's current segment; None if unknown, or silent for the whole lookback."""
@@ -394,12 +338,17 @@ class Live:
 
     def customers(self) -> list[str]:
         """List all customers with history in the run or a live event, sorted."""
-        return sorted({*self._history.customers, *self._with_events})
+        return list(self._iter_customers())
 
     def table(self) -> pd.DataFrame:
         """List every customer who is or was in a segment, see `AssignmentBook.table`."""
         self._assign_pending()
-        return self.book.table(active=self._with_events)
+        return self.book.table(active=self.state.customers())
+
+    def flows(self) -> pd.DataFrame:
+        """Count customers by segment in the run and now, see `AssignmentBook.flows`."""
+        self._assign_pending()
+        return self.book.flows()
 
     @property
     def last_change(self) -> int:
@@ -408,16 +357,21 @@ class Live:
 
     def flush(self) -> list[dict[str, Any]]:
         """Commit the events fed so far and return the changes since the last commit."""
+        self.commit()
+        reported, self._reported = self._reported, self.last_change
+        return [json.loads(line) for line in self.state.changes(after=reported)] if reported < self._reported else []
+
+    def commit(self) -> None:
+        """Commit the events fed so far; their changes are in the log of the state."""
         self._assign_pending()
         self.state.commit()
-        self._fed, changes, self._unreported = 0, self._unreported, []
+        self._fed = 0
         self._load_privacy()
-        return changes
 
     def close(self) -> None:
         """Commit what is pending and close the state."""
         try:
-            self.flush()
+            self.commit()
         finally:
             self.state.close()
 
@@ -445,9 +399,24 @@ class Live:
         """Load the clock, the assignments and the customers with events from the run and the state."""
         self.as_of = day_number(self.run.period.as_of)
         self.clock = self.state.get_meta("clock", self.as_of - 1)
-        self.book = AssignmentBook(self.run, outcomes=self._assigner.outcomes, changed=self.state.assignments())
-        self._with_events = self.state.customers()
-        self._next, self._cache = self.state.last_change() + 1, OrderedDict()
+        self.book = AssignmentBook(self.run, outcomes=self._assigner.outcomes, state=self.state)
+        self._has_events = bytearray(len(self._history.customers))  # others are looked up in the state
+        self.active: Counter[str | None] = Counter()  # customers of the run with live events, by segment in the run
+        for customer_id in self.state.customers():
+            self._mark_active(customer_id)
+        self._reported, self._cache = self.state.last_change(), OrderedDict()
+        self._next = self._reported + 1
+
+    def _mark_active(self, customer_id: str) -> None:
+        number = self._history.number(customer_id)
+        if number is not None and not self._has_events[number]:
+            self._has_events[number] = 1
+            self.active[self.book.segment_in_run(customer_id)] += 1
+
+    def _iter_customers(self) -> Iterator[str]:
+        """Iterate over all customers with history in the run or a live event, sorted."""
+        for customer_id, _ in groupby(merge(self._history.customers, self.state.customers())):
+            yield customer_id
 
     def _accept(self, event: Event) -> None:
         if event.day < self.as_of:
@@ -469,7 +438,7 @@ class Live:
             return
         customer, before = self._cached_customer(customer_id, without=event.event_id)
         self._add_event(customer, customer_id, event.values)
-        self._with_events.add(customer_id)
+        self._mark_active(customer_id)
         undo = before.mix.follow(customer.category_tally)
         now = self._assigner.observe(customer, before.mix, previous=self.book.segment_in_run(customer_id))
         self._cache[customer_id] = customer, now
@@ -513,7 +482,8 @@ class Live:
 
     def _load(self, customer_id: str, *, today: int, without: str = "") -> tuple[Customer, CustomerView]:
         customer = self._history.customer(customer_id, today=today)
-        if customer_id in self._with_events:
+        number = self._history.number(customer_id)
+        if number is None or self._has_events[number]:
             for event_id, line in self.state.events_of(customer_id):
                 if event_id != without:
                     self._add_event(customer, customer_id, json.loads(line))
@@ -537,8 +507,6 @@ class Live:
         before = replace(before, segment=assignment[0], undo=undo)
         changes, assignment = self._assigner.describe_changes(assignment, before, now, in_run=customer_id in self.book)
         self.book.record(customer_id, assignment)
-        segment, levels, base = assignment
-        self.state.set_assignment(customer_id, segment, levels=levels, base=base)
         for change in changes:
             self._log_change({"kind": change.pop("kind"), "customer_id": customer_id, **change, **cause})
 
@@ -548,4 +516,8 @@ class Live:
         line = json.dumps(change, ensure_ascii=False)
         line = line.encode("utf-8", "backslashreplace").decode()  # half a character pair becomes its escape in JSON
         self.state.add_change(change["id"], customer_id=change["customer_id"], line=line)
-        self._unreported.append(change)
+
+
+def _chunks(customer_ids: Iterator[str]) -> Iterator[list[str]]:
+    while chunk := list(islice(customer_ids, MAX_PENDING)):
+        yield chunk

@@ -87,7 +87,7 @@ class CategoryMix:
 
     def part(self) -> np.ndarray:
         """Compute the contribution to the coordinates, from log(1 + amount) and square-root shares."""
-        return self._logs + self._roots / sqrt(self._whole) if self._whole > 0 else self._logs
+        return self._logs + self._roots / sqrt(self._whole) if self._whole > 0 else self._logs.copy()
 
     def _move(self, changed: tuple[int, int]) -> None:
         term, old = changed

@@ -69,6 +69,10 @@ class RunHistory:
         """Return whether the run has history of the customer."""
         return customer_id in self._number
 
+    def number(self, customer_id: str) -> int | None:
+        """Return the place of a customer among `customers`; None if the run has no history of them."""
+        return self._number.get(customer_id)
+
     def customer(self, customer_id: str, *, today: int) -> Customer:
         """Build a customer with the clock at a day; a customer without history is empty."""
         number, plan = self._number.get(customer_id), self._plan

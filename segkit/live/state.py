@@ -19,6 +19,7 @@ from segkit.errors import InputError, RunError, SegkitError
 
 SYNCS = ("full", "normal")
 MAX_REJECTED_CHARACTERS = 1_000  # characters stored of a rejected line
+PAGE_ROWS = 1_000  # rows in memory at once
 PAGES_IN_WAL = 4_000  # of 4 KB, before they go into the main file
 CREATE_TABLES = """
 create table if not exists told (name text primary key, value text) without rowid;
@@ -86,23 +87,23 @@ class State:
             sql = "select event_id, line from events where customer_id = ? order by event_id"
             return self._con.execute(sql, (customer_id,)).fetchall()
 
-    def customers(self) -> set[str]:
-        """List the customers with an event."""
-        with _translate_errors(self.path):
-            return {row[0] for row in self._con.execute("select distinct customer_id from events")}
+    def customers(self) -> Iterator[str]:
+        """Iterate over the customers with an event, sorted."""
+        sql = "select distinct customer_id from events where customer_id > ? order by customer_id limit ?"
+        return (row[0] for row in self._pages(sql, after=""))
 
     def park(self, event_id: str, *, day: int, line: str) -> None:
         """Store an event of the future until its day."""
         with _translate_errors(self.path):
             self._con.execute("insert or ignore into parked values (?, ?, ?)", (event_id, day, line))
 
-    def unpark(self, *, until: int) -> list[str]:
-        """Remove and return the parked events up to a day, ordered by day and id."""
-        with _translate_errors(self.path):
-            sql = "select line from parked where day <= ? order by day, event_id"
-            lines = [row[0] for row in self._con.execute(sql, (until,))]
-            self._con.execute("delete from parked where day <= ?", (until,))
-            return lines
+    def unpark(self, *, until: int) -> Iterator[str]:
+        """Remove and yield the parked events up to a day, ordered by day and id."""
+        sql = "select event_id, line from parked where day <= ? order by day, event_id limit ?"
+        while rows := self._rows(sql, until, PAGE_ROWS):
+            with _translate_errors(self.path):
+                self._con.executemany("delete from parked where event_id = ?", [row[:1] for row in rows])
+            yield from (row[1] for row in rows)
 
     def set_assignment(
         self, customer_id: str, segment: str | None, *, levels: list[int], base: list[float] | None
@@ -112,21 +113,32 @@ class State:
         with _translate_errors(self.path):
             self._con.execute("insert or replace into places values (?, ?, ?, ?)", row)
 
-    def assignments(self) -> Iterator[tuple[str, str | None, list[int], list[float] | None]]:
-        """Iterate over the customers whose assignment differs from the run, or who are not in it."""
-        with _translate_errors(self.path):
-            for customer_id, segment, levels, base in self._con.execute("select * from places"):
-                yield customer_id, segment, json.loads(levels), json.loads(base)
+    def assignment(self, customer_id: str) -> tuple[str | None, list[int], list[float] | None] | None:
+        """Look up the assignment of a customer; None where it does not differ from the run."""
+        found = next(self.assignments(first=customer_id, last=customer_id), None)
+        return found and found[1:]
+
+    def assignments(self, *, first: str, last: str) -> Iterator[tuple[str, str | None, list[int], list[float] | None]]:
+        """Iterate over customers between two ids whose assignment differs from the run, or who are not in it."""
+        for customer_id, segment, levels, base in self._rows(
+            "select * from places where customer_id between ? and ?", first, last
+        ):
+            yield customer_id, segment, json.loads(levels), json.loads(base)
+
+    def assigned_segments(self) -> Iterator[tuple[str, str | None, str]]:
+        """Iterate over all of these customers: id, segment, and the levels of their expectations as JSON."""
+        sql = "select customer_id, segment, levels from places where customer_id > ? order by customer_id limit ?"
+        return self._pages(sql, after="")
 
     def add_change(self, number: int, *, customer_id: str, line: str) -> None:
         """Append a change to the log."""
         with _translate_errors(self.path):
             self._con.execute("insert into changes values (?, ?, ?)", (number, customer_id, line))
 
-    def changes(self, *, after: int = 0) -> list[str]:
-        """Read the log after a number, one JSON line per change."""
-        with _translate_errors(self.path):
-            return [r[0] for r in self._con.execute("select line from changes where id > ? order by id", (after,))]
+    def changes(self, *, after: int = 0) -> Iterator[str]:
+        """Iterate over the log after a number, one JSON line per change."""
+        sql = "select id, line from changes where id > ? order by id limit ?"
+        return (row[1] for row in self._pages(sql, after=after))
 
     def last_change(self) -> int:
         """Return the number of the latest change; 0 if there is none."""
@@ -162,6 +174,16 @@ class State:
         with _translate_errors(self.path):
             row = self._con.execute("select value from told where name = ?", (name,)).fetchone()
             return default if row is None else json.loads(row[0])
+
+    def _pages(self, sql: str, *, after: str | int) -> Iterator[tuple]:
+        """Iterate over rows by a key in the first column; other statements and commits may come in between."""
+        while rows := self._rows(sql, after, PAGE_ROWS):
+            yield from rows
+            after = rows[-1][0]
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple]:
+        with _translate_errors(self.path):
+            return self._con.execute(sql, values).fetchall()
 
     def commit(self) -> None:
         """Make everything since the last commit durable, all or nothing."""

@@ -50,15 +50,16 @@ def write_page(live: Live, folder: str | Path) -> Path:
 
 def _page_facts(live: Live) -> dict[str, Any]:
     """Collect all that the page shows, as text."""
-    table, segments = live.table(), live.run.table("segments").set_index("segment")
+    flows, segments = live.flows(), live.run.table("segments").set_index("segment")
     names = {s: f"{segments['name'].get(s, s)} ({s})" for s in live.segments}
     horizon = int(live.run.parameters()["horizon_days"])
     beyond = NormalDist().inv_cdf(1 - ALL_ALERTS / 2 / len(live.segments))  # so that all segments together stay at 5 %
-    rows = [_segment(s, table, segments, name=names[s], beyond=beyond) for s in live.segments]
+    rows = [_segment(s, flows, segments, seen=live.active[s], name=names[s], beyond=beyond) for s in live.segments]
     _write_counts(rows)
     shown_rows = sorted((row for row in rows if row["at_run"] or row["now"]), key=lambda row: -round_count(row["now"]))
     first = max((row for row in shown_rows if row["beyond"]), key=lambda row: abs(row["net"]), default=None)
-    moved = table[(table["begun"] != table["now"]) & ~(table["begun"].isna() & table["now"].isna())]
+    moved = flows[(flows["begun"] != flows["now"]) & ~(flows["begun"].isna() & flows["now"].isna())]
+    count = int(moved["customers"].sum())
     counts, epoch = live.state.counts(), date(1970, 1, 1)
     return {
         "source": live.run.parameters().get("source_name", ""),
@@ -67,9 +68,9 @@ def _page_facts(live: Live) -> dict[str, Any]:
         "horizon": horizon,
         "elapsed": max(0, min(horizon, live.clock - live.as_of + 1)),
         "answer": templates.text(
-            "live", "answer", moved=len(moved), customers=len(table), first=first, about=about_count
+            "live", "answer", moved=count, customers=int(flows["customers"].sum()), first=first, about=about_count
         ),
-        "tiles": _tiles(table, moved=len(moved), events=counts["events"]),
+        "tiles": _tiles(flows, moved=count, events=counts["events"]),
         "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1) or 1,
         "segments": shown_rows,
         "moves": _moves(moved, names=names),
@@ -78,25 +79,30 @@ def _page_facts(live: Live) -> dict[str, Any]:
     }
 
 
-def _segment(segment: str, table: pd.DataFrame, segments: pd.DataFrame, *, name: str, beyond: float) -> dict[str, Any]:
-    begun, now = table["begun"] == segment, table["now"] == segment
-    joined, left = int((now & ~begun).sum()), int((begun & ~now).sum())
+def _segment(
+    segment: str, flows: pd.DataFrame, segments: pd.DataFrame, *, seen: int, name: str, beyond: float
+) -> dict[str, Any]:
+    begun, now = flows["begun"] == segment, flows["now"] == segment
+    at_run, joined, left = (_sum(flows, rows) for rows in (begun, now & ~begun, begun & ~now))
     net = joined - left
     description = segments.loc[segment] if segment in segments.index else pd.Series(dtype=object)
     expected = [description.get(f"active_share_next{part}") for part in ("", "_low", "_high")]
-    seen = int((begun & table["active"]).sum())
     return {
         "name": name,
-        "at_run": int(begun.sum()),
-        "now": int(now.sum()),
+        "at_run": at_run,
+        "now": at_run + net,
         "came": about_count(joined),
         "left": about_count(left),
         "change": _net_text(joined, left),
         "beyond": joined + left >= FLOOR and abs(net) > beyond * math.sqrt(joined + left),
         "net": net,
         "expected": fmt.interval(*(None if fmt.is_missing(v) else float(v) for v in expected), form=fmt.share),
-        "so_far": _share_of(seen, int(begun.sum())),
+        "so_far": _share_of(seen, at_run),
     }
+
+
+def _sum(flows: pd.DataFrame, rows: pd.Series) -> int:
+    return int(flows.loc[rows, "customers"].sum())
 
 
 def _write_counts(rows: list[dict[str, Any]]) -> None:
@@ -109,19 +115,20 @@ def _write_counts(rows: list[dict[str, Any]]) -> None:
             row |= {f"{moment}_shown": text, f"{moment}_bar": 0 if hide else round_count(row[moment])}
 
 
-def _tiles(table: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
+def _tiles(flows: pd.DataFrame, *, moved: int, events: int) -> list[tuple[str, str]]:
+    begun, now = flows["begun"].notna(), flows["now"].notna()
     return [
-        ("customers in a segment now", about_count(int(table["now"].notna().sum()))),
+        ("customers in a segment now", about_count(_sum(flows, now))),
         ("in another segment than at the run", about_count(moved)),
-        ("new, or back from silence", about_count(int((table["begun"].isna() & table["now"].notna()).sum()))),
-        ("gone silent for a whole lookback", about_count(int((table["begun"].notna() & table["now"].isna()).sum()))),
+        ("new, or back from silence", about_count(_sum(flows, ~begun & now))),
+        ("gone silent for a whole lookback", about_count(_sum(flows, begun & ~now))),
         ("events counted", fmt.count(events)),
     ]
 
 
 def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str, str]]:
     """List the largest flows, and how many other customers moved."""
-    pairs = moved.fillna({"begun": "", "now": ""}).groupby(["begun", "now"]).size().reset_index(name="customers")
+    pairs = moved.fillna({"begun": "", "now": ""})
     pairs = pairs.sort_values(["customers", "begun", "now"], ascending=[False, True, True])
     large = pairs[pairs["customers"] >= FLOOR].head(MAX_MOVES)
     found = [
@@ -134,7 +141,7 @@ def _moves(moved: pd.DataFrame, *, names: dict[str, str]) -> list[tuple[str, str
 
 def _alerts(rows: list[dict[str, Any]], *, live: Live, counts: dict[str, int]) -> list[str]:
     found = [templates.text("live", "alert_segment", row=row) for row in rows if row["beyond"]]
-    for (outcome, level), customers in sorted(live.book.count_expectation_changes().items()):
+    for (outcome, level), customers in sorted(live.book.expectation_changes().items()):
         if customers >= FLOOR:
             shown = about_count(customers)
             found.append(templates.text("live", "alert_crossed", outcome=outcome, level=level, customers=shown))
@@ -265,7 +272,7 @@ class Stream:
         self._open, self._since, self._page_at = 0, time.monotonic(), -PAGE_SECONDS
         self._sent = live.state.get_meta("delivered", 0)
         self.rejected_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
-        self._rejected_count = _whole_lines(self.rejected_path)
+        self._rejected_count, self._has_rejected = _whole_lines(self.rejected_path), True
 
     def feed_lines(self, lines: list[bytes], *, stop: Interrupt | None = None) -> None:
         """Process lines, up to an interrupt; an empty list means that the pipe is idle."""
@@ -285,7 +292,7 @@ class Stream:
         """Commit, and write what is new; the page is refreshed at most every few seconds."""
         state = self._live.state
         if self._open or self._sent < self._live.last_change or page_now:
-            self._live.flush()
+            self._live.commit()
             self._open = 0
             self._write(state.changes(after=self._sent))
             if self._sent != self._live.last_change:
@@ -293,7 +300,7 @@ class Stream:
                 state.set_meta("delivered", self._sent)
             self._append_rejected()
         if page_now:
-            self._live.flush()
+            self._live.commit()
         if self._page and (page_now or time.monotonic() - self._page_at >= PAGE_SECONDS):
             write_page(self._live, self._page)
             self._page_at = time.monotonic()
@@ -305,13 +312,15 @@ class Stream:
         try:
             event = read_line(line)
             if "tick" in event and "event_id" not in event:
-                self._live.tick(event["tick"])
+                if self._live.advance(event["tick"]):
+                    self._live.commit()
             else:
                 self._live.feed(event)
         except InputError as error:
             if self._live.is_erased(str(event.get("customer_id", "")).strip()):
                 return  # a rejected line would store data of an erased customer
             self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
+            self._has_rejected = True
 
     def _write(self, lines: Iterable[str]) -> None:
         try:
@@ -322,7 +331,8 @@ class Stream:
             raise SegkitError(f"output: cannot be written ({error.strerror}). The log in the state is safe.") from None
 
     def _append_rejected(self) -> None:
-        new = self._live.state.rejected_lines(after=self._rejected_count)
+        new = self._live.state.rejected_lines(after=self._rejected_count) if self._has_rejected else []
+        self._has_rejected = False
         if not new:
             return
         try:
@@ -391,8 +401,11 @@ def _whole_lines(path: Path) -> int:
     """Count the lines of a file; an incomplete last line, left by a crash, is removed."""
     if not path.is_file():
         return 0
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
+    count, end = 0, 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                count, end = count + 1, end + len(line)
+    if end < path.stat().st_size:
         os.truncate(path, end)
-    return content.count(b"\n")
+    return count

@@ -125,7 +125,7 @@ def test_an_expectation_that_halves_or_doubles_is_reported_once(live: Live, smal
 def test_the_log_holds_every_change_under_ids_that_rise_by_one(live: Live, small_run: tuple[Run, made.Events]) -> None:
     changes = [change for row in small_run[1].rows for change in live.feed(as_sent(row))]
     assert [c["id"] for c in changes] == list(range(1, len(changes) + 1))
-    assert len(live.state.changes()) == len(changes) == live.last_change
+    assert len([*live.state.changes()]) == len(changes) == live.last_change
     last = {c["customer_id"]: c["to"] for c in changes if c["kind"] == "segment"}
     assert {who: live.segment(who) for who in last} == last
 

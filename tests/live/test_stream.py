@@ -329,7 +329,7 @@ def test_a_closed_output_ends_the_stream_and_its_changes_are_written_again_at_th
     out = io.BytesIO()
     with Live(run.path, state=tmp_path / "state", commit_every=10**9) as live:
         Stream(live, out=out).deliver()
-        assert out.getvalue().decode().splitlines() == live.state.changes() != []
+        assert out.getvalue().decode().splitlines() == [*live.state.changes()] != []
 
 
 def test_the_second_writer_is_refused_with_status_2(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
