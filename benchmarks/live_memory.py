@@ -1,8 +1,8 @@
-"""Does the memory of `segkit live` grow with customers whom the run does not know?
+"""Does the memory of `segkit live` grow with unknown customers?
 
     python benchmarks/live_memory.py [--customers 10000 100000 1000000] [--folder DIR]
 
-A run of 2,000 customers, then one event of each of so many others: resident memory as they come in, and the peak of a
+A run of 2,000 customers, then one event of each of so many others: resident memory as they arrive, and the peak of a
 process that starts on that state, counts for its page and ages everyone by a tick.
 """
 
@@ -69,18 +69,18 @@ def main() -> None:
     process = psutil.Process()
     with TemporaryDirectory(dir=given.folder or None) as name:
         state = Path(name) / "state"
-        run, came = make_run(Path(name), customers=RUN_CUSTOMERS), 0
+        run, done = make_run(Path(name), customers=RUN_CUSTOMERS), 0
         print("| unknown customers | resident MB | CPU s | again: start CPU s | page CPU s | tick CPU s | peak MB |")
         print("|---|---|---|---|---|---|---|", flush=True)
         for customers in given.customers:
             start = time.process_time()
             with Live(run, state=state, commit_every=10**9) as live:
                 stream = Stream(live, out=io.BytesIO())
-                stream._write = lambda lines: [None for _ in lines]  # a consumer far away
-                for lines in unknown(came, customers):
+                stream._write = lambda lines: [None for _ in lines]  # a consumer on another machine
+                for lines in unknown(done, customers):
                     stream.feed_lines(lines)
                 stream.deliver()
-                resident, spent, came = process.memory_info().rss / MEGABYTE, time.process_time() - start, customers
+                resident, spent, done = process.memory_info().rss / MEGABYTE, time.process_time() - start, customers
             command = [sys.executable, __file__, "--restart", str(run), str(state)]
             again = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
             columns = [f"{customers:,}", f"{resident:.0f}", f"{spent:.0f}", *(f"{value:.1f}" for value in again[:3])]
