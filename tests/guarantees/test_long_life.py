@@ -37,7 +37,7 @@ def test_refreshes_in_a_row_hold_memory_and_disk_flat(whole_run: Path, tmp_path:
 
 
 PURCHASE = {"timestamp": "2024-03-02T12:00:00Z", "category": "bread", "amount": 12.5}
-MOST_BYTES = 60  # of memory for each customer whom the run does not know; it was 430
+MOST_BYTES = 60  # of memory for each customer unknown to the run; it was 430
 MOST_GROWTH_MB = 25  # with so many of them, of the largest resident memory; it was 80
 UNKNOWN = int(os.environ.get("SEGKIT_UNKNOWN", "200000"))
 
@@ -48,7 +48,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def strangers(count: int, *, first: int = 0) -> list[bytes]:
-    """One event of each of so many customers whom the run does not know."""
+    """One event of each of so many customers unknown to the run."""
     numbers = range(first, first + count)
     return [json.dumps(PURCHASE | {"event_id": f"s{n}", "customer_id": f"stranger-{n}"}).encode() for n in numbers]
 
@@ -60,7 +60,7 @@ def feed(live: Live, lines: list[bytes]) -> None:
     stream.deliver()
 
 
-def test_live_memory_does_not_grow_with_customers_whom_the_run_does_not_know(
+def test_live_memory_does_not_grow_with_unknown_customers(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "MAX_CACHED", 20), monkeypatch.setattr(book, "MAX_RECENT", 20)
