@@ -7,8 +7,8 @@ import ibis
 import pandas as pd
 
 from segkit.data.csv_files import CSV_ENDINGS, describe_csv
-from segkit.data.draft import DRAFTED_ENDINGS, draft_source
-from segkit.data.readers import resolve_paths
+from segkit.data.draft import draft_source
+from segkit.data.readers import TABLE_ENDINGS, resolve_paths
 from segkit.data.readiness import WANTED, WOULD_ADD, Facts, top_share, verdict_of
 from segkit.data.sources import (
     check_rejected_share,
@@ -71,7 +71,7 @@ def check_source(
         The source cannot be read.
     """
     lines = []
-    if source.lower().endswith(DRAFTED_ENDINGS):
+    if source.lower().endswith(TABLE_ENDINGS):
         text, path = draft_source(source)
         lines += [
             f"Draft of a source, with each guess marked: {path}",
@@ -80,6 +80,10 @@ def check_source(
             "",
         ]
         source = str(path)
+        try:
+            read_events(open_source(source, data_dir=data_dir), con=connect())
+        except SourceError as error:
+            raise SourceError(f"{error} The draft is in {path}: correct it there, then segkit check {path}.") from None
     opened, con = open_source(source, data_dir=data_dir), connect()
     events = read_events(opened, con=con)
     day = as_of or default_as_of(opened, con=con)

@@ -21,6 +21,7 @@ from segkit.data.values import is_time_like
 from segkit.errors import SegkitError, SourceError
 
 DELIMITERS = (",", ";", "\t", "|")  # the first counts where the header has none of them
+SPACES = "spaces"  # a delimiter: one or more blanks
 MAX_LINE_BYTES = 2_000_000  # limit of DuckDB, which reports longer lines, but not a last one beyond its buffer
 MAX_HEADER_SHOWN = 60  # characters of a header in a message
 BOMS = (  # UTF-32 first, because its mark begins like that of UTF-16
@@ -124,7 +125,10 @@ def _check_lines(path: Path, *, delimiter: str, columns: int) -> None:
 def starts_with_data(path: Path, *, file: FileSpec) -> bool:
     """Return whether the first line of a CSV is data: it has a time, or numbers where the next line has numbers."""
     lines = _first_lines(path, file=file)
-    rows = list(csv.reader(lines, delimiter=file.delimiter or detect_delimiter(lines[0])))
+    if file.delimiter == SPACES:
+        rows = [line.split() for line in lines]
+    else:
+        rows = list(csv.reader(lines, delimiter=file.delimiter or detect_delimiter(lines[0])))
     if len(rows) < 2 or any(is_time_like([cell]) and not cell.isdigit() for cell in rows[0]):
         return len(rows) > 1
     numbers = [place for place, cell in enumerate(rows[0]) if NUMBER.fullmatch(cell.strip())]
@@ -136,22 +140,39 @@ def describe_csv(path: Path, *, file: FileSpec) -> str:
     """Say how a CSV is read: encoding, delimiter, and whether its first line names the columns."""
     lines = _first_lines(path, file=file)
     sign = file.delimiter or detect_delimiter(lines[0])
-    between = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.get(sign, f"{sign!r}")
+    between = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: SPACES}.get(sign, f"{sign!r}")
     named = "named by its first line" if file.header else "called by their place, as the first line is data"
     ends = ", line ends of several kinds" if _has_mixed_line_ends(path) else ""
     encoding = (detect_encoding(file, path) or "utf-8").upper()
     return f"{encoding}, {between} between the columns, which are {named}{ends}"
 
 
-def refuse_aligned(path: Path, *, file: FileSpec) -> None:
-    """Refuse a table whose columns are aligned by spaces, with no delimiter between them."""
+def is_aligned(path: Path, *, file: FileSpec) -> bool:
+    """Return whether the columns of a table are aligned by spaces, with no delimiter between them.
+
+    Raises `SourceError`: its lines have different numbers of words, which leaves open where a column ends.
+    """
     lines = _first_lines(path, file=file)
     aligned = [re.search(r"\S {2,}\S", line) and not any(sign in line for sign in DELIMITERS) for line in lines]
-    if file.delimiter is None and len(lines) > 1 and all(aligned):
-        raise SourceError(
-            f"{path.name}: its columns are aligned by spaces, which leaves open where one ends. Export it again with a "
-            "comma or a tab between the columns."
-        )
+    if len(lines) < 2 or not all(aligned):
+        return False
+    with open_text(path, encoding=detect_encoding(file, path) or "utf-8-sig", errors="replace") as rows:
+        _check_words(rows, label=path.name)
+    return True
+
+
+def _check_words(lines: Iterable[str], *, label: str) -> None:
+    """Raise `SourceError` for the first line that has another number of words than the first."""
+    expected = 0
+    for number, line in enumerate(lines, start=1):
+        words = len(line.split())
+        expected = expected or words
+        if words not in (0, expected):
+            raise SourceError(
+                f"{label}: its columns are aligned by spaces, and line {number:,} has {words} words where the first "
+                f"has {expected}, which leaves open where a column ends. Export it again with a comma or a tab between "
+                "the columns."
+            )
 
 
 def _first_lines(path: Path, *, file: FileSpec) -> list[str]:
@@ -168,12 +189,15 @@ def detect_delimiter(header: str) -> str:
 
 
 def read_transcoded(path: Path, *, file: FileSpec, encoding: str) -> pa.Table:
-    """Read a CSV in another encoding than UTF-8 as a table of text."""
+    """Read a CSV in another encoding than UTF-8, or with spaces between the columns, as a table of text."""
     try:
+        if file.delimiter == SPACES:
+            with open_text(path, encoding=encoding) as lines:
+                _check_words(lines, label=path.name)
         with open_text(path, encoding=encoding) as lines:
             header = next((line for line in lines if line.strip()), "")
         with open_text(path, encoding=encoding, newline="") as lines:
-            sign = file.delimiter or detect_delimiter(header)
+            sign = r"\s+" if file.delimiter == SPACES else file.delimiter or detect_delimiter(header)
             table = pd.read_csv(lines, header=None, dtype=str, sep=sign, keep_default_na=False, na_values=[""])
     except LookupError:
         raise SourceError(

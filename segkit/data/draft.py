@@ -10,79 +10,36 @@ from pathlib import Path
 import ibis
 import yaml
 
-from segkit.data.contract import AS_WRITTEN, LIST, column_types, sample_values, typed_view
+from segkit.data.contract import AS_WRITTEN, column_types, sample_values, typed_view
 from segkit.data.csv_files import (
     CSV_ENDINGS,
     PACKED_ENDINGS,
+    SPACES,
     detect_encoding,
+    is_aligned,
     open_bytes,
-    refuse_aligned,
     starts_with_data,
 )
 from segkit.data.expressions import columns_used, quote, sql_literal
-from segkit.data.readers import CHUNK_BYTES, EXCEL_ENDINGS, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
-from segkit.data.related import Lookups, Related, look_up_related
+from segkit.data.guesses import MAX_KINDS, RawTable, guess_columns
+from segkit.data.readers import CHUNK_BYTES, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
+from segkit.data.related import Related, look_up_related
 from segkit.data.sources import connect
-from segkit.data.spec import CONTRACT, LIST_COLUMNS, FileSpec
-from segkit.data.values import ambiguous_date, is_number, is_time_like
+from segkit.data.spec import CONTRACT, FileSpec
+from segkit.data.values import ambiguous_date
 from segkit.errors import SourceError
 
-DRAFTED_ENDINGS = (*CSV_ENDINGS, *JSON_ENDINGS, *EXCEL_ENDINGS, *PARQUET_ENDINGS)
 EXPORTS = Path(__file__).with_name("exports.yaml")
-MAX_KINDS = 30  # most different values of a column that can be the kind of event
 MIN_KINDS = 5  # fewest kinds of event by customers for which the kinds themselves are taken as needs
-MANY_ROWS = 50  # from here on, a column with a different value in nearly every row is no category
-NEARLY_UNIQUE = 0.9  # different values per row
-NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
-    "customer_id": (
-        "customerid customer custno cust client userid user member account household shopper buyer kunde "
-        "contact subscriber visitor person email mail"
-    ),
-    "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
-    "order_id": "orderid invoice basket order receipt transaction ticket session bestell beleg bon",
-    "event": "eventtype eventname event action activity type",
-    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum",
-    "price": "unitprice price preis prix",
-    "quantity": "quantity qty units count menge pieces",
-    "discount": "discount rebate rabatt",
-    "cost": "cost cogs",
-    "category": (
-        "category department productgroup warengruppe kategorie description productname group feature page product "
-        "genre genres tag tags topic topics"
-    ),
-    "item": "item sku stockcode productid article artikel ean upc",
-    "channel": "channel kanal device platform store os",
-    "campaign": "campaign utm promotion",
-    "text": "comment review feedback message text note",
-}
-BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
 CURRENCY_WORDS = ("currency", "ccy", "waehrung", "währung", "devise")
+BOUGHT_WORDS = (
+    "order completed", "placed order", "order", "orders", "transaction", "sale", "buy", "bought", "checkout completed",
+    "payment", "charge", "donation", "invoice paid", "order placed", "purchased", "kauf", "bestellung",
+)  # fmt: skip
+BOUGHT_FLAGS = re.compile(r"(is|has)?_?(booking|booked|purchased?|bought|ordered|converted|conversion|sale)", re.I)
+NO_NEEDS = ("purchase", "return", "session_start", "first_visit", "user_engagement")  # kinds that show no need
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
-WRITE_BY_HAND = "Write a source by hand: name, timezone, events with path and columns."
 LIST_SIGNS = {"|": 0.9, ";": 0.9, ",": 0.5}  # separator -> most different parts for each different text
-NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A raw table: its columns with their types, texts of the first rows, and how many values each column has."""
-
-    file: FileSpec
-    view: str
-    kinds: dict[str, str]
-    samples: dict[str, list[str]]
-    rows: int
-    distinct: dict[str, int]
-    lookups: Lookups
-    con: ibis.BaseBackend = field(repr=False)
-
-    def is_constant(self, name: str) -> bool:
-        """Return whether a column has the same value in all of many rows."""
-        return self.rows >= MANY_ROWS and self.distinct[name] <= 1
-
-    def is_nearly_unique(self, name: str) -> bool:
-        """Return whether nearly each of many rows has a value of its own."""
-        return self.rows >= MANY_ROWS and self.distinct[name] > NEARLY_UNIQUE * self.rows
 
 
 @dataclass
@@ -124,7 +81,7 @@ def draft_source(path: str) -> tuple[str, Path]:
     return text, target
 
 
-def _open_table(table: Path, *, con: ibis.BaseBackend) -> _Table:
+def _open_table(table: Path, *, con: ibis.BaseBackend) -> RawTable:
     """Open a table and those in the same folder that a key joins to it, and look at its columns."""
     base = table.parent.resolve()
     resolve_paths(FileSpec(path=table.name), base=base)
@@ -145,7 +102,7 @@ def _open_table(table: Path, *, con: ibis.BaseBackend) -> _Table:
     rows, *distinct = con.con.execute(f"select count(*), {counts} from {quote(view)}").fetchall()[0]
     if not rows:
         raise SourceError(f"{table.name}: it holds no rows. Check the export.")
-    return _Table(
+    return RawTable(
         file=file,
         view=view,
         kinds=kinds,
@@ -160,13 +117,14 @@ def _open_table(table: Path, *, con: ibis.BaseBackend) -> _Table:
 def file_spec(table: Path) -> FileSpec:
     """Describe a file: its encoding, and whether its first line names the columns.
 
-    Raises `SourceError`: its columns are aligned by spaces.
+    Raises `SourceError`: its columns are aligned by spaces, and it is unclear where they end.
     """
     file = FileSpec(path=table.name)
     if not table.name.lower().endswith(CSV_ENDINGS) or not table.stat().st_size:
         return file
     file = file.model_copy(update={"encoding": _encoding(file, table)})
-    refuse_aligned(table, file=file)
+    if is_aligned(table, file=file):
+        file = file.model_copy(update={"delimiter": SPACES})
     return file.model_copy(update={"header": not starts_with_data(table, file=file)})
 
 
@@ -185,7 +143,7 @@ def _encoding(file: FileSpec, table: Path) -> str | None:
     return None
 
 
-def _known_export(table: _Table) -> _Draft | None:
+def _known_export(table: RawTable) -> _Draft | None:
     """Draft the columns of a table that a common program exports, recognised by its column names.
 
     Raises `SourceError`: the table of that program cannot carry segments.
@@ -205,9 +163,9 @@ def _known_export(table: _Table) -> _Draft | None:
     return None
 
 
-def _guessed(table: _Table) -> _Draft:
+def _guessed(table: RawTable) -> _Draft:
     """Guess the columns from their names and values."""
-    mapping = _guess(table)
+    mapping = guess_columns(table)
     columns = {
         contract: quote(raw) if not re.fullmatch(r"[A-Za-z_]\w*", raw) else raw
         for contract, raw in mapping.items()
@@ -220,90 +178,10 @@ def _guessed(table: _Table) -> _Draft:
         _split_category(draft, values=table.samples[mapping["category"]], raw=mapping["category"])
     _add_event(draft, mapping=mapping, table=table)
     filter_sql = f"{quote(mapping['customer_id'])} is not null"
-    empty = _count(table, f"not ({filter_sql})")
+    empty = table.count(f"not ({filter_sql})")
     if empty:
         draft.where.append((filter_sql, f"{empty:,} of {table.rows:,} rows have no customer"))
     return draft
-
-
-def _guess(table: _Table) -> dict[str, str]:
-    """Guess the raw column of each contract column (and of price) from names and values."""
-    found: dict[str, str] = {}
-    for contract, named in NAME_HINTS.items():
-        words = tuple(named.split())
-        left = [name for name in table.kinds if name not in found.values() and _is_candidate(contract, name, table)]
-        ranked = sorted((_rank(name, hints=words), n, name) for n, name in enumerate(left))
-        if ranked and ranked[0][0] < len(words):
-            found[contract] = ranked[0][2]
-    if "timestamp" not in found:
-        left = [
-            n for n in table.kinds if n not in found.values() and is_time_like(table.samples[n]) and not _is_birth(n)
-        ]
-        if not left:
-            raise SourceError(_no_time(table, customer=found.get("customer_id")))
-        found["timestamp"] = left[0]
-    if "customer_id" not in found:
-        left = [n for n in table.kinds if n not in found.values() and _has_repeats(table.samples[n])]
-        if not left:
-            raise SourceError(
-                f"{table.file.label}: no column looks like a customer; it has {', '.join(table.kinds)}. {WRITE_BY_HAND}"
-            )
-        found["customer_id"] = left[0]
-    return found
-
-
-def _no_time(table: _Table, *, customer: str | None) -> str:
-    """Explain a table without a time: one line for each customer is a table of customers, not of events."""
-    label, has = table.file.label, ", ".join(table.kinds)
-    customer = customer or next(iter(table.kinds))
-    if table.rows > 1 and len(table.kinds) > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
-        return (
-            f"{label}: no column looks like the time of an event; it has {has}. With one line for each {customer}, it "
-            "is a table of customers: name it under 'customers' in the source of a table of events."
-        )
-    return f"{label}: no column looks like a time; it has {has}. {WRITE_BY_HAND}"
-
-
-def _rank(name: str, *, hints: tuple[str, ...]) -> int:
-    """Return the position of the first hint in the name of a column; the number of hints if there is none."""
-    letters = re.sub(r"[^a-z0-9]", "", name.lower())
-    parts = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    return next((n for n, word in enumerate(hints) if word in parts or (len(word) > 3 and word in letters)), len(hints))
-
-
-def _is_candidate(contract: str, name: str, table: _Table) -> bool:
-    values, kind = table.samples[name], table.kinds[name]
-    if contract == "timestamp":
-        return is_time_like(values) and not _is_birth(name) and (not is_number(kind) or kind == "BIGINT")
-    if contract in NUMBER_HINTS:
-        return is_number(kind)
-    if contract == "event":
-        return not is_number(kind) and len(set(values)) <= MAX_KINDS
-    if contract in ("category", "channel", "campaign", "text"):
-        unique = contract != "text" and table.is_nearly_unique(name)
-        return (
-            kind in ("VARCHAR", *([LIST] if contract in LIST_COLUMNS else []))
-            and not is_time_like(values)
-            and not unique
-        )
-    if kind == "VARCHAR" and is_time_like(values):
-        return False
-    if contract == "customer_id" and table.is_constant(name) or contract == "item" and table.is_nearly_unique(name):
-        return False
-    return kind != "DOUBLE" or all(value.endswith(".0") for value in values)
-
-
-def _is_birth(name: str) -> bool:
-    return any(word in name.lower() for word in BIRTH_WORDS)
-
-
-def _has_repeats(values: list[str]) -> bool:
-    return 1 < len(set(values)) < len(values)
-
-
-def _count(table: _Table, condition: str) -> int:
-    sql = f"select count(*) from {quote(table.view)} where {condition}"
-    return table.con.con.execute(sql).fetchall()[0][0]
 
 
 def _add_amount(draft: _Draft, *, mapping: dict[str, str]) -> None:
@@ -340,9 +218,10 @@ def _split_category(draft: _Draft, *, values: list[str], raw: str) -> None:
             return
 
 
-def _add_event(draft: _Draft, *, mapping: dict[str, str], table: _Table) -> None:
-    """Name the kinds of event: those of a column, or purchases and returns by sign, or one kind."""
+def _add_event(draft: _Draft, *, mapping: dict[str, str], table: RawTable) -> None:
+    """Name the kinds of event: those of a column, or purchases and returns by sign, by a flag, or one kind."""
     if "event" in mapping:
+        _name_purchases(draft, table=table)
         return
     sign = next(
         (
@@ -356,13 +235,34 @@ def _add_event(draft: _Draft, *, mapping: dict[str, str], table: _Table) -> None
         draft.columns |= {c: f"abs({draft.columns[c]})" for c in ("quantity", "amount") if c in draft.columns}
         draft.columns["event"] = f"case when {sign} < 0 then 'return' else 'purchase' end"
         draft.notes["event"], draft.kinds = ": negative numbers are returns", ["purchase", "return"]
+    elif flag := next((name for name in table.kinds if _is_flag(name, table=table)), None):
+        draft.columns["event"] = f"case when {quote(flag)} = 1 then 'purchase' else 'visit' end"
+        draft.kinds = ["purchase", "visit"]
     else:
         bought = {"amount", "order_id", "quantity"} & set(draft.columns)
         draft.kinds = ["purchase" if bought else "visit"]
         draft.columns["event"] = f"'{draft.kinds[0]}'"
 
 
-def _yaml(table: _Table, *, draft: _Draft) -> str:
+def _is_flag(name: str, *, table: RawTable) -> bool:
+    """Return whether a column says by 0 and 1 which lines were bought."""
+    return bool(BOUGHT_FLAGS.fullmatch(name)) and set(table.samples[name]) == {"0", "1"}
+
+
+def _name_purchases(draft: _Draft, *, table: RawTable) -> None:
+    """Call purchases what was paid for under another name: only purchases count as spend."""
+    raw = draft.columns["event"]
+    kinds = _kinds_of_events(table, sql=raw)
+    paid = [kind for kind in kinds if re.sub(r"[\W_]+", " ", kind).strip().lower() in BOUGHT_WORDS]
+    if "amount" not in draft.columns or "purchase" in kinds or not paid:
+        return
+    named = ", ".join(sql_literal(kind) for kind in paid)
+    draft.columns["event"] = f"case when trim({raw}) in ({named}) then 'purchase' else {raw} end"
+    draft.notes["event"] = ": what is paid for is a purchase, and counts as spend"
+    draft.kinds = sorted({*kinds, "purchase"} - set(paid))
+
+
+def _yaml(table: RawTable, *, draft: _Draft) -> str:
     """Write the YAML of a draft."""
     if not draft.kinds:
         draft.kinds = _kinds_of_events(table, sql=draft.columns["event"])
@@ -391,12 +291,14 @@ def _yaml(table: _Table, *, draft: _Draft) -> str:
     )
 
 
-def _table_lines(table: _Table, *, draft: _Draft) -> list[str]:
+def _table_lines(table: RawTable, *, draft: _Draft) -> list[str]:
     """Write the table of events: path, options, columns, condition and lookups."""
     file = table.file
     lines = [f"  - path: {_scalar(Path(file.label).name)}"]
     if file.encoding:
         lines.append(f"    encoding: {file.encoding}  # guess: the file is not UTF-8")
+    if file.delimiter:
+        lines.append(f"    delimiter: {file.delimiter}  # guess: the columns are aligned by spaces")
     if not file.header:
         lines.append("    header: false  # guess: the first line is data already; columns are called by their place")
     lines.append("    columns:")
@@ -431,14 +333,14 @@ def _is_used(column: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text) is not None
 
 
-def _comments(table: _Table, *, draft: _Draft) -> list[str]:
+def _comments(table: RawTable, *, draft: _Draft) -> list[str]:
     """Say what is left over: columns that are not used, and tables in the same folder."""
     used = _used(draft)
     left = [column for column in table.kinds if column not in table.lookups.columns and not _is_used(column, used)]
     return [*([f"# not used: {', '.join(left)}"] if left else []), *(f"# {note}" for note in table.lookups.notes)]
 
 
-def _kinds_of_events(table: _Table, *, sql: str) -> list[str]:
+def _kinds_of_events(table: RawTable, *, sql: str) -> list[str]:
     rows = table.con.con.execute(
         f"select distinct trim({sql}) from {quote(table.view)} order by 1 limit {MAX_KINDS}"
     ).fetchall()
@@ -460,10 +362,11 @@ def _needs(draft: _Draft, *, company: list[str]) -> list[str]:
             return []
         draft.columns["category"] = draft.columns["event"]
         draft.notes["category"] = ": what customers do shows what they need"
+        own = [kind for kind in own if kind not in NO_NEEDS] or own
     return [f"needs: [{', '.join(_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
 
 
-def _currency(table: _Table, *, draft: _Draft) -> list[str]:
+def _currency(table: RawTable, *, draft: _Draft) -> list[str]:
     """Draft the currency, and leave out the lines of all but the first where there are several."""
     if "amount" not in draft.columns:
         return []

@@ -20,6 +20,7 @@ from segkit.data.csv_files import (
     CSV_ENDINGS,
     FILE_COLUMN,
     PACKED_ENDINGS,
+    SPACES,
     csv_error,
     csv_sql,
     detect_encoding,
@@ -43,6 +44,7 @@ DUCKDB_ENDINGS = (".duckdb", ".ddb")
 CHUNK_BYTES = 1 << 20
 JSON_SETTINGS = "sample_size=-1, dateformat='no date', timestampformat='no time'"  # texts stay texts; all rows are seen
 WORKBOOK_PART = "xl/workbook.xml"
+TABLE_ENDINGS = (*CSV_ENDINGS, *JSON_ENDINGS, *EXCEL_ENDINGS, *PARQUET_ENDINGS)
 USE_FORMATS = "Use csv, tsv, txt, jsonl or json (also as .gz or .zst), parquet or xlsx, or a database."
 OTHER_FORMATS = {
     ".xls": "Save it as .xlsx.",
@@ -106,7 +108,7 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
         _open_database(file, base=base, name=name, con=con)
         return False
     paths = resolve_paths(file, base=base)
-    endings = sorted({_ending(path) for path in paths})
+    endings = sorted({file_ending(path) for path in paths})
     ending = endings[0]
     if len(endings) > 1:
         raise SourceError(f"{file.label}: it names files of different kinds ({', '.join(endings)}). Name one kind.")
@@ -131,9 +133,13 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
     except (duckdb.Error, pa.ArrowException) as error:
         reason = re.sub(r'file "[^"]*"', "the file", first_line(error)).strip().rstrip(".")
         raise SourceError(f"{file.label}: it cannot be read ({reason}). {CHECK_FILE}") from None
-    raise SourceError(
-        f"{file.label}: files ending in {ending!r} are not read. {OTHER_FORMATS.get(ending, USE_FORMATS)}"
-    )
+    raise SourceError(f"{file.label}: {not_read(ending)}")
+
+
+def not_read(ending: str) -> str:
+    """Say that files of an ending are not read, and what to do."""
+    what = f"ending in {ending!r}" if ending else "without an ending"
+    return f"files {what} are not read. {OTHER_FORMATS.get(ending, USE_FORMATS)}"
 
 
 def restrict_access(con: ibis.BaseBackend, paths: Iterable[Path]) -> None:
@@ -152,8 +158,9 @@ def is_restricted(con: ibis.BaseBackend) -> bool:
 
 def _open_csv(file: FileSpec, paths: list[Path], *, base: Path, name: str, con: ibis.BaseBackend) -> None:
     encoding = detect_encoding(file, paths[0])
-    if encoding is not None:
-        _create_table(con, name, pa.concat_tables([read_transcoded(p, file=file, encoding=encoding) for p in paths]))
+    if encoding is not None or file.delimiter == SPACES:
+        texts = [read_transcoded(p, file=file, encoding=encoding or "utf-8-sig") for p in paths]
+        _create_table(con, name, pa.concat_tables(texts))
         return
     try:
         folders = _folder_columns(file, paths, base=base)
@@ -320,7 +327,8 @@ def _alias(path: Path) -> str:
     return f"segkit_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def _ending(path: Path) -> str:
+def file_ending(path: Path) -> str:
+    """Return the ending of a file in small letters, with that of what it is packed in."""
     name = path.name.lower()
     return next((ending for ending in (*CSV_ENDINGS, *JSON_ENDINGS) if name.endswith(ending)), path.suffix.lower())
 

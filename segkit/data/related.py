@@ -20,20 +20,22 @@ KEY_WORDS = ("id", "no", "nr", "key", "code", "sku", "number", "nummer", "email"
 
 @dataclass(frozen=True)
 class Related:
-    """A table that can be looked up: its key, the columns it adds, and why it fits."""
+    """A table that can be looked up: its key, the columns it adds, whether rows share its lines, and why it fits."""
 
     path: str
     key: str
     adds: tuple[str, ...]
+    shared: bool
     why: str
 
 
 @dataclass
 class Lookups:
-    """Tables that can be looked up, all columns that they add, and remarks on other tables."""
+    """Tables that can be looked up, all columns they add, those whose values several rows share, and remarks."""
 
     found: list[Related] = field(default_factory=list)
     columns: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 
@@ -78,6 +80,7 @@ def look_up_related(
         view = _join(view, fit, spec=file_spec(path), base=path.parent, con=con, number=len(lookups.found))
         lookups.found.append(fit)
         lookups.columns |= set(fit.adds)
+        lookups.shared |= set(fit.adds) if fit.shared else set()
         left.remove(path)
     return view, lookups
 
@@ -140,7 +143,7 @@ def _fit_key(
         present = {name.lower() for name in here}
         adds = tuple(name for name in there if name.lower() not in present)
         why = f"one line for each {key}; {share:.0%} of the lines find theirs"
-        return Related(path=path.name, key=key, adds=adds, why=why) if adds else None
+        return Related(path=path.name, key=key, adds=adds, shared=bool(repeats), why=why) if adds else None
     if not repeats:
         return f"{path.name} has several lines for each {key} of {label}: segkit check {path.name} looks up both"
     return None

@@ -27,7 +27,15 @@ from segkit.data.contract import (
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.io import has_ended
 from segkit.data.privacy import private_view
-from segkit.data.readers import CHUNK_BYTES, is_restricted, resolve_paths, restrict_access
+from segkit.data.readers import (
+    CHUNK_BYTES,
+    TABLE_ENDINGS,
+    file_ending,
+    is_restricted,
+    not_read,
+    resolve_paths,
+    restrict_access,
+)
 from segkit.data.spec import LIST_COLUMNS, OPTIONAL, FileSpec, Source, parse_source
 from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
@@ -70,7 +78,9 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise SourceError(f"{source}: no such source.{suggest(path.name, [*siblings, *BUILT_IN])}")
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise SourceError(f"{source}: a source is a YAML file that lists the tables. segkit check {source} drafts one.")
+        ending = file_ending(path)
+        hint = f"segkit check {source} drafts one." if ending in TABLE_ENDINGS else f"F{not_read(ending)[1:]}"
+        raise SourceError(f"{source}: a source is a YAML file that lists the tables. {hint}")
     text = read_utf8(path)
     if data_dir and not Path(data_dir).expanduser().is_dir():
         raise SourceError(f"--data {data_dir}: no such folder.")

@@ -83,8 +83,8 @@ class FileSpec(YamlModel):
     database: Text | None = Field(None, description="an Ibis URL, e.g. duckdb://shop.duckdb")
     table: Text | None = Field(None, description="the name of a table of the database")
     encoding: Text | None = Field(None, description="the name of an encoding, e.g. cp1252")
-    delimiter: Annotated[Text, Field(pattern=r'^[^"\r\n]$')] | None = Field(
-        None, description="one character such as ';'"
+    delimiter: Annotated[Text, Field(pattern=r'^([^"\r\n]|spaces)$')] | None = Field(
+        None, description="one character such as ';', or the word spaces"
     )
     header: bool = Field(True, strict=True, description="false where the first line of a CSV is data already")
     decimal: Literal[",", "."] | None = Field(None, description="',' or '.'")

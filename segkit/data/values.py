@@ -289,6 +289,7 @@ MONTH_NAME_FORMATS = set(
     "%d %b %Y|%d %B %Y|%d-%b-%Y|%d-%b-%y|%b %d, %Y|%B %d, %Y|%b %d %Y|%d %b, %Y|%d. %B %Y".split("|")
 )
 EPOCH = re.compile(r"(1\d{9}(\d{3}){0,3}|(19|20)\d{2}(0[1-9]|1[0-2])[0-3]\d)(\.\d+)?")  # 1709283600, 20240131
+SHORT_EPOCH = re.compile(r"[1-9]\d{8}(\.\d+)?")  # 881250949, in 1997: too much like an id to be guessed
 DATE_LIKE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([./-])\d{1,2}\1\d{2}"
     r"|\d{1,2}[ .-]{1,2}[A-Za-z]{3}|[A-Z][a-z]{2,8} \d{1,2},? \d{4}"
@@ -355,7 +356,7 @@ def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
             "make_timestamp(...), in the expression."
         )
     values = [value.strip() for value in sample if value.strip().lower() not in NO_VALUE]
-    if values and sum(bool(EPOCH.fullmatch(value)) for value in values) > len(values) / 2:
+    if values and sum(bool(EPOCH.fullmatch(v) or SHORT_EPOCH.fullmatch(v)) for v in values) > len(values) / 2:
         return _from_number(f"try_cast(trim({sql}) as double)")
     return _from_text(f"trim({sql})", values=values, where=where)
 
@@ -386,9 +387,10 @@ def _from_text(text: str, *, values: list[str], where: str) -> TimeSql:
     if formats:
         naive = f"coalesce(try_strptime({text}, [{', '.join(sql_literal(f) for f in formats)}]), {naive})"
     offset = f"(contains({text}, ':') and regexp_matches({text}, {sql_literal(UTC_OFFSET)}))"
+    joined = f"regexp_replace({text}, ' ([+-][0-9:]+)$', '\\1')"  # DuckDB reads no blank before an offset
     return TimeSql(
         naive=f"case when not {offset} then {naive} end",
-        instant=f"case when {offset} then timezone('UTC', try_cast({text} as timestamptz)) end",
+        instant=f"case when {offset} then timezone('UTC', try_cast({joined} as timestamptz)) end",
     )
 
 

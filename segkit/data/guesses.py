@@ -1,0 +1,200 @@
+"""Guess what the columns of a raw table mean, from their names and their values."""
+
+import re
+from dataclasses import dataclass, field
+
+import ibis
+
+from segkit.data.contract import LIST
+from segkit.data.expressions import quote
+from segkit.data.related import Lookups
+from segkit.data.spec import LIST_COLUMNS, FileSpec
+from segkit.data.values import is_number, is_time_like
+from segkit.errors import SourceError
+
+MAX_KINDS = 30  # most different values of a column that can be the kind of event
+MAX_CHANNELS = 30  # most different numbers of a column that can be a channel
+MANY_ROWS = 50  # from here on, a column with a different value in nearly every row is no category
+NEARLY_UNIQUE = 0.9  # different values per row
+NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
+    "customer_id": (
+        "customerid customer custno cust client userid user member account household shopper buyer kunde "
+        "contact subscriber visitor donor player viewer listener person email mail msisdn phone card shop company"
+    ),
+    "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
+    "order_id": "orderid orderno ordernumber invoice basket order receipt transaction ticket session bestell beleg bon",
+    "event": "eventtype eventname event action activity type",
+    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum",
+    "price": "unitprice price preis prix",
+    "quantity": "quantity qty units count numberof menge pieces",
+    "discount": "discount rebate rabatt",
+    "cost": "cost cogs",
+    "category": (
+        "category department productgroup warengruppe kategorie description productname group feature page product "
+        "genre genres tag tags topic topics"
+    ),
+    "item": "productid stockcode sku articleid itemid article item artikel ean upc model movieid trackid title song",
+    "channel": "channel kanal device platform store os",
+    "campaign": "campaign utm promotion",
+    "text": "comment review feedback message text note",
+}
+WHOLE_WORDS = ("count", "action", "type", "order", "card")  # no hints inside other words: country, transaction
+BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
+NOT_PAID = ("freight", "shipping", "postage", "tax", "vat", "fee", "tip", "score", "balance", "versand", "mwst")
+OF_SOMETHING_ELSE = ("payment", "product", "item", "device", "card", "customer", "user", "account", "ticket", "file")
+GROUPS = ("type", "category", "group", "country", "status", "class", "city", "state")  # of customers
+PLACES = ("line", "position", "seq", "sequential", "rank", "row")  # of a line in its order
+NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
+ADDED_UP = ("amount", "quantity", "discount", "cost")  # of a line: a table whose lines are shared holds none of them
+CLOCK_WORDS = ("timestamp", "epoch", "unixtime", "time", "ts")
+EPOCH_SECONDS = re.compile(r"[1-9]\d{8,9}(\.0*)?")  # since 1973
+WRITE_BY_HAND = "Write a source by hand: name, timezone, events with path and columns."
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table: its columns with their types, texts of the first rows, and how many values each column has."""
+
+    file: FileSpec
+    view: str
+    kinds: dict[str, str]
+    samples: dict[str, list[str]]
+    rows: int
+    distinct: dict[str, int]
+    lookups: Lookups
+    con: ibis.BaseBackend = field(repr=False)
+
+    def is_constant(self, name: str) -> bool:
+        """Return whether a column has the same value in all of many rows."""
+        return self.rows >= MANY_ROWS and self.distinct[name] <= 1
+
+    def is_nearly_unique(self, name: str) -> bool:
+        """Return whether nearly each of many rows has a value of its own."""
+        return self.rows >= MANY_ROWS and self.distinct[name] > NEARLY_UNIQUE * self.rows
+
+    def count(self, condition: str) -> int:
+        """Count the rows that fulfil a condition."""
+        sql = f"select count(*) from {quote(self.view)} where {condition}"
+        return self.con.con.execute(sql).fetchall()[0][0]
+
+
+def guess_columns(table: RawTable) -> dict[str, str]:
+    """Guess the raw column of each contract column (and of price) from names and values.
+
+    Raises `SourceError`: no column looks like a customer or a time.
+    """
+    found: dict[str, str] = {}
+    for contract in NAME_HINTS:
+        ranked = _ranked(contract, table=table, used=found)
+        if ranked:
+            found[contract] = ranked[0]
+    if "timestamp" not in found:
+        left = [
+            n for n in table.kinds if n not in found.values() and is_time_like(table.samples[n]) and not _is_birth(n)
+        ]
+        if not left:
+            raise SourceError(_no_time(table, customer=found.get("customer_id")))
+        found["timestamp"] = left[0]
+    if "customer_id" not in found:
+        left = [n for n in table.kinds if n not in found.values() and _may_be_customer(n, table=table)]
+        if not left:
+            raise SourceError(
+                f"{table.file.label}: no column looks like a customer; it has {', '.join(table.kinds)}. {WRITE_BY_HAND}"
+            )
+        found["customer_id"] = max(left, key=lambda name: table.distinct[name])
+    else:
+        found["customer_id"] = _customer_of_several_orders(table, found=found)
+    return found
+
+
+def _ranked(contract: str, *, table: RawTable, used: dict[str, str]) -> list[str]:
+    """List the columns that may be a contract column and have one of its words in their name, the surest first."""
+    words = tuple(NAME_HINTS[contract].split())
+    left = [name for name in table.kinds if name not in used.values() and _is_candidate(contract, name, table)]
+    ranks = {name: _rank(name, hints=words) for name in left}
+    return sorted((name for name in left if ranks[name] < len(words)), key=lambda name: ranks[name])
+
+
+def _customer_of_several_orders(table: RawTable, *, found: dict[str, str]) -> str:
+    """Return the column of the customer: not one that differs in each order where another one repeats."""
+    first, order = found["customer_id"], found.get("order_id")
+    others = [name for name in _ranked("customer_id", table=table, used={}) if name not in found.values()]
+    if order is None or not others or table.distinct[first] < NEARLY_UNIQUE * table.distinct[order]:
+        return first
+    return next((n for n in others if 1 < table.distinct[n] < NEARLY_UNIQUE * table.distinct[first]), first)
+
+
+def _may_be_customer(name: str, *, table: RawTable) -> bool:
+    values = table.samples[name]
+    return 1 < len(set(values)) < len(values) and _is_candidate("customer_id", name, table)
+
+
+def _no_time(table: RawTable, *, customer: str | None) -> str:
+    """Explain a table without a time: one line for each customer is a table of customers, not of events."""
+    label, has = table.file.label, ", ".join(table.kinds)
+    customer = customer or next(iter(table.kinds))
+    if table.rows > 1 and len(table.kinds) > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
+        return (
+            f"{label}: no column looks like the time of an event; it has {has}. With one line for each {customer}, it "
+            "is a table of customers: name it under 'customers' in the source of a table of events."
+        )
+    return f"{label}: no column looks like a time; it has {has}. {WRITE_BY_HAND}"
+
+
+def _parts(name: str) -> list[str]:
+    """Split the name of a column into words."""
+    return re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+
+
+def _rank(name: str, *, hints: tuple[str, ...]) -> int:
+    """Return the position of the first hint in the name of a column; the number of hints if there is none."""
+    letters, parts = re.sub(r"[^a-z0-9]", "", name.lower()), _parts(name)
+    return next((n for n, word in enumerate(hints) if word in parts or _is_inside(word, letters)), len(hints))
+
+
+def _is_inside(word: str, letters: str) -> bool:
+    return len(word) > 3 and word in letters and word not in WHOLE_WORDS
+
+
+def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
+    values, kind, parts = table.samples[name], table.kinds[name], set(_parts(name))
+    if not any(value.strip() for value in values):
+        return False
+    if contract == "timestamp":
+        return not _is_birth(name) and (_is_clock(name, table) or is_time_like(values) and _is_no_decimal(kind))
+    if contract in NUMBER_HINTS:
+        shared = contract in ADDED_UP and name in table.lookups.shared
+        return is_number(kind) and not shared and not (contract == "amount" and parts & set(NOT_PAID))
+    if contract == "event":
+        other = parts & set(OF_SOMETHING_ELSE) and not parts & {"event", "action", "activity"}
+        return not is_number(kind) and not other and len(set(values)) <= MAX_KINDS
+    if contract == "channel" and kind == "BIGINT":
+        return len(set(values)) <= MAX_CHANNELS
+    if contract in ("category", "channel", "campaign", "text"):
+        unique = contract != "text" and table.is_nearly_unique(name)
+        return (
+            kind in ("VARCHAR", *([LIST] if contract in LIST_COLUMNS else []))
+            and not is_time_like(values)
+            and not unique
+        )
+    if kind == "VARCHAR" and is_time_like(values):
+        return False
+    if contract == "customer_id" and (table.is_constant(name) or parts & {*PLACES, *GROUPS}):
+        return False
+    if contract == "item" and (table.is_nearly_unique(name) or parts & {"order", *PLACES}):
+        return False
+    return kind != "DOUBLE" or all(value.endswith(".0") for value in values)
+
+
+def _is_no_decimal(kind: str) -> bool:
+    return not is_number(kind) or kind == "BIGINT"
+
+
+def _is_clock(name: str, table: RawTable) -> bool:
+    """Return whether a column of numbers has the name of a time and holds seconds since 1970."""
+    named = set(_parts(name)) & set(CLOCK_WORDS)
+    return bool(named) and is_number(table.kinds[name]) and all(map(EPOCH_SECONDS.fullmatch, table.samples[name]))
+
+
+def _is_birth(name: str) -> bool:
+    return any(word in name.lower() for word in BIRTH_WORDS)
