@@ -157,7 +157,8 @@ def _describe_events(source: Source, events: ibis.Table, *, span: pd.Series, per
         where = f", where {table.where}" if table.where else ""
         lines.append(f"  {table.label}{_format(table, source=source)}{zone}{where}")
         lines += [f"    {name:<14} from {text}" for name, text in table.columns.items()]
-    return [*lines, *_describe_columns(events), *_describe_ids(events), *_describe_duplicates(events)]
+    remarks = [*_describe_ids(events), *_describe_duplicates(events), *_describe_codes(source, events)]
+    return [*lines, *_describe_columns(events), *remarks, *_describe_unspent(events)]
 
 
 def _format(table: FileSpec, *, source: Source) -> str:
@@ -218,6 +219,33 @@ def _describe_duplicates(events: ibis.Table) -> list[str]:
         if extra
         else []
     )
+
+
+def _describe_codes(source: Source, events: ibis.Table) -> list[str]:
+    """Report that what customers come for has codes, by which needs would be called."""
+    name = next((column for column in ("category", "item") if column in events.columns), None)
+    if name is None or source.labels or events[name].type().is_array():
+        return []
+    names = events.filter(events[name].notnull()).select(name).distinct()
+    word = names[name].re_search(r"\p{L}{2}")
+    counts = names.agg(all=names.count(), words=word.sum().fill_null(0), first=names[name].min()).execute().iloc[0]
+    if not counts["all"] or counts["words"] > counts["all"] / 2:
+        return []
+    return [
+        f"  {name} holds codes such as {counts['first']!r}, and needs would be called by them. Look up their names in "
+        "another file with 'lookups', or state 'labels'."
+    ]
+
+
+def _describe_unspent(events: ibis.Table) -> list[str]:
+    """Report amounts that are not spend, where no purchase has one."""
+    if "amount" not in events.columns:
+        return []
+    paid = events.filter(events.amount > 0).group_by("event").agg(rows=lambda t: t.count()).order_by("event").execute()
+    if paid.empty or "purchase" in set(paid["event"]):
+        return []
+    kinds = ", ".join(repr(kind) for kind in paid["event"])
+    return [f"  amounts are in {kinds} only, and spend is what purchases cost: call what is paid for 'purchase'."]
 
 
 def _describe_customers(source: Source, events: ibis.Table, *, con: ibis.BaseBackend) -> list[str]:

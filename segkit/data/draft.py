@@ -38,6 +38,8 @@ BOUGHT_WORDS = (
 )  # fmt: skip
 BOUGHT_FLAGS = re.compile(r"(is|has)?_?(booking|booked|purchased?|bought|ordered|converted|conversion|sale)", re.I)
 NO_NEEDS = ("purchase", "return", "session_start", "first_visit", "user_engagement")  # kinds that show no need
+NOT_BOUGHT = re.compile("cancel|fail|void|refus|declin|abort|storn|annul|fraud|expired|unpaid|pending.?payment", re.I)
+MAX_STATUSES = 15
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
 LIST_SIGNS = {"|": 0.9, ";": 0.9, ",": 0.5}  # separator -> most different parts for each different text
 
@@ -177,6 +179,7 @@ def _guessed(table: RawTable) -> _Draft:
     if table.kinds.get(mapping.get("category", "")) == "VARCHAR":
         _split_category(draft, values=table.samples[mapping["category"]], raw=mapping["category"])
     _add_event(draft, mapping=mapping, table=table)
+    _leave_out_cancelled(draft, table=table)
     filter_sql = f"{quote(mapping['customer_id'])} is not null"
     empty = table.count(f"not ({filter_sql})")
     if empty:
@@ -242,6 +245,17 @@ def _add_event(draft: _Draft, *, mapping: dict[str, str], table: RawTable) -> No
         bought = {"amount", "order_id", "quantity"} & set(draft.columns)
         draft.kinds = ["purchase" if bought else "visit"]
         draft.columns["event"] = f"'{draft.kinds[0]}'"
+
+
+def _leave_out_cancelled(draft: _Draft, *, table: RawTable) -> None:
+    """Leave out what was ordered and not bought, by the column of a status."""
+    name = next((name for name in table.kinds if re.search("status|state$", name, re.I)), None)
+    values = sorted({value.lower() for value in table.samples[name]}) if name else []
+    wrong = [value for value in values if NOT_BOUGHT.search(value)]
+    if not wrong or len(values) > MAX_STATUSES or draft.kinds != ["purchase"]:
+        return
+    listed = ", ".join(sql_literal(value) for value in wrong)
+    draft.where.append((f"coalesce(lower({quote(name)}), '') not in ({listed})", "these were not bought"))
 
 
 def _is_flag(name: str, *, table: RawTable) -> bool:

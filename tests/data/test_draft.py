@@ -76,6 +76,17 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     "microseconds.csv": _epoch(1_000_000),
     "line_ends.csv": _mixed,
     "headerless.csv": lambda frame, path: frame.to_csv(path, index=False, header=False),
+    "blanks.txt": lambda frame, path: path.write_text(
+        frame.assign(created_at=frame["created_at"].dt.strftime("%Y%m%d")).to_string(index=False)
+    ),
+    "offset.csv": lambda frame, path: frame.assign(
+        created_at=frame["created_at"].dt.strftime("%Y-%m-%d %H:%M:%S +0200")
+    ).to_csv(path, index=False),
+    "old_seconds.csv": lambda frame, path: (
+        frame.assign(created_at=frame["created_at"].astype("int64") - 800_000_000)
+        .rename(columns={"created_at": "created_at:time"})
+        .to_csv(path, index=False)
+    ),
     "workbook.xlsx": lambda frame, path: frame.to_excel(path, index=False),
 }
 
@@ -141,6 +152,51 @@ def test_guesses_from_the_values_of_columns(tmp_path: Path) -> None:
     assert totals(str(tmp_path / "shop.yaml"))[0] == 1_500
 
 
+def test_names_of_columns_that_mislead(tmp_path: Path) -> None:
+    """A country is no count, a payment type no kind of event, a place in an order no customer, freight no amount."""
+    frame = orders(
+        user_country=range(ROWS), payment_type=["card", "cash"] * 1_000, order_line=[1, 2, 3, 4] * 500,
+        freight_value=4.9, discount=1, comment_title="", shop_name=orders()["customer_id"],
+        status=["paid", "Canceled"] * 1_000,
+    )  # fmt: skip
+    frame = frame.rename(columns={"amount": "price"}).drop(columns="customer_id")
+    frame.to_csv(tmp_path / "lines.csv", index=False)
+    text = drafted(tmp_path / "lines.csv")
+    assert "customer_id: shop_name" in text and "  purchase: customer" in text and "amount: '\"price\"'" in text
+    assert "quantity:" not in text and "text:" not in text and "discount: discount" in text
+    assert "not in (''canceled'')'  # guess: these were not bought" in text
+    assert totals(str(tmp_path / "lines.yaml"))[0] == ROWS / 2
+
+
+def test_kinds_of_event_that_are_purchases(tmp_path: Path) -> None:
+    """What is paid for counts as spend under another name, and a flag says which lines were bought."""
+    kinds = ["Order Completed", "viewed", "viewed", "viewed"] * 500
+    frame = orders(event=kinds, category=[f"G{n % 50}" for n in range(ROWS)]).drop(columns="order_id")
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    shown = str(check_source(str(tmp_path / "events.csv")))
+    assert "purchase: 500 events" in shown and "viewed: 1,500 events" in shown
+    assert "category holds codes such as 'G0', and needs would be called by them" in shown
+    yaml_text = (tmp_path / "events.yaml").read_text(encoding="utf-8").replace("'purchase'", "'order'")
+    (tmp_path / "other.yaml").write_text(yaml_text.replace("purchase:", "order:"), encoding="utf-8")
+    assert "amounts are in 'order', 'viewed' only" in str(check_source(str(tmp_path / "other.yaml")))
+    frame = orders(is_booking=[0, 0, 0, 1] * 500)[["customer_id", "created_at", "is_booking"]]
+    frame.to_csv(tmp_path / "searches.csv", index=False)
+    assert "purchase: 500 events" in str(check_source(str(tmp_path / "searches.csv")))
+
+
+def test_messages_name_what_helps(tmp_path: Path) -> None:
+    """No message asks for what was just done, and a draft that cannot be read is named."""
+    (tmp_path / "a.inter").write_text("x")
+    with pytest.raises(SourceError, match="Files ending in '.inter' are not read. Use csv") as error:
+        check_source(str(tmp_path / "a.inter"))
+    assert "segkit check" not in str(error.value)
+    frame = orders(**{"$value": ["1.234", "2.345"] * 1_000})
+    frame = frame.rename(columns={"customer_id": "Person//Email", "created_at": "Timestamp"})
+    frame.to_csv(tmp_path / "unclear.csv", index=False)
+    with pytest.raises(SourceError, match="is ambiguous.*The draft is in .*unclear.yaml: correct it there"):
+        check_source(str(tmp_path / "unclear.csv"))
+
+
 def test_a_text_that_is_a_list_is_split(tmp_path: Path) -> None:
     genres = ["Drama|Crime", "Comedy", "Crime | War", "Drama|War|", "Art|Drama", "Art|Comedy", "War|Comedy", "Art|War"]
     frame = orders(category=[genres[n % 8] for n in range(ROWS)]).drop(columns=["amount", "order_id"])
@@ -176,6 +232,20 @@ def test_related_tables_are_looked_up(tmp_path: Path) -> None:
     assert "{path: products.csv, on: product_id}" in text and "calendar" not in text and "category: department" in text
     assert totals(str(tmp_path / "order_items.yaml")) == (2 * ROWS, frame["customer_id"].nunique(), 2 * ROWS * 3.0)
     assert "# order_items.csv has several lines for each order_id of orders.csv" in drafted(tmp_path / "orders.csv")
+
+
+def test_an_order_and_its_customer_are_known_by_other_columns(tmp_path: Path) -> None:
+    """Each order has a customer id of its own, and the total of an order is no amount of its lines."""
+    frame = orders()
+    buyers = pd.DataFrame({"customer_id": [f"x{n}" for n in range(ROWS)], "customer_unique_id": frame["customer_id"]})
+    head = frame[["order_id", "created_at"]].assign(customer_id=buyers["customer_id"], total_value=frame["amount"] * 2)
+    lines = frame[["order_id", "category"]].assign(price=frame["amount"])
+    pd.concat([lines, lines]).to_csv(tmp_path / "lines.csv", index=False)
+    head.to_csv(tmp_path / "heads.csv", index=False)
+    buyers.to_csv(tmp_path / "buyers.csv", index=False)
+    text = drafted(tmp_path / "lines.csv")
+    assert "customer_id: customer_unique_id" in text and "amount: '\"price\"'" in text
+    assert totals(str(tmp_path / "lines.yaml"))[2] == pytest.approx(2 * frame["amount"].sum())
 
 
 @pytest.mark.parametrize(
