@@ -1,5 +1,6 @@
 """Check a source before a run: what was read, what is missing, and whether it can carry segments."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def check_source(
     SourceError
         The source cannot be read.
     """
-    lines = []
+    lines, drafted = [], ""
     if source.lower().endswith(TABLE_ENDINGS):
         text, path = draft_source(source)
         lines += [
@@ -79,7 +80,7 @@ def check_source(
             *text.splitlines(),
             "",
         ]
-        source = str(path)
+        source = drafted = str(path)
         try:
             read_events(open_source(source, data_dir=data_dir), con=connect())
         except SourceError as error:
@@ -105,6 +106,8 @@ def check_source(
         answer, reasons = "no", [str(error), *reasons]
     label = "yes, with limits" if answer == "with limits" else answer
     lines += [f"Can it carry a segmentation? {label}", *(f"  - {reason}" for reason in reasons)]
+    if drafted and answer != "no":
+        lines += ["", f"Look at the guesses in {drafted}; then: segkit run --source {shlex.quote(drafted)}"]
     return CheckReport(lines=tuple(lines), status=2 if answer == "no" else 0)
 
 

@@ -7,9 +7,10 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import ibis
+import duckdb
 import yaml
 
+from segkit.data.arm_columns import recognise_arms
 from segkit.data.contract import AS_WRITTEN, column_types, sample_values, typed_view
 from segkit.data.csv_files import (
     CSV_ENDINGS,
@@ -20,8 +21,8 @@ from segkit.data.csv_files import (
     open_bytes,
     starts_with_data,
 )
-from segkit.data.expressions import columns_used, quote, sql_literal
-from segkit.data.guesses import MAX_KINDS, RawTable, guess_columns
+from segkit.data.expressions import quote, sql_literal
+from segkit.data.guesses import MAX_KINDS, RawTable, guess_columns, guess_customer
 from segkit.data.readers import CHUNK_BYTES, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
 from segkit.data.related import Related, look_up_related
 from segkit.data.sources import connect
@@ -38,6 +39,7 @@ BOUGHT_WORDS = (
 )  # fmt: skip
 BOUGHT_FLAGS = re.compile(r"(is|has)?_?(booking|booked|purchased?|bought|ordered|converted|conversion|sale)", re.I)
 NO_NEEDS = ("purchase", "return", "session_start", "first_visit", "user_engagement")  # kinds that show no need
+MIN_PURCHASES = 0.5  # of the events with a category, for purchases alone to show needs
 NOT_BOUGHT = re.compile("cancel|fail|void|refus|declin|abort|storn|annul|fraud|expired|unpaid|pending.?payment", re.I)
 MAX_STATUSES = 15
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
@@ -71,21 +73,28 @@ def draft_source(path: str) -> tuple[str, Path]:
     Raises
     ------
     SourceError
-        No such file, a YAML file of that name exists, or no column looks like a customer or a time.
+        No such file, a YAML file of that name exists, no column looks like a customer or a time, or the table is the
+        result of an experiment.
     """
     table = Path(path)
     target = table.with_suffix(".yaml")
     if target.exists():
         raise SourceError(f"{target} exists already. Run segkit check {target}, or move it away for a new draft.")
-    raw = _open_table(table, con=connect())
+    raw = open_raw_table(table)
+    found = recognise_arms(raw, customer=guess_customer(raw))
+    if found:
+        raise SourceError(
+            f"{table.name}: it looks like the result of an experiment: {found.sentence()}. segkit readout --arms "
+            f"{shlex.quote(path)} compares them. Segments are made of events: give a table with several for a customer."
+        )
     text = _yaml(raw, draft=_known_export(raw) or _guessed(raw))
     target.write_text(text, encoding="utf-8")
     return text, target
 
 
-def _open_table(table: Path, *, con: ibis.BaseBackend) -> RawTable:
+def open_raw_table(table: Path) -> RawTable:
     """Open a table and those in the same folder that a key joins to it, and look at its columns."""
-    base = table.parent.resolve()
+    base, con = table.parent.resolve(), connect()
     resolve_paths(FileSpec(path=table.name), base=base)
     file = file_spec(table)
     view = typed_view(
@@ -154,15 +163,24 @@ def _known_export(table: RawTable) -> _Draft | None:
         if set(export["has"]) <= set(table.kinds):
             if "refuse" in export:
                 raise SourceError(f"{table.file.label}: {export['refuse']}")
-            names = list(table.kinds)
-            columns = {
-                c: sql for c, sql in export["columns"].items() if columns_used(sql, columns=names) or sql[0] == "'"
+            readable = {
+                column: [sql for sql in ([sqls] if isinstance(sqls, str) else sqls) if _is_readable(sql, table=table)]
+                for column, sqls in export["columns"].items()
             }
+            columns = {column: sqls[0] for column, sqls in readable.items() if sqls}
             draft = _Draft(columns=columns, known=export["name"], kinds=list(export.get("kinds", [])))
             if "where" in export:
                 draft.where.append((export["where"], ""))
             return draft
     return None
+
+
+def _is_readable(sql: str, *, table: RawTable) -> bool:
+    """Return whether a table has all that an expression reads, and it is filled somewhere."""
+    try:
+        return table.count(f"({sql}) is not null") > 0
+    except duckdb.Error:
+        return False
 
 
 def _guessed(table: RawTable) -> _Draft:
@@ -281,7 +299,7 @@ def _yaml(table: RawTable, *, draft: _Draft) -> str:
     if not draft.kinds:
         draft.kinds = _kinds_of_events(table, sql=draft.columns["event"])
     company = [kind for kind in draft.kinds if set(re.findall(r"[a-z]+", kind.lower())) & set(COMPANY_WORDS)]
-    needs = _needs(draft, company=company)
+    needs = _needs(draft, table=table, company=company)
     currency = _currency(table, draft=draft)
     path = Path(table.file.label)
     ascii_name = unicodedata.normalize("NFKD", path.name.split(".")[0]).encode("ascii", "ignore").decode()
@@ -361,16 +379,20 @@ def _kinds_of_events(table: RawTable, *, sql: str) -> list[str]:
     return [row[0] for row in rows if row[0]]
 
 
-def _needs(draft: _Draft, *, company: list[str]) -> list[str]:
+def _needs(draft: _Draft, *, table: RawTable, company: list[str]) -> list[str]:
     """Draft the kinds of event that show needs, for a source without purchases.
 
     Without a category, the kinds themselves become the categories if customers do enough kinds of things.
     """
     own = [kind for kind in draft.kinds if kind not in company]
+    if own == ["purchase", "visit"] and draft.columns["event"].startswith("case"):
+        return ["needs: [visit]  # guess: few lines were bought, so what is looked at shows needs"]
     if draft.columns["event"].startswith(("'", "case")) or not own:
         return []
     if "category" in draft.columns and "purchase" in own:
-        return []
+        own = _kinds_with_categories(draft, table=table, own=own)
+        if "purchase" in own:
+            return []
     if "category" not in draft.columns:
         if len(own) < MIN_KINDS:
             return []
@@ -378,6 +400,17 @@ def _needs(draft: _Draft, *, company: list[str]) -> list[str]:
         draft.notes["category"] = ": what customers do shows what they need"
         own = [kind for kind in own if kind not in NO_NEEDS] or own
     return [f"needs: [{', '.join(_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
+
+
+def _kinds_with_categories(draft: _Draft, *, table: RawTable, own: list[str]) -> list[str]:
+    """List the kinds of event that have most of the categories: purchases, or else what comes before them."""
+    event = f"trim({draft.columns['event']})"
+    rows = {
+        kind: table.count(f"{event} = {sql_literal(kind)} and len({draft.columns['category']}) > 0") for kind in own
+    }
+    if rows["purchase"] >= MIN_PURCHASES * sum(rows.values()):
+        return ["purchase"]
+    return [kind for kind in own if rows[kind] and kind != "purchase"]
 
 
 def _currency(table: RawTable, *, draft: _Draft) -> list[str]:

@@ -13,7 +13,6 @@ from segkit.data.values import is_number, is_time_like
 from segkit.errors import SourceError
 
 MAX_KINDS = 30  # most different values of a column that can be the kind of event
-MAX_CHANNELS = 30  # most different numbers of a column that can be a channel
 MANY_ROWS = 50  # from here on, a column with a different value in nearly every row is no category
 NEARLY_UNIQUE = 0.9  # different values per row
 NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
@@ -43,6 +42,8 @@ BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
 NOT_PAID = ("freight", "shipping", "postage", "tax", "vat", "fee", "tip", "score", "balance", "versand", "mwst")
 OF_SOMETHING_ELSE = ("payment", "product", "item", "device", "card", "customer", "user", "account", "ticket", "file")
 GROUPS = ("type", "category", "group", "country", "status", "class", "city", "state")  # of customers
+WEAK_WORDS = {"phone", "card", "shop", "company"}  # of customers only where there are many
+FEWEST_CUSTOMERS = 10
 PLACES = ("line", "position", "seq", "sequential", "rank", "row")  # of a line in its order
 NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
 ADDED_UP = ("amount", "quantity", "discount", "cost")  # of a line: a table whose lines are shared holds none of them
@@ -76,6 +77,11 @@ class RawTable:
         """Count the rows that fulfil a condition."""
         sql = f"select count(*) from {quote(self.view)} where {condition}"
         return self.con.con.execute(sql).fetchall()[0][0]
+
+
+def guess_customer(table: RawTable) -> str | None:
+    """Guess the column of the customer from its name."""
+    return next(iter(_ranked("customer_id", table=table, used={})), None)
 
 
 def guess_columns(table: RawTable) -> dict[str, str]:
@@ -141,6 +147,11 @@ def _no_time(table: RawTable, *, customer: str | None) -> str:
     return f"{label}: no column looks like a time; it has {has}. {WRITE_BY_HAND}"
 
 
+def words_in_name(name: str) -> set[str]:
+    """Return the words in the name of a column, in small letters."""
+    return set(_parts(name))
+
+
 def _parts(name: str) -> list[str]:
     """Split the name of a column into words."""
     return re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
@@ -157,7 +168,7 @@ def _is_inside(word: str, letters: str) -> bool:
 
 
 def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
-    values, kind, parts = table.samples[name], table.kinds[name], set(_parts(name))
+    values, kind, parts = table.samples[name], table.kinds[name], words_in_name(name)
     if not any(value.strip() for value in values):
         return False
     if contract == "timestamp":
@@ -168,8 +179,6 @@ def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     if contract == "event":
         other = parts & set(OF_SOMETHING_ELSE) and not parts & {"event", "action", "activity"}
         return not is_number(kind) and not other and len(set(values)) <= MAX_KINDS
-    if contract == "channel" and kind == "BIGINT":
-        return len(set(values)) <= MAX_CHANNELS
     if contract in ("category", "channel", "campaign", "text"):
         unique = contract != "text" and table.is_nearly_unique(name)
         return (
@@ -180,6 +189,8 @@ def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     if kind == "VARCHAR" and is_time_like(values):
         return False
     if contract == "customer_id" and (table.is_constant(name) or parts & {*PLACES, *GROUPS}):
+        return False
+    if contract == "customer_id" and parts & WEAK_WORDS and table.distinct[name] < FEWEST_CUSTOMERS:
         return False
     if contract == "item" and (table.is_nearly_unique(name) or parts & {"order", *PLACES}):
         return False
@@ -192,7 +203,7 @@ def _is_no_decimal(kind: str) -> bool:
 
 def _is_clock(name: str, table: RawTable) -> bool:
     """Return whether a column of numbers has the name of a time and holds seconds since 1970."""
-    named = set(_parts(name)) & set(CLOCK_WORDS)
+    named = words_in_name(name) & set(CLOCK_WORDS)
     return bool(named) and is_number(table.kinds[name]) and all(map(EPOCH_SECONDS.fullmatch, table.samples[name]))
 
 

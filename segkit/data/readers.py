@@ -124,6 +124,12 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
             read = "read_parquet" if ending in PARQUET_ENDINGS else "read_json"
             settings += "" if ending in PARQUET_ENDINGS else f", {JSON_SETTINGS}"
             sql = f"select * from {read}({sql_files(paths)}, {settings})"
+            if ending in JSON_ENDINGS:  # types are stated, or else each query reads all rows twice
+                types = con.con.execute(f"describe {sql}").fetchall()
+                columns = ", ".join(
+                    f"{sql_literal(name)}: {sql_literal(kind)}" for name, kind, *_ in types if name != FILE_COLUMN
+                )
+                sql = f"select * from read_json({sql_files(paths)}, {settings}, columns={{{columns}}})"
             _create_file_view(name, sql, folders=folders, con=con)
             return ending in JSON_ENDINGS
         if ending in EXCEL_ENDINGS:

@@ -181,7 +181,29 @@ def test_kinds_of_event_that_are_purchases(tmp_path: Path) -> None:
     assert "amounts are in 'order', 'viewed' only" in str(check_source(str(tmp_path / "other.yaml")))
     frame = orders(is_booking=[0, 0, 0, 1] * 500)[["customer_id", "created_at", "is_booking"]]
     frame.to_csv(tmp_path / "searches.csv", index=False)
-    assert "purchase: 500 events" in str(check_source(str(tmp_path / "searches.csv")))
+    shown = str(check_source(str(tmp_path / "searches.csv")))
+    assert "purchase: 500 events" in shown and "needs: [visit]  # guess" in shown
+    assert shown.endswith(f"then: segkit run --source {tmp_path / 'searches.yaml'}")
+
+
+def test_what_is_looked_at_shows_needs_where_few_buy(tmp_path: Path) -> None:
+    """Events of Google Analytics as JSON lines: categories from the items, amounts from the purchases."""
+    rows = [
+        {
+            "event_date": "20240101",
+            "event_timestamp": str(int(row.created_at.timestamp()) * 1_000_000),
+            "event_name": "purchase" if n % 10 == 0 else "view_item" if n % 2 else "session_start",
+            "user_pseudo_id": row.customer_id,
+            "items": [{"item_category": row.category}] if n % 10 == 0 or n % 2 else [],
+            "ecommerce": {"transaction_id": row.order_id, "purchase_revenue": row.amount} if n % 10 == 0 else None,
+        }
+        for n, row in enumerate(orders().itertuples())
+    ]
+    (tmp_path / "ga4.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = drafted(tmp_path / "ga4.jsonl")
+    assert "needs: [view_item]  # guess" in text and "amount: ecommerce.purchase_revenue" in text
+    spent = sum(row["ecommerce"]["purchase_revenue"] for row in rows if row["ecommerce"])
+    assert totals(str(tmp_path / "ga4.yaml"))[2] == pytest.approx(spent)
 
 
 def test_messages_name_what_helps(tmp_path: Path) -> None:
