@@ -42,6 +42,7 @@ NO_NEEDS = ("purchase", "return", "session_start", "first_visit", "user_engageme
 MIN_PURCHASES = 0.5  # of the events with a category, for purchases alone to show needs
 NOT_BOUGHT = re.compile("cancel|fail|void|refus|declin|abort|storn|annul|fraud|expired|unpaid|pending.?payment", re.I)
 MAX_STATUSES = 15
+GENERIC_NAMES = set("data events export items lines log orders purchases ratings sales transactions".split())
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
 LIST_SIGNS = {"|": 0.9, ";": 0.9, ",": 0.5}  # separator -> most different parts for each different text
 
@@ -87,7 +88,7 @@ def draft_source(path: str) -> tuple[str, Path]:
             f"{table.name}: it looks like the result of an experiment: {found.sentence()}. segkit readout --arms "
             f"{shlex.quote(path)} compares them. Segments are made of events: give a table with several for a customer."
         )
-    text = _yaml(raw, draft=_known_export(raw) or _guessed(raw))
+    text = _yaml(raw, draft=_known_export(raw) or _guessed(raw), folder=table.resolve().parent.name)
     target.write_text(text, encoding="utf-8")
     return text, target
 
@@ -294,7 +295,7 @@ def _name_purchases(draft: _Draft, *, table: RawTable) -> None:
     draft.kinds = sorted({*kinds, "purchase"} - set(paid))
 
 
-def _yaml(table: RawTable, *, draft: _Draft) -> str:
+def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
     """Write the YAML of a draft."""
     if not draft.kinds:
         draft.kinds = _kinds_of_events(table, sql=draft.columns["event"])
@@ -302,8 +303,9 @@ def _yaml(table: RawTable, *, draft: _Draft) -> str:
     needs = _needs(draft, table=table, company=company)
     currency = _currency(table, draft=draft)
     path = Path(table.file.label)
-    ascii_name = unicodedata.normalize("NFKD", path.name.split(".")[0]).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_name).strip("_") or "source"
+    name = _short_name(path.name.split(".")[0])
+    if name.lower() in GENERIC_NAMES:  # two sources of one name would continue each other's runs
+        name = _short_name(f"{folder}_{name}")
     made_by = f", which looks like an export of {draft.known}" if draft.known else ""
     return "\n".join(
         [
@@ -321,6 +323,12 @@ def _yaml(table: RawTable, *, draft: _Draft) -> str:
             "",
         ]
     )
+
+
+def _short_name(text: str) -> str:
+    """Write a text with letters and digits only, as the name of a folder."""
+    ascii_name = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_name).strip("_") or "source"
 
 
 def _table_lines(table: RawTable, *, draft: _Draft) -> list[str]:

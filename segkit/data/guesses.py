@@ -18,28 +18,50 @@ NEARLY_UNIQUE = 0.9  # different values per row
 NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
     "customer_id": (
         "customerid customer custno cust client userid user member account household shopper buyer kunde "
-        "contact subscriber visitor donor player viewer listener person email mail msisdn phone card shop company"
+        "contact subscriber visitor donor player viewer listener caller msisdn person email mail phone "
+        "card shop company"
     ),
     "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
     "order_id": "orderid orderno ordernumber invoice basket order receipt transaction ticket session bestell beleg bon",
     "event": "eventtype eventname event action activity type",
-    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum",
+    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum charge",
     "price": "unitprice price preis prix",
     "quantity": "quantity qty units count numberof menge pieces",
     "discount": "discount rebate rabatt",
     "cost": "cost cogs",
     "category": (
-        "category department productgroup warengruppe kategorie description productname group feature page product "
-        "genre genres tag tags topic topics"
+        "category department productgroup warengruppe kategorie subclass aisle description productname group feature "
+        "page product genre genres tag tags topic topics service plan fund brand"
     ),
-    "item": "productid stockcode sku articleid itemid article item artikel ean upc model movieid trackid title song",
+    "item": (
+        "productid stockcode sku articleid itemid article item artikel ean upc asin isbn model movieid trackid title "
+        "song"
+    ),
     "channel": "channel kanal device platform store os",
     "campaign": "campaign utm promotion",
     "text": "comment review feedback message text note",
 }
 WHOLE_WORDS = ("count", "action", "type", "order", "card")  # no hints inside other words: country, transaction
 BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
-NOT_PAID = ("freight", "shipping", "postage", "tax", "vat", "fee", "tip", "score", "balance", "versand", "mwst")
+CODED = ("category", "department", "productgroup", "subclass", "aisle", "genre")  # also where they are numbers
+OF_CUSTOMERS = {"age", "income", "customer", "user", "test", "price", "household"}  # groups that are no categories
+NO_TEXTS = {"id", "name", "time", "date", "score", "rating", "url", "type", "status"}
+NOT_PAID = (
+    "freight",
+    "shipping",
+    "postage",
+    "tax",
+    "vat",
+    "fee",
+    "tip",
+    "score",
+    "balance",
+    "versand",
+    "mwst",
+    "id",
+    "channel",
+    "code",
+)
 OF_SOMETHING_ELSE = ("payment", "product", "item", "device", "card", "customer", "user", "account", "ticket", "file")
 GROUPS = ("type", "category", "group", "country", "status", "class", "city", "state")  # of customers
 WEAK_WORDS = {"phone", "card", "shop", "company"}  # of customers only where there are many
@@ -107,7 +129,7 @@ def guess_columns(table: RawTable) -> dict[str, str]:
             raise SourceError(
                 f"{table.file.label}: no column looks like a customer; it has {', '.join(table.kinds)}. {WRITE_BY_HAND}"
             )
-        found["customer_id"] = max(left, key=lambda name: table.distinct[name])
+        found["customer_id"] = max(left, key=lambda name: (table.kinds[name] == "VARCHAR", table.distinct[name]))
     else:
         found["customer_id"] = _customer_of_several_orders(table, found=found)
     return found
@@ -118,6 +140,9 @@ def _ranked(contract: str, *, table: RawTable, used: dict[str, str]) -> list[str
     words = tuple(NAME_HINTS[contract].split())
     left = [name for name in table.kinds if name not in used.values() and _is_candidate(contract, name, table)]
     ranks = {name: _rank(name, hints=words) for name in left}
+    if contract == "text":  # the longest
+        left.sort(key=lambda name: -sum(map(len, table.samples[name])))
+        return [name for name in left if ranks[name] < len(words)]
     return sorted((name for name in left if ranks[name] < len(words)), key=lambda name: ranks[name])
 
 
@@ -144,7 +169,15 @@ def _no_time(table: RawTable, *, customer: str | None) -> str:
             f"{label}: no column looks like the time of an event; it has {has}. With one line for each {customer}, it "
             "is a table of customers: name it under 'customers' in the source of a table of events."
         )
-    return f"{label}: no column looks like a time; it has {has}. {WRITE_BY_HAND}"
+    counted = next(
+        (name for name in table.kinds if is_number(table.kinds[name]) and words_in_name(name) & {"day"}), None
+    )
+    start = f"date '2024-01-01' + cast({quote(counted or '')} as integer)"
+    hint = f" Where {counted} counts days, write a source by hand with timestamp: {start}." if counted else ""
+    return (
+        f"{label}: no column looks like a time; it has {has}. Each event needs its day: export the table with it, or "
+        f"put a table that has it in the same folder, with a key that both have.{hint}"
+    )
 
 
 def words_in_name(name: str) -> set[str]:
@@ -179,8 +212,12 @@ def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     if contract == "event":
         other = parts & set(OF_SOMETHING_ELSE) and not parts & {"event", "action", "activity"}
         return not is_number(kind) and not other and len(set(values)) <= MAX_KINDS
+    if contract == "category" and (table.is_constant(name) or parts & OF_CUSTOMERS):
+        return False
+    if contract == "category" and kind == "BIGINT":
+        return any(word in "".join(_parts(name)) for word in CODED) and not table.is_nearly_unique(name)
     if contract in ("category", "channel", "campaign", "text"):
-        unique = contract != "text" and table.is_nearly_unique(name)
+        unique = parts & NO_TEXTS if contract == "text" else table.is_nearly_unique(name)
         return (
             kind in ("VARCHAR", *([LIST] if contract in LIST_COLUMNS else []))
             and not is_time_like(values)

@@ -281,7 +281,8 @@ def align_to_model(old: SegmentModel, now: CustomerData) -> CustomerData:
     if unknown:
         raise RunError(
             f"previous run: its model reads {unknown[:5]} ({len(unknown)} features), which this source does not have. "
-            f"Give a run of the same source with --previous, or --previous none."
+            f"Give a run of the same source with --previous, or --previous none. If other data has the same name, "
+            f"change 'name' in one of the sources."
         )
     filled = now.features.assign(**dict.fromkeys(missing, 0.0))
     return replace(now, features=filled)

@@ -130,7 +130,7 @@ def test_a_draft_marks_its_guesses(tmp_path):
         + "K1;13.01.2024 10:00;1,50;2;Tea;red\nK1;14.01.2024;2;-1;Tea;red\n;14.01.2024;2;1;Tea;red\n",
     )
     for words in (
-        "name: export",
+        f"name: {tmp_path.name.strip('_')}_export",
         "timezone: UTC  # guess",
         "customer_id: '\"Cust No.\"'  # guess",
         "timestamp: '\"Ordered at\"'  # guess",

@@ -128,6 +128,8 @@ def test_the_report_describes_how_a_file_was_read(tmp_path: Path) -> None:
         ("people.csv", "customer_id,birthday\n" + "".join(f"{n},1980-01-0{n % 9 + 1}\n" for n in range(60)),
          "it is a table of customers"),
         ("empty.json", "[]", "it holds no rows"),
+        ("days.csv", "household,DAY,paid\n" + "".join(f"{n % 20},{n},1\n" for n in range(60)),
+         "date '2024-01-01' + cast(\"DAY\" as integer)"),
         ("numbers.csv", "x\n1\n2\n", "no column looks like a time; it has x"),
         ("settled.txt", "settlement-id\ttransaction-type\tamount-type\tamount-description\torder-id\n1\ta\tb\tc\td\n",
          "no column that tells one customer from another"),
@@ -158,12 +160,15 @@ def test_names_of_columns_that_mislead(tmp_path: Path) -> None:
         user_country=range(ROWS), payment_type=["card", "cash"] * 1_000, order_line=[1, 2, 3, 4] * 500,
         freight_value=4.9, discount=1, comment_title="", shop_name=orders()["customer_id"],
         status=["paid", "Canceled"] * 1_000,
+        sales_channel_id=[1, 2] * 1_000, AGE_GROUP="45-49", PRODUCT_SUBCLASS=[110, 111, 112, 113] * 500,
+        reviewerName="x", reviewTime="09 13, 2009", reviewText=["Lovely cups", "Dull tea"] * 1_000,
     )  # fmt: skip
-    frame = frame.rename(columns={"amount": "price"}).drop(columns="customer_id")
+    frame = frame.rename(columns={"amount": "price"}).drop(columns=["customer_id", "category"])
     frame.to_csv(tmp_path / "lines.csv", index=False)
     text = drafted(tmp_path / "lines.csv")
     assert "customer_id: shop_name" in text and "  purchase: customer" in text and "amount: '\"price\"'" in text
-    assert "quantity:" not in text and "text:" not in text and "discount: discount" in text
+    assert "quantity:" not in text and "text: reviewText" in text and "category: PRODUCT_SUBCLASS" in text
+    assert "discount: discount" in text
     assert "not in (''canceled'')'  # guess: these were not bought" in text
     assert totals(str(tmp_path / "lines.yaml"))[0] == ROWS / 2
 
