@@ -42,7 +42,7 @@ from segkit.data.sources import remove_spills
 from segkit.errors import InputError, RunError
 from segkit.experiments.design import PILOT_FILES
 from segkit.experiments.pilot import TARGETS_FILE, UNITS_FILE
-from segkit.live.state import lock_state
+from segkit.live.state import customer_of, lock_state
 
 RECORD_KEY = "forgotten"  # of run.json and pilot.json
 # after all other tables, in this order: an interrupted erasure still finds its customers in them
@@ -233,7 +233,7 @@ def _customer_of(line: str) -> str:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return ""
-    return str(event.get("customer_id", "")).strip() if isinstance(event, dict) else ""
+    return customer_of(event) if isinstance(event, dict) else ""
 
 
 def _rewrite_rejected(con: sqlite3.Connection, path: Path) -> None:

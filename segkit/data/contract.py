@@ -22,6 +22,7 @@ from segkit.data.spec import (
 )
 from segkit.data.values import (
     NO_VALUE,
+    ROUNDED_ID,
     column_type,
     flag_sql,
     id_sql,
@@ -38,7 +39,6 @@ from segkit.data.yaml_models import suggest
 from segkit.errors import SourceError
 
 SAMPLE_ROWS = 10_000
-ROUNDED_ID = r"\d([.,]\d+)?[eE]\+\d+"  # 1.23457E+11
 AS_WRITTEN = " (as written)"  # suffix of a CSV column before its numbers are read
 
 

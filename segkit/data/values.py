@@ -88,6 +88,9 @@ NOTATIONS = {  # of a number by its decimal sign, with groups of thousands; a nu
 FORMULA_WITHOUT_VALUE = "#formula without a stored value"
 CELL_ERRORS = ("#n/a", "#div/0!", "#ref!", "#value!", "#name?", "#num!", "#null!", FORMULA_WITHOUT_VALUE)
 NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "nil", "-", "<na>", "nat")
+MAX_NO_VALUE = max(len(word) for word in NO_VALUE + CELL_ERRORS)
+ROUNDED_ID = r"\d([.,]\d+)?[eE]\+\d+"  # 1.23457E+11
+SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # of trim
 INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 TRUE = ("true", "t", "yes", "y", "1", "1.0", "private", "own")
 FALSE = ("false", "f", "no", "n", "0", "0.0", "national", "brand")
@@ -129,6 +132,40 @@ def text_sql(sql: str, *, kind: str) -> str:
     return f"case when {text} = '' or lower({text}) in {_sql_list(CELL_ERRORS)} then null else {text} end"
 
 
+def read_id(value: object) -> str | None:
+    """Read an id of a program as `id_sql` reads a cell; None for none.
+
+    Raises `ValueError`: the value is neither text nor a number, or it was rounded by a spreadsheet.
+    """
+    if not isinstance(value, str):
+        return read_text(value)
+    found = value.strip(SPACES)
+    if "\t" in found:
+        found = found.strip("\t ")
+    if "+" in found and re.fullmatch(ROUNDED_ID, found):
+        raise ValueError("was rounded by a spreadsheet")
+    if found[-1:] == "0" and "." in found and re.fullmatch(r"[0-9]+[.]0+", found):
+        return found.partition(".")[0]
+    return found if len(found) > MAX_NO_VALUE or found.lower() not in NO_VALUE + CELL_ERRORS else None
+
+
+def read_text(value: object) -> str | None:
+    """Read a text of a program as `text_sql` reads a cell; None for none.
+
+    Raises `ValueError`: the value is neither text nor a number.
+    """
+    if isinstance(value, str):
+        found = value.strip(SPACES)
+        return found if found and (found[0] != "#" or found.lower() not in CELL_ERRORS) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("is neither text nor a number")
+    if isinstance(value, int):
+        return str(value)
+    if value != value or value in (float("inf"), float("-inf")):
+        return None
+    return str(int(value)) if value == int(value) and abs(value) < 1e18 else str(value)
+
+
 def list_sql(sql: str) -> str:
     """Write SQL for a list of texts: each once, in alphabetical order, without empty ones; null where none is left."""
     texts = f"list_transform(cast({sql} as varchar[]), lambda x: {text_sql('x', kind='VARCHAR')})"
@@ -162,7 +199,8 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
         return f"cast({sql} as int)::{MONEY}", "false"
     if is_number(kind):
         value = f"try_cast({sql} as {MONEY})"
-        return value, f"({sql} is not null and {value} is null)"
+        is_missing = f"({sql} is null or isnan({sql}))" if kind in ("FLOAT", "DOUBLE") else f"{sql} is null"
+        return value, f"(not {is_missing} and {value} is null)"
     if kind != "VARCHAR":
         raise SourceError(
             f"{where}: expected numbers, found {kind}. Name a column of numbers, or cast it in the expression."
@@ -283,6 +321,10 @@ UTC_OFFSET = r"(?i)[:0-9] ?(z|utc|gmt|[+-][0-9]{2}(:?[0-9]{2})?)$"
 CLOCK_LAST = r"[ T][0-9]{1,2}(:[0-9]{2}){1,2}(\.[0-9]*)?$"  # a time that ends in its clock; DuckDB drops what follows
 NAMED_ZONE = re.compile(r".*:\d{2}(\.\d+)? *[(\[]?(?![ap]\.?m\b)([a-z][a-z_/]{1,}|z[a-z]).*", re.IGNORECASE)
 HALF_DAY = re.compile(r".*\d ?[ap]m", re.IGNORECASE)
+ISO_TIME = re.compile(  # what DuckDB reads without a format
+    r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})"
+    r"(?:(?: +|T)(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d+|$))?)?( UTC|Z|[+-]\d{2}(?::?\d{2})?)?)?"
+)
 TIME_FORMATS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
 NUMERIC_DATE = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 MONTH_NAME_FORMATS = set(
@@ -359,6 +401,39 @@ def time_sql(sql: str, *, kind: str, sample: list[str], where: str) -> TimeSql:
     if values and sum(bool(EPOCH.fullmatch(v) or SHORT_EPOCH.fullmatch(v)) for v in values) > len(values) / 2:
         return _from_number(f"try_cast(trim({sql}) as double)")
     return _from_text(f"trim({sql})", values=values, where=where)
+
+
+def read_time(value: object) -> object:
+    """Read a time of a program as `time_sql` reads a cell: text becomes ISO text, an epoch seconds since 1970.
+
+    Raises `ValueError`: the value is no time.
+    """
+    if isinstance(value, str):
+        return _read_iso_time(value.strip(SPACES))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("no time")
+    if FIRST_YEAR * 10_000 + 101 <= value <= LAST_YEAR * 10_000 + 101:
+        return datetime.strptime(str(round(value)), "%Y%m%d").date().isoformat()
+    for low, high, microseconds in (*EPOCH_SCALES, (1e17, 9e18, 0.001)):
+        if low <= value < high:
+            return value if microseconds == 1_000_000 else value * microseconds / 1_000_000
+    raise ValueError("no epoch")
+
+
+def _read_iso_time(text: str) -> str:
+    found = ISO_TIME.fullmatch(text)
+    if found is None:
+        raise ValueError("no ISO time")
+    year, _, month, day, hour, minute, second, fraction, offset = found.groups()
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        whole = int(hour or 0) == 24 and not any(map(int, (minute, second or 0, fraction or 0)))
+        date = datetime(int(year), int(month), int(day)) + timedelta(days=whole)
+        clock = f"{0 if whole else int(hour or 0):02d}:{minute or '00'}:{second or '00'}.{(fraction or '')[:6]:0<6}"
+        text = f"{date:%Y-%m-%d}T{clock}{(offset or '').replace(' UTC', 'Z')}"
+        datetime.fromisoformat(text)
+    return text
 
 
 def is_time_like(values: list[str]) -> bool:

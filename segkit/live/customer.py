@@ -4,7 +4,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from math import log
@@ -91,6 +91,7 @@ def _w_log_w(weight: int) -> int:
 
 
 UNIT = 10_000  # money is counted in ten-thousandths, so that adding and subtracting are exact
+EXACT, NEARLY_HALF = 10**11, 0.49  # units of a float below which its product is exact enough
 EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
 DAY_AGGREGATES = (
     *("active_days", "recent_active_days", "first_day", "last_day", "first_ever", "gap_squared", "longest_gap"),
@@ -139,7 +140,7 @@ class FeaturePlan:
 
         Text is ISO, UTC if it has no zone; a number is in seconds.
         """
-        return _local_day_and_hour(timestamp, self.timezone)
+        return day_and_hour(timestamp, self.timezone)
 
     def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
         """Compute what an event adds to the aggregates of its day."""
@@ -216,27 +217,25 @@ def make_feature_plan(
 
 
 def money_units(value: Any) -> int:
-    """Convert an amount to whole ten-thousandths; None counts as zero.
+    """Convert an amount to whole ten-thousandths, halves away from zero as in the batch; None counts as zero.
 
     Raises `ValueError`: the amount is not a finite number, or is below zero.
     """
     if value is None:
         return 0
-    if isinstance(value, float):
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"{value} is not an amount of zero or more")
-        return round(value * UNIT)
-    if isinstance(value, int):
-        exact = Decimal(int(value))
-    else:
-        exact = Decimal(str(value))
-    if not exact.is_finite() or exact < 0:
+    if isinstance(value, float) and math.isfinite(value):
+        units = round(value * UNIT)
+        if 0 <= units < EXACT and abs(value * UNIT - units) < NEARLY_HALF:
+            return units
+    exact = Decimal(int(value)) if isinstance(value, int) else Decimal(str(value))
+    units = int((exact * UNIT).to_integral_value(ROUND_HALF_UP)) if exact.is_finite() else -1
+    if units < 0:
         raise ValueError(f"{value} is not an amount of zero or more")
-    return int((exact * UNIT).to_integral_value(ROUND_HALF_UP))
+    return units
 
 
 @lru_cache(maxsize=4096)
-def _local_day_and_hour(timestamp: datetime | str | float, timezone: ZoneInfo) -> tuple[int, int]:
+def day_and_hour(timestamp: datetime | str | float, timezone: tzinfo) -> tuple[int, int]:
     """Convert a time, cached because the lines of an order share theirs."""
     if isinstance(timestamp, int | float):
         local = datetime.fromtimestamp(timestamp, timezone)

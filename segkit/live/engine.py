@@ -11,7 +11,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
@@ -26,10 +26,10 @@ from segkit.data.contract import MAX_NUMBER
 from segkit.data.privacy import ERASURE_FILE
 from segkit.data.runs import list_folders, load_run, load_run_privacy, refuse_pseudonyms
 from segkit.data.spec import LIST_COLUMNS, NUMBER_COLUMNS
-from segkit.data.values import FALSE, NO_VALUE, TRUE
+from segkit.data.values import FALSE, NO_VALUE, SPACES, TRUE, read_id, read_text, read_time
 from segkit.errors import InputError, RunError
 from segkit.live.book import AssignmentBook
-from segkit.live.customer import UNIT, Customer, FeaturePlan, money_units
+from segkit.live.customer import UNIT, Customer, FeaturePlan, day_and_hour, money_units
 from segkit.live.explain import CustomerView, LiveAssigner
 from segkit.live.history import feature_plan_of, fingerprint, open_history
 from segkit.live.state import State
@@ -37,7 +37,7 @@ from segkit.segments.model import model_from_arrays
 
 MAX_LINE_BYTES = 1_000_000  # bytes
 MAX_UNITS = MAX_NUMBER * 10**4  # ten-thousandths, as in the batch
-FIRST_DAY, LAST_DAY = 0, 47_846  # 1970 to 2100: as in the batch, times outside cannot be read
+FIRST_DAY, LAST_DAY = 1, 47_846  # of 1970, and the last of 2100: as in the batch, times outside cannot be read
 TEXT_COLUMNS = ("order_id", "category", "channel")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # other texts are none in the batch either
 MAX_SHOWN_CHARACTERS = 60  # characters of a value in a message
@@ -87,15 +87,16 @@ def _read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[
         A column cannot be used; the message names it and its value.
     """
     event_id, customer_id = _required(raw, "event_id"), _required(raw, "customer_id")
-    kind = raw.get("event") or PURCHASE
+    kind = PURCHASE if raw.get("event") is None else raw["event"]
+    kind = kind.strip(SPACES) if isinstance(kind, str) else kind
     if not isinstance(kind, str) or kind not in plan.measures_by_kind:
         raise InputError(f"event: unknown kind {_shorten(kind)}; the source names {', '.join(sorted(plan.kinds))}")
-    time = raw.get("timestamp")
-    time = time.isoformat() if isinstance(time, datetime) else time
+    time = _time(raw.get("timestamp"))
     values: dict[str, Any] = {"timestamp": time, "event": kind}
     for name in TEXT_COLUMNS:
         if name in plan.columns and (value := raw.get(name)) is not None:
-            values[name] = _texts(value, name) if name in LIST_COLUMNS and plan.weighs else _text(value, name)
+            read = _id if name == "order_id" else _texts if name in LIST_COLUMNS and plan.weighs else _text
+            values[name] = read(value, name)
     for name in NUMBER_COLUMNS:
         if name in plan.columns and not _is_missing(value := raw.get(name)):
             values[name] = _number(value, name)
@@ -103,13 +104,12 @@ def _read_event(raw: Mapping[str, Any], *, plan: FeaturePlan, needs: Collection[
         values["private_label"] = _flag(raw["private_label"])
     if kind not in needs:
         values.pop("category", None)
-    day = _day(values["timestamp"], plan)
+    day = _day(time, plan)
     return Event(event_id, customer_id, day, values, json.dumps(values))
 
 
 def _required(raw: Mapping[str, Any], name: str) -> str:
-    value = raw.get(name)
-    found = None if value is None else _text(value, name)
+    found = None if raw.get(name) is None else _id(raw[name], name)
     if not found:
         raise InputError(f"{name}: missing")
     try:
@@ -119,16 +119,18 @@ def _required(raw: Mapping[str, Any], name: str) -> str:
     return found
 
 
+def _id(value: Any, name: str) -> str | None:
+    try:
+        return read_id(value)
+    except ValueError as error:
+        raise InputError(f"{name}: expected text, and {_shorten(value)} {error}") from None
+
+
 def _text(value: Any, name: str) -> str | None:
-    """Normalise text as the batch does: trim it, drop the .0 of a whole number, and map missing values to None."""
-    if type(value) is str:
-        found = value.strip()
-        return found if len(found) > 4 or found.lower() not in NO_VALUE else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name}: expected text, found {_shorten(value)}")
-    if value != value or value in (float("inf"), float("-inf")):
-        return None
-    return str(int(value)) if value == int(value) else str(value)
+    try:
+        return read_text(value)
+    except ValueError as error:
+        raise InputError(f"{name}: expected text, and {_shorten(value)} {error}") from None
 
 
 def _texts(value: Any, name: str) -> str | list[str] | None:
@@ -163,15 +165,22 @@ def _flag(value: Any) -> bool | None:
     return None if word in NO_VALUE else word in TRUE
 
 
-def _day(timestamp: Any, plan: FeaturePlan) -> int:
+def _time(timestamp: Any) -> str | float:
     try:
-        if isinstance(timestamp, bool) or timestamp is None:
-            raise ValueError
-        day = plan.local_day_and_hour(timestamp)[0]
-    except (ValueError, TypeError, AttributeError, ArithmeticError, OSError):
+        return read_time(timestamp.isoformat() if isinstance(timestamp, datetime) else timestamp)
+    except (ValueError, OverflowError):
         raise InputError(f"timestamp: {_shorten(timestamp)} is not a time; write it as 2024-05-31T18:00:00Z") from None
-    if not FIRST_DAY <= day <= LAST_DAY:
-        raise InputError(f"timestamp: {_shorten(timestamp)} lies outside 1970 to 2100")
+
+
+def _day(time: str | float, plan: FeaturePlan) -> int:
+    try:
+        day = plan.local_day_and_hour(time)[0]
+        near = not FIRST_DAY + 1 < day < LAST_DAY - 1
+        is_outside = near and not FIRST_DAY <= day_and_hour(time, UTC)[0] < LAST_DAY
+    except (ValueError, ArithmeticError, OSError):
+        is_outside = True
+    if is_outside:
+        raise InputError(f"timestamp: {_shorten(time)} lies outside 1970 to 2100")
     return day
 
 
@@ -298,7 +307,7 @@ class Live:
     def advance(self, time: str | float) -> bool:
         """Advance the clock as `tick` does, without a commit; return whether its day changed."""
         try:
-            day = self.plan.local_day_and_hour(time)[0]
+            day = self.plan.local_day_and_hour(read_time(time))[0]
         except (ValueError, TypeError, ArithmeticError, OSError, AttributeError):
             raise InputError(f"tick: {time!r} is not a time; write it as 2024-05-31T18:00:00Z") from None
         if day <= self.clock:

@@ -23,6 +23,7 @@ from segkit import templates
 from segkit.errors import InputError, SegkitError
 from segkit.format import COUNT_STEP, FLOOR, about_count, masked_counts, round_count, suppressed_cells
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
+from segkit.live.state import customer_of
 from segkit.stats import Z95, proportion_interval
 
 MAX_MOVES = 10
@@ -317,7 +318,7 @@ class Stream:
             else:
                 self._live.feed(event)
         except InputError as error:
-            if self._live.is_erased(str(event.get("customer_id", "")).strip()):
+            if self._live.is_erased(customer_of(event)):
                 return  # a rejected line would store data of an erased customer
             self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
             self._has_rejected = True

@@ -373,6 +373,21 @@ def test_ids_with_escapes_leave_the_state(few: Path, left: list[str], name: str)
     assert (few / "run.live" / "state.sqlite.aside.jsonl").read_text() == ""
 
 
+@pytest.mark.parametrize("written", [4711, 4711.0, "4711.0", " 4711\t"])
+def test_a_rejected_line_of_an_erased_customer_is_not_stored_however_the_id_is_written(
+    few: Path, left: list[str], written: object
+) -> None:
+    line = json.dumps({"event_id": "e", "customer_id": written, "timestamp": "2024-03-02", "event": "dance"}).encode()
+    run_live(str(few / "run"), source=io.BytesIO(line), out=io.BytesIO())
+    with Live(few / "run") as live:
+        assert len(live.state.rejected_lines()) == 1
+        live.feed({"event_id": "f", "customer_id": written, "timestamp": "2024-03-02"})
+    erase(["4711"], reports=few)
+    run_live(str(few / "run"), source=io.BytesIO(line), out=io.BytesIO())
+    with Live(few / "run") as live:
+        assert live.state.rejected_lines() == []
+
+
 def test_files_of_the_user_are_named_by_numbers_too(few: Path, left: list[str]) -> None:
     run = load_run(few / "run")
     table = run.table("assignments").assign(customer_id=lambda rows: [str(1000 + n) for n in range(len(rows))])

@@ -1,11 +1,14 @@
 """Live segments: the same as the batch at the same moment, whatever the order; each change with its reasons."""
 
 import os
+import random
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import Phase, assume, given, settings
@@ -15,7 +18,7 @@ from segkit.data.runs import Run
 from segkit.errors import InputError, RunError
 from segkit.live.engine import Live
 from tests import strategies as made
-from tests.live.live_runs import AS_OF, as_sent, batch_segments, make_live_run, with_ids
+from tests.live.live_runs import AS_OF, as_sent, batch_segments, fixed_events, make_live_run, with_ids
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # an example costs seconds: no shrinking
 FEW = settings(max_examples=int(os.environ.get("SEGKIT_EXAMPLES", "3")), deadline=None, phases=PHASES)
@@ -160,6 +163,75 @@ def test_two_writers_at_once_and_the_state_of_another_run_are_refused(
 
 
 def small_run_events() -> made.Events:
-    from tests.live.live_runs import fixed_events
-
     return fixed_events(rows=60, customers=8)
+
+
+YEAR, ZONE = 366, "America/New_York"  # daylight saving from 10 March to 3 November 2024
+CLOCKS = {
+    "daily": lambda day, draw: [day],
+    "sparse": lambda day, draw: [day] if day % 13 == 0 else [],
+    "jumpy": lambda day, draw: [day, day - draw.randrange(1, 50), day + draw.randrange(2), day, max(0, day - 1)],
+    "stops": lambda day, draw: [day] if day % 60 < 30 else [],
+}
+
+
+def a_year_of_events() -> made.Events:
+    """Events of a year, many of them in the hours in which the clock is put forward or back."""
+    base, rows = replace(fixed_events(rows=150, customers=12), timezone=ZONE), []
+    switches = [datetime(2024, 3, 10, 6, 30), datetime(2024, 11, 3, 4, 30)]  # UTC, half an hour before
+    for number in range(4):
+        for i, row in enumerate(base.rows):
+            time = row["timestamp"] + timedelta(days=100 * number)
+            if i % 9 == 0:
+                time = switches[number % 2] + timedelta(minutes=15 * (i // 9 % 16))
+            local = time.replace(tzinfo=UTC).astimezone(ZoneInfo(ZONE))
+            order = row["order_id"] and f"{row['order_id']} {number}"
+            new = {"timestamp": time, "day": local.date(), "hour": local.hour, "order_id": order}
+            rows.append({**row, **new, "event_id": f"{row['event_id']}-{number}"})
+    return replace(base, rows=sorted(rows, key=lambda row: row["timestamp"]))
+
+
+@pytest.fixture(scope="module")
+def year_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, made.Events]:
+    events = a_year_of_events()
+    return make_live_run(tmp_path_factory.mktemp("year") / "run", events), events
+
+
+@pytest.mark.parametrize(
+    "clock", ["jumpy", *(pytest.param(c, marks=pytest.mark.slow) for c in sorted(CLOCKS) if c != "jumpy")]
+)
+def test_a_year_of_ticks_equals_the_batch_however_the_clock_goes(
+    clock: str, year_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    run, events = year_run
+    later, draw, checked, waited = [row for row in events.rows if row["day"] >= AS_OF], random.Random(4), 0, 0
+    with Live(run.path, state=tmp_path / "state", commit_every=10**9) as live:
+        for day in range(YEAR):
+            date = AS_OF + timedelta(days=day)
+            for row in [row for row in later if row["day"] == date]:
+                live.feed(as_sent(row))
+            for tick in CLOCKS[clock](day, draw):
+                before = live.clock
+                midnight = datetime.combine(AS_OF + timedelta(days=tick), time(0, 5), ZoneInfo(ZONE))
+                live.tick(midnight.isoformat() if draw.random() < 0.5 else midnight.timestamp())
+                assert live.clock == max(before, live.as_of + tick), "the clock never goes back"
+            waited = max(waited, live.state.counts()["parked"])
+            if day % 90 == 20 and live.clock >= live.as_of + day - 1:
+                today = AS_OF + timedelta(days=live.clock - live.as_of)
+                known = events.only([row["day"] <= today for row in events.rows])
+                wanted = batch_segments(run, known, as_of=today + timedelta(days=1))
+                fed = {row["customer_id"] for row in later if today < row["day"] <= date}
+                silent = {row["customer_id"] for row in later if date < row["day"] <= today}
+                for who in set(live.customers()) - fed - silent:
+                    assert live.segment(who) == live.inspect(who).segment == wanted.get(who), (who, today)
+                    checked += 1
+    assert checked > 20 or clock in ("sparse", "stops")
+    end = datetime(2025, 3, 1, 12, tzinfo=UTC)
+    with Live(run.path, state=tmp_path / "state") as live:
+        while live.clock < live.as_of + YEAR - 1:
+            live.tick(min(datetime.fromtimestamp((live.clock + 50.5) * 86400, UTC), end).isoformat())
+        wanted = batch_segments(run, events, as_of=AS_OF + timedelta(days=live.clock - live.as_of + 1))
+        assert {who: live.segment(who) for who in live.customers()} == {
+            who: wanted.get(who) for who in live.customers()
+        }
+        assert live.state.counts()["parked"] == 0 and (waiting > 0) == (clock == "stops")
