@@ -197,9 +197,10 @@ def year_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, made.Events
     return make_live_run(tmp_path_factory.mktemp("year") / "run", events), events
 
 
-@pytest.mark.parametrize(
-    "clock", ["jumpy", *(pytest.param(c, marks=pytest.mark.slow) for c in sorted(CLOCKS) if c != "jumpy")]
-)
+SLOW_CLOCKS = [pytest.param(name, marks=pytest.mark.slow) for name in ("daily", "sparse", "stops")]
+
+
+@pytest.mark.parametrize("clock", ["jumpy", *SLOW_CLOCKS])
 def test_a_year_of_ticks_equals_the_batch_however_the_clock_goes(
     clock: str, year_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
@@ -231,7 +232,5 @@ def test_a_year_of_ticks_equals_the_batch_however_the_clock_goes(
         while live.clock < live.as_of + YEAR - 1:
             live.tick(min(datetime.fromtimestamp((live.clock + 50.5) * 86400, UTC), end).isoformat())
         wanted = batch_segments(run, events, as_of=AS_OF + timedelta(days=live.clock - live.as_of + 1))
-        assert {who: live.segment(who) for who in live.customers()} == {
-            who: wanted.get(who) for who in live.customers()
-        }
-        assert live.state.counts()["parked"] == 0 and (waiting > 0) == (clock == "stops")
+        assert all(live.segment(who) == wanted.get(who) for who in live.customers())
+        assert live.state.counts()["parked"] == 0 and (waited > 0) == (clock in ("sparse", "stops"))
