@@ -25,6 +25,7 @@ OF_PATHS = (  # errors that another path mends
 )  # fmt: skip
 MAX_MESSAGE = 4_000  # characters of a message
 MAX_PATH_SHOWN = 300
+PROOFS = ("quick", "full")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 DATA_HELP = "Folder of the source's files; default: the folder of the YAML file."
 AS_OF_HELP = "ISO date, exclusive; default: the as_of of the source."
@@ -116,6 +117,14 @@ def parse_literal(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
+def _refuse_blank(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse a path that is blank, as an unset variable of a script is: it would be the current folder."""
+    given = context.get_parameter_source(parameter.name) is not click.core.ParameterSource.DEFAULT
+    if given and value is not None and not value.strip():
+        raise click.BadParameter("it is blank. Give a path")
+    return value
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="segkit")
 def main() -> None:
@@ -138,14 +147,12 @@ def main() -> None:
 @click.option(
     "--horizon-days", default=91, show_default=True, type=click.IntRange(min=1), help="Days that are predicted."
 )
-@click.option("--out", default=None, help="Run folder; default: reports/<source>/<as_of>.")
+@click.option("--out", callback=_refuse_blank, default=None, help="Run folder; default: reports/<source>/<as_of>.")
 @click.option("--steps", default=None, help="Only these notebooks and those they depend on: 03, 01-04 or 01,03.")
 @click.option(
     "--previous", default=None, help="A finished run to compare with, or none; default: the latest earlier one."
 )
-@click.option(
-    "--proof", default=None, type=click.Choice(["quick", "full"]), help="How thoroughly the segments are validated."
-)
+@click.option("--proof", default=None, type=click.Choice(PROOFS), help="How thoroughly the segments are validated.")
 @click.option(
     "--engine",
     default="duckdb",
@@ -178,6 +185,8 @@ def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **op
     parameters = {name: parse_literal(text) for name, text in given}
     if proof:
         parameters["proof"] = proof
+    if parameters.get("proof", PROOFS[0]) not in PROOFS:
+        raise click.UsageError(f"-p proof {str(parameters['proof'])[:40]}: give {' or '.join(PROOFS)}")
     _print(run_guarded(run_chain, debug=debug, parameters=parameters, **options))
 
 
@@ -213,7 +222,7 @@ SCENARIOS = "retail saas media one_time no_structure clickstream subscription ma
 @click.option("--scenario", type=click.Choice(SCENARIOS.split()), default="retail", show_default=True)
 @click.option("--customers", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--seed", default=7, show_default=True, type=int, help="Seed of random numbers.")
-@click.option("--out", required=True, help="Folder to write to.")
+@click.option("--out", callback=_refuse_blank, required=True, help="Folder to write to.")
 @DEBUG
 def synth(debug: bool, **options: Any) -> None:
     """Write made-up customers with planted needs, the YAML file of their source, and the ground truth."""
@@ -247,7 +256,12 @@ def needs(debug: bool, **options: Any) -> None:
 @main.command()
 @click.argument("run_dir", metavar="RUN")
 @click.argument("events")
-@click.option("--out", required=True, help="A csv or parquet file to write; on Spark a folder that the cluster writes.")
+@click.option(
+    "--out",
+    callback=_refuse_blank,
+    required=True,
+    help="A csv or parquet file to write; on Spark a folder that the cluster writes.",
+)
 @click.option("--as-of", default="", help="ISO date, exclusive; default: the as_of of the run.")
 @click.option("--data", "data_dir", default="", help=DATA_HELP)
 @click.option("--engine", default="duckdb", show_default=True, help="Engine: duckdb, local[2], ...")
@@ -287,7 +301,7 @@ def place(debug: bool, **options: Any) -> None:
 @click.option("--to", default="", help="csv, parquet, database, sql, klaviyo, hubspot, salesforce, braze, "
               "google_customer_match, meta_custom_audience, or the YAML file of your own target.")  # fmt: skip
 @click.option("--target", default="", help="The YAML file of your own target; the same as --to FILE.yaml.")
-@click.option("--out", required=True, help="A folder or file to write; for a database its URL.")
+@click.option("--out", callback=_refuse_blank, required=True, help="A folder or file to write; for a database its URL.")
 @click.option("--segment", "segments", multiple=True, help="Only this segment; repeatable.")
 @click.option(
     "--since", default="", help="An earlier run, for targets that take changes only: rows that differ from it."
@@ -336,7 +350,7 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
 @click.option("--contact-cost", type=float, default=None, help="Cost of one contact, in the currency of the run.")
 @click.option("--margin", type=float, default=None, help="Profit per unit of the KPI; for spend a share, such as 0.25.")
 @click.option("--lift-from", default="", help="An earlier read-out, from which the expected return is calculated.")
-@click.option("--out", default=None, help="Folder; default: pilots/ in the folder of the run.")
+@click.option("--out", callback=_refuse_blank, default=None, help="Folder; default: pilots/ in the folder of the run.")
 @DEBUG
 def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
     """Draw a pilot on RUN: treatment and control group, and the smallest effect it can detect."""
@@ -361,7 +375,9 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 @click.option("--data", "data_dir", default="", help="Folder of the source's files.")
 @click.option("--contact-cost", type=float, default=None, help="Cost of one contact; default: as designed.")
 @click.option("--margin", type=float, default=None, help="Profit per unit of the KPI; default: as designed.")
-@click.option("--out", default=None, help="Folder; default: readout/ in the folder of the pilot.")
+@click.option(
+    "--out", callback=_refuse_blank, default=None, help="Folder; default: readout/ in the folder of the pilot."
+)
 @DEBUG
 def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
     """Read out a pilot of RUN: lift, return and verdict for each segment.
@@ -401,7 +417,7 @@ def live(debug: bool, **options: Any) -> None:
 
 @main.command()
 @click.argument("customers", nargs=-1, required=True, metavar="CUSTOMER...")
-@click.option("--reports", default="", help="Folder of the runs; default: reports/.")
+@click.option("--reports", callback=_refuse_blank, default="", help="Folder of the runs; default: reports/.")
 @DEBUG
 def forget(debug: bool, **options: Any) -> None:
     """Erase CUSTOMERs from all runs, pilots and live states below a folder, and exclude them from later runs."""
