@@ -18,6 +18,9 @@ MISSING = "–"  # an unknown number
 SPACE = "\u00a0"  # between a number and its unit: no line breaks there
 MINUS = "\u2212"
 CAPITAL_NOUNS = ("de", "lb")  # languages that write nouns with a capital everywhere
+PROPER_NAMES = frozenset(  # words that keep their capital within a sentence
+    "British Christmas Crypto Easter Edwardian Italian Korean London Mexican TV Valentine's".split()
+)
 CURRENCY_SIGNS = {"USD": "$", "GBP": "£", "EUR": "€"}
 LARGE = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from which size on, divided by what, and the unit
 
@@ -273,12 +276,13 @@ def capitalized(text: str) -> str:
 
 
 def lower_first(text: str) -> str:
-    """Write the first letter small, unless the word is an abbreviation.
+    """Write the first letter small, unless the word is an abbreviation or a name.
 
-    >>> lower_first("Fresh produce"), lower_first("TV and audio"), lower_first("")
-    ('fresh produce', 'TV and audio', '')
+    >>> lower_first("Fresh produce"), lower_first("TV and audio"), lower_first("Christmas decorations")
+    ('fresh produce', 'TV and audio', 'Christmas decorations')
     """
-    return text if text[:2].isupper() or language_of_names() in CAPITAL_NOUNS else text[:1].lower() + text[1:]
+    keeps = text[:2].isupper() or text.split(" ")[0] in PROPER_NAMES or language_of_names() in CAPITAL_NOUNS
+    return text if keeps else text[:1].lower() + text[1:]
 
 
 FLOOR = 20  # customers; a smaller group could give away a person

@@ -118,7 +118,8 @@ def _environment(language: str) -> Environment:
         fmt.score,
         fmt.small_score,
     )
-    others = (fmt.joined, fmt.lower_first, fmt.masked_count, phrase, fmt.day, fmt.month, parts, plural, sort_key)
+    others = (fmt.joined, fmt.capitalized, fmt.lower_first, fmt.masked_count, fmt.day, fmt.month)
+    others += (phrase, parts, plural, sort_key)
     made.filters |= {form.__name__: form for form in (*forms, *others)}
     made.filters |= {"interval": _interval, "spread": _spread, "between": _between}
     made.tests |= {"missing": fmt.is_missing, "few": fmt.is_few}

@@ -24,7 +24,6 @@ CLIP = 5.0  # standard deviations; a single giant customer must not bend the map
 DECIMALS = 9
 ROWS_AT_ONCE = 200_000  # customers
 FOLDS = 5
-MAX_NEED_COLOURS = 7  # colours of a small map
 ACCURACY_LABELS = {
     "spend": "how much they spend",
     "orders": "how often they order",
@@ -369,19 +368,17 @@ def map_colours(expected: Anticipation, now: CustomerData, *, names: dict[str, s
     Returns
     -------
     pd.DataFrame
-        By customer_id: expected spend (or activity); leading need (the one furthest above its usual share; rare ones
-        are "other"); and the trend of activity.
+        By customer_id: likely spend (or activity); leading need (the one furthest above its usual share); and the trend
+        of activity.
     """
     columns = {}
     if len(expected.outcomes.columns):
         name = expected.outcomes.columns[0]
-        columns[f"expected {OUTCOME_LABELS[name]} (log)"] = expected.outcomes[name]
+        columns[f"likely {OUTCOME_LABELS[name]}"] = np.expm1(expected.outcomes[name]).clip(lower=1.0)
     if len(expected.needs.columns) > 1:
-        main = leading_need(expected).map(names)
-        common = main.value_counts().index[:MAX_NEED_COLOURS]
-        columns["leading need"] = main.where(main.isin(common), "other").str.lower()
+        columns["leading need"] = leading_need(expected).map(names)
     if "activity_trend" in now.features:
-        columns["recent activity (-1 to 1)"] = now.features["activity_trend"]
+        columns["activity: falling (−1) to rising (1)"] = now.features["activity_trend"]
     return pd.DataFrame(columns)
 
 

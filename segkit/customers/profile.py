@@ -14,7 +14,7 @@ from segkit.data import readiness
 from segkit.data.readiness import WOULD_ADD, Facts, Verdict, top_share
 from segkit.data.spec import CustomerTable, EventTable, Source
 from segkit.format import FLOOR, masked_count
-from segkit.period import Period
+from segkit.period import Period, span_text
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
 
 YES = frozenset({"true", "t", "yes", "y", "1", "1.0", "on", "granted", "opt-in", "opted in", "subscribed"})
@@ -190,7 +190,12 @@ def _period(days: Days, *, source: Source, period: Period) -> list[DatasheetRow]
     )
     return [
         ("period", "days used", span, f"local to {source.timezone}; nothing on or after {period.as_of}"),
-        ("period", "what describes a customer", f"{period.lookback_start} to {period.last_day}", "the lookback"),
+        (
+            "period",
+            "what describes a customer",
+            f"{period.lookback_start} to {period.last_day}",
+            f"the {span_text(period.lookback_days)} read",
+        ),
         ("events", "used", events, "without rows that cannot be used"),
     ]
 

@@ -25,6 +25,7 @@ WOULD_ADD = {  # contract column -> what it would add
     "campaign": "response by campaign",
     "text": "what customers say in their own words",
 }
+SHORTEN = "Set fewer --lookback-days or --horizon-days."
 WANTED = ("category", "amount")  # without them a report shows much less
 
 
@@ -68,14 +69,14 @@ def verdict_of(facts: Facts) -> Verdict:
     limits = []
     if facts.history_days < facts.learning_days:
         limits.append(
-            f"{facts.history_days:,.0f} days of history; learning what comes next needs lookback + horizon = "
-            f"{facts.learning_days:,.0f}. Segments rest on past behaviour alone, and forward figures are empty. "
-            "Shorten lookback or horizon."
+            f"There are {facts.history_days:,.0f} days of history. Learning what comes next takes "
+            f"{facts.learning_days:,.0f}: the days that describe a customer, and the days to forecast. So segments "
+            f"rest on past behaviour alone, and nothing is forecast. {SHORTEN}"
         )
     elif facts.history_days < facts.proof_days:
         limits.append(
-            f"{facts.history_days:,.0f} days of history; the proof needs lookback + 2 horizons = "
-            f"{facts.proof_days:,.0f}. Forward figures are empty. Shorten lookback or horizon to have them."
+            f"There are {facts.history_days:,.0f} days of history. Testing the segments on later months takes "
+            f"{facts.proof_days:,.0f}. So they are not tested. {SHORTEN}"
         )
     if 0 < facts.repeat_share < LOW_REPEAT:
         limits.append(f"Only {facts.repeat_share:.0%} of customers were active on more than one day.")
@@ -107,8 +108,8 @@ def _too_few(facts: Facts, *, least: int) -> list[str]:
     if facts.active >= least:
         return []
     return [
-        f"{facts.active:,.0f} of {facts.customers:,.0f} customers were active in the lookback; "
-        f"{SEGMENTS} segments of {FLOOR} need {FEW_CUSTOMERS}. Give a longer lookback, or more customers."
+        f"{facts.active:,.0f} of {facts.customers:,.0f} customers were active in the days read; "
+        f"{SEGMENTS} segments of {FLOOR} need {FEW_CUSTOMERS}. Read more days (--lookback-days), or add customers."
     ]
 
 

@@ -334,6 +334,7 @@ def _source(scenario: str, world: dict, *, events: pd.DataFrame) -> dict:
         "name": f"synth_{scenario}",
         "timezone": ZONE,
         "as_of": last,
+        **({"currency": "EUR"} if "amount" in columns else {}),
         "kinds": kinds,
         **({"needs": world["shown_by"]} if "shown_by" in world else {}),
         "events": tables,

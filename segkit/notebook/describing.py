@@ -17,8 +17,8 @@ from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
 from segkit.personas import copy as copy_module
 from segkit.personas import facts as facts_module
-from segkit.personas.action_table import Actions, find_actions
-from segkit.personas.actions import Situation
+from segkit.personas.action_table import Actions, find_actions, moment_text
+from segkit.personas.actions import NONE, Situation
 from segkit.personas.cards import CARD_PARTS, has_story
 from segkit.personas.claims import RawFigures, check_claims
 from segkit.personas.copy import COPY_METADATA, TONES, VOICE_FILE, Voice, model_writer, read_voice
@@ -27,7 +27,7 @@ from segkit.personas.facts import Fact
 from segkit.personas.lexicon import vertical_of
 from segkit.personas.naming import member_activity_levels, need_labels
 from segkit.personas.never_offer import labels_of_things, names_not_to_send
-from segkit.personas.offerable import offerable_needs
+from segkit.personas.offerable import best_channel, offerable_needs
 from segkit.personas.rules import learn_rules, rule_features, rules_table, split
 from segkit.personas.totals import customer_totals
 from segkit.personas.traits import (
@@ -346,14 +346,27 @@ def _card_tables(described: _Described, actions: Opportunities) -> CardTables:
         ),
         topics=segment_topics(learn_topics(texts, seed=seed), segment, bought=bought),
         rules=_find_rules(described),
-        actions=_best_actions(actions, described.tables["segments"]["segment"]),
+        actions=_best_actions(described, actions),
     )
 
 
-def _best_actions(actions: Opportunities, segments: pd.Series) -> pd.DataFrame:
-    """Return the first opportunity of each segment, one that it shares with others included."""
-    best = [(segment, actions.best(segment)) for segment in segments]
-    rows = [row.drop("segment").to_dict() | {"segment": segment} for segment, row in best if row is not None]
+def _best_actions(described: _Described, actions: Opportunities) -> pd.DataFrame:
+    """Return the first opportunity of each segment, at the moment and through the channel of its own customers.
+
+    An opportunity that segments share is at the moment of all of them, which need not be that of each.
+    """
+    features, rows = described.now.features, []
+    for segment in described.tables["segments"]["segment"]:
+        best = actions.best(segment)
+        if best is None:
+            continue
+        own = {"segment": segment}
+        if best["type"] != NONE:
+            members = described.segment.reindex(features.index).eq(segment).to_numpy()
+            own |= {"moment": moment_text(features, members), "channel": best_channel(features, members)}
+        if pd.isna(best["detectable"]):  # what a test would show is not known: true of all, so no news on a card
+            own["test"] = None
+        rows.append(best.to_dict() | own)
     return pd.DataFrame(rows, columns=actions.table.columns)
 
 
@@ -380,7 +393,10 @@ def _persona_parts(
     predictors: pd.DataFrame,
 ) -> Mapping[str, Result]:
     """Show what stands below the cards."""
-    rules, traits = tables.rules, tables.traits
+    rules, traits = (
+        tables.rules,
+        tables.traits[tables.traits["block"] != "needs"],
+    )  # those stand in a table of their own
     segments, needs, labels = described.tables["segments"], described.tables["favourites"], described.source.labels
     sentences = text_result(bullets=personas_report.describe_predictors(predictors))
     compared = table_result(
@@ -401,7 +417,7 @@ def _persona_parts(
         "traits": table_result(
             traits,
             name="signals",
-            shown=segments_report.format_traits(traits, segments) if len(traits) else None,
+            shown=segments_report.format_traits(traits, segments, labels=labels) if len(traits) else None,
             columns={name: phrase(title) for name, title in titles("signals").items()},
         ),
     }

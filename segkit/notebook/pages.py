@@ -14,6 +14,7 @@ from segkit import __version__, templates
 from segkit.data.runs import Run
 from segkit.notebook.steps import OVERVIEW, Step
 from segkit.notebook.translating import title_of, translate_notebook, translate_script
+from segkit.period import Period
 from segkit.reports.agreement import check_agreement
 from segkit.reports.theme import bokeh_script, script, stylesheet
 from segkit.texts import ENGLISH, page_language, phrase, speaking, spoken
@@ -131,4 +132,7 @@ def _scripts(body: str) -> Markup:
 
 def _foot(parameters: dict[str, Any]) -> str:
     """Describe what the pages were made from, without a time of day: the same run gives the same page."""
-    return templates.text("page", "foot", parameters=parameters, version=__version__)
+    days = [parameters.get(name) for name in ("lookback_days", "horizon_days")]
+    whole = "as_of" in parameters and None not in days
+    period = Period.parse(parameters["as_of"], lookback_days=days[0], horizon_days=days[1]) if whole else None
+    return templates.text("page", "foot", parameters=parameters, period=period, version=__version__)

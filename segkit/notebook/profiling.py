@@ -36,6 +36,8 @@ from segkit.segments.lineage import load_kept_run, read_overrides
 from segkit.tables import titles
 from segkit.texts import language_of_names
 
+USE_TITLES = {"spend_share": "Share of use", "buyers": "Customers who use it"}  # of needs that purchases do not show
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Customers(Result):
@@ -238,7 +240,15 @@ def find_needs(customers: Customers, *, previous: str = "", overrides: str = "")
     )
     notes = [f"Names are given for needs that this run does not have: {', '.join(gone)}."] if gone else []
     words = replace(customers.words, labels=labels)
-    return _show_needs(found, named=named, shares=shares, flags=flags, notes=notes + flags.sentences(), words=words)
+    return _show_needs(
+        found,
+        named=named,
+        shares=shares,
+        flags=flags,
+        notes=notes + flags.sentences(),
+        words=words,
+        shop=customers.buyers == "buyers",
+    )
 
 
 def _kept_or_learnt(
@@ -286,6 +296,7 @@ def _show_needs(
     flags: Flags,
     notes: list[str],
     words: Wording,
+    shop: bool,
 ) -> FoundNeeds:
     """Put needs together with their tables, their map, and remarks on them."""
     tables = {"things": flags.table} if len(flags.table) else {}
@@ -298,7 +309,8 @@ def _show_needs(
     flagged = flags.table.set_index("thing")[["sensitive", "never_offer"]]
     things = needs_module.thing_table(found).join(flagged, on="thing")
     shown = report.format_needs(table, things, words=words)
-    made = table_result(table, name="needs", shown=shown)
+    columns = {**titles("needs"), **({} if shop else USE_TITLES)}
+    made = table_result(table, name="needs", shown=shown, columns=columns)
     return FoundNeeds(
         table,
         html=lambda: stack(made, remarks if notes else ""),
@@ -404,7 +416,7 @@ def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Resul
     activity = profile_module.activity(state.days, as_of=period.as_of, kinds=state.kinds)
     retention = profile_module.retention(state.days, as_of=period.as_of)
     lifecycle = profile_module.lifecycle(state.data.features)
-    shown, columns = report.format_kpis(kpis, words=words), titles("kpis")
+    shown, columns = report.format_kpis(kpis, words=words, returns="return" in state.kinds), titles("kpis")
     return {
         "tiles": text_result(kpis, tiles=report.profile_tiles(table, kpis, words=words)),
         "activity": figure_result(activity, lambda: report.plot_timeline(activity), name="activity"),

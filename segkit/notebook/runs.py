@@ -415,11 +415,12 @@ def overview(run: runs.Run) -> Overview:
         A run that holds 01_profile to 03_segments; what further notebooks wrote is shown too.
     """
     segments, summary, period = run.table("segments"), run.summary(), run.period
+    opened = runs.open_run_source(run)
     shown = {
-        "currency": runs.open_run_source(run).currency,
+        "currency": opened.currency,
         "cards": "04_personas.html" if run.has("personas") else "",
     }
-    signals = overview_report.optional_table(run, "signals")
+    below = {"signals": overview_report.optional_table(run, "signals"), "period": period}
     silent = len(run.table("dormant")) if run.has("dormant") else 0
     tiles = overview_report.overview_tiles(
         segments,
@@ -428,6 +429,7 @@ def overview(run: runs.Run) -> Overview:
         period=period,
         currency=shown["currency"],
         silent=silent,
+        returns="return" in opened.kinds,
     )
     pages = overview_report.list_pages(run.record()["tables"].values())
     return Overview(
@@ -437,7 +439,7 @@ def overview(run: runs.Run) -> Overview:
         matrix=Result(segments, html=lambda: matrix_html(segments, **shown)),
         opportunities=_show_opportunities(run, segments, currency=shown["currency"]),
         map=_show_map(run, **shown),
-        segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown, signals=signals)),
+        segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown, **below)),
         changes=text_result(bullets=_describe_changes(run)),
         evidence=text_result(bullets=overview_report.describe_evidence(summary)),
         pages=Result(segments, html=lambda: overview_report.render_links(pages)),

@@ -1,5 +1,6 @@
 """The second and third chapter of a run: what customers are likely to do next, their segments, and the proof."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,8 @@ from segkit.reports import overview as overview_report
 from segkit.reports import profile as profile_report
 from segkit.reports import segments as segments_report
 from segkit.reports.matrix import matrix_html
+from segkit.reports.small_maps import plot_small_maps
+from segkit.reports.theme import need_colour
 from segkit.segments import fit as fit_module
 from segkit.segments import lineage, validation
 from segkit.segments.clustering import Budget, embed_customers
@@ -116,7 +119,7 @@ def embed(customers: Customers, *, previous: str = "") -> Embedding:
         tables={"anticipation": anticipation_table(expected), "map": placed, "predictability": accuracy},
         predictability=figure if len(accuracy) else text_result(accuracy, note="There is nothing to test this on."),
         axes=table_result(axes, name="axes", shown=shown, columns=columns),
-        map=_map_of_outcomes(placed, map_colours(expected, windows.now, names=names)),
+        map=_map_of_outcomes(placed, map_colours(expected, windows.now, names=names), names=names),
         training=training,
     )
 
@@ -126,9 +129,12 @@ def anticipation_table(expected: Anticipation) -> pd.DataFrame:
     return expected.axes.join(expected.outcomes.add_prefix("expected_log_"))
 
 
-def _map_of_outcomes(placed: pd.DataFrame, colours: pd.DataFrame) -> Result:
+def _map_of_outcomes(placed: pd.DataFrame, values: pd.DataFrame, *, names: Mapping[str, str]) -> Result:
+    colours = {name: need_colour(need) for need, name in names.items()}
     return figure_result(
-        placed, lambda: map_report.plot_small_maps(placed.reset_index(), colours), name="map of outcomes"
+        placed,
+        lambda: plot_small_maps(placed.reset_index(), values, colours=colours),
+        name="map of outcomes",
     )
 
 
@@ -399,6 +405,8 @@ def _changes(
         "ledger": Result(lineage.ledger, html=lambda: stack(decisions, rows)),
         "moves": text_result(note="There is no previous run to compare with."),
     }
+    if set(lineage.ledger["event"]) <= {"born"}:  # a first run: that every segment is new is no news
+        parts["ledger"] = Result(lineage.ledger, html=decisions.html)
     if moves is not None:
         shown = segments_report.format_moves(moves)
         parts["moves"] = table_result(moves, name="moved customers", shown=shown, columns={c: c for c in shown.columns})

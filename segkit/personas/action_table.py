@@ -18,6 +18,7 @@ from segkit.personas.actions import (
     peer_share,
     rank_backtest,
 )
+from segkit.personas.lexicon import spoken_needs
 from segkit.personas.naming import label
 from segkit.personas.offerable import best_channel, best_moment
 from segkit.personas.pilots import Pilots
@@ -115,6 +116,12 @@ def find_actions(
     return Actions(table, pd.DataFrame(parts, columns=PARTS), metrics=metrics)
 
 
+def moment_text(features: pd.DataFrame, members: np.ndarray) -> str | None:
+    """Return in words when members come more than others do: on Saturdays, in the evening."""
+    found = best_moment(features, members)
+    return sentence("actions", f"moments.{found}") if found else None
+
+
 @dataclass(frozen=True)
 class _Writer:
     """Write the cells of a row."""
@@ -147,7 +154,7 @@ class _Writer:
             "need": need,
             "thing": self.thing(need, inside),
             "offer": self.offer(need),
-            "title": self.title(one.type, self.offer(need), features.loc[members]),
+            "title": self.title(one.type, self.spoken(need), features.loc[members]),
             "customers": one.customers,
             "evidence": self.evidence(one, inside, effect),
             **self.prize(one),
@@ -157,7 +164,7 @@ class _Writer:
             **effect,
             "backtest": self.backtest(one) if one.is_estimated else None,
             "channel": best_channel(features, members),
-            "moment": self.moment(features, members),
+            "moment": moment_text(features, members),
             **self.test(one.segments, expected=one.prize[0]),
         }
 
@@ -220,6 +227,11 @@ class _Writer:
         found = self.situation.offers.loc[need]
         return self.text("like_things", things=found["name"]) if found["by_things"] else str(found["name"])
 
+    def spoken(self, need: str | None) -> str | None:
+        """Return a need as a sentence speaks of it: "payment reminders" rather than "Getting paid on time"."""
+        offer = self.offer(need)
+        return spoken_needs().get(offer.lower(), [offer])[0] if offer else None
+
     def thing(self, need: str | None, inside: np.ndarray) -> str | None:
         """Return the largest thing of a need, if it makes up enough of what the customers buy to be named."""
         weights, names = self.situation.customers.data.things
@@ -266,7 +278,7 @@ class _Writer:
 
     def evidence(self, one: Opportunity, inside: np.ndarray, effect: Mapping[str, float]) -> str:
         """Return what speaks for it, in a few sentences."""
-        facts: dict[str, Any] = {"customers": one.customers, "offer": self.offer(one.need), "peers": None}
+        facts: dict[str, Any] = {"customers": one.customers, "offer": self.spoken(one.need), "peers": None}
         offers = self.situation.offers
         facts["of_things"] = bool(one.need) and offers is not None and bool(offers.loc[one.need, "by_things"])
         if one.type == CROSS_NEED:
@@ -298,11 +310,6 @@ class _Writer:
         end = last - timedelta(days=MIN_DAYS_OF_MONTH)
         names = self.text("months").split()
         return self.text("span", first=names[first.month - 1], last=names[end.month - 1])
-
-    def moment(self, features: pd.DataFrame, members: np.ndarray) -> str | None:
-        """Return when they come more than others do."""
-        found = best_moment(features, members)
-        return self.text(f"moments.{found}") if found else None
 
     def backtest(self, one: Opportunity) -> str:
         """Return how the estimate of one horizon earlier compares with what was observed since."""

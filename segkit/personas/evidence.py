@@ -15,9 +15,9 @@ from segkit.format import FLOOR, joined, lower_first
 from segkit.period import Period, dates_text, span_text
 from segkit.personas.cards import may_claim_need
 from segkit.personas.facts import Fact
-from segkit.personas.lexicon import charges, read_lexicon
+from segkit.personas.lexicon import charges, read_lexicon, spoken_needs
 from segkit.personas.naming import NO_NEED, label
-from segkit.texts import has_texts, load_texts, name_phrase
+from segkit.texts import name_phrase
 from segkit.vocabulary import describe
 
 MIN_TRAIT_EFFECT = 0.3  # standard deviations; weaker traits are not worth a sentence
@@ -315,8 +315,7 @@ def _name(name: str, segment: str, text: str, how: str) -> Fact:
 def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
     """Collect the names that copy may use: the need, lines on it, its job, the need of the best action, and when."""
     facts, entries = [], {entry.label.lower(): entry for entry in read_lexicon(None).entries}
-    written = load_texts("need_lines") if has_texts("need_lines") else {}
-    spoken = {label: written[entry.key] for label, entry in entries.items() if entry.key in written}
+    spoken = spoken_needs()
     for row in segments.to_dict("records"):
         need = row.get("need_name")
         if isinstance(need, str) and need != name_phrase(NO_NEED):

@@ -15,6 +15,7 @@ from scipy import sparse
 from segkit.data.yaml_models import OneOrMore, Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import SourceError
 from segkit.personas.keywords import KeywordIndex, words_of
+from segkit.texts import has_texts, load_texts
 
 GENERAL = "general"  # vertical of entries that fit any data
 OWN = "own"  # vertical of an analyst's entries
@@ -107,6 +108,15 @@ class Lexicon:
                 strength = 1.0 if end - start > 1 or len(words) == 1 else WORD_STRENGTH
                 found[entry] = max(found.get(entry, 0.0), strength)
         return found
+
+
+def spoken_needs() -> dict[str, list[str]]:
+    """Return how a sentence speaks of needs, by label in small letters: a name, then lines on it.
+
+    Empty in a language that has no such texts.
+    """
+    written = load_texts("need_lines") if has_texts("need_lines") else {}
+    return {entry.label.lower(): written[entry.key] for entry in read_lexicon(None).entries if entry.key in written}
 
 
 def charges(things: Iterable[str], *, labels: Mapping[str, str] | None = None) -> set[str]:

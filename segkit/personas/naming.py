@@ -10,7 +10,7 @@ from scipy import sparse
 
 from segkit.customers.category_mix import WORD
 from segkit.customers.features import are_one_time
-from segkit.format import lower_first
+from segkit.format import PROPER_NAMES, lower_first
 from segkit.texts import name_phrase
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
@@ -44,6 +44,10 @@ ABBREVIATIONS = {  # of till systems; whole words only
     "asst": "assorted",
     "hldr": "holder",
     "bkry": "bakery",
+    "pkgd": "packaged",
+    "api": "API",
+    "tv": "TV",
+    **{name.lower(): name for name in PROPER_NAMES},
 }
 EMPTY_SUFFIX = re.compile(r"\s*-\s*(all others?|others?|all)$")
 LINKING_WORDS = frozenset("a an and as at by for from in into of on or the to with".split())
@@ -52,7 +56,9 @@ GENERIC_WORDS = LINKING_WORDS | frozenset(  # no phrase starts with one
 )
 MAX_PHRASE_WORDS = 3
 COLOURS = frozenset("red white blue pink black green ivory cream silver gold grey brown purple yellow orange".split())
-NO_PHRASE_END = GENERIC_WORDS | COLOURS | frozenset("design vintage style retro classic mini".split())
+NO_PHRASE_END = (
+    GENERIC_WORDS | COLOURS | frozenset("design vintage style retro classic mini retrospot polkadot diner".split())
+)
 MIN_PHRASE_NAMES = 5  # product names; a phrase in fewer is one product or part of its name
 
 

@@ -10,12 +10,11 @@ import pandas as pd
 from scipy import sparse
 
 from segkit.customers.category_mix import is_free_text
-from segkit.format import joined
+from segkit.format import joined, lower_first
 from segkit.personas.keywords import is_code, split_camel_case, words_of
 from segkit.personas.lexicon import GENERAL, OWN, Lexicon, match_strengths, read_lexicon
 from segkit.personas.naming import LINKING_WORDS, NO_PHRASE_END, distinct_terms, label, phrases_of
 
-PROPER_NAMES = frozenset(["British", "Christmas", "Crypto", "Easter", "Italian", "Korean", "Mexican", "TV"])
 COLUMNS = ["need", "name", "named_by", "key", "label", "job", "sensitive", "match", "runner_up"]
 WORDS = re.compile(r"[^\W\d]+(?:['-][^\W\d]+)*")
 VAGUE_WORDS = frozenset("baking bag box decoration holder jar kit stand tin tins tray".split())  # no name by themselves
@@ -225,7 +224,7 @@ def _pair_name(labels: list[str], *, language: str) -> str:
     if language == "de":
         return " und ".join(labels)
     first, *others = labels
-    return " and ".join([first, *(o if o.split()[0] in PROPER_NAMES else o[:1].lower() + o[1:] for o in others)])
+    return " and ".join([first, *(lower_first(other) for other in others)])
 
 
 def _names_from_things(

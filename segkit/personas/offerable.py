@@ -150,7 +150,7 @@ def best_channel(features: pd.DataFrame, members: np.ndarray) -> str | None:
 
 
 def _clearest(features: pd.DataFrame, members: np.ndarray, *, names: Sequence[str]) -> str | None:
-    """Return the share that lies furthest above that of other customers, of those clearly above; None of none."""
+    """Return the share that lies most points above that of other customers, of those clearly above; None of none."""
     if not len(names) or min(members.sum(), (~members).sum()) < 2:
         return None
     values = features[list(names)]
@@ -158,4 +158,4 @@ def _clearest(features: pd.DataFrame, members: np.ndarray, *, names: Sequence[st
     more = own.mean() - others.mean()
     half = Z95 * np.sqrt(own.var() / len(own) + others.var() / len(others))
     clear = (more >= CLEAR_MORE) & (own.mean() >= CLEAR_LIFT * others.mean()) & (more > half)
-    return str((more / half)[clear].idxmax()) if clear.any() else None
+    return str(more[clear].idxmax()) if clear.any() else None

@@ -348,7 +348,7 @@ def learn_topics(texts: pd.DataFrame, *, count: int = TOPICS, seed: int = 7) -> 
     if len(texts) < MIN_TEXTS:
         return None
     vectorizer = TfidfVectorizer(
-        stop_words=sorted(ENGLISH_STOP_WORDS), min_df=MIN_WRITERS, token_pattern=r"[^\W\d_]{3,}"
+        stop_words=sorted(ENGLISH_STOP_WORDS | EMPTY_WORDS), min_df=MIN_WRITERS, token_pattern=r"[^\W\d_]{3,}"
     )
     try:
         weights = vectorizer.fit_transform(texts["text"])
@@ -450,7 +450,8 @@ GROUPING_LABELS = {"ours": "micro-segment", "demographic": "who they are"}
 MIN_PREDICTED = 2 * FLOOR  # customers with a demographic group: one half trains, the other half tests
 MAX_PREDICTED_TERMS = 100  # the most common categories; a customer's need is the one they over-buy most
 SPEND_TIERS = 3  # low, middle, high
-PREDICTED_TARGETS = {"need": "what they over-buy most", "spend": "spend: low, middle or high"}
+EMPTY_WORDS = frozenset("want need like just really please".split())  # they say nothing of a topic
+PREDICTED_TARGETS = {"need": "what they come for most", "spend": "low, middle or high spend"}
 PREDICTOR_COLUMNS = [
     *("grouping", "label", "reading", "words", "groups", "distinct_readings", "customers"),
     *("wrong", "wrong_low", "wrong_high", "chance", "fewer_wrong", "fewer_low", "fewer_high"),

@@ -15,6 +15,7 @@ from segkit import format as fmt
 from segkit import templates
 from segkit.errors import InputError
 from segkit.format import hidden_segments, is_missing, masked_counts
+from segkit.period import Period
 from segkit.reports import theme
 from segkit.reports.compare import compared_features
 from segkit.reports.theme import segment_styles
@@ -130,7 +131,7 @@ def _is_number(column: pd.Series) -> bool:
     if pd.api.types.is_numeric_dtype(column):
         return not pd.api.types.is_bool_dtype(column)
     texts = [Markup(value).striptags() for value in column if isinstance(value, str) and value]
-    figures = [text for text in texts if text != fmt.MISSING]
+    figures = [text for text in texts if text not in (fmt.MISSING, "hidden")]
     return bool(figures) and all(FIGURE.match(text) for text in figures)
 
 
@@ -168,6 +169,7 @@ def segment_table_html(
     currency: str = "",
     cards: str = "",
     signals: pd.DataFrame | None = None,
+    period: Period | None = None,
 ) -> Markup:
     """Render the segments, largest revenue first; on a page they can be filtered, sorted and compared in pairs.
 
@@ -182,9 +184,12 @@ def segment_table_html(
         Page that holds a card for each segment; a name links to its own.
     signals
         The table ``signals``, whose features two segments are compared by too.
+    period
+        Of the run, whose dates then stand below the table.
     """
     shown = ("revenue_share", "margin", "spend_next", "action")
     has_values = {name: bool(segments[name].notna().any()) for name in shown}
+    has_values["margin"] = segments["margin"].map(fmt.percent).nunique() > 1  # else it tells segments not apart
     return templates.html(
         "segments",
         "table",
@@ -197,6 +202,7 @@ def segment_table_html(
         caption=phrase(caption),
         currency=currency,
         cards=cards,
+        period=period,
         features=[] if signals is None else compared_features(segments, signals),
     )
 

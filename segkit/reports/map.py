@@ -17,18 +17,15 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from segkit import templates
-from segkit.errors import InputError
 from segkit.format import FLOOR, hidden_segments, suppressed_cells
 from segkit.reports import theme
 from segkit.reports.html import by_revenue, shown_rows
 from segkit.reports.theme import (
-    COLOURS,
-    FAINT,
     INK,
     QUIET,
-    SEQUENTIAL,
     WIDTH,
     level_shade,
+    need_colour,
     segment_styles,
     shorten,
     style,
@@ -53,8 +50,6 @@ LABEL_LENGTH = 56  # characters before it is cut
 LABEL_ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
 LABEL_GAP = 6.0  # pixels between two labels
 LEADER = 14.0  # pixels a label may stray before a line leads back to its place
-MAX_KINDS = 7  # categories a small map tells apart; the rest is grey
-COLOUR_QUANTILES = (0.02, 0.98)  # quantiles that end the colour scale, so that one outlier does not wash it out
 BOKEH_MARKERS = {  # of the matplotlib markers of `look`
     "o": "circle",
     "s": "square",
@@ -243,7 +238,7 @@ def plot_segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figur
     """
     with style():
         figure, axes = _bare_figure(assignments, width=WIDTH, height=6.2)
-        size = _point_size(len(assignments))
+        size = point_size(len(assignments))
         names, styles = segments.set_index("segment")["name"], segment_styles(segments)
         anchors = {}
         for segment, rows in assignments.sort_values("segment").groupby("segment"):
@@ -263,33 +258,6 @@ def plot_segment_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> Figur
     return figure
 
 
-def plot_small_maps(assignments: pd.DataFrame, values: pd.DataFrame) -> Figure:
-    """Plot the same map once per column of values, coloured by it: numbers as a scale, text as kinds.
-
-    Parameters
-    ----------
-    assignments
-        customer_id, x, y.
-    values
-        customer_id as index or column, and one to three more columns; each titles its map.
-    """
-    keyed = values.set_index("customer_id") if "customer_id" in values.columns else values
-    aligned = keyed.reindex(assignments["customer_id"])
-    if not 1 <= len(keyed.columns) <= 3:
-        raise InputError(f"values: {len(keyed.columns)} columns to colour by; a row of small maps holds one to three.")
-    with style():
-        height, side = 3.9, WIDTH / 3 - 0.16  # inches; fixed places keep the maps square and equal
-        figure = Figure(figsize=(WIDTH, height))
-        FigureCanvasAgg(figure)
-        for position, column in enumerate(keyed.columns):
-            left = (position * WIDTH / 3 + 0.08) / WIDTH
-            axes = figure.add_axes((left, 1 - (side + 0.35) / height, side / WIDTH, side / height))
-            axes.set_title(str(column).replace("_", " ").capitalize())
-            _clear(axes)
-            _colour_points(axes, assignments, aligned[column])
-    return figure
-
-
 def plot_thing_map(things: pd.DataFrame, needs: pd.DataFrame) -> Figure:
     """Plot the things that customers buy, those bought by the same customers close together, in the colour of a need.
 
@@ -304,12 +272,12 @@ def plot_thing_map(things: pd.DataFrame, needs: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(WIDTH, WIDTH * 0.62))
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-        _clear(axes)
+        clear_axes(axes)
         anchors = []
-        for number, need in enumerate(needs["need"]):
+        for need in needs["need"]:
             own = things[things["need"] == need]
-            colour, sizes = COLOURS[number % len(COLOURS)], 18 + 260 * own["weight"]
-            axes.scatter(own["x"], own["y"], s=sizes, color=colour, alpha=0.7, linewidths=0)
+            sizes = 18 + 260 * own["weight"]
+            axes.scatter(own["x"], own["y"], s=sizes, color=need_colour(need), alpha=0.7, linewidths=0)
             anchors.append((float(own["x"].median()), float(own["y"].median())))
         axes.margins(0.08)
         place_labels(axes, anchors=anchors, labels=list(needs["name"]))
@@ -395,43 +363,12 @@ def _move_box(
     return moved
 
 
-def _colour_points(axes: Axes, assignments: pd.DataFrame, value: pd.Series) -> None:
-    x, y, size = assignments["x"].to_numpy(), assignments["y"].to_numpy(), _point_size(len(assignments)) * 0.45
-    if pd.api.types.is_numeric_dtype(value) and not pd.api.types.is_bool_dtype(value):
-        low, high = value.quantile(COLOUR_QUANTILES[0]), value.quantile(COLOUR_QUANTILES[1])
-        drawn = axes.scatter(
-            x, y, c=value.to_numpy(dtype=float), s=size, cmap=SEQUENTIAL, vmin=low, vmax=high, linewidths=0
-        )
-        scale = axes.figure.colorbar(drawn, cax=axes.inset_axes((0.15, -0.06, 0.7, 0.03)), orientation="horizontal")
-        scale.outline.set_visible(False)
-        scale.ax.tick_params(length=0)
-        return
-    text = value.astype("object").where(value.notna(), "unknown").astype(str).to_numpy()
-    kinds = (
-        pd.Series(text)
-        .value_counts()
-        .rename_axis("kind")
-        .reset_index()
-        .sort_values(["count", "kind"], ascending=[False, True])
-    )
-    axes.scatter(x, y, c=FAINT, s=size, linewidths=0)
-    handles = []
-    for kind, colour in zip(kinds["kind"].head(MAX_KINDS), COLOURS, strict=False):
-        axes.scatter(x[text == kind], y[text == kind], c=colour, s=size, linewidths=0)
-        handles.append(
-            Line2D([], [], marker="o", linestyle="", color=colour, markersize=4.5, label=shorten(kind, most=24))
-        )
-    if len(kinds) > MAX_KINDS:
-        handles.append(Line2D([], [], marker="o", linestyle="", color=FAINT, markersize=4.5, label="others"))
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=2, fontsize=7, handletextpad=0.1)
-
-
 def _bare_figure(assignments: pd.DataFrame, *, width: float, height: float) -> tuple[Figure, Axes]:
     """Create a figure filled by one map without axes: distances on it have no unit."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    _clear(axes)
+    clear_axes(axes)
     for name, limit in (("x", axes.set_xlim), ("y", axes.set_ylim)):
         low, high = float(assignments[name].min()), float(assignments[name].max())
         margin = 0.06 * (high - low) or 1.0
@@ -439,13 +376,14 @@ def _bare_figure(assignments: pd.DataFrame, *, width: float, height: float) -> t
     return figure, axes
 
 
-def _clear(axes: Axes) -> None:
+def clear_axes(axes: Axes) -> None:
+    """Take ticks and spines off: distances on a map have no unit."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
-def _point_size(rows: int) -> float:
+def point_size(rows: int) -> float:
     """Choose the area of a point in square points: 16 for a few hundred customers, 2 for tens of thousands."""
     return float(np.clip(900 / np.sqrt(max(rows, 1)), 2, 16))
 

@@ -15,6 +15,7 @@ from segkit.reports.theme import level_shade
 
 LARGEST = 23.0  # radius of the mark of the largest segment, in units of its drawing of 48 x 48
 SMALLEST = 5.0
+MOST_LETTERS = 100  # of the longest word of a heading times the columns, that fit next to each other
 OPEN = ""  # column of segments without a single need
 
 
@@ -53,10 +54,12 @@ def matrix_html(segments: pd.DataFrame, *, currency: str = "", cards: str = "") 
     cards
         Page that holds a card for each segment.
     """
+    columns = matrix_columns(segments)
     return templates.html(
         "matrix",
         "matrix",
-        columns=matrix_columns(segments),
+        columns=columns,
+        upright=_are_upright([name for _, name in columns]),
         levels=matrix_levels(segments),
         money=bool(segments["revenue_share"].notna().any()),
         currency=currency,
@@ -90,6 +93,12 @@ def matrix_levels(segments: pd.DataFrame) -> list[Level]:
             shares = np.nan, np.nan
         levels.append(Level(str(names.iloc[0]), *shares, cells=cells, whole=whole))
     return levels
+
+
+def _are_upright(names: list[str]) -> bool:
+    """Return whether headings have words that are too long for their columns, and so are written upwards."""
+    longest = max((len(word) for name in names for word in name.split()), default=0)
+    return len(names) * longest > MOST_LETTERS
 
 
 def _is_whole(segments: pd.DataFrame) -> pd.Series:

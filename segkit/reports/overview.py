@@ -36,6 +36,7 @@ STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come 
 NONE = "none"  # verdict on segments that predict nothing
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
+WIDE = 0.5  # of a forecast: a range that reaches further to each side is called wide
 MOST_ACTIONS = 3  # opportunities on the overview
 
 
@@ -106,6 +107,7 @@ def overview_tiles(
     period: Period,
     currency: str = "",
     silent: int = 0,
+    returns: bool = True,
 ) -> list[tuple[str, str, str]]:
     """Collect customers, revenue, what is expected next, and whether the segments are groups or cuts.
 
@@ -113,12 +115,14 @@ def overview_tiles(
     ----------
     silent
         Customers without an event of their own in the lookback.
+    returns
+        Customers can return things, so that revenue is net of them.
     """
     kpi_rows, tile = kpis.set_index("kpi"), partial(text, "overview", currency=currency, period=period)
     tiles = [(tile("customers_label"), count(segments["customers"].sum()), tile("customers_note", silent=silent))]
     if segments["revenue"].notna().any():
         revenue = money(segments["revenue"].sum(), currency=currency)
-        tiles.append((tile("revenue_label"), revenue, tile("revenue_note")))
+        tiles.append((tile("revenue_label"), revenue, tile("revenue_note", returns=returns)))
     expected = _expected_spend(segments, summary=summary)
     if expected is not None:
         total, low, high = expected
@@ -158,7 +162,16 @@ def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
     """
     compared = _compare_with_others(summary)
     nothing, reason = summary.get("segments.verdict") == NONE, summary.get("forward.reason")
-    return text("overview", "trust", compared=compared, nothing=nothing, reason=reason, period=period)
+    facts = {"compared": compared, "nothing": nothing, "reason": reason, "period": period}
+    return text("overview", "trust", **facts, wide=_is_forecast_wide(summary))
+
+
+def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
+    """Return whether the back-test leaves a forecast that no budget can rest on."""
+    if is_missing(summary.get("forecast.spend")) or not summary.get("forecast.origins"):
+        return False
+    half = (summary["forecast.spend.high"] - summary["forecast.spend.low"]) / 2
+    return bool(half > WIDE * summary["forecast.spend"])
 
 
 def best_actions(actions: pd.DataFrame | None, *, most: int = MOST_ACTIONS) -> pd.DataFrame | None:

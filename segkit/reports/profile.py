@@ -4,18 +4,21 @@ import numpy as np
 import pandas as pd
 import seaborn
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter, MonthLocator
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit import templates
 from segkit.customers.profile import TOP_REVENUE_ITEM
-from segkit.format import MISSING, capitalized, count, is_few, masked_counts, number, percent, suppressed_cells
+from segkit.format import MISSING, capitalized, count, is_few, masked_counts, month, number, percent, suppressed_cells
 from segkit.period import span_text
-from segkit.reports.theme import ACCENT, SOFT, label_left, many_panels, one_panel, style
+from segkit.reports.theme import ACCENT, SOFT, label_left, level_shade, many_panels, one_panel, style
 from segkit.reports.wording import Wording, ranged
 from segkit.templates import text
 
+LABEL_MONTHS, LABEL_SHARE = 1.6, 0.06  # room of the label of a line, in units of the axes
 MIN_COHORT = 50  # newcomers; a smaller month is left out
 THINGS_SHOWN = 10  # of each need
 MAX_EVENT_KINDS = 6  # event kinds that get a row of their own; the rarest are left to the table
@@ -73,7 +76,8 @@ def plot_retention(table: pd.DataFrame) -> Figure:
     with style():
         figure, axes = one_panel(height=3.2)
         cohorts = sorted(large["cohort"].unique())
-        colours = {cohort: ACCENT if cohort == cohorts[-1] else SOFT for cohort in cohorts}
+        ranks = np.linspace(0.25, 0.75, len(cohorts)) if len(cohorts) > 1 else [0.75]
+        colours = {cohort: level_shade(rank) for cohort, rank in zip(cohorts, ranks, strict=True)}
         seaborn.lineplot(
             large,
             x="months_since",
@@ -85,16 +89,26 @@ def plot_retention(table: pd.DataFrame) -> Figure:
             legend=False,
             ax=axes,
         )
-        for cohort, rows in large.groupby("cohort"):
-            last = rows.sort_values("months_since").iloc[-1]
-            end = (last["months_since"], last["share"])
-            axes.annotate(f"{cohort:%b %Y}", end, (6, -3), textcoords="offset points", fontsize=7.5)
-        axes.set_ylim(0, 1)
+        ends = large.sort_values("months_since").groupby("cohort").tail(1)
+        axes.set_ylim(0, 1.03)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="Months since they were first seen", ylabel="")
         axes.set_title(f"New customers who were active again (months with {MIN_COHORT} or more of them)")
+        _label_ends(axes, ends)
     return figure
+
+
+def _label_ends(axes: Axes, ends: pd.DataFrame) -> None:
+    """Write the month of each line at its end, the longest first; one that would touch another label is left out."""
+    taken: list[tuple[float, float]] = []
+    for end in ends.sort_values("months_since", ascending=False).to_dict("records"):
+        at = (end["months_since"], end["share"])
+        if all(abs(at[0] - x) > LABEL_MONTHS or abs(at[1] - y) > LABEL_SHARE for x, y in taken):
+            taken.append(at)
+            outline = [withStroke(linewidth=2.4, foreground="white")]
+            words = month(end["cohort"])
+            axes.annotate(words, at, (6, -3), textcoords="offset points", fontsize=7.5, path_effects=outline)
 
 
 def _month_ticks(months: int) -> tuple[int, ...]:
@@ -128,8 +142,9 @@ def profile_tiles(profile: pd.DataFrame, kpis: pd.DataFrame, *, words: Wording) 
     ]
 
 
-def format_kpis(kpis: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
-    """Format the KPIs, each value with its interval."""
+def format_kpis(kpis: pd.DataFrame, *, words: Wording, returns: bool = True) -> pd.DataFrame:
+    """Format the KPIs, each value with its interval; `returns`: customers can return things."""
+    kpis = kpis if returns else kpis.assign(kpi=kpis["kpi"].str.removesuffix(", net of returns"))
     rows = kpis.to_dict("records")
     shown = [ranged(r["value"], r["value_low"], r["value_high"], form=words.form(r["unit"])) for r in rows]
     return kpis.assign(shown=shown, kpi=kpis["kpi"].map(capitalized))
@@ -207,6 +222,7 @@ def predictability_headline(table: pd.DataFrame) -> str:
 
 def format_axes(axes: pd.DataFrame) -> pd.DataFrame:
     """Format the axes of the space: what they measure, and how far customers differ on them."""
+    axes = axes.sort_values("share", ascending=False, kind="stable", ignore_index=True)
     shown = axes["name"].str.removeprefix("how much: ").map(capitalized)
     return axes.assign(name=shown, share=axes["share"].map(percent))
 

@@ -15,11 +15,13 @@ from segkit.format import (
     count,
     hidden_segments,
     interval,
+    joined,
     masked_counts,
     number,
     score,
     share,
     small_score,
+    spread,
 )
 from segkit.reports.map import place_labels
 from segkit.reports.theme import (
@@ -34,6 +36,7 @@ from segkit.reports.theme import (
     segment_styles,
     style,
 )
+from segkit.reports.wording import ranged
 from segkit.segments.moves import moves_by_cause
 from segkit.segments.scoring import MEASURES
 from segkit.segments.validation import MIN_REPRODUCIBLE_JACCARD, MIN_STABLE_JACCARD
@@ -47,6 +50,7 @@ MEASURE_TITLES = {
     "mix": "What is bought later (R²)",
     "active": "Who comes back (R²)",
 }
+MEASURE_WORDS = {"spend": "spend", "need": "needs", "mix": "mix", "active": "coming back"}
 VERTICAL_TITLES = {
     "need": "What customers come for, explained (adjusted R²)",
     "active": "Who comes back, explained (adjusted R²)",
@@ -144,7 +148,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
     up = "need" if baselines["need_r2"].notna().any() else "active"
     scored = baselines[baselines["spend_r2"].notna() & baselines[f"{up}_r2"].notna()]
     with style():
-        figure, axes = one_panel(height=4.4)
+        figure, axes = one_panel(height=5.6)
         for row in scored.to_dict("records"):
             own = row["baseline"] == ours
             colour = ACCENT if own else QUIET
@@ -164,7 +168,10 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         texts = place_labels(
-            axes, anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)), labels=list(scored["label"])
+            axes,
+            anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)),
+            labels=list(scored["label"]),
+            size=7.5,
         )
         for text, name in zip(texts, scored["baseline"], strict=True):
             text.set(color=ACCENT if name == ours else INK, fontweight="bold" if name == ours else "regular")
@@ -246,12 +253,16 @@ def plot_segment_shares(segments: pd.DataFrame) -> Figure:
     return figure
 
 
-def format_traits(traits: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
-    """Format what sets segments apart, habits left out, each figure in its unit."""
+def format_traits(
+    traits: pd.DataFrame, segments: pd.DataFrame, *, labels: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Format what sets segments apart, habits left out, each figure in its unit; attributes by their labels."""
     rows = traits.merge(segments[["segment", "name"]], on="segment")
+    own = {key.replace(" = ", ": "): words for key, words in (labels or {}).items()}
     forms = [_unit_format(unit) for unit in rows["unit"]]
     return rows.assign(
         kind=rows["block"].map(BLOCKS).map(phrase),
+        words=[own.get(words, words) for words in rows["words"]],
         value=[form(value) for form, value in zip(forms, rows["value"], strict=True)],
         others=[form(value) for form, value in zip(forms, rows["others"], strict=True)],
         effect=[interval(r.effect, r.effect_low, r.effect_high) for r in rows.itertuples()],
@@ -313,17 +324,26 @@ def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:
     """Format the baselines, each score with its interval."""
     shown = {
         m: [
-            interval(v, low, high, form=small_score if m in ("need", "mix") else score)
+            ranged(v, low, high, form=small_score if m in ("need", "mix") else score)
             for v, low, high in zip(baselines[f"{m}_r2"], baselines[f"{m}_low"], baselines[f"{m}_high"], strict=True)
         ]
         for m in MEASURES
     }
-    return baselines.assign(**shown)
+    return baselines.assign(**shown, verdict=[_joined_verdicts(row) for row in baselines.to_dict("records")])
+
+
+def _joined_verdicts(row: Mapping[str, Any]) -> str:
+    """Join the verdicts of a row that are the same: "ahead on spend and need; level on active"."""
+    of: dict[str, list[str]] = {}
+    for measure in MEASURES:
+        if isinstance(row[f"{measure}_verdict"], str) and row[f"{measure}_verdict"]:
+            of.setdefault(row[f"{measure}_verdict"], []).append(MEASURE_WORDS[measure])
+    return "; ".join(f"{verdict} on {joined(words)}" for verdict, words in of.items()) or row["verdict"]
 
 
 def format_metric(summary: Mapping[str, Any], name: str, *, form: Callable[[float], str] = score) -> str:
     """Format a headline number with its interval."""
-    return interval(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"), form=form)
+    return spread(summary[name], summary.get(f"{name}.low"), summary.get(f"{name}.high"), form=form)
 
 
 def _unit_format(unit: str) -> Any:

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import Collection
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -35,6 +35,11 @@ COLOURS = ("#12a2e3", "#b9710a", "#a21cfd", "#a6bc3a", "#a43e48", "#1dbca5", "#4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with each round of the colours they move on by one: 49 pairs
 # viridis (van der Walt & Smith 2015) without its darkest third, which is lost on dark paper
 SEQUENTIAL = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.3, 0.97, 256)), name="segkit")
+TONES = (
+    ("#ffffff", 0.0),
+    ("#18265f", 0.38),
+    ("#e8f8fd", 0.42),
+)  # what the colours of needs are mixed with, and how much
 WIDTH = 9.5  # inches: the measure of a page
 DPI = 160  # of pixels: sharp on a dense screen
 MAX_VECTOR_POINTS = 300  # points from which on they are kept as pixels
@@ -74,6 +79,23 @@ def segment_style(segment: str) -> tuple[str, str]:
     return COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)]
 
 
+def need_colour(need: str) -> str:
+    """Choose the colour of a need from the number in its id: the same on every page of a run.
+
+    The first seven are `COLOURS`; the next ones are their dark and their light tones.
+
+    Examples
+    --------
+    >>> need_colour("N01"), need_colour("N08"), need_colour("N15")
+    ('#12a2e3', '#1564a1', '#7dcdf0')
+    """
+    digits = re.search(r"\d+", need)
+    turn, number = divmod(max(int(digits[0]) - 1, 0) if digits else 0, len(COLOURS))
+    paper, part = TONES[turn % len(TONES)]
+    mixed = (1 - part) * np.array(to_rgb(COLOURS[number])) + part * np.array(to_rgb(paper))
+    return str(to_hex(mixed))
+
+
 LEVEL_SHADES = LinearSegmentedColormap.from_list("levels", ["#cfe0ec", "#7fb0d0", ACCENT, "#0d3550"])
 
 
@@ -90,12 +112,10 @@ def segment_styles(segments: pd.DataFrame) -> dict[str, tuple[str, str]]:
     dict
         Segment -> hex colour and matplotlib marker.
     """
-    needs = sorted(segments["need"].dropna().unique(), key=lambda need: (len(need), need))
-    colours = {need: COLOURS[number % len(COLOURS)] for number, need in enumerate(needs)}
     macros = sorted(segments["macro_segment"].unique(), key=lambda macro: (len(macro), macro))
     markers = {macro: MARKERS[number % len(MARKERS)] for number, macro in enumerate(macros)}
     rows = zip(segments["segment"], segments["need"], segments["macro_segment"], strict=True)
-    return {segment: (colours.get(need, QUIET), markers[macro]) for segment, need, macro in rows}
+    return {segment: (QUIET if pd.isna(need) else need_colour(need), markers[macro]) for segment, need, macro in rows}
 
 
 def level_shade(rank: float) -> str:

@@ -252,6 +252,33 @@ def test_print_and_mail_have_a_still_map(open_page: Callable[..., Any], page_fil
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_names_on_the_map_never_overlap(
+    open_page: Callable[..., Any], segments: pd.DataFrame, tmp_path: Path, width: int
+) -> None:
+    rng, ids = np.random.default_rng(3), [f"S{number:02d}" for number in range(1, 21)]
+    names = [f"Strong: hearty home cooking {number}" for number in range(20)]
+    many = pd.concat([segments.iloc[[0]]] * 20, ignore_index=True).assign(segment=ids, name=names)
+    plane = np.repeat(rng.normal(size=(20, 2)), 30, axis=0) + 0.1 * rng.normal(size=(600, 2))
+    held = {"customer_id": [f"c{number}" for number in range(600)], "segment": np.repeat(ids, 30), "confidence": 0.9}
+    crowded = pd.DataFrame({**held, "macro_segment": "All", "core": True, "x": plane[:, 0], "y": plane[:, 1]})
+    output = nbformat.v4.new_output(
+        "display_data", {"text/html": str(map_html(crowded, many, alt="Map", caption="See."))}
+    )
+    cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell("", outputs=[output])]
+    text = render_notebook(nbformat.v4.new_notebook(cells=cells), title="Title", links=[], foot="Source s")
+    (tmp_path / "crowded.html").write_text(text, encoding="utf-8")
+    page = open_page(tmp_path / "crowded.html", width=width)
+    shown = page.locator(".sk-map-label:visible").all()
+    boxes = [label.bounding_box() for label in shown]
+    assert len(boxes) >= 10, "most segments have a name or an id on the map"
+    for number, one in enumerate(boxes):
+        for other in boxes[number + 1 :]:
+            apart_x = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+            apart_y = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+            assert apart_x or apart_y, f"{one} and {other}"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_every_page_of_a_run_opens_with_the_network_off(
     open_page: Callable[..., Any], whole_run: Path, width: int
 ) -> None:

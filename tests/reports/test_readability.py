@@ -8,7 +8,16 @@ import nbformat
 import pytest
 
 HOME = Path(__file__).parents[2]
-PAGES = ("01_profile", "02_embed", "05_predict", "06_measure", "07_refresh")
+PAGES = (
+    "00_overview",
+    "01_profile",
+    "02_embed",
+    "03_segments",
+    "04_personas",
+    "05_predict",
+    "06_measure",
+    "07_refresh",
+)
 LOWEST_EASE, MOST_WORDS, MOST_WORDS_ON_AVERAGE = 60, 25, 14
 FOR_ANALYSTS = "For analysts"  # what follows is exempt
 PROSE = re.compile(r"<(p|li|figcaption|caption)\b[^>]*>(.*?)</\1>", re.DOTALL)
@@ -46,16 +55,19 @@ def check(sentences: list[list[str]], *, longest: int = MOST_WORDS) -> None:
 def test_the_prose_of_notebooks_is_easy_to_read(page: str) -> None:
     cells = nbformat.read(HOME / "notebooks" / f"{page}.ipynb", as_version=4).cells
     shown = [c.source for c in cells if c.cell_type == "markdown" and "hide" not in c.metadata.get("tags", [])]
-    text = "\n\n".join(shown).split(f"## {FOR_ANALYSTS}")[0]
+    text = "\n\n".join(shown).split(FOR_ANALYSTS)[0]
     paragraphs = [part for part in re.split(r"\n\s*\n", text) if not part.startswith("#")]
     check(sentences_of([re.sub(r"[*`]", "", part) for part in paragraphs]))
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_prose_of_pages_is_easy_to_read(whole_run: Path, page: str) -> None:
-    text = (whole_run / f"{page}.html").read_text(encoding="utf-8")
+    name = "index" if page.startswith("00") else page
+    text = (whole_run / f"{name}.html").read_text(encoding="utf-8")
     main = text.split('<main id="content">')[1].split(f">{FOR_ANALYSTS}")[0]
-    main = re.sub(r"<(svg|table)\b.*?</\1>|<p class=\"sk-header\".*?</p>", "", main, flags=re.DOTALL)  # hidden on pages
+    main = re.sub(
+        r"<(svg|table|script)\b.*?</\1>|<p class=\"sk-header\".*?</p>", "", main, flags=re.DOTALL
+    )  # hidden on pages
     check(sentences_of([unescape(re.sub(r"<[^>]+>", "", part)) for _, part in PROSE.findall(main)]))
 
 

@@ -11,6 +11,7 @@ from segkit.errors import InputError
 from segkit.reports import map as map_report
 from segkit.reports import profile as profile_report
 from segkit.reports import segments as segments_report
+from segkit.reports import small_maps
 from segkit.reports.html import figure_html
 from segkit.reports.theme import COLOURS, segment_style
 
@@ -71,7 +72,7 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "plot_timeline": lambda given: profile_report.plot_timeline(given["activity"]),
     "plot_segment_map": lambda given: map_report.plot_segment_map(given["assignments"], given["segments"]),
     "plot_thing_map": lambda given: map_report.plot_thing_map(given["things"], given["needs"]),
-    "plot_small_maps": lambda given: map_report.plot_small_maps(given["assignments"], given["values"]),
+    "plot_small_maps": lambda given: small_maps.plot_small_maps(given["assignments"], given["values"]),
     "plot_predictability": lambda given: profile_report.plot_predictability(given["predictability"]),
     "plot_frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
     "plot_retention": lambda given: profile_report.plot_retention(given["retention"]),
@@ -100,7 +101,7 @@ def test_figure_repeats_to_the_byte_and_leaves_its_tables(name: str, tables: dic
 def test_every_figure_has_a_test() -> None:
     plots = {
         name
-        for module in (segments_report, profile_report, map_report)
+        for module in (segments_report, profile_report, map_report, small_maps)
         for name in vars(module)
         if name.startswith("plot_")
     }
@@ -149,7 +150,7 @@ def test_blocks_without_a_measure_have_one_panel(tables: dict[str, pd.DataFrame]
 def test_small_maps_hold_one_to_three_columns(assignments: pd.DataFrame) -> None:
     many = pd.DataFrame(0.0, index=assignments["customer_id"], columns=list("abcd"))
     with pytest.raises(InputError, match="values: 4 columns to colour by"):
-        map_report.plot_small_maps(assignments, many)
+        small_maps.plot_small_maps(assignments, many)
 
 
 def test_one_customer_has_a_map(assignments: pd.DataFrame, segments: pd.DataFrame) -> None:
