@@ -56,9 +56,7 @@ GENERIC_WORDS = LINKING_WORDS | frozenset(  # no phrase starts with one
 )
 MAX_PHRASE_WORDS = 3
 COLOURS = frozenset("red white blue pink black green ivory cream silver gold grey brown purple yellow orange".split())
-NO_PHRASE_END = (
-    GENERIC_WORDS | COLOURS | frozenset("design vintage style retro classic mini retrospot polkadot diner".split())
-)
+NO_PHRASE_END = GENERIC_WORDS | COLOURS | frozenset("design vintage style retro classic mini diner".split())
 MIN_PHRASE_NAMES = 5  # product names; a phrase in fewer is one product or part of its name
 
 

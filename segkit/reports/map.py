@@ -284,7 +284,9 @@ def plot_thing_map(things: pd.DataFrame, needs: pd.DataFrame) -> Figure:
     return figure
 
 
-def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5) -> list[Text]:
+def place_labels(
+    axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5, beside: bool = False
+) -> list[Text]:
     """Write labels near their anchors without overlap; a thin line leads back where one had to move.
 
     Parameters
@@ -293,6 +295,8 @@ def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list
         Axes with their final limits.
     anchors
         Anchors in data units (n x 2).
+    beside
+        To the upper right of the anchors, as they have error bars; else above them.
     """
     outline = [withStroke(linewidth=2.6, foreground="white")]
     texts = [axes.text(0, 0, label, fontsize=size, color=INK, ha="center", va="center", zorder=6) for label in labels]
@@ -301,7 +305,7 @@ def place_labels(axes: Axes, *, anchors: list[tuple[float, float]], labels: list
     boxes = np.array([[box.width, box.height] for box in (text.get_window_extent(renderer) for text in texts)])
     points = axes.transData.transform(np.array(anchors, dtype=float).reshape(-1, 2))
     frame = axes.get_window_extent(renderer)
-    wanted = points + np.array([0, 9.0]) + np.column_stack([np.zeros(len(boxes)), boxes[:, 1] / 2])
+    wanted = points + np.array([6.0 if beside else 0.0, 9.0]) + boxes / 2 * [beside, 1]
     placed = _push_apart(
         wanted, boxes=boxes, points=points, low=np.array([frame.x0, frame.y0]), high=np.array([frame.x1, frame.y1])
     )

@@ -162,7 +162,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
             axes.scatter([x], [y], s=80 if own else 34, color=colour, zorder=3)
         axes.set_xlabel("Later spend explained (adjusted R²)")
         axes.set_ylabel(VERTICAL_TITLES[up])
-        axes.margins(0.12)
+        axes.margins(x=0.2, y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.draw_without_rendering()
@@ -172,6 +172,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
             anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)),
             labels=list(scored["label"]),
             size=7.5,
+            beside=True,
         )
         for text, name in zip(texts, scored["baseline"], strict=True):
             text.set(color=ACCENT if name == ours else INK, fontweight="bold" if name == ours else "regular")
@@ -335,7 +336,7 @@ def format_baselines(baselines: pd.DataFrame) -> pd.DataFrame:
 def _joined_verdicts(row: Mapping[str, Any]) -> str:
     """Join the verdicts of a row that are the same: "ahead on spend and need; level on active"."""
     of: dict[str, list[str]] = {}
-    for measure in MEASURES:
+    for measure in MEASURES if " on " in row["verdict"] else ():  # else it is a word on all
         if isinstance(row[f"{measure}_verdict"], str) and row[f"{measure}_verdict"]:
             of.setdefault(row[f"{measure}_verdict"], []).append(MEASURE_WORDS[measure])
     return "; ".join(f"{verdict} on {joined(words)}" for verdict, words in of.items()) or row["verdict"]

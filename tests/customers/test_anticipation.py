@@ -225,7 +225,8 @@ def test_small_maps_show_spend_and_the_leading_need(planted_windows: Plant) -> N
     expected = anticipate(learn_space(windows.then, windows.outcomes, needs=needs), windows.now)
     values = map_colours(expected, windows.now, names=planted_of(needs))
     assert values.index.equals(windows.now.features.index)
-    assert values.columns.tolist() == ["expected spend (log)", "leading need"]
+    assert values.columns.tolist() == ["likely spend", "leading need"]
+    assert values["likely spend"].min() >= 1, "money, not its logarithm"
     assert (values["leading need"] == np.array(["bake", "grill", "clean", "dine"])[need]).mean() > 0.9
     without = anticipate(learn_space(windows.then, windows.outcomes), windows.now)
-    assert map_colours(without, windows.now, names={}).columns.tolist() == ["expected spend (log)"]
+    assert map_colours(without, windows.now, names={}).columns.tolist() == ["likely spend"]

@@ -133,7 +133,7 @@ def table_of(**changes: float) -> pd.DataFrame:
     [
         ({}, "yes", "are enough"),
         ({"active_in_the_lookback": 239}, "no", "239 of 900 customers were active"),
-        ({"days_of_history": 300}, "with limits", "the proof needs lookback + 2 horizons = 364"),
+        ({"days_of_history": 300}, "with limits", "Testing the segments on later months takes 364"),
         ({"seen_on_more_than_one_day": 0.1}, "with limits", "Only 10% of customers"),
         ({"revenue_with_the_top_hundredth": 0.6}, "with limits", "read means with care"),
         ({"amount": 0.0}, "with limits", "No amount: it would add spend"),

@@ -53,7 +53,7 @@ def test_more_rejected_rows_than_allowed_stop_it(tmp_path):
 def test_too_few_customers_stop_it(tmp_path):
     report = check_source(shop(tmp_path, customers=1))
     assert report.status == 2
-    assert "1 of 1 customers were active in the lookback; 12 segments of 20 need 240" in str(report)
+    assert "1 of 1 customers were active in the days read; 12 segments of 20 need 240" in str(report)
 
 
 def test_all_events_on_one_day_stop_it(tmp_path):
@@ -74,8 +74,8 @@ def test_customers_seen_once_and_mails_of_the_company_carry_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (200, "200 days of history; learning what comes next needs lookback + horizon = 273"),
-        (300, "300 days of history; the proof needs lookback + 2 horizons = 364"),
+        (200, "There are 200 days of history. Learning what comes next takes 273:"),
+        (300, "There are 300 days of history. Testing the segments on later months takes 364."),
     ],
 )
 def test_short_history_is_a_limit(tmp_path, days, words):

@@ -59,8 +59,8 @@ def test_cards_describe_size_need_habits_forecast_and_rule(large: pd.DataFrame) 
     )
     assert cards.loc["S01", "how_they_shop"].startswith("An order of 3 items for $20 about every 10 days (other")
     assert cards.loc["S01", "next"] == (
-        "We expect about $100 each from January to March ($90 to $110), unchanged from October to December ($100). "
-        "90% are expected to come back."
+        "We expect about $100 each from January to March ($90 to $110). That is no clear change from October "
+        "to December ($100). 90% are expected to come back."
     )
     assert "($305 to $320), up from $300 (October to December). 80%" in cards.loc["S02", "next"]
     assert "down from $100 (October to December). 20% are expected to come back." in cards.loc["S13", "next"]

@@ -59,8 +59,8 @@ def test_headline_without_money_or_future_stays_a_sentence(segments: pd.DataFram
 
 def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
     texts = " ".join(overview_report.describe_evidence(SUMMARY))
-    assert "0.51 [0.48, 0.54]" in texts and "0.47 [0.39, 0.55]" in texts and "14%" in texts
-    assert "and 0.100 [0.090, 0.110] of the differences in what customers came for" in texts
+    assert "0.51 (0.48–0.54)" in texts and "0.47 (0.39–0.55)" in texts and "14%" in texts
+    assert "0.100 (0.090–0.110) for what customers came for." in texts
     assert "Compared with RFM" not in texts and "Compared with K-means on behaviour: as good on spending." in texts
     assert "Compared with recency and frequency (5 × 5): better on spending, better on needs." in texts
     assert "Compared with shoe size: less good on needs." in texts, "all are listed, those ahead of ours too"
@@ -77,7 +77,7 @@ def test_whether_they_are_groups_is_on_the_tile_and_first_of_the_evidence(segmen
         assert (label, value) == ("Groups or cuts?", word)
         first = overview_report.describe_evidence(summary)[0]
         assert first.startswith(f"The segments {start}") and "0.62" in first and "0.55" in first
-    assert not [one for one in overview_report.describe_evidence(SUMMARY) if "continuum" in one]
+    assert not [one for one in overview_report.describe_evidence(SUMMARY) if "gradual" in one]
 
 
 def test_how_sure_without_proof_gives_the_reason_and_nothing_made_up() -> None:
@@ -96,15 +96,21 @@ def test_the_overview_shows_no_two_opportunities_of_a_kind() -> None:
 
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
     assert overview_report.describe_accuracy(SUMMARY, period=PERIOD) == (
-        "Tested on October to December 2017, which they had not seen, the segments predict spending as well as the "
-        "best of 3 other ways to segment (K-means on behaviour), and what customers come for less well than the best "
-        "of 2 other ways to segment (shoe size)."
+        "We tested the segments on October to December 2017, which they had not seen. For spending, they predict as "
+        "well as the best of 3 other ways to segment (K-means on behaviour). For what customers come for, they predict "
+        "less well than the best of 2 other ways to segment (shoe size)."
     )
+    forecast = {"forecast.spend": 100.0, "forecast.spend.low": 20.0, "forecast.spend.high": 180.0}
+    for origins, warned in ((1, True), (0, False)):  # without a back-test nothing was missed
+        text = overview_report.describe_accuracy(SUMMARY | forecast | {"forecast.origins": origins}, period=PERIOD)
+        assert ("as a direction, not as a budget" in text) is warned
     reason = {"forward.reason": "the proof needs 364 days"}
     assert "the proof needs 364 days" in overview_report.describe_accuracy(reason, period=PERIOD)
     active = {"forward.active_r2": 0.4} | others(active={"rfm25": 0.3})
     text = overview_report.describe_accuracy(active, period=PERIOD)
-    assert "who comes back better than the other way to segment (recency and frequency (5 × 5))" in text
+    assert (
+        "For who comes back, they predict better than the other way to segment (recency and frequency (5 × 5))" in text
+    )
 
 
 def test_changes_name_what_became_of_segments_and_customers(segments: pd.DataFrame) -> None:
