@@ -285,7 +285,7 @@ def plot_thing_map(things: pd.DataFrame, needs: pd.DataFrame) -> Figure:
 
 
 def place_labels(
-    axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5, beside: bool = False
+    axes: Axes, *, anchors: list[tuple[float, float]], labels: list[str], size: float = 8.5, diagonal: bool = False
 ) -> list[Text]:
     """Write labels near their anchors without overlap; a thin line leads back where one had to move.
 
@@ -295,7 +295,7 @@ def place_labels(
         Axes with their final limits.
     anchors
         Anchors in data units (n x 2).
-    beside
+    diagonal
         To the upper right of the anchors, as they have error bars; else above them.
     """
     outline = [withStroke(linewidth=2.6, foreground="white")]
@@ -305,7 +305,7 @@ def place_labels(
     boxes = np.array([[box.width, box.height] for box in (text.get_window_extent(renderer) for text in texts)])
     points = axes.transData.transform(np.array(anchors, dtype=float).reshape(-1, 2))
     frame = axes.get_window_extent(renderer)
-    wanted = points + np.array([6.0 if beside else 0.0, 9.0]) + boxes / 2 * [beside, 1]
+    wanted = points + np.array([6.0 if diagonal else 0.0, 9.0]) + boxes / 2 * [diagonal, 1]
     placed = _push_apart(
         wanted, boxes=boxes, points=points, low=np.array([frame.x0, frame.y0]), high=np.array([frame.x1, frame.y1])
     )

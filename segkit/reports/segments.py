@@ -172,7 +172,7 @@ def plot_baselines(baselines: pd.DataFrame, *, ours: str = "segkit") -> Figure:
             anchors=list(zip(scored["spend_r2"], scored[f"{up}_r2"], strict=True)),
             labels=list(scored["label"]),
             size=7.5,
-            beside=True,
+            diagonal=True,
         )
         for text, name in zip(texts, scored["baseline"], strict=True):
             text.set(color=ACCENT if name == ours else INK, fontweight="bold" if name == ours else "regular")

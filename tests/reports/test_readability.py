@@ -20,6 +20,9 @@ PAGES = (
 )
 LOWEST_EASE, MOST_WORDS, MOST_WORDS_ON_AVERAGE = 60, 25, 14
 FOR_ANALYSTS = "For analysts"  # what follows is exempt
+HIDDEN = re.compile(  # on pages, or copy: an advertisement is no prose
+    r"<(svg|table|script)\b.*?</\1>|<p class=\"sk-header\".*?</p>|<ul class=\"sk-copy\">.*?</ul>", re.DOTALL
+)
 PROSE = re.compile(r"<(p|li|figcaption|caption)\b[^>]*>(.*?)</\1>", re.DOTALL)
 SENTENCE = re.compile(r"(?<=[.?!:])\s+")
 
@@ -65,9 +68,7 @@ def test_the_prose_of_pages_is_easy_to_read(whole_run: Path, page: str) -> None:
     name = "index" if page.startswith("00") else page
     text = (whole_run / f"{name}.html").read_text(encoding="utf-8")
     main = text.split('<main id="content">')[1].split(f">{FOR_ANALYSTS}")[0]
-    main = re.sub(
-        r"<(svg|table|script)\b.*?</\1>|<p class=\"sk-header\".*?</p>", "", main, flags=re.DOTALL
-    )  # hidden on pages
+    main = HIDDEN.sub("", main)
     check(sentences_of([unescape(re.sub(r"<[^>]+>", "", part)) for _, part in PROSE.findall(main)]))
 
 
