@@ -17,6 +17,7 @@ from segkit.personas.naming import LINKING_WORDS, NO_PHRASE_END, distinct_terms,
 
 COLUMNS = ["need", "name", "named_by", "key", "label", "job", "sensitive", "match", "runner_up"]
 WORDS = re.compile(r"[^\W\d]+(?:['-][^\W\d]+)*")
+PACK_SIZE = re.compile(r"[ ,(]+\d+([.,]\d+)? ?[a-z]{0,7}\)?$", re.IGNORECASE)  # 250 g, 50 bags
 VAGUE_WORDS = frozenset("baking bag box decoration holder jar kit stand tin tins tray".split())  # no name by themselves
 MIN_SHARE, MIN_SHARE_OTHER = 0.4, 0.6  # of a need's spend, for an entry of the data's vertical and of another one
 MIN_SHARE_OF_COUNT = 0.25  # of a need's things, for a pair, and for an entry with less than MIN_SHARE_ALONE of spend
@@ -294,8 +295,12 @@ def _names_of_one(weights: np.ndarray, terms: list[str], *, shares: np.ndarray) 
 
 
 def _shortened(term: str) -> str:
-    """Keep the last two words, where the thing itself stands in English."""
-    words = term.split()
+    """Keep the last two words before the size of a pack, where the thing itself stands in English.
+
+    >>> _shortened("earl grey tea 50 bags"), _shortened("5 litre oil")
+    ('grey tea', 'litre oil')
+    """
+    words = PACK_SIZE.sub("", term).split() or term.split()
     return term if LINKING_WORDS & set(words) else " ".join(words[-2:])
 
 
