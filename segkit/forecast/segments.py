@@ -220,14 +220,22 @@ def _chance_spread(
 
 
 def _season_interval(name: str, at: float, spread: float, season: float | None) -> dict[str, float]:
-    """Return a value, its interval, and the season's share of the variance; shares stay within 0 and 1."""
+    """Return a value, its interval, and the season's share of the variance.
+
+    Shares stay within 0 and 1. Amounts are off by a factor, so their interval is that of a log-normal value: a wide one
+    does not reach down to nothing.
+    """
     if not np.isfinite(at):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_season"), np.nan)
     beyond = at * (season or 0.0)
-    half = Z95 * np.hypot(spread, beyond)
-    high = min(at + half, 1.0) if name.endswith("share") else at + half
+    deviation = np.hypot(spread, beyond)
+    if name.endswith("share") or at <= 0:
+        low, high = max(at - Z95 * deviation, 0.0), min(at + Z95 * deviation, 1.0)
+    else:
+        factor = np.exp(Z95 * np.sqrt(np.log1p((deviation / at) ** 2)))
+        low, high = at / factor, at * factor
     part = np.nan if season is None else beyond**2 / max(spread**2 + beyond**2, 1e-12)
-    return {name: at, f"{name}_low": max(at - half, 0.0), f"{name}_high": high, f"{name}_season": part}
+    return {name: at, f"{name}_low": low, f"{name}_high": high, f"{name}_season": part}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from segkit.segments.validation import attribute_groups
 from segkit.tables import titles
 from segkit.texts import phrase
 
+USE_TITLES = {"share": "Of what they use", "buyers": "Members who use it"}  # of the table favourites
 OF_NEED = ("copy_need", "copy_line", "copy_job")  # facts that speak of the need of a segment
 
 
@@ -412,6 +413,7 @@ def _persona_parts(
         "needs": table_result(
             needs,
             name="favourites",
+            columns=titles("favourites") | USE_TITLES if described.uses else None,
             shown=personas_report.format_needs(needs, segments, labels=labels) if len(needs) else None,
         ),
         "traits": table_result(

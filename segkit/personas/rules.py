@@ -19,6 +19,7 @@ from segkit.vocabulary import describe
 SHARE_OF = "share: "  # prefix of a category among the items, where there are no needs
 TRAIN_SHARE = 0.7
 MAX_TRAINED = 6_000  # customers; more make the search slow and the rules no better
+COUNTED = ("orders", "active_days", "recency_days")  # items that are whole numbers
 MAX_CONDITIONS = 3  # items per rule; a lower and an upper bound of one item are one condition
 SEARCH_STEPS = 6  # bounds per rule
 BEAM_WIDTH = 40  # candidate rules that go on to the next step
@@ -242,7 +243,10 @@ def _candidate_bounds(figures: pd.DataFrame, items: Sequence[str]) -> tuple[list
     bounds, passes = [], []
     for item in items:
         values = figures[item].to_numpy()
-        for cutoff in sorted({round_cutoff(q, share=is_share(item)) for q in np.quantile(values, QUANTILES)}):
+        cutoffs = np.quantile(values, QUANTILES)
+        if item in COUNTED:  # "at least 4 orders", not "at least 3.9"
+            cutoffs = np.ceil(cutoffs)
+        for cutoff in sorted({round_cutoff(q, share=is_share(item)) for q in cutoffs}):
             above = values >= cutoff
             if above.any() and not above.all():
                 bounds += [(item, cutoff, True), (item, cutoff, False)]

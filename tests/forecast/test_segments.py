@@ -14,6 +14,7 @@ from segkit.forecast import model as model_module
 from segkit.forecast.segments import Prediction, forecast_segments, predict
 from segkit.period import Period
 from segkit.segments.fit import build_training_windows
+from segkit.stats import Z95
 from segkit.tables import check
 from segkit.vocabulary import EVERYONE
 from tests.forecast.training import two_segments
@@ -128,6 +129,9 @@ def test_without_a_back_test_intervals_of_sums_come_from_customers() -> None:
     segment = pd.Series(["S01", "S01", "S01", "S02"], index=people.index)
     table = forecast_segments(people, segment, origins=[], chosen=chosen, model=None).set_index("segment")
     assert table.loc[EVERYONE, ["active_share", "orders", "spend", "value_12m"]].tolist() == [0.5, 8.0, 40.0, 160.0]
-    assert table.loc[EVERYONE, "orders_high"] - 8 == pytest.approx(2 * 4**0.5), "errors of customers partly cancel"
+    low, high = table.loc[EVERYONE, ["orders_low", "orders_high"]]
+    factor = np.exp(Z95 * np.sqrt(np.log1p((2 * 4**0.5 / Z95 / 8) ** 2)))
+    assert high == pytest.approx(8 * factor), "errors of customers partly cancel"
+    assert low == pytest.approx(8 / factor), "a wide range does not reach down to nothing"
     assert table.loc["S02", ["spend_low", "spend_high"]].tolist() == [10, 10]
     assert table.loc["S02", ["active_share_low", "active_share_high"]].tolist() == [0, 1]
