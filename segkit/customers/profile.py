@@ -13,6 +13,7 @@ from segkit.customers.features import customer_outcomes
 from segkit.data import readiness
 from segkit.data.readiness import WOULD_ADD, Facts, Verdict, top_share
 from segkit.data.spec import CustomerTable, EventTable, Source
+from segkit.errors import InputError
 from segkit.format import FLOOR, masked_count
 from segkit.period import Period, span_text
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
@@ -426,6 +427,11 @@ def _facts(table: pd.DataFrame) -> Facts:
 
 def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
     """Summarise length of history and activity, from active_days, first and last day of each customer."""
+    if own.empty:
+        raise InputError(
+            "events: none before the report date is by a customer. Check as_of and timestamp, and give each kind of event "
+            "that customers do `customer` in kinds."
+        )
     first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
     recent = (pd.Timestamp(period.as_of) - pd.to_datetime(own["last"])).dt.days <= period.lookback_days
     history = (pd.Timestamp(period.as_of) - first).days

@@ -9,13 +9,15 @@ from segkit.data.io import to_json_value
 from segkit.errors import InputError
 from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
-from segkit.notebook.segmenting import FoundSegments, segment_table
+from segkit.notebook.segmenting import FoundSegments, make_segments, segment_table
 from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import segments as segments_report
 from segkit.segments import blocks, validation
 from segkit.segments.ablation import ablation
 from segkit.segments.clustering import segment_metrics
+from segkit.segments.fit import fit_levels
+from segkit.segments.lineage import Overrides
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -77,16 +79,21 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     roles = customers.source.roles
     adds = blocks.score_blocks(customers.training, people=customers.people, roles=roles, seed=seed)
     forward = validation.validation_metrics(compared, reason=reason, money="spend" in customers.table)
+    proved = _with_proof(segments, stability=stability, structure=structure)
+    held = validation.verdict(forward, found=structure.found, segments=proved.table)
+    tried = {"segments.verdict": held, "segments.tried": len(proved.table)}
+    proved = _levels_alone(proved) if held == validation.NONE else proved
     metrics = (
-        segment_metrics(fit.segmentation, fit.needs, customers=len(segments.assigned), asked=found.asked)
+        segment_metrics(
+            proved.lineage.fit.segmentation, fit.needs, customers=len(segments.assigned), asked=found.asked
+        )
         | stability.metrics()
         | forward
         | blocks.block_metrics(adds, reason=reason)
         | structure.metrics()
-        | {"segments.verdict": validation.verdict(forward, found=structure.found)}
+        | tried
     )
     summary = customers.run.summary() | {name: to_json_value(value) for name, value in metrics.items()}
-    proved = _with_proof(segments, stability=stability, structure=structure)
     baselines = None if compared is None else validation.baseline_table(compared)
     headline = overview_report.overview_headline(proved.table, summary=summary)
     answer = text_result(headline=headline, bullets=overview_report.describe_evidence(summary))
@@ -104,6 +111,19 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
         needs_or_demographics=text_result(bullets=segments_report.compare_needs_and_demographics(summary)),
         ablation=_show_ablation(without),
     )
+
+
+def _levels_alone(segments: FoundSegments) -> FoundSegments:
+    """Put everyone into a level of value, where no segments hold; a person's decisions were on those, and wait."""
+    found, customers = segments.found, segments.customers
+    levels = fit_levels(found.fit, seed=customers.seed)
+    if levels is None:
+        return replace(segments, table=segments.table.assign(verdict=validation.LEVEL_ONLY))
+    again = make_segments(replace(found, fit=levels), decided=Overrides())
+    stability = validation.stability(found.windows, levels, seed=customers.seed)
+    proved = _with_proof(again, stability=stability)
+    table = proved.table.assign(verdict=validation.LEVEL_ONLY)
+    return replace(proved, table=table, tables={**proved.tables, "segments": table})
 
 
 def _refuse_unknown(proof: str) -> None:

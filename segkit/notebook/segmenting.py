@@ -297,9 +297,14 @@ def segment(found: Search, *, overrides: str = "") -> FoundSegments:
     >>> sorted(segments.ids), len(segments.assigned)
     (['S01', 'S02', 'S03'], 251)
     """
+    run = found.customers.run
+    return make_segments(found, decided=lineage.read_overrides(overrides or run.path.parent / "overrides.yaml"))
+
+
+def make_segments(found: Search, *, decided: Overrides) -> FoundSegments:
+    """Put everyone into one segment, as a person decided; see ``segment``."""
     customers, run = found.customers, found.customers.run
     now, as_of = customers.state.data, customers.period.as_of.isoformat()
-    decided = lineage.read_overrides(overrides or run.path.parent / "overrides.yaml")
     kept = lineage.continue_lineage(found.fit, now=now, previous=found.previous, overrides=decided, as_of=as_of)
     assigned = assign_points(kept.fit.model, kept.fit.axes)
     assignments = assigned.assign(core=kept.fit.core()).join(run.table("map").set_index("customer_id"))

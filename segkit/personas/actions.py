@@ -12,6 +12,7 @@ from segkit.customers.features import Customers, customers_at
 from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
 from segkit.period import Period
+from segkit.personas.cards import WITHOUT_STORY
 from segkit.personas.returns import Return, customer_states, once_segments, top_levels, value_of_return
 from segkit.personas.uptake import (
     CROSS_NEED,
@@ -165,7 +166,7 @@ class Situation:
     def with_story(self) -> list[str]:
         """Segments that are large enough, and not unstable."""
         table = self.segments
-        return table.loc[(table["customers"] >= FLOOR) & (table["verdict"] != "unstable"), "segment"].tolist()
+        return table.loc[(table["customers"] >= FLOOR) & ~table["verdict"].isin(WITHOUT_STORY), "segment"].tolist()
 
     def states_at(self, features: pd.DataFrame, segment: np.ndarray, level: np.ndarray) -> dict[str, np.ndarray]:
         """Return who was in which state at a date."""

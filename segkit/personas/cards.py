@@ -16,7 +16,8 @@ from segkit.texts import load_texts
 CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a sentence
 MOST_HABITS = 4  # sentences on how members shop
 CARD_PARTS = ("size", "come_for", "how_they_shop", "who", "in_their_words", "next", "gap", "do", "test", "rule")
-CAUTIONS = ("few", "unstable")
+WITHOUT_STORY = {"unstable": "unstable", "level only": "level_only"}  # verdict -> what the card says instead
+CAUTIONS = ("few", *WITHOUT_STORY.values())
 NAMES = ("name", "level", "need_name")  # in the head of a card
 
 
@@ -125,7 +126,7 @@ def may_claim_need(figures: Mapping[str, float]) -> bool:
 
 def has_story(segments: pd.DataFrame) -> pd.Series:
     """Return which segments get a story: at or above the privacy floor, and not unstable."""
-    return ~segments["segment"].isin(hidden_segments(segments)) & (segments["verdict"] != "unstable")
+    return ~segments["segment"].isin(hidden_segments(segments)) & ~segments["verdict"].isin(WITHOUT_STORY)
 
 
 def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, str]:
@@ -134,8 +135,8 @@ def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, s
     texts = load_texts("cards")
     if row["hidden"]:
         return empty | {"need_name": "", "caution": texts["few" if row["customers"] < FLOOR else "hidden"]}
-    if row["verdict"] == "unstable":
-        return empty | {"caution": texts["unstable"]}
+    if row["verdict"] in WITHOUT_STORY:
+        return empty | {"caution": texts[WITHOUT_STORY[row["verdict"]]]}
     parts = {}
     for part in CARD_PARTS:
         found = list(_choose(part, scope))

@@ -27,13 +27,11 @@ from segkit.reports.html import way
 from segkit.reports.segments import format_metric
 from segkit.segments.moves import customers_of_both, moves_by_cause
 from segkit.segments.scoring import lead_verdict
-from segkit.segments.validation import BASELINE_LABELS
+from segkit.segments.validation import BASELINE_LABELS, NONE, STABLE_VERDICTS
 from segkit.tables import notebooks
 from segkit.templates import text
 from segkit.texts import phrase
 
-STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
-NONE = "none"  # verdict on segments that predict nothing
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
 WIDE = 0.5  # of a forecast: a range that reaches further to each side is called wide

@@ -73,6 +73,7 @@ FAMILIES = {  # share of customers below each border of a level; how many of the
 MIN_CEILING = 0.02  # R²; where less can be explained, nothing is to be weighed
 FEWEST_COLUMNS = 2  # of a level that is split
 MIN_DISTINCT = 30  # different customers; with fewer there is nothing to segment
+LEVELS_ALONE = ("4 levels", "3 levels", "2 levels")  # families to try where no segments hold, the finest first
 N_SUBSAMPLES = 10
 SUBSAMPLE_SHARE = 0.8
 MAX_SUBSAMPLE_SIZE = 4_000  # customers; larger ones cost more and were no more stable (benchmarks/README)
@@ -152,6 +153,8 @@ def make_segmentation(points: np.ndarray, *, family: str, segments: int, min_cus
 
 def _columns_by_level(levels: int, *, shares: Sequence[float], whole: int, segments: int) -> list[int]:
     """Share the segments among the levels that are split, by their customers (largest remainders)."""
+    if segments <= levels:
+        return [1] * levels
     if levels != len(shares) + 1:  # many customers have the same value: levels fell together
         return [max(FEWEST_COLUMNS, segments // levels)] * levels
     sizes = np.diff([0.0, *shares, 1.0])[whole:]

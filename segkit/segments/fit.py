@@ -19,9 +19,12 @@ from segkit.customers.features import (
     customer_outcomes,
 )
 from segkit.customers.needs import N_BAGS, Needs, Purchases, learn_needs, purchases_of_customers, purchases_of_days
+from segkit.data.readiness import FEWEST_CUSTOMERS
 from segkit.data.runs import Run
 from segkit.period import Period
 from segkit.segments.clustering import (
+    FAMILIES,
+    LEVELS_ALONE,
     N_SUBSAMPLES,
     Budget,
     SearchData,
@@ -187,6 +190,28 @@ def fit_segments(
     )
 
 
+def fit_levels(fit: Fit, *, seed: int = 7) -> Fit | None:
+    """Cut the customers of a fit into levels of value alone; None where they do not make two that are large enough.
+
+    Parameters
+    ----------
+    fit
+        Segments that do not hold, whose space is kept.
+    seed
+        The same seed gives the same levels on one machine.
+    """
+    points = fit.axes.to_numpy()
+    sampled, smallest = points[fit.in_sample], Budget().min_customers(len(points))
+    for family in LEVELS_ALONE:
+        levels = make_segmentation(sampled, family=family, segments=len(FAMILIES[family][0]) + 1)
+        number = levels.assign(points)
+        if len(levels.centres) > 1 and np.bincount(number, minlength=len(levels.centres)).min() >= smallest:
+            subsamples = [sampled[rows] for rows in subsample_rows(len(sampled), seed=seed)]
+            model = segment_model(fit.model.space, levels, subsamples=subsamples)
+            return replace(fit, model=model, segment_number=number, segmentation=levels)
+    return None
+
+
 def segment_model(space: Space, segmentation: Segmentation, *, subsamples: list[np.ndarray]) -> SegmentModel:
     """Return the model of a segmentation, with ids in the order of its centres, rated by subsamples of the points."""
     family, segments = segmentation.shape
@@ -322,11 +347,13 @@ def read_training_windows(run: Run) -> TrainingWindows:
 
 
 def _training_window(days: Days, *, period: Period, kinds: dict[str, str], max_customers: int) -> TrainingWindow | None:
-    """Build one window; None where history does not cover its lookback."""
+    """Build one window; None where history does not cover its lookback, or too few customers were active in it."""
     if not has_history(days, period=period):
         return None
     sample = _sample_days(days, start=period.lookback_start, end=period.as_of, max_customers=max_customers)
     customers = customer_data(sample, period=period, kinds=kinds)
+    if len(customers.features) < FEWEST_CUSTOMERS:
+        return None
     outcomes = customer_outcomes(
         sample, start=period.as_of, horizon_days=period.horizon_days, index=customers.features.index
     )

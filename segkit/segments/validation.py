@@ -17,6 +17,7 @@ from sklearn.tree import DecisionTreeRegressor
 from segkit.customers.category_mix import common_terms
 from segkit.customers.days import Days
 from segkit.customers.features import CustomerData
+from segkit.data.readiness import FEWEST_CUSTOMERS
 from segkit.data.runs import Run
 from segkit.format import FLOOR
 from segkit.period import Period
@@ -307,6 +308,10 @@ def _mean_of_pairs(ari: np.ndarray) -> float:
 
 NULL_PERCENTILE = 95  # percentile of the reference that structure has to beat
 N_NULL_COPIES = {"quick": 5, "full": 10}  # pairs of refits on the real customers, and on as many shuffled copies
+UNSTABLE, LEVEL_ONLY = "unstable", "level only"  # verdicts of segments that are not described
+STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
+NONE = "none"  # verdict on segments that do not hold
+MOST_UNSTABLE = 0.5  # share of customers
 MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
 
 
@@ -386,7 +391,7 @@ def segment_verdict(jaccard: float, *, reference: Structure | None = None) -> st
     if np.isnan(jaccard):
         return "not tested"
     if jaccard < MIN_STABLE_JACCARD:
-        return "unstable"
+        return UNSTABLE
     if jaccard < MIN_REPRODUCIBLE_JACCARD:
         return "constructed"
     if reference is not None and reference.found and jaccard > np.percentile(reference.jaccard, NULL_PERCENTILE):
@@ -549,22 +554,33 @@ def validation_metrics(compared: pd.DataFrame | None, *, reason: str, money: boo
     return metrics
 
 
-def verdict(metrics: Mapping[str, object], *, found: bool) -> str:
-    """Return whether the segments are groups, cuts, or none: not found again, and predicting nothing out of time.
+def verdict(metrics: Mapping[str, object], *, found: bool, segments: pd.DataFrame) -> str:
+    """Return whether the segments are groups, cuts, or none: they dissolve, or predict nothing out of time.
 
-    `metrics`: from `validation_metrics`. `found`: whether customers form groups that stand apart.
+    Parameters
+    ----------
+    metrics
+        From `validation_metrics`.
+    found
+        Whether customers form groups that stand apart.
+    segments
+        The table ``segments`` with verdicts. Segments dissolve where none of them reappears, and most customers are in
+        one that is unstable.
     """
+    if found:
+        return "groups"
+    unstable = segments.loc[segments["verdict"] == UNSTABLE, "customer_share"].sum()
+    if unstable > MOST_UNSTABLE and not segments["verdict"].isin(STABLE_VERDICTS).any():
+        return NONE
     lows = [metrics.get(f"forward.{measure}_r2.low") for measure in ("spend", "need")]
     lows = [low for low in lows if low is not None and np.isfinite(low)]
-    if lows and max(lows) <= 0 and not found:
-        return "none"
-    return "groups" if found else "cuts"
+    return NONE if lows and max(lows) <= 0 else "cuts"
 
 
 def reason_without_backtest(days: Days, *, period: Period) -> str:
-    """Return why there is no backtest, or "" where there can be one."""
+    """Return why there is no backtest, where there is none."""
     if has_history(days, period=period.one_horizon_back().one_horizon_back()):
-        return ""
+        return f"fewer than {FEWEST_CUSTOMERS} customers were active then"
     required_days = period.lookback_days + 2 * period.horizon_days
     available_days = (period.as_of - (first_active_day(days) or period.as_of)).days
     return f"the proof needs {required_days} days of history (lookback and two horizons); there are {available_days}"
