@@ -125,6 +125,7 @@ BLOCKS = {
     "missing": "missing data",
 }
 EVERYONE = "all"  # segment of the row of all customers
+UNSTABLE, LEVEL_ONLY = "unstable", "level only"  # verdicts of segments that are not described
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_PARTS = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}
 SERVICE_WORDS = ("support", "service", "ticket", "complaint", "call", "chat", "help")  # in kinds of service contact

@@ -109,7 +109,7 @@ def _too_few(facts: Facts, *, least: int) -> list[str]:
         return []
     return [
         f"{facts.active:,.0f} of {facts.customers:,.0f} customers were active in the days read; "
-        f"{SEGMENTS} segments of {FLOOR} need {FEW_CUSTOMERS}. Read more days (--lookback-days), or add customers."
+        f"{least // FLOOR} segments of {FLOOR} need {least}. Read more days (--lookback-days), or add customers."
     ]
 
 

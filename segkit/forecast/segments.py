@@ -390,9 +390,10 @@ def _yearly_spend(people: pd.DataFrame, snapshot: Snapshot, *, horizon_days: int
 def _missing_forecasts(forecast: Forecast, training: TrainingSet, origins: list[BacktestOrigin]) -> tuple[str, ...]:
     """List what could not be predicted, and why."""
     found = [f"Chances: {forecast.reason}."] if forecast.reason else []
-    if "orders" not in training.amounts:
+    features = training.snapshot.data.features
+    if "orders" not in training.amounts and "orders" in features:
         found.append("No orders are predicted: nobody bought anything in the horizon that is learnt from.")
-    elif "spend" not in training.amounts:
+    elif "spend" not in training.amounts and "orders" in features:
         found.append("No spend is predicted: the source carries no money.")
     if training.snapshot.data.weights is None:
         found.append("No next category is predicted: the source carries no categories.")

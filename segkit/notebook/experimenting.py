@@ -47,7 +47,7 @@ class Measurement(Result):
         table = self.tables["pilots"]
         chart = figure_result(table, lambda: report.plot_candidates(table), name="candidate pilots")
         rows = table_result(table, name="pilots", shown=report.format_candidates(table, words=self.words), columns={})
-        note = text_result(note=report.pilot_note(self.kpi))
+        note = text_result(note=report.pilot_note(self.kpi, measured=self.table["kpi"]))
         return Result(table, html=lambda: stack(chart, rows, note), draw=chart.draw)
 
     @property

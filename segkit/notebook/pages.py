@@ -13,6 +13,7 @@ from traitlets.config import Config
 from segkit import __version__, templates
 from segkit.data.runs import Run
 from segkit.notebook.steps import OVERVIEW, Step
+from segkit.notebook.lacking import lacking, adapt_words, without_lacking
 from segkit.notebook.translating import title_of, translate_notebook, translate_script
 from segkit.period import Period
 from segkit.reports.agreement import check_agreement
@@ -56,21 +57,24 @@ def render_run(run: Run, *, steps: Sequence[Step], show_code: bool = False, amon
     """
     present = [step for step in steps if (run.path / "notebooks" / f"{step.name}.ipynb").is_file()]
     ordered = [step for step in present if step.name == OVERVIEW] + [step for step in present if step.name != OVERVIEW]
-    language, written = run.language, []
+    language, lacks, written = run.language, lacking(run), []
     for step in ordered:
         with speaking(page_language(step.name, language=language)):
             links = [{"href": other.page, "label": phrase(other.label), "current": other == step} for other in ordered]
             links += [{"href": "../index.html", "label": phrase("All runs"), "current": False}] if among_runs else []
-            page = _render_step(run, step, links=links, show_code=show_code)
+            page = _render_step(run, step, links=links, lacks=lacks, show_code=show_code)
             written.append((spoken(), run.write_text(page, step.page)))
     for each in sorted({ENGLISH, language}):  # figures and names are written as their language does
         check_agreement({path.name: path.read_text(encoding="utf-8") for of, path in written if of == each})
     return [path for _, path in written]
 
 
-def _render_step(run: Run, step: Step, *, links: Sequence[dict[str, Any]], show_code: bool) -> str:
+def _render_step(
+    run: Run, step: Step, *, links: Sequence[dict[str, Any]], lacks: Sequence[str], show_code: bool
+) -> str:
     notebook = nbformat.read(run.path / "notebooks" / f"{step.name}.ipynb", as_version=4)
-    notebook = translate_notebook(notebook, step=step.name)
+    notebook = without_lacking(notebook, step=step.name, lacks=lacks)
+    notebook = adapt_words(translate_notebook(notebook, step=step.name), lacks=lacks)
     title = title_of(notebook, default=step.title)
     return render_notebook(notebook, title=title, links=links, foot=_foot(run.parameters()), show_code=show_code)
 

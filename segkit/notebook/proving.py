@@ -18,6 +18,7 @@ from segkit.segments.ablation import ablation
 from segkit.segments.clustering import segment_metrics
 from segkit.segments.fit import fit_levels
 from segkit.segments.lineage import Overrides
+from segkit.vocabulary import LEVEL_ONLY
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -73,7 +74,6 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     seed, windows, fit = customers.seed, found.windows, segments.lineage.fit
     stability = validation.stability(windows, fit, n_refits=validation.N_REFITS[proof], seed=seed)
     structure = validation.structure(fit, pairs=validation.N_NULL_COPIES[proof], seed=seed)
-    without = ablation(windows, fit, seed=seed)
     compared = _backtest(segments)
     reason = validation.reason_without_backtest(customers.state.days, period=customers.period)
     roles = customers.source.roles
@@ -83,20 +83,13 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     held = validation.verdict(forward, found=structure.found, segments=proved.table)
     tried = {"segments.verdict": held, "segments.tried": len(proved.table)}
     proved = _levels_alone(proved) if held == validation.NONE else proved
-    metrics = (
-        segment_metrics(
-            proved.lineage.fit.segmentation, fit.needs, customers=len(segments.assigned), asked=found.asked
-        )
-        | stability.metrics()
-        | forward
-        | blocks.block_metrics(adds, reason=reason)
-        | structure.metrics()
-        | tried
-    )
+    adding = blocks.block_metrics(adds, reason=reason)
+    metrics = _counted(proved) | stability.metrics() | forward | adding | structure.metrics() | tried
     summary = customers.run.summary() | {name: to_json_value(value) for name, value in metrics.items()}
     baselines = None if compared is None else validation.baseline_table(compared)
     headline = overview_report.overview_headline(proved.table, summary=summary)
     answer = text_result(headline=headline, bullets=overview_report.describe_evidence(summary))
+    without = ablation(windows, fit, seed=seed)
     tables = {"baselines": baselines, "blocks": None if adds is None else adds.table, "ablation": without}
     written = {name: table for name, table in tables.items() if table is not None}
     return Proof(
@@ -113,17 +106,20 @@ def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
     )
 
 
+def _counted(segments: FoundSegments) -> dict[str, object]:
+    fit, asked = segments.lineage.fit, segments.found.asked
+    return segment_metrics(fit.segmentation, fit.needs, customers=len(segments.assigned), asked=asked)
+
+
 def _levels_alone(segments: FoundSegments) -> FoundSegments:
     """Put everyone into a level of value, where no segments hold; a person's decisions were on those, and wait."""
     found, customers = segments.found, segments.customers
     levels = fit_levels(found.fit, seed=customers.seed)
     if levels is None:
-        return replace(segments, table=segments.table.assign(verdict=validation.LEVEL_ONLY))
+        return _show_proved(segments, segments.table.assign(verdict=LEVEL_ONLY))
     again = make_segments(replace(found, fit=levels), decided=Overrides())
     stability = validation.stability(found.windows, levels, seed=customers.seed)
-    proved = _with_proof(again, stability=stability)
-    table = proved.table.assign(verdict=validation.LEVEL_ONLY)
-    return replace(proved, table=table, tables={**proved.tables, "segments": table})
+    return _with_proof(again, verdict=LEVEL_ONLY, stability=stability)
 
 
 def _refuse_unknown(proof: str) -> None:
@@ -166,8 +162,8 @@ def _backtest(segments: FoundSegments) -> pd.DataFrame | None:
     )
 
 
-def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
-    """Add stability and verdicts to the segment table."""
+def _with_proof(segments: FoundSegments, *, verdict: str = "", **tests: Any) -> FoundSegments:
+    """Add stability and verdicts to the segment table; a verdict that is given is that of all."""
     customers: Customers = segments.customers
     model = segments.lineage.fit.model
     table = segment_table(
@@ -178,6 +174,10 @@ def _with_proof(segments: FoundSegments, **tests: Any) -> FoundSegments:
         ids=model.segments,
         **tests,
     )
+    return _show_proved(segments, table.assign(verdict=verdict) if verdict else table)
+
+
+def _show_proved(segments: FoundSegments, table: pd.DataFrame) -> FoundSegments:
     return replace(
         segments,
         table=table,

@@ -12,11 +12,12 @@ from jinja2.sandbox import SandboxedEnvironment
 from segkit.format import FLOOR, hidden_segments
 from segkit.personas.facts import PLACEHOLDER, Fact, with_forms
 from segkit.texts import load_texts
+from segkit.vocabulary import LEVEL_ONLY, UNSTABLE
 
 CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a sentence
 MOST_HABITS = 4  # sentences on how members shop
 CARD_PARTS = ("size", "come_for", "how_they_shop", "who", "in_their_words", "next", "gap", "do", "test", "rule")
-WITHOUT_STORY = {"unstable": "unstable", "level only": "level_only"}  # verdict -> what the card says instead
+WITHOUT_STORY = {UNSTABLE: "unstable", LEVEL_ONLY: "level_only"}  # verdict -> what the card says instead
 CAUTIONS = ("few", *WITHOUT_STORY.values())
 NAMES = ("name", "level", "need_name")  # in the head of a card
 

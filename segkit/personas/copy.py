@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints
 from segkit.data.yaml_models import OneOrMore, Text, YamlModel, parse_yaml, read_utf8
 from segkit.errors import InputError, SegkitError
 from segkit.personas.facts import PLACEHOLDER, Fact, loose_figures, render, with_forms
+from segkit.personas.naming import ONCE
 from segkit.texts import has_texts, load_texts
 
 MAX_CHARACTERS = {"subject": 70, "push": 120, "ad": 220, "product": 120}  # with names filled in
@@ -122,6 +123,7 @@ COPY_COLUMNS = ["segment", "slot", "tone", "text", "writer", "why", "forms"]
 COPY_METADATA = ("slot", "tone", "writer", "why")  # columns without figures and forms
 TONES = ("plain", "warm", "brief")
 VOICE_FILE = "voice.yaml"
+WORK = ("b2b_software", "product_use")  # verticals of software that people work with
 SERVICES = ("b2b_software", "product_use", "finance", "telecom")  # verticals where customers use and do not shop
 THRIFTY = 1.2  # times other customers' share of things bought at a discount
 WIN_BACK = "win_back"  # type of an action for customers who stopped coming
@@ -255,7 +257,9 @@ def _tags(activity_level: str, facts: Sequence[Fact], *, segment: str, vertical:
     own = {f.name: f for f in facts if f.segment == segment}
     texts = {name: own[name].text or "" for name in ("action_type", "level") if name in own}
     wins_back = texts.get("action_type") == WIN_BACK
-    tags = {"fading" if wins_back else activity_level, vertical, texts.get("level", "").lower()}
+    tags = {"fading" if wins_back else activity_level, vertical}
+    tags |= {"work"} if vertical in WORK else set()
+    tags |= {texts.get("level", "").lower()} if activity_level != ONCE else set()
     bought, others = (own.get(f"discounted_lines_share{part}") for part in ("", "_others"))
     if bought is not None and others is not None and bought.value > THRIFTY * others.value:
         tags.add("thrifty")

@@ -17,6 +17,7 @@ from segkit.personas.cards import may_claim_need
 from segkit.personas.facts import Fact
 from segkit.personas.lexicon import charges, read_lexicon, spoken_needs
 from segkit.personas.naming import NO_NEED, label
+from segkit.templates import sentence
 from segkit.texts import name_phrase
 from segkit.vocabulary import describe
 
@@ -329,9 +330,11 @@ def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
                 facts.append(_name("copy_job", row["segment"], words, "what this need is for, in the lexicon"))
     led = dict(zip(segments["segment"], segments.get("need_name", segments["segment"]), strict=True))
     if tables.actions is not None:
+        like_things = sentence("actions", "like_things", things="").rstrip() + " "
         for row in tables.actions.drop_duplicates("segment").to_dict("records"):
             if isinstance(row.get("offer"), str) and row["offer"] != led.get(row["segment"]):
-                name = spoken.get(row["offer"].lower(), [lower_first(row["offer"])])[0]
+                offer = row["offer"].removeprefix(like_things)
+                name = spoken.get(offer.lower(), [lower_first(offer)])[0]
                 facts += _both_cases("copy_offer", row["segment"], name, "the need of the best action")
             if isinstance(row.get("moment"), str):
                 facts.append(_name("copy_moment", row["segment"], row["moment"], "when they come more than others"))

@@ -157,6 +157,7 @@ LEVEL_NAMES = {  # levels of value -> their names, highest first
     5: ("Top", "Strong", "Core", "Light", "Occasional"),
     6: ("Top", "Strong", "Core", "Light", "Occasional", "Rare"),
 }
+ONCE = "once"  # activity level of one-time buyers
 MOST = 0.5  # of members of a level who are new or lapsing, from which on it is called so
 HABITS = {  # feature -> words in a name where it is high, and where it is low
     "order_value": ("big-order", "small-order"),
@@ -179,7 +180,12 @@ HABITS = {  # feature -> words in a name where it is high, and where it is low
 
 
 def member_activity_levels(segments: pd.DataFrame, *, features: pd.DataFrame, segment: pd.Series) -> pd.Series:
-    """Return the activity level of each segment, from the features of its members; see `activity_levels`."""
+    """Return the activity level of each segment, from the features of its members; see `activity_levels`.
+
+    One-time buyers are neither often here nor away for long.
+    """
+    if are_one_time(features):
+        return pd.Series(ONCE, index=segments["segment"])
     return activity_levels(segments, often=features["active_days"].groupby(segment).mean())
 
 

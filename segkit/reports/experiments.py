@@ -277,9 +277,11 @@ def starting_caption(*, words: Wording) -> str:
     return text("measure", "dated", dates=words.period.last_dates)
 
 
-def pilot_note(kpi: str) -> str:
-    """Say how to set up a pilot, and how to plan for another KPI."""
-    return text("measure", "pilot_note", kpi=KPIS[kpi].label)
+def pilot_note(kpi: str, *, measured: pd.Series) -> str:
+    """Say how to set up a pilot, and how to plan for another KPI of those that are measured."""
+    known = [name for name in ("orders", "spend", "active") if LEADING_KPIS[name] in set(measured)]
+    others = [name for name in known if name != kpi]
+    return text("measure", "pilot_note", kpi=KPIS[kpi].label, other=next(iter(others), ""))
 
 
 def no_pilot_note() -> str:

@@ -20,6 +20,7 @@ from segkit.reports import theme
 from segkit.reports.compare import compared_features
 from segkit.reports.theme import segment_styles
 from segkit.texts import phrase
+from segkit.vocabulary import LEVEL_ONLY
 
 PIXELS_PER_INCH = 96  # of the page
 SEGMENTS_CAPTION = "Choose a heading to sort the segments."
@@ -247,6 +248,8 @@ def way(row: Mapping[str, Any]) -> str:
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
     if is_missing(now) or is_missing(low) or is_missing(high):
         return ""
+    if row.get("verdict") == LEVEL_ONLY:  # chance alone put customers there, and spend returns to the mean
+        return "level"
     change = row.get("spend_change")
     usual = now if is_missing(change) else now * change
     return "down" if high < min(now, usual) else "up" if low > max(now, usual) else "level"

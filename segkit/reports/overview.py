@@ -35,6 +35,7 @@ from segkit.texts import phrase
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
 WIDE = 0.5  # of a forecast: a range that reaches further to each side is called wide
+MOST_REAPPEAR = 2 / 3  # of the segments, from which on they are said to be groups without reserve
 MOST_ACTIONS = 3  # opportunities on the overview
 
 
@@ -92,7 +93,9 @@ def overview_headline(segments: pd.DataFrame, *, summary: Mapping[str, Any] | No
         level=top["level"].iloc[0] if "level" in top and len(top) < len(segments) else "",
         share=top["customer_share"].sum(),
         revenue=float(top["revenue_share"].sum()) if segments["revenue_share"].notna().all() else None,
-        nothing=(summary or {}).get("segments.verdict") == NONE,
+        nothing=_nothing_holds(summary or {}),
+        tried=(summary or {}).get("segments.tried"),
+        predicts=_predicts(summary or {}),
         declining=int(sum(way(row) == "down" for row in segments.to_dict("records"))),
     )
 
@@ -137,6 +140,8 @@ def _verdict_tile(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> list
     """Say whether the segments are groups or cuts, with the reason; how many come back where that was not tested."""
     tested = segments[segments["verdict"] != "not tested"]
     stable = {"stable": int(tested["verdict"].isin(STABLE_VERDICTS).sum()), "tested": len(tested)}
+    if _nothing_holds(summary):
+        stable["tested"] = summary.get("segments.tried") or len(tested)
     found = summary.get("structure.found")
     if is_missing(found):
         if tested.empty:
@@ -148,9 +153,20 @@ def _verdict_tile(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> list
                 text("overview", "stable_note"),
             )
         ]
-    held = {"found": found, "nothing": summary.get("segments.verdict") == NONE}
+    in_part = stable["stable"] < MOST_REAPPEAR * stable["tested"]
+    held = {"found": found, "nothing": _nothing_holds(summary), "in_part": in_part}
     value = text("overview", "verdict_value", **held)
-    return [(text("overview", "verdict_label"), value, text("overview", "verdict_note", **held, **stable))]
+    note = text("overview", "verdict_note", **held, **stable, predicts=_predicts(summary))
+    return [(text("overview", "verdict_label"), value, note)]
+
+
+def _nothing_holds(summary: Mapping[str, Any]) -> bool:
+    return summary.get("segments.verdict") == NONE
+
+
+def _predicts(summary: Mapping[str, Any]) -> bool:
+    """Return whether the segments that were tried explained anything of what came later."""
+    return any((summary.get(f"forward.{measure}_r2.low") or 0) > 0 for measure in ("spend", "need"))
 
 
 def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
@@ -159,9 +175,9 @@ def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
     No choice of others is named: the strongest leaves none out.
     """
     compared = _compare_with_others(summary)
-    nothing, reason = summary.get("segments.verdict") == NONE, summary.get("forward.reason")
+    nothing, reason = _nothing_holds(summary), summary.get("forward.reason")
     facts = {"compared": compared, "nothing": nothing, "reason": reason, "period": period}
-    return text("overview", "trust", **facts, wide=_is_forecast_wide(summary))
+    return text("overview", "trust", **facts, predicts=_predicts(summary), wide=_is_forecast_wide(summary))
 
 
 def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
@@ -238,7 +254,7 @@ def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
     sentences = [text("overview", "found_as_of", found=found)] if found else []
     if not is_missing(summary.get("structure.found")):
         scores = {name: summary.get(f"structure.{name}") for name in ("ari", "reference_ari")}
-        held = {"found": summary["structure.found"], "nothing": summary.get("segments.verdict") == NONE}
+        held = {"found": summary["structure.found"], "nothing": _nothing_holds(summary)}
         sentences.append(text("overview", "structure", **held, **scores))
     sentences.append(_describe_predictability(summary))
     sentences += [text("overview", "rival", label=label, leads=leads) for label, leads in _each_other(summary)]

@@ -41,7 +41,7 @@ from segkit.segments.scoring import (
     scoring_outcomes,
 )
 from segkit.stats import Z95, Estimate, rank_groups
-from segkit.vocabulary import is_in_space
+from segkit.vocabulary import UNSTABLE, is_in_space
 
 BASELINE_LABELS = {
     "ours": "our segments",
@@ -308,7 +308,6 @@ def _mean_of_pairs(ari: np.ndarray) -> float:
 
 NULL_PERCENTILE = 95  # percentile of the reference that structure has to beat
 N_NULL_COPIES = {"quick": 5, "full": 10}  # pairs of refits on the real customers, and on as many shuffled copies
-UNSTABLE, LEVEL_ONLY = "unstable", "level only"  # verdicts of segments that are not described
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
 NONE = "none"  # verdict on segments that do not hold
 MOST_UNSTABLE = 0.5  # share of customers

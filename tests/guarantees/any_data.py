@@ -21,8 +21,8 @@ FIRST = datetime(2024, 1, 1)
 COLUMNS = ("order_id", "item", "category", "quantity", "amount", "discount", "channel", "text")
 AMOUNTS = ("plain", "constant", "zero", "huge", "tiny", "refunds only", "some refunds", "mostly missing")
 CATEGORIES = ("few", "constant", "one each", "many", "lists", "mostly missing")
-KINDS = ("one", "visits too", "company only", "cancels", "one event of a kind")
-TIMES = ("spread", "one day", "two days", "one hour", "weekly", "future", "growing")
+KINDS = ("one", "visits too", "cancels", "one event of a kind", "uses", "company only")
+TIMES = ("spread", "weekly", "growing", "future", "two days", "one hour", "one day")
 PEOPLE = ("", "some", "constant", "one each", "not ours")
 IDS = ("plain", "numbers", "spaces", "odd")
 
@@ -48,10 +48,10 @@ class Odd:
 
 odd_sources = st.builds(
     Odd,
-    customers=st.one_of(st.integers(3, 60), st.integers(70, 160), st.integers(100, 250)),
-    events=st.sampled_from([1, 2, 5, 15]),
-    days=st.sampled_from([1, 10, 60, 200, 400, 400, 600]),
-    columns=st.sets(st.sampled_from(COLUMNS)).map(lambda names: tuple(sorted(names))),
+    customers=st.one_of(st.integers(90, 200), st.integers(3, 90), st.integers(100, 250)),
+    events=st.sampled_from([5, 2, 15, 1]),
+    days=st.sampled_from([400, 600, 200, 380, 450, 60, 10, 1]),
+    columns=st.tuples(*(st.sampled_from([name, ""]) for name in COLUMNS)).map(lambda names: tuple(filter(None, names))),
     amounts=st.sampled_from(AMOUNTS),
     categories=st.sampled_from(CATEGORIES),
     kinds=st.sampled_from(KINDS),
@@ -59,7 +59,7 @@ odd_sources = st.builds(
     people=st.sampled_from(PEOPLE),
     ids=st.sampled_from(IDS),
     once=st.sampled_from([False, False, False, True]),
-    windows=st.sampled_from([(182, 91), (182, 91), (30, 14), (7, 7), (400, 200), (1, 1)]),
+    windows=st.sampled_from([(182, 91), (30, 14), (90, 30), (182, 91), (7, 7), (400, 200), (1, 1)]),
     seed=st.integers(0, 9),
 )
 
@@ -81,6 +81,8 @@ def write_odd(odd: Odd, folder: Path) -> Path:
     source: dict[str, Any] = {"name": "odd", "timezone": "UTC", "kinds": kinds}
     columns = {name: name for name in events.columns}
     source["events"] = [{"path": "events.csv", "columns": columns}]
+    if odd.kinds == "uses":
+        source["needs"] = ["page_view"]
     if odd.people:
         _people(odd, rng=rng).to_csv(folder / "people.csv", index=False)
         roles = {"age": "demographic", "town": "geographic", "mood": "survey"}
@@ -111,7 +113,7 @@ def _times(count: int, odd: Odd, *, rng: np.random.Generator) -> list[str]:
 
 
 def _kinds(count: int, odd: Odd, *, rng: np.random.Generator) -> np.ndarray:
-    names = {"visits too": ["purchase", "visit", "cart"], "cancels": ["renewal", "cancel"], "company only": ["mail"]}
+    names = {"visits too": ["purchase", "visit", "cart"], "cancels": ["purchase", "cancel"], "uses": ["page_view", "click"], "company only": ["mail"]}
     if odd.kinds == "one event of a kind":
         return np.array(["purchase"] * (count - 1) + ["complaint"], dtype=object)
     return rng.choice(np.array(names.get(odd.kinds, ["purchase"]), dtype=object), count)

@@ -69,7 +69,7 @@ def test_how_sure_states_ahead_behind_and_level_as_they_are() -> None:
 def test_whether_they_are_groups_is_on_the_tile_and_first_of_the_evidence(segments: pd.DataFrame) -> None:
     kpis = pd.DataFrame({"kpi": [], "value": []})
     for found, word, start in (
-        (True, "Groups", "are groups"),
+        (True, "Groups, in part", "are groups"),
         (False, "Cuts", "are useful cuts"),
     ):
         summary = SUMMARY | STRUCTURE | {"structure.found": found}
