@@ -128,6 +128,7 @@ EVERYONE = "all"  # segment of the row of all customers
 UNSTABLE, LEVEL_ONLY = "unstable", "level only"  # verdicts of segments that are not described
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_PARTS = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}
+CANCEL = "cancel"  # kind of event that ends a contract
 SERVICE_WORDS = ("support", "service", "ticket", "complaint", "call", "chat", "help")  # in kinds of service contact
 COUPON_WORDS = ("coupon", "voucher", "promo")  # in kinds that use an offer
 

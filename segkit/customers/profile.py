@@ -10,6 +10,7 @@ import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.customers.features import customer_outcomes
+from segkit.customers.steps import steps
 from segkit.data import readiness
 from segkit.data.readiness import WOULD_ADD, Facts, Verdict, top_share
 from segkit.data.spec import CustomerTable, EventTable, Source
@@ -17,6 +18,7 @@ from segkit.errors import InputError
 from segkit.format import FLOOR, masked_count
 from segkit.period import Period, span_text
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
+from segkit.vocabulary import CANCEL
 
 YES = frozenset({"true", "t", "yes", "y", "1", "1.0", "on", "granted", "opt-in", "opted in", "subscribed"})
 FEATURE_ROLES = ("demographic", "geographic", "survey")
@@ -305,8 +307,13 @@ def lifecycle(features: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "meaning", "customers", "share", "share_low", "share_high"])
 
 
-def kpis(days: Days, *, period: Period) -> pd.DataFrame:
+def kpis(days: Days, *, period: Period, kinds: Mapping[str, str]) -> pd.DataFrame:
     """Compute the KPIs of the last horizon before ``as_of``, with 95 % intervals where they are means.
+
+    Parameters
+    ----------
+    kinds
+        Event kind -> who does it; steps to a purchase have a rate of conversion, and ``cancel`` ends a contract.
 
     Returns
     -------
@@ -334,8 +341,30 @@ def kpis(days: Days, *, period: Period) -> pd.DataFrame:
             ("spend per active customer", *mean_interval(active["spend"]), "money"),
             ("value of an order", *ratio_interval(buyers["spend"], buyers["orders"]), "money"),
         ]
+    rows += _conversion(days, kinds=kinds, period=period) + _cancels(
+        days, kinds=kinds, active=active.index, start=start
+    )
     table = pd.DataFrame(rows, columns=["kpi", "value", "value_low", "value_high", "unit"])
     return table.assign(start=start.isoformat(), end=period.last_day.isoformat())
+
+
+def _conversion(days: Days, *, kinds: Mapping[str, str], period: Period) -> list[tuple]:
+    """Compute the share of days with the first step that end in a purchase."""
+    taken = steps(days, kinds=kinds, start=period.last_horizon_start, end=period.as_of)
+    if taken.empty:
+        return []
+    first, last = taken.iloc[0], taken.iloc[-1]
+    words = f"days with a {first['event'].replace('_', ' ')} that end in a purchase"
+    return [(words, *proportion_interval(int(last["days"]), int(first["days"])), "share")]
+
+
+def _cancels(days: Days, *, kinds: Mapping[str, str], active: pd.Index, start: date) -> list[tuple]:
+    """Compute the share of active customers with a cancel."""
+    if kinds.get(CANCEL) != "customer" or not len(active):
+        return []
+    rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows[f"n_{CANCEL}"] > 0))
+    cancelled = rows.select("customer_id").distinct().to_pandas()["customer_id"].isin(active).sum()
+    return [("active customers with a cancel", *proportion_interval(int(cancelled), len(active)), "share")]
 
 
 def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Period) -> pd.DataFrame:
@@ -429,8 +458,8 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
     """Summarise length of history and activity, from active_days, first and last day of each customer."""
     if own.empty:
         raise InputError(
-            "events: none before the report date is by a customer. Check as_of and timestamp, and give each kind of event "
-            "that customers do `customer` in kinds."
+            "events: none before the report date is by a customer. Check as_of and timestamp, and give each kind of "
+            "event that customers do `customer` in kinds."
         )
     first, last = pd.Timestamp(own["first"].min()), pd.Timestamp(own["last"].max())
     recent = (pd.Timestamp(period.as_of) - pd.to_datetime(own["last"])).dt.days <= period.lookback_days

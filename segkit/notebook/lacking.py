@@ -11,7 +11,7 @@ from segkit.data.runs import Run, open_run_source
 from segkit.segments.validation import NONE
 from segkit.texts import has_texts, load_texts
 
-SEGMENTS, MONEY, PURCHASES, HABITS = "segments", "money", "purchases", "habits"
+SEGMENTS, MONEY, PURCHASES, HABITS, STEPS = "segments", "money", "purchases", "habits", "steps"
 LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have nothing to show
     SEGMENTS: {
         "00_overview": ("## Segments by value and need", "## Opportunities", "## Map of customers"),
@@ -26,6 +26,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
     },
     MONEY: {"05_predict": ("## Customer value over 12 months",)},
     PURCHASES: {},
+    STEPS: {"01_profile": ("## Steps to a purchase",)},
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},
 }
 
@@ -37,6 +38,7 @@ def lacking(run: Run) -> tuple[str, ...]:
         MONEY: run.has("segments") and bool(run.table("segments")["revenue"].isna().all()),
         PURCHASES: run.has("segments") and "purchase" not in open_run_source(run).needs.kinds,
     }
+    lacks[STEPS] = not run.has("steps")
     lacks[HABITS] = run.has("features") and are_one_time(run.table("features"))
     return tuple(name for name, lacks_it in lacks.items() if lacks_it)
 
@@ -72,7 +74,7 @@ def adapt_words(notebook: nbformat.NotebookNode, *, lacks: Sequence[str]) -> nbf
     if not lacks or not has_texts("lacking"):
         return notebook
     texts, made = load_texts("lacking"), deepcopy(notebook)
-    phrases = [pair for name in lacks for pair in texts[name].items()]
+    phrases = [pair for name in lacks for pair in texts.get(name, {}).items()]
     for cell in made.cells:
         if cell.cell_type == "markdown":
             cell.source = _replace(cell.source, phrases)

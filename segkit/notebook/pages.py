@@ -12,8 +12,8 @@ from traitlets.config import Config
 
 from segkit import __version__, templates
 from segkit.data.runs import Run
+from segkit.notebook.lacking import adapt_words, lacking, without_lacking
 from segkit.notebook.steps import OVERVIEW, Step
-from segkit.notebook.lacking import lacking, adapt_words, without_lacking
 from segkit.notebook.translating import title_of, translate_notebook, translate_script
 from segkit.period import Period
 from segkit.reports.agreement import check_agreement

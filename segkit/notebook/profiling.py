@@ -15,6 +15,7 @@ from segkit.customers.features import describe_customers, dormant_customers, upd
 from segkit.customers.finest import are_items_best
 from segkit.customers.profile import attribute_features, customer_attributes, datasheet
 from segkit.customers.purchases import names_of_things
+from segkit.customers.steps import steps
 from segkit.data import check as check_module
 from segkit.data import runs, sources
 from segkit.data.runs import open_run_source
@@ -341,6 +342,7 @@ class Profile(Result):
     activity: Result | None = None
     retention: Result | None = None
     lifecycle: Result | None = None
+    steps: Result | None = None
     kpis: Result | None = None
     coverage: Result | None = None
     datasheet: Result | None = None
@@ -389,6 +391,7 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
             **described,
             "profile": table,
             **{name: parts[name].table for name in ("activity", "retention", "lifecycle")},
+            **({"steps": parts["steps"].table} if len(parts["steps"].table) else {}),
         },
         datasheet=table_result(sheet, name="datasheet", shown=sheet.assign(item=sheet["about"] + ": " + sheet["item"])),
         **parts,
@@ -405,14 +408,15 @@ def _customer_tables(
         "features": state.data.features.join([*([] if needs is None else [needs.shares]), known]),
         "dormant": dormant_customers(state.days, period=period),
         "datasheet": datasheet(opened, state.days, rejected=rejected, period=period, pseudonyms=hashed),
-        "kpis": profile_module.kpis(state.days, period=period),
+        "kpis": profile_module.kpis(state.days, period=period, kinds=state.kinds),
     }
     return tables if people is None else {**tables, "people": customer_attributes(people, roles=opened.roles)}
 
 
 def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Result]:
     state, period, words = customers.state, customers.period, customers.words
-    kpis = profile_module.kpis(state.days, period=period)
+    kpis = profile_module.kpis(state.days, period=period, kinds=state.kinds)
+    taken = steps(state.days, kinds=state.kinds, start=period.lookback_start, end=period.as_of)
     activity = profile_module.activity(state.days, as_of=period.as_of, kinds=state.kinds)
     retention = profile_module.retention(state.days, as_of=period.as_of)
     lifecycle = profile_module.lifecycle(state.data.features)
@@ -422,6 +426,7 @@ def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Resul
         "activity": figure_result(activity, lambda: report.plot_timeline(activity), name="activity"),
         "retention": figure_result(retention, lambda: report.plot_retention(retention), name="retention"),
         "lifecycle": table_result(lifecycle, name="lifecycle", shown=report.format_lifecycle(lifecycle)),
+        "steps": table_result(taken, name="steps", shown=report.format_steps(taken) if len(taken) else None),
         "kpis": Result(kpis, html=lambda: html.table_html(shown, columns=columns, caption=words.period.last_dates)),
         "coverage": table_result(table, name="profile", shown=report.format_profile(table, words=words)),
     }

@@ -24,6 +24,7 @@ from segkit.personas.offerable import best_channel, best_moment
 from segkit.personas.pilots import Pilots
 from segkit.personas.uptake import CROSS_NEED, GROW_BASKET
 from segkit.templates import sentence
+from segkit.vocabulary import CANCEL
 
 OFTEN_DAYS = 10  # between visits, up to which customers come "weekly"
 MIN_THING_SHARE = 0.05  # of what the customers buy, from which on a thing is named
@@ -248,7 +249,8 @@ class _Writer:
     def title(self, type_: str, offer: str | None, features: pd.DataFrame) -> str:
         """Return the action as one imperative sentence."""
         gap = features["gap_days"].median() if "gap_days" in features else np.inf
-        manner = "uses" if self.situation.uses else "often" if gap <= OFTEN_DAYS else "seldom"
+        fixed = self.situation.uses or CANCEL in self.situation.customers.kinds  # a contract has no next order
+        manner = "uses" if fixed else "often" if gap <= OFTEN_DAYS else "seldom"
         return self.text(f"titles.{type_}.{manner}", offer=offer)
 
     def effect(self, one: Opportunity) -> dict[str, float]:

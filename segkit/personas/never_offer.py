@@ -88,11 +88,13 @@ def names_not_to_send(run: Run) -> frozenset[str]:
     """Return the names, in lower case, that no text to a customer may hold: of flagged things, and of needs of them."""
     if not run.has("things"):
         return frozenset()
-    table, needs = run.table("things"), run.table("needs")
+    table = run.table("things")
     flagged = table["sensitive"] | table["never_offer"]
     labels = labels_of_things(run)
     names = {label(thing, labels=labels) for thing in table.loc[flagged, "thing"]}
-    own = run.table("need_things")
+    if not run.has("needs"):
+        return frozenset(name.lower() for name in names)
+    needs, own = run.table("needs"), run.table("need_things")
     of_flagged = own["weight"].where(own["sensitive"] | own["never_offer"], 0.0).groupby(own["need"]).sum()
     mostly = of_flagged >= MOSTLY * own.groupby("need")["weight"].sum()
     names |= set(needs.loc[needs["sensitive"].astype(bool) | needs["need"].isin(mostly[mostly].index), "name"])

@@ -169,6 +169,15 @@ def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def format_steps(steps: pd.DataFrame) -> pd.DataFrame:
+    """Format the steps to a purchase; the customers of a small step are hidden."""
+    shown = {name: steps[name].map(percent) for name in ("share", "onward")}
+    customers = masked_counts(steps["customers"])
+    return steps.assign(
+        step=steps["event"].map(kind_label), days=steps["days"].map(count), customers=customers, **shown
+    )
+
+
 def format_needs(needs: pd.DataFrame, things: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format needs: name and job, the things that make up most of it with their shares, and its size."""
     largest = things.sort_values(["weight", "thing"], ascending=[False, True]).groupby("need").head(THINGS_SHOWN)

@@ -77,7 +77,9 @@ def test_retention_covers_every_finished_month(make_days: Callable, as_of: date)
 
 
 def test_kpis_are_dated_and_count_only_active_customers(make_days: Callable, midyear: date) -> None:
-    table = profile.kpis(make_days(EVENTS, kinds=KINDS), period=Period(midyear, lookback_days=30, horizon_days=20))
+    table = profile.kpis(
+        make_days(EVENTS, kinds=KINDS), period=Period(midyear, lookback_days=30, horizon_days=20), kinds=KINDS
+    )
     check(table, name="kpis")
     value = table.set_index("kpi")["value"]
     assert value["customers known"] == 2 and value["active rate"] == 0.5
@@ -102,7 +104,7 @@ def test_events_from_as_of_on_change_nothing(make_days: Callable, make_events: C
     for make in (
         lambda state: profile.activity(state, as_of=midyear, kinds=KINDS),
         lambda state: profile.retention(state, as_of=midyear),
-        lambda state: profile.kpis(state, period=period),
+        lambda state: profile.kpis(state, period=period, kinds=KINDS),
     ):
         pd.testing.assert_frame_equal(make(days), make(more))
     pd.testing.assert_frame_equal(
@@ -166,7 +168,7 @@ def test_identifiers_and_unused_columns_are_not_read(make_events: Callable) -> N
 
 
 def test_data_without_anything_to_predict_is_refused_with_the_count() -> None:
-    with pytest.raises(InputError, match="1 of 900 customers .*12 segments of 20 need 240"):
+    with pytest.raises(InputError, match="1 of 900 customers .*2 segments of 20 need 40"):
         require_sufficient_history(table_of(active_in_the_lookback=1))
     with pytest.raises(InputError, match="none of 900 customers was seen on more than one day"):
         require_sufficient_history(table_of(seen_on_more_than_one_day=0))

@@ -93,7 +93,7 @@ def write_odd(odd: Odd, folder: Path) -> Path:
 
 
 def _ids(who: np.ndarray, odd: Odd) -> list[str]:
-    form = {"plain": "c{:03d}", "numbers": "{:d}", "spaces": " c {:d} ", "odd": "Zoë, \"{:d}\" <b>=1"}[odd.ids]
+    form = {"plain": "c{:03d}", "numbers": "{:d}", "spaces": " c {:d} ", "odd": 'Zoë, "{:d}" <b>=1'}[odd.ids]
     return [form.format(number) for number in who]
 
 
@@ -113,7 +113,12 @@ def _times(count: int, odd: Odd, *, rng: np.random.Generator) -> list[str]:
 
 
 def _kinds(count: int, odd: Odd, *, rng: np.random.Generator) -> np.ndarray:
-    names = {"visits too": ["purchase", "visit", "cart"], "cancels": ["purchase", "cancel"], "uses": ["page_view", "click"], "company only": ["mail"]}
+    names = {
+        "visits too": ["purchase", "visit", "cart"],
+        "cancels": ["purchase", "cancel"],
+        "uses": ["page_view", "click"],
+        "company only": ["mail"],
+    }
     if odd.kinds == "one event of a kind":
         return np.array(["purchase"] * (count - 1) + ["complaint"], dtype=object)
     return rng.choice(np.array(names.get(odd.kinds, ["purchase"]), dtype=object), count)

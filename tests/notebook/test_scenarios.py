@@ -30,8 +30,7 @@ ABSENT = {  # words that stand on no page, as there is nothing of the kind
 }
 MISSING = re.compile(r"\bnan\b|\bNone\b")  # what no page shows
 NOT_THERE = re.compile(  # where pages may speak of what is missing: what it would add, and what was compared with
-    r"No amount: it would add.*|Available data.*?For analysts|Right order is how often.*|Right order \(AUC\).*|in any order\.",
-    re.DOTALL,
+    r"No amount: it would add[^\n]*|Available data.*?For analysts|Right order|in any order\.", re.DOTALL
 )
 LEAST_AGREEMENT = {"media": 0.7, "one_time": 0.75, "clickstream": 0.6, "subscription": 0.7, "marketplace": 0.7}
 
