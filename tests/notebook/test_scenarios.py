@@ -19,7 +19,7 @@ CUSTOMERS = {"one_time": 1500, "no_structure": 1500}
 MONEY = r"(spend(ing)?|spent|revenue|prices?|margin)"
 BUYING = r"(buy|buys|bought|buyers?|purchases?|orders?|shop|shopping|basket)"
 STAGES = r"(lapsing|lapsed|cooling|gone quiet|been a while|missed you|been quiet|regular here|so often)"
-CONTINUUM = r"(next best|opportunit(y|ies)|do similar things next|divide them usefully|weekly shop)"
+CONTINUUM = r"(ideas to test|do similar things next|divide them usefully|usual basket)"
 ABSENT = {  # words that stand on no page, as there is nothing of the kind
     "media": f"{MONEY}|{BUYING}",
     "one_time": STAGES,
@@ -61,8 +61,8 @@ def _refuse_untrue_words(run: Run, scenario: str) -> None:
     for page in sorted(run.path.glob("*.html")):
         text = _text(page)
         assert not MISSING.findall(text), page.name
-        said = NOT_THERE.sub("", text)
-        found = [said[max(one.start() - 60, 0) : one.end() + 40] for one in absent.finditer(said)]
+        spoken = NOT_THERE.sub("", text)
+        found = [spoken[max(one.start() - 60, 0) : one.end() + 40] for one in absent.finditer(spoken)]
         assert not found, f"{page.name}: {found[:5]}"
 
 
