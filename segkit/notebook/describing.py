@@ -46,6 +46,7 @@ from segkit.segments.model import model_from_arrays
 from segkit.segments.validation import attribute_groups
 from segkit.tables import titles
 from segkit.texts import phrase
+from segkit.vocabulary import CANCEL
 
 USE_TITLES = {"share": "Of what they use", "buyers": "Members who use it"}  # of the table favourites
 OF_NEED = ("copy_need", "copy_line", "copy_job")  # facts that speak of the need of a segment
@@ -235,7 +236,7 @@ def write_personas(run: Run) -> Personas:
         actions=actions,
         activity_levels=described.activity_levels[has_story(segments).to_numpy()],
         voice=read_voice(run.path.parent / VOICE_FILE),
-        uses=described.uses,
+        uses=described.uses or CANCEL in described.source.kinds,  # a contract has no next order
         vertical=described.vertical,
         categories=described.now.categories,
         not_to_send=names_not_to_send(run),

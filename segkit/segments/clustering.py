@@ -153,8 +153,6 @@ def make_segmentation(points: np.ndarray, *, family: str, segments: int, min_cus
 
 def _columns_by_level(levels: int, *, shares: Sequence[float], whole: int, segments: int) -> list[int]:
     """Share the segments among the levels that are split, by their customers (largest remainders)."""
-    if segments <= levels:
-        return [1] * levels
     if levels != len(shares) + 1:  # many customers have the same value: levels fell together
         return [max(FEWEST_COLUMNS, segments // levels)] * levels
     sizes = np.diff([0.0, *shares, 1.0])[whole:]

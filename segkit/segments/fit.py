@@ -205,7 +205,8 @@ def fit_levels(fit: Fit, *, seed: int = 7) -> Fit | None:
     for family in LEVELS_ALONE:
         levels = make_segmentation(sampled, family=family, segments=len(FAMILIES[family][0]) + 1)
         number = levels.assign(points)
-        if len(levels.centres) > 1 and np.bincount(number, minlength=len(levels.centres)).min() >= smallest:
+        whole = len(levels.centres) == len(levels.borders) + 1  # else levels fell together, and were split again
+        if whole and len(levels.borders) and np.bincount(number, minlength=len(levels.centres)).min() >= smallest:
             subsamples = [sampled[rows] for rows in subsample_rows(len(sampled), seed=seed)]
             model = segment_model(fit.model.space, levels, subsamples=subsamples)
             return replace(fit, model=model, segment_number=number, segmentation=levels)

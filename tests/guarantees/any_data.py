@@ -75,6 +75,7 @@ def write_odd(odd: Odd, folder: Path) -> Path:
         events[name] = _column(name, who, odd, rng=rng)
     if "amount" in events:
         events.loc[events["amount"] < 0, "event"] = "return"
+        events["amount"] = events["amount"].abs()
     folder.mkdir(parents=True, exist_ok=True)
     events.to_csv(folder / "events.csv", index=False)
     kinds = {kind: "company" if odd.kinds == "company only" else "customer" for kind in events["event"].unique()}
