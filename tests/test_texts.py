@@ -121,7 +121,7 @@ def test_an_unknown_language_is_refused_by_name_and_a_page_without_texts_is_engl
     assert page_language("02_embed", language="de") == page_language("04_personas", language="en") == "en"
 
 
-def test_what_pages_say_differently_is_still_what_they_say() -> None:
+def test_phrases_that_a_page_words_differently_still_stand_on_one() -> None:
     """Each phrase of ``lacking.yaml`` stands in a notebook or in a text of the package."""
     cells = [cell.source for path in (HOME / "notebooks").glob("0*.ipynb") for cell in nbformat.read(path, 4).cells]
     kinds = ("**/*.py", "**/*.yaml", "**/*.j2")
@@ -130,4 +130,4 @@ def test_what_pages_say_differently_is_still_what_they_say() -> None:
     formed = {f"{lead} on spend" for lead in ("ahead", "level", "behind")}
     for lacking in _load("en", "lacking").values():
         gone = [phrase for phrase in set(lacking) - formed if " ".join(phrase.split()) not in texts]
-        assert not gone, f"{gone}: no page says this any more"
+        assert not gone, f"{gone}: on no page any more"
