@@ -76,7 +76,7 @@ def plot_retention(table: pd.DataFrame) -> Figure:
     with style():
         figure, axes = one_panel(height=3.2)
         cohorts = sorted(large["cohort"].unique())
-        ranks = np.linspace(0.25, 0.75, len(cohorts)) if len(cohorts) > 1 else [0.75]
+        ranks = [0.75] if len(cohorts) == 1 else np.linspace(0.25, 0.75, len(cohorts))
         colours = {cohort: level_shade(rank) for cohort, rank in zip(cohorts, ranks, strict=True)}
         seaborn.lineplot(
             large,

@@ -3,11 +3,20 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segkit.segments.clustering import Budget
-from segkit.segments.fit import Fit, FitData, fit_segments
-from segkit.segments.validation import Stability, Structure, best_jaccard, segment_verdict, stability, structure
+from segkit.segments.fit import Fit, FitData, fit_levels, fit_segments
+from segkit.segments.validation import (
+    Stability,
+    Structure,
+    best_jaccard,
+    segment_verdict,
+    stability,
+    structure,
+    verdict,
+)
 
 Plant = Callable[..., tuple]
 
@@ -83,3 +92,29 @@ def test_verdict_has_its_limits_and_is_natural_only_where_structure_was_found(
     jaccard: float, reference: Structure | None, words: str
 ) -> None:
     assert segment_verdict(jaccard, reference=reference) == words
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "low", "found", "words"),
+    [
+        (["unstable"] * 4, 0.3, False, "none"),  # they dissolve, whatever they predict
+        (["unstable"] * 3 + ["constructed"], 0.3, False, "none"),
+        (["unstable"] * 3 + ["reproducible"], 0.3, False, "cuts"),
+        (["constructed"] * 4, 0.3, False, "cuts"),
+        (["reproducible"] * 4, 0.0, False, "none"),  # they come back, and predict nothing
+        (["unstable"] * 4, 0.0, True, "groups"),
+    ],
+)
+def test_nothing_holds_where_segments_dissolve_or_predict_nothing(
+    verdicts: list[str], low: float, found: bool, words: str
+) -> None:
+    segments = pd.DataFrame({"verdict": verdicts, "customer_share": 1 / len(verdicts)})
+    assert verdict({"forward.spend_r2.low": low}, found=found, segments=segments) == words
+
+
+def test_levels_alone_hold_everyone_once_and_speak_of_no_need(fitted: tuple[FitData, Fit]) -> None:
+    levels = fit_levels(fitted[1])
+    assert levels is not None and set(levels.model.need) == {""}
+    assert len(levels.model.segments) == len(set(levels.model.macro)) == levels.segment_number.max() + 1 >= 2
+    value = pd.Series(levels.axes.iloc[:, 0].to_numpy()).groupby(levels.segment_number)
+    assert (value.min().iloc[:-1].to_numpy() >= value.max().iloc[1:].to_numpy()).all(), "the highest level first"
