@@ -48,7 +48,7 @@ class Odd:
 
 odd_sources = st.builds(
     Odd,
-    customers=st.one_of(st.integers(90, 200), st.integers(3, 90), st.integers(100, 250)),
+    customers=st.one_of(st.integers(130, 250), st.integers(3, 90), st.integers(90, 130)),
     events=st.sampled_from([5, 2, 15, 1]),
     days=st.sampled_from([400, 600, 200, 380, 450, 60, 10, 1]),
     columns=st.tuples(*(st.sampled_from([name, ""]) for name in COLUMNS)).map(lambda names: tuple(filter(None, names))),
