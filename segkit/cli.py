@@ -357,13 +357,13 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 
     def work(**others: Any) -> list[str]:
         from segkit.data.runs import load_run
-        from segkit.experiments.pilot import default_pilot_folder, design_pilot, write_pilot
-        from segkit.reports.experiments import describe_pilot
+        from segkit.experiments.pilot import default_pilot_folder, design_pilot
+        from segkit.reports.pilots import describe_pilot, write_planned_pilot
 
         run = load_run(run_dir)
         designed = design_pilot(run, **others)
         folder = out or default_pilot_folder(run, segments=others["segments"], kpi=others["kpi"])
-        return [*describe_pilot(designed.facts), str(write_pilot(designed, folder))]
+        return [*describe_pilot(designed.facts), str(write_planned_pilot(designed, folder))]
 
     _print("\n".join(run_guarded(work, debug=debug, **options)))
 
@@ -387,7 +387,7 @@ def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
     """
 
     def work(**others: Any) -> list[str]:
-        from segkit.reports.experiments import run_readout
+        from segkit.reports.pilots import run_readout
 
         page, summary = run_readout(run_dir, outcomes, **others)
         return [*summary, str(page)]

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,10 @@ def small_score(value: float | None) -> str:
     return MISSING if is_missing(value) else _fixed(float(value), 3)
 
 
-def formatter_for(unit: str | None) -> Callable[[Any], str]:
-    """Return the formatter of a unit: percentages for shares, full counts for flags, numbers for all others."""
+def formatter_for(unit: str | None, *, currency: str = "") -> Callable[[Any], str]:
+    """Return the formatter of a unit: percentages for shares, full counts for flags, amounts with their currency."""
+    if unit == "money" and currency:
+        return partial(money, currency=currency)
     return {"share": share, "flag": count}.get(unit or "", number)
 
 

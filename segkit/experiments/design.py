@@ -378,15 +378,15 @@ def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: 
     """
     unknown_return = {"value": None, "low": None, "high": None}
     if measured is None:
-        return {**unknown_return, "reason": "no return can be stated: no read-out was given (--lift-from)"}
+        return {**unknown_return, "reason": "it needs an earlier read-out (--lift-from)"}
     if not price.is_complete:
-        return {**unknown_return, "reason": "no return can be stated: it needs --contact-cost and --margin"}
+        return {**unknown_return, "reason": "it needs --contact-cost and --margin"}
     treated_counts = treated[treated > 0]
     unknown = sorted(set(treated_counts.index) - set(measured.index))
     if unknown:
         return {
             **unknown_return,
-            "reason": f"no return can be stated: the read-out did not measure {', '.join(unknown)}",
+            "reason": f"the read-out did not measure {', '.join(unknown)}",
         }
     table = measured.loc[treated_counts.index]
     middle = float((treated_counts * (table["lift"] * price.margin - price.contact_cost)).sum())
@@ -396,5 +396,5 @@ def expected_total(treated: pd.Series, *, measured: pd.DataFrame | None, price: 
         "value": middle,
         "low": middle - half,
         "high": middle + half,
-        "reason": "from the lifts of the read-out given",
+        "reason": "from the lifts of an earlier read-out",
     }

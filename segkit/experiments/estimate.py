@@ -29,7 +29,7 @@ class Kpi:
 KPIS = {
     "spend": Kpi("spend", "spend per customer, net of returns", "money", "spend"),
     "orders": Kpi("orders", "orders per customer", "orders", "orders"),
-    "active": Kpi("active", "share of customers who came", "share", "active_days"),
+    "active": Kpi("active", "share of active customers", "share", "active_days"),
 }
 COVARIATES = ("pre", "recent", "steady")
 
@@ -304,25 +304,25 @@ def verdict_of(lift: Lift, *, price: Price) -> tuple[str, str]:
     """Decide what to do in one segment, with the reason.
 
     >>> verdict_of(Lift("S01", 90, 90, 12, 10, 2, 0.5, 178, 0.3, low=1, high=3), price=Price(0.1, 0.25))
-    ('scale', 'in every case within the interval a contact earns more than it costs')
+    ('scale', 'even at the low end of the range, a contact earns more than it costs')
     >>> verdict_of(Lift("S01", 90, 90, 12, 10, 2, 0.5, 178, 0.3, low=-1, high=3), price=Price(0.1, 0.25))[0]
     'cannot tell'
     """
     if not np.isfinite([lift.low, lift.high]).all():
-        return "cannot tell", "nothing varied, so chance cannot be told from effect"
+        return "cannot tell", "no customer differed, so chance and effect cannot be separated"
     if price.is_complete:
         low, high = (price.margin * bound - price.contact_cost for bound in (lift.low, lift.high))
         if low > 0:
-            return "scale", "in every case within the interval a contact earns more than it costs"
+            return "scale", "even at the low end of the range, a contact earns more than it costs"
         if high < 0:
-            return "stop", "in every case within the interval a contact costs more than it earns"
+            return "stop", "even at the high end of the range, a contact costs more than it earns"
         if lift.low > 0:
-            return "go on", "contact works, and whether it pays is not settled: a larger pilot will say"
+            return "go on", "contact works, but it is open whether it pays"
     elif lift.high < 0:
         return "stop", "contact lowers the figure"
     elif lift.low > 0:
-        return "go on", "contact works; give its cost and the margin, and the return can be stated"
-    return "cannot tell", "the interval holds both a gain and a loss"
+        return "go on", "contact works; to see whether it pays, give its cost and the margin"
+    return "cannot tell", "the range includes both a gain and a loss"
 
 
 def returns_of(lifts: list[Lift], *, price: Price) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Design a pilot on a finished run, and write and load its frozen files."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from hashlib import sha256
@@ -226,7 +227,8 @@ def _run_facts(run: Run) -> dict[str, Any]:
     assigned = (run.path / "tables" / "assignments.parquet").read_bytes()
     names = ("as_of", "lookback_days", "horizon_days", "source_name", "source_fingerprint")
     about = {name: parameters.get(name) for name in names} | {"assignments": sha256(assigned).hexdigest()}
-    return {"run": about, "timezone": source.timezone, "kinds": dict(sorted(source.kinds.items()))}
+    kinds = dict(sorted(source.kinds.items()))
+    return {"run": about, "timezone": source.timezone, "currency": source.currency, "kinds": kinds}
 
 
 def _design_facts(
@@ -290,10 +292,11 @@ def _power(spread: Spread, *, counts: pd.DataFrame, name: str, comparisons: int,
 UNITS_FILE, TARGETS_FILE = "units.parquet", "targets.csv"
 
 
-def write_pilot(pilot: Pilot, out: str | Path) -> Path:
+def write_pilot(pilot: Pilot, out: str | Path, *, pages: Mapping[str, str] | None = None) -> Path:
     """Write a design into a folder of its own and return the folder.
 
-    `out`: a folder that is missing or empty. Raises `RunError`: the folder is not empty.
+    `out`: a folder that is missing or empty; `pages`: file name to the HTML that goes with it. Raises `RunError`: the
+    folder is not empty.
     """
     out = Path(out)
     if (out / "pilot.json").is_file():
@@ -305,6 +308,8 @@ def write_pilot(pilot: Pilot, out: str | Path) -> Path:
         for name, content in _pilot_tables(pilot).items():
             write_bytes(building / name, content)
             hashes[name] = sha256(content).hexdigest()
+        for name, page in (pages or {}).items():
+            write_bytes(building / name, page.encode("utf-8"))
         write_json(building / "pilot.json", to_rounded_json({**pilot.facts, "files": hashes}))
         publish_run(building, out)
     return out

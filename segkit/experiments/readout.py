@@ -29,6 +29,7 @@ from segkit.experiments.estimate import (
     verdict_of,
 )
 from segkit.experiments.pilot import Pilot
+from segkit.format import day
 from segkit.stats import Z95, least_squares
 
 LATE_DAYS = 7  # without any event at the end of a window, before it counts as unfinished
@@ -308,6 +309,7 @@ EXPERIMENT = (
     "name",
     "kpi",
     "unit",
+    "currency",
     "start",
     "end",
     "treated",
@@ -391,6 +393,7 @@ def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
     return {
         "kpi": facts["kpi"],
         "unit": facts["unit"],
+        "currency": facts.get("currency", ""),
         "start": facts["start"],
         "end": facts["end"],
         "window_days": facts["window_days"],
@@ -437,12 +440,13 @@ def _experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
             "name": one["name"],
             "kpi": facts["kpi"],
             "unit": facts["unit"],
+            "currency": facts.get("currency", ""),
             "start": facts["start"],
             "end": facts["end"],
             "treated": one["treatment"],
             "control": one["control"],
             "verdict": "not read yet",
-            "reason": f"its window runs to {facts['end']}",
+            "reason": f"the test runs until {day(date.fromisoformat(facts['end']))}",
         }
         for one in facts["power"]
     ]
@@ -452,7 +456,7 @@ def _experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
 def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Build the typed table experiment from rows; none without a pilot."""
     table = pd.DataFrame(rows, columns=list(EXPERIMENT))
-    text = ("segment", "name", "kpi", "unit", "start", "end", "verdict", "reason")
+    text = ("segment", "name", "kpi", "unit", "currency", "start", "end", "verdict", "reason")
     kinds = {
         name: object if name in text else "int64" if name in ("treated", "control") else float for name in EXPERIMENT
     }
@@ -468,6 +472,7 @@ def _experiment(pilot: Pilot, lifts: list[Lift], *, price: Price) -> pd.DataFram
         name=table["segment"].map(names),
         kpi=pilot.facts["kpi"],
         unit=KPIS[pilot.facts["kpi"]].unit,
+        currency=pilot.facts.get("currency", ""),
         start=pilot.facts["start"],
         end=pilot.facts["end"],
         verdict=[verdict for verdict, _ in verdicts],

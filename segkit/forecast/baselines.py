@@ -10,8 +10,8 @@ from segkit.stats import quantile_edges
 FORECASTER_LABELS = {
     "model": "the forecast",
     "last": "the last period repeated",
-    "rfm": "an RFM table (5 x 5 x 5)",
-    "classic": "BG/NBD with Gamma-Gamma",
+    "rfm": "an RFM table",
+    "classic": "the BG/NBD model",
 }
 MIN_IN_CELL = 5  # customers; a smaller cell takes the figure of its recency and frequency
 DAY_STEPS = (0, 1, 2, 4, 8, 16)  # active days in the last period at which a new group begins

@@ -209,8 +209,9 @@ def write_pilots(run: Run, *, place: Path) -> None:
     """
     from segkit.customers.days import load_days
     from segkit.experiments.estimate import main_kpi
-    from segkit.experiments.pilot import design_pilot, write_pilot
+    from segkit.experiments.pilot import design_pilot
     from segkit.refresh.decisions import PILOT
+    from segkit.reports.pilots import write_planned_pilot
 
     log, asked = run.table("decisions"), new_decisions(run)
     asked = asked[asked["decision"] == PILOT]
@@ -220,7 +221,7 @@ def write_pilots(run: Run, *, place: Path) -> None:
     for number, segment in asked["segment"].items():
         folder = place.parent / "pilots" / "-".join([place.name, segment, kpi])
         try:
-            write_pilot(design_pilot(run, segments=(segment,), kpi=kpi), folder)
+            write_planned_pilot(design_pilot(run, segments=(segment,), kpi=kpi), folder)
             acted = f"files written to pilots/{folder.name}"
         except InputError as error:
             acted = f"no files: {error}"

@@ -11,12 +11,12 @@ from segkit.customers.days import load_days
 from segkit.data import runs, sources
 from segkit.experiments import design, observational, readout
 from segkit.experiments.estimate import main_kpi
-from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json, write_pilot
+from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json
 from segkit.experiments.pilot import design_pilot as draw_pilot
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.reports import experiments as report
-from segkit.reports import html
+from segkit.reports import html, pilots
 from segkit.reports.wording import Wording
 
 
@@ -75,11 +75,14 @@ class Measurement(Result):
         table = self.tables["association"]
         if table.empty:
             return text_result(table, note=caption_of("association")["empty"])
-        chart = figure_result(table, lambda: report.plot_associations(table), name="campaigns")
+        alike = table[table["alike"].astype(bool)]
+        note = text_result(note=report.describe_associations(table, words=self.words))
+        chart = figure_result(alike, lambda: report.plot_associations(alike, words=self.words), name="campaigns")
         shown = report.format_associations(table, words=self.words)
         rows = table_result(table, name="association", shown=shown, columns={})
         balance = table_result(self.balance, name="balance", shown=report.format_balance(self.balance), columns={})
-        return Result(table, html=lambda: stack(chart, rows, balance), draw=chart.draw)
+        parts = [note, *([chart] if len(alike) else []), rows, balance]
+        return Result(table, html=lambda: stack(*parts), draw=chart.draw if len(alike) else None)
 
 
 def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -> Measurement:
@@ -161,7 +164,7 @@ class PilotDesign(Result):
         """
         facts = self.pilot.facts
         default = default_pilot_folder(self.run, segments=tuple(facts["segments"]), kpi=facts["kpi"])
-        return write_pilot(self.pilot, folder or default)
+        return pilots.write_planned_pilot(self.pilot, folder or default)
 
 
 def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: Any) -> PilotDesign:
@@ -191,7 +194,7 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
     ['S02']
     """
     designed = draw_pilot(run, segments=segments, kpi=kpi, **options)
-    answer = text_result(bullets=report.describe_pilot(designed.facts))
+    answer = text_result(bullets=pilots.describe_pilot(designed.facts))
     return PilotDesign(pd.DataFrame(designed.facts["power"]), html=answer.html, pilot=designed, run=run)
 
 
@@ -239,9 +242,9 @@ def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **pr
     tables = {"experiment": table}
     if table.empty:
         return text_result(table, note=report.no_pilot_note(), tables=tables)
-    steps = text_result(bullets=report.next_steps(table))
+    steps = text_result(bullets=pilots.next_steps(table))
     if (table["verdict"] == "not read yet").all():
         return Result(table, html=steps.html, tables=tables)
-    chart = figure_result(table, lambda: report.plot_lifts(table), name="lifts")
-    rows = table_result(table, name="experiment", shown=report.format_experiment(table), columns={})
+    chart = figure_result(table, lambda: pilots.plot_lifts(table), name="lifts")
+    rows = table_result(table, name="experiment", shown=pilots.format_experiment(table), columns={})
     return Result(table, html=lambda: stack(chart, rows, steps), draw=chart.draw, tables=tables)

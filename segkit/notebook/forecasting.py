@@ -63,10 +63,13 @@ class Forecast(Result):
     def segments(self) -> Result:
         """What each segment is likely to do in the next horizon."""
         chart = figure_result(self.table, self.draw, name="expected segments")
+        directions = text_result(
+            bullets=report.describe_directions(self.prediction, self.segments_made, words=self.words)
+        )
         shown = report.format_segments(self.prediction, self.segments_made, words=self.words)
         columns = {name: title for name, title in self.words.titles("predicted_segments").items() if name in shown}
         rows = table_result(self.table, name="predicted_segments", shown=shown, columns=columns)
-        return Result(self.table, html=lambda: stack(chart, rows), draw=self.draw)
+        return Result(self.table, html=lambda: stack(chart, directions, rows), draw=self.draw)
 
     @property
     def drivers(self) -> Result:
@@ -183,7 +186,7 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
     found, segments = forecast.prediction, forecast.segments_made
     options = {"words": forecast.words, "never": forecast.never_offer}
     table, shown = found.offers, report.format_offers(found, segments, **options)
-    note = "" if segment else report.describe_offers(shown, segments)
+    note = "" if segment or shown.empty else report.describe_offers(shown, segments)
     if segment:
         if segment not in set(segments["segment"]):
             raise InputError(f"segments: there is no {segment}. Choose from {', '.join(sorted(segments['segment']))}.")
@@ -198,5 +201,5 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
     return Offers(
         table,
         html=lambda: stack(table_result(shown, name="offers"), text_result(note=note)),
-        categories=Result(categories.table, html=lambda: stack(categories, accuracy)),
+        categories=Result(categories.table, html=lambda: stack(accuracy, categories)),
     )

@@ -18,6 +18,7 @@ from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as report
 from segkit.reports import segments as segments_report
+from segkit.reports.theme import segment_styles
 from segkit.reports.wording import Wording, day_text
 from segkit.segments import lineage
 
@@ -32,6 +33,8 @@ class RunComparison(Result):
         The comparison as computed.
     names
         Names of segments by id, including those that no longer exist.
+    styles
+        Colour and marker of segments by id, including those that no longer exist.
     as_of
         Date of the run.
     words
@@ -40,6 +43,7 @@ class RunComparison(Result):
 
     refresh: monitor.Refresh | None = None
     names: Mapping[str, str] | None = None
+    styles: Mapping[str, tuple[str, str]] | None = None
     as_of: str = ""
     words: Wording | None = None
 
@@ -66,7 +70,8 @@ class RunComparison(Result):
         dates = (day_text(made.standing.since), day_text(self.as_of))
 
         def draw() -> Figure:
-            return report.plot_flow(made.flow, names=self.names, dates=dates, refitted=made.refitted)
+            looks = {"names": self.names, "styles": self.styles}
+            return report.plot_flow(made.flow, **looks, dates=dates, refitted=made.refitted)
 
         def show() -> Result:
             chart = figure_result(made.flow, draw, name="moves")
@@ -113,7 +118,8 @@ class RunComparison(Result):
 
         def show() -> Result:
             features = figure_result(table, lambda: report.plot_drift(table), name="drift")
-            shares = figure_result(table, lambda: report.plot_shares(table, names=self.names), name="share drift")
+            looks = {"names": self.names, "styles": self.styles}
+            shares = figure_result(table, lambda: report.plot_shares(table, **looks), name="share drift")
             return Result(table, html=lambda: stack(features, shares), draw=features.draw)
 
         return self._after_first(table, show)
@@ -124,11 +130,12 @@ class RunComparison(Result):
         table = self.refresh.standing.forecast_accuracy
         if table.empty:
             return self._after_first(table, lambda: text_result(table, note=caption_of("forecast_accuracy")["empty"]))
-        shown, caption = (
-            report.format_accuracy(table, names=self.names, words=self.words),
-            report.accuracy_caption(table),
-        )
-        return Result(table, html=lambda: html.table_html(shown, caption=caption))
+        main, looks = report.main_accuracy(table), {"names": self.names, "styles": self.styles}
+        chart = figure_result(main, lambda: report.plot_accuracy(main, **looks), name="forecast against actual")
+        sentences = text_result(bullets=report.describe_accuracy(table, names=self.names, words=self.words))
+        shown = report.format_accuracy(table, names=self.names, words=self.words)
+        rows = html.table_html(shown, caption=report.accuracy_caption(table))
+        return Result(table, html=lambda: stack(sentences, chart, rows), draw=chart.draw)
 
     @property
     def personas(self) -> Result:
@@ -182,7 +189,8 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
     features = run.table("features").set_index("customer_id")
     seed = run.parameters()["seed"] if seed is None else seed
     found = monitor.find_standing(customers, features, previous=before, seed=seed)
-    made = monitor.compare_runs(run, before, customers.days, found, assignments=run.table("assignments"))
+    options = {"assignments": run.table("assignments"), "currency": source.currency}
+    made = monitor.compare_runs(run, before, customers.days, found, **options)
     if before is None:
         answer = text_result(headline=report.FIRST_RUN)
     else:
@@ -202,11 +210,12 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
             "decision_tests": found.tests,
             "flow": made.flow,
             "customer_changes": made.changes,
-            "persona_changes": monitor.persona_changes(run, before),
+            "persona_changes": monitor.persona_changes(run, before, currency=source.currency),
             "decisions": made.decisions,
         },
         refresh=made,
         names=None if before is None else monitor.segment_names(run, before),
+        styles=None if before is None else segment_styles(run.table("segments"), gone=before.table("segments")),
         as_of=run.period.as_of.isoformat(),
         words=Wording.of(run, source=source),
     )

@@ -1,12 +1,12 @@
 """Decide what to do about the segments and campaigns, with reasons."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from segkit.experiments.estimate import KPIS
-from segkit.format import FLOOR, count, formatter_for, number, percent, percentage_points, spread
+from segkit.format import FLOOR, capitalized, count, formatter_for, number, percent, percentage_points, spread
 from segkit.period import Period
 from segkit.vocabulary import EVERYONE
 
@@ -37,13 +37,14 @@ def run_tests(
     rows.append(("share of features that drifted far", large_share, LARGE_FEATURE_SHARE, REFIT, words))
     shares = drift[(drift["what"] == "share") & (drift["verdict"] == "large")]
     moved = float(shares["before"].sum())
-    words = f"Segments whose share changed by a quarter or more had {percent(moved)} of customers."
+    words = f"Segments that grew or shrank by a quarter or more held {percent(moved)} of customers."
     rows.append(("customers in segments that grew or shrank by a quarter", moved, LARGE_MOVED_SHARE, REFIT, words))
     small = sizes[sizes < FLOOR]
     ids = f" ({', '.join(sorted(small.index))})" if len(small) else ""
-    words = f"Segments with fewer than {FLOOR} customers: {len(small)}{ids}."
+    number_of_small = f"{len(small)} {'segment has' if len(small) == 1 else 'segments have'}"
+    words = f"{number_of_small if len(small) else 'No segment has'} fewer than {FLOOR} customers{ids}."
     rows.append(("segments below the floor", len(small), 1, REFIT, words))
-    words = f"The segments are {count(age_days)} days old; they are meant to last {count(horizon_days)}."
+    words = f"The previous segments are {count(age_days)} days old, and are made for {count(horizon_days)}."
     rows.append(("age in days", age_days, horizon_days, REFIT, words))
     table = pd.DataFrame(rows, columns=["measure", "value", "limit", "decision", "words"])
     table["decision"] = np.where(table["value"] >= table["limit"], table["decision"], KEEP)
@@ -62,7 +63,8 @@ def _confidence_test(drift: pd.DataFrame) -> pd.DataFrame:
             "high": row["difference_high"],
             "limit": LARGE_CONFIDENCE_LOSS,
             "decision": REFIT if row["verdict"] == "large" and row["difference"] < 0 else KEEP,
-            "words": f"Assignments have a confidence of {percent(row['after'])}; it was {percent(row['before'])}.",
+            "words": f"Customers fit their segment with {percent(row['after'])} confidence on average "
+            f"({percent(row['before'])} before).",
         }
         for row in rows.to_dict("records")
     )
@@ -163,6 +165,7 @@ def decide_campaigns(
     kpi: str,
     period: Period,
     reachable: bool = True,
+    currency: str = "",
 ) -> pd.DataFrame:
     """Decide on campaigns from measured figures.
 
@@ -176,6 +179,8 @@ def decide_campaigns(
         A segment whose pilot was decided less than a horizon ago gets no second one.
     reachable
         Whether, if no segment fell short, a pilot may aim at what a segment's history reached.
+    currency
+        Code of the currency of amounts; "" where it is not known.
 
     Returns
     -------
@@ -184,12 +189,17 @@ def decide_campaigns(
         reason``.
     """
     shortfalls = _segments_below_forecast(accuracy, kpi=kpi)
-    rows = [_shortfall_decision(row) for row in shortfalls.to_dict("records")]
+    rows = [_shortfall_decision(row, currency=currency) for row in shortfalls.to_dict("records")]
+    form = formatter_for(KPIS[kpi].unit, currency=currency) if kpi == "spend" else number
     recent = log[(log["decision"] == PILOT) & (log["as_of"] > period.last_horizon_start.isoformat())]
     running = {EVERYONE, *recent["segment"], *experiment["segment"]}
     free = pilots[~pilots["segment"].isin(running) & (pilots["customers"] >= 2 * FLOOR)]
-    rows += _pilot_decision(shortfalls, free, reachable=reachable)
-    rows += [_readout_decision(row) for row in experiment.to_dict("records") if row["verdict"] in READOUT_VERDICTS]
+    rows += _pilot_decision(shortfalls, free, reachable=reachable, form=form)
+    rows += [
+        _readout_decision(row, currency=currency)
+        for row in experiment.to_dict("records")
+        if row["verdict"] in READOUT_VERDICTS
+    ]
     return pd.DataFrame(rows, columns=SEGMENT_DECISIONS)
 
 
@@ -202,18 +212,21 @@ def _segments_below_forecast(accuracy: pd.DataFrame, *, kpi: str) -> pd.DataFram
     return rows.assign(loss=-rows["gap"] * rows["customers"]).sort_values(["loss", "segment"], ascending=[False, True])
 
 
-def _shortfall_decision(row: dict) -> tuple:
-    form = formatter_for(row["unit"])
+def _shortfall_decision(row: dict, *, currency: str) -> tuple:
+    form = formatter_for(row["unit"], currency=currency)
     observed = spread(row["observed"], row["observed_low"], row["observed_high"], form=form)
+    kpi = KPIS[row["kpi"]].label.partition(",")[0].capitalize()
     reason = (
-        f"{KPIS[row['kpi']].label.capitalize()} was {observed} in {row['days']:.0f} days; {form(row['predicted'])} was "
-        f"expected. All customers together did better against their forecast, so it is not the season alone."
+        f"{kpi} was {observed} in {row['days']:.0f} days; the forecast was {form(row['predicted'])}. All customers "
+        f"together did better against theirs, so it is not the season alone."
     )
     figures = (row["gap"], row["gap_low"], row["gap_high"], 0.0)
     return row["segment"], FELL_SHORT, f"{row['kpi']}, came less expected", *figures, reason
 
 
-def _pilot_decision(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: bool) -> list[tuple]:
+def _pilot_decision(
+    shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: bool, form: Callable[[float], str]
+) -> list[tuple]:
     """Choose at most one pilot: where it can show the largest shortfall, else where history reached most."""
     by_segment = free.set_index("segment").to_dict("index")
     for row in shortfalls.to_dict("records"):
@@ -221,7 +234,7 @@ def _pilot_decision(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: 
         if pilot and pilot["smallest_share"] <= missing:
             least = pilot["smallest_share"]
             reason = (
-                f"It was {percent(missing)} below its forecast, {number(row['loss'])} in total. A test with its "
+                f"It was {percent(missing)} below its forecast, {form(row['loss'])} in total. A test with its "
                 f"{count(pilot['customers'])} customers can detect a change of {percent(least)}."
             )
             return [(row["segment"], PILOT, "share missing", missing, np.nan, np.nan, least, reason)]
@@ -232,15 +245,17 @@ def _pilot_decision(shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: 
     best = ready.sort_values(["potential", "segment"], ascending=[False, True]).iloc[0]
     none = "No segment fell short" if shortfalls.empty else "No test is large enough where segments fell short"
     reason = (
-        f"{none}. This one has reached {percent(best['reachable'])} more before, the largest amount of all "
-        f"({number(best['potential'])}). A test can detect that in {best['weeks_needed']:.0f} weeks."
+        f"{none}. Of the segments that can be tested alone, this one has the most to gain: it has reached "
+        f"{percent(best['reachable'])} more before, worth {form(best['potential'])}. A test detects that in "
+        f"{best['weeks_needed']:.0f} weeks."
     )
     figures = (best["reachable"], np.nan, np.nan, best["smallest_share"])
     return [(best["segment"], PILOT, "share reachable", *figures, reason)]
 
 
-def _readout_decision(row: dict) -> tuple:
-    form = formatter_for(row.get("unit"))
+def _readout_decision(row: dict, *, currency: str) -> tuple:
+    form = formatter_for(row.get("unit"), currency=currency)
     lift = spread(row["lift"], row["lift_low"], row["lift_high"], form=form)
-    reason = f"Treated minus holdout: {lift} per customer. {str(row.get('reason') or '').strip()}".strip()
+    why = capitalized(str(row.get("reason") or "").strip())
+    reason = f"Treated minus holdout: {lift} per customer. {why}{'.' if why and not why.endswith('.') else ''}".strip()
     return row["segment"], row["verdict"], "lift", row["lift"], row["lift_low"], row["lift_high"], 0.0, reason

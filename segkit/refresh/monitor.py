@@ -13,7 +13,7 @@ from segkit.customers.features import Customers
 from segkit.data.runs import Run
 from segkit.errors import RunError
 from segkit.experiments.estimate import KPIS, kpi_values, main_kpi
-from segkit.format import FLOOR, formatter_for, interval, masked_count
+from segkit.format import FLOOR, formatter_for, is_missing, masked_count, spread
 from segkit.period import Period
 from segkit.refresh.changes import count_changes, count_flow, level_labels, need_labels
 from segkit.refresh.decisions import (
@@ -108,7 +108,7 @@ def _check_fall(series: pd.Series, *, item: str) -> tuple:
     is_gone = last == 0 and (most if is_total else least) >= MIN_EVENTS
     is_broken = is_gone or (is_total and last < MIN_EVENT_RATIO * least)
     what = "events of customers" if is_total else f"events of the kind '{item.replace('_', ' ')}'"
-    words = f"The last {WINDOW_DAYS} days hold {last:,.0f} {what}; windows before held {least:,.0f} to {most:,.0f}."
+    words = f"The last {WINDOW_DAYS} days hold {last:,.0f} {what}; earlier ones held {least:,.0f} to {most:,.0f}."
     check = "events" if is_total else "kind"
     return check, item, last, least, most, len(before), bool(is_broken), words
 
@@ -118,8 +118,8 @@ def _check_jump(series: pd.Series, *, item: str) -> tuple:
     least, most = float(before.min()), float(before.max())
     is_broken = last > most + MIN_NEW_SHARE and last > MIN_NEW_RATIO * most
     words = (
-        f"In the last {WINDOW_DAYS} days {np.round(100 * last):.0f} % are {item}; "
-        f"in no window before more than {np.round(100 * most):.0f} %."
+        f"In the last {WINDOW_DAYS} days, {np.round(100 * last):.0f}% are {item}; "
+        f"before, it was never more than {np.round(100 * most):.0f}%."
     )
     return "share", item, last, least, most, len(before), bool(is_broken), words
 
@@ -235,7 +235,7 @@ CHANGES = [
 ]
 
 
-def persona_changes(run: Run, previous: Run | None) -> pd.DataFrame:
+def persona_changes(run: Run, previous: Run | None, *, currency: str = "") -> pd.DataFrame:
     """Compare each segment with the previous run, including segments that no longer exist.
 
     Parameters
@@ -243,6 +243,8 @@ def persona_changes(run: Run, previous: Run | None) -> pd.DataFrame:
     run, previous
         Runs with segments, needs, signals and ledger, and starting values where measured; no previous run at a first
         run.
+    currency
+        Code of the currency of amounts; "" where it is not known.
 
     Returns
     -------
@@ -267,7 +269,7 @@ def persona_changes(run: Run, previous: Run | None) -> pd.DataFrame:
         for column, kpi in zip(("kpi_before", "kpi_after"), kpis, strict=True):
             same = kpi if kpi and kpi["kpi"] == row["kpi"] else {}
             row |= {f"{column}{part}": same.get(f"value{part}", np.nan) for part in ("", "_low", "_high")}
-        words = _describe_change(then, now, kpis, [each.get(segment, []) for each in signs])
+        words = _describe_change(then, now, kpis, [each.get(segment, []) for each in signs], currency=currency)
         rows.append(row | {"words": words})
     return pd.DataFrame(rows, columns=CHANGES)
 
@@ -291,35 +293,47 @@ def _signs(run: Run) -> dict[str, list[str]]:
     return {str(name): rows["words"].tolist() for name, rows in table.groupby("segment")}
 
 
-def _describe_change(then: dict | None, now: dict | None, kpis: list[dict | None], signs: list[list[str]]) -> str:
+def _describe_change(
+    then: dict | None, now: dict | None, kpis: list[dict | None], signs: list[list[str]], *, currency: str
+) -> str:
     if now is None:
         return f"It is gone; it had {masked_count(then['customers'])} customers."
     if then is None:
         return f"It is new, with {masked_count(now['customers'])} customers."
-    sentences = []
+    sentences = _describe_kpi_change(*kpis, currency=currency)
     if then["name"] != now["name"]:
-        sentences.append(f"It was called {then['name']}.")
-    for column, words in (("need_name", "Its need was: {}."), ("action", "Its action was: {}.")):
-        if column in then and then[column] != now.get(column):
-            sentences.append(words.format(str(then[column]).rstrip(".")))
+        sentences.append(f"Its name was {then['name']}.")
+    for column, word in (("need_name", "need"), ("action", "action")):
+        if column in then:
+            sentences += _describe_new_text(then[column], now.get(column), word=word)
     gained = [sign for sign in signs[1][:MAX_SIGNS] if sign not in signs[0][: 2 * MAX_SIGNS]]
     lost = [sign for sign in signs[0][:MAX_SIGNS] if sign not in signs[1][: 2 * MAX_SIGNS]]
-    sentences += [f"Now also: {', '.join(gained)}."] if gained else []
-    sentences += [f"No longer: {', '.join(lost)}."] if lost else []
-    sentences += _describe_kpi_change(*kpis)
+    for words, found in (("Now also", gained), ("No longer", lost)):
+        found = [sign for sign in found if not sign.startswith("not ")]  # no double negatives
+        sentences += [f"{words}: {', '.join(found)}."] if found else []
     return " ".join(sentences) or "As before."
 
 
-def _describe_kpi_change(then: dict | None, now: dict | None) -> list[str]:
+def _describe_new_text(then: object, now: object, *, word: str) -> list[str]:
+    """Describe the change of the need or the action of a segment."""
+    before, after = ("" if is_missing(text) else str(text).rstrip(".") for text in (then, now))
+    if before == after:
+        return []
+    if not after:
+        return [f"No {word} now; it was: {before}."]
+    return [f"New {word}: {after}" + (f" (before: {before})." if before else ".")]
+
+
+def _describe_kpi_change(then: dict | None, now: dict | None, *, currency: str) -> list[str]:
     """Describe the change of the main KPI where the two intervals do not overlap."""
     if not then or not now or then["kpi"] != now["kpi"]:
         return []
     if then["value_low"] <= now["value_high"] and now["value_low"] <= then["value_high"]:
         return []
-    form = formatter_for(now["unit"])
-    after, before = (interval(kpi["value"], kpi["value_low"], kpi["value_high"], form=form) for kpi in (now, then))
-    direction = "up" if now["value"] > then["value"] else "down"
-    return [f"{now['kpi'].capitalize()} went {direction}: {after}, was {before}."]
+    form = formatter_for(now["unit"], currency=currency)
+    after, before = (spread(kpi["value"], kpi["value_low"], kpi["value_high"], form=form) for kpi in (now, then))
+    direction = "rose" if now["value"] > then["value"] else "fell"
+    return [f"{now['kpi'].capitalize()} {direction} from {before} to {after}."]
 
 
 STEP = "07_refresh"
@@ -370,6 +384,7 @@ def compare_runs(
     standing: Standing,
     *,
     assignments: pd.DataFrame,
+    currency: str = "",
 ) -> Refresh:
     """Compare a run with the previous one.
 
@@ -379,6 +394,8 @@ def compare_runs(
         As returned by `load_previous_run`; None at a first run, whose tables have no rows.
     standing
         As returned by `find_standing`.
+    currency
+        Code of the currency of amounts; "" where it is not known.
     """
     if previous is None:
         moves, log = pd.DataFrame([], columns=MOVE_COLUMNS), empty_decisions()
@@ -390,7 +407,7 @@ def compare_runs(
     moves = customer_moves(before, standing.placed["segment"], after, places=places)
     changes = count_changes(moves, levels=level_labels(previous), needs=need_labels(run, previous))
     acted = str(run.record().get("acted") or "")
-    added = _decisions(standing, days, run=run, previous=previous)
+    added = _decisions(standing, days, run=run, previous=previous, currency=currency)
     added = added.assign(acted=[acted if scope == "run" else "" for scope in added["scope"]])
     log = pd.concat([part for part in (_previous_decisions(previous), added) if len(part)], ignore_index=True)
     figures = _refresh_metrics(standing, moves, added)
@@ -474,7 +491,7 @@ def find_standing(customers: Customers, features: pd.DataFrame, *, previous: Run
     return Standing(placed, drift, checks, accuracy, tests, decision, reason, since=then.as_of.isoformat())
 
 
-def _decisions(standing: Standing, days: Days, *, run: Run, previous: Run) -> pd.DataFrame:
+def _decisions(standing: Standing, days: Days, *, run: Run, previous: Run, currency: str) -> pd.DataFrame:
     """Decide on the run, on each segment, and on campaigns; rows of the table decisions."""
     columns = {
         "pilots": ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"],
@@ -491,6 +508,7 @@ def _decisions(standing: Standing, days: Days, *, run: Run, previous: Run) -> pd
         kpi=main_kpi(days),
         period=run.period,
         reachable=is_usable,
+        currency=currency,
     )
     dates = {"as_of": run.period.as_of.isoformat(), "since": standing.since}
     return decisions_table((standing.decision, standing.reason), standing.tests, segments, campaigns, **dates)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.forecast.backtest import DECISIVE
-from segkit.forecast.segments import Prediction
+from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.format import (
     FLOOR,
     MISSING,
@@ -26,6 +26,7 @@ from segkit.format import (
     share_of,
 )
 from segkit.format import money as rounded
+from segkit.reports.html import way
 from segkit.reports.theme import (
     ACCENT,
     FAINT,
@@ -149,6 +150,18 @@ def describe_backtest(found: Prediction, *, words: Wording) -> list[str]:
     return [*sentences, *_describe_base_rate(found.metrics, words=words), *found.reasons]
 
 
+def describe_directions(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> list[str]:
+    """Name the segments that are likely to spend more or less than usual; nothing where spend is not known."""
+    known = segments.set_index("segment")
+    rows = forecast_per_customer(found.segments).join(known[["name", "spend_now"]], how="inner")
+    rows = rows[~rows.index.isin(hidden_segments(segments))]
+    if rows["spend_now"].isna().all() or rows["spend_next_low"].isna().all():
+        return []
+    ways = [(way(row), f"{row['name']} ({segment})") for segment, row in rows.to_dict("index").items()]
+    up, down = ([name for one, name in ways if one == direction] for direction in ("up", "down"))
+    return [text("forecast", "directions", up=up, down=down, quarter=words.quarter)]
+
+
 def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format one row for all customers and one per segment, figures per customer first, the largest spend first."""
     table = _with_now(found.segments, segments)
@@ -215,7 +228,7 @@ def format_offers(
         for r in table.to_dict("records")
     ]
     return table.assign(
-        category=table["term"].map(words.thing),
+        category=table["term"].map(words.thing).map(capitalized),
         share=shares,
         others=table["others"].map(percent),
         reach=table["reach"].map(masked_count),
@@ -238,7 +251,7 @@ def format_categories(found: Prediction, *, words: Wording, never: Collection[st
     ]  # the ends of a range of few would be single customers
     table = table.sort_values(["size", "new_category"], ascending=[False, True]).head(MAX_NEW_CATEGORIES)
     chance = [ranged(r["mean"], r["low"], r["high"], form=percent) for r in table.to_dict("records")]
-    return table.assign(category=table["new_category"].map(words.thing), chance=chance)
+    return table.assign(category=table["new_category"].map(words.thing).map(capitalized), chance=chance)
 
 
 def describe_value(found: Prediction, *, words: Wording) -> list[str]:

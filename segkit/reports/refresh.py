@@ -24,9 +24,9 @@ from segkit.format import (
     percent,
     percentage_points,
     round_count,
-    score,
 )
 from segkit.refresh.monitor import Standing
+from segkit.reports.experiments import signed
 from segkit.reports.theme import (
     ACCENT,
     FAINT,
@@ -36,11 +36,10 @@ from segkit.reports.theme import (
     WARN,
     label_left,
     one_panel,
-    segment_style,
     shorten,
     style,
 )
-from segkit.reports.wording import Wording, day_text, ranged, segment_name
+from segkit.reports.wording import Wording, day_text, points, ranged, segment_name
 from segkit.segments.moves import customers_of_both, moves_by_cause
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
@@ -57,10 +56,14 @@ FIRST_RUN = (
 )
 DECISION_TEXT = ("keep", "refit", "look")  # of a run
 KPI_WORDS = {"spend": "Spend", "orders": "Orders", "active": "Active customers"}
+BECAME = {"same": "Continues", "born": "New", "died": "Gone", "merged": "Merged", "split": "Split off"}
+Styles = Mapping[str, tuple[str, str]]  # segment -> colour and marker
 MEASURE_TITLES = {"above": "above", "short": "below", "as expected": "as expected"}
 
 
-def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, str], refitted: bool) -> Figure:
+def plot_flow(
+    moves: pd.DataFrame, *, names: Mapping[str, str], styles: Styles, dates: tuple[str, str], refitted: bool
+) -> Figure:
     """Plot streams of customers from the segments of the last run to today's.
 
     Customers who changed move to the middle column; from there a new definition moves others to the right.
@@ -69,13 +72,15 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
     ----------
     moves
         before, standing, after (missing: not in that run), customers.
+    styles
+        Segment -> colour and marker, those that no longer exist too.
     dates
         Of the last run and of this one.
     refitted
         Whether there is a new definition; without one the picture ends in the middle.
     """
     stages = FLOW_STAGES if refitted else FLOW_STAGES[:2]
-    table = moves.assign(**{stage: moves[stage].fillna(GONE) for stage in FLOW_STAGES})
+    table, names = moves.assign(**{stage: moves[stage].fillna(GONE) for stage in FLOW_STAGES}), _distinct(names)
     everyone = sorted({s for stage in stages for s in table[stage]} - {GONE}) + [GONE]
     places = [
         _segment_positions(table.groupby(stage)["customers"].sum().reindex(everyone, fill_value=0)) for stage in stages
@@ -83,9 +88,10 @@ def plot_flow(moves: pd.DataFrame, *, names: dict[str, str], dates: tuple[str, s
     with style():
         figure, axes = one_panel(height=1.2 + 0.36 * len(everyone))
         for position in range(len(stages) - 1):
-            _streams(axes, table, stages[position : position + 2], places[position : position + 2], x=position)
+            ends = slice(position, position + 2)
+            _streams(axes, table, stages[ends], places[ends], x=position, styles=styles)
         for position, place in enumerate(places):
-            _draw_column(axes, place, x=position, names=names, last=position == len(places) - 1)
+            _draw_column(axes, place, x=position, names=names, styles=styles, last=position == len(places) - 1)
         heads = [dates[0], f"{dates[1]}: same definition", "New definition"]
         for position in range(len(stages)):
             align, at = ("center", position) if position == 1 and refitted else ("left", position - COLUMN_WIDTH)
@@ -106,7 +112,7 @@ def plot_drift(table: pd.DataFrame) -> Figure:
     with style():
         figure, axes = one_panel(height=1.2 + 0.32 * max(len(rows), 1))
         axes.barh(place, rows["size"], height=0.56, color=colours)
-        axes.plot(rows["chance"], place, "|", color=INK, markersize=13, markeredgewidth=1.6, label="what chance gives")
+        axes.plot(rows["chance"], place, "|", color=INK, markersize=13, markeredgewidth=1.6, label="usual by chance")
         for at, words in ((0.1, "moderate"), (0.25, "large")):
             axes.axvline(at, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.annotate(words, (at, 1), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -118,7 +124,7 @@ def plot_drift(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
+def plot_shares(table: pd.DataFrame, *, names: Mapping[str, str], styles: Styles) -> Figure:
     """Plot the change of each segment's share with its interval, over the band that chance gives.
 
     `table`: rows of ``drift``; those of shares are drawn: item, difference with _low and _high, chance, beyond.
@@ -127,15 +133,16 @@ def plot_shares(table: pd.DataFrame, *, names: dict[str, str]) -> Figure:
     place = np.arange(len(rows))[::-1]
     with style():
         figure, axes = one_panel(height=1.2 + 0.34 * max(len(rows), 1))
-        axes.barh(place, 2 * rows["chance"], left=-rows["chance"], height=0.72, color=FAINT, label="what chance gives")
+        axes.barh(place, 2 * rows["chance"], left=-rows["chance"], height=0.72, color=FAINT, label="usual by chance")
         axes.axvline(0, color=QUIET, linewidth=0.9)
         for y, row in zip(place, rows.to_dict("records"), strict=True):
-            colour = ACCENT if row["beyond"] else QUIET
-            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color=colour, linewidth=2)
-            axes.plot([row["difference"]], [y], segment_style(row["item"])[1], color=colour, markersize=6)
-        label_left(axes, place=place, words=rows["item"].map(names).fillna(rows["item"]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-        axes.set_xlabel("Change of the share of all customers, with its 95% interval")
+            line = INK if row["beyond"] else QUIET
+            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color=line, linewidth=2)
+            colour, marker = styles[row["item"]]
+            axes.scatter([row["difference"]], [y], s=44, color=colour, marker=marker, zorder=3)
+        label_left(axes, place=place, words=rows["item"].map(_distinct(names)).fillna(rows["item"]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: points(value)))
+        axes.set_xlabel("Change of the share of all customers, in percentage points, with its 95% interval")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
@@ -151,7 +158,9 @@ def _segment_positions(sizes: pd.Series) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _streams(axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: list[dict], *, x: float) -> None:
+def _streams(
+    axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: list[dict], *, x: float, styles: Styles
+) -> None:
     """Draw a band for each pair of segments: pale where customers stay, coloured where they move."""
     pairs = table.groupby(list(stages))["customers"].sum()
     left, right = ({s: top for s, (top, _) in place.items()} for place in places)
@@ -166,7 +175,7 @@ def _streams(axes: Axes, table: pd.DataFrame, stages: tuple[str, ...], places: l
         if is_few(size):
             continue  # a stream of a few customers would tell of persons; its place stays empty
         moved = source != into
-        colour = FAINT if not moved or GONE in (source, into) else segment_style(source)[0]
+        colour = FAINT if not moved or GONE in (source, into) else styles[source][0]
         across = x + COLUMN_WIDTH + CURVE_STEPS * (1 - 2 * COLUMN_WIDTH)
         axes.fill_between(across, lower, upper, color=colour, alpha=0.55 if moved else 0.5,
                           linewidth=0, zorder=2 if moved else 1)  # fmt: skip
@@ -177,10 +186,16 @@ def _scale(place: dict[str, tuple[float, float]], sizes: pd.Series) -> float:
 
 
 def _draw_column(
-    axes: Axes, place: dict[str, tuple[float, float]], *, x: float, names: dict[str, str], last: bool
+    axes: Axes,
+    place: dict[str, tuple[float, float]],
+    *,
+    x: float,
+    names: Mapping[str, str],
+    styles: Styles,
+    last: bool,
 ) -> None:
     for segment, (top, height) in place.items():
-        colour = FAINT if segment == GONE else segment_style(segment)[0]
+        colour = FAINT if segment == GONE else styles[segment][0]
         axes.add_patch(
             Rectangle((x - COLUMN_WIDTH, top - height), 2 * COLUMN_WIDTH, height, color=colour, linewidth=0, zorder=3)
         )
@@ -202,12 +217,18 @@ def refresh_headline(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) 
         "refresh",
         "headline",
         decision=found.decision,
+        reason=_failed_tests(found),
         since=day_text(found.since),
         stayed=stayed,
         customers=customers_of_both(moves),
         far=far,
         features=features,
     )
+
+
+def _failed_tests(found: Standing) -> str:
+    """Return the tests that failed, in words."""
+    return " ".join(found.tests.loc[found.tests["decision"] != "keep", "words"])
 
 
 def describe_decisions(decisions: pd.DataFrame | None, *, as_of: str) -> list[str]:
@@ -237,19 +258,19 @@ def refresh_tiles(found: Standing, moves: pd.DataFrame, drift: pd.DataFrame) -> 
     """Collect the decision, customers who moved, drift beyond chance, and forecast accuracy."""
     both = moves[~moves["cause"].isin(["joined", "left"])]
     changed = int(both["cause"].isin(["customer", "both"]).sum())
-    redefined = int(both["cause"].isin(["definition", "both"]).sum())
-    shown = moves_by_cause(moves)["shown"]
+    by_cause = moves_by_cause(moves)
+    redefined, shown = int(by_cause["customers"]["definition"]), by_cause["shown"]
     features = drift[drift["what"] == "feature"]
     made = [
-        ("Decision", found.decision.capitalize(), f"since {day_text(found.since)}"),
+        ("Decision", found.decision.capitalize(), f"compared with {day_text(found.since)}"),
         (
             "Customers who moved",
             MISSING if is_few(changed) else percent(round_count(changed) / max(len(both), 1)),
             _about_customers(changed),
         ),
     ]
-    if redefined:
-        part = MISSING if is_few(redefined) else percent(round_count(redefined) / max(len(both), 1))
+    if redefined and not by_cause["hidden"]["definition"]:
+        part = percent(round_count(redefined) / max(len(both), 1))
         made.append(("Moved by definition", part, _about_customers(redefined)))
     made.append(("New / lost", f"{shown['joined']} / {shown['left']}", "customers in the segmentation"))
     beyond = int(features["beyond"].sum())
@@ -264,8 +285,7 @@ def _about_customers(size: int) -> str:
 def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[str, str], acted: str) -> list[str]:
     """List what to do, the most important first, one sentence each."""
     doing = acted if acted or found.decision == "keep" else None
-    sentences = [text("refresh", "to_do", decision=found.decision, acted=doing)]
-    sentences += list(found.tests.loc[found.tests["decision"] != "keep", "words"])
+    sentences = [text("refresh", "to_do", decision=found.decision, reason=_failed_tests(found), acted=doing)]
     campaigns = decisions[decisions["scope"] == "campaign"]
     order = {"start a pilot": 0, "stop": 1, "fell short": 2}
     for row in sorted(campaigns.to_dict("records"), key=lambda row: order.get(row["decision"], 3)):
@@ -306,7 +326,7 @@ def describe_moves(moves: pd.DataFrame, *, names: Mapping[str, str], most: int =
 def format_customer_changes(changes: pd.DataFrame) -> pd.DataFrame:
     """Format the changes of level and need that enough customers have in common."""
     rows = changes[changes["customers"] >= FLOOR]
-    return pd.DataFrame({"words": "They " + rows["words"], "customers": rows["customers"].map(count)})
+    return pd.DataFrame({"words": rows["words"].map(capitalized), "customers": rows["customers"].map(count)})
 
 
 def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
@@ -316,13 +336,59 @@ def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
             "Test": tests["words"],
             "Found": [_test_figure(row) for row in tests.to_dict("records")],
             "Limit": [_test_value(row["limit"], of=row["measure"]) for row in tests.to_dict("records")],
-            "Result": tests["decision"].map(capitalized),
+            "Result": tests["decision"].map({"keep": "Passed"}).fillna(tests["decision"].map(capitalized)),
         }
     )
 
 
+def plot_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str], styles: Styles) -> Figure:
+    """Plot how far each segment was from its forecast, as a share of it, with 95 % intervals.
+
+    `accuracy`: rows of one KPI of ``forecast_accuracy``: segment, predicted, gap with _low and _high.
+    """
+    rows = accuracy[accuracy["predicted"] > 0].reset_index(drop=True)
+    place = np.arange(len(rows))[::-1]
+    with style():
+        figure, axes = one_panel(height=1.2 + 0.32 * max(len(rows), 1))
+        axes.axvline(0, color=INK, linewidth=0.9, label="the forecast")
+        for y, row in zip(place, rows.to_dict("records"), strict=True):
+            low, middle, high = (row[f"gap{part}"] / row["predicted"] for part in ("_low", "", "_high"))
+            colour, marker = (INK, "D") if row["segment"] == EVERYONE else styles[row["segment"]]
+            axes.plot([low, high], [y, y], color=QUIET, linewidth=1.6)
+            axes.scatter([middle], [y], s=44, color=colour, marker=marker, zorder=3)
+        label_left(axes, place=place, words=rows["segment"].map({**_distinct(names), EVERYONE: "All customers"}))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
+        axes.set_xlabel("Actual against forecast, per customer")
+    return figure
+
+
+def main_accuracy(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Select the KPI that counts most: spend, else orders, else active customers."""
+    kpi = next((kpi for kpi in KPI_WORDS if (accuracy["kpi"] == kpi).any()), "")
+    return accuracy[accuracy["kpi"] == kpi]
+
+
+def describe_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str], words: Wording) -> list[str]:
+    """Summarise the forecast of each KPI against what customers did."""
+    sentences = []
+    for kpi in KPI_WORDS:
+        rows = accuracy[accuracy["kpi"] == kpi].set_index("segment")
+        if EVERYONE not in rows.index:
+            continue
+        whole, parts = rows.loc[EVERYONE].to_dict(), rows.drop(EVERYONE)
+        missed = {
+            verdict: [_segment_label(segment, names=names) for segment in parts.index[parts["verdict"] == verdict]]
+            for verdict in ("above", "short")
+        }
+        form = words.form(whole["unit"])
+        sentences.append(text("refresh", "accuracy", kpi=kpi, whole=whole, form=form, segments=len(parts), **missed))
+    return sentences
+
+
 def format_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str], words: Wording) -> pd.DataFrame:
-    """Format predicted and observed values per customer."""
+    """Format predicted and observed values per customer: all of the main KPI, of others what was not as expected."""
+    main = accuracy.index.isin(main_accuracy(accuracy).index)
+    accuracy = accuracy[main | (accuracy["verdict"] != "as expected") | (accuracy["segment"] == EVERYONE)]
     rows = accuracy.to_dict("records")
     return pd.DataFrame(
         {
@@ -330,9 +396,8 @@ def format_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str], words: 
             "Per customer": [KPI_WORDS[r["kpi"]] for r in rows],
             "Predicted": [_range(r, "predicted", words=words) for r in rows],
             "Actual": [_range(r, "observed", words=words) for r in rows],
-            "Against all customers, in points": [
-                ranged(r["against_all"], r["against_all_low"], r["against_all_high"], form=percentage_points)
-                for r in rows
+            "Less that of all customers": [
+                ranged(r["against_all"], r["against_all_low"], r["against_all_high"], form=signed) for r in rows
             ],
             "Verdict": [MEASURE_TITLES.get(r["verdict"], r["verdict"]).capitalize() for r in rows],
         }
@@ -373,7 +438,7 @@ def format_changes(changes: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Segment": [segment_name(r["segment"], names={r["segment"]: r["name"]}, marked=False) for r in rows],
-            "Now": [capitalized(r["became"]) for r in rows],
+            "Now": [BECAME.get(r["became"], capitalized(r["became"])) for r in rows],
             "Customers": [f"{before} → {after}" for before, after in zip(*sizes, strict=True)],
             "Before, per customer": [_side(r, "kpi_before", form=form) for r in rows],
             "Now, per customer": [_side(r, "kpi_after", form=form) for r in rows],
@@ -385,6 +450,12 @@ def format_changes(changes: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
 def format_decision_log(decisions: pd.DataFrame) -> pd.DataFrame:
     """Format the log of decisions on runs and campaigns, latest run first."""
     rows = decisions[decisions["scope"] != "segment"].sort_values("as_of", ascending=False, kind="stable")
+    rows = rows.assign(
+        as_of=rows["as_of"].map(day_text),
+        segment=rows["segment"].replace(EVERYONE, "All"),
+        decision=rows["decision"].map(capitalized),
+        acted=rows["acted"].replace("", "–"),
+    )
     return rows[["as_of", "segment", "decision", "reason", "acted"]].rename(
         columns={
             "as_of": "Run",
@@ -401,7 +472,10 @@ def _side(row: Mapping[str, Any], name: str, *, form: Callable[[Any], str]) -> M
 
 
 def _range(row: Mapping[str, Any], name: str, *, words: Wording) -> Markup | str:
-    return ranged(row[name], row[f"{name}_low"], row[f"{name}_high"], form=words.form(row["unit"]))
+    ends = [row[f"{name}_low"], row[f"{name}_high"]]
+    if row["unit"] == "share":
+        ends = [min(max(end, 0.0), 1.0) for end in ends]
+    return ranged(row[name], *ends, form=words.form(row["unit"]))
 
 
 def _test_figure(row: Mapping[str, Any]) -> str:
@@ -414,7 +488,7 @@ def _test_figure(row: Mapping[str, Any]) -> str:
 def _test_value(value: float, *, of: str) -> str:
     if of.startswith(("share", "customers in")):
         return percent(value)
-    return score(value) if of.startswith("change") else count(value)
+    return f"{percentage_points(value)} points" if of.startswith("change") else count(value)
 
 
 def _largest(moves: pd.DataFrame, source: str, into: str, *, most: int) -> list[tuple[tuple[str, str], int]]:
@@ -426,3 +500,9 @@ def _segment_label(segment: str, *, names: Mapping[str, str]) -> str:
     if segment == EVERYONE:
         return "all customers"
     return f"{names[segment]} ({segment})" if segment in names else segment
+
+
+def _distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """Add the id to names that several segments have, such as one that is gone and one of today."""
+    known = list(names.values())
+    return {segment: f"{name} ({segment})" if known.count(name) > 1 else name for segment, name in names.items()}

@@ -99,23 +99,31 @@ def need_colour(need: str) -> str:
 LEVEL_SHADES = LinearSegmentedColormap.from_list("levels", ["#cfe0ec", "#7fb0d0", ACCENT, "#0d3550"])
 
 
-def segment_styles(segments: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def segment_styles(segments: pd.DataFrame, *, gone: pd.DataFrame | None = None) -> dict[str, tuple[str, str]]:
     """Choose the colour of each segment by its need and its marker by its level: one need, one colour.
 
     Parameters
     ----------
     segments
         segment, macro_segment, need; segments without a single need are grey.
+    gone
+        Segments of an earlier run; those that no longer exist get the colour and marker of their need and level.
 
     Returns
     -------
     dict
         Segment -> hex colour and matplotlib marker.
     """
-    macros = sorted(segments["macro_segment"].unique(), key=lambda macro: (len(macro), macro))
+    parts = [segments] if gone is None else [segments, gone[~gone["segment"].isin(segments["segment"])]]
+    rows = [row for part in parts for row in part.to_dict("records")]
+    macros: dict[str, None] = {}  # those of today first: they keep their markers
+    for part in parts:
+        macros |= dict.fromkeys(sorted(part["macro_segment"].unique(), key=lambda macro: (len(macro), macro)))
     markers = {macro: MARKERS[number % len(MARKERS)] for number, macro in enumerate(macros)}
-    rows = zip(segments["segment"], segments["need"], segments["macro_segment"], strict=True)
-    return {segment: (QUIET if pd.isna(need) else need_colour(need), markers[macro]) for segment, need, macro in rows}
+    return {
+        row["segment"]: (QUIET if pd.isna(row["need"]) else need_colour(row["need"]), markers[row["macro_segment"]])
+        for row in rows
+    }
 
 
 def level_shade(rank: float) -> str:

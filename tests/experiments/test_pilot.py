@@ -65,7 +65,7 @@ def test_design_states_its_power_and_that_no_return_is_known(pilot: Pilot) -> No
     power = {one["segment"]: one for one in pilot.facts["power"]}
     assert power["S01"]["break_even"] == pytest.approx(0.5 / 0.3)
     assert 0 < power["S01"]["smallest_effect"] and power["S01"]["sd_left"] < power["S01"]["sd"]
-    assert pilot.facts["expected"]["value"] is None and "no read-out was given" in pilot.facts["expected"]["reason"]
+    assert pilot.facts["expected"]["value"] is None and "earlier read-out" in pilot.facts["expected"]["reason"]
     assert pilot.targets["expected_return"].isna().all()
     assert pilot.targets["value_at_stake"].is_monotonic_decreasing
     assert (pilot.facts["start"], pilot.facts["end"]) == ("2024-10-01", "2024-12-30")
@@ -211,7 +211,11 @@ def test_command_writes_the_files_and_describes_them(shop: Path, tmp_path: Path)
     given = ["pilot", str(shop / "run"), "--segment", "S01", "--out", str(tmp_path / "mine")]
     answer = CliRunner().invoke(main, given)
     assert answer.exit_code == 0, answer.output
-    assert answer.stdout.splitlines()[-1] == str(tmp_path / "mine") and "no return can be stated" in answer.stdout
+    assert (
+        answer.stdout.splitlines()[-1] == str(tmp_path / "mine")
+        and "No return is forecast" in answer.stdout
+        and (tmp_path / "mine" / "plan.html").is_file()
+    )
     again = CliRunner().invoke(main, given)
     assert (again.exit_code, again.stdout) == (2, "") and again.stderr.count("\n") == 1
     bad = CliRunner().invoke(main, ["pilot", str(shop / "run"), "--segment", "S01", "--contact-cost", "-1"])

@@ -52,7 +52,7 @@ def spent(pilot: Pilot, *, added: float = 0.0) -> pd.DataFrame:
 def test_a_pilot_without_effect_has_no_verdict(shop: Path, folder: Path) -> None:
     answer = CliRunner().invoke(main, ["readout", str(folder), str(shop / "source.yaml")])
     assert answer.exit_code == 0, answer.output
-    assert answer.stdout.startswith("The pilot cannot tell") and answer.stdout.splitlines()[-1].endswith("readout.html")
+    assert answer.stdout.startswith("No clear effect") and answer.stdout.splitlines()[-1].endswith("readout.html")
     experiment = load_experiment(folder)
     check(experiment, name="experiment")
     assert experiment["segment"].tolist() == ["S01", "S02", "all"] and set(experiment["verdict"]) == {"cannot tell"}
@@ -64,7 +64,9 @@ def test_a_pilot_that_worked_is_to_be_scaled_and_its_page_loads_nothing(
 ) -> None:
     given = ["readout", str(folder), give(spent(pilot, added=40.0))]
     answer = CliRunner().invoke(main, given)
-    assert answer.exit_code == 0 and answer.stdout.startswith("Scale in Early (S01), Late (S02)."), answer.output
+    assert answer.exit_code == 0 and answer.stdout.startswith("Scale the campaign in Early (S01) and Late (S02)."), (
+        answer.output
+    )
     written = {name: (folder / "readout" / name).read_bytes() for name in ("readout.json", "readout.html")}
     page = written["readout.html"].decode()
     assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "") and 'lang="en"' in page

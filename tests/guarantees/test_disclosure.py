@@ -222,7 +222,7 @@ def check_moves(run: int) -> None:
     tiles = {label: note for label, _, note in refresh_report.refresh_tiles(STANDING, moves, DRIFT)}
     attacker.learn_text(["customer", "both"], tiles["Customers who moved"])
     if "Moved by definition" in tiles:
-        attacker.learn_text(["definition", "both"], tiles["Moved by definition"])
+        attacker.learn_text(["definition"], tiles["Moved by definition"])
     hidden = [c for c, s in zip(CAUSES, sizes, strict=True) if 0 < s < FLOOR]
     for cause, (low, high) in attacker.ranges(hidden).items():
         assert low < high, (run, cause, low, dict(zip(CAUSES, sizes, strict=True)), table)

@@ -102,7 +102,8 @@ def test_moves_of_a_few_are_hidden_in_every_text() -> None:
 def test_streams_of_a_few_are_not_drawn() -> None:
     flow = pd.DataFrame({"before": ["S01", "S01", "S02"], "standing": ["S01", "S02", "S02"]})
     flow = flow.assign(after=flow["standing"], cause="customer")
-    dates = {"names": {}, "dates": ("2024-01-01", "2024-02-01"), "refitted": False}
+    looks = dict.fromkeys(("S01", "S02"), ("#12a2e3", "o"))
+    dates = {"names": {}, "styles": looks, "dates": ("2024-01-01", "2024-02-01"), "refitted": False}
     bands = [
         len(refresh_report.plot_flow(flow.assign(customers=[200, size, 200]), **dates).axes[0].collections)
         for size in (19, 20)
@@ -133,7 +134,7 @@ def test_forecasts_and_baselines_of_a_few_are_not_shown(segments: pd.DataFrame) 
     assert "&lt;20" in table.loc["S13", "customers"]
     assert table.loc["S13", ["orders_each", "spend"]].tolist() == ["–", "–"]
     assert forecast_report.segments_to_plot(found, sized)["segment"].tolist() == ["S01"]
-    assert forecast_report.format_categories(found, words=WORDS)["category"].tolist() == ["tea"]
+    assert forecast_report.format_categories(found, words=WORDS)["category"].tolist() == ["Tea"]
     rows = [("S01", "active rate", 60), ("S13", "active rate", 19), ("all", "response: visit after mail", 19)]
     baseline = pd.DataFrame(rows, columns=["segment", "kpi", "customers"])
     baseline = baseline.assign(value=0.5, value_low=0.4, value_high=0.6, unit="share", start="", end="")

@@ -29,9 +29,9 @@ def test_changes_are_counted_and_few_customers_are_not_described() -> None:
         "no longer come mainly for TV": 4,
     }
     assert format_customer_changes(changes)["words"].tolist() == [
-        "They moved up from Core to Top",
-        "They changed what they mainly come for",
-        "They turned to baby care",
+        "Moved up from Core to Top",
+        "Changed what they mainly come for",
+        "Turned to baby care",
     ]
     sentence = "24 customers moved up a level, 23 changed what they mainly come for, and 23 turned to baby care."
     assert [one.replace("\u2009", "") for one in describe_customer_changes(changes)] == [sentence]

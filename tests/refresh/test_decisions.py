@@ -50,9 +50,9 @@ def test_without_drift_the_segments_are_unchanged() -> None:
     [
         (_drift(orders="large"), {}, "1 of 2 habits changed strongly"),
         (_drift(S01="large"), {}, "grew|changed by a quarter"),
-        (_drift(all="large"), {}, "confidence of 50"),
+        (_drift(all="large"), {}, "50% confidence"),
         (_drift(), {"age_days": 91}, "91 days old"),
-        (_drift(), {"sizes": pd.Series({"S01": 90, "S02": 19})}, "fewer than 20 customers: 1 .S02"),
+        (_drift(), {"sizes": pd.Series({"S01": 90, "S02": 19})}, "1 segment has fewer than 20 customers .S02"),
     ],
 )
 def test_reaching_any_limit_leads_to_a_refit(drift: pd.DataFrame, more: dict, words: str) -> None:

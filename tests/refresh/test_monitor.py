@@ -192,5 +192,6 @@ def test_persona_changes_are_reported_where_intervals_do_not_overlap(tmp_path: P
     changes = persona_changes(runs[1], runs[0])
     check(changes, name="persona_changes")
     words = changes.set_index("segment")["words"]
-    assert "Its need was: tea." in words["S01"] and "went up: 90 [85, 95], was 50 [45, 55]" in words["S01"]
+    assert "New need: wine (before: tea)." in words["S01"]
+    assert words["S01"].startswith("Spend per customer rose from 50 (45–55) to 90 (85–95).")
     assert words["S02"].startswith("It is gone")

@@ -74,7 +74,7 @@ def test_a_baseline_that_states_it_and_a_season_are_reported(found: Prediction) 
 
 def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, segments: pd.DataFrame) -> None:
     table = forecast_report.format_offers(found, segments, words=WORDS)
-    assert table[["segment", "category", "kind"]].values.tolist() == [["S01", "tea", "Cross-sell"]]
+    assert table[["segment", "category", "kind"]].values.tolist() == [["S01", "Tea", "Cross-sell"]]
     others = len(segments) - 1
     assert forecast_report.describe_offers(table, segments).endswith(f"for the other {others} segments.")
     assert forecast_report.format_offers(found, segments, words=WORDS, never={"TEA"}).empty
