@@ -41,6 +41,7 @@ from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
 MAX_EFFECT_SHARE = 1.0  # of an effect that is drawn in full; a larger one runs off the picture, as its number says
+LEAST_SHARE = 0.001  # of a change that is written in full
 KPI_TITLES = {  # of starting values, in their order
     "active rate": "Active customers",
     "orders per customer": "Orders per customer",
@@ -64,14 +65,15 @@ def plot_candidates(table: pd.DataFrame) -> Figure:
         drawn = ordered["smallest_share"].clip(upper=MAX_EFFECT_SHARE).fillna(0)
         axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest change that a test can detect")
         for y, end, value in zip(place, drawn, ordered["smallest_share"], strict=True):
-            effect_text = "too few customers" if pd.isna(value) else percent(value)
+            effect_text = "too few customers" if pd.isna(value) else _detectable(value)
             axes.annotate(effect_text, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         has_reachable = ordered["reachable"].notna()
         reached = ordered.loc[has_reachable, "reachable"]
         axes.plot(reached, place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5, clip_on=False,
                   label="change it has reached before, without a campaign")  # fmt: skip
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-        axes.set_xlim(0, max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15)
+        end = max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15
+        axes.set_xlim(-0.015 * end, end)
         axes.set_xlabel("Change per customer")
         words = ordered["name"].map(capitalized)
         label_left(axes, place=place, words=words)
@@ -128,8 +130,8 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
     if len(read):
         return readout_headline(read)
     alone = candidates[candidates["segment"] != EVERYONE]
-    known = alone["smallest_share"].notna().any()
-    best = alone.loc[alone["smallest_share"].idxmin()].to_dict() if known else None
+    varied = alone[alone["smallest_share"] >= LEAST_SHARE]  # where all pay the same, no test says anything of others
+    best = varied.loc[varied["smallest_share"].idxmin()].to_dict() if len(varied) else None
     together = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
     return text("measure", "headline", best=best, together=together, weeks=round(horizon_days / 7))
 
@@ -235,11 +237,11 @@ def format_candidates(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
             "Customers": mark(ordered, ordered["customers"].map(count), "customers"),
             "Now, per customer": ordered["mean"].map(form),
             **{
-                f"Detectable in {weeks} weeks": ordered[f"share_{weeks}"].map(percent)
+                f"Detectable in {weeks} weeks": ordered[f"share_{weeks}"].map(_detectable)
                 for weeks in SHOWN_WEEKS
                 if weeks != whole
             },
-            f"Detectable in {whole} weeks": [f"{percent(s)} ({form(e)})" for e, s in effects],
+            f"Detectable in {whole} weeks": [f"{_detectable(s)} ({form(e)})" for e, s in effects],
             "Reached before": [MISSING if is_missing(value) else signed(value) for value in ordered["reachable"]],
             "To detect that": [_format_weeks(row) for row in ordered.to_dict("records")],
         }
@@ -270,13 +272,22 @@ def format_associations(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     )
 
 
-def signed(value: float) -> str:
+def signed(value: float | None) -> str:
     """Format a change as a percentage with its sign.
 
-    >>> signed(0.02), signed(-0.08), signed(0.001)
-    ('+2%', '−8%', '+0.1%')
+    >>> signed(0.02), signed(-0.08), signed(0.001), signed(0.0), signed(None)
+    ('+2%', '−8%', '+0.1%', '0%', '–')
     """
-    return percent(value) if value < 0 else f"+{percent(value)}"
+    return percent(value) if is_missing(value) or value <= 0 else f"+{percent(value)}"
+
+
+def _detectable(share: float | None) -> str:
+    """Format the smallest change that a test can detect; where customers all pay the same, it is nearly none.
+
+    >>> _detectable(0.12), _detectable(0.00001), _detectable(None)
+    ('12%', '<0.1%', '–')
+    """
+    return percent(share) if is_missing(share) or share >= LEAST_SHARE else f"<{percent(LEAST_SHARE)}"
 
 
 def _format_weeks(row: Mapping[str, Any]) -> str:

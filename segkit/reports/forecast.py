@@ -49,6 +49,7 @@ TARGET_UNITS = {"active": "share", "orders": "orders", "spend": "money"}
 TOP_SHARE = 0.1  # of customers, by value
 MAX_NEW_CATEGORIES = 10  # categories
 MAX_OFFERS_SHOWN = {"cross-sell": 2, "up-sell": 1}
+REGRESSION = 0.05  # rise of small spenders, in the forecast, that is explained where big ones fall
 OFFER_COLUMNS = ["segment", "name", "kind", "category", "share", "others", "reach"]
 
 
@@ -159,7 +160,11 @@ def describe_directions(found: Prediction, segments: pd.DataFrame, *, words: Wor
         return []
     ways = [(way(row), f"{row['name']} ({segment})") for segment, row in rows.to_dict("index").items()]
     up, down = ([name for one, name in ways if one == direction] for direction in ("up", "down"))
-    return [text("forecast", "directions", up=up, down=down, quarter=words.quarter)]
+    change = rows["spend_next"] - rows["spend_now"]
+    small = rows["spend_now"] < rows["spend_now"].median()
+    parts = [change[part].sum() / rows.loc[part, "spend_now"].sum() for part in (small, ~small)]
+    regress = bool(parts[0] > REGRESSION and parts[1] < 0)
+    return [text("forecast", "directions", up=up, down=down, regress=regress, quarter=words.quarter)]
 
 
 def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> pd.DataFrame:

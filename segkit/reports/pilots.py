@@ -18,7 +18,7 @@ from segkit.data.runs import publish_run, stage_run
 from segkit.experiments.estimate import KPIS, Price
 from segkit.experiments.pilot import Pilot, find_pilot, load_pilot, to_rounded_json, write_pilot
 from segkit.experiments.readout import Readout, experiment_from_readout, read_out, read_outcomes, readout_json
-from segkit.format import MISSING, count, formatter_for, is_missing, money, number, percent, spread
+from segkit.format import MISSING, capitalized, count, formatter_for, is_missing, money, number, percent, spread
 from segkit.period import dates_text
 from segkit.reports.html import figure_facts, table_facts
 from segkit.reports.theme import (
@@ -243,7 +243,7 @@ def render_plan(facts: Mapping[str, Any]) -> str:
         "plan",
         "page",
         facts=facts,
-        kpi=KPIS[facts["kpi"]].label,
+        kpi=_kpi(facts),
         dates=_dates(facts),
         start=day_text(facts["start"]),
         end=day_text(facts["end"]),
@@ -325,7 +325,7 @@ def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
             "forgotten": describe_erased(facts),
         },
         facts=facts,
-        kpi=KPIS[facts["kpi"]].label,
+        kpi=_kpi(facts),
         dates=_dates(facts),
         lifts=figure_facts(plot_lifts(table, break_even=found.price.break_even)),
         experiment=table_facts(format_experiment(table)),
@@ -341,7 +341,9 @@ def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
 
 def _called(row: Mapping[str, Any]) -> str:
     """Write the name of a segment with its id."""
-    return row["name"] if row["segment"] == EVERYONE or not row["name"] else f"{row['name']} ({row['segment']})"
+    if row["segment"] == EVERYONE:
+        return capitalized(row["name"])
+    return f"{row['name']} ({row['segment']})" if row["name"] else row["segment"]
 
 
 def _change(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
@@ -355,6 +357,11 @@ def _net_return(row: Mapping[str, Any], *, price: Price) -> float:
     return row["treatment"] * (row["smallest_effect"] * price.margin - price.contact_cost)
 
 
+def _kpi(facts: Mapping[str, Any]) -> str:
+    """Write the KPI of a pilot in short."""
+    return KPIS[facts["kpi"]].label.partition(",")[0]
+
+
 def _dates(facts: Mapping[str, Any]) -> str:
     """Write the window in which outcomes are counted."""
     return dates_text(date.fromisoformat(facts["start"]), date.fromisoformat(facts["end"]) + timedelta(days=1))
@@ -362,8 +369,7 @@ def _dates(facts: Mapping[str, Any]) -> str:
 
 def _describe_design(facts: Mapping[str, Any]) -> str:
     treated, control = (sum(one[arm] for one in facts["power"]) for arm in ("treatment", "control"))
-    kpi = KPIS[facts["kpi"]].label
-    return text("pilot", "design", treated=treated, control=control, kpi=kpi, dates=_dates(facts))
+    return text("pilot", "design", treated=treated, control=control, kpi=_kpi(facts), dates=_dates(facts))
 
 
 def _describe_draw(facts: Mapping[str, Any]) -> list[str]:

@@ -396,7 +396,7 @@ def format_accuracy(accuracy: pd.DataFrame, *, names: Mapping[str, str], words: 
             "Per customer": [KPI_WORDS[r["kpi"]] for r in rows],
             "Predicted": [_range(r, "predicted", words=words) for r in rows],
             "Actual": [_range(r, "observed", words=words) for r in rows],
-            "Less that of all customers": [
+            "Compared with all customers": [
                 ranged(r["against_all"], r["against_all_low"], r["against_all_high"], form=signed) for r in rows
             ],
             "Verdict": [MEASURE_TITLES.get(r["verdict"], r["verdict"]).capitalize() for r in rows],
