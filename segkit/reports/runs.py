@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -153,7 +152,7 @@ def _runs_table(history: pd.DataFrame, *, currency: str) -> pd.DataFrame:
         shown, is_known = form.get(row["kpi"], number), not is_missing(row["expected"])
         rows.append(
             {
-                "As of": Markup('<a href="{}/index.html">{}</a>').format(row["folder"], day_text(row["as_of"])),
+                "As of": templates.html("runs", "link", folder=row["folder"], day=day_text(row["as_of"])),
                 "Customers with a segment": count(row["customers"]),
                 "Revenue of the last period": money(row["revenue"], currency=currency),
                 "Active customers": percent(row["active_share"]),
