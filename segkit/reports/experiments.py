@@ -64,16 +64,18 @@ def plot_candidates(table: pd.DataFrame) -> Figure:
         figure, axes = one_panel(height=1.0 + 0.34 * len(ordered))
         drawn = ordered["smallest_share"].clip(upper=MAX_EFFECT_SHARE).fillna(0)
         axes.barh(place, drawn, height=0.56, color=SOFT, label="smallest change that a test can detect")
-        for y, end, value in zip(place, drawn, ordered["smallest_share"], strict=True):
-            effect_text = "too few customers" if pd.isna(value) else _detectable(value)
+        last = max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15
+        near = ordered["reachable"].where(ordered["reachable"].between(drawn - 0.01 * last, drawn + 0.08 * last))
+        ends = drawn.where(near.isna(), np.maximum(drawn, near) + 0.01 * last)  # not under a diamond
+        for y, end, value in zip(place, ends, ordered["smallest_share"], strict=True):
+            effect_text = "cannot be sized" if pd.isna(value) else _detectable(value)
             axes.annotate(effect_text, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
         has_reachable = ordered["reachable"].notna()
         reached = ordered.loc[has_reachable, "reachable"]
         axes.plot(reached, place[has_reachable.to_numpy()], "D", color=ACCENT, markersize=5, clip_on=False,
                   label="change it has reached before, without a campaign")  # fmt: skip
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-        end = max(float(drawn.max()), float(ordered["reachable"].max() or 0), 0.1) * 1.15
-        axes.set_xlim(-0.015 * end, end)
+        axes.set_xlim(-0.015 * last, last)
         axes.set_xlabel("Change per customer")
         words = ordered["name"].map(capitalized)
         label_left(axes, place=place, words=words)
@@ -126,7 +128,7 @@ def describe_associations(table: pd.DataFrame, *, words: Wording) -> str:
 
 def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, horizon_days: int) -> str:
     """Summarise what a pilot would take, or what one showed, in a sentence."""
-    read = experiment[~experiment["verdict"].isin(["not read yet"]) & (experiment["segment"] != EVERYONE)]
+    read = experiment[~experiment["verdict"].isin(["not read yet"])]
     if len(read):
         return readout_headline(read)
     alone = candidates[candidates["segment"] != EVERYONE]

@@ -137,7 +137,7 @@ def readout_headline(experiment: pd.DataFrame) -> str:
         verdict: [_called(row) for row in rows[rows["verdict"] == verdict].to_dict("records")]
         for verdict in ("scale", "go on", "stop")
     }
-    whole = experiment.iloc[-1]
+    whole = experiment.iloc[-1]  # all segments, or the only one
     return text(
         "pilot",
         "readout_headline",

@@ -15,6 +15,8 @@ from segkit.data.runs import Run
 from segkit.errors import InputError, RunError
 from segkit.experiments.pilot import Pilot, design_pilot, write_pilot
 from segkit.experiments.readout import load_experiment, read_out, read_outcomes
+from segkit.reports.experiments import measure_headline
+from segkit.reports.pilots import readout_headline
 from segkit.tables import check
 
 BOTH = ("S01", "S02")
@@ -155,3 +157,11 @@ def test_shares_and_orders_are_read_out(shop: Path, shop_run: Run, tmp_path: Pat
         table = read_out(made[kpi], values).experiment
         assert table["lift"].abs().max() < 3 and table["return_total"].isna().all()
     assert set(values) > {0.0} and made["active"].facts["unit"] == "share"
+
+
+def test_the_answer_gives_the_lift_over_all_segments(pilot: Pilot) -> None:
+    values = spent(pilot, added=40.0).set_index("customer_id")["spend"]
+    table = read_out(pilot, values).experiment.assign(currency="USD")
+    lift = f"${table.set_index('segment').loc['all', 'lift']:.0f}"
+    for answer in (readout_headline(table), measure_headline(table.assign(smallest_share=0.1), table, horizon_days=91)):
+        assert f"Over all segments, the difference is {lift}" in answer
