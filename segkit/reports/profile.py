@@ -170,12 +170,14 @@ def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_steps(steps: pd.DataFrame) -> pd.DataFrame:
-    """Format the steps to a purchase; the customers of a small step are hidden."""
-    shown = {name: steps[name].map(percent) for name in ("share", "onward")}
-    customers = masked_counts(steps["customers"])
-    return steps.assign(
-        step=steps["event"].map(kind_label), days=steps["days"].map(count), customers=customers, **shown
-    )
+    """Format the steps to a purchase; a step of few customers shows no figures."""
+    few = steps["customers"].map(is_few)
+    shown = {"days": steps["days"].map(count), **{name: steps[name].map(percent) for name in ("share", "onward")}}
+    shown = {
+        name: texts.mask(few | (few.shift(-1, fill_value=False) & (name == "onward")), MISSING)
+        for name, texts in shown.items()
+    }
+    return steps.assign(step=steps["event"].map(kind_label), customers=masked_counts(steps["customers"]), **shown)
 
 
 def format_needs(needs: pd.DataFrame, things: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
