@@ -20,6 +20,7 @@ import pandas as pd
 
 from segkit import format as fmt
 from segkit import templates
+from segkit.data.io import write_bytes
 from segkit.errors import InputError, SegkitError
 from segkit.format import COUNT_STEP, FLOOR, about_count, masked_counts, round_count, suppressed_cells
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
@@ -39,11 +40,8 @@ def write_page(live: Live, folder: str | Path) -> Path:
     """
     path = Path(folder) / "index.html"
     text = str(templates.html("live", "page", **_page_facts(live), reload=RELOAD_SECONDS))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(temporary, path)
+        write_bytes(path, text.encode("utf-8", "replace"), durable=False)
     except OSError as error:
         raise SegkitError(f"{path}: the page cannot be written ({error.strerror}). The state is safe.") from None
     return path

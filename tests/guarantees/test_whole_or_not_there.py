@@ -16,10 +16,12 @@ from segkit.data import io as file_io
 from segkit.data import privacy, runs
 from segkit.data.io import write_bytes
 from segkit.data.runs import load_run, open_run
+from segkit.errors import SegkitError
 from segkit.export import export
 from segkit.export.target import read_target
 from segkit.live import history
 from segkit.live.engine import Live
+from segkit.live.stream import write_page
 from tests.guarantees.hashing import hashes
 from tests.live.conftest import small_run  # noqa: F401  a fixture
 
@@ -181,6 +183,18 @@ def test_a_command_on_a_full_disk_reports_it_and_leaves_nothing(
     assert result.exit_code in (1, 2) and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
     assert "disk is full" in result.stderr or "No space left" in result.stderr
     assert not [path for path in out.rglob("*") if path.is_file()], "half of it is there"
+
+
+def test_a_live_page_that_cannot_be_written_leaves_nothing_half_done(
+    small_run: tuple[runs.Run, object],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Live(small_run[0].path, state=tmp_path / "state") as live:
+        monkeypatch.setattr(os, "replace", _full)
+        with pytest.raises(SegkitError, match="the page cannot be written .No space left"):
+            write_page(live, tmp_path / "page")
+    assert list((tmp_path / "page").iterdir()) == []
 
 
 @pytest.mark.slow
