@@ -122,16 +122,15 @@ def make_key(folder: Path) -> str:
     if not find_key(folder):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{KEY_FILE}.{os.getpid()}"
-        handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
-        sync_to_disk(temporary)
         try:
+            with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+            sync_to_disk(temporary)
             os.link(temporary, folder / KEY_FILE)  # never over a key that another process has just made
         except FileExistsError:
             pass
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         sync_to_disk(folder)
     return find_key(folder)
 

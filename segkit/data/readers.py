@@ -14,6 +14,7 @@ import duckdb
 import ibis
 import openpyxl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from segkit.data.csv_files import (
     CHECK_FILE,
@@ -131,6 +132,8 @@ def open_file(file: FileSpec, *, base: Path, name: str, con: ibis.BaseBackend) -
                 )
                 sql = f"select * from read_json({sql_files(paths)}, {settings}, columns={{{columns}}})"
             _create_file_view(name, sql, folders=folders, con=con)
+            for path in paths if ending in PARQUET_ENDINGS else ():  # DuckDB would read the first of two as the column
+                refuse_duplicate_columns(pq.read_schema(path).names, label=file.label)
             return ending in JSON_ENDINGS
         if ending in EXCEL_ENDINGS:
             sheets = [_read_excel(path, sheet=file.sheet) for path in paths]

@@ -172,7 +172,7 @@ COLUMNS: dict[str, tuple[Right | None, dict[str, object]]] = {  # of a Parquet f
     "times_at_the_end_of_time": (None, {"at": pa.array([2**62, 1, 2, 3, -(2**62)], pa.timestamp("us"))}),
     "decimals_beyond_measure": (None, {"paid": pa.array([Decimal("9" * 30)] * 5, pa.decimal128(38, 2))}),
     "half_floats": (
-        Right(3, 1, Decimal("3"), rejected=2),
+        Right(4, 1, Decimal("3"), rejected=1),  # not-a-number is no amount, infinity a wrong one
         {"paid": pa.array(np.array([1, 2, np.inf, np.nan, -0.0], dtype=np.float16))},
     ),
     "amounts_of_nothing": (Right(5, 1, Decimal(0)), {"paid": pa.nulls(5)}),
@@ -267,6 +267,13 @@ def workbook_with_a_column_twice(folder: Path) -> None:
     pd.DataFrame([(*row, "9") for row in GOOD]).to_excel(
         folder / "sales.xlsx", index=False, header=["who", "at", "paid", "what", "paid"]
     )
+
+
+@kind
+def parquet_with_a_column_twice(folder: Path) -> None:
+    of_parquet(folder)
+    rows = pq.read_table(folder / "sales.parquet")
+    pq.write_table(rows.append_column("Paid", pa.array([9.0] * 5)), folder / "sales.parquet")
 
 
 @kind

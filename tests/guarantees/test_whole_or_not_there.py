@@ -185,6 +185,15 @@ def test_a_command_on_a_full_disk_reports_it_and_leaves_nothing(
     assert not [path for path in out.rglob("*") if path.is_file()], "half of it is there"
 
 
+def test_a_key_that_cannot_be_written_leaves_no_half_of_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privacy, "sync_to_disk", _full)
+    with pytest.raises(OSError, match="No space left"):
+        privacy.make_key(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_live_page_that_cannot_be_written_leaves_nothing_half_done(
     small_run: tuple[runs.Run, object],  # noqa: F811
     tmp_path: Path,
