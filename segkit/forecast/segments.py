@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from segkit.customers.features import CustomerData, Customers, customer_outcomes
+from segkit.data.readiness import FEWEST_CUSTOMERS
 from segkit.forecast.backtest import (
     BACKTEST_COLUMNS,
     LEADS,
@@ -42,7 +43,7 @@ from segkit.forecast.offers import (
     next_categories,
     next_offers,
 )
-from segkit.segments.fit import TrainingWindows
+from segkit.segments.fit import TrainingWindows, has_history
 from segkit.segments.model import SegmentModel, assign_segments
 from segkit.stats import Z95, Estimate
 from segkit.vocabulary import EVERYONE
@@ -323,9 +324,14 @@ def predict(
 
 def _missing_history(training_sets: list[TrainingSet], customers: Customers) -> str:
     """Explain why nothing can be predicted; empty where something can."""
+    period = customers.period
+    if not training_sets and has_history(customers.days, period=period.one_horizon_back()):
+        return (
+            f"fewer than {FEWEST_CUSTOMERS} customers one horizon ago are too few to learn from: "
+            f"{MIN_TRAINING_CUSTOMERS} are needed"
+        )
     if not training_sets:
         first = pd.Timestamp(customers.days.rows.day.min().to_pandas()).date()
-        period = customers.period
         return (
             f"learning needs {period.lookback_days + period.horizon_days} days of history (lookback and one horizon), "
             f"and there are {(period.as_of - first).days}. Give a shorter horizon_days or lookback_days"
