@@ -199,8 +199,10 @@ def number_sql(sql: str, *, kind: str, sample: list[str], decimal: str | None, w
         return f"cast({sql} as int)::{MONEY}", "false"
     if is_number(kind):
         value = f"try_cast({sql} as {MONEY})"
-        is_missing = f"({sql} is null or isnan({sql}))" if kind in ("FLOAT", "DOUBLE") else f"{sql} is null"
-        return value, f"(not {is_missing} and {value} is null)"
+        is_wrong = f"({sql} is not null and {value} is null)"
+        if kind in ("FLOAT", "DOUBLE"):  # as text: DuckDB takes isnan for false by the statistics of a Parquet file
+            is_wrong = f"({sql} is not null and {value} is null and cast({sql} as varchar) <> 'nan')"
+        return value, is_wrong
     if kind != "VARCHAR":
         raise SourceError(
             f"{where}: expected numbers, found {kind}. Name a column of numbers, or cast it in the expression."

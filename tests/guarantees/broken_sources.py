@@ -175,6 +175,10 @@ COLUMNS: dict[str, tuple[Right | None, dict[str, object]]] = {  # of a Parquet f
         Right(4, 1, Decimal("3"), rejected=1),  # not-a-number is no amount, infinity a wrong one
         {"paid": pa.array(np.array([1, 2, np.inf, np.nan, -0.0], dtype=np.float16))},
     ),
+    "amounts_with_one_missing": (
+        FIVE,
+        {"paid": pa.array([1.0, 1.5, 1.5, 1.0, float("nan")])},
+    ),  # its statistics know none
     "amounts_of_nothing": (Right(5, 1, Decimal(0)), {"paid": pa.nulls(5)}),
     "ids_beyond_63_bits": (Right(5, 5, Decimal(5)), {"who": pa.array([2**63 + n for n in range(5)], pa.uint64())}),
     "ids_of_bytes": (FIVE, {"who": [b"ab"] * 5}),
