@@ -88,7 +88,7 @@ NOTATIONS = {  # of a number by its decimal sign, with groups of thousands; a nu
 FORMULA_WITHOUT_VALUE = "#formula without a stored value"
 CELL_ERRORS = ("#n/a", "#div/0!", "#ref!", "#value!", "#name?", "#num!", "#null!", FORMULA_WITHOUT_VALUE)
 NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "nil", "-", "<na>", "nat")
-MAX_NO_VALUE = max(len(word) for word in NO_VALUE + CELL_ERRORS)
+MAX_NO_VALUE = max(len(word) for word in NO_VALUE + CELL_ERRORS if word.isalnum())
 ROUNDED_ID = r"\d([.,]\d+)?[eE]\+\d+"  # 1.23457E+11
 SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # of trim
 INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
@@ -139,6 +139,8 @@ def read_id(value: object) -> str | None:
     """
     if not isinstance(value, str):
         return read_text(value)
+    if len(value) > MAX_NO_VALUE and value.isalnum():  # most ids
+        return value
     found = value.strip(SPACES)
     if "\t" in found:
         found = found.strip("\t ")
@@ -146,7 +148,7 @@ def read_id(value: object) -> str | None:
         raise ValueError("was rounded by a spreadsheet")
     if found[-1:] == "0" and "." in found and re.fullmatch(r"[0-9]+[.]0+", found):
         return found.partition(".")[0]
-    return found if len(found) > MAX_NO_VALUE or found.lower() not in NO_VALUE + CELL_ERRORS else None
+    return found if found.lower() not in NO_VALUE + CELL_ERRORS else None
 
 
 def read_text(value: object) -> str | None:
@@ -155,6 +157,8 @@ def read_text(value: object) -> str | None:
     Raises `ValueError`: the value is neither text nor a number.
     """
     if isinstance(value, str):
+        if value.isalnum():
+            return value
         found = value.strip(SPACES)
         return found if found and (found[0] != "#" or found.lower() not in CELL_ERRORS) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -422,7 +426,9 @@ def read_time(value: object) -> object:
     raise ValueError("no epoch")
 
 
+@lru_cache(maxsize=4096)
 def _read_iso_time(text: str) -> str:
+    """Read ISO text, cached because the lines of an order share theirs."""
     found = ISO_TIME.fullmatch(text)
     if found is None:
         raise ValueError("no ISO time")

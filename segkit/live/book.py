@@ -32,6 +32,7 @@ class AssignmentBook:
         self._expected_in_run = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
         self._has_changed = bytearray(len(self._row))  # by row of the run: whether the state has an assignment
         self._recent: OrderedDict[str, LiveAssignment] = OrderedDict()
+        self._missing = ""  # the customer looked up last and found in neither; they are looked up again at once
         self._flows: Flows = Counter((segment, segment) for segment in self._segment_in_run)
         self._levels: Counter[tuple[int, int]] = Counter()  # outcome, level
         for customer_id, segment, levels in state.assigned_segments():
@@ -105,10 +106,12 @@ class AssignmentBook:
         if found is not None:
             return found
         row = self._row.get(customer_id)
-        if row is not None and not self._has_changed[row]:
+        if customer_id == self._missing or (row is not None and not self._has_changed[row]):
             return None
         found = self._state.assignment(customer_id)
-        if found is not None:
+        if found is None:
+            self._missing = customer_id
+        else:
             self._keep(customer_id, found)
         return found
 
@@ -119,6 +122,8 @@ class AssignmentBook:
         return self._segment_in_run[row], levels, self._expected_in_run[row].tolist()
 
     def _keep(self, customer_id: str, assignment: LiveAssignment) -> None:
+        if customer_id == self._missing:
+            self._missing = ""
         self._recent[customer_id] = assignment
         self._recent.move_to_end(customer_id)
         if len(self._recent) > MAX_RECENT:
