@@ -77,7 +77,7 @@ def words_of(name: str) -> list[str]:
     german = lower.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue")
     bare = "".join(c for c in unicodedata.normalize("NFKD", german) if not unicodedata.combining(c))
     words = re.findall(r"[^\W\d_]+", bare)
-    return [part for word in words for part in ABBREVIATIONS.get(word, word).split()]
+    return [part.casefold() for word in words for part in ABBREVIATIONS.get(word, word).split()]
 
 
 def split_camel_case(name: str) -> str:

@@ -87,7 +87,7 @@ def need_colour(need: str) -> str:
     Examples
     --------
     >>> need_colour("N01"), need_colour("N08"), need_colour("N15")
-    ('#12a2e3', '#1564a1', '#7dcdf0')
+    ('#12a2e3', '#1473b1', '#6cc6ee')
     """
     digits = re.search(r"\d+", need)
     turn, number = divmod(max(int(digits[0]) - 1, 0) if digits else 0, len(COLOURS))
