@@ -88,7 +88,7 @@ NOTATIONS = {  # of a number by its decimal sign, with groups of thousands; a nu
 FORMULA_WITHOUT_VALUE = "#formula without a stored value"
 CELL_ERRORS = ("#n/a", "#div/0!", "#ref!", "#value!", "#name?", "#num!", "#null!", FORMULA_WITHOUT_VALUE)
 NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "nil", "-", "<na>", "nat")
-MAX_NO_VALUE = max(len(word) for word in NO_VALUE + CELL_ERRORS if word.isalnum())
+MAX_NO_VALUE = max(map(len, NO_VALUE))
 ROUNDED_ID = r"\d([.,]\d+)?[eE]\+\d+"  # 1.23457E+11
 SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"  # of trim
 INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
@@ -148,6 +148,8 @@ def read_id(value: object) -> str | None:
         raise ValueError("was rounded by a spreadsheet")
     if found[-1:] == "0" and "." in found and re.fullmatch(r"[0-9]+[.]0+", found):
         return found.partition(".")[0]
+    if len(found) > MAX_NO_VALUE and found[0] != "#":
+        return found
     return found if found.lower() not in NO_VALUE + CELL_ERRORS else None
 
 
