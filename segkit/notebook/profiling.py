@@ -377,7 +377,7 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     verdict = profile_module.assess_data(table)
     described = _customer_tables(customers, needs=needs, rejected=rejected, people=people)
     sheet = described["datasheet"]
-    parts = _profile_parts(customers, table)
+    parts = _profile_parts(customers, table, kpis=described["kpis"])
     answer = text_result(
         headline=report.profile_headline(verdict.answer),
         bullets=[*verdict.reasons, *report.describe_reading(customers.since, customers.reread_reason)],
@@ -413,9 +413,8 @@ def _customer_tables(
     return tables if people is None else {**tables, "people": customer_attributes(people, roles=opened.roles)}
 
 
-def _profile_parts(customers: Customers, table: pd.DataFrame) -> dict[str, Result]:
+def _profile_parts(customers: Customers, table: pd.DataFrame, *, kpis: pd.DataFrame) -> dict[str, Result]:
     state, period, words = customers.state, customers.period, customers.words
-    kpis = profile_module.kpis(state.days, period=period, kinds=state.kinds)
     taken = steps(state.days, kinds=state.kinds, start=period.lookback_start, end=period.as_of)
     activity = profile_module.activity(state.days, as_of=period.as_of, kinds=state.kinds)
     retention = profile_module.retention(state.days, as_of=period.as_of)
