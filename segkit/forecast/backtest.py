@@ -30,7 +30,8 @@ LEADS = ["lead", "lead_low", "lead_high"]
 class BacktestOrigin:
     """Hold one origin of the back-test.
 
-    `banded`: the forecasts with bands, for the customers of ``snapshot`` only.
+    `banded`: the forecasts with bands, for the customers of ``snapshot`` only. `groups`: of customers, whose sums show
+    the season; None stands for their segments.
     """
 
     forecasts: dict[str, Forecast]
@@ -38,6 +39,7 @@ class BacktestOrigin:
     outcomes: Outcomes
     snapshot: Snapshot
     training: TrainingSet
+    groups: np.ndarray | None = None
 
     def values(self, name: str) -> np.ndarray:
         """Return an outcome of each customer; net spend below zero counts as zero."""
@@ -163,8 +165,11 @@ def calibration(origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str])
 
 
 def base_rate_metrics(origins: Sequence[BacktestOrigin]) -> dict[str, float]:
-    """Report how the base rate moved at the latest origin, from the training horizon to the one predicted."""
-    if not origins:
+    """Report how the base rate moved at the latest origin, from the training horizon to the one predicted.
+
+    Nothing for a model that learns from no horizon.
+    """
+    if not origins or origins[0].groups is not None:
         return {}
     latest = origins[0]
     before, after = latest.training.outcomes.active, latest.outcomes.active

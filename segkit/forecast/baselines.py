@@ -1,9 +1,9 @@
-"""Forecast with the baselines: the last period again, an RFM table, BG/NBD with Gamma-Gamma."""
+"""Forecast with the baselines: the last period again, an RFM table, models of repeat buying."""
 
 import numpy as np
 import pandas as pd
 
-from segkit.forecast.model import Forecast, Snapshot, TrainingSet, simple_forecasts
+from segkit.forecast.model import BUYING, Forecast, Snapshot, TrainingSet, simple_forecasts
 from segkit.segments.validation import FIFTHS
 from segkit.stats import quantile_edges
 
@@ -12,6 +12,7 @@ FORECASTER_LABELS = {
     "last": "the last period repeated",
     "rfm": "an RFM table",
     "classic": "the BG/NBD model",
+    "regular": "the MBG/CNBD-k model",
 }
 MIN_IN_CELL = 5  # customers; a smaller cell takes the figure of its recency and frequency
 DAY_STEPS = (0, 1, 2, 4, 8, 16)  # active days in the last period at which a new group begins
@@ -28,12 +29,13 @@ def make_baselines(training: TrainingSet, now: Snapshot) -> dict[str, Forecast]:
     Returns
     -------
     dict
-        ``last``, ``rfm`` and ``classic`` (where BG/NBD can be fitted). Each forecasts in its best form: medians where
-        it has them, and the observed share as the chance.
+        ``last``, ``rfm``, ``classic`` and ``regular`` (where BG/NBD and MBG/CNBD-k can be fitted). Each forecasts in
+        its best form: medians where it has them, and the observed share as the chance.
     """
     baselines = {"last": _last_period_baseline(training, now), "rfm": _rfm_baseline(training, now)}
-    if now.bgnbd["chance"].notna().any():
-        baselines["classic"] = _bgnbd_baseline(training, now)
+    for kind in BUYING:
+        if getattr(now, kind)["chance"].notna().any():
+            baselines[kind] = _buying_baseline(training, now, kind=kind)
     return baselines
 
 
@@ -57,13 +59,11 @@ def _rfm_baseline(training: TrainingSet, now: Snapshot) -> Forecast:
     return _make_forecast(training, now, chance=chance, medians=medians, means=means)
 
 
-def _bgnbd_baseline(training: TrainingSet, now: Snapshot) -> Forecast:
-    """Forecast with BG/NBD and Gamma-Gamma as published: their expectation is both median and mean."""
+def _buying_baseline(training: TrainingSet, now: Snapshot, *, kind: str) -> Forecast:
+    """Forecast with a model of repeat buying and Gamma-Gamma as published: expectations are both median and mean."""
     snapshots = (training.snapshot, now)
-    amounts = [
-        {name: simple_forecasts(snapshot, name)["classic"] for name in training.amounts} for snapshot in snapshots
-    ]
-    chance = [snapshot.bgnbd["chance"].fillna(0.0).to_numpy() for snapshot in snapshots]
+    amounts = [{name: simple_forecasts(snapshot, name)[kind] for name in training.amounts} for snapshot in snapshots]
+    chance = [getattr(snapshot, kind)["chance"].fillna(0.0).to_numpy() for snapshot in snapshots]
     return _make_forecast(training, now, chance=chance, medians=amounts, means=amounts)
 
 

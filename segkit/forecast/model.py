@@ -13,12 +13,13 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from segkit.customers.anticipation import CLIP, are_skewed, unskewed
 from segkit.customers.category_mix import MixBasis, learn_mix_basis, mix_features
 from segkit.customers.features import CustomerData, Customers, Outcomes
-from segkit.forecast.bgnbd import bgnbd_forecasts
+from segkit.forecast.parametric import buying_history, forecast_buying
 from segkit.segments.fit import TrainingWindows, build_training_windows, last_horizon_outcomes
 from segkit.stats import logit
 from segkit.vocabulary import WEEKDAYS, is_in_space
 
 AMOUNTS = ("orders", "spend")  # predicted in addition to activity
+BUYING = ("classic", "regular")  # models of repeat buying, of each snapshot
 ORIGINS = 3  # of the back-test at most, one horizon apart
 FOLDS = 5
 MIN_TRAINING_CUSTOMERS = 100  # customers
@@ -42,15 +43,18 @@ class Snapshot:
     ----------
     last
         Totals of each customer in the last horizon.
-    bgnbd
-        Forecasts of BG/NBD and Gamma-Gamma, as ``bgnbd_forecasts`` returns them.
+    classic
+        Expectations of BG/NBD and Gamma-Gamma, as in ``BuyingForecast``.
+    regular
+        Those of MBG/CNBD-k and Gamma-Gamma.
     rate
         Horizon over lookback.
     """
 
     data: CustomerData
     last: pd.DataFrame
-    bgnbd: pd.DataFrame
+    classic: pd.DataFrame
+    regular: pd.DataFrame
     rate: float  # horizon over lookback
 
     @property
@@ -82,9 +86,10 @@ class TrainingSet:
 def make_snapshot(customers: Customers) -> Snapshot:
     """Describe the customers at the date of their period; days on or after it are not read."""
     period, index = customers.period, customers.index
-    bgnbd = bgnbd_forecasts(customers.days, as_of=period.as_of, horizon_days=period.horizon_days, index=index)
-    rate = period.horizon_days / period.lookback_days
-    return Snapshot(data=customers.data, last=last_horizon_outcomes(customers).totals, bgnbd=bgnbd, rate=rate)
+    history, days = buying_history(customers.days, as_of=period.as_of), period.horizon_days
+    buying = [forecast_buying(history, horizon_days=days, regular=each).of(index) for each in (False, True)]
+    last, rate = last_horizon_outcomes(customers).totals, days / period.lookback_days
+    return Snapshot(data=customers.data, last=last, classic=buying[0], regular=buying[1], rate=rate)
 
 
 def make_training_sets(
@@ -208,8 +213,8 @@ def simple_forecasts(snapshot: Snapshot, name: str) -> pd.DataFrame:
     """Forecast an amount without learning: the last horizon again, the rate of the lookback, and BG/NBD."""
     last = snapshot.last[name].clip(lower=0)
     usual = snapshot.data.features[name].clip(lower=0) * snapshot.rate
-    table = pd.DataFrame({"last": last, "usual": usual, "classic": snapshot.bgnbd[name]}, index=snapshot.index)
-    return table.assign(classic=table["classic"].fillna(table["usual"]))
+    buying = {kind: getattr(snapshot, kind)[name].fillna(usual) for kind in BUYING}
+    return pd.DataFrame({"last": last, "usual": usual, **buying}, index=snapshot.index)
 
 
 def _fit_means(
@@ -238,8 +243,10 @@ def _log_columns(snapshot: Snapshot, *, names: Sequence[str]) -> np.ndarray:
     columns += [
         np.log1p(snapshot.last[n].clip(lower=0)) for n in ("orders", "spend", "active_days") if n in snapshot.last
     ]
-    columns += [np.log1p(snapshot.bgnbd[n].fillna(0.0)) for n in ("orders", "spend")]
-    columns.append(logit(snapshot.bgnbd["chance"].fillna(0.5).to_numpy(), edge=PROBABILITY_EDGE))
+    for kind in BUYING:
+        table = getattr(snapshot, kind)
+        columns += [np.log1p(table[n].fillna(0.0)) for n in ("orders", "spend")]
+        columns.append(logit(table["chance"].fillna(0.5).to_numpy(), edge=PROBABILITY_EDGE))
     return np.column_stack(columns).astype(float)
 
 

@@ -1,7 +1,7 @@
 """Forecast customers and sum the forecasts by segment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from segkit.forecast.backtest import (
     with_lead_verdicts,
 )
 from segkit.forecast.baselines import FORECASTER_LABELS
-from segkit.forecast.bgnbd import YEAR
+from segkit.forecast.buying import YEAR
 from segkit.forecast.model import (
     AMOUNTS,
     MIN_TRAINING_CUSTOMERS,
@@ -43,7 +43,9 @@ from segkit.forecast.offers import (
     next_categories,
     next_offers,
 )
-from segkit.segments.fit import TrainingWindows, has_history
+from segkit.forecast.short_history import buying_backtest, forecast_from_buying
+from segkit.format import joined
+from segkit.segments.fit import TrainingWindows, first_active_day, has_history
 from segkit.segments.model import SegmentModel, assign_segments
 from segkit.stats import Z95, Estimate
 from segkit.vocabulary import EVERYONE
@@ -62,6 +64,7 @@ SEGMENT_COLUMNS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for pa
 SEGMENT_COLUMNS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves are observed once
 SEGMENT_TABLE = ["segment", "customers", *SEGMENT_COLUMNS, "spend_change", "value_12m"]
 CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
+NOBODY_ACTIVE = "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
 MEDIAN = {"spend": "spend_median"}  # in the table of customers, next to spend_mean
 
 
@@ -165,7 +168,9 @@ def _season_errors(
     for target, name in chosen.items() if origins else ():
         squares, weights = [], []
         for origin in origins_with(origins, target=target, name=name):
-            placed = assign_segments(model, origin.snapshot.data)["segment"].to_numpy()
+            placed = origin.groups
+            if placed is None:
+                placed = assign_segments(model, origin.snapshot.data)["segment"].to_numpy()
             predicted, observed = origin.predicted(target, name), origin.observed(target)
             for group in [*np.unique(placed), None]:
                 inside = placed == group if group is not None else np.ones(len(placed), dtype=bool)
@@ -285,14 +290,15 @@ def predict(
     now, period, training_sets = customers.data, customers.period, make_training_sets(customers, training_windows)
     segment = segment.reindex(now.features.index)
     why = _missing_history(training_sets, customers)
+    if training_sets and not training_sets[0].outcomes.active.any():
+        return _empty_prediction(now, segment, why=NOBODY_ACTIVE)
     if why:
-        return _empty_prediction(now, segment, why=why)
+        return _predict_from_buying(customers, segment, model=model, why=why, seed=seed)
     snapshot, training = make_snapshot(customers), training_sets[0]
     origins = backtest_origins(training_sets, seed=seed)
     scores = with_lead_verdicts(score_forecasters(origins, seed=seed)) if origins else _empty_scores()
     forecasts = make_forecasts(training, snapshot, seed=seed)
-    best = best_forecasters(scores) if origins else {}
-    best = {target: name for target, name in best.items() if name in forecasts}
+    best = {target: name for target, name in best_forecasters(scores).items() if name in forecasts}
     forecaster_by_target = {target: best.get(target, "model") for target in ("active", *training.amounts)}
     earlier_segment = assign_segments(model, training.snapshot.data)["segment"]
     people = _chosen_forecasts(forecasts, training, forecaster_by_target=forecaster_by_target)
@@ -304,7 +310,8 @@ def predict(
     people["move_chance"], moved = move_chances(model, training.snapshot.data, now)
     people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=period.horizon_days)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
-    segment_table = forecast_segments(people, segment, origins=origins, chosen=forecaster_by_target, model=model)
+    tested = origins or buying_backtest(customers, seed=seed)  # the error of a simpler model stands for ours
+    segment_table = forecast_segments(people, segment, origins=tested, chosen=forecaster_by_target, model=model)
     change = usual_change(training, earlier_segment, customers=customers)
     segment_table["spend_change"] = segment_table["segment"].map(change).astype(float)
     return Prediction(
@@ -315,7 +322,7 @@ def predict(
         drivers=churn_drivers(training, earlier_segment),
         offers=next_offers(training, earlier_segment, now=now, segment_now=segment, period=period, never=never),
         chosen=forecaster_by_target,
-        reasons=_missing_forecasts(forecasts["model"], training, origins),
+        reasons=_missing_forecasts(forecasts["model"], training, origins, tested=bool(tested)),
         metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
         | moved
         | _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed),
@@ -331,10 +338,10 @@ def _missing_history(training_sets: list[TrainingSet], customers: Customers) -> 
             f"{MIN_TRAINING_CUSTOMERS} are needed"
         )
     if not training_sets:
-        first = pd.Timestamp(customers.days.rows.day.min().to_pandas()).date()
+        first = first_active_day(customers.days)
         return (
             f"learning needs {period.lookback_days + period.horizon_days} days of history (lookback and one horizon), "
-            f"and there are {(period.as_of - first).days}. Give a shorter horizon_days or lookback_days"
+            f"and there are {(period.as_of - first).days}"
         )
     training = training_sets[0]
     if len(training.snapshot.index) < MIN_TRAINING_CUSTOMERS:
@@ -342,9 +349,48 @@ def _missing_history(training_sets: list[TrainingSet], customers: Customers) -> 
             f"{len(training.snapshot.index)} customers one horizon ago are too few to learn from: "
             f"{MIN_TRAINING_CUSTOMERS} are needed"
         )
-    if not training.outcomes.active.any():
-        return "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
     return ""
+
+
+def _predict_from_buying(
+    customers: Customers, segment: pd.Series, *, model: SegmentModel, why: str, seed: int
+) -> Prediction:
+    """Predict with a model of repeat buying, where nothing can be learnt."""
+    empty = _empty_prediction(customers.data, segment, why=why)
+    found = forecast_from_buying(customers, seed=seed)
+    if "model" not in found.banded:
+        return empty
+    scores = with_lead_verdicts(score_forecasters(found.origins, seed=seed)) if found.origins else _empty_scores()
+    scores["label"] = scores["forecaster"].map(found.models)
+    best = best_forecasters(scores)
+    targets = [each for each in ("active", *AMOUNTS) if each == "active" or each in found.banded["model"]]
+    chosen = {target: best.get(target, "model") for target in targets}
+    people = _columns_of(found.banded, chosen=chosen)
+    people = empty.customers.rename(columns={after: before for before, after in MEDIAN.items()}).assign(**people)
+    segment_table = forecast_segments(people, segment, origins=found.origins, chosen=chosen, model=model)
+    used = joined(sorted({found.models[name] for name in chosen.values()}))
+    metrics = _forecast_metrics(segment_table, scores, chosen, found.origins, labels=found.models)
+    return replace(
+        empty,
+        customers=people.rename(columns=MEDIAN),
+        segments=segment_table.reindex(columns=SEGMENT_TABLE),
+        backtest=scores.assign(chosen=scores["target"].map(chosen) == scores["forecaster"]),
+        calibration=calibration(found.origins, chosen=chosen) if found.origins else empty.calibration,
+        chosen=chosen,
+        reasons=_short_history_reasons(used, why=why, tested=bool(found.origins)),
+        metrics=metrics,
+    )
+
+
+def _short_history_reasons(used: str, *, why: str, tested: bool) -> tuple[str, ...]:
+    """Name the model that made the forecast, and what is missing."""
+    first = f"This forecast is {used}, a standard model of repeat buying: {why}."
+    if tested:
+        return (first,)
+    return first, (
+        "There is no back-test: it needs more than one horizon of history. Ranges are those of the model, so a change "
+        "of season can leave them."
+    )
 
 
 def _empty_prediction(now: CustomerData, segment: pd.Series, *, why: str) -> Prediction:
@@ -377,11 +423,17 @@ def _chosen_forecasts(
 ) -> pd.DataFrame:
     """Take each target from its chosen forecaster, by customer."""
     banded = {name: with_bands(forecasts[name], training) for name in sorted(set(forecaster_by_target.values()))}
-    columns = {"active_chance": banded[forecaster_by_target["active"]]["chance"]}
-    for target in training.amounts:
-        for part in ("", "_mean", "_low", "_high"):
-            columns[f"{target}{part}"] = banded[forecaster_by_target[target]][f"{target}{part}"]
+    columns = _columns_of(banded, chosen=forecaster_by_target)
     return pd.DataFrame(columns).reindex(columns=[c for c in CUSTOMER_COLUMNS if c not in ("move_chance", "value_12m")])
+
+
+def _columns_of(banded: Mapping[str, pd.DataFrame], *, chosen: Mapping[str, str]) -> dict[str, pd.Series]:
+    """Return the columns of each target from its chosen forecaster."""
+    columns = {"active_chance": banded[chosen["active"]]["chance"]}
+    for target in (each for each in AMOUNTS if each in chosen):
+        for part in ("", "_mean", "_low", "_high"):
+            columns[f"{target}{part}"] = banded[chosen[target]][f"{target}{part}"]
+    return columns
 
 
 def _yearly_spend(people: pd.DataFrame, snapshot: Snapshot, *, horizon_days: int) -> pd.Series:
@@ -389,12 +441,14 @@ def _yearly_spend(people: pd.DataFrame, snapshot: Snapshot, *, horizon_days: int
 
     The horizon's spend times ``horizons_a_year`` of BG/NBD, which allows for customers who drop out.
     """
-    times = snapshot.bgnbd["horizons_a_year"].fillna(YEAR / horizon_days)
+    times = snapshot.classic["horizons_a_year"].fillna(YEAR / horizon_days)
     return (people["spend_mean"] * times).round(6)
 
 
-def _missing_forecasts(forecast: Forecast, training: TrainingSet, origins: list[BacktestOrigin]) -> tuple[str, ...]:
-    """List what could not be predicted, and why."""
+def _missing_forecasts(
+    forecast: Forecast, training: TrainingSet, origins: list[BacktestOrigin], *, tested: bool
+) -> tuple[str, ...]:
+    """List what could not be predicted, and why; `tested`: a simpler model has a back-test, and gives the ranges."""
     found = [f"Chances: {forecast.reason}."] if forecast.reason else []
     features = training.snapshot.data.features
     if "orders" not in training.amounts and "orders" in features:
@@ -405,8 +459,9 @@ def _missing_forecasts(forecast: Forecast, training: TrainingSet, origins: list[
         found.append("No next category is predicted: the source carries no categories.")
     if not origins:
         found.append(
-            "There is no back-test: it needs a lookback and two horizons of history. Intervals hold chance only, "
-            "and whether the forecast beats a simple one is not known."
+            "There is no back-test: it needs a lookback and two horizons of history, so whether the forecast beats a "
+            "simple one is not known. Ranges "
+            + ("are as wide as the errors of BG/NBD one horizon ago." if tested else "hold chance only.")
         )
     return tuple(found)
 
@@ -416,6 +471,8 @@ def _forecast_metrics(
     scores: pd.DataFrame,
     forecaster_by_target: Mapping[str, str],
     origins: list[BacktestOrigin],
+    *,
+    labels: Mapping[str, str] = FORECASTER_LABELS,
 ) -> dict[str, object]:
     """Collect the metrics of the forecast.
 
@@ -429,7 +486,7 @@ def _forecast_metrics(
         metrics |= total.metrics(f"forecast.{name}")
     metrics["forecast.value_12m"] = whole["value_12m"]
     for target, name in forecaster_by_target.items():
-        metrics[f"forecast.{target}.forecaster"] = FORECASTER_LABELS[name]
+        metrics[f"forecast.{target}.forecaster"] = labels[name]
     for row in scores.to_dict("records"):
         own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
         score = Estimate(row["value"], row["low"], row["high"])

@@ -263,7 +263,7 @@ def describe_value(found: Prediction, *, words: Wording) -> list[str]:
     """Describe how 12-month value is spread over customers, and what the figure is not."""
     value = found.customers["value_12m"].dropna().sort_values(ascending=False)
     if value.empty or value.sum() <= 0:
-        return [text("forecast", "no_value")]
+        return [text("forecast", "no_value", money=not is_missing(_everyone_row(found)["spend"]))]
     top = value.head(max(int(len(value) * TOP_SHARE), 1)).sum() / value.sum()
     return [text("forecast", "value_spread", top=top, median=words.money(value.median()))]
 

@@ -248,8 +248,8 @@ def way(row: Mapping[str, Any]) -> str:
     now, low, high = row["spend_now"], row["spend_next_low"], row["spend_next_high"]
     if is_missing(now) or is_missing(low) or is_missing(high):
         return ""
-    if row.get("verdict") == LEVEL_ONLY:  # chance alone put customers there, and spend returns to the mean
-        return "level"
     change = row.get("spend_change")
-    usual = now if is_missing(change) else now * change
+    if row.get("verdict") == LEVEL_ONLY or is_missing(change):  # chance put customers there: spend returns to the mean
+        return "level"
+    usual = now * change
     return "down" if high < min(now, usual) else "up" if low > max(now, usual) else "level"

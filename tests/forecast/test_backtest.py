@@ -53,7 +53,7 @@ def test_every_target_and_forecaster_is_scored_and_the_table_passes_its_schema(o
     scores = with_lead_verdicts(score_forecasters(origins, draws=50))
     check(scores.assign(verdict="", chosen=True), name="prediction_backtest")
     assert set(scores["target"]) == {"active", "orders", "spend"}
-    assert set(scores["forecaster"]) == {"model", "last", "rfm", "classic"}
+    assert set(scores["forecaster"]) == {"model", "last", "rfm", "classic", "regular"}
     assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all()
     assert scores.loc[scores["forecaster"] == "model", "lead"].isna().all()
     pd.testing.assert_frame_equal(scores, with_lead_verdicts(score_forecasters(origins, draws=50)))

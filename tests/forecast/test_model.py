@@ -10,7 +10,7 @@ import pytest
 from segkit.customers.features import Outcomes
 from segkit.forecast import model
 from segkit.forecast.baselines import make_baselines
-from segkit.forecast.model import TrainingSet, forecast_customers, least_absolute, with_bands
+from segkit.forecast.model import BUYING, TrainingSet, forecast_customers, least_absolute, with_bands
 from tests.forecast.training import make_training, snapshot_of
 
 Plant = Callable[..., tuple]
@@ -92,12 +92,12 @@ def test_a_cell_of_the_rfm_table_has_one_forecast_and_no_cell_is_empty(training:
     table = make_baselines(training, training.snapshot)["rfm"].now
     assert table.notna().all().all() and table["spend"].nunique() <= 125
     few = replace(training.snapshot, data=training.snapshot.data.select(np.arange(3)), last=training.snapshot.last[:3])
-    few = replace(few, bgnbd=training.snapshot.bgnbd[:3])
+    few = replace(few, **{kind: getattr(few, kind)[:3] for kind in BUYING})
     pd.testing.assert_frame_equal(make_baselines(training, few)["rfm"].now, table[:3])
 
 
-def test_bgnbd_is_no_baseline_where_it_cannot_be_fitted(training: TrainingSet) -> None:
-    nothing = replace(training.snapshot, bgnbd=training.snapshot.bgnbd * np.nan)
+def test_a_model_of_repeat_buying_is_no_baseline_where_it_cannot_be_fitted(training: TrainingSet) -> None:
+    nothing = replace(training.snapshot, **{kind: training.snapshot.classic * np.nan for kind in BUYING})
     assert set(make_baselines(replace(training, snapshot=nothing), nothing)) == {"last", "rfm"}
     assert forecast_customers(replace(training, snapshot=nothing), nothing).now.notna().all().all()
 

@@ -82,18 +82,34 @@ def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days
     assert found.metrics["forecast.origins"] == 1 and set(found.chosen) == {"active", "orders", "spend"}
 
 
-def test_too_little_history_is_a_reason_and_the_tables_are_empty(make_days: Make) -> None:
-    found = forecast(make_days(events(days=70), kinds=KINDS))
-    assert "needs 90 days of history" in found.reasons[0] and found.metrics["forecast.reason"]
-    assert found.customers["active_chance"].isna().all() and len(found.segments) == 3
+def test_too_little_history_to_learn_from_leaves_a_model_of_repeat_buying(make_days: Make) -> None:
+    past = events(days=70, customers=220)
+    later = [(f"c{i:03d}", "2024-12-02", "purchase", 900.0, "tea") for i in range(130)]
+    found = forecast(make_days(past, kinds=KINDS))
+    assert "needs 90 days of history" in found.reasons[0] and "NBD" in found.reasons[0]
+    assert found.metrics["forecast.reason"] is None and found.metrics["forecast.origins"] == 1
+    people, sums = found.customers, found.segments.set_index("segment")
+    assert people["active_chance"].between(0, 1).all() and sums.loc[EVERYONE, "spend_low"] > 0
+    assert ((people["orders_low"] <= people["orders"]) & (people["orders"] <= people["orders_high"])).all()
+    assert set(found.backtest["forecaster"]) == {"model", "regular"} and sums["spend_season"].notna().all()
+    assert people[["move_chance", "value_12m"]].isna().all().all() and found.offers.empty
+    pd.testing.assert_frame_equal(people, forecast(make_days(past + later, kinds=KINDS)).customers)
     check_tables(found)
 
 
-def test_one_horizon_of_history_is_a_forecast_without_a_back_test(make_days: Make) -> None:
+def test_less_than_a_horizon_of_history_has_the_ranges_of_the_model(make_days: Make) -> None:
+    found = forecast(make_days(events(days=35), kinds=KINDS))
+    assert "There is no back-test" in found.reasons[1] and found.backtest.empty
+    people = found.customers
+    assert ((people["spend_low"] <= people["spend_median"]) & (people["spend_median"] <= people["spend_high"])).all()
+    check_tables(found)
+
+
+def test_one_horizon_of_history_is_a_forecast_with_the_errors_of_a_simpler_one(make_days: Make) -> None:
     found = forecast(make_days(events(days=95), kinds=KINDS))
-    assert any("There is no back-test" in reason for reason in found.reasons)
+    assert any("as wide as the errors of BG/NBD" in reason for reason in found.reasons)
     assert found.customers["active_chance"].between(0, 1).all() and found.backtest.empty
-    assert found.segments["spend_season"].isna().all()
+    assert found.segments["spend_season"].notna().all()
     check_tables(found)
 
 
@@ -104,7 +120,8 @@ def test_a_horizon_without_activity_is_a_reason(make_days: Make) -> None:
 
 
 def test_too_few_customers_are_a_reason(make_days: Make) -> None:
-    assert "are too few to learn from" in forecast(make_days(events(customers=40), kinds=KINDS)).reasons[0]
+    found = forecast(make_days(events(customers=40), kinds=KINDS))
+    assert "are too few to learn from" in found.reasons[0] and found.customers["active_chance"].notna().all()
 
 
 def test_without_money_purchases_and_categories_only_activity_is_predicted(make_days: Make) -> None:

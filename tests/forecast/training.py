@@ -13,11 +13,12 @@ LOOKBACK_DAYS, HORIZON_DAYS = 182, 91
 
 
 def snapshot_of(data: CustomerData, *, rate: float = 0.5) -> Snapshot:
-    """Customers with a last horizon like their lookback, and a BG/NBD forecast at their usual rate."""
+    """Customers with a last horizon like their lookback, and models of repeat buying at their usual rate."""
     features = data.features
     last = features[["orders", "spend", "active_days"]] * rate
-    bgnbd = pd.DataFrame({"chance": 1 - np.exp(-last["orders"]), "orders": last["orders"], "spend": last["spend"]})
-    return Snapshot(data, last, bgnbd.assign(horizons_a_year=3.5), rate)
+    buying = pd.DataFrame({"chance": 1 - np.exp(-last["orders"]), "orders": last["orders"], "spend": last["spend"]})
+    buying = buying.assign(horizons_a_year=3.5)
+    return Snapshot(data, last, classic=buying, regular=buying, rate=rate)
 
 
 def make_training(windows: FitData, *, seed: int = 3) -> tuple[TrainingSet, TrainingSet]:
