@@ -195,16 +195,18 @@ class LeastSquares:
     slopes: np.ndarray
     residuals: np.ndarray
 
-    def robust(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the HC3 covariance of the slopes (MacKinnon & White 1985) and the leave-one-out residuals.
+    def leave_one_out(self, *, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return how much the outcome of each row moves one slope, and the leave-one-out residuals.
 
-        The leverage of a row is capped. Without the cap (as in statsmodels), a customer with a covariate that nobody
+        The sum of the squares of their products is the HC3 variance of the slope (MacKinnon & White 1985). The
+        leverage of a row is capped. Without the cap (as in statsmodels), a customer with a covariate that nobody
         shares would mean zero divided by zero.
+
+        `row`: number of the slope, 0 for the constant.
         """
         inverse = np.linalg.pinv(self.design.T @ self.design)
-        leverage = np.einsum("ij,jk,ik->i", self.design, inverse, self.design)
-        left_out = self.residuals / (1 - np.minimum(leverage, LARGEST_LEVERAGE))
-        return inverse @ (self.design.T * left_out**2) @ self.design @ inverse, left_out
+        leverage = np.einsum("ij,jk,ik->i", self.design, inverse, self.design, optimize=True)
+        return self.design @ inverse[row], self.residuals / (1 - np.minimum(leverage, LARGEST_LEVERAGE))
 
 
 def least_squares(values: np.ndarray, *parts: np.ndarray) -> LeastSquares:

@@ -33,17 +33,18 @@ def test_robust_errors_equal_statsmodels() -> None:
     values = past[:, 0] * rng.lognormal(0, 0.4, 80) + treated
     expected = OLS(values, np.column_stack([np.ones(80), treated, past])).fit(cov_type="HC3")
     fit = stats.least_squares(values, treated, past)
-    covariance, left_out = fit.robust()
     np.testing.assert_allclose(fit.slopes, expected.params)
-    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), expected.bse)
-    np.testing.assert_allclose(left_out, expected.get_influence().resid_press)
+    for row, error in enumerate(expected.bse):
+        moved, left_out = fit.leave_one_out(row=row)
+        np.testing.assert_allclose(np.sqrt(np.square(moved * left_out).sum()), error)
+        np.testing.assert_allclose(left_out, expected.get_influence().resid_press)
 
 
 def test_a_covariate_that_one_customer_has_leaves_errors_finite() -> None:
     values, alone = np.arange(20.0), np.zeros(20)
     alone[3] = 1.0
-    covariance, left_out = stats.least_squares(values, alone).robust()
-    assert np.isfinite(covariance).all() and np.isfinite(left_out).all()
+    moved, left_out = stats.least_squares(values, alone).leave_one_out(row=1)
+    assert np.isfinite(moved).all() and np.isfinite(left_out).all()
 
 
 def test_covariates_that_do_not_vary_or_are_too_many_are_not_used() -> None:

@@ -253,11 +253,11 @@ def _stratum_scores(
         return None
     effect = table["mean"][True] - table["mean"][False]
     noise = table["var"][True] / table["count"][True] + table["var"][False] / table["count"][False]
-    shrunk = _shrink_effects(effect, noise)
+    shrunk = shrink_effects(effect, noise)
     return stratum.map(shrunk).fillna(shrunk.mean()).to_numpy()
 
 
-def _shrink_effects(effect: pd.Series, noise: pd.Series) -> pd.Series:
+def shrink_effects(effect: pd.Series, noise: pd.Series) -> pd.Series:
     """Shrink effects towards their mean by how noisy they are (empirical Bayes; Efron & Morris 1975)."""
     estimable = effect.notna() & noise.notna() & (noise > 0)
     if not estimable.any():

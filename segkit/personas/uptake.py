@@ -279,8 +279,9 @@ def effect_of_uptake(later: np.ndarray, taken: np.ndarray, covariates: np.ndarra
     outcome = np.minimum(later, np.quantile(later, LARGEST_OUTCOME)) * weight[:, 0]
     design = np.column_stack([np.ones(len(taken)), taken.astype(float), columns]) * weight
     slopes, *_ = np.linalg.lstsq(design, outcome, rcond=None)
-    spread, _ = LeastSquares(design, slopes=slopes, residuals=outcome - design @ slopes).robust()
-    return float(slopes[1]), float(np.sqrt(max(spread[1, 1], 0.0)))
+    fit = LeastSquares(design, slopes=slopes, residuals=outcome - design @ slopes)
+    moved, left_out = fit.leave_one_out(row=1)
+    return float(slopes[1]), float(np.sqrt(np.square(moved * left_out).sum()))
 
 
 def fit_chances(columns: np.ndarray, happened: np.ndarray) -> np.ndarray:
