@@ -369,30 +369,64 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run_dir", metavar="RUN")
-@click.argument("outcomes")
+@click.argument("run_dir", metavar="[RUN", required=False, default="")
+@click.argument("outcomes", metavar="OUTCOMES]", required=False, default="")
 @click.option("--pilot", default="", help="Folder of the pilot; default: the only one drawn from RUN.")
 @click.option("--data", "data_dir", default="", help="Folder of the source's files.")
+@click.option("--arms", callback=_refuse_blank, default=None, metavar="TABLE",
+              help="An experiment made anywhere: a table with one row a customer, its arm and outcomes.")  # fmt: skip
+@click.option("--arm-column", "arm", default="", help="Column of the arm; default: guessed.")
+@click.option("--control", default="", help="The arm to compare with; default: guessed from names such as control.")
+@click.option("--kpi", "kpis", multiple=True, metavar="COLUMN",
+              help="An outcome, the most important first; repeatable; default: guessed.")  # fmt: skip
+@click.option("--guard", "guards", multiple=True, metavar="COLUMN",
+              help="An outcome that should not rise, such as unsubscribes; repeatable.")  # fmt: skip
+@click.option("--before", multiple=True, metavar="COLUMN",
+              help="A column that was known before the test; repeatable; default: those left of the arm.")  # fmt: skip
+@click.option("--segment-by", default="", metavar="COLUMN|RUN", help="Effects by the values of a column, or by the "
+              "segments of a run.")  # fmt: skip
+@click.option("--household", default="", metavar="COLUMN", help="What customers share, such as an address: they count "
+              "as one; default: guessed.")  # fmt: skip
+@click.option("--split", nargs=2, type=(str, float), multiple=True, metavar="ARM SHARE",
+              help="Planned share of an arm; repeat for each; default: the nearest plain split.")  # fmt: skip
+@click.option("--look", type=int, default=None, metavar="CUSTOMERS",
+              help="The test still runs, and will have so many customers: ranges then hold at every look.")  # fmt: skip
+@click.option("--currency", default="", help="With --arms: currency of amounts, such as EUR.")
+@click.option("--language", default="en", show_default=True, help="With --arms: language of the page, en or de.")
 @click.option("--contact-cost", type=float, default=None, help="Cost of one contact; default: as designed.")
 @click.option("--margin", type=float, default=None, help="Profit per unit of the KPI; default: as designed.")
 @click.option(
-    "--out", callback=_refuse_blank, default=None, help="Folder; default: readout/ in the folder of the pilot."
+    "--out", callback=_refuse_blank, default=None, help="Folder; default: readout/ in the folder of the pilot or table."
 )
 @DEBUG
-def readout(debug: bool, run_dir: str, outcomes: str, **options: Any) -> None:
-    """Read out a pilot of RUN: lift, return and verdict for each segment.
+def readout(debug: bool, run_dir: str, outcomes: str, arms: str | None, **options: Any) -> None:
+    """Read out a pilot of RUN, or with --arms an experiment made anywhere: lift, range and verdict.
 
-    RUN is the run it was drawn from, or the folder of the pilot. OUTCOMES is a source (complete_journey, a YAML file),
-    a table of events (customer_id, timestamp, ...), or a table with customer_id and the KPI of each customer.
+    RUN is the run the pilot was drawn from, or the folder of the pilot. OUTCOMES is a source (complete_journey, a YAML
+    file), a table of events (customer_id, timestamp, ...), or a table with customer_id and the KPI of each customer.
     """
+    of_pilot = {name: options.pop(name) for name in ("pilot", "data_dir")}
+    shared = {name: options.pop(name) for name in ("contact_cost", "margin", "out")}
+    if arms is None and not (run_dir and outcomes):
+        raise click.UsageError("give RUN and OUTCOMES, or --arms TABLE")
+    given = [name for name in options if options[name] and name != "language"]
+    if arms is None and given:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} needs --arms")
+    if arms is not None and (run_dir or any(of_pilot.values())):
+        raise click.UsageError("--arms reads a table alone: leave out RUN, OUTCOMES, --pilot and --data")
 
     def work(**others: Any) -> list[str]:
+        from segkit.reports.arms_readout import run_arms_readout
         from segkit.reports.pilots import run_readout
 
-        page, summary = run_readout(run_dir, outcomes, **others)
+        if arms is None:
+            page, summary = run_readout(run_dir, outcomes, **others)
+        else:
+            page, summary = run_arms_readout(arms, **others)
         return [*summary, str(page)]
 
-    _print("\n".join(run_guarded(work, debug=debug, **options)))
+    mine = of_pilot if arms is None else options | {"split": dict(options["split"])}
+    _print("\n".join(run_guarded(work, debug=debug, **mine, **shared)))
 
 
 @main.command()

@@ -54,6 +54,34 @@ def percentage_points(value: float | None) -> str:
     return MISSING if is_missing(value) else _fixed(100 * float(value), 1)
 
 
+def rate(value: float | None) -> str:
+    """Format a rate of 0-1 with two or three figures: most rates of an experiment are small.
+
+    >>> rate(0.413), rate(0.0159), rate(0.0024), rate(0.0), rate(None)
+    ('41%', '1.6%', '0.24%', '0%', '–')
+    """
+    if is_missing(value):
+        return MISSING
+    percent = 100 * float(value)
+    return f"{_fixed(percent, _rate_decimals(percent))}{_percent_sign()}"
+
+
+def rate_points(value: float | None) -> str:
+    """Format a difference of rates in percentage points.
+
+    >>> rate_points(0.074), rate_points(-0.0064), rate_points(0.123), rate_points(0.0)
+    ('7.4', '−0.64', '12.3', '0')
+    """
+    if is_missing(value):
+        return MISSING
+    return _fixed(100 * float(value), 0 if value == 0 else 1 if abs(value) >= 0.00995 else 2)
+
+
+def _rate_decimals(percent: float) -> int:
+    size = abs(percent)
+    return 0 if size >= 19.95 or size == 0 else 1 if size >= 0.995 else 2
+
+
 def number(value: float | None) -> str:
     """Format a number with about three digits; from ten thousand on it is shortened.
 

@@ -114,6 +114,7 @@ def _environment(language: str) -> Environment:
         fmt.number,
         fmt.money,
         fmt.percent,
+        fmt.rate,
         fmt.count,
         fmt.score,
         fmt.small_score,

@@ -92,8 +92,8 @@ def draft_source(path: str) -> tuple[str, Path]:
     found = recognise_arms(raw, customer=guess_customer(raw))
     if found:
         raise SourceError(
-            f"{table.name}: it looks like the result of an experiment: {found.sentence()}. Segments are made of "
-            "events: give a table with several for a customer."
+            f"{table.name}: it looks like the result of an experiment: {found.sentence()}. Read it out with segkit "
+            f"readout --arms {table.name}. Segments are made of events: give a table with several for a customer."
         )
     text = _yaml(raw, draft=_known_export(raw) or _guessed(raw), folder=table.resolve().parent.name)
     target.write_text(text, encoding="utf-8")

@@ -4,37 +4,44 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from segkit.data.contract import AS_WRITTEN, typed_view
+from segkit.data.arm_columns import (
+    ARM_WORDS,
+    BINARY,
+    COUNT,
+    MONEY,
+    MOST_ARMS,
+    find_arms,
+    is_before,
+    is_control,
+    is_outcome,
+    outcome_kind,
+)
+from segkit.data.contract import AS_WRITTEN, column_types, typed_view
 from segkit.data.draft import file_spec
 from segkit.data.expressions import quote
+from segkit.data.guesses import words_in_name
 from segkit.data.readers import open_file, resolve_paths
 from segkit.data.sources import connect
 from segkit.data.spec import FileSpec
-from segkit.data.values import FALSE, TRUE, is_time_like
+from segkit.data.values import FALSE, TRUE, is_number, is_time_like
 from segkit.errors import InputError
-from segkit.format import FLOOR, joined
+from segkit.format import FLOOR, joined, suppressed_cells
 from segkit.vocabulary import EVERYONE
 
-BINARY, COUNT, MONEY = "binary", "count", "money"
-KIND_WORDS = {BINARY: "yes or no", COUNT: "a count", MONEY: "an amount"}
-ARM_NAMES = ("arm", "variant", "variation", "treatment", "treated", "group", "testgroup", "cell", "bucket", "segment")
 ID_NAMES = ("customerid", "userid", "customer", "user", "clientid", "memberid", "subscriberid", "email", "id")
-OUTCOME_NAMES = (
-    *("visit", "conver", "spend", "spent", "revenue", "sales", "order", "purchase", "bought", "amount", "outcome"),
-    *("click", "open", "response", "respond", "target", "churn", "renew", "unsubscri", "complain", "return", "kpi"),
-)
-BEFORE_NAMES = ("before", "prior", "past", "pre", "history", "last", "recency", "previous", "age", "since", "tenure")
-GUARD_NAMES = ("unsubscri", "complain", "churn", "return", "refund", "optout", "spam")
-CONTROL = re.compile(
-    r"(?i)(.*[_ -])?(control|ctrl|hold[ _-]?out|none|placebo|untreated|baseline|no[ _-].*|no|off|false|0)([_ -].*)?"
-)
-SENT_NAMES = ("assigned", "sent", "treated", "exposed", "enrolled")
-HAPPENED_NAMES = ("converted", "ordered", "outcome")
-MOST_ARMS, MOST_SEGMENTS, MOST_LEVELS = 12, 40, 12
+HOUSEHOLD_NAMES = ("household", "householdid", "address", "addressid", "haushalt", "adresse")
+GUARD = re.compile("unsubscri|complain|churn|return|refund|opt_?out|spam")
+NONE = re.compile(r"(?i)none|no[ _-].*|no|off|false|0|baseline")  # a control where the column is known to be the arm
+SENT = re.compile("assigned|sent|treated|exposed|enrolled|mailed")
+HAPPENED = re.compile("converted|ordered|outcome|bought|purchased|visited")
+MOST_SEGMENTS, MOST_LEVELS = 40, 12
 MOST_COVARIATES = 20
+MIN_FILLED = 0.5  # share of customers for whom a covariate must be known
+UNITS = {BINARY: "share", COUNT: "orders", MONEY: "money"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,15 @@ class Outcome:
     @property
     def unit(self) -> str:
         """The unit in which pages format it."""
-        return {BINARY: "share", COUNT: "orders", MONEY: "money"}[self.kind]
+        return UNITS[self.kind]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was guessed or left out when a table was read: a sentence of the page, and its facts."""
+
+    name: str
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,10 @@ class Experiment:
 
     Parameters
     ----------
+    label
+        Name of the table.
     arm, segment
-        Of each customer; the segment is "all" where none are asked for.
+        Of each customer; the segment is "all" where none are asked for, and "" where a customer has none.
     values
         Customers x outcomes; missing where it was not recorded.
     before
@@ -66,15 +83,18 @@ class Experiment:
     control, arms
         The arm to compare with, and the others.
     outcomes
-        What was measured.
+        What was measured, the most important first.
     cluster
         Household of each customer; None where each counts for one.
+    other_tests
+        Customers x columns: the arms of other experiments on the same customers.
     early
-        Outcomes that are dated before the treatment; None where nothing is dated.
+        Customers with an outcome that is dated before the treatment; None where nothing is dated.
     notes
-        What was guessed or left out, as sentences.
+        What was guessed or left out.
     """
 
+    label: str
     arm: pd.Series
     segment: pd.Series
     values: pd.DataFrame
@@ -83,8 +103,33 @@ class Experiment:
     arms: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     cluster: pd.Series | None = None
+    other_tests: pd.DataFrame = field(default_factory=pd.DataFrame)
     early: int | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether effects are broken down by segment."""
+        return bool((self.segment != EVERYONE).any())
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """A table as it was read: its rows, the type of each column, and the texts that are no numbers."""
+
+    label: str
+    rows: pd.DataFrame
+    kinds: dict[str, str]
+    wrong: dict[str, list[str]]
+    notes: list[Note] = field(default_factory=list)
+
+    def kind_of(self, name: str) -> str | None:
+        """Return whether a column can be an outcome: binary, count or money; None where it cannot."""
+        return outcome_kind(name, values=_texts(self.rows[name]), kind=self.kinds[name])
+
+    def having(self, rows: pd.DataFrame) -> "ArmTable":
+        """Return the table with other rows."""
+        return ArmTable(self.label, rows=rows, kinds=self.kinds, wrong=self.wrong, notes=self.notes)
 
 
 def read_experiment(
@@ -94,6 +139,7 @@ def read_experiment(
     control: str = "",
     kpis: Sequence[str] = (),
     guards: Sequence[str] = (),
+    before: Sequence[str] = (),
     segments: str | pd.Series | None = None,
     household: str = "",
 ) -> Experiment:
@@ -104,13 +150,15 @@ def read_experiment(
     path
         A file of text, JSON, Parquet or a workbook.
     arm, control
-        Column of the arm, and the arm to compare with; guessed from their names by default.
+        Column of the arm, and the arm to compare with; guessed by default.
     kpis, guards
-        Columns of outcomes; those of guards should not get worse. Guessed by default.
+        Columns of outcomes, the most important first; those of guards should not rise. Guessed by default.
+    before
+        Columns that were known before the treatment, also those to the right of the arm.
     segments
         Column to break effects down by, or the segment by customer id; None does not break down.
     household
-        Column of what customers share, such as an address: they count as one.
+        Column of what customers share, such as an address: they count as one. Guessed by default.
 
     Raises
     ------
@@ -120,48 +168,60 @@ def read_experiment(
     SourceError
         The file cannot be read.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{path}: no such file. Give a table with one row a customer: the arm and its outcomes.")
-    table, wrong = _load(file)
-    asked = {"arm": [arm], "kpi": kpis, "guard": guards, "household": [household]}
-    asked["segment-by"] = [segments] if isinstance(segments, str) else []
-    for option, names in asked.items():
-        _refuse_unknown(names, table=table, option=option, label=file.name)
-    named = {name for names in asked.values() for name in names}
-    id_column = _id_column(table, skip=named)
-    arm = arm or _arm_column(table, skip={*kpis, *guards, id_column}, label=file.name)
-    table = _clean_arms(table, arm=arm, label=file.name)
-    notes = table.attrs["notes"]
-    control = _control(table[arm], given=control, label=file.name)
-    _refuse_repeats(table, id_column=id_column, arm=arm, label=file.name)
-    table, arms = _large_arms(table, arm=arm, control=control, label=file.name, notes=notes)
-    others = [name for name in table if name not in {arm, id_column, household, *asked["segment-by"]}]
-    outcomes = _outcomes(table[others], kpis=kpis, guards=guards, arm=arm, columns=list(table), label=file.name)
-    values = {one.name: _numbers(table, one.name, wrong=wrong, label=file.name) for one in outcomes}
-    kept = _kept_outcomes(values, outcomes=outcomes, label=file.name, notes=notes)
+    table = load_arm_table(path)
+    by_column = segments if isinstance(segments, str) else ""
+    asked = {"arm-column": [arm], "kpi": kpis, "guard": guards, "before": before, "household": [household]}
+    for option, names in (asked | {"segment-by": [by_column]}).items():
+        _refuse_unknown(names, table=table, option=option)
+    id_column = _id_column(table.rows, skip={name for names in asked.values() for name in names})
+    arm = arm or _arm_column(table, skip={*kpis, *guards, *before, by_column, id_column})
+    table = _with_clean_arms(table, arm=arm)
+    control = _control(table, arm=arm, given=control)
+    _refuse_repeats(table, id_column=id_column, arm=arm)
+    table, arms = _with_large_arms(table, arm=arm, control=control)
+    household = household or _household_column(table.rows)
+    others = [name for name in table.rows if name not in {arm, id_column, household, by_column, *before}]
+    outcomes = _outcomes(table, names=others, kpis=kpis, guards=guards, arm=arm)
+    values = {one.name: _numbers(table, one.name) for one in outcomes}
+    kept = _kept_outcomes(values, outcomes=outcomes, table=table)
     rest = [name for name in others if name not in values]
+    tests = [name for name in rest if sum(map(is_control, _texts(table.rows[name]))) == 1 and _is_few(table.rows[name])]
+    segment = _segments(table, segments=segments, id_column=id_column, arm=arm)
     return Experiment(
-        arm=table[arm].rename("arm"),
-        segment=_segments(table, segments=segments, id_column=id_column, label=file.name, notes=notes),
+        label=table.label,
+        arm=table.rows[arm].rename("arm"),
+        segment=segment,
         values=pd.DataFrame({one.name: values[one.name] for one in kept}),
-        before=_covariates(table[rest]),
+        before=_covariates(table, names=[name for name in rest if name not in tests], given=before, arm=arm),
         control=control,
         arms=arms,
         outcomes=kept,
-        cluster=table[household].rename("household") if household else None,
-        early=_early_outcomes(table[rest]),
-        notes=notes,
+        cluster=table.rows[household].rename(household) if household else None,
+        other_tests=table.rows[tests],
+        early=_early_outcomes(table.rows[rest]),
+        notes=tuple(table.notes),
     )
 
 
-def _load(file: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Read a table of any kind, and the texts among the numbers of each column, which could not be read."""
+def load_arm_table(path: str | Path) -> ArmTable:
+    """Read a table of any kind, and the texts among the numbers of each column, which could not be read.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it holds no rows.
+    SourceError
+        The file cannot be read.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{path}: no such file. Give a table with one row a customer: the arm and its outcomes.")
     con, base = connect(), file.parent.resolve()
     resolve_paths(FileSpec(path=file.name), base=base)
     spec = file_spec(file)
     text = {"arms": spec} if open_file(spec, base=base, name="arms", con=con) else {}
     view = typed_view("arms", text=text, con=con)
+    kinds = {str(name): kind for name, kind in column_types(view, con=con).items() if not name.endswith(AS_WRITTEN)}
     rows = con.con.execute(f"select * from {quote(view)}").df()
     if rows.empty:
         raise InputError(f"{file.name}: it holds no rows. Check the export.")
@@ -171,255 +231,288 @@ def _load(file: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
         texts = rows[name].astype("string").str.strip()
         typed = name.removesuffix(AS_WRITTEN)
         wrong[typed] = texts[rows[typed].isna() & texts.notna() & (texts != "")].tolist()
-    return rows.drop(columns=written), wrong
+        if _plain(typed) in ID_NAMES:
+            rows[typed] = texts  # ids keep their leading zeros
+    return ArmTable(file.name, rows=rows.drop(columns=written), kinds=kinds, wrong=wrong)
 
 
-def _refuse_unknown(names: Iterable[str], *, table: pd.DataFrame, option: str, label: str) -> None:
-    unknown = [name for name in names if name and name not in table]
+def _refuse_unknown(names: Iterable[str], *, table: ArmTable, option: str) -> None:
+    unknown = [name for name in names if name and name not in table.rows]
     if unknown:
-        raise InputError(
-            f"--{option} {unknown[0]}: {label} has no such column. It has {', '.join(map(str, table.columns))}."
-        )
+        has = ", ".join(map(str, table.rows.columns))
+        raise InputError(f"--{option} {unknown[0]}: {table.label} has no such column. It has {has}.")
 
 
 def _plain(name: object) -> str:
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
-def _has(name: object, words: Iterable[str]) -> bool:
-    return any(word in _plain(name) for word in words)
+def _texts(values: pd.Series) -> set[str]:
+    """Return the different values of a column as text, whole numbers without decimals."""
+    return {_as_text(value) for value in values.dropna().unique()}
 
 
-def _id_column(table: pd.DataFrame, *, skip: set[str]) -> str:
+def _as_text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _is_few(values: pd.Series) -> bool:
+    return 2 <= values.nunique() <= MOST_ARMS
+
+
+def _id_column(rows: pd.DataFrame, *, skip: set[str]) -> str:
     """Find the column of customer ids by its name, or "" where there is none."""
-    found = [name for word in ID_NAMES for name in table if _plain(name) == word and name not in skip]
+    found = [name for word in ID_NAMES for name in rows if _plain(name) == word and name not in skip]
     return found[0] if found else ""
 
 
-def _arm_column(table: pd.DataFrame, *, skip: set[str], label: str) -> str:
-    """Find the column of the arm: by its name, or as the only one that holds a control."""
-    few = [name for name in table if name not in skip and 2 <= table[name].nunique() <= MOST_ARMS]
-    named = [name for word in ARM_NAMES for name in few if _plain(name) in (word, f"{word}name", f"test{word}")]
-    clear = [name for name in few if _has_control(table[name]) and not pd.api.types.is_numeric_dtype(table[name])]
-    both = [name for name in named if name in clear]
-    for found in (both, named, clear if len(clear) == 1 else []):
-        if found:
-            return str(found[0])
-    constant = [name for name in table if _has(name, ARM_NAMES) and table[name].nunique() == 1]
+def _household_column(rows: pd.DataFrame) -> str:
+    """Find the column of a household that some customers share, or "" where there is none."""
+    found = [name for name in rows if _plain(name) in HOUSEHOLD_NAMES and rows[name].dropna().duplicated().any()]
+    return found[0] if found else ""
+
+
+def _arm_column(table: ArmTable, *, skip: set[str]) -> str:
+    """Find the column of the arm: as `segkit check` does, or else by its name, or as the only one with a control."""
+    own = [name for name in table.rows if name not in skip]
+    few = [name for name in own if _is_few(table.rows[name])]
+    found = find_arms({n: _texts(table.rows[n]) for n in own}, kinds={n: table.kinds[n] for n in own})
+    if found:
+        return found.arm
+    named = [name for name in few if words_in_name(name) & ARM_WORDS]
+    clear = [name for name in few if sum(map(is_control, _texts(table.rows[name]))) == 1]
+    for names in ([one for one in named if one in clear], named, clear if len(clear) == 1 else []):
+        if names:
+            return names[0]
+    constant = [name for name in own if words_in_name(name) & ARM_WORDS and table.rows[name].nunique() == 1]
     if constant:
-        raise InputError(
-            f"{label}: column '{constant[0]}' holds one arm only. An effect needs customers who were left alone: give "
-            "a table with a control."
-        )
+        raise InputError(_one_arm(table, arm=_as_text(table.rows[constant[0]].dropna().iloc[0])))
     raise InputError(
-        f"{label}: which column holds the arm? Name it with --arm-column. It has {', '.join(map(str, table.columns))}."
+        f"{table.label}: which column holds the arm? Name it with --arm-column. It has {', '.join(own) or 'none'}."
     )
 
 
-def _has_control(values: pd.Series) -> bool:
-    return sum(bool(CONTROL.fullmatch(str(value).strip())) for value in values.dropna().unique()) == 1
+def _one_arm(table: ArmTable, *, arm: str) -> str:
+    return (
+        f"{table.label}: everyone is in arm '{arm}'. An effect needs customers who were left alone: give a table with "
+        "a control."
+    )
 
 
-def _clean_arms(table: pd.DataFrame, *, arm: str, label: str) -> pd.DataFrame:
+def _with_clean_arms(table: ArmTable, *, arm: str) -> ArmTable:
     """Return the rows that have an arm, written as text, with a note on the others."""
-    missing = table[arm].isna() | (table[arm].astype(str).str.strip() == "")
-    kept = table[~missing].reset_index(drop=True)
-    names = kept[arm].map(lambda value: str(int(value)) if isinstance(value, float) and value.is_integer() else value)
-    kept = kept.assign(**{arm: names.astype(str).str.strip()})
-    kept.attrs["notes"] = [f"{int(missing.sum()):,} rows without an arm were left out."] if missing.any() else []
+    missing = table.rows[arm].isna() | (table.rows[arm].astype(str).str.strip() == "")
+    kept = table.rows[~missing].reset_index(drop=True)
+    kept = kept.assign(**{arm: kept[arm].map(_as_text).astype(str)})
+    if missing.any():
+        table.notes.append(Note("no_arm", {"customers": int(missing.sum()), "column": arm}))
     found = kept[arm].nunique()
-    if found == 1:
-        raise InputError(
-            f"{label}: everyone is in arm '{kept[arm].iloc[0]}'. An effect needs customers who were left alone: give a "
-            "table with a control."
-        )
+    if found <= 1:
+        raise InputError(_one_arm(table, arm=kept[arm].iloc[0] if len(kept) else ""))
     if found > MOST_ARMS:
         raise InputError(
-            f"{label}: column '{arm}' has {found:,} values, too many for arms. Name another with --arm-column."
+            f"{table.label}: column '{arm}' has {found:,} values, too many for arms. Name another with --arm-column."
         )
-    return kept
+    return table.having(kept)
 
 
-def _control(arms: pd.Series, *, given: str, label: str) -> str:
+def _control(table: ArmTable, *, arm: str, given: str) -> str:
     """Choose the arm to compare with: as given, or the only one with the name of a control."""
-    names = sorted(arms.unique())
+    names = sorted(table.rows[arm].unique())
     if given:
         if given not in names:
             raise InputError(f"--control {given}: there is no such arm. There are {joined(names)}.")
         return given
-    found = [name for name in names if CONTROL.fullmatch(name)]
-    if len(found) == 1:
-        return found[0]
-    raise InputError(f"{label}: which arm is the control? Name it with --control. There are {joined(names)}.")
+    for found in ([n for n in names if is_control(n)], [n for n in names if NONE.fullmatch(n)]):
+        if len(found) == 1:
+            table.notes.append(Note("columns", {"arm": arm, "control": found[0]}))
+            return found[0]
+    raise InputError(f"{table.label}: which arm is the control? Name it with --control. There are {joined(names)}.")
 
 
-def _refuse_repeats(table: pd.DataFrame, *, id_column: str, arm: str, label: str) -> None:
+def _refuse_repeats(table: ArmTable, *, id_column: str, arm: str) -> None:
+    """Refuse a table in which a customer has several rows."""
     if not id_column:
         return
-    ids = table[id_column].dropna()
-    arms = table.loc[ids.index].groupby(ids)[arm].nunique()
-    if (arms > 1).any():
+    ids = table.rows[id_column].dropna()
+    arms = table.rows.loc[ids.index].groupby(ids)[arm].nunique()
+    repeated, mixed = int(ids.duplicated().sum()), int((arms > 1).sum())
+    if mixed and repeated > 0.1 * len(ids):
         raise InputError(
-            f"{label}: {int((arms > 1).sum()):,} customers are in more than one arm. Leave them out, or give the arm "
-            "that each was assigned to first."
+            f"{table.label}: {mixed:,} of {len(arms):,} customers have rows in more than one arm, so the arm was drawn "
+            "for each row (order or visit), not for each customer. Draw it for each customer, and give one row a "
+            "customer."
         )
-    repeated = int(ids.duplicated().sum())
+    if mixed:
+        raise InputError(
+            f"{table.label}: {mixed:,} customers are in more than one arm. Leave them out, or give the arm that each "
+            "was assigned to first."
+        )
     if repeated:
         raise InputError(
-            f"{label}: {repeated:,} rows repeat a customer of column '{id_column}'. Give one row a customer, with the "
-            "sum of each outcome."
+            f"{table.label}: {repeated:,} rows repeat a customer of column '{id_column}', as a table of orders does. "
+            "Give one row a customer, with the sum of each outcome."
         )
 
 
-def _large_arms(
-    table: pd.DataFrame, *, arm: str, control: str, label: str, notes: list[str]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _with_large_arms(table: ArmTable, *, arm: str, control: str) -> tuple[ArmTable, tuple[str, ...]]:
     """Leave out arms of few customers; a control of few is refused."""
-    sizes = table[arm].value_counts()
+    sizes = table.rows[arm].value_counts()
     if sizes[control] < FLOOR:
         raise InputError(
-            f"{label}: only {sizes[control]} customers are in the control '{control}'. Fewer than {FLOOR} show nothing."
+            f"{table.label}: only {sizes[control]} customers are in the control '{control}'. Fewer than {FLOOR} show "
+            "nothing: give more, or another --control."
         )
     small = sorted(name for name in sizes.index if sizes[name] < FLOOR)
     arms = tuple(sorted(name for name in sizes.index if name != control and name not in small))
     if not arms:
+        fewer = joined([f"'{name}' ({sizes[name]})" for name in small])
         raise InputError(
-            f"{label}: no arm but the control has {FLOOR} customers or more: {joined(small)} shows nothing."
+            f"{table.label}: no arm but the control '{control}' has {FLOOR} customers: {fewer}. So few show nothing: "
+            "run the test with more."
         )
-    notes += [f"Arm '{name}' was left out: it has {sizes[name]} customers, and {FLOOR} are needed." for name in small]
-    kept = table[~table[arm].isin(small)].reset_index(drop=True)
-    kept.attrs["notes"] = notes
-    return kept, arms
+    table.notes.extend(Note("small_arm", {"arm": name}) for name in small)
+    return table.having(table.rows[~table.rows[arm].isin(small)].reset_index(drop=True)), arms
 
 
 def _outcomes(
-    table: pd.DataFrame, *, kpis: Sequence[str], guards: Sequence[str], arm: str, columns: list[str], label: str
+    table: ArmTable, *, names: Sequence[str], kpis: Sequence[str], guards: Sequence[str], arm: str
 ) -> tuple[Outcome, ...]:
-    """List the outcomes as given, or guess them: by their names, else the numbers after the arm."""
-    names = list(kpis)
-    if not names:
-        names = [name for name in table if _is_outcome(table[name], name=name) and not _has(name, GUARD_NAMES)]
-    if not names:
-        after = columns[columns.index(arm) + 1 :]
-        names = [n for n in after if n in table and _is_numeric(table[n]) and not _has(n, (*BEFORE_NAMES, "id"))]
-    watched = [*guards] or [n for n in table if _is_outcome(table[n], name=n) and _has(n, GUARD_NAMES)] * (not kpis)
-    watched = [name for name in watched if name not in names]
-    if not names:
-        numeric = [name for name in table if _is_numeric(table[name])]
+    """List the outcomes as given, or guess them: by their names, else the numbers to the right of the arm."""
+    kinds = {name: table.kind_of(name) for name in dict.fromkeys((*names, *kpis, *guards))}
+    named = [name for name in names if kinds[name] and is_outcome(name)]
+    chosen = list(kpis) or [name for name in named if not GUARD.search(name.lower()) and name not in guards]
+    if not chosen:
+        right = list(table.rows.columns)[list(table.rows.columns).index(arm) + 1 :]
+        chosen = [n for n in right if n in names and kinds[n] and not is_before(n) and n not in guards]
+    if not chosen:
+        numeric = [name for name in names if kinds[name]]
         raise InputError(
-            f"{label}: which columns are outcomes? Name them with --kpi. Numbers are in: {joined(numeric) or 'none'}."
+            f"{table.label}: which columns are outcomes? Name them with --kpi. Numbers are in: "
+            f"{joined(numeric) or 'none'}."
         )
+    if not kpis:
+        order = {MONEY: 0, BINARY: 1, COUNT: 2}
+        chosen = sorted(chosen, key=lambda name: order[kinds[name]])
+        table.notes.append(Note("guessed_kpis", {"kpis": chosen}))
+    watched = list(guards) or [n for n in named if GUARD.search(n.lower())] * (not kpis)
     return (
-        *(Outcome(name, kind=_kind(table[name])) for name in names),
-        *(Outcome(name, kind=_kind(table[name]), is_guard=True) for name in watched),
+        *(Outcome(name, kind=kinds[name] or MONEY) for name in dict.fromkeys(chosen)),
+        *(Outcome(name, kind=kinds[name] or MONEY, is_guard=True) for name in watched if name not in chosen),
     )
 
 
-def _is_outcome(values: pd.Series, *, name: str) -> bool:
-    return _has(name, OUTCOME_NAMES) and not _has(name, BEFORE_NAMES) and _is_numeric(values)
-
-
-def _is_numeric(values: pd.Series) -> bool:
-    if pd.api.types.is_numeric_dtype(values):
-        return True
-    words = {str(value).strip().lower() for value in values.dropna().unique()[:10]}
-    return bool(words) and words <= {*TRUE, *FALSE}
-
-
-def _kind(values: pd.Series) -> str:
-    filled = values.dropna()
-    if not pd.api.types.is_numeric_dtype(filled) or filled.isin((0, 1)).all():
-        return BINARY
-    return COUNT if (filled % 1 == 0).all() and (filled >= 0).all() and filled.nunique() <= 200 else MONEY
-
-
-def _numbers(table: pd.DataFrame, name: str, *, wrong: Mapping[str, list[str]], label: str) -> pd.Series:
+def _numbers(table: ArmTable, name: str) -> pd.Series:
     """Return an outcome as numbers, missing where nothing is written; a word among them is refused."""
-    values, texts = table[name], list(wrong.get(name, []))
+    values, texts = table.rows[name], list(table.wrong.get(name, []))
     if pd.api.types.is_numeric_dtype(values):
         found = values.astype(float)
         texts += found[found.abs() == float("inf")].astype(str).tolist()
     else:
         words = values.astype("string").str.strip().str.lower()
-        found = words.map({**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE, 0.0)}).astype(float)
+        numbers = pd.to_numeric(words, errors="coerce").astype(float)
+        flags = words.map({**dict.fromkeys(TRUE, 1.0), **dict.fromkeys(FALSE, 0.0)}).astype(float)
+        found = numbers.where(numbers.notna(), flags)
         texts += values[found.isna() & words.notna() & (words != "")].astype(str).tolist()
     if texts:
         raise InputError(
-            f"{label}: {len(texts):,} values of '{name}' are not numbers, such as {texts[0]!r}. Correct them, or leave "
-            "the cell empty where nothing was recorded."
+            f"{table.label}: {len(texts):,} values of '{name}' are not numbers, such as {texts[0]!r}. Correct them, or "
+            "leave the cell empty where nothing was recorded."
         )
     return found
 
 
 def _kept_outcomes(
-    values: Mapping[str, pd.Series], *, outcomes: tuple[Outcome, ...], label: str, notes: list[str]
+    values: Mapping[str, pd.Series], *, outcomes: tuple[Outcome, ...], table: ArmTable
 ) -> tuple[Outcome, ...]:
     """Leave out outcomes that are the same for everyone."""
     kept = tuple(one for one in outcomes if values[one.name].nunique() > 1)
     gone = [one.name for one in outcomes if one not in kept]
     if not any(not one.is_guard for one in kept):
         raise InputError(
-            f"{label}: {joined(gone)} has the same value for every customer, so no arm can differ. Check the export."
+            f"{table.label}: {joined(gone)} has the same value for every customer, so no arm can differ. Check the "
+            "export."
         )
-    notes += [f"'{name}' was left out: it has the same value for every customer." for name in gone]
+    table.notes.extend(Note("constant", {"kpi": name}) for name in gone)
     return kept
 
 
-def _segments(
-    table: pd.DataFrame, *, segments: str | pd.Series | None, id_column: str, label: str, notes: list[str]
-) -> pd.Series:
+def _segments(table: ArmTable, *, segments: str | pd.Series | None, id_column: str, arm: str) -> pd.Series:
+    """Return the segment of each customer; "" where there is none, or too few customers in an arm."""
     if segments is None or (isinstance(segments, str) and not segments):
-        return pd.Series(EVERYONE, index=table.index, name="segment")
+        return pd.Series(EVERYONE, index=table.rows.index, name="segment")
     if isinstance(segments, str):
-        found = table[segments].astype("string").str.strip()
+        found = table.rows[segments].map(_as_text, na_action="ignore").astype("string")
         if found.nunique() > MOST_SEGMENTS:
             raise InputError(
                 f"--segment-by {segments}: it has {found.nunique():,} values, and {MOST_SEGMENTS} can be read. "
                 "Group them first."
             )
+    elif not id_column:
+        raise InputError(
+            f"{table.label}: no column holds customer ids, so the segments of a run cannot be found. Add customer_id."
+        )
     else:
-        if not id_column:
-            raise InputError(
-                f"{label}: no column holds customer ids, so the segments of a run cannot be found. Add customer_id."
-            )
-        found = table[id_column].astype("string").map(segments).astype("string")
-    known = found.notna() & (found != "")
-    if not known.any():
-        raise InputError(f"{label}: none of its customers has a segment. Check that the ids are those of the run.")
-    if not known.all():
-        missing = f"{int((~known).sum()):,} of {len(table):,} customers"
-        notes.append(f"{missing} have no segment; they count in the total only.")
-    return found.where(known, "").astype(str).rename("segment")
+        found = table.rows[id_column].map(_as_text, na_action="ignore").map(segments).astype("string")
+    found = found.fillna("").astype(str).replace(EVERYONE, f"{EVERYONE} ")
+    if not (found != "").any():
+        raise InputError(
+            f"{table.label}: none of its customers has a segment. Check that the ids are those of the run."
+        )
+    if (found == "").any():
+        table.notes.append(Note("no_segment", {"customers": int((found == "").sum()), "of": len(found)}))
+    counts = pd.crosstab(found[found != ""], table.rows[arm]).min(axis=1)
+    small = counts.index[suppressed_cells(counts.clip(lower=1))]
+    if len(small):
+        table.notes.append(Note("small_segments", {"segments": len(small)}))
+    return found.mask(found.isin(small), "").rename("segment")
 
 
-def _covariates(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what was known before as numbers: numbers as they are, words of few levels as flags."""
+def _covariates(table: ArmTable, *, names: Sequence[str], given: Sequence[str], arm: str) -> pd.DataFrame:
+    """Return what was known before as numbers: numbers as they are, words of few levels as flags.
+
+    Columns to the left of the arm are taken as known before, and so are those whose name says it; others may have been
+    measured after the treatment.
+    """
+    place = {name: number for number, name in enumerate(table.rows.columns)}
+    known = [n for n in names if not is_outcome(n) and (is_before(n) or place[n] < place[arm])]
     parts: dict[str, pd.Series] = {}
-    for name in table:
-        values = table[name]
-        if _has(name, OUTCOME_NAMES) and not _has(name, BEFORE_NAMES):
-            continue  # it may have been measured after the treatment
-        if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-            if values.nunique() > 1 and not (_plain(name).endswith("id") and values.is_unique):
-                parts[str(name)] = values.astype(float)
-        elif 2 <= values.nunique() <= MOST_LEVELS:
-            for level in sorted(map(str, values.dropna().unique()))[1:]:
-                parts[f"{name}: {level}"] = (values.astype(str) == level).astype(float)
+    for name in dict.fromkeys((*given, *known)):
+        parts |= _as_numbers(table.rows[name], name=name, is_numeric=is_number(table.kinds[name]))
     chosen = dict(list(parts.items())[:MOST_COVARIATES])
-    found = pd.DataFrame(chosen, index=table.index)
+    used = [name for name in place if any(part == name or part.startswith(f"{name}: ") for part in chosen)]
+    unused = [n for n in names if n not in used and n not in known and table.kind_of(n)]
+    if used:
+        table.notes.append(Note("covariates", {"columns": used}))
+    if unused:
+        table.notes.append(Note("unused", {"columns": unused}))
+    found = pd.DataFrame(chosen, index=table.rows.index)
     return found.fillna(found.mean())
 
 
-def _early_outcomes(table: pd.DataFrame) -> int | None:
+def _as_numbers(values: pd.Series, *, name: str, is_numeric: bool) -> dict[str, pd.Series]:
+    """Write a covariate as numbers: itself, or a flag for each level but one; none where it is an id or a date."""
+    texts = [str(value) for value in values.dropna().head(50)]
+    if values.isna().mean() > 1 - MIN_FILLED or values.nunique() < 2:
+        return {}
+    if is_numeric or pd.api.types.is_bool_dtype(values):
+        is_id = _plain(name).endswith("id") and values.nunique() == values.count()
+        return {} if is_id else {name: values.astype(float)}
+    if values.nunique() > MOST_LEVELS or pd.api.types.is_datetime64_any_dtype(values) or is_time_like(texts):
+        return {}
+    levels = sorted(map(str, values.dropna().unique()))[1:]
+    return {f"{name}: {level}": (values.astype(str) == level).astype(float) for level in levels}
+
+
+def _early_outcomes(rows: pd.DataFrame) -> int | None:
     """Count outcomes that are dated before the treatment; None where the table has no such pair of dates."""
-    dates = {}
-    for role, words in (("sent", SENT_NAMES), ("happened", HAPPENED_NAMES)):
-        for name in table:
-            values = table[name]
-            is_date = pd.api.types.is_datetime64_any_dtype(values)
-            texts = [str(value) for value in values.dropna().head(50)]
-            if role not in dates and _has(name, words) and (is_date or (texts and is_time_like(texts))):
-                dates[role] = pd.to_datetime(values, errors="coerce")
+    dates: dict[str, pd.Series] = {}
+    for role, words in (("sent", SENT), ("happened", HAPPENED)):
+        for name in rows:
+            texts = [str(value) for value in rows[name].dropna().head(50)]
+            is_date = pd.api.types.is_datetime64_any_dtype(rows[name]) or bool(texts and is_time_like(texts))
+            if role not in dates and words.search(str(name).lower()) and is_date:
+                dates[role] = pd.to_datetime(rows[name], errors="coerce")
     if len(dates) < 2:
         return None
     return int((dates["happened"] < dates["sent"]).sum())

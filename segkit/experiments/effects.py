@@ -10,7 +10,7 @@ from scipy import stats
 from segkit.experiments.arms import MONEY, Experiment, Outcome
 from segkit.experiments.design import TREATMENT
 from segkit.experiments.estimate import ALPHA, Lift, Price, lift_with_influence, verdict_of, with_interval
-from segkit.experiments.readout import Qini, compute_qini, shrink_effects
+from segkit.experiments.readout import INTERVAL_FACTOR, Qini, compute_qini, shrink_effects
 from segkit.experiments.trust import Check, check_experiment
 from segkit.format import FLOOR
 from segkit.stats import Z95, Estimate, least_squares, rank_groups, usable_covariates
@@ -22,6 +22,8 @@ EFFECTS = [
 ]
 DRAWS = 20_000  # of the largest of all errors
 FOLDS = 5
+NO_VERDICT = "no verdict"
+NO_HARM = "no harm shown"
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class Policy:
     value, over_best
         Gain per customer of the outcome, against no treatment and against the best single arm for everyone, with 95 %
         intervals.
+    is_net
+        Whether the gain is what is left of the margin after the cost of contact.
     """
 
     kpi: str
     arms: dict[str, str]
     value: Estimate
     over_best: Estimate
+    is_net: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,27 +118,53 @@ def measure_effects(
     Effects
         With verdicts withheld where a check failed.
     """
-    checks = check_experiment(experiment, split=split)
-    contrasts, influences = _contrasts(experiment)
-    each = _alpha_each(influences, seed=seed)
-    fraction = None if planned is None else min(len(experiment.arm) / planned, 1.0)
-    contrasts = [replace(one, lift=_interval(one.lift, alpha=each, fraction=fraction)) for one in contrasts]
+    checks, price = check_experiment(experiment, split=split), price or Price()
+    table, pairs = estimate_effects(experiment, price=price, planned=planned, checks=checks, seed=seed)
     main = experiment.outcomes[0]
-    table = _table(contrasts, experiment=experiment, price=price or Price(), checks=checks)
     return Effects(
         experiment=experiment,
         table=table,
-        pairs=_pairs(contrasts, control=experiment.control),
+        pairs=pairs,
         checks=checks,
-        policy=find_policy(experiment, outcome=main, price=price or Price()),
+        policy=find_policy(experiment, outcome=main, price=price),
         orders={arm: _order(experiment, arm=arm, outcome=main, seed=seed) for arm in experiment.arms},
         sure_share={arm: _sure_share(table, experiment=experiment, arm=arm, kpi=main.name) for arm in experiment.arms},
     )
 
 
+def estimate_effects(
+    experiment: Experiment,
+    *,
+    price: Price | None = None,
+    planned: int | None = None,
+    checks: Sequence[Check] = (),
+    seed: int = 7,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Estimate the effects of all arms, and of the arms against each other, with simultaneous intervals.
+
+    Parameters
+    ----------
+    price, planned
+        As in `measure_effects`.
+    checks
+        Those that did not pass withhold verdicts.
+
+    Returns
+    -------
+    tuple of DataFrame
+        As ``table`` and ``pairs`` of `Effects`.
+    """
+    contrasts, influences = _contrasts(experiment)
+    fraction = None if planned is None else min(len(experiment.arm) / planned, 1.0)
+    each = _alpha_each(influences, seed=seed) if fraction is None else ALPHA / max(len(contrasts), 1)
+    contrasts = [replace(one, lift=_interval(one.lift, alpha=each, fraction=fraction)) for one in contrasts]
+    table = _table(contrasts, experiment=experiment, price=price or Price(), checks=checks)
+    return table, _pairs(contrasts, control=experiment.control)
+
+
 def _contrasts(experiment: Experiment) -> tuple[list[_Contrast], np.ndarray]:
     """Estimate each arm against the control in each outcome and segment, and the arms against each other in all."""
-    segments = sorted(set(experiment.segment) - {"", EVERYONE}, key=lambda name: (len(name), name))
+    segments = sorted(set(experiment.segment) - {"", EVERYONE})
     asked = [(arm, experiment.control, one, s) for arm in experiment.arms for one in experiment.outcomes
              for s in (EVERYONE, *segments)]  # fmt: skip
     asked += [
@@ -142,7 +173,7 @@ def _contrasts(experiment: Experiment) -> tuple[list[_Contrast], np.ndarray]:
         for other in experiment.arms[place + 1 :]
         for one in experiment.outcomes
     ]
-    codes = None if experiment.cluster is None else pd.factorize(experiment.cluster.fillna("").astype(str))[0]
+    codes = None if experiment.cluster is None else _household_numbers(experiment.cluster)
     found, influences = [], []
     for arm, against, outcome, segment in asked:
         values = experiment.values[outcome.name]
@@ -161,6 +192,15 @@ def _contrasts(experiment: Experiment) -> tuple[list[_Contrast], np.ndarray]:
         found.append(_Contrast(arm, against, outcome, segment, lift))
         influences.append(_spread_out(part, chosen=chosen, codes=codes))
     return found, np.array(influences).T
+
+
+def _household_numbers(cluster: pd.Series) -> np.ndarray:
+    """Give each household a number from 0; a customer without one is one of its own."""
+    names = cluster.astype("string").str.strip()
+    alone = names.isna() | (names == "")
+    return pd.factorize(names.mask(alone, "alone " + pd.Series(range(len(names)), index=names.index).astype("string")))[
+        0
+    ]
 
 
 def _spread_out(part: np.ndarray, *, chosen: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
@@ -211,7 +251,7 @@ def _table(
         lift, failed = one.lift, [check for check in checks if check.withholds(one.outcome.name)]
         verdict, reason = _verdict(one, price=price)
         if failed:
-            verdict, reason = "no verdict", failed[0].words
+            verdict, reason = NO_VERDICT, failed[0].name
         rows.append(
             {"arm": one.arm, "kpi": one.outcome.name, "segment": one.segment, "customers": lift.treated}
             | {"control_customers": lift.control, "mean": lift.treated_mean, "control_mean": lift.control_mean}
@@ -227,7 +267,7 @@ def _verdict(one: _Contrast, *, price: Price) -> tuple[str, str]:
         return verdict_of(one.lift, price=price if one.outcome.kind == MONEY else Price())
     if one.lift.low > 0:
         return "stop", "the guardrail gets worse"
-    return "no harm shown", "the interval does not settle that the guardrail gets worse"
+    return NO_HARM, "the interval does not settle that the guardrail gets worse"
 
 
 def _pairs(contrasts: Sequence[_Contrast], *, control: str) -> pd.DataFrame:
@@ -249,7 +289,7 @@ def _sure_share(table: pd.DataFrame, *, experiment: Experiment, arm: str, kpi: s
 
 
 def _order(experiment: Experiment, *, arm: str, outcome: Outcome, seed: int) -> Qini | None:
-    """Measure how well customers can be ordered by the effect of an arm: by segment, and thirds of what predicts most."""
+    """Measure how well customers can be ordered by the effect of an arm: by segment and by what predicts most."""
     values = experiment.values[outcome.name]
     chosen = experiment.arm.isin((arm, experiment.control)) & values.notna()
     values, before = values[chosen], experiment.before[chosen]
@@ -272,7 +312,8 @@ def find_policy(experiment: Experiment, *, outcome: Outcome, price: Price) -> Po
     """Choose an arm for each segment, and value the choice on customers that it was not made on.
 
     Customers are split into five parts; each part is given the arms that the other four would choose, and the
-    difference to the control of the same segment is its value.
+    difference to the control of the same segment is its value. As in `compute_qini`, each pair of parts counts twice,
+    and intervals are wider for it.
 
     Returns None where there is one segment only.
     """
@@ -282,7 +323,8 @@ def find_policy(experiment: Experiment, *, outcome: Outcome, price: Price) -> Po
     ]
     if people["segment"].nunique() < 2:
         return None
-    if price.is_complete and outcome.kind == MONEY:
+    is_net = price.is_complete and outcome.kind == MONEY
+    if is_net:
         people["y"] = people["y"] * price.margin - np.where(
             people["arm"] == experiment.control, 0.0, price.contact_cost
         )
@@ -296,12 +338,13 @@ def find_policy(experiment: Experiment, *, outcome: Outcome, price: Price) -> Po
         values.append(worth)
         over.append(worth - alone)
         variance += [np.square(moved).sum(), np.square(moved - moved_alone).sum()]
-    halves = Z95 * np.sqrt(np.maximum(variance, 0)) / FOLDS
+    halves = INTERVAL_FACTOR * Z95 * np.sqrt(np.maximum(variance, 0)) / FOLDS
     return Policy(
         kpi=outcome.name,
         arms=_choose_arms(people, control=experiment.control)[0],
         value=Estimate.around(np.mean(values), half=halves[0]),
         over_best=Estimate.around(np.mean(over), half=halves[1]),
+        is_net=is_net,
     )
 
 

@@ -39,7 +39,7 @@ def test_arms_and_outcomes_are_found(tmp_path: Path, name: str, values: list, ar
     frame.to_csv(path, index=False)
     found = recognise_arms(open_raw_table(path), customer="customer_id")
     assert found is not None and (found.arm, found.arms, found.outcomes) == (name, arms, OUTCOMES)
-    with pytest.raises(SourceError, match=r"holds the arms .* visit \(yes or no\).*made of events"):
+    with pytest.raises(SourceError, match=r"holds the arms .* visit \(yes or no\).*--arms result.csv.*made of events"):
         check_source(str(path))
     assert not path.with_suffix(".yaml").exists()
 
