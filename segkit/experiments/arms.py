@@ -40,7 +40,7 @@ SENT = re.compile("assigned|sent|treated|exposed|enrolled|mailed")
 HAPPENED = re.compile("converted|ordered|outcome|bought|purchased|visited")
 MOST_SEGMENTS, MOST_LEVELS = 40, 12
 MOST_COVARIATES = 20
-MIN_FILLED = 0.5  # share of customers for whom a covariate must be known
+MIN_FILLED = 0.5  # share of customers whose value of a covariate must be known
 UNITS = {BINARY: "share", COUNT: "orders", MONEY: "money"}
 
 

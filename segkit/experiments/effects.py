@@ -66,8 +66,8 @@ class Effects:
         None where there is one segment only.
     orders
         Arm -> how well customers can be ordered by its effect on the first outcome.
-    sure_share
-        Arm -> share of customers in segments whose effect on the first outcome is surely above zero.
+    clear_share
+        Arm -> share of customers in segments whose effect on the first outcome is clearly above zero.
     """
 
     experiment: Experiment
@@ -76,7 +76,7 @@ class Effects:
     checks: tuple[Check, ...]
     policy: Policy | None
     orders: dict[str, Qini | None]
-    sure_share: dict[str, float]
+    clear_share: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def measure_effects(
         checks=checks,
         policy=find_policy(experiment, outcome=main, price=price),
         orders={arm: _order(experiment, arm=arm, outcome=main, seed=seed) for arm in experiment.arms},
-        sure_share={arm: _sure_share(table, experiment=experiment, arm=arm, kpi=main.name) for arm in experiment.arms},
+        clear_share=_clear_share(table, experiment=experiment, kpi=main.name),
     )
 
 
@@ -280,12 +280,13 @@ def _pairs(contrasts: Sequence[_Contrast], *, control: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "against", "kpi", "lift", "lift_low", "lift_high"])
 
 
-def _sure_share(table: pd.DataFrame, *, experiment: Experiment, arm: str, kpi: str) -> float:
-    rows = table[(table["arm"] == arm) & (table["kpi"] == kpi) & (table["lift_low"] > 0)]
-    broken_down = (experiment.segment != EVERYONE).any()
-    rows = rows[rows["segment"] != EVERYONE] if broken_down else rows
+def _clear_share(table: pd.DataFrame, *, experiment: Experiment, kpi: str) -> dict[str, float]:
+    """Return for each arm the share of customers in segments whose interval lies above zero."""
+    clear = table[(table["kpi"] == kpi) & (table["lift_low"] > 0)]
+    if experiment.has_segments:
+        clear = clear[clear["segment"] != EVERYONE]
     sizes = experiment.segment.value_counts(normalize=True)
-    return float(sizes.reindex(rows["segment"]).sum())
+    return {arm: float(sizes.reindex(clear.loc[clear["arm"] == arm, "segment"]).sum()) for arm in experiment.arms}
 
 
 def _order(experiment: Experiment, *, arm: str, outcome: Outcome, seed: int) -> Qini | None:

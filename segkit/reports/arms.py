@@ -284,7 +284,7 @@ def describe_response(effects: Effects, *, currency: str = "") -> list[str]:
         rows = whole[(whole["kpi"] == binary.name) & (whole["lift_low"] > 0)].to_dict("records")
         sentences += [text("arms", "least", arm=r["arm"], kpi=binary.name, low=rate(r["lift_low"])) for r in rows]
     if experiment.has_segments:
-        shares = [(arm, percent(share)) for arm, share in effects.sure_share.items() if share > 0]
+        shares = [(arm, percent(share)) for arm, share in effects.clear_share.items() if share > 0]
         sentences.append(text("arms", "clear_share", kpi=main.name, shares=shares))
     form = lift_form(main, currency=currency)
     sentences += [text("arms", "order", arm=arm, order=order, form=form) for arm, order in effects.orders.items()]
@@ -420,6 +420,6 @@ def effects_json(
             arm: None if one is None else {"value": one.value, "low": one.low, "high": one.high}
             for arm, one in effects.orders.items()
         },
-        "clear_share": effects.sure_share,
+        "clear_share": effects.clear_share,
         "notes": [asdict(one) for one in experiment.notes],
     }
