@@ -187,7 +187,7 @@ FEATURES: tuple[Feature, ...] = (
             lambda a, m: 1.0 * (a.as_of_day - a.last_day), ("last_day",), True, -1),
     Feature("orders", "rfm", "orders", "number of orders", "few orders",
             lambda a, m: 1.0 * a.orders, ("orders",), True, 1),
-    Feature("spend", "rfm", "money", "spend, net of returns", "low spend",
+    Feature("spend", "rfm", "money", "spend", "low spend",
             lambda a, m: positive(m, a.spend), ("spend",), True, 1),
     Feature("active_days", "rhythm", "days", "active days", "few active days",
             lambda a, m: 1.0 * a.active_days, ("active_days",), True, 1),

@@ -32,7 +32,10 @@ from segkit.errors import SourceError
 
 EXPORTS = Path(__file__).with_name("exports.yaml")
 MIN_KINDS = 5  # fewest kinds of event by customers for which the kinds themselves are taken as needs
-CURRENCY_WORDS = ("currency", "ccy", "waehrung", "währung", "devise")
+CURRENCY_WORDS = (
+    *("currency", "ccy", "waehrung", "währung", "devise", "valuta", "moneda", "moeda", "waluta"),
+    *("валюта", "货币", "币种"),
+)
 KIND_WORDS = {  # kinds of event that segkit knows -> what programs call them
     "purchase": (
         "order completed", "placed order", "order", "orders", "transaction", "sale", "buy", "bought", "payment",

@@ -1,6 +1,7 @@
 """Guess what the columns of a raw table mean, from their names and their values."""
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 import ibis
@@ -18,7 +19,8 @@ NEARLY_UNIQUE = 0.9  # different values per row
 NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
     "customer_id": (
         "customerid customer custno cust client userid user member account household shopper buyer kunde "
-        "contact subscriber visitor donor player viewer listener caller msisdn person email mail phone "
+        "contact subscriber visitor donor player viewer listener caller msisdn patient borrower reader guest tenant "
+        "meter person email mail phone "
         "card shop company"
     ),
     "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
@@ -41,8 +43,38 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
     "campaign": "campaign utm promotion",
     "text": "comment review feedback message text note",
 }
-WHOLE_WORDS = ("count", "action", "type", "order", "card")  # no hints inside other words: country, transaction
-BIRTH_WORDS = ("birth", "dob", "geburt", "naissance")
+OTHER_LANGUAGES = {  # German, French, Italian, Spanish, Portuguese, Dutch, Polish, Swedish, Russian, Chinese
+    "customer_id": (
+        "kundennummer mitglied patientin acheteur adherent abonne abbonato socio usuario klant klient kund medlem "
+        "клиент покупатель заказчик пользователь абонент пациент читатель 客户 顾客 会员 用户"
+    ),
+    "timestamp": (
+        "zeitpunkt zeit jour heure giorno ora fecha hora dia data tijd tijdstip dzien czas tid dag дата время 日期 时间"
+    ),
+    "order_id": "commande ordine pedido encomenda zamowienie заказ чек 订单",
+    "event": "ereignis vorgang evenement evento gebeurtenis zdarzenie handelse событие 事件",
+    "amount": (
+        "summe somme importo totale importe monto valor bedrag kwota wartosc suma belopp summa "
+        "сумма стоимость оплачено 金额 总额"
+    ),
+    "price": "prezzo precio preco prijs cena pris цена 单价 价格",
+    "quantity": "anzahl quantite quantita cantidad quantidade aantal hoeveelheid ilosc antal количество 数量",
+    "discount": "remise sconto descuento desconto korting rabat скидка 折扣",
+    "category": (
+        "categorie categoria kategoria kategori produkt produit prodotto producto produto "
+        "категория товар услуга 类别 分类 商品"
+    ),
+    "channel": "canal canale kanaal канал 渠道",
+    "text": "kommentar commentaire commento comentario opmerking комментарий отзыв 评论",
+}
+WHOLE_WORDS = (  # no hints inside other words: country, transaction, enterprise
+    *("count", "action", "type", "order", "card", "meter", "guest", "pris", "cena", "suma", "socio", "jour", "hora"),
+    *("data", "kund", "antal", "czas", "zeit"),
+)
+BIRTH_WORDS = (
+    *("birth", "dob", "geburt", "naissance", "nascita", "nacimiento", "nascimento", "geboorte", "urodz", "fodelse"),
+    *("рожд", "出生", "生日"),
+)
 CODED = ("category", "department", "productgroup", "subclass", "aisle", "genre")  # also where they are numbers
 OF_CUSTOMERS = {"age", "income", "customer", "user", "test", "price", "household"}  # groups that are no categories
 NO_TEXTS = {"id", "name", "time", "date", "score", "rating", "url", "type", "status"}
@@ -61,6 +93,7 @@ NOT_PAID = (
     "id",
     "channel",
     "code",
+    *("tva", "iva", "btw", "налог", "ндс", "доставка"),
 )
 OF_SOMETHING_ELSE = ("payment", "product", "item", "device", "card", "customer", "user", "account", "ticket", "file")
 GROUPS = ("type", "category", "group", "country", "status", "class", "city", "state")  # of customers
@@ -137,7 +170,7 @@ def guess_columns(table: RawTable) -> dict[str, str]:
 
 def _ranked(contract: str, *, table: RawTable, used: dict[str, str]) -> list[str]:
     """List the columns that may be a contract column and have one of its words in their name, the surest first."""
-    words = tuple(NAME_HINTS[contract].split())
+    words = tuple(fold(f"{NAME_HINTS[contract]} {OTHER_LANGUAGES.get(contract, '')}").split())
     left = [name for name in table.kinds if name not in used.values() and _is_candidate(contract, name, table)]
     ranks = {name: _rank(name, hints=words) for name in left}
     if contract == "text":  # the longest
@@ -187,17 +220,23 @@ def words_in_name(name: str) -> set[str]:
 
 def _parts(name: str) -> list[str]:
     """Split the name of a column into words."""
-    return re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return re.findall(r"[^\W_]+", fold(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))
+
+
+def fold(text: str) -> str:
+    """Return a text in small letters without accents."""
+    return "".join(sign for sign in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(sign))
 
 
 def _rank(name: str, *, hints: tuple[str, ...]) -> int:
     """Return the position of the first hint in the name of a column; the number of hints if there is none."""
-    letters, parts = re.sub(r"[^a-z0-9]", "", name.lower()), _parts(name)
+    letters, parts = re.sub(r"[\W_]", "", fold(name)), _parts(name)
     return next((n for n, word in enumerate(hints) if word in parts or _is_inside(word, letters)), len(hints))
 
 
 def _is_inside(word: str, letters: str) -> bool:
-    return len(word) > 3 and word in letters and word not in WHOLE_WORDS
+    long = len(word) > (3 if word.isascii() else 1)
+    return long and word in letters and word not in WHOLE_WORDS
 
 
 def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
@@ -245,4 +284,4 @@ def _is_clock(name: str, table: RawTable) -> bool:
 
 
 def _is_birth(name: str) -> bool:
-    return any(word in name.lower() for word in BIRTH_WORDS)
+    return any(fold(word) in fold(name) for word in BIRTH_WORDS)

@@ -65,8 +65,14 @@ class Verdict:
 
 def verdict_of(facts: Facts) -> Verdict:
     """Decide whether data can carry a segmentation; a run accepts whatever is not answered "no"."""
-    stops = [*_too_few(facts, least=FEW_CUSTOMERS), *_no_repeat(facts)]
+    stops = _stops(facts)
     limits = []
+    if not stops and facts.active < FEW_CUSTOMERS:
+        limits.append(
+            f"{facts.active:,.0f} of {facts.customers:,.0f} customers were active in the days read: enough for "
+            f"{facts.active // FLOOR:,.0f} segments of {FLOOR} at most, and few differences between them will be "
+            f"certain. {SEGMENTS} need {FEW_CUSTOMERS}; read more days (--lookback-days), or add customers."
+        )
     if facts.history_days < facts.learning_days:
         limits.append(
             f"There are {facts.history_days:,.0f} days of history. Learning what comes next takes "
@@ -100,23 +106,22 @@ def refuse_insufficient(facts: Facts) -> None:
 
     Raises `InputError`: fewer active customers than two segments need, or no customer was seen on a second day.
     """
-    for reason in [*_too_few(facts, least=FEWEST_CUSTOMERS), *_no_repeat(facts)]:
+    for reason in _stops(facts):
         raise InputError(f"events: {reason}")
 
 
-def _too_few(facts: Facts, *, least: int) -> list[str]:
-    if facts.active >= least:
-        return []
-    return [
-        f"{facts.active:,.0f} of {facts.customers:,.0f} customers were active in the days read; "
-        f"{least // FLOOR} segments of {FLOOR} need {least}. Read more days (--lookback-days), or add customers."
-    ]
-
-
-def _no_repeat(facts: Facts) -> list[str]:
-    if facts.repeat_share > 0:
-        return []
-    return [
-        f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habits can be learnt. "
-        "Check the timestamp column, or give a longer history."
-    ]
+def _stops(facts: Facts) -> list[str]:
+    """Explain why no report can be made; empty where one can."""
+    stops = []
+    if facts.active < FEWEST_CUSTOMERS:
+        stops.append(
+            f"{facts.active:,.0f} of {facts.customers:,.0f} customers were active in the days read; "
+            f"{FEWEST_CUSTOMERS // FLOOR} segments of {FLOOR} need {FEWEST_CUSTOMERS}. Read more days "
+            "(--lookback-days), or add customers."
+        )
+    if facts.repeat_share <= 0:
+        stops.append(
+            f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habits can be learnt. "
+            "Check the timestamp column, or give a longer history."
+        )
+    return stops

@@ -27,7 +27,7 @@ class Kpi:
 
 
 KPIS = {
-    "spend": Kpi("spend", "spend per customer, net of returns", "money", "spend"),
+    "spend": Kpi("spend", "spend per customer", "money", "spend"),
     "orders": Kpi("orders", "orders per customer", "orders", "orders"),
     "active": Kpi("active", "share of active customers", "share", "active_days"),
 }

@@ -1,5 +1,6 @@
 """Write opportunities as rows of the table ``actions``: titles, evidence, tests and commands in plain sentences."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -295,7 +296,8 @@ class _Writer:
         facts |= {"days": self.situation.customers.period.recent_days, **self.stretch}
         facts["outcome"] = self.text(f"outcome.{self.situation.unit}")
         close = "even_odds" if one.total("returned") else "caution"
-        return f"{self.text(f'evidence.{one.type}', **facts)} {self.text(close)}"
+        evidence = re.sub(r" \(([^()]+) (to|bis) \1\)", "", self.text(f"evidence.{one.type}", **facts))  # no range
+        return f"{evidence} {self.text(close)}"
 
     @cached_property
     def stretch(self) -> dict[str, str]:

@@ -27,7 +27,7 @@ from segkit.reports.html import way
 from segkit.reports.segments import format_metric
 from segkit.segments.moves import customers_of_both, moves_by_cause
 from segkit.segments.scoring import lead_verdict
-from segkit.segments.validation import BASELINE_LABELS, NONE, STABLE_VERDICTS
+from segkit.segments.validation import BASELINE_LABELS, IN_PART, NONE, STABLE_VERDICTS, reappears_in_part
 from segkit.tables import notebooks
 from segkit.templates import text
 from segkit.texts import phrase
@@ -35,7 +35,6 @@ from segkit.texts import phrase
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
 WIDE = 0.5  # of a forecast: a range that reaches further to each side is called wide
-MOST_REAPPEAR = 2 / 3  # of the segments, from which on they are said to be groups without reserve
 MOST_ACTIONS = 3  # opportunities on the overview
 
 
@@ -153,8 +152,7 @@ def _verdict_tile(segments: pd.DataFrame, *, summary: Mapping[str, Any]) -> list
                 text("overview", "stable_note"),
             )
         ]
-    in_part = stable["stable"] < MOST_REAPPEAR * stable["tested"]
-    held = {"found": found, "nothing": _nothing_holds(summary), "in_part": in_part}
+    held = {"found": found, "nothing": _nothing_holds(summary), "in_part": reappears_in_part(segments)}
     value = text("overview", "verdict_value", **held)
     note = text("overview", "verdict_note", **held, **stable, predicts=_predicts(summary))
     return [(text("overview", "verdict_label"), value, note)]
@@ -255,6 +253,7 @@ def describe_evidence(summary: Mapping[str, Any]) -> list[str]:
     if not is_missing(summary.get("structure.found")):
         scores = {name: summary.get(f"structure.{name}") for name in ("ari", "reference_ari")}
         held = {"found": summary["structure.found"], "nothing": _nothing_holds(summary)}
+        held["in_part"] = summary.get("segments.verdict") == IN_PART
         sentences.append(text("overview", "structure", **held, **scores))
     sentences.append(_describe_predictability(summary))
     sentences += [text("overview", "rival", label=label, leads=leads) for label, leads in _each_other(summary)]

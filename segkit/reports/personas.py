@@ -141,6 +141,8 @@ def persona_cards_html(
     for fact in facts_from_table(facts) if facts is not None else []:
         facts_by_segment.setdefault(fact.segment, {})[fact.name] = fact
     styles, rows = {} if segments is None else segment_styles(segments), []
+    names = personas.get("need_name", pd.Series(dtype=object)).dropna()
+    any_need = bool((names != name_phrase(NO_NEED)).any())  # without needs, no card speaks of them
     for row in personas.to_dict("records"):
         own = row["segment"]
         rows.append(
@@ -148,6 +150,7 @@ def persona_cards_html(
                 "segment": own,
                 "look": styles.get(own) or segment_style(own),
                 "name": row["name"],
+                "any_need": any_need,
                 "has_need": bool(row.get("need_name")) and row["need_name"] != name_phrase(NO_NEED),
                 "texts": _trace_figures(row, facts=facts_by_segment.get(own, {})),
                 "revenue_share": facts_by_segment.get(own, {}).get("revenue_share"),

@@ -17,12 +17,13 @@ from segkit.period import dates_text
 from segkit.reports.html import figure_facts, table_facts
 from segkit.reports.theme import ACCENT, INK, QUIET, SOFT, label_left, many_panels, one_panel, style, stylesheet
 from segkit.reports.wording import day_text
+from segkit.segments.validation import IN_PART
 from segkit.templates import text
 
 MARKER = "<!-- segkit: all runs -->"  # first line of the page; a file without it is somebody else's
 MOST_RUNS = 24  # shown, the latest
 MOST_COLUMNS = 8  # runs side by side in the table of segments
-VERDICTS = {"groups": "groups", "cuts": "cuts", "none": "none hold"}
+VERDICTS = {"groups": "groups", IN_PART: "groups, in part", "cuts": "cuts", "none": "none hold"}
 LIMITS = (
     "Each row shows a run as it was made. Later corrections of the data do not change it.",
     "Actual figures are the sums of what the customers of that run did next, in the data of the latest run. A period "
@@ -87,7 +88,7 @@ def plot_forecasts(history: pd.DataFrame, *, kpi: str, currency: str = "") -> Fi
         if rows["actual"].notna().any():
             axes.scatter(rows["actual"], place, marker="D", s=34, color=ACCENT, zorder=3, label="actual")
         label_left(axes, place=place, words=rows["dates"])
-        axes.set_xlabel("Spend, net of returns" if kpi == "spend" else "Orders")
+        axes.set_xlabel("Spend" if kpi == "spend" else "Orders")
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))

@@ -77,7 +77,8 @@ LEVELS_ALONE = ("4 levels", "3 levels", "2 levels")  # families to try where no 
 N_SUBSAMPLES = 10
 SUBSAMPLE_SHARE = 0.8
 MAX_SUBSAMPLE_SIZE = 4_000  # customers; larger ones cost more and were no more stable (benchmarks/README)
-FEWEST_SEGMENTS = 4  # that are made where fewer hold than asked for
+ENOUGH_SEGMENTS = 4  # where fewer hold than asked for, no smaller number is tried
+FEWEST_SEGMENTS = 2
 
 
 @dataclass(frozen=True)
@@ -213,11 +214,6 @@ class Budget:
     families: tuple[str, ...] = tuple(FAMILIES)
     prefer: tuple[str, int] | None = None
 
-    @property
-    def fewest(self) -> int:
-        """Return how many segments must be made at least, where fewer hold than were asked for."""
-        return min(FEWEST_SEGMENTS, self.min_segments)
-
     def min_customers(self, customers: int) -> int:
         """Return how many customers each segment needs at least."""
         return max(FLOOR, int(np.ceil(self.smallest_share * customers))) if self.smallest_share > 0 else 1
@@ -282,9 +278,9 @@ def search(data: SearchData, *, budget: Budget) -> tuple[Segmentation, pd.DataFr
     made = _candidates(data, budget=budget)
     if not made:
         raise BudgetError(
-            f"segments: {customers:,} customers do not make {budget.fewest} segments of at least "
+            f"segments: {customers:,} customers do not make {FEWEST_SEGMENTS} segments of at least "
             f"{budget.min_customers(customers)} customers. "
-            f"Ask for fewer (segments_min), lower smallest_share, or give a longer lookback."
+            f"Lower smallest_share, or give a longer lookback."
         )
     frontier = pd.DataFrame([_score_segmentation(data, each) for each in made])
     scores = frontier[list(SCORES)].clip(lower=0)
@@ -318,11 +314,11 @@ def _candidates(data: SearchData, *, budget: Budget) -> list[Segmentation]:
             sizes = np.bincount(each.assign(data.points), minlength=len(each.centres))
             if sizes.min() >= smallest and each.shape not in found:
                 found[each.shape] = each
-            if segments <= budget.min_segments and len(each.centres) >= budget.fewest:
+            if segments <= budget.min_segments and len(each.centres) >= min(ENOUGH_SEGMENTS, budget.min_segments):
                 break
     within = [each for each in found.values() if budget.min_segments <= len(each.centres) <= budget.max_segments]
     most = max((len(each.centres) for each in found.values()), default=0)
-    return within or [each for each in found.values() if len(each.centres) == most >= budget.fewest]
+    return within or [each for each in found.values() if len(each.centres) == most >= FEWEST_SEGMENTS]
 
 
 def _score_segmentation(data: SearchData, segmentation: Segmentation) -> dict[str, object]:
@@ -366,12 +362,11 @@ def _refuse_budget(budget: Budget, *, customers: int) -> None:
             f"segments: {budget.min_segments} segments of at least {budget.smallest_share:.1%} are more than everyone. "
             f"Lower smallest_share to {1 / budget.min_segments:.1%} or less, or ask for fewer segments (segments_min)."
         )
-    required = budget.fewest * FLOOR
+    required = FEWEST_SEGMENTS * FLOOR
     if customers < required and budget.smallest_share > 0:
         raise BudgetError(
             f"segments: {customers:,} customers are too few; "
-            f"{budget.fewest} segments of {FLOOR} need {required}. "
-            f"Ask for fewer segments (segments_min), or give a longer lookback."
+            f"{FEWEST_SEGMENTS} segments of {FLOOR} need {required}. Give a longer lookback."
         )
 
 

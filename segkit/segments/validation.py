@@ -309,6 +309,8 @@ def _mean_of_pairs(ari: np.ndarray) -> float:
 NULL_PERCENTILE = 95  # percentile of the reference that structure has to beat
 N_NULL_COPIES = {"quick": 5, "full": 10}  # pairs of refits on the real customers, and on as many shuffled copies
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
+MOST_REAPPEAR = 2 / 3  # of the segments, from which on they are said to be groups without reserve
+IN_PART = "groups in part"
 NONE = "none"  # verdict on segments that do not hold
 MOST_UNSTABLE = 0.5  # share of customers
 MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
@@ -554,7 +556,7 @@ def validation_metrics(compared: pd.DataFrame | None, *, reason: str, money: boo
 
 
 def verdict(metrics: Mapping[str, object], *, found: bool, segments: pd.DataFrame) -> str:
-    """Return whether the segments are groups, cuts, or none: they dissolve, or predict nothing out of time.
+    """Return groups, groups in part, cuts, or none: the segments dissolve, or predict nothing out of time.
 
     Parameters
     ----------
@@ -567,13 +569,19 @@ def verdict(metrics: Mapping[str, object], *, found: bool, segments: pd.DataFram
         one that is unstable.
     """
     if found:
-        return "groups"
+        return IN_PART if reappears_in_part(segments) else "groups"
     unstable = segments.loc[segments["verdict"] == UNSTABLE, "customer_share"].sum()
     if unstable > MOST_UNSTABLE and not segments["verdict"].isin(STABLE_VERDICTS).any():
         return NONE
     lows = [metrics.get(f"forward.{measure}_r2.low") for measure in ("spend", "need")]
     lows = [low for low in lows if low is not None and np.isfinite(low)]
     return NONE if lows and max(lows) <= 0 else "cuts"
+
+
+def reappears_in_part(segments: pd.DataFrame) -> bool:
+    """Return whether too few of the tested segments reappear for groups to be spoken of without reserve."""
+    tested = segments[segments["verdict"] != "not tested"]
+    return int(tested["verdict"].isin(STABLE_VERDICTS).sum()) < MOST_REAPPEAR * len(tested)
 
 
 def reason_without_backtest(days: Days, *, period: Period) -> str:

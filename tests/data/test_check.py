@@ -53,7 +53,7 @@ def test_more_rejected_rows_than_allowed_stop_it(tmp_path):
 def test_too_few_customers_stop_it(tmp_path):
     report = check_source(shop(tmp_path, customers=1))
     assert report.status == 2
-    assert "1 of 1 customers were active in the days read; 12 segments of 20 need 240" in str(report)
+    assert "1 of 1 customers were active in the days read; 2 segments of 20 need 40" in str(report)
 
 
 def test_all_events_on_one_day_stop_it(tmp_path):

@@ -154,6 +154,30 @@ def test_guesses_from_the_values_of_columns(tmp_path: Path) -> None:
     assert totals(str(tmp_path / "shop.yaml"))[0] == 1_500
 
 
+LANGUAGES = {
+    "ru": ("Клиент", "Дата", "Категория", "Сумма"),
+    "fr": ("N° client", "Jour", "Catégorie", "Montant"),
+    "it": ("Cliente", "Data", "Prodotto", "Importo totale"),
+    "es": ("Socio", "Fecha", "Categoría", "Importe"),
+    "pt": ("Cliente", "Data", "Produto", "Valor"),
+    "nl": ("Klantnummer", "Tijdstip", "Categorie", "Bedrag"),
+    "pl": ("Klient", "Data", "Kategoria", "Kwota"),
+    "sv": ("Kund", "Datum", "Kategori", "Belopp"),
+    "de": ("Mitglied", "Zeit", "Warengruppe", "Summe"),
+    "zh": ("客户编号", "日期", "类别", "金额"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_columns_are_recognised_in_ten_languages(tmp_path: Path, language: str) -> None:
+    customer, day, category, amount = LANGUAGES[language]
+    rows = [(f"{n % 60:03d}", f"2024-{n % 12 + 1:02d}-21", ["Thé", "чай", "茶"][n % 3], 5 + n % 7) for n in range(240)]
+    pd.DataFrame(rows, columns=[customer, day, category, amount]).to_csv(tmp_path / "t.csv", index=False)
+    columns = yaml.safe_load(drafted(tmp_path / "t.csv"))["events"][0]["columns"]
+    found = [columns[name].strip('"') for name in ("customer_id", "timestamp", "category", "amount")]
+    assert found == [customer, day, category, amount]
+
+
 def test_names_of_columns_that_mislead(tmp_path: Path) -> None:
     """A country is no count, a payment type no kind of event, a place in an order no customer, freight no amount."""
     frame = orders(

@@ -148,8 +148,7 @@ def test_fewer_segments_are_made_where_no_more_are_large_enough() -> None:
         (600, Budget(smallest_share=0.1), r"12 segments of at least 10\.0% are more than everyone.*to 8\.3% or"),
         (600, Budget(min_segments=9, max_segments=5), r"from 9 to 5 cannot be met\. Give segments_min of at least 2"),
         (600, Budget(min_segments=1, max_segments=5), r"from 1 to 5 cannot be met"),
-        (70, Budget(), r"70 customers are too few; 4 segments of 20 need 80\. Ask for fewer"),
-        (82, Budget(min_segments=4), r"82 customers do not make 4 segments of at least 20 customers\. Ask for fewer"),
+        (39, Budget(), r"39 customers are too few; 2 segments of 20 need 40\. Give a longer lookback"),
     ],
 )
 def test_a_budget_that_cannot_be_met_is_refused_with_what_to_do(customers: int, budget: Budget, words: str) -> None:
