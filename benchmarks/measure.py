@@ -1,6 +1,7 @@
 """Simulated pilots with a known lift: do the intervals of all segments hold together, and how often is "scale" false?
 
-usage: python benchmarks/measure.py [--experiments 500] [--seed 7] [--only NAME]
+usage: python benchmarks/measure.py [--part pilots|arms] [--experiments 500] [--seed 7] [--only NAME]
+With --part arms: experiments made anywhere, see measure_arms.py. Without it, pilots:
 Customers, what they did before, and what they did in the horizon that followed are real (Complete Journey) or made up
 by `segkit synth`. For each experiment customers are drawn with replacement, randomised as the product does, and
 those treated are given a lift: their spend times 1 + lift, orders by chance around theirs times 1 + lift, or a chance
@@ -12,7 +13,9 @@ import argparse
 import tempfile
 import time
 from datetime import date, timedelta
+from functools import partial
 
+import measure_arms
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -104,7 +107,11 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", default=None)
+    parser.add_argument("--part", choices=("pilots", "arms"), default="pilots")
     given = parser.parse_args()
+    if given.part == "arms":
+        measure_arms.report(partial(print, flush=True), times=given.experiments, seed=given.seed, only=given.only or "")
+        return
     heads = ["customers, KPI", "pilots", "all intervals hold", "[95 %]", "without the past", "false scale"]
     heads += ["false stop", "20 % lift seen", "error, of plain", "CPU-s"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")

@@ -411,7 +411,8 @@ def readout(debug: bool, run_dir: str, outcomes: str, arms: str | None, **option
         raise click.UsageError("give RUN and OUTCOMES, or --arms TABLE")
     given = [name for name in options if options[name] and name != "language"]
     if arms is None and given:
-        raise click.UsageError(f"--{given[0].replace('_', '-')} needs --arms")
+        option = {"arm": "arm-column", "kpis": "kpi", "guards": "guard"}.get(given[0], given[0].replace("_", "-"))
+        raise click.UsageError(f"--{option} needs --arms")
     if arms is not None and (run_dir or any(of_pilot.values())):
         raise click.UsageError("--arms reads a table alone: leave out RUN, OUTCOMES, --pilot and --data")
 

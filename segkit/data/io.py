@@ -285,14 +285,14 @@ RECORD = "run.json"
 RECORDED = {"format", "outcome", "parameters", "tables"}  # that the record of a run has
 WRITTEN = {  # the files that may be replaced, by the marker of their folder
     RECORD: (RECORD, "summary.json", "tables/*.parquet", "model/*.npz", "model/*.json", "notebooks/*.ipynb"),
-    "readout.json": ("readout.json", "readout.html"),
+    "readout.json": ("readout.json", "readout.html"),  # of a pilot
+    "effects.parquet": ("effects.parquet", "readout.json", "readout.html"),  # of a table with arms
 }
 
 
 def refuse_other_files(out: Path, *, marker: str) -> None:
     """Stop before a folder is replaced that is no run, or that holds a file which no run writes."""
-    record = read_json(out / marker) if (out / marker).is_file() else None
-    if record is not None and marker == RECORD and not RECORDED <= set(record):
+    if marker == RECORD and (out / marker).is_file() and not RECORDED <= set(read_json(out / marker)):
         raise RunError(f"{out}: its {marker} is not that of a run, so it is something else. Give another --out.")
     pages = {"index.html", *(f"{path.stem}.html" for path in out.glob("notebooks/*.ipynb"))}
     written = {path for pattern in WRITTEN[marker] for path in out.glob(pattern)} | {out / page for page in pages}

@@ -189,7 +189,7 @@ def read_experiment(
     segment = _segments(table, segments=segments, id_column=id_column, arm=arm)
     return Experiment(
         label=table.label,
-        arm=table.rows[arm].rename("arm"),
+        arm=table.rows[arm],
         segment=segment,
         values=pd.DataFrame({one.name: values[one.name] for one in kept}),
         before=_covariates(table, names=[name for name in rest if name not in tests], given=before, arm=arm),

@@ -1,7 +1,8 @@
 """The page of an experiment made anywhere: what each arm changed, for which customers, and how sure that is."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,8 @@ from segkit.vocabulary import EVERYONE
 VERDICT_COLOURS = {"scale": ACCENT, "go on": ACCENT, "stop": WARN}
 VERDICT_WORDS = {"scale": "Scale", "go on": "Works", "stop": "Stop", "cannot tell": "Cannot tell"}
 VERDICT_WORDS |= {NO_VERDICT: "No verdict", NO_HARM: "No harm shown"}
+FLAG = re.compile(r"(?i)\d+|true|false|yes|no|[tfyn]")  # names of arms that say nothing alone
+CHANGE, CHANGE_IN_RATE = "{kpi}, change per customer", "{kpi}, change in percentage points"
 MOST_PANELS = 6  # of outcomes in a picture
 MOST_SEGMENTS_DRAWN = 12  # the largest
 MOST_TILES = 6
@@ -69,6 +72,38 @@ def segment_label(segment: str, *, names: Mapping[str, str]) -> str:
     return f"{names[segment]} ({segment})" if names.get(segment) else segment.strip()
 
 
+def with_arm_names(effects: Effects) -> Effects:
+    """Return a read-out for people: arms that are called 1 or true have the name of their column before it."""
+    old = effects.experiment
+    column = old.arm.name
+    names = {arm: f"{column} {arm}" if FLAG.fullmatch(arm) else arm for arm in (old.control, *old.arms)}
+    experiment = replace(
+        old, arm=old.arm.map(names), control=names[old.control], arms=tuple(names[arm] for arm in old.arms)
+    )
+    checks = tuple(replace(one, facts=_renamed(one.facts, names=names)) for one in effects.checks)
+    policy = effects.policy and replace(effects.policy, arms={s: names[a] for s, a in effects.policy.arms.items()})
+    return replace(
+        effects,
+        experiment=experiment,
+        table=effects.table.assign(arm=effects.table["arm"].map(names)),
+        pairs=effects.pairs.assign(arm=effects.pairs["arm"].map(names), against=effects.pairs["against"].map(names)),
+        checks=checks,
+        policy=policy,
+        orders={names[arm]: order for arm, order in effects.orders.items()},
+        clear_share={names[arm]: share for arm, share in effects.clear_share.items()},
+    )
+
+
+def _renamed(facts: Mapping[str, Any], *, names: Mapping[str, str]) -> dict[str, Any]:
+    """Rename the arms in the facts of a check."""
+    found = {}
+    for key, value in facts.items():
+        by_arm = key in ("sizes", "shares")
+        renamed = {names.get(arm, arm): one for arm, one in value.items()} if by_arm else value
+        found[key] = names.get(value, value) if key in ("arm", "control") else renamed
+    return found
+
+
 def plot_arms(effects: Effects, *, currency: str = "") -> Figure:
     """Plot what each arm changed in each outcome, over all customers, with simultaneous 95 % intervals."""
     shown = effects.experiment.outcomes[:MOST_PANELS]
@@ -78,7 +113,7 @@ def plot_arms(effects: Effects, *, currency: str = "") -> Figure:
         figure, grid = many_panels(rows=len(shown), columns=1, height=len(shown) * (0.95 + 0.34 * arms))
         for axes, outcome in zip(grid[:, 0], shown, strict=True):
             rows = table[table["kpi"] == outcome.name].to_dict("records")
-            form, place = lift_form(outcome, currency=currency), np.arange(len(rows))[::-1]
+            place = np.arange(len(rows))[::-1]
             axes.axvline(0, color=INK, linewidth=0.9)
             for y, row in zip(place, rows, strict=True):
                 colour = VERDICT_COLOURS.get(row["verdict"], QUIET)
@@ -89,8 +124,8 @@ def plot_arms(effects: Effects, *, currency: str = "") -> Figure:
             label_left(axes, place=place, words=pd.Series([row["arm"] for row in rows], dtype=object))
             axes.margins(x=0.16)
             axes.xaxis.set_major_locator(MaxNLocator(6))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form(value)))
-            title = phrase("{kpi}, change per customer" if outcome.kind != BINARY else "{kpi}, change in the rate")
+            axes.xaxis.set_major_formatter(_axis_form(outcome, currency=currency))
+            title = phrase(CHANGE_IN_RATE if outcome.kind == BINARY else CHANGE)
             axes.set_title(title.format(kpi=capitalized(outcome.name)), loc="left")
     return figure
 
@@ -100,7 +135,7 @@ def plot_segments(effects: Effects, *, names: Mapping[str, str], currency: str =
     main, arms = effects.experiment.outcomes[0], effects.experiment.arms
     table = effects.table[(effects.table["kpi"] == main.name) & (effects.table["segment"] != EVERYONE)]
     sizes = table.groupby("segment")["control_customers"].max().sort_values(ascending=False, kind="stable")
-    segments, form = list(sizes.index[:MOST_SEGMENTS_DRAWN]), lift_form(main, currency=currency)
+    segments = list(sizes.index[:MOST_SEGMENTS_DRAWN])
     place = np.arange(len(segments))[::-1].astype(float)
     with style():
         figure, axes = one_panel(height=1.2 + len(segments) * (0.2 + 0.2 * len(arms)))
@@ -115,7 +150,7 @@ def plot_segments(effects: Effects, *, names: Mapping[str, str], currency: str =
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(len(arms), 4), fontsize=8)
         axes.margins(x=0.06)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
+        axes.xaxis.set_major_formatter(_axis_form(main, currency=currency))
         axes.set_xlabel(phrase("Change against {control}: {kpi}").format(
             control=effects.experiment.control, kpi=main.name
         ))  # fmt: skip
@@ -342,16 +377,16 @@ def render_effects(
         tile_rows=_tiles(effects, currency=currency),
         guards=describe_guards(effects, currency=currency),
         arms=figure_facts(plot_arms(effects, currency=currency)),
-        table=table_facts(format_arms(effects, currency=currency)),
+        table=_table(format_arms(effects, currency=currency)),
         price=price,
         cost=money(price.contact_cost, currency=currency),
         segments=_segment_facts(effects, names=names, currency=currency),
         response=describe_response(effects, currency=currency),
         order=figure_facts(plot_order(effects, arm=best, currency=currency)) if best else None,
         policy_text=describe_policy(effects, names=names, currency=currency) if effects.policy else "",
-        policy_table=table_facts(format_policy(effects, names=names)) if effects.policy else None,
+        policy_table=_table(format_policy(effects, names=names)) if effects.policy else None,
         pairs_text=describe_pairs(effects) if len(effects.pairs) else "",
-        pairs=table_facts(format_pairs(effects, currency=currency)) if len(effects.pairs) else None,
+        pairs=_table(format_pairs(effects, currency=currency)) if len(effects.pairs) else None,
         intervals=len(effects.table) + len(effects.pairs),
         planned=planned,
         customers=len(experiment.arm),
@@ -361,6 +396,17 @@ def render_effects(
         css=stylesheet("views") + stylesheet("page"),
     )
     return str(page)
+
+
+def _table(table: pd.DataFrame) -> dict[str, Any]:
+    """Prepare a table whose columns are headings as they are."""
+    return table_facts(table, columns={str(name): str(name) for name in table})
+
+
+def _axis_form(outcome: Outcome, *, currency: str) -> FuncFormatter:
+    """Return how an axis of differences is written: that of rates in points, without the word."""
+    form = lift_form(outcome, currency=currency)
+    return FuncFormatter(lambda value, _: form(value).removesuffix(f" {phrase('points')}"))
 
 
 def _tiles(effects: Effects, *, currency: str) -> list[tuple[str, str, str]]:
@@ -382,7 +428,7 @@ def _segment_facts(effects: Effects, *, names: Mapping[str, str], currency: str)
         return None
     return {
         "figure": figure_facts(plot_segments(effects, names=names, currency=currency)),
-        "table": table_facts(format_segments(effects, names=names, currency=currency)),
+        "table": _table(format_segments(effects, names=names, currency=currency)),
         "drawn": min(effects.table["segment"].nunique() - 1, MOST_SEGMENTS_DRAWN),
         "all": effects.table["segment"].nunique() - 1,
     }

@@ -14,10 +14,10 @@ from segkit.experiments.arms import read_experiment
 from segkit.experiments.effects import Effects, measure_effects
 from segkit.experiments.estimate import price_of
 from segkit.experiments.pilot import to_rounded_json
-from segkit.reports.arms import describe_guards, effects_headline, effects_json, render_effects
+from segkit.reports.arms import describe_guards, effects_headline, effects_json, render_effects, with_arm_names
 from segkit.texts import ENGLISH, check_language, speaking
 
-MARKER = "readout.json"
+MARKER, FIGURES = "effects.parquet", "readout.json"
 EFFECT_COLUMNS = [
     *("arm", "kpi", "segment", "customers", "control_customers", "mean", "control_mean"),
     *("lift", "lift_low", "lift_high", "relative", "verdict"),
@@ -90,14 +90,15 @@ def run_arms_readout(
     _refuse_other(target, table=Path(table))
     fingerprint = sha256(Path(table).read_bytes()).hexdigest()
     with speaking(language):
-        page = render_effects(effects, names=names, price=price, currency=currency, planned=look)
-        sentences = [effects_headline(effects, currency=currency)]
-        sentences += [words for _, words in describe_guards(effects, currency=currency)]
+        shown = with_arm_names(effects)
+        page = render_effects(shown, names=names, price=price, currency=currency, planned=look)
+        sentences = [effects_headline(shown, currency=currency)]
+        sentences += [words for _, words in describe_guards(shown, currency=currency)]
     content = effects_json(effects, price=price, currency=currency, planned=look, fingerprint=fingerprint)
     with stage_run(target, marker=MARKER) as building:
-        write_json(building / MARKER, to_rounded_json(content))
+        write_json(building / FIGURES, to_rounded_json(content))
         write_bytes(building / "readout.html", page.encode("utf-8"))
-        write_bytes(building / "effects.parquet", _parquet(effects))
+        write_bytes(building / MARKER, _parquet(effects))
         publish_run(building, target)
     return target / "readout.html", sentences
 
@@ -115,9 +116,9 @@ def _segments_of(segment_by: str) -> tuple[str | pd.Series | None, dict[str, str
 
 def _refuse_other(target: Path, *, table: Path) -> None:
     """Refuse a folder that holds the read-out of a pilot or of another table."""
-    if not (target / MARKER).is_file():
+    if not (target / FIGURES).is_file():
         return
-    read = read_json(target / MARKER).get("table")
+    read = read_json(target / FIGURES).get("table")
     if read != table.name:
         whose = f"of {read}" if read else "of a pilot"
         raise InputError(f"{target}: it holds the read-out {whose}. Give another --out.")

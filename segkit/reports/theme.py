@@ -144,6 +144,7 @@ def style() -> Iterator[None]:
         "font.family": "DejaVu Sans",
         "font.size": 9,
         "text.color": INK,
+        "text.parse_math": False,  # a name with two dollar signs is no formula
         "axes.edgecolor": FAINT,
         "axes.labelcolor": QUIET,
         "axes.labelsize": 9,

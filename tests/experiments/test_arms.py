@@ -21,6 +21,7 @@ from segkit.templates import text
 from segkit.texts import languages, speaking
 
 CUSTOMERS = 6_000
+VOUCHER = r"$\voucher$ <b>"  # no formula, and no tag
 LIFT = {"No mail": 0.0, "Letter": 0.06, "Voucher": 0.12}
 
 
@@ -154,17 +155,19 @@ def test_a_table_that_cannot_be_read_out_ends_in_one_message(
 
 def test_arms_of_numbers_small_arms_and_folders_of_others(tmp_path: Path) -> None:
     table = _mail(2_000)
-    flags = table.assign(arm=(table["arm"] == "Voucher").astype(int), random=1, opinion="text " + table["customer_id"])
+    table["arm"] = table["arm"].replace({"Voucher": VOUCHER})
+    flags = table.assign(arm=(table["arm"] == VOUCHER).astype(int), random=1, opinion="text " + table["customer_id"])
     split = ("--split", "0", "2", "--split", "1", "1")
     status, output, content = _run(flags, tmp_path, "--kpi", "visit", *split, "--look", "5000")
     assert "interim look" in (tmp_path / "readout" / "readout.html").read_text()
-    assert status == 0 and (content["control"], content["arms"]) == ("0", ["1"]) and "1 works" in output
+    assert status == 0 and (content["control"], content["arms"]) == ("0", ["1"]) and "arm 1 works" in output
     made = [path.read_bytes() for path in sorted((tmp_path / "readout").iterdir())]
-    _run(flags, tmp_path, "--kpi", "visit", *split, "--look", "5000")
+    assert _run(flags, tmp_path, "--kpi", "visit", *split, "--look", "5000")[0] == 0
     assert [path.read_bytes() for path in sorted((tmp_path / "readout").iterdir())] == made, "same input, same bytes"
     few = pd.concat([table[table["arm"] != "Letter"], table[table["arm"] == "Letter"][:3]])
     _, _, content = _run(few, tmp_path / "few", "--kpi", "visit")
-    assert content["arms"] == ["Voucher"] and "small_arm" in [note["name"] for note in content["notes"]]
+    assert content["arms"] == [VOUCHER] and "<b>" not in (tmp_path / "few/readout/readout.html").read_text()
+    assert "small_arm" in [note["name"] for note in content["notes"]]
     (tmp_path / "few" / "readout" / "notes.txt").write_text("mine")
     status, output, _ = _run(few, tmp_path / "few", "--kpi", "visit")
     assert status != 0 and (tmp_path / "few" / "readout" / "notes.txt").read_text() == "mine"
