@@ -1,9 +1,9 @@
 """The notebook chain end to end on a made-up shop: what a run holds, that it repeats, and what it refuses."""
 
 import json
+import os
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,6 @@ from segkit.data.runs import Run, load_run
 from segkit.notebook.steps import HOME, find_steps
 from segkit.segments.model import assign_points, model_from_arrays
 from segkit.tables import check
-from tests.engines import missing
 from tests.guarantees.hashing import hashes
 
 FIGURES = (
@@ -104,20 +103,6 @@ def test_model_places_the_customers_as_the_run_did(run: Run) -> None:
     assert not [path for path in run.path.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
 
 
-@pytest.mark.slow
-def test_spark_gives_the_same_days_features_and_space(run: Run, made_up_company: Path, tmp_path: Path) -> None:
-    if find_spec("pyspark") is None or shutil.which("java") is None:
-        missing("pyspark and Java are not installed")
-    given = ["run", "--source", str(made_up_company), "--out", str(tmp_path / "run"), "--steps", "01-02"]
-    answer = CliRunner().invoke(main, [*given, "--engine", "local[2]"])
-    assert answer.exit_code == 0, answer.output
-    there = load_run(tmp_path / "run")
-    assert there.record()["parameters"]["engine"] == "local[2]"
-    assert not [path for path in there.path.glob("transfer-*")]
-    for name in ("days", "day_categories", "day_orders", "features", "anticipation"):
-        pd.testing.assert_frame_equal(there.table(name), run.table(name), atol=1e-9, rtol=1e-9)
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -166,10 +151,10 @@ def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(report
     assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(report) == before
 
 
-ALONE = [pytest.param(step, marks=[] if step == "04_personas" else pytest.mark.slow) for step in STEPS]
+ALONE = ["02_embed", *(STEPS if "SEGKIT_EXAMPLES" in os.environ else ["00_overview"])]  # the last needs all others
 
 
-@pytest.mark.parametrize("step", ALONE)
+@pytest.mark.parametrize("step", [ALONE[0], *(pytest.param(step, marks=pytest.mark.slow) for step in ALONE[1:])])
 def test_notebook_runs_alone_by_plain_papermill_catching_up(made_up_company: Path, tmp_path: Path, step: str) -> None:
     scratch = tmp_path / "lab"
     given = {"source": str(made_up_company), "run_dir": str(scratch), **SHORT}

@@ -1,6 +1,7 @@
 """Draft the YAML of a source for a table that has none: what each column probably means, every guess marked."""
 
 import codecs
+import math
 import re
 import shlex
 import unicodedata
@@ -54,6 +55,7 @@ NOT_BOUGHT = re.compile("cancel|fail|void|refus|declin|abort|storn|annul|fraud|e
 MAX_STATUSES = 15
 GENERIC_NAMES = set("data events export items lines log orders purchases ratings sales transactions".split())
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
+YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")  # that are no text
 LIST_SIGNS = {"|": 0.9, ";": 0.9, ",": 0.5}  # separator -> most different parts for each different text
 
 
@@ -321,7 +323,8 @@ def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
         name = _short_name(f"{folder}_{name}")
     made_by = f", which looks like an export of {draft.known}" if draft.known else ""
     return "\n".join(
-        [
+        _one_line(line)
+        for line in [
             f"# A draft for {path.name}{made_by}. Look at each line marked 'guess'; then: segkit run --source "
             f"{shlex.quote(path.with_suffix('.yaml').name)}",
             f"name: {name}",
@@ -460,13 +463,17 @@ def _currency(table: RawTable, *, draft: _Draft) -> list[str]:
         shown = " and ".join(f"{code} ({lines:,} lines)" for code, lines in counts[:4])
         why = f"amounts are in {shown}, which do not add up; convert them, or segment each on its own"
         draft.where.append((f"{sql} = {sql_literal(counts[0][0])}", why))
-    return [f"currency: {counts[0][0]}  # guess: from column {column}"]
+    return [f"currency: {_scalar(counts[0][0])}  # guess: from column {column}"]
 
 
 def _scalar(text: str) -> str:
-    """Write text as a YAML scalar, quoted where YAML would read something else."""
-    return (
-        text
-        if re.fullmatch(r"[A-Za-z_][\w.-]*( [\w.-]+)*", text) and text.lower() not in ("true", "false", "null")
-        else "'" + text.replace("'", "''") + "'"
-    )
+    """Write text as a YAML scalar in one line, quoted where YAML would read something else."""
+    if not text.isprintable():
+        return yaml.safe_dump(text, default_style='"', width=math.inf, allow_unicode=True).strip()
+    is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*( [\w.-]+)*", text) and text.lower() not in YAML_WORDS
+    return text if is_plain else "'" + text.replace("'", "''") + "'"
+
+
+def _one_line(text: str) -> str:
+    """Replace what could end a line of YAML: a name of a file or column in a comment must not become a key."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)

@@ -276,7 +276,8 @@ def load_run(run_dir: str | Path) -> Run:
         raise RunError(f"{path}: not a run folder (no run.json). Make one with `segkit run`.")
     run = Run(path)
     record = run.record()
-    if not isinstance(record.get("parameters"), dict):
+    made = record.get("parameters")
+    if not isinstance(made, dict) or not isinstance(made.get("as_of", ""), str):
         raise RunError(f"{path / 'run.json'}: no parameters in it, so it was not made by segkit. Make a new run.")
     if record.get("format", FORMAT) != FORMAT:
         renamed = tables.old_names(record.get("tables", {})) if record["format"] < FORMAT else []

@@ -7,6 +7,7 @@ SQLite and not DuckDB: a commit of one event takes a tenth of the CPU, one of 50
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from segkit.errors import InputError, RunError, SegkitError
 
 SYNCS = ("full", "normal")
 MAX_REJECTED_CHARACTERS = 1_000  # characters stored of a rejected line
+CUSTOMER = re.compile(r'"customer_id"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^\s,}\]]+)')
 PAGE_ROWS = 1_000  # rows in memory at once
 PAGES_IN_WAL = 4_000  # of 4 KB, before they go into the main file
 CREATE_TABLES = """
@@ -149,7 +151,10 @@ class State:
 
     def reject_line(self, line: str, *, reason: str) -> None:
         """Store a line that cannot be used, once."""
-        row = (sha256(line.encode("utf-8", "replace")).hexdigest(), reason, line[:MAX_REJECTED_CHARACTERS])
+        kept = line[:MAX_REJECTED_CHARACTERS]
+        if len(line) > len(kept):  # whose line it is must be known when that customer is erased
+            kept = " … ".join([kept, *dict.fromkeys(CUSTOMER.findall(line))])
+        row = (sha256(line.encode("utf-8", "replace")).hexdigest(), reason, kept)
         with _translate_errors(self.path):
             self._con.execute("insert or ignore into aside (line_hash, reason, line) values (?, ?, ?)", row)
 

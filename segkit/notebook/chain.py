@@ -381,7 +381,7 @@ def _list(run: Run) -> None:
     except (OSError, SegkitError) as error:
         print_progress(f"the page of all runs could not be written ({error}). The new run is complete.")
         return
-    if page is None:
+    if page is None and run.has("segments"):
         print_progress(f"{run.path.parent / 'index.html'} is not a page of segkit, so it was left alone.")
 
 

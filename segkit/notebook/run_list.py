@@ -7,12 +7,14 @@ import pandas as pd
 
 from segkit.data import runs
 from segkit.data.io import write_bytes
+from segkit.errors import SegkitError
 from segkit.notebook.results import Result, table_result, text_result
 from segkit.notebook.steps import HOME, find_path
-from segkit.refresh.trend import run_history, segment_history
+from segkit.refresh.trend import HISTORY, run_history, segment_history
 from segkit.reports.runs import MARKER, MOST_RUNS, runs_page
 
 PAGE = "index.html"
+NUMBERS = [name for name in HISTORY if name not in ("as_of", "folder", "verdict", "kpi", "held")]
 NO_RUN = "There is no finished run yet: make one with `segkit run`. Until then, `.latest` is a made-up shop."
 
 
@@ -71,13 +73,13 @@ def write_runs_page(newest: runs.Run) -> Path | None:
     Returns
     -------
     Path or None
-        The page; None where the folder holds an ``index.html`` of somebody else, which is left alone.
+        The page; None where no run has segments, or where the folder holds an ``index.html`` of somebody else, which is
+        left alone.
     """
     page, source = newest.path.parent / PAGE, newest.parameters()["source_name"]
-    if page.exists() and not page.read_bytes().startswith(MARKER.encode()):
+    whole = _whole_runs(page.parent, source=source)[-MOST_RUNS:]
+    if not whole or (page.exists() and not page.read_bytes().startswith(MARKER.encode())):
         return None
-    found = [runs.load_run(path) for _, path in runs.finished_runs(page.parent, source=source)]
-    whole = [run for run in found if run.has("segments") and run.has("kpis")][-MOST_RUNS:]
     text = runs_page(
         run_history(whole),
         segment_history(whole),
@@ -87,3 +89,18 @@ def write_runs_page(newest: runs.Run) -> Path | None:
     )
     write_bytes(page, text.encode("utf-8"))
     return page
+
+
+def _whole_runs(root: Path, *, source: str) -> list[runs.Run]:
+    """List the finished runs of a source that the page can show, the earliest first; broken ones are left out."""
+    found = []
+    for record in sorted(root.glob("*/run.json")):
+        try:
+            run = runs.load_run(record.parent)
+            is_done = run.record().get("outcome") == "done" and run.parameters().get("source_name") == source
+            if is_done and run.has("segments") and run.has("kpis"):
+                segment_history([run]), run_history([run])[NUMBERS].astype(float)  # all that the page reads
+                found.append((run.period.as_of, run))
+        except (SegkitError, KeyError, TypeError, ValueError):  # cut off, or changed by hand
+            continue
+    return [run for _, run in sorted(found, key=lambda pair: pair[0])]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,7 @@ def _runs_table(history: pd.DataFrame, *, currency: str) -> pd.DataFrame:
         shown, is_known = form.get(row["kpi"], number), not is_missing(row["expected"])
         rows.append(
             {
-                "As of": templates.html("runs", "link", folder=row["folder"], day=day_text(row["as_of"])),
+                "As of": templates.html("runs", "link", folder=f"./{quote(row['folder'])}", day=day_text(row["as_of"])),
                 "Customers with a segment": count(row["customers"]),
                 "Revenue of the last period": money(row["revenue"], currency=currency),
                 "Active customers": percent(row["active_share"]),

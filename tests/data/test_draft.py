@@ -356,3 +356,13 @@ def _export(export: dict) -> pd.DataFrame:
     return pd.DataFrame(
         {name: columns[name] for name in [*export["has"], *more.get(export["name"], [])]}, index=base.index
     )
+
+
+@pytest.mark.parametrize("sign", ["\x85", "\u2028"])
+def test_a_name_of_a_file_or_column_never_becomes_a_key_of_the_draft(tmp_path: Path, sign: str) -> None:
+    evil = f"x{sign}customers: {{path: other.csv}}{sign}#"
+    path = tmp_path / f"t\n{evil}.csv"
+    orders(**{evil: "a", f"event{sign}y": "yes"}).to_csv(path, index=False)
+    keys = set(yaml.safe_load(drafted(path)))
+    assert keys <= {"name", "timezone", "kinds", "needs", "events"}
+    assert totals(str(path.with_suffix(".yaml")))[0] == ROWS

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from segkit.errors import InputError
-from segkit.export.export import export_segments, write_table
+from segkit.export.database import write_table
+from segkit.export.export import export_segments
 
 NAME = "segkit_segments"
 
@@ -78,7 +79,7 @@ def test_an_export_that_is_killed_leaves_the_old_rows(postgres: str, held: Calla
     before = held(f"select * from {NAME} order by 1")
     script = f"""
 import os, signal, pandas as pd
-from segkit.export.export import write_table
+from segkit.export.database import write_table
 rows = pd.DataFrame({{"customer_id": ["a", "z"], "segment": "S09", "confidence": "0.5", "as_of": "2024-07-01"}})
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 write_table(rows, url={postgres!r}, as_of="2024-07-01", before_commit=kill)

@@ -175,29 +175,6 @@ def _there(table: ibis.Table) -> ibis.Table:
 
 
 @pytest.mark.slow
-def test_spark_places_newcomers_and_the_cluster_writes_them(run: Path, tmp_path: Path) -> None:
-    if shutil.which("java") is None or find_spec("pyspark") is None:
-        missing("Spark needs pyspark and Java")
-    events = _events(3, customers=40)
-    events.to_parquet(tmp_path / "new.parquet")
-    asked = [
-        "place",
-        str(run),
-        str(tmp_path / "new.parquet"),
-        "--engine",
-        "local[2]",
-        "--out",
-        str(tmp_path / "placed"),
-    ]
-    _segkit(*asked)
-    found = pd.read_parquet(tmp_path / "placed").set_index("customer_id").sort_index()
-    wanted = assign_segments(_model(run), _signals(events))
-    pd.testing.assert_frame_equal(found[list(wanted.columns)].round(6), wanted, check_dtype=False)
-    again = CliRunner().invoke(main, asked)
-    assert again.exit_code == 2 and "it exists already" in again.stderr
-
-
-@pytest.mark.slow
 def test_spark_from_events_to_a_folder_of_segments_gives_what_duckdb_gives(
     made_up_company: Path, whole_run: Path, tmp_path: Path
 ) -> None:
@@ -207,11 +184,15 @@ def test_spark_from_events_to_a_folder_of_segments_gives_what_duckdb_gives(
     spark = ["--engine", "local[2]"]
     _segkit("run", "--source", made_up_company, "--steps", "01-03", "--previous", "none", "--out", there, *spark)
     assert json.loads((there / "run.json").read_text())["parameters"]["engine"] == "local[2]"
-    for name in ("days", "day_categories", "day_channels", "assignments", "segments"):
+    days = ("days", "day_categories", "day_channels", "day_orders")
+    for name in (*days, "features", "anticipation", "assignments", "segments"):
         here, found = (pd.read_parquet(run / "tables" / f"{name}.parquet") for run in (whole_run, there))
         known = found.columns if name != "segments" else found.columns[found.notna().any()]  # the rest is filled later
         pd.testing.assert_frame_equal(found[known], here[known], atol=1e-9, rtol=1e-9)
-    _segkit("place", there, made_up_company, "--out", tmp_path / "cluster", *spark)
+    asked = ["place", there, made_up_company, "--out", tmp_path / "cluster", *spark]
+    _segkit(*asked)
+    again = CliRunner().invoke(main, [str(part) for part in asked])
+    assert again.exit_code == 2 and "it exists already" in again.stderr
     _segkit("place", whole_run, made_up_company, "--out", tmp_path / "here.parquet")
     here, found = (
         pd.read_parquet(tmp_path / name).sort_values("customer_id", ignore_index=True)

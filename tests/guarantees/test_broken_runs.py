@@ -1,6 +1,7 @@
 """A broken run folder, or one of another version, ends a command in one message; no number is read from it."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from click.testing import CliRunner, Result
 
 from segkit.cli import main
 from segkit.data.io import read_json, write_json
-from segkit.data.runs import latest_finished_run, open_run
+from segkit.data.runs import latest_finished_run, load_run, open_run
 from segkit.errors import RunError
 from segkit.notebook.chain import run_chain
+from segkit.notebook.run_list import write_runs_page
 from segkit.segments.model import model_from_arrays, model_to_arrays
 from tests.guarantees.hashing import hashes
 from tests.live.live_runs import random_model
@@ -159,3 +161,19 @@ def test_dates_decide_which_run_is_the_latest_and_no_clock_does(tmp_path: Path) 
         os.utime(run.path / "run.json", (modified, modified))
         os.utime(run.path, (modified, modified))
     assert latest_finished_run(tmp_path, before="2024-03-01") == tmp_path / "2024-02-01"
+
+
+@pytest.mark.parametrize("broken", ["no mapping", "a number for a date", "text for days", "cut off", "words"])
+def test_the_page_of_all_runs_leaves_out_what_it_cannot_read(whole_run: Path, tmp_path: Path, broken: str) -> None:
+    good, other = (Path(shutil.copytree(whole_run, tmp_path / name)) for name in ("2025-03-01", "other"))
+    record = read_json(good / "run.json")
+    wrong = {"a number for a date": {"as_of": 5}, "text for days": {"horizon_days": "x"}}.get(broken, {})
+    write_json(other / "run.json", {**record, "parameters": {**record["parameters"], **wrong}})
+    if broken == "no mapping":
+        (other / "run.json").write_text("[1]")
+    elif broken == "cut off":
+        (other / "tables" / "segments.parquet").write_bytes(b"PAR1")
+    elif broken == "words":
+        write_json(other / "summary.json", {"stability.ari_mean": "<script>"})
+    page = write_runs_page(load_run(good)).read_text(encoding="utf-8")
+    assert re.findall(r'href="([^"#]+)"', page) == ["./2025-03-01/index.html"]

@@ -166,7 +166,7 @@ def test_erasing_twice_is_no_error(few: Path, left: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [1, 4, 9, 14])
+@pytest.mark.parametrize("written", [1, 9])
 def test_an_interrupted_erasure_can_be_repeated(
     reports: Path, gone: list[str], outcomes: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
@@ -189,7 +189,7 @@ def test_an_interrupted_erasure_can_be_repeated(
     assert load_run(reports / "shop" / "run").record()["forgotten"]["customers"] == 2
     answer = _answer("readout", pilot, outcomes)
     assert answer.exit_code == 0, answer.output
-    assert "2 customers were forgotten since the draw" in answer.stdout
+    assert "2 customers were erased on request since the draw" in answer.stdout
 
 
 @pytest.mark.parametrize("written", range(8))
@@ -220,8 +220,8 @@ def test_read_out_still_works_and_reports_how_many(reports: Path, gone: list[str
     erase(gone, reports=reports)
     answer = _answer("readout", reports / "shop" / "run", outcomes)  # found by the run it was drawn from
     assert answer.exit_code == 0, answer.output
-    assert "2 customers were forgotten since the draw" in answer.stdout
-    assert "2 customers were forgotten" in (pilot / "readout" / "readout.html").read_text()
+    assert "2 customers were erased on request since the draw" in answer.stdout
+    assert "2 customers were erased on request" in (pilot / "readout" / "readout.html").read_text()
     assert len(pd.read_parquet(pilot / "units.parquet")) == people - 2
 
 
@@ -362,10 +362,11 @@ def test_a_run_behind_a_link_is_erased_and_its_customers_do_not_come_back(
 @pytest.mark.parametrize("name", ["Jürgen-4711", "a/b-4711", "\U0001f600-4711"])
 def test_ids_with_escapes_leave_the_state(few: Path, left: list[str], name: str) -> None:
     escaped = json.dumps({"customer_id": name}).replace("/", "\\/")
-    lines = [escaped[:-1], f'{escaped[:-1]}, "text": "{"x" * 2000}"', escaped[:-1].replace("\\u", "\\U".lower())]
+    late = f'{{"text": "{"x" * 2000}", {escaped[1:-1]}, "event": 3'  # named after the part of the line that is kept
+    lines = [escaped[:-1], f'{escaped[:-1]}, "text": "{"x" * 2000}"', escaped[:-1].replace("\\u", "\\U".lower()), late]
     run_live(str(few / "run"), source=io.BytesIO("\n".join(lines).encode()), out=io.BytesIO())
     with Live(few / "run") as live:
-        assert len(live.state.rejected_lines()) == 2
+        assert len(live.state.rejected_lines()) == 3
         live.feed({"event_id": "e", "customer_id": name, "timestamp": "2024-03-02T10:00:00Z"})
     erase([name], reports=few)
     with Live(few / "run") as live:

@@ -1,5 +1,6 @@
 """The last good report survives any failure: kill -9 in every step, two runs at once, no memory; the next run works."""
 
+import os
 import random
 import resource
 import shutil
@@ -18,6 +19,7 @@ from segkit.notebook.steps import find_steps
 from tests.guarantees.hashing import hashes
 
 STEPS = [step.name for step in find_steps()]
+KILLED = STEPS if "SEGKIT_EXAMPLES" in os.environ else STEPS[1::3]  # three in CI
 PATIENCE = 300  # seconds for a kernel to start on a busy machine, and to end once its parent is gone
 GIGABYTE = 2**30
 pytestmark = pytest.mark.slow
@@ -50,7 +52,7 @@ def kernel_of(process: subprocess.Popen) -> psutil.Process:
 def test_kill_9_in_every_step_leaves_the_report_and_the_next_run_works(report: Path, made_up_company: Path) -> None:
     before, chance = hashes(report), random.Random(7)
     took = {name: step["seconds"] for name, step in load_run(report).record()["steps"].items()}
-    for step in STEPS:
+    for step in KILLED:
         process = begin(made_up_company, report, "--steps", step[:2])
         kernel = kernel_of(process)
         time.sleep(chance.uniform(0.2, min(took[step], 8.0)))
@@ -90,4 +92,5 @@ def test_without_memory_a_run_ends_in_a_message_and_the_report_is_unchanged(
     assert process.returncode != 0 and hashes(report) == before, messages
     if process.returncode not in (1, 2):
         return  # so little that the interpreter itself was stopped by the system, before it could print anything
-    assert messages.splitlines()[-1].startswith("segkit: ") or "MemoryError" in messages.splitlines()[-1], messages
+    last = messages.splitlines()[-1]
+    assert last.startswith("segkit: ") or "MemoryError" in last or "failed to map segment" in last, messages

@@ -29,7 +29,7 @@ from tests.live.live_runs import as_sent
 from tests.live.test_stream import dump, lines_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-EVERYDAY, ALL = 1, int(os.environ.get("SEGKIT_SIGNALS", "40"))  # signals to each command
+EVERYDAY, ALL = 1, int(os.environ.get("SEGKIT_SIGNALS", "6"))  # signals to each command
 RUNS = int(os.environ.get("SEGKIT_SIGNALS", "3"))  # signals to a run, which takes half a minute each
 SLOW_COMMANDS = ("place", "run")  # not every day
 LEFTOVER = re.compile(r"\..+\.\d+|.+\.building-\d+|.+\.replaced|assigning-.*")

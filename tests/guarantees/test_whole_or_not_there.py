@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import ibis
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -18,6 +20,8 @@ from segkit.data.io import write_bytes
 from segkit.data.runs import load_run, open_run
 from segkit.errors import SegkitError
 from segkit.export import export
+from segkit.export.database import write_table
+from segkit.export.newcomers import write_newcomers
 from segkit.export.target import read_target
 from segkit.live import history
 from segkit.live.engine import Live
@@ -183,6 +187,29 @@ def test_a_command_on_a_full_disk_reports_it_and_leaves_nothing(
     assert result.exit_code in (1, 2) and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
     assert "disk is full" in result.stderr or "No space left" in result.stderr
     assert not [path for path in out.rglob("*") if path.is_file()], "half of it is there"
+
+
+@pytest.mark.parametrize("spare", [4_000, 40_000])  # nothing can be written; something, and not all
+@pytest.mark.parametrize("command", ["database", "place"])
+def test_on_a_full_disk_the_result_is_not_there_and_neither_is_half_of_it(
+    small_run: tuple[runs.Run, Any],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_disk: Callable[[Path, int], Path],
+    command: str,
+    spare: int,
+) -> None:
+    disk = small_disk(tmp_path / "disk", 1_000_000)
+    (disk / "full").write_bytes(b"0" * (996_000 - spare))
+    monkeypatch.setenv("DISK", str(disk))
+    with pytest.raises((SegkitError, OSError), match="No space left") as caught:
+        if command == "database":
+            rows = pd.DataFrame({"customer_id": [f"c{n}" for n in range(20_000)], "segment": "S01"})
+            write_table(rows, url="duckdb://$DISK/x.duckdb?threads=1", as_of="2024-01-01")
+        else:
+            table = ibis.memtable({"customer_id": [f"{n:09}" for n in range(20_000)], "confidence": 0.5})
+            write_newcomers(table, out=disk / "placed.csv")
+    assert "--engine" not in str(caught.value) and [path.name for path in disk.iterdir()] == ["full"]
 
 
 def test_a_key_that_cannot_be_written_leaves_no_half_of_a_secret(

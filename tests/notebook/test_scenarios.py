@@ -14,7 +14,7 @@ from segkit.data.synth import SCENARIOS, write_scenario
 from segkit.notebook.chain import run_chain
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery
-DAILY = ("media", "one_time")
+DAILY = ("media",)
 CUSTOMERS = {"one_time": 1500, "no_structure": 1500}
 MONEY = r"(spend(ing)?|spent|revenue|prices?|margin)"
 BUYING = r"(buy|buys|bought|buyers?|purchases?|orders?|shop|shopping|basket)"

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -39,7 +40,7 @@ def test_the_page_compares_forecasts_with_actuals_and_segments_through_time() ->
     assert "All runs of My shop" in words and "3 runs, 1 January 2024 to 1 July 2024." in words
     assert "2 forecasts can be checked: the actual figure fell within the range in 1." in words
     latest = "April to June 2024: we expected $100,000 ($90,000 to $110,000) and customers spent $130,000, 30% more"
-    assert latest in words and '<a href="2024-07-01/index.html">1 July 2024</a>' in page
+    assert latest in words and '<a href="./2024-07-01/index.html">1 July 2024</a>' in page
     assert (
         "S03 Gone 8% – –" in words and "S04 Small – – few" in words and " 7 " not in words.split("Segments through")[1]
     )
@@ -63,3 +64,10 @@ def test_the_page_compares_forecasts_with_actuals_and_segments_through_time() ->
 def test_the_page_claims_only_what_the_runs_hold(history: pd.DataFrame, words: str, absent: str) -> None:
     text = _text(_page(history, _segments()[_segments()["as_of"].isin(history["as_of"])]))
     assert words in text and absent not in text
+
+
+def test_a_folder_of_any_name_is_a_link_into_that_folder() -> None:
+    names = ["javascript:alert(1)", 'a"><b>#?%41', "plain"]
+    links = re.findall(r'<a href="([^"]*)"', _page(_history(folder=names), _segments()))
+    assert [unquote(link) for link in links[:3]] == [f"./{name}/index.html" for name in reversed(names)]
+    assert not re.search(r"[\s<>#?:]", "".join(links[:3]))
