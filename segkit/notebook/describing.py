@@ -49,7 +49,7 @@ from segkit.texts import phrase
 from segkit.vocabulary import CANCEL
 
 USE_TITLES = {"share": "Of what they use", "buyers": "Members who use it"}  # of the table favourites
-OF_NEED = ("copy_need", "copy_line", "copy_job")  # facts that speak of the need of a segment
+OF_NEED = ("copy_need", "copy_line", "copy_push", "copy_ad", "copy_job")  # facts that speak of the need of a segment
 
 
 @dataclass(frozen=True)

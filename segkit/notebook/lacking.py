@@ -24,7 +24,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
             "## Rules for a CRM",
         ),
     },
-    MONEY: {"05_predict": ("## Customer value over 12 months",)},
+    MONEY: {},
     PURCHASES: {},
     STEPS: {"01_profile": ("## Steps to a purchase",)},
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},

@@ -13,7 +13,7 @@ from segkit.customers.features import load_customers
 from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
-from segkit.notebook.results import Result, table_result, text_result
+from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
@@ -447,11 +447,14 @@ def overview(run: runs.Run) -> Overview:
 
 
 def _show_opportunities(run: runs.Run, segments: pd.DataFrame, *, currency: str) -> Result:
-    best = overview_report.best_actions(overview_report.optional_table(run, "actions"))
-    if best is None or best.empty or run.summary().get("segments.verdict") == overview_report.NONE:
+    summary = run.summary()
+    if not run.has("actions") or summary.get("segments.verdict") == overview_report.NONE:
         return text_result(note=phrase(NO_OPPORTUNITY))
+    best = overview_report.best_actions(run.table("actions"))
+    note = overview_report.describe_no_opportunity(best, summary=summary, period=run.period, currency=currency)
     shown = format_actions(best, names=segments.set_index("segment")["name"], currency=currency)
-    return Result(best, html=lambda: render_actions(shown))
+    parts = [text_result(note=note)] * (note is not None) + [render_actions(shown)] * bool(shown)
+    return Result(best, html=lambda: stack(*parts))
 
 
 def _show_map(run: runs.Run, *, cards: str, currency: str) -> Result:

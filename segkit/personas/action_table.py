@@ -1,7 +1,7 @@
 """Write opportunities as rows of the table ``actions``: titles, evidence, tests and commands in plain sentences."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -30,6 +30,7 @@ from segkit.vocabulary import CANCEL
 OFTEN_DAYS = 10  # between visits, up to which customers come "weekly"
 MIN_THING_SHARE = 0.05  # of what the customers buy, from which on a thing is named
 OWN_LEAD, OWN_LEAST, OWN_SHARE = 1.5, 0.05, 0.15  # of spend: what customers come for is a need that leads, or is large
+MOSTLY = 0.9  # of customers who stay, from which on their activity hardly varies
 MIN_DAYS_OF_MONTH = 15  # a span that begins later in a month is named from the next one
 KPI_OF_UNIT = {"spend": "spend", "orders": "orders", "active_days": "active"}
 COLUMNS = [
@@ -113,6 +114,7 @@ def find_actions(
     metrics = {
         "actions.count": len(found),
         "actions.prize": float(table["prize"].sum()) if table["prize"].notna().any() else np.nan,
+        "actions.least": situation.least_prize if situation.unit == "spend" else np.nan,
         "actions.backtest_rank": rank_backtest(situation),
     }
     return Actions(table, pd.DataFrame(parts, columns=PARTS), metrics=metrics)
@@ -165,8 +167,8 @@ class _Writer:
             "adopters": round(float(one.adopters), 6),
             **effect,
             "backtest": self.backtest(one) if one.is_estimated else None,
-            "channel": best_channel(features, members),
-            "moment": moment_text(features, members),
+            "channel": self.shared(best_channel, one.segments),
+            "moment": self.shared(moment_text, one.segments),
             **self.test(one.segments, expected=one.prize[0]),
         }
 
@@ -193,6 +195,12 @@ class _Writer:
     def members(self, segments: list[str]) -> np.ndarray:
         """Return who belongs to some segments."""
         return self.situation.segment.isin(segments).to_numpy()
+
+    def shared(self, choose: Callable[[pd.DataFrame, np.ndarray], str | None], segments: list[str]) -> str | None:
+        """Return the channel or moment of some segments, if it is the same in each of them."""
+        features = self.situation.customers.data.features
+        found = {choose(features, self.members([name])) for name in segments}
+        return found.pop() if len(found) == 1 else None
 
     def inside(self, one: Opportunity, members: np.ndarray) -> np.ndarray:
         """Return the customers that an opportunity is for."""
@@ -232,7 +240,7 @@ class _Writer:
     def spoken(self, need: str | None) -> str | None:
         """Return a need as a sentence speaks of it: "payment reminders" rather than "Getting paid on time"."""
         offer = self.offer(need)
-        return spoken_needs().get(offer.lower(), [offer])[0] if offer else None
+        return spoken_needs().get(offer.lower(), {"name": offer})["name"] if offer else None
 
     def thing(self, need: str | None, inside: np.ndarray) -> str | None:
         """Return the largest thing of a need, if it makes up enough of what the customers buy to be named."""
@@ -282,8 +290,6 @@ class _Writer:
     def evidence(self, one: Opportunity, inside: np.ndarray, effect: Mapping[str, float]) -> str:
         """Return what speaks for it, in a few sentences."""
         facts: dict[str, Any] = {"customers": one.customers, "offer": self.spoken(one.need), "peers": None}
-        offers = self.situation.offers
-        facts["of_things"] = bool(one.need) and offers is not None and bool(offers.loc[one.need, "by_things"])
         if one.type == CROSS_NEED:
             light = self.situation.open_now[one.type, one.need]
             facts["peers"] = peer_share(self.situation, light, segments=one.segments)
@@ -330,9 +336,11 @@ class _Writer:
     def test(self, segments: list[str], *, expected: float) -> dict[str, Any]:
         """Return the pilot that would show a change, in a sentence and as a command."""
         size, kpi = self.pilots.size(segments), self.text(f"kpi.{self.pilots.kpi}")
-        if size is None:
-            return {"test": self.text("test.unknown")}
         own = self.situation.segments.set_index("segment").loc[segments]
+        if size is None:
+            stay = np.average(own["active_share_next"].fillna(0.0), weights=own["customers"])
+            always = self.pilots.kpi == "active" and stay >= MOSTLY
+            return {"test": self.text("test.always" if always else "test.unknown")}
         base = float((own["spend_now"] * own["customers"]).sum()) if self.situation.unit == "spend" else np.nan
         part = expected / base if np.isfinite(base) and base > 0 else np.nan
         facts = {"size": size.customers, "weeks": size.weeks, "detectable": size.detectable, "kpi": kpi}

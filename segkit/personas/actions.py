@@ -38,7 +38,7 @@ MIN_CHANCE = 0.6  # that an effect is real; below, a segment is left out of the 
 EVEN_ODDS = 0.5  # chance that contact moves customers who stay away: the data does not show it
 SHORTEST_BACKTEST = 0.6  # of the windows of a run, to which those of its back-test may be shortened
 MIN_GAP = 0.1  # of customers; between a segment and similar ones who buy a need
-MIN_OF_BEST = 0.05  # of the best row's rank, below which a row is not worth reading
+LEAST_PRIZE = 0.005  # of what all customers brought in the last horizon; what may bring less is no opportunity
 MOST_ROWS = 12
 Key = tuple[str, str]  # type and need; the need is "" where none is meant
 
@@ -85,6 +85,13 @@ class Situation:
         if self.uses:
             return OUTCOMES[-1]
         return outcome_of(self.training.last.outcomes.totals) if self.training.last else OUTCOMES[0]
+
+    @cached_property
+    def least_prize(self) -> float:
+        """Return the smallest prize that is worth a plan: a part of what all customers brought in the last horizon."""
+        if self.training.last is None:
+            return 0.0
+        return LEAST_PRIZE * float(self.training.last.outcomes.totals[self.unit].sum())
 
     @cached_property
     def cohort(self) -> Cohort | None:
@@ -266,7 +273,7 @@ class Opportunity:
 def find_opportunities(situation: Situation) -> list[Opportunity]:
     """Find the opportunities of a run, ranked by the prize times the chance that it is real.
 
-    Those whose back-test found no effect come last.
+    Those that may bring too little, or nothing, are left out. Those whose back-test found no effect come last.
 
     Segments with the same type of action and the same need share an opportunity: together they can be tested. Without a
     need, those at the same level of value do: what makes a weekly shopper come more often does not move a rare one. A
@@ -289,8 +296,7 @@ def find_opportunities(situation: Situation) -> list[Opportunity]:
     found += [Opportunity(*key, tuple(own)) for key, own in returns.items()]
     found = sorted(found, key=lambda one: (one.rank, one.type, one.need), reverse=True)
     found.sort(key=lambda one: backtest(situation, one).observed <= 0)  # those that did not come true come last
-    least = MIN_OF_BEST * max((one.rank[0] for one in found), default=0.0)
-    found = [one for one in found if one.rank[0] >= least][:MOST_ROWS]
+    found = [one for one in found if one.prize[1] > 0 and one.prize[0] >= situation.least_prize][:MOST_ROWS]
     covered = {name for one in found for name in one.segments}
     return [*found, *_gap_opportunities(situation, [name for name in situation.with_story if name not in covered])]
 

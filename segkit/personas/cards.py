@@ -18,6 +18,7 @@ CLEAR_EFFECT = 0.35  # standard deviations; weaker habits are not worth a senten
 MOST_HABITS = 4  # sentences on how members shop
 CARD_PARTS = ("size", "come_for", "how_they_shop", "who", "in_their_words", "next", "gap", "do", "test", "rule")
 WITHOUT_STORY = {UNSTABLE: "unstable", LEVEL_ONLY: "level_only"}  # verdict -> what the card says instead
+PARTS_WITHOUT_STORY = ("size", "next")
 CAUTIONS = ("few", *WITHOUT_STORY.values())
 NAMES = ("name", "level", "need_name")  # in the head of a card
 
@@ -70,7 +71,8 @@ def write_personas(
 ) -> pd.DataFrame:
     """Write a card for each segment.
 
-    A segment below the privacy floor, or an unstable one, gets a caution instead of a story.
+    A segment below the privacy floor gets a caution instead of a story; an unstable one its size, its forecast and a
+    caution.
 
     Parameters
     ----------
@@ -137,7 +139,8 @@ def _write_card(row: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, s
     if row["hidden"]:
         return empty | {"need_name": "", "caution": texts["few" if row["customers"] < FLOOR else "hidden"]}
     if row["verdict"] in WITHOUT_STORY:
-        return empty | {"caution": texts[WITHOUT_STORY[row["verdict"]]]}
+        parts = {part: " ".join(_choose(part, scope)) for part in PARTS_WITHOUT_STORY}
+        return empty | parts | {"caution": texts[WITHOUT_STORY[row["verdict"]]]}
     parts = {}
     for part in CARD_PARTS:
         found = list(_choose(part, scope))

@@ -20,17 +20,23 @@ from segkit.texts import has_texts, load_texts
 
 MAX_CHARACTERS = {"subject": 70, "push": 120, "ad": 220, "product": 120}  # with names filled in
 SLOT_LABELS = {"subject": "Subject line", "push": "Push message", "ad": "Short ad", "product": "Product line"}
-MOST_LINES = 12  # lines of a need, of which each tone has every third
+LINE_OF = {"subject": "line", "push": "push", "ad": "ad", "product": "line"}  # which lines of a need a slot uses
+MOST_LINES = 12  # of a need for a slot, of which each tone has every third
 COPY_FACTS = (  # names only: no figure for customers
     *("copy_need", "copy_need_cap", "copy_job", "copy_offer", "copy_offer_cap", "copy_moment"),
-    *(f"copy_line_{number}" for number in range(1, MOST_LINES + 1)),
+    *(
+        f"copy_{of}{kind}_{n}"
+        for of in ("", "offer_")
+        for kind in ("line", "push", "ad")
+        for n in range(1, MOST_LINES + 1)
+    ),
 )
 ENGLISH_WORDS = frozenset(
     "the a an you your we us our for to and with of in on at is it if when what how next see come by have time".split()
 )
 FEW_WORDS = 3  # words up to which the language of a line is not judged
 CLAIMS = re.compile(
-    r"\b(free|discount\w*|off|sales?|sav(?:e|es|ed|ing|ings)|cheap\w*|low(?:er|est)|best|better|guarantee\w*|proven|win\w*|won|"
+    r"\b(free|discount\w*|off|sales?|sav(?:e|es|ed|ing|ings)|cheap\w*|low(?:er|est)|best|better|guarantee\w*|proven|win(?:s|ners?|ning)?|won(?!['’]t)|"
     r"prizes?|gifts?|bonus\w*|coupons?|vouchers?|refunds?|reward\w*|deals?|offers?|reduc\w*|prices?|cut|bargain\w*|limited|hurry|"
     r"last chance|only today|today only|now only|new|newest|popular|award\w*|exclusive\w*|approved|clinical\w*|healthy|"
     r"organic|everyone|nobody|always in stock|most)\b|[$€£]",
@@ -123,7 +129,7 @@ COPY_COLUMNS = ["segment", "slot", "tone", "text", "writer", "why", "forms"]
 COPY_METADATA = ("slot", "tone", "writer", "why")  # columns without figures and forms
 TONES = ("plain", "warm", "brief")
 VOICE_FILE = "voice.yaml"
-WORK = ("b2b_software", "product_use")  # verticals of software that people work with
+WORK = ("b2b_software",)  # verticals of software that people work with
 SERVICES = ("b2b_software", "product_use", "finance", "telecom")  # verticals where customers use and do not shop
 THRIFTY = 1.2  # times other customers' share of things bought at a discount
 WIN_BACK = "win_back"  # type of an action for customers who stopped coming
@@ -217,7 +223,9 @@ def write_copy(
     texts, metadata = [], []
     checks = {"voice": voice, "withheld": withheld}
     options = {"uses": uses or vertical in SERVICES, "taken": taken, **checks}
-    for segment, activity_level in activity_levels.items() if has_texts("copy") else ():
+    own = {f.segment for f in facts if f.name == "copy_line_1"}  # who chooses first
+    order = sorted(activity_levels.items(), key=lambda pair: pair[0] not in own)
+    for segment, activity_level in order if has_texts("copy") else ():
         tags = _tags(activity_level, facts, segment=segment, vertical=vertical)
         answers, why = {}, ""
         if writer is not None and failures < MAX_FAILURES:
@@ -243,7 +251,9 @@ def write_copy(
     if not texts:
         return pd.DataFrame(columns=COPY_COLUMNS)
     columns = dict(zip(COPY_METADATA, zip(*metadata, strict=True), strict=True))
-    return with_forms(texts, facts).assign(**columns)[COPY_COLUMNS]
+    table = with_forms(texts, facts).assign(**columns)[COPY_COLUMNS]
+    place = {segment: number for number, (segment, _) in enumerate(activity_levels.items())}
+    return table.sort_values("segment", key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
 
 def _places(voice: Voice) -> list[tuple[str, str]]:
@@ -296,12 +306,12 @@ def template_line(
 
 @cache
 def _lines(world: str, tone: str, slot: str) -> tuple[tuple[frozenset[str], str], ...]:
-    """Return the lines of a slot, each after the tags that it asks for; {line} stands for each line of the tone."""
+    """Return the lines of a slot, each after the tags that it asks for; {line} stands for each of slot and tone."""
     found = []
     for line in load_texts("copy")[world][tone][slot]:
         text, *tags = line.split(" @")
-        numbers = range(TONES.index(tone) + 1, MOST_LINES + 1, len(TONES)) if "{line}" in text else (0,)
-        texts = [text.replace("{line}", f"{{line_{number}}}") for number in numbers]
+        numbers = range(TONES.index(tone) + 1, MOST_LINES + 1, len(TONES)) if "line}" in text else (0,)
+        texts = [text.replace("line}", f"{LINE_OF[slot]}_{number}}}") for number in numbers]
         found += [(frozenset(tags), PLACEHOLDER.sub(r"{copy_\1}", each)) for each in texts]
     return tuple(found)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -320,10 +321,11 @@ def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
     for row in segments.to_dict("records"):
         need = row.get("need_name")
         if isinstance(need, str) and need != name_phrase(NO_NEED):
-            name, *lines = spoken.get(need.lower(), [lower_first(need)])
-            facts += _both_cases("copy_need", row["segment"], name, "the need that leads, in the table segments")
-            for number, line in enumerate(lines, start=1):
-                facts.append(_name(f"copy_line_{number}", row["segment"], line, "a line on this need, in need_lines"))
+            words = spoken.get(need.lower(), {"name": lower_first(need)})
+            facts += _both_cases(
+                "copy_need", row["segment"], words["name"], "the need that leads, in the table segments"
+            )
+            facts += _line_facts("copy_", row["segment"], words, "a line on this need, in need_lines")
             job = entries[need.lower()].job if need.lower() in entries else ""
             if job and need.lower() not in job:  # which would repeat itself in a sentence
                 words = re.sub(r"\bone('s|self)?\b", lambda found: YOU[found[0]], job)
@@ -334,11 +336,22 @@ def _copy_facts(segments: pd.DataFrame, tables: CardTables) -> list[Fact]:
         for row in tables.actions.drop_duplicates("segment").to_dict("records"):
             if isinstance(row.get("offer"), str) and row["offer"] != led.get(row["segment"]):
                 offer = row["offer"].removeprefix(like_things)
-                name = spoken.get(offer.lower(), [lower_first(offer)])[0]
-                facts += _both_cases("copy_offer", row["segment"], name, "the need of the best action")
+                words = spoken.get(offer.lower(), {"name": lower_first(offer)})
+                facts += _both_cases("copy_offer", row["segment"], words["name"], "the need of the best action")
+                facts += _line_facts("copy_offer_", row["segment"], words, "a line on this need, in need_lines")
             if isinstance(row.get("moment"), str):
                 facts.append(_name("copy_moment", row["segment"], row["moment"], "when they come more than others"))
     return facts
+
+
+def _line_facts(prefix: str, segment: str, words: Mapping[str, Any], how: str) -> list[Fact]:
+    """Return the lines that need_lines has on a need: copy_push_1 and so on."""
+    kinds = {kind: lines for kind, lines in words.items() if kind != "name"}
+    return [
+        _name(f"{prefix}{kind}_{number}", segment, line, how)
+        for kind, lines in kinds.items()
+        for number, line in enumerate(lines, start=1)
+    ]
 
 
 def _both_cases(name: str, segment: str, text: str, how: str) -> list[Fact]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -110,8 +110,8 @@ class Lexicon:
         return found
 
 
-def spoken_needs() -> dict[str, list[str]]:
-    """Return how a sentence speaks of needs, by label in small letters: a name, then lines on it.
+def spoken_needs() -> dict[str, dict[str, Any]]:
+    """Return how texts speak of needs, by label in small letters: a ``name``, and lists of lines for parts of the copy.
 
     Empty in a language that has no such texts.
     """

@@ -29,7 +29,8 @@ OWN_FACTOR, GENERAL_FACTOR, OTHER_FACTOR = 1.2, 0.9, 0.7  # of scores, next to e
 MIN_OF_BEST = 0.6  # of a need's best score, for the entry that replaces one that another need has
 SENSITIVE_SHARE = 0.3  # of a need's spend on sensitive things, from which on the need is sensitive
 ONE_THING_SHARE = 0.6  # of a need's spend, from which on one thing names it
-MIN_SHARE_OF_THINGS = 0.25  # of a need's spend, for two things to name it without "and more"
+MIN_SHARE_OF_THINGS = 0.25  # of a need's spend, for two things to name it; else the first stands for things like it
+SIMILAR = "{} and similar things"
 MAX_TERMS = 6  # things that names are made from
 MIN_NAME_WORDS = 3.5  # mean words of a thing, from which on things are product names rather than categories
 
@@ -289,9 +290,12 @@ def _names_of_one(weights: np.ndarray, terms: list[str], *, shares: np.ndarray) 
         pair = [first, other]
         if len(joined(pair).split()) > MAX_NAME_WORDS:
             pair = [_shortened(term) for term in pair]
-        names.append(joined(pair if share[first] + share[other] >= MIN_SHARE_OF_THINGS else [*pair, "more"]))
-    names = names or [joined([first, "similar"])]
-    return [name[:1].upper() + name[1:] for name in names]
+        if share[first] + share[other] >= MIN_SHARE_OF_THINGS:
+            names.append(joined(pair))
+        else:  # no two things say what it is
+            names += [SIMILAR.format(thing) for thing in pair]
+    names = names or [SIMILAR.format(first)]
+    return list(dict.fromkeys(name[:1].upper() + name[1:] for name in names))
 
 
 def _shortened(term: str) -> str:

@@ -153,6 +153,7 @@ def empty_decisions() -> pd.DataFrame:
 
 
 FELL_SHORT, PILOT = "fell short", "start a pilot"
+REACHABLE = "share reachable"  # measure of a pilot that aims at what a segment reached before
 READOUT_VERDICTS = ("stop", "scale", "go on")  # verdicts of a read-out that call for action
 
 
@@ -250,7 +251,7 @@ def _pilot_decision(
         f"{best['weeks_needed']:.0f} weeks."
     )
     figures = (best["reachable"], np.nan, np.nan, best["smallest_share"])
-    return [(best["segment"], PILOT, "share reachable", *figures, reason)]
+    return [(best["segment"], PILOT, REACHABLE, *figures, reason)]
 
 
 def _readout_decision(row: dict, *, currency: str) -> tuple:

@@ -23,6 +23,7 @@ from segkit.format import (
     small_score,
 )
 from segkit.period import Period
+from segkit.personas.actions import LEAST_PRIZE
 from segkit.reports.html import way
 from segkit.reports.segments import format_metric
 from segkit.segments.moves import customers_of_both, moves_by_cause
@@ -186,12 +187,28 @@ def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
     return bool(half > WIDE * summary["forecast.spend"])
 
 
-def best_actions(actions: pd.DataFrame | None, *, most: int = MOST_ACTIONS) -> pd.DataFrame | None:
-    """Choose the opportunities of the overview: the first ones, but no two for the same need in the same way."""
-    if actions is None:
-        return None
-    table = actions[actions["type"] != "none"]
+def best_actions(actions: pd.DataFrame, *, most: int = MOST_ACTIONS) -> pd.DataFrame:
+    """Choose the opportunities of the overview: the first ones, but no two for the same need in the same way.
+
+    Where none has a prize, ideas stand in their place: first those that a test can prove, for the most customers.
+    """
+    table = actions[actions["prize"].notna()]
+    if table.empty:
+        ranked = actions.assign(provable=actions["command"].notna(), meant=actions["type"] != "none")
+        table = ranked.sort_values(["provable", "meant", "customers"], ascending=False, kind="stable")[list(actions)]
     return table[~table.duplicated(["type", "need"])].head(most)
+
+
+def describe_no_opportunity(
+    shown: pd.DataFrame, *, summary: Mapping[str, Any], period: Period, currency: str
+) -> str | None:
+    """Say that no opportunity is large enough, and what to do instead; None where one is."""
+    if shown["prize"].notna().any():
+        return None
+    least = summary.get("actions.least")
+    amount = None if is_missing(least) or not least else money(float(f"{least:.1e}"), currency=currency)
+    stretch = templates.sentence("actions", "a_stretch", days=period.horizon_days)
+    return text("overview", "no_opportunity", least=amount, stretch=stretch, share=share(LEAST_PRIZE), ideas=len(shown))
 
 
 def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame, as_of: str) -> list[str]:

@@ -25,6 +25,7 @@ from segkit.format import (
     percentage_points,
     round_count,
 )
+from segkit.refresh.decisions import FELL_SHORT, REACHABLE
 from segkit.refresh.monitor import Standing
 from segkit.reports.experiments import signed
 from segkit.reports.theme import (
@@ -289,10 +290,12 @@ def list_next_steps(found: Standing, decisions: pd.DataFrame, *, names: Mapping[
     campaigns = decisions[decisions["scope"] == "campaign"]
     order = {"start a pilot": 0, "stop": 1, "fell short": 2}
     for row in sorted(campaigns.to_dict("records"), key=lambda row: order.get(row["decision"], 3)):
+        if row["measure"] == REACHABLE and not row["acted"]:  # the overview ranks what to test
+            continue
         segment = _segment_label(row["segment"], names=names)
         sentences.append(text("refresh", "campaign", decision=row["decision"], segment=segment, reason=row["reason"]))
-    if campaigns.empty and found.decision != "look":
-        sentences.append(text("refresh", "no_pilot"))
+    if found.decision != "look" and not campaigns["decision"].eq(FELL_SHORT).any():
+        sentences.append(text("refresh", "no_shortfall"))
     for decision in ("look", "refit"):
         rows = decisions[(decisions["scope"] == "segment") & (decisions["decision"] == decision)]
         if len(rows):

@@ -110,6 +110,41 @@ def merge_segments(model: SegmentModel, merges: Mapping[str, str]) -> SegmentMod
     return replace(model, segments=tuple(into), macro=macro, need=need)
 
 
+SAME_SPEND = 1.05  # times; segments of one need whose mean spends are closer than this differ in no money
+
+
+def merge_equal_spend(fit: Fit, spend: pd.Series | None, *, overrides: Overrides) -> Overrides:
+    """Add merges of segments of one need at different levels of value that spend the same, as where prices are fixed.
+
+    The larger one stays. Segments that a person decided on are left alone.
+
+    Parameters
+    ----------
+    fit
+        A fit with its final ids.
+    spend
+        Of the same customers, in the same order; None without money.
+    overrides
+        The decisions.
+    """
+    if spend is None:
+        return overrides
+    model, number = fit.model, fit.segment_number
+    sizes = np.bincount(number, minlength=len(model.segments))
+    mean = np.bincount(number, spend.to_numpy(), minlength=len(sizes)) / np.maximum(sizes, 1)
+    decided = {*overrides.rename, *overrides.merge, *overrides.merge.values(), *overrides.pin}
+    usable = [i for i in np.argsort(-mean, kind="stable") if model.need[i] and model.segments[i] not in decided]
+    merge, groups = dict(overrides.merge), {}
+    for i in usable:
+        own = groups.setdefault(model.need[i], [[i]])
+        if i != own[-1][0]:
+            own.append([i]) if mean[own[-1][0]] > SAME_SPEND * mean[i] else own[-1].append(i)
+    for alike in (group for own in groups.values() for group in own):
+        kept = max(alike, key=lambda i: (sizes[i], -i))
+        merge |= {model.segments[i]: model.segments[kept] for i in alike if i != kept}
+    return overrides.model_copy(update={"merge": merge})
+
+
 ENDED = ("merged", "died")  # events of segments that are gone
 MIN_OVERLAP = 0.3  # Jaccard overlap from which a new segment continues an old one
 MIN_TRANSFER_SHARE = 0.5  # share of an old (new) segment in one new (old) one for a merge (split)
@@ -183,20 +218,26 @@ def continue_lineage(fit: Fit, *, now: CustomerData, previous: Run | None, overr
         A decision is about a segment that does not exist.
     """
     if previous is None:
-        overridden = apply_overrides(fit, overrides, standing=None)
-        return Lineage(
-            fit=overridden, ledger=first_ledger_rows(fit, as_of=as_of), moves=None, names=dict(overrides.rename)
-        )
+        alike = merge_equal_spend(fit, now.features.get("spend"), overrides=overrides)
+        overridden = apply_overrides(fit, alike, standing=None)
+        rows = first_ledger_rows(fit, as_of=as_of)
+        sizes = rows["customers_after"].groupby(rows["segment"].replace(alike.merge)).sum()
+        rows = rows[~rows["segment"].isin(alike.merge.keys() - overrides.merge.keys())].reset_index(drop=True)
+        rows["customers_after"] = rows["segment"].map(sizes).fillna(0).astype("int64")
+        return Lineage(fit=overridden, ledger=rows, moves=None, names=dict(overrides.rename))
     old = model_from_arrays(*previous.load_model())
     ledger = previous.table("ledger")
     before = previous.table("assignments").set_index("customer_id")["segment"]
     used = highest_id(ledger)
     refit, standing, events = match_segments(fit, now=now, old=old, used=used, as_of=as_of, previous_segment=before)
-    overridden = apply_overrides(refit, overrides, standing=standing)
+    alike = merge_equal_spend(refit, now.features.get("spend"), overrides=overrides)
+    overridden = apply_overrides(refit, alike, standing=standing)
     after = pd.Series(
         np.array(overridden.model.segments, dtype=object)[overridden.segment_number], index=now.features.index
     )
-    events = _with_final_sizes(events, standing, after, merge=overrides.merge)
+    events = _with_final_sizes(events, standing, after, merge=alike.merge)
+    unseen = alike.merge.keys() - overrides.merge.keys() - set(standing)  # merged before anyone saw them
+    events = events[~events["segment"].isin(unseen)]
     return Lineage(
         fit=overridden,
         ledger=pd.concat([ledger, events], ignore_index=True),

@@ -76,7 +76,7 @@ def test_no_two_segments_share_a_line(level: str, uses: bool) -> None:
     assert not table.duplicated(["slot", "text"]).any() and set(table["tone"]) == set(TONES)
     written = table.groupby("segment").size()
     assert (written.reindex(list(levels)[:10]) >= 11).all(), "segments with a need have nearly all of twelve lines"
-    assert table.groupby(["slot", "segment"]).ngroups >= 56, "and most of the others have one of each"
+    assert table.groupby(["slot", "segment"]).ngroups >= 44, "and many of the others have one of each"
     for row in table.to_dict("records"):
         assert len(row["text"]) <= MAX_CHARACTERS[row["slot"]] and "{" not in row["text"]
 
@@ -291,27 +291,34 @@ def test_lines_of_needs_are_of_the_lexicon_and_pass_the_check() -> None:
     lines = load_texts("need_lines")
     assert lines.keys() <= entries.keys()
     assert not [key for key in lines if entries[key].sensitive or entries[key].never_offer or entries[key].charge]
-    for key, (name, *own) in lines.items():
-        assert name and 3 <= len(own) <= MOST_LINES, key
-        for line in own:
-            assert rejection_reason(line, slot="subject", facts=[], segment="S01") == "", (key, line)
-            assert line[-1].isalnum(), f"{key}: {line}: a mark follows where it is used"
-    written = [line for _, *own in lines.values() for line in own]
-    assert len(written) == len(set(written))
+    problems, written = [], []
+    for key, own in lines.items():
+        assert own.keys() == {"name", "line", "push", "ad"}, key
+        for kind, slot in (("line", "subject"), ("push", "push"), ("ad", "ad")):
+            assert 3 <= len(own[kind]) <= MOST_LINES, (key, kind)
+            for line in own[kind]:
+                reason = rejection_reason(line, slot=slot, facts=[], segment="S01")
+                problems += [(key, kind, line, reason)] if reason else []
+                problems += [] if line[-1].isalnum() or slot != "subject" else [(key, line, "a mark follows in use")]
+                problems += [] if line[-1] in ".?!" or slot == "subject" else [(key, line, "it has no end")]
+                written.append((kind, line))
+    assert not problems and len(written) == len(set(written))
 
 
 def test_every_template_passes_the_check() -> None:
     extra = {"offer": "cake", "offer_cap": "Cake", "moment": "on Sundays"} | {
-        f"line_{n}": "Hello" for n in range(1, 13)
+        f"{of}{kind}_{n}": "Hello" for of in ("", "offer_") for kind in ("line", "push", "ad") for n in range(1, 13)
     }
     facts = names_of("S01", **extra)
+    problems = []
     for world, voices in load_texts("copy").items():
         for tone, slots in voices.items():
             assert slots.keys() == MAX_CHARACTERS.keys()
             for slot in slots:
                 for _, form in _lines(world, tone, slot):
                     reason = rejection_reason(form, slot=slot, facts=facts, segment="S01")
-                    assert reason == "", (world, tone, form, reason)
+                    problems += [(world, tone, form, reason)] if reason else []
+    assert not problems
 
 
 @pytest.mark.parametrize(("uses", "vertical"), [(False, "fashion"), (True, "grocery"), (False, "b2b_software")])
@@ -325,11 +332,11 @@ def test_words_of_groceries_stand_on_groceries_only(uses: bool, vertical: str) -
     if vertical == "fashion":
         assert write_copy(levels, [], vertical="grocery")["text"].str.contains(grocery).sum() > 20
     else:
-        assert not texts.str.contains(r"\b(?:visit|shop|shopping)\b").any()
+        assert not texts.str.contains(r"\b(?:shop|shopping)\b").any()
 
 
 def test_what_may_not_be_sent_is_in_no_line() -> None:
-    levels, words = {f"S{n:02d}": "steady" for n in range(20)}, ["coffee", "bread and milk"]
+    levels, words = {f"S{n:02d}": "steady" for n in range(20)}, ["coffee", "milk or bread"]
     copy = write_copy(levels, FACTS, vertical="grocery")["text"].str.lower().str.cat(sep=" ")
     assert all(word in copy for word in words)
     copy = write_copy(levels, FACTS, vertical="grocery", withheld=words)["text"].str.lower().str.cat(sep=" ")
@@ -348,6 +355,6 @@ def test_price_habit_level_and_action_choose_lines() -> None:
     table = write_copy(dict.fromkeys(("S01", "S02", "S03"), "often"), facts).set_index(["segment", "slot", "tone"])[
         "text"
     ]
-    assert table["S01", "subject", "plain"] == "Planning what to spend? Start your list here"
-    assert table["S02", "subject", "plain"] == "Thank you for being a regular"
-    assert table["S03", "subject", "warm"] == "How have you been?"
+    assert table["S01", "subject", "plain"] == "Planning this month's shopping?"
+    assert table["S02", "subject", "plain"] == "Thank you for shopping with us so often"
+    assert table["S03", "subject", "warm"] == "We've missed you"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segkit.customers.features import CustomerData
 from segkit.data.runs import Run, open_run
 from segkit.errors import InputError, RunError
 from segkit.segments.clustering import Budget
@@ -21,6 +22,7 @@ from segkit.segments.lineage import (
     inherit_ids,
     inherit_names,
     match_segments,
+    merge_equal_spend,
     previous_run,
     read_overrides,
     segments_under_model,
@@ -109,9 +111,9 @@ def test_names_that_were_given_stay_and_a_newcomer_may_not_take_one() -> None:
     assert names == {"S01": "Steady wine", "S02": "Steady tea", "S09": "Steady wine S09"}
 
 
-def _finished(fit: Fit, *, folder: Path) -> Run:
+def _finished(fit: Fit, *, now: CustomerData, folder: Path) -> Run:
     run = open_run(folder, step="03_segments", outcome="building", as_of="2018-01-01")
-    first = continue_lineage(fit, now=None, previous=None, overrides=NOTHING, as_of="2018-01-01")
+    first = continue_lineage(fit, now=now, previous=None, overrides=NOTHING, as_of="2018-01-01")
     placed = assign_points(fit.model, fit.axes)
     run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
     run.write(first.ledger, "ledger")
@@ -125,7 +127,7 @@ def _finished(fit: Fit, *, folder: Path) -> Run:
 
 def test_the_ledger_grows_and_old_names_and_decisions_last(planted_fit: tuple[FitData, Fit], tmp_path: Path) -> None:
     windows, fit = planted_fit
-    previous = _finished(fit, folder=tmp_path / "before")
+    previous = _finished(fit, now=windows.now, folder=tmp_path / "before")
     decided = Overrides(rename={"S02": "Tea"}, merge={"S03": "S01"}, pin=("S04",))
     after = continue_lineage(fit, now=windows.now, previous=previous, overrides=decided, as_of="2018-02-01")
     assert after.ledger["as_of"].value_counts().to_dict() == dict.fromkeys(
@@ -204,3 +206,17 @@ def test_decisions_about_nothing_and_broken_files_are_refused(planted_fit: tuple
         (tmp_path / "overrides.yaml").write_text(text)
         with pytest.raises(InputError, match=words):
             read_overrides(tmp_path / "overrides.yaml")
+
+
+def test_segments_of_one_need_that_spend_the_same_are_one(planted_fit: tuple[FitData, Fit]) -> None:
+    _, fit = planted_fit
+    model, size = fit.model, len(fit.model.segments)
+    level = np.arange(size)[::-1].copy()
+    model = replace(model, need=("N01", "N01", *("N02",) * (size - 2)), level=level)
+    spend = pd.Series(np.array([100.0, 99.0, *range(90, 90 - 10 * (size - 2), -10)])[fit.segment_number])
+    found = merge_equal_spend(replace(fit, model=model), spend, overrides=NOTHING)
+    larger, smaller = sorted((0, 1), key=lambda i: -(fit.segment_number == i).sum())
+    assert found.merge == {model.segments[smaller]: model.segments[larger]}
+    decided = Overrides(rename={"S01": "Tea"})
+    assert merge_equal_spend(replace(fit, model=model), spend, overrides=decided) == decided
+    assert merge_equal_spend(fit, None, overrides=NOTHING) == NOTHING
