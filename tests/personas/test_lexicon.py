@@ -114,7 +114,7 @@ def test_a_need_that_the_lexicon_does_not_know_is_named_by_its_things() -> None:
     groups = {
         "Молоко and сыр": "Молоко|Сыр",
         "A17, B03 and similar": "A17|B03|C99",
-        "Vin rouge and similar": "Vin rouge|Vin blanc|Vin gris",
+        "Vin rouge and similar things": "Vin rouge|Vin blanc|Vin gris",
         "SKU 12 and SKU 40": "SKU 12|SKU 40",
         "10023": "10023",
         "Cama mesa banho": "cama_mesa_banho",
