@@ -4,7 +4,7 @@ A formula gets the aggregates of the lookback (``a``) and the mathematics of an 
 DuckDB, a cluster in Spark and one live event compute the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -257,6 +257,15 @@ FEATURES: tuple[Feature, ...] = (
     _share("top_category_share", "breadth", "one main category", "no main category",
            "top_category_weight", "category_weight"),
 )  # fmt: skip
+
+
+def activity_kinds(kinds: Mapping[str, str]) -> list[str]:
+    """List the kinds of event that count as activity of a customer: their own, but for a cancel, which ends it.
+
+    >>> activity_kinds({"purchase": "customer", "cancel": "customer", "email": "company"})
+    ['purchase']
+    """
+    return [kind for kind, who in kinds.items() if who == "customer" and kind != CANCEL]
 
 
 def kind_features(kinds: dict[str, str]) -> list[Feature]:

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 
 from segkit.data.runs import Run
 from segkit.errors import InputError
-from segkit.vocabulary import DAY_PARTS
+from segkit.vocabulary import DAY_PARTS, activity_kinds
 
 PURCHASE = "purchase"
 RETURN = "return"
@@ -162,7 +162,7 @@ def _aggregate_expressions(
     events: ir.Table, *, kinds: dict[str, str]
 ) -> tuple[dict[str, ir.Value], dict[str, ir.Value]]:
     """Build the sum of each measure, and zeros for measures that no kind of event adds to."""
-    own = {kind for kind, who in kinds.items() if who == "customer"}
+    own = set(activity_kinds(kinds))
     adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
     slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
     aggregates, zeros = {"slot": slot.min(where=_is_kind(events, own, kinds=kinds))}, {}
@@ -370,7 +370,7 @@ def _by_day_and_name(events: ir.Table, name: str, *, kinds: dict[str, str], aggr
     """Sum what was bought by category or item, or done by channel, on each day."""
     if name not in events.columns:
         return None
-    own = [kind for kind, who in kinds.items() if who == "customer" and (name not in THINGS or kind != RETURN)]
+    own = [kind for kind in activity_kinds(kinds) if name not in THINGS or kind != RETURN]
     rows = events if set(own) == set(kinds) else events.filter(events.event.isin(own))
     rows = one_name_a_row(rows, name)
     count = "lines" if name in THINGS else "own_events"

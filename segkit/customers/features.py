@@ -29,7 +29,7 @@ from segkit.customers.days import (
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.runs import Run
 from segkit.period import Period
-from segkit.vocabulary import FEATURES, WEEKDAYS, Feature, channel_feature, kind_features
+from segkit.vocabulary import FEATURES, WEEKDAYS, Feature, activity_kinds, channel_feature, kind_features
 
 ONE_TIME = 0.8  # share of customers with a single active day, from which on a business is one of one-time buyers
 MAX_CHANNELS = 12  # channels with a feature of their own, the most used
@@ -547,7 +547,7 @@ def _reason_to_rebuild(events: ir.Table, *, previous: Run, since: date, kinds: d
     found = {name: old.count(where=old.event == kind) for kind, name in columns.items()}
     stored = {name: days[name].sum() for name in columns.values()}
     if "amount" in days.columns:
-        own = [kind for kind, who in kinds.items() if who == "customer"]
+        own = activity_kinds(kinds)
         found["money"] = old.amount.sum(where=old.event.isin(own))
         stored["money"] = days.amount.sum() + days.other_amount.sum() + days.return_amount.sum()
     totals = [

@@ -24,6 +24,7 @@ from segkit.data.sources import (
 from segkit.data.spec import FileSpec, Source
 from segkit.errors import SourceError
 from segkit.period import Period
+from segkit.vocabulary import activity_kinds
 
 EXACT_ROWS = 5_000_000  # different values are counted up to here, and estimated beyond
 MIN_MATCH_SHARE = 0.5  # of customers with an event; below it, ids may be written differently in the two tables
@@ -120,7 +121,7 @@ def _span(events: ibis.Table, *, period: Period) -> pd.Series:
 
 def _count_history(source: Source, events: ibis.Table, *, period: Period) -> Facts:
     """Count what decides whether the source can carry segments, as the profile of a run does."""
-    own = [kind for kind, by in source.kinds.items() if by == "customer"]
+    own = activity_kinds(source.kinds)
     before = events.filter((events.day < period.as_of) & events.event.isin(own))
     spend = {"spend": before.amount.cast("float64").sum().fill_null(0)} if "amount" in events.columns else {}
     each = before.group_by("customer_id").agg(first=before.day.min(), last=before.day.max(), **spend).execute()

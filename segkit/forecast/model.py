@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
+import ibis
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -12,11 +14,12 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 from segkit.customers.anticipation import CLIP, are_skewed, unskewed
 from segkit.customers.category_mix import MixBasis, learn_mix_basis, mix_features
+from segkit.customers.days import Days, count_column
 from segkit.customers.features import CustomerData, Customers, Outcomes
 from segkit.forecast.parametric import buying_history, forecast_buying
 from segkit.segments.fit import TrainingWindows, build_training_windows, last_horizon_outcomes
 from segkit.stats import logit
-from segkit.vocabulary import WEEKDAYS, is_in_space
+from segkit.vocabulary import CANCEL, WEEKDAYS, is_in_space
 
 AMOUNTS = ("orders", "spend")  # predicted in addition to activity
 BUYING = ("classic", "regular")  # models of repeat buying, of each snapshot
@@ -49,6 +52,8 @@ class Snapshot:
         Those of MBG/CNBD-k and Gamma-Gamma.
     rate
         Horizon over lookback.
+    cancelled
+        Whether each customer cancelled and has bought nothing since; None where no kind of event ends a contract.
     """
 
     data: CustomerData
@@ -56,6 +61,7 @@ class Snapshot:
     classic: pd.DataFrame
     regular: pd.DataFrame
     rate: float  # horizon over lookback
+    cancelled: np.ndarray | None = None
 
     @property
     def index(self) -> pd.Index:
@@ -89,7 +95,21 @@ def make_snapshot(customers: Customers) -> Snapshot:
     history, days = buying_history(customers.days, as_of=period.as_of), period.horizon_days
     buying = [forecast_buying(history, horizon_days=days, regular=each).of(index) for each in (False, True)]
     last, rate = last_horizon_outcomes(customers).totals, days / period.lookback_days
-    return Snapshot(data=customers.data, last=last, classic=buying[0], regular=buying[1], rate=rate)
+    cancelled = have_cancelled(customers.days, as_of=period.as_of, index=index)
+    return Snapshot(customers.data, last=last, classic=buying[0], regular=buying[1], rate=rate, cancelled=cancelled)
+
+
+def have_cancelled(days: Days, *, as_of: date, index: pd.Index) -> np.ndarray | None:
+    """Return who cancelled on a later day than they last bought; None where no kind of event ends a contract."""
+    rows = days.rows.filter(days.rows.day < ibis.literal(as_of))
+    if count_column(CANCEL) not in rows.columns:
+        return None
+    number = rows.day.epoch_days().cast("float64")
+    last = rows.group_by("customer_id").aggregate(
+        cancel=number.max(where=rows[count_column(CANCEL)] > 0), order=number.max(where=rows.orders > 0)
+    )
+    known = last.to_pandas().set_index("customer_id").reindex(index)
+    return (known["cancel"] > known["order"].fillna(-np.inf)).to_numpy()
 
 
 def make_training_sets(
@@ -247,6 +267,8 @@ def _log_columns(snapshot: Snapshot, *, names: Sequence[str]) -> np.ndarray:
         table = getattr(snapshot, kind)
         columns += [np.log1p(table[n].fillna(0.0)) for n in ("orders", "spend")]
         columns.append(logit(table["chance"].fillna(0.5).to_numpy(), edge=PROBABILITY_EDGE))
+    if snapshot.cancelled is not None:
+        columns.append(snapshot.cancelled)
     return np.column_stack(columns).astype(float)
 
 

@@ -44,7 +44,7 @@ from segkit.forecast.offers import (
     next_offers,
 )
 from segkit.forecast.short_history import buying_backtest, forecast_from_buying
-from segkit.format import joined
+from segkit.format import FLOOR, joined
 from segkit.segments.fit import TrainingWindows, first_active_day, has_history
 from segkit.segments.model import SegmentModel, assign_segments
 from segkit.stats import Z95, Estimate
@@ -325,8 +325,18 @@ def predict(
         reasons=_missing_forecasts(forecasts["model"], training, origins, tested=bool(tested)),
         metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
         | moved
+        | _cancelled(snapshot, training)
         | _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed),
     )
+
+
+def _cancelled(now: Snapshot, training: TrainingSet) -> dict[str, float]:
+    """Count who has cancelled and bought nothing since, and how many of such customers came back a horizon ago."""
+    if now.cancelled is None or not now.cancelled.any():
+        return {}
+    then = training.snapshot.cancelled
+    returned = float(training.outcomes.active[then].mean()) if then.sum() >= FLOOR else np.nan
+    return {"forecast.cancelled": int(now.cancelled.sum()), "forecast.cancelled_returned": returned}
 
 
 def _missing_history(training_sets: list[TrainingSet], customers: Customers) -> str:

@@ -22,7 +22,7 @@ from segkit.customers.features import (
 )
 from segkit.errors import InputError
 from segkit.period import RECENT_PART
-from segkit.vocabulary import DAY_PARTS, WEEKDAYS
+from segkit.vocabulary import CANCEL, DAY_PARTS, WEEKDAYS
 
 LOG_UNIT = 10**10  # w ln w is stored as an integer in this unit, as in the batch
 
@@ -260,7 +260,7 @@ def _measures_of_kind(
         groups.add("bought")
     if kind == RETURN:
         groups.add("returned")
-    if done_by == "customer":
+    if done_by == "customer" and kind != CANCEL:  # a cancel is no activity
         groups |= {"own"} if kind in (PURCHASE, RETURN) else {"own", "other"}
     return tuple((i, m.column, m.condition) for i, m in enumerate(measures) if m.group in groups)
 
@@ -404,7 +404,7 @@ class Customer:
             self._seen[identity] = day
         if day > self._today:
             self._advance(day)
-        bought, own = kind == PURCHASE, plan.kinds[kind] == "customer"
+        bought, own = kind == PURCHASE, plan.kinds[kind] == "customer" and kind != CANCEL
         order_id = event.get("order_id") if bought and "order_id" in plan.columns else None
         key = (bought, day) if order_id is None else order_id
         self.add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes)

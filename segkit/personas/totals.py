@@ -10,6 +10,7 @@ import pandas as pd
 
 from segkit.data.expressions import quote, sql_literal
 from segkit.period import Period
+from segkit.vocabulary import activity_kinds
 
 WORD = re.compile(r"[^\W\d_]{2,}")
 OVERDUE = 2.0  # usual gaps of silence, from which a customer is late
@@ -72,7 +73,7 @@ def customer_totals(
     """
     con.con.register("claims_of", pd.DataFrame({"customer_id": customers}))
     columns = set(events.columns)
-    own = ", ".join(sql_literal(kind) for kind, who in kinds.items() if who == "customer")
+    own = ", ".join(sql_literal(kind) for kind in activity_kinds(kinds))
     con.con.execute(f"create or replace temp table claim_lines as {_lines(events, columns, own=own, period=period)}")
     habits = _habits(con, columns, period=period).reindex(customers)
     query = {"columns": columns, "own": own, "kinds": kinds, "period": period}

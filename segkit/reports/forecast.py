@@ -124,7 +124,8 @@ def forecast_headline(found: Prediction, segments: pd.DataFrame, *, words: Wordi
     if is_missing(whole["active_share"]):
         return found.reasons[0]
     now = (segments["spend_now"] * segments["customers"]).sum(min_count=1) if "spend_now" in segments else None
-    return text("forecast", "headline", whole=whole, now=now, words=words)
+    cancelled = {name: found.metrics.get(f"forecast.{name}") for name in ("cancelled", "cancelled_returned")}
+    return text("forecast", "headline", whole=whole, now=now, words=words, **cancelled)
 
 
 def forecast_tiles(found: Prediction, *, words: Wording) -> list[tuple[str, str, str]]:

@@ -152,3 +152,18 @@ def test_without_a_back_test_intervals_of_sums_come_from_customers() -> None:
     assert low == pytest.approx(8 / factor), "a wide range does not reach down to nothing"
     assert table.loc["S02", ["spend_low", "spend_high"]].tolist() == [10, 10]
     assert table.loc["S02", ["active_share_low", "active_share_high"]].tolist() == [0, 1]
+
+
+def test_who_cancelled_is_gone_until_they_buy_again(make_days: Make) -> None:
+    rng, rows = np.random.default_rng(2), []
+    for i in range(400):
+        start, end = (int(rng.integers(120, 240)), int(rng.integers(20, 110))) if i % 2 else (240, 0)
+        for ago in range(start, end, -9):
+            rows.append((f"c{i:03d}", (AS_OF - timedelta(days=ago)).isoformat(), "purchase", 9.0, "power"))
+        if end:  # on the day after a payment, so that silence says nothing yet
+            rows.append((f"c{i:03d}", (AS_OF - timedelta(days=end)).isoformat(), "cancel", None, None))
+    found = forecast(make_days(rows, kinds=KINDS | {"cancel": "customer"}), kinds=KINDS | {"cancel": "customer"})
+    gone = found.customers.index.str[1:].astype(int) % 2 == 1
+    chance = found.customers["active_chance"]
+    assert chance[gone].mean() < 0.1 < 0.9 < chance[~gone].mean()
+    assert found.metrics["forecast.cancelled"] == gone.sum() and found.metrics["forecast.cancelled_returned"] < 0.05
