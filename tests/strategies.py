@@ -19,6 +19,7 @@ KINDS = {
     "email öffnen 'x\" y": "customer",
     "support_call": "customer",
     "coupon_used": "customer",
+    "cancel": "customer",
     "campaign": "company",
 }
 CUSTOMERS = ["7", "007", "Ünal, O'Brien", '"quoted"']

@@ -324,8 +324,7 @@ def predict(
         chosen=forecaster_by_target,
         reasons=_missing_forecasts(forecasts["model"], training, origins, tested=bool(tested)),
         metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
-        | moved
-        | _cancelled(snapshot, training)
+        | (moved | _cancelled(snapshot, training))
         | _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed),
     )
 

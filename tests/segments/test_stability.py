@@ -103,7 +103,7 @@ def test_verdict_has_its_limits_and_is_natural_only_where_structure_was_found(
         (["constructed"] * 4, 0.3, False, "cuts"),
         (["reproducible"] * 4, 0.0, False, "none"),  # they come back, and predict nothing
         (["unstable"] * 4, 0.0, True, "groups in part"),
-            (["reproducible"] * 3 + ["unstable"], 0.3, True, "groups"),
+        (["reproducible"] * 3 + ["unstable"], 0.3, True, "groups"),
     ],
 )
 def test_nothing_holds_where_segments_dissolve_or_predict_nothing(
