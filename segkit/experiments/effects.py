@@ -65,7 +65,7 @@ class Effects:
     checks
         Whether the experiment can be trusted.
     policy
-        None where there is one segment only.
+        None where there is one segment only, and where there is no verdict on the first outcome.
     orders
         Arm -> how well customers can be ordered by its effect on the first outcome.
     clear_share
@@ -123,14 +123,20 @@ def measure_effects(
     checks, price = check_experiment(experiment, split=split), price or Price()
     table, pairs = estimate_effects(experiment, price=price, planned=planned, checks=checks, seed=seed)
     main = experiment.outcomes[0]
+    withheld = [one.name for one in experiment.outcomes if any(check.withholds(one.name) for check in checks)]
+    if main.name in withheld:
+        arms, policy = (), None
+    else:
+        arms, policy = experiment.arms, find_policy(experiment, outcome=main, price=price)
+    share = _clear_share(table, experiment=experiment, kpi=main.name)
     return Effects(
         experiment=experiment,
         table=table,
-        pairs=pairs,
+        pairs=pairs[~pairs["kpi"].isin(withheld)],
         checks=checks,
-        policy=find_policy(experiment, outcome=main, price=price),
-        orders={arm: _order(experiment, arm=arm, outcome=main, seed=seed) for arm in experiment.arms},
-        clear_share=_clear_share(table, experiment=experiment, kpi=main.name),
+        policy=policy,
+        orders={arm: _order(experiment, arm=arm, outcome=main, seed=seed) for arm in arms},
+        clear_share={arm: share[arm] for arm in arms},
     )
 
 

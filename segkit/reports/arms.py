@@ -69,7 +69,8 @@ def segment_label(segment: str, *, names: Mapping[str, str]) -> str:
     """Write a segment: its name with its id, or the value of the column that it is."""
     if segment == EVERYONE:
         return phrase("All customers")
-    return f"{names[segment]} ({segment})" if names.get(segment) else segment.strip()
+    name = names.get(segment, "")
+    return f"{name} ({segment})" if name and not FLAG.fullmatch(segment) else name or segment.strip()
 
 
 def with_arm_names(effects: Effects) -> Effects:
@@ -273,11 +274,12 @@ def effects_headline(effects: Effects, *, currency: str = "") -> str:
         )
         for r in rows
     ]
-    return text(
+    words = text(
         "arms", "headline", failed=failed[0] if failed else None, kpi=main.name, control=experiment.control,
         found={verdict: [one for one in found if one[1] == verdict] for verdict in VERDICT_WORDS},
         others=_clear_others(effects), per="" if main.kind == BINARY else text("arms", "per_customer"),
     )  # fmt: skip
+    return capitalized(words)
 
 
 def _clear_others(effects: Effects) -> list[tuple[str, list[str], list[str]]]:
@@ -316,9 +318,10 @@ def describe_response(effects: Effects, *, currency: str = "") -> list[str]:
     binary = next((one for one in experiment.outcomes if one.kind == BINARY and not one.is_guard), None)
     whole = effects.table[effects.table["segment"] == EVERYONE]
     if binary is not None:
-        rows = whole[(whole["kpi"] == binary.name) & (whole["lift_low"] > 0)].to_dict("records")
+        clear = (whole["lift_low"] > 0) & (whole["verdict"] != NO_VERDICT)
+        rows = whole[(whole["kpi"] == binary.name) & clear].to_dict("records")
         sentences += [text("arms", "least", arm=r["arm"], kpi=binary.name, low=rate(r["lift_low"])) for r in rows]
-    if experiment.has_segments:
+    if experiment.has_segments and effects.clear_share:
         shares = [(arm, percent(share)) for arm, share in effects.clear_share.items() if share > 0]
         sentences.append(text("arms", "clear_share", kpi=main.name, shares=shares))
     form = lift_form(main, currency=currency)
@@ -374,17 +377,18 @@ def render_effects(
         language=spoken(),
         label=experiment.label,
         headline_text=effects_headline(effects, currency=currency),
-        tile_rows=_tiles(effects, currency=currency),
+        tile_rows=_tiles(effects, currency=currency) if effects.orders else [],
+        failed=[check for check in effects.checks if not check.passed and check.stops],
         guards=describe_guards(effects, currency=currency),
         arms=figure_facts(plot_arms(effects, currency=currency)),
         table=_table(format_arms(effects, currency=currency)),
         price=price,
         cost=money(price.contact_cost, currency=currency),
-        segments=_segment_facts(effects, names=names, currency=currency),
+        segments=_segment_facts(effects, names=names, currency=currency) if effects.orders else None,
         response=describe_response(effects, currency=currency),
         order=figure_facts(plot_order(effects, arm=best, currency=currency)) if best else None,
         policy_text=describe_policy(effects, names=names, currency=currency) if effects.policy else "",
-        policy_table=_table(format_policy(effects, names=names)) if effects.policy else None,
+        policy_table=_table(format_policy(effects, names=names)) if _differs(effects) else None,
         pairs_text=describe_pairs(effects) if len(effects.pairs) else "",
         pairs=_table(format_pairs(effects, currency=currency)) if len(effects.pairs) else None,
         intervals=len(effects.table) + len(effects.pairs),
@@ -432,6 +436,11 @@ def _segment_facts(effects: Effects, *, names: Mapping[str, str], currency: str)
         "drawn": min(effects.table["segment"].nunique() - 1, MOST_SEGMENTS_DRAWN),
         "all": effects.table["segment"].nunique() - 1,
     }
+
+
+def _differs(effects: Effects) -> bool:
+    """Return whether segments are given different arms."""
+    return effects.policy is not None and len(set(effects.policy.arms.values())) > 1
 
 
 def _best_order(effects: Effects) -> str:

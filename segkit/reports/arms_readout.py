@@ -14,7 +14,8 @@ from segkit.experiments.arms import read_experiment
 from segkit.experiments.effects import Effects, measure_effects
 from segkit.experiments.estimate import price_of
 from segkit.experiments.pilot import to_rounded_json
-from segkit.reports.arms import describe_guards, effects_headline, effects_json, render_effects, with_arm_names
+from segkit.reports.arms import FLAG, describe_guards, effects_headline, effects_json, render_effects, with_arm_names
+from segkit.templates import text
 from segkit.texts import ENGLISH, check_language, speaking
 
 MARKER, FIGURES = "effects.parquet", "readout.json"
@@ -83,6 +84,8 @@ def run_arms_readout(
         table, arm=arm, control=control, kpis=kpis, guards=guards, before=before, segments=segments,
         household=household,
     )  # fmt: skip
+    if isinstance(segments, str):
+        names = {value: f"{segments} {value}" for value in set(experiment.segment) if FLAG.fullmatch(value)}
     if look is not None and look < len(experiment.arm):
         raise InputError(f"--look {look}: the table has {len(experiment.arm):,} customers already. Leave --look out.")
     effects = measure_effects(experiment, price=price, planned=look, split=dict(split or {}), seed=seed)
@@ -93,6 +96,8 @@ def run_arms_readout(
         shown = with_arm_names(effects)
         page = render_effects(shown, names=names, price=price, currency=currency, planned=look)
         sentences = [effects_headline(shown, currency=currency)]
+        failed = [check for check in shown.checks if not check.passed]
+        sentences += [text("arms", "check", one=check) for check in failed]
         sentences += [words for _, words in describe_guards(shown, currency=currency)]
     content = effects_json(effects, price=price, currency=currency, planned=look, fingerprint=fingerprint)
     with stage_run(target, marker=MARKER) as building:

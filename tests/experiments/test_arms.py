@@ -13,9 +13,10 @@ from statsmodels.regression.linear_model import OLS
 
 from segkit.cli import main
 from segkit.experiments.arms import read_experiment
-from segkit.experiments.effects import NO_VERDICT, estimate_effects, find_policy
+from segkit.experiments.effects import NO_VERDICT, estimate_effects, find_policy, measure_effects
 from segkit.experiments.estimate import Price
 from segkit.experiments.trust import check_experiment
+from segkit.reports.arms import effects_headline
 from segkit.reports.arms_readout import EFFECT_COLUMNS
 from segkit.templates import text
 from segkit.texts import languages, speaking
@@ -109,12 +110,13 @@ def test_a_guard_that_fails_withholds_the_verdict(
 ) -> None:
     change(_mail()).to_csv(tmp_path / "mail.csv", index=False)
     experiment = read_experiment(tmp_path / "mail.csv", kpis=["visit"], arm="arm")
-    checks = check_experiment(experiment)
-    assert {check.name for check in checks if not check.passed} == {name}
-    assert set(estimate_effects(experiment, checks=checks)[0]["verdict"]) == {NO_VERDICT}
+    found = measure_effects(experiment)
+    assert {check.name for check in found.checks if not check.passed} == {name}
+    assert set(found.table["verdict"]) == {NO_VERDICT} and found.pairs.empty and not found.orders
+    assert effects_headline(found).startswith("No verdict: ")
     for language in languages():
         with speaking(language):
-            assert all(len(text("arms", "check", one=check)) > 40 for check in checks)
+            assert all(len(text("arms", "check", one=check)) > 40 for check in found.checks)
 
 
 def test_a_look_before_the_end_is_wider_and_households_count_once(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_arms_of_numbers_small_arms_and_folders_of_others(tmp_path: Path) -> Non
     split = ("--split", "0", "2", "--split", "1", "1")
     status, output, content = _run(flags, tmp_path, "--kpi", "visit", *split, "--look", "5000")
     assert "interim look" in (tmp_path / "readout" / "readout.html").read_text()
-    assert status == 0 and (content["control"], content["arms"]) == ("0", ["1"]) and "arm 1 works" in output
+    assert status == 0 and (content["control"], content["arms"]) == ("0", ["1"]) and "Arm 1 works" in output
     made = [path.read_bytes() for path in sorted((tmp_path / "readout").iterdir())]
     assert _run(flags, tmp_path, "--kpi", "visit", *split, "--look", "5000")[0] == 0
     assert [path.read_bytes() for path in sorted((tmp_path / "readout").iterdir())] == made, "same input, same bytes"
