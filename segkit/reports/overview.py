@@ -190,12 +190,16 @@ def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
 def best_actions(actions: pd.DataFrame, *, most: int = MOST_ACTIONS) -> pd.DataFrame:
     """Choose the opportunities of the overview: the first ones, but no two for the same need in the same way.
 
-    Where none has a prize, ideas stand in their place: first those that a test can prove, for the most customers.
+    Where none has a prize, ideas stand in their place, for the most customers first, and at least one that a test can
+    prove, where there is one.
     """
     table = actions[actions["prize"].notna()]
     if table.empty:
-        ranked = actions.assign(provable=actions["command"].notna(), meant=actions["type"] != "none")
-        table = ranked.sort_values(["provable", "meant", "customers"], ascending=False, kind="stable")[list(actions)]
+        ranked = actions.assign(meant=actions["type"] != "none", provable=actions["command"].notna())
+        table = ranked.sort_values(["meant", "provable", "customers"], ascending=False, kind="stable")[list(actions)]
+        provable = table[table["command"].notna()].head(1)
+        if provable.empty or provable.index[0] not in table.index[:most]:
+            table = pd.concat([table.head(most - 1).drop(provable.index, errors="ignore"), provable])
     return table[~table.duplicated(["type", "need"])].head(most)
 
 
