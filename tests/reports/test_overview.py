@@ -42,7 +42,7 @@ STRUCTURE = {"structure.ari": 0.62, "structure.reference_ari": 0.55}
 
 
 def test_headline_counts_segments_customers_and_moves(segments: pd.DataFrame) -> None:
-    levels = segments.assign(macro_segment=["M1", "M1", "M2"], level=["Top", "Top", "Light"])
+    levels = segments.assign(macro_segment=["M1", "M1", "M2"], level=["Top", "Top", "Light"], spend_change=1.0)
     assert overview_report.overview_headline(levels) == (
         "120 customers in 3 segments. The top 83% bring in 90% of revenue. "
         "Spending is clearly falling in 1 of the segments."
@@ -87,11 +87,18 @@ def test_how_sure_without_proof_gives_the_reason_and_nothing_made_up() -> None:
     assert all(sentence.endswith(".") for sentence in overview_report.describe_evidence({}))
 
 
-def test_the_overview_shows_no_two_opportunities_of_a_kind() -> None:
+def test_the_overview_shows_no_two_opportunities_of_a_kind_and_ideas_where_none_is_large_enough() -> None:
     rows = [("cross_need", "N01"), ("cross_need", "N01"), ("win_back", None), ("none", None), ("protect", None)]
-    actions = pd.DataFrame(rows, columns=["type", "need"])
-    assert overview_report.best_actions(actions)["type"].tolist() == ["cross_need", "win_back", "protect"]
-    assert overview_report.best_actions(None) is None
+    actions = pd.DataFrame(rows, columns=["type", "need"]).assign(prize=[9.0, 8.0, 7.0, None, 6.0], command=None)
+    shown = overview_report.best_actions(actions)
+    assert shown["type"].tolist() == ["cross_need", "win_back", "protect"]
+    options = {"summary": {"actions.least": 5912.0}, "period": PERIOD, "currency": "USD"}
+    assert overview_report.describe_no_opportunity(shown, **options) is None
+    ideas = actions.assign(prize=None, customers=[10, 20, 30, 99, 5], command=[None, None, None, "segkit pilot", None])
+    shown = overview_report.best_actions(ideas)
+    assert shown["type"].tolist() == ["win_back", "cross_need", "none"], "one at least can be tested"
+    words = overview_report.describe_no_opportunity(shown, **options)
+    assert "at least $5,900 in a quarter (0.5% of revenue)" in words and "these ideas" in words
 
 
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
