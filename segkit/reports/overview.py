@@ -15,6 +15,7 @@ from segkit.format import (
     FLOOR,
     TOO_FEW_TEXT,
     count,
+    hidden_segments,
     is_missing,
     money,
     percent,
@@ -85,12 +86,15 @@ def overview_headline(segments: pd.DataFrame, *, summary: Mapping[str, Any] | No
     `summary`: of the run, where it is proved; segments that do not hold are said to be none.
     """
     top = segments[segments["macro_segment"] == min(segments["macro_segment"], key=lambda macro: (len(macro), macro))]
+    has_level = "level" in top and len(top) < len(segments)
+    if set(top["segment"]) & hidden_segments(segments):  # a sum would give the small one away
+        has_level = False
     return text(
         "overview",
         "headline",
         segments=len(segments),
         customers=segments["customers"].sum(),
-        level=top["level"].iloc[0] if "level" in top and len(top) < len(segments) else "",
+        level=top["level"].iloc[0] if has_level else "",
         share=top["customer_share"].sum(),
         revenue=float(top["revenue_share"].sum()) if segments["revenue_share"].notna().all() else None,
         nothing=_nothing_holds(summary or {}),

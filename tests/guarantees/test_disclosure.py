@@ -21,6 +21,7 @@ from segkit.format import FLOOR, about_count, share_of, suppressed_cells
 from segkit.live.stream import _net_text
 from segkit.period import Period
 from segkit.reports import experiments as experiments_report
+from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
 from segkit.reports import segments as segments_report
 from segkit.reports.agreement import FACT
@@ -188,6 +189,11 @@ def check_sizes(run: int) -> None:
     levels = re.findall(r"([\d.]+)% of customers", pages["matrix"])
     open_levels = segments.groupby("macro_segment")["segment"].apply(lambda own: not set(own) & set(ranges)).sum()
     assert len(levels) == open_levels, "no level with a hidden segment has a sum"
+    is_open = not set(segments.loc[segments["macro_segment"] == "M1", "segment"]) & set(ranges)
+    named = segments.assign(level="Top " + segments["macro_segment"])
+    assert ("bring in" in overview_report.overview_headline(named)) == is_open, "nor in the headline"
+    amounts = [name for name, _ in FACT.findall(pages["segments"]) if re.search("spend|revenue|orders|margin", name)]
+    assert not {name.split(".")[0] for name in amounts} & set(ranges), "no amount of a hidden segment"
 
 
 def test_dots_of_a_hidden_segment_are_not_drawn() -> None:
