@@ -30,10 +30,14 @@ from tests.live.test_stream import dump, lines_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 EVERYDAY, ALL = 1, int(os.environ.get("SEGKIT_SIGNALS", "6"))  # signals to each command
-RUNS = int(os.environ.get("SEGKIT_SIGNALS", "3"))  # signals to a run, which takes half a minute each
+RUNS = int(os.environ.get("SEGKIT_SIGNALS", "3"))  # signals to a slow command, which takes half a minute each
 SLOW_COMMANDS = ("place", "run")  # not every day
 LEFTOVER = re.compile(r"\..+\.\d+|.+\.building-\d+|.+\.replaced|assigning-.*")
 COMMANDS = ("export", "place", "pilot", "forget", "live", "run")
+DOSES = [
+    *[(command, EVERYDAY) for command in COMMANDS if command not in SLOW_COMMANDS],
+    *[pytest.param(command, RUNS if command in SLOW_COMMANDS else ALL, marks=pytest.mark.slow) for command in COMMANDS],
+]
 PATIENCE = 60  # seconds for a kernel to end once its parent is gone
 NUMBERS = 'run.write(pd.DataFrame({"customer_id": ["ann"], "value": [run.parameters()["seed"]]}), name="numbers")'
 SHOWN = 'run.record_metrics({"value": float(run.table("numbers")["value"].sum())})\nrun.summary()'
@@ -168,13 +172,7 @@ def leftovers(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if LEFTOVER.fullmatch(path.name)]
 
 
-@pytest.mark.parametrize(
-    ("command", "signals"),
-    [
-        *[(command, EVERYDAY) for command in COMMANDS if command not in SLOW_COMMANDS],
-        *[pytest.param(command, RUNS if command == "run" else ALL, marks=pytest.mark.slow) for command in COMMANDS],
-    ],
-)
+@pytest.mark.parametrize(("command", "signals"), DOSES)
 def test_a_signal_leaves_the_old_or_the_new_result(
     make_case: Callable[[str, str], Case], tmp_path: Path, command: str, signals: int
 ) -> None:

@@ -1,6 +1,7 @@
 """Cards are checked by a second path: raw events are summed again, and no changed card gets through."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from segkit.personas.traits import segment_favourites, segment_signals, segment_
 from segkit.tables import check
 from tests.personas.helpers import PERIOD, THINGS, drinks
 
+MANY = int(os.environ.get("SEGKIT_EXAMPLES", "150"))  # false claims
 KINDS = {"purchase": "customer", "return": "customer", "visit": "customer", "mail_sent": "company"}
 SOURCE = """\
 name: bar
@@ -241,12 +243,12 @@ def no_false_claim_gets_through(bar: tuple, *, tries: int, seed: int) -> None:
 
 
 def test_no_false_claim_gets_through(bar: tuple) -> None:
-    no_false_claim_gets_through(bar, tries=90, seed=1)
+    no_false_claim_gets_through(bar, tries=30, seed=1)
 
 
 @pytest.mark.slow
-def test_none_of_a_thousand_false_claims_gets_through(bar: tuple) -> None:
-    no_false_claim_gets_through(bar, tries=1000, seed=2)
+def test_none_of_many_false_claims_gets_through(bar: tuple) -> None:
+    no_false_claim_gets_through(bar, tries=MANY, seed=2)
 
 
 def test_the_message_names_segment_sentence_and_both_values(bar: tuple) -> None:
