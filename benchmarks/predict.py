@@ -1,83 +1,241 @@
-"""Forecasts compared with baselines, out of time: who comes back, how many orders, how much spend, on two retailers.
+"""Forecasts compared with baselines, out of time: who comes back, how many orders, how much spend.
 
-usage: python benchmarks/predict.py [--data DIR] [--only NAME]
+usage: python benchmarks/predict.py [--data DIR] [--only NAME] [--cdnow FILE]
 DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
+NAME: complete_journey, online_retail (two retailers), one_year (20,000 customers, a year of history, no category: too
+short to learn from), or regular (made-up customers who buy at regular gaps). FILE: CDNOW, a row a customer with
+frequency, recency and T in weeks: prints parameters to compare with those published.
 """
 
 import argparse
+import tempfile
 import time
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from peers import ParetoNbd, boosted, own_past, pareto_table
+from scipy.stats import spearmanr
 from segments import HOME, SETS, load
 
-from segkit.customers.features import customers_at
-from segkit.forecast.backtest import backtest_origins, base_rate_metrics, score_forecasters, with_lead_verdicts
+from segkit.customers.days import Days
+from segkit.customers.features import Customers, customer_outcomes, customers_at
+from segkit.forecast.backtest import BacktestOrigin, backtest_origins, base_rate_metrics
+from segkit.forecast.baselines import FORECASTER_LABELS
+from segkit.forecast.buying import PurchaseHistory, fit_model
 from segkit.forecast.model import make_training_sets
+from segkit.forecast.parametric import buying_history
+from segkit.forecast.segments import predict
+from segkit.forecast.short_history import forecast_from_buying
 from segkit.period import Period
-from segkit.segments.fit import build_training_windows
+from segkit.segments.fit import build_fit_data, build_training_windows, fit_segments
+from segkit.stats import auc, quantile_edges
+from segkit.vocabulary import EVERYONE
 
-COLUMNS = {  # target, measure -> heading; a lead is by how much the forecast is better, with its 95 % interval
-    ("active", "auc"): "AUC",
-    ("active", "ece"): "ECE",
-    ("active", "brier"): "Brier",
-    ("orders", "mae"): "MAE of orders",
-    ("spend", "mae"): "MAE of spend",
-    ("orders", "coverage"): "orders in range",
-    ("spend", "coverage"): "spend in range",
-    ("orders", "total"): "sum of orders off",
-    ("spend", "total"): "sum of spend off",
-}
+DRAWS, FIRST = 400, "the forecast"
+START, AS_OF = date(2023, 1, 1), date(2024, 1, 1)
+LABELS = FORECASTER_LABELS | {"own": "the own past", "pareto": "Pareto/NBD", "boosted": "boosting on aggregates"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default=str(HOME.parent / "shared" / "data"))
     parser.add_argument("--only", default=None)
+    parser.add_argument("--cdnow", default=None)
     given = parser.parse_args()
+    if given.cdnow:
+        return published(given.cdnow)
     for name, (source, origin, lookback, horizon) in SETS.items():
-        if given.only and given.only != name:
-            continue
         data = None if name == "complete_journey" else given.data
-        if data and not (Path(data) / f"{name}.parquet").is_file():
-            print(f"{name}: left out, no {name}.parquet in {data}")
-            continue
-        days, opened, _ = load(source, data)
-        as_of = origin + timedelta(days=horizon)  # what was observed is scored: the forecast is of one horizon before
-        asked = {"period": Period(as_of, lookback_days=lookback, horizon_days=horizon), "kinds": opened.kinds}
-        lessons = make_training_sets(customers_at(days, **asked), build_training_windows(days, **asked), origins=1)
-        start = time.process_time()
-        trials = backtest_origins(lessons)
-        learnt = time.process_time() - start
-        scores = with_lead_verdicts(score_forecasters(trials))
-        customers = int(scores["customers"].iloc[0])
-        print(f"\n{name}, as of {origin}, {lookback} / {horizon} days, {customers:,} customers, {learnt:.1f} CPU-s\n")
-        print(markdown(scores))
-        moved = base_rate_metrics(trials)
-        for figure in ("active", "active_learnt", "active_observed", "spend_learnt", "spend_observed"):
-            low, high = (moved[f"forecast.drift.{figure}.{end}"] for end in ("low", "high"))
-            print(f"- drift, {figure}: {moved[f'forecast.drift.{figure}']:.3f} [{low:.3f}, {high:.3f}]")
+        if given.only in (None, name):
+            if data and not (Path(data) / f"{name}.parquet").is_file():
+                print(f"{name}: left out, no {name}.parquet in {data}")
+                continue
+            days, opened, _ = load(source, data)
+            period = Period(origin + timedelta(days=horizon), lookback_days=lookback, horizon_days=horizon)
+            learnt(name, days, period=period, kinds=opened.kinds)
+            by_segment(days, period=period.one_horizon_back(), kinds=opened.kinds)
+    if given.only in (None, "regular"):
+        with tempfile.TemporaryDirectory() as folder:
+            days, opened, _ = load(regular_buyers(Path(folder)), None)
+            learnt("regular", days, period=Period(AS_OF, lookback_days=180, horizon_days=45), kinds=opened.kinds)
+    if given.only in (None, "one_year"):
+        with tempfile.TemporaryDirectory() as folder:
+            days, opened, _ = load(leaving_buyers(Path(folder)), None)
+            short("one_year", days, period=Period(AS_OF, lookback_days=365, horizon_days=182), kinds=opened.kinds)
 
 
-def markdown(scores: pd.DataFrame) -> str:
-    """A row for each forecaster; where it is a rival, the lead over it below its score."""
-    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for label, rows in scores.groupby("label", sort=False):
-        by = rows.assign(measure_name=rows["measure"]).set_index(["target", "measure"])
-        cells = [cell(by.loc[key]) if key in by.index else "" for key in COLUMNS]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+def learnt(name: str, days: Days, *, period: Period, kinds: dict[str, str]) -> None:
+    """The forecast that is learnt one horizon before, its baselines and its peers."""
+    asked = {"period": period, "kinds": kinds}
+    lessons = make_training_sets(customers_at(days, **asked), build_training_windows(days, **asked), origins=1)
+    start = time.process_time()
+    origin = backtest_origins(lessons)[0]
+    spent = time.process_time() - start
+    before = period.one_horizon_back()
+    tables = dict(origin.banded)
+    tables["own"] = own_past(origin.snapshot)
+    history = buying_history(days, as_of=before.as_of)
+    tables["pareto"] = pareto_table(history, origin.snapshot.index, horizon_days=period.horizon_days)
+    tables["boosted"] = boosted(origin.training, origin.snapshot)
+    spans = f"{before.lookback_days} / {before.horizon_days} days"
+    print(f"\n{name}, as of {before.as_of}, {spans}, {len(origin.snapshot.index):,} customers, {spent:.1f} CPU-s\n")
+    print(compared(tables, origin))
+    moved = base_rate_metrics([origin])
+    low, high = (moved[f"forecast.drift.active.{end}"] for end in ("low", "high"))
+    print(f"\n- the share of active customers moved by {moved['forecast.drift.active']:.3f} [{low:.3f}, {high:.3f}]")
+
+
+def short(name: str, days: Days, *, period: Period, kinds: dict[str, str]) -> None:
+    """Where nothing can be learnt: the models of repeat buying, and Pareto/NBD, for all customers ever seen."""
+    past = days_before(days, period.as_of)
+    start = time.process_time()
+    customers = customers_at(past, period=period, kinds=kinds)
+    found = forecast_from_buying(customers)
+    spent = time.process_time() - start
+    outcomes = customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=customers.index)
+    history = buying_history(past, as_of=period.as_of)
+    tables = {**found.banded, "pareto": pareto_table(history, customers.index, horizon_days=period.horizon_days)}
+    tested = found.origins[0]
+    origin = BacktestOrigin({}, {}, outcomes=outcomes, snapshot=tested.snapshot, training=tested.training)
+    spans = f"{period.lookback_days} / {period.horizon_days} days"
+    print(f"\n{name}, as of {period.as_of}, {spans}, {len(customers.index):,} customers, {spent:.1f} CPU-s\n")
+    print(compared(tables, origin, labels=LABELS | {"model": f"{FIRST} ({found.models['model']})"}))
+
+
+def days_before(days: Days, day: date) -> Days:
+    """Return the days before a date only."""
+    return Days(**{name: t if t is None else t.filter(t.day < day) for name, t in vars(days).items()})
+
+
+def compared(tables: dict[str, pd.DataFrame], origin: BacktestOrigin, *, labels: dict[str, str] = LABELS) -> str:
+    """A row for each forecaster; below its AUC and MAE the lead of ours over it, in pairs, 95 %."""
+    rng, size = np.random.default_rng(7), len(origin.outcomes.active)
+    counts = np.vstack([np.ones(size), rng.multinomial(size, np.full(size, 1 / size), size=DRAWS)])
+    active = origin.outcomes.active.astype(float)
+    scores = {name: measures(table, origin, active=active, counts=counts) for name, table in tables.items()}
+    heads = list(scores["model"])
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for name, own in scores.items():
+        cells = []
+        for head in heads:
+            value = own.get(head)
+            text = "" if value is None else form(value[0] if np.ndim(value) else value)
+            if name != "model" and head in ("AUC", "MAE of orders", "MAE of spend") and value is not None:
+                lead = (scores["model"][head] - value) * (1 if head == "AUC" else -1)
+                low, high = np.percentile(lead[1:], (2.5, 97.5))
+                text += f"<br>lead {form(lead[0])} [{form(low)}, {form(high)}]"
+            cells.append(text)
+        lines.append(f"| {labels[name]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def cell(row: pd.Series) -> str:
-    form = "{:.3f}" if abs(row["value"]) < 2 else "{:.2f}" if abs(row["value"]) < 20 else "{:.1f}"
-    if pd.isna(row["lead"]) or row["measure_name"] in ("total", "coverage"):
-        return form.format(row["value"])
-    lead = " ".join(
-        ["lead", form.format(row["lead"]), f"[{form.format(row['lead_low'])}, {form.format(row['lead_high'])}]"]
+def measures(
+    table: pd.DataFrame, origin: BacktestOrigin, *, active: np.ndarray, counts: np.ndarray
+) -> dict[str, float | np.ndarray]:
+    """Scores of a forecaster; those that are compared in pairs for each resampling, the first of all customers."""
+    chance = table["chance"].to_numpy().clip(1e-6, 1 - 1e-6)
+    found: dict[str, float | np.ndarray] = {"AUC": auc(chance, active, counts=counts)}
+    found["log-loss"] = -np.mean(active * np.log(chance) + (1 - active) * np.log1p(-chance))
+    groups = np.searchsorted(np.unique(quantile_edges(chance, parts=10)), chance, side="right")
+    found["ECE"] = sum(abs((chance - active)[groups == g].sum()) for g in np.unique(groups)) / len(active)
+    for name in ("orders", "spend"):
+        observed = origin.values(name)
+        mean = table.get(f"{name}_mean", table[name]).to_numpy()
+        found[f"MAE of {name}"] = counts @ np.abs(table[name] - observed) / counts.sum(axis=1)
+        found[f"{name} off"] = mean.sum() / observed.sum() - 1
+        if f"{name}_low" in table:
+            found[f"{name} in range"] = ((table[f"{name}_low"] <= observed) & (observed <= table[f"{name}_high"])).mean()
+    found["Spearman"] = spearmanr(mean, observed).statistic
+    found["Gini"] = gini(observed, by=mean) / gini(observed, by=observed)
+    order = np.argsort(mean)
+    found["decile error"] = np.mean([
+        abs(mean[part].mean() - observed[part].mean()) / observed.mean() for part in np.array_split(order, 10)
+    ])
+    return found
+
+
+def gini(values: np.ndarray, *, by: np.ndarray) -> float:
+    """How much of the values the customers with the highest forecast hold (Wang, Liu & Miao 2019)."""
+    held = np.cumsum(values[np.argsort(-by, kind="stable")]) / values.sum()
+    return float(held.mean() - 0.5)
+
+
+def by_segment(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
+    """What was forecast of each segment, against what came."""
+    asked = {"period": period, "kinds": kinds}
+    fit = fit_segments(build_fit_data(days, **asked))
+    segment = pd.Series(np.array(fit.model.segments, dtype=object)[fit.segment_number], index=fit.axes.index)
+    customers: Customers = customers_at(days, **asked)
+    found = predict(customers, build_training_windows(days, **asked), model=fit.model, segment=segment)
+    table = found.segments[found.segments["segment"] != EVERYONE].set_index("segment")
+    outcomes = customer_outcomes(
+        days, start=period.as_of, horizon_days=period.horizon_days, index=customers.index
+    ).totals.groupby(segment.reindex(customers.index)).sum()
+    off = table["spend"] / outcomes["spend"] - 1
+    inside = (table["spend_low"] <= outcomes["spend"]) & (outcomes["spend"] <= table["spend_high"])
+    print(
+        f"- spend of {len(table)} segments: off by {off.abs().mean():.0%} on average, {off.abs().max():.0%} at most; "
+        f"{inside.sum()} of {len(table)} inside their range of 95 %"
     )
-    return f"{form.format(row['value'])}<br>{lead}"
+
+
+def regular_buyers(folder: Path, *, customers: int = 3000, days: int = 400, shape: int = 6, seed: int = 3) -> str:
+    """Customers who buy at regular gaps of 8 to 60 days; one in two hundred orders is the last."""
+    rng = np.random.default_rng(seed)
+    gap = rng.lognormal(np.log(22), 0.5, customers).clip(8, 60)
+    return write(folder, rng=rng, days=days, gaps=lambda who, n: rng.gamma(shape, gap[who] / shape, n), stop=0.005,
+                 customers=customers)  # fmt: skip
+
+
+def leaving_buyers(folder: Path, *, customers: int = 20_000, days: int = 548, seed: int = 4) -> str:
+    """Customers of a shop who start all through the year, buy by chance, and leave by chance."""
+    rng = np.random.default_rng(seed)
+    rate = rng.gamma(0.8, 1 / 40, customers).clip(1e-4)
+    return write(folder, rng=rng, days=days, gaps=lambda who, n: rng.exponential(1 / rate[who], n), stop=0.08,
+                 customers=customers)  # fmt: skip
+
+
+def write(
+    folder: Path, *, rng: np.random.Generator, days: int, customers: int, stop: float, gaps: Callable[..., np.ndarray]
+) -> str:
+    """Write the orders of made-up customers, and return the path of their source; amounts differ by customer."""
+    rows, first = [], rng.integers(0, 330, customers)
+    worth = rng.gamma(4.0, 10.0, customers)
+    for who in range(customers):
+        times = first[who] + np.r_[0.0, np.cumsum(gaps(who, 200))]
+        times = np.unique(times[times < days].astype(int))[: rng.geometric(stop)]
+        amounts = worth[who] * rng.gamma(4.0, 0.25, len(times))
+        rows.append(pd.DataFrame({"customer": f"c{who:05d}", "day": times, "amount": amounts.round(2)}))
+    table = pd.concat(rows)
+    table["day"] = [(START - timedelta(days=days - 365) + timedelta(days=int(day))).isoformat() for day in table["day"]]
+    table.to_csv(folder / "orders.csv", index=False)
+    text = """\
+name: made_up
+timezone: UTC
+kinds: {purchase: customer}
+events:
+  - path: orders.csv
+    columns: {customer_id: customer, timestamp: day, event: "'purchase'", amount: amount}
+"""
+    (folder / "source.yaml").write_text(text)
+    return str(folder / "source.yaml")
+
+
+def published(path: str) -> None:
+    """Parameters of CDNOW, to compare with those of Fader, Hardie & Lee (2005) and Batislam, Denizel & Filiztekin."""
+    table = pd.read_csv(path)
+    known = [table[name].to_numpy(float) for name in ("frequency", "recency", "T")]
+    history = PurchaseHistory(*known, np.zeros(len(table)))
+    pareto = ParetoNbd(history)
+    print(f"BG/NBD    {fit_model(history)[0]}\nMBG/NBD   {fit_model(history, stops_at_once=True)[0]}")
+    print(f"Pareto/NBD r={pareto.r:.3f} alpha={pareto.alpha:.3f} s={pareto.s:.3f} beta={pareto.beta:.3f}")
+
+
+def form(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 2 else f"{value:.2f}" if abs(value) < 20 else f"{value:.1f}"
 
 
 if __name__ == "__main__":

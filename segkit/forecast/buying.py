@@ -12,7 +12,7 @@ from segkit.errors import InputError
 MIN_FIT_CUSTOMERS = 20  # customers of a fit
 MAX_FIT_CUSTOMERS = 20_000  # customers; of more, a fit uses a part
 BOUND = 9.0  # of the logarithm of a parameter; beyond it the likelihood is flat
-REGULARITIES = (2, 3, 4)  # shapes of the gaps tried; 1 is pure chance
+REGULARITIES = (2, 3, 4, 6, 9)  # shapes of the gaps tried; 1 is pure chance
 YEAR = 365  # days
 UNIT_MARGIN = 1e-6  # the expectation has a removable singularity at a = 1
 MOST_PURCHASES = 2_000  # days with a purchase in a horizon at most
