@@ -21,7 +21,8 @@ class ParetoNbd:
         x, t_x, t = part.repeats, part.last / unit, part.age / unit
 
         def cost(logs: np.ndarray) -> float:
-            value = -float(self._log_likelihood(np.exp(logs), x=x, t_x=t_x, t=t).mean())
+            with np.errstate(all="ignore"):  # far from any sensible parameters
+                value = -float(self._log_likelihood(np.exp(logs), x=x, t_x=t_x, t=t).mean())
             return value if np.isfinite(value) else 1e6
 
         logs, _ = lowest(cost, starts=((0.0, 0.0, 0.0, 1.0), (0.0, 1.0, -1.0, 2.0)))

@@ -147,13 +147,15 @@ def measures(
         found[f"MAE of {name}"] = counts @ np.abs(table[name] - observed) / counts.sum(axis=1)
         found[f"{name} off"] = mean.sum() / observed.sum() - 1
         if f"{name}_low" in table:
-            found[f"{name} in range"] = ((table[f"{name}_low"] <= observed) & (observed <= table[f"{name}_high"])).mean()
+            found[f"{name} in range"] = (
+                (table[f"{name}_low"] <= observed) & (observed <= table[f"{name}_high"])
+            ).mean()
     found["Spearman"] = spearmanr(mean, observed).statistic
     found["Gini"] = gini(observed, by=mean) / gini(observed, by=observed)
     order = np.argsort(mean)
-    found["decile error"] = np.mean([
-        abs(mean[part].mean() - observed[part].mean()) / observed.mean() for part in np.array_split(order, 10)
-    ])
+    found["decile error"] = np.mean(
+        [abs(mean[part].mean() - observed[part].mean()) / observed.mean() for part in np.array_split(order, 10)]
+    )
     return found
 
 
@@ -171,9 +173,11 @@ def by_segment(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
     customers: Customers = customers_at(days, **asked)
     found = predict(customers, build_training_windows(days, **asked), model=fit.model, segment=segment)
     table = found.segments[found.segments["segment"] != EVERYONE].set_index("segment")
-    outcomes = customer_outcomes(
-        days, start=period.as_of, horizon_days=period.horizon_days, index=customers.index
-    ).totals.groupby(segment.reindex(customers.index)).sum()
+    outcomes = (
+        customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=customers.index)
+        .totals.groupby(segment.reindex(customers.index))
+        .sum()
+    )
     off = table["spend"] / outcomes["spend"] - 1
     inside = (table["spend_low"] <= outcomes["spend"]) & (outcomes["spend"] <= table["spend_high"])
     print(

@@ -127,6 +127,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     answer = text_result(
         headline=report.forecast_headline(found, segments, words=words),
         tiles=report.forecast_tiles(found, words=words),
+        bullets=report.describe_reach(found, words=words),
     )
     return Forecast(
         found.segments,

@@ -142,6 +142,17 @@ def forecast_tiles(found: Prediction, *, words: Wording) -> list[tuple[str, str,
     return [(label, form(v[0]), text("forecast", "tile", v=v, form=form, dates=dates)) for label, v, form in made]
 
 
+def describe_reach(found: Prediction, *, words: Wording) -> list[str]:
+    """Tell in a line each what the back-test shows can be predicted, and what cannot; empty without a back-test."""
+    scores = found.backtest[found.backtest["chosen"].astype(bool)]
+    by = scores.set_index(["target", "measure"])["value"].to_dict()
+    if not by:
+        return []
+    sums = {target: by[target, "total"] for target in ("orders", "spend") if (target, "total") in by}
+    facts = {"auc": by.get(("active", "auc")), "sums": sums, "each": by.get(("spend", "mae")), "words": words}
+    return [text("forecast", "can", **facts), text("forecast", "cannot", **facts)]
+
+
 def describe_backtest(found: Prediction, *, words: Wording) -> list[str]:
     """Describe how the forecast did in the back-test against its baselines, and how the base rate moved."""
     sentences = []
