@@ -64,7 +64,8 @@ def main() -> None:
     if given.only in (None, "one_year"):
         with tempfile.TemporaryDirectory() as folder:
             days, opened, _ = load(leaving_buyers(Path(folder)), None)
-            short("one_year", days, period=Period(AS_OF, lookback_days=365, horizon_days=182), kinds=opened.kinds)
+            period = Period(AS_OF - timedelta(days=182), lookback_days=365, horizon_days=182)
+            short("one_year", days, period=period, kinds=opened.kinds)
 
 
 def learnt(name: str, days: Days, *, period: Period, kinds: dict[str, str]) -> None:
