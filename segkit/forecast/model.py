@@ -7,7 +7,6 @@ from datetime import date
 import ibis
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from scipy.optimize import linprog
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
@@ -344,11 +343,9 @@ def least_absolute(members: np.ndarray, values: np.ndarray) -> np.ndarray:
     >>> least_absolute(np.array([[1.0, 5.0], [2.0, 1.0], [3.0, 9.0]]), np.array([2.0, 4.0, 6.0])).tolist()
     [2.0, 0.0]
     """
-    rows, columns = members.shape
-    cost = np.r_[np.zeros(columns), np.ones(2 * rows)]
-    balance = sparse.hstack([sparse.csr_array(members), sparse.eye_array(rows), -sparse.eye_array(rows)])
-    found = linprog(cost, A_eq=balance, b_eq=values, bounds=(0, None), method="highs")
-    return np.round(found.x[:columns], 9)
+    # the dual has a row for each member instead of two columns for each customer, and the same optimum
+    dual = linprog(-values, A_ub=members.T, b_ub=np.zeros(members.shape[1]), bounds=(-1, 1), method="highs")
+    return np.round(np.maximum(-dual.ineqlin.marginals, 0.0), 9)
 
 
 def _mean_columns(table: pd.DataFrame, *, name: str, unit: float) -> np.ndarray:
