@@ -132,7 +132,7 @@ VOICE_FILE = "voice.yaml"
 WORK = ("b2b_software",)  # verticals of software that people work with
 SERVICES = ("b2b_software", "product_use", "finance", "telecom")  # verticals where customers use and do not shop
 THRIFTY = 1.2  # times other customers' share of things bought at a discount
-WIN_BACK = "win_back"  # type of an action for customers who stopped coming
+WIN_BACK, LAPSING = "win_back", "Lapsing"  # type of an action, and level, of customers who stopped coming
 SIGNED = ("ad",)  # slots that end with the sign-off
 LONGEST_EVIDENCE = 300  # characters of a sentence that a model reads
 
@@ -266,7 +266,7 @@ def _tags(activity_level: str, facts: Sequence[Fact], *, segment: str, vertical:
     """Collect what a segment is, as lines ask for it: how active, of which level and vertical, and whether thrifty."""
     own = {f.name: f for f in facts if f.segment == segment}
     texts = {name: own[name].text or "" for name in ("action_type", "level") if name in own}
-    wins_back = texts.get("action_type") == WIN_BACK
+    wins_back = texts.get("action_type") == WIN_BACK or texts.get("level") == LAPSING
     tags = {"fading" if wins_back else activity_level, vertical}
     tags |= {"work"} if vertical in WORK else set()
     tags |= {texts.get("level", "").lower()} if activity_level != ONCE else set()
