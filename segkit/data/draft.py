@@ -51,8 +51,16 @@ KIND_WORDS = {  # kinds of event that segkit knows -> what programs call them
 BOUGHT_FLAGS = re.compile(r"(is|has)?_?(booking|booked|purchased?|bought|ordered|converted|conversion|sale)", re.I)
 NO_NEEDS = ("purchase", "return", "session_start", "first_visit", "user_engagement")  # kinds that show no need
 MIN_PURCHASES = 0.5  # of the events with a category, for purchases alone to show needs
-NOT_BOUGHT = re.compile("cancel|fail|void|refus|declin|abort|storn|annul|fraud|expired|unpaid|pending.?payment", re.I)
+NOT_BOUGHT = re.compile(
+    "cancel|fail|void|refus|declin|abort|storn|annul|fraud|expired|unpaid|pending.?payment|"
+    "anul|no.?show|no.?present|отмен",
+    re.I,
+)
 MAX_STATUSES = 15
+ANONYMOUS = (  # what stands in the place of a customer who is not known
+    *("anonymous", "anonym", "anonyme", "anonimo", "anónimo", "anoniem", "аноним", "匿名", "guest", "gast", "unknown"),
+    *("unbekannt", "inconnu", "walk-in", "cash customer", "no name", "not registered"),
+)
 GENERIC_NAMES = set("data events export items lines log orders purchases ratings sales transactions".split())
 COMPANY_WORDS = ("sent", "send", "delivered", "shipped", "dispatched", "impression", "invoiced")
 YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")  # that are no text
@@ -211,6 +219,7 @@ def _guessed(table: RawTable) -> _Draft:
         _split_category(draft, values=table.samples[mapping["category"]], raw=mapping["category"])
     _add_event(draft, mapping=mapping, table=table)
     _leave_out_cancelled(draft, table=table)
+    _leave_out_anonymous(draft, customer=mapping["customer_id"], table=table)
     filter_sql = f"{quote(mapping['customer_id'])} is not null"
     empty = table.count(f"not ({filter_sql})")
     if empty:
@@ -280,13 +289,26 @@ def _add_event(draft: _Draft, *, mapping: dict[str, str], table: RawTable) -> No
 
 def _leave_out_cancelled(draft: _Draft, *, table: RawTable) -> None:
     """Leave out what was ordered and not bought, by the column of a status."""
-    name = next((name for name in table.kinds if re.search("status|state$", name, re.I)), None)
+    name = next(
+        (name for name in table.kinds if re.search("status|state$|estado|statut|stato$|статус", name, re.I)), None
+    )
     values = sorted({value.lower() for value in table.samples[name]}) if name else []
     wrong = [value for value in values if NOT_BOUGHT.search(value)]
-    if not wrong or len(values) > MAX_STATUSES or draft.kinds != ["purchase"]:
+    if not wrong or len(values) > MAX_STATUSES or draft.kinds not in (["purchase"], ["visit"]):
         return
     listed = ", ".join(sql_literal(value) for value in wrong)
-    draft.where.append((f"coalesce(lower({quote(name)}), '') not in ({listed})", "these were not bought"))
+    why = "these were not bought" if draft.kinds == ["purchase"] else "these did not take place"
+    draft.where.append((f"coalesce(lower({quote(name)}), '') not in ({listed})", why))
+
+
+def _leave_out_anonymous(draft: _Draft, *, customer: str, table: RawTable) -> None:
+    """Leave out lines of customers who are not known, and share a word for that."""
+    text = f"trim(lower(cast({quote(customer)} as varchar)))"
+    words = sorted({value.strip().lower() for value in table.samples[customer]} & set(ANONYMOUS))
+    if words:
+        lines = table.count(f"{text} in ({', '.join(map(sql_literal, words))})")
+        why = f"{lines:,} of {table.rows:,} lines are of customers who are not known"
+        draft.where.append((f"{text} not in ({', '.join(map(sql_literal, words))})", why))
 
 
 def _is_flag(name: str, *, table: RawTable) -> bool:

@@ -26,7 +26,7 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
     "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
     "order_id": "orderid orderno ordernumber invoice basket order receipt transaction ticket session bestell beleg bon",
     "event": "eventtype eventname event action activity type",
-    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum charge",
+    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum charge gift donation",
     "price": "unitprice price preis prix",
     "quantity": "quantity qty units count numberof menge pieces",
     "discount": "discount rebate rabatt",
@@ -45,7 +45,8 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
 }
 OTHER_LANGUAGES = {  # German, French, Italian, Spanish, Portuguese, Dutch, Polish, Swedish, Russian, Chinese
     "customer_id": (
-        "kundennummer mitglied patientin acheteur adherent abonne abbonato socio usuario klant klient kund medlem "
+        "kundennummer mitglied ausweis leser spender versicherter acheteur donateur donatore donante "
+        "adherent abonne abbonato socio usuario klant klient kund medlem "
         "клиент покупатель заказчик пользователь абонент пациент читатель 客户 顾客 会员 用户"
     ),
     "timestamp": (
@@ -96,6 +97,13 @@ NOT_PAID = (
     *("tva", "iva", "btw", "налог", "ндс", "доставка"),
 )
 OF_SOMETHING_ELSE = ("payment", "product", "item", "device", "card", "customer", "user", "account", "ticket", "file")
+MAX_CATEGORIES = 200  # different values of a column that is a category by its values alone
+ROWS_PER_CATEGORY = 20
+VARIES = 1.3  # different values for each customer, from which on they tell of what customers do
+NO_CATEGORIES = set(
+    "status state country city region currency payment gender name email phone id url ip language browser campaign "
+    "channel source medium referrer agent employee clerk doctor method comment estado statut stato статус".split()
+)
 GROUPS = ("type", "category", "group", "country", "status", "class", "city", "state")  # of customers
 WEAK_WORDS = {"phone", "card", "shop", "company"}  # of customers only where there are many
 FEWEST_CUSTOMERS = 10
@@ -133,6 +141,12 @@ class RawTable:
         sql = f"select count(*) from {quote(self.view)} where {condition}"
         return self.con.con.execute(sql).fetchall()[0][0]
 
+    def count_distinct(self, *names: str) -> int:
+        """Count how many different values some columns have together."""
+        listed = ", ".join(map(quote, names))
+        sql = f"select count(*) from (select distinct {listed} from {quote(self.view)})"
+        return self.con.con.execute(sql).fetchall()[0][0]
+
 
 def guess_customer(table: RawTable) -> str | None:
     """Guess the column of the customer from its name."""
@@ -165,7 +179,22 @@ def guess_columns(table: RawTable) -> dict[str, str]:
         found["customer_id"] = max(left, key=lambda name: (table.kinds[name] == "VARCHAR", table.distinct[name]))
     else:
         found["customer_id"] = _customer_of_several_orders(table, found=found)
-    return found
+    return found if "category" in found else found | _category_by_values(table, found=found)
+
+
+def _category_by_values(table: RawTable, *, found: dict[str, str]) -> dict[str, str]:
+    """Guess the category from values: the texts that vary most within a customer, and are few."""
+    customer, best = found["customer_id"], (0, "")
+    for name in table.kinds:
+        few = 2 < table.distinct[name] <= min(MAX_CATEGORIES, table.rows / ROWS_PER_CATEGORY)
+        if name in found.values() or not few or words_in_name(name) & NO_CATEGORIES:
+            continue
+        if not _is_candidate("category", name, table) or set(map(len, table.samples[name])) <= {1, 2, 3}:  # codes
+            continue
+        pairs = table.count_distinct(customer, name)
+        if pairs > VARIES * table.distinct[customer]:
+            best = max(best, (table.distinct[name], name))
+    return {"category": best[1]} if best[1] else {}
 
 
 def _ranked(contract: str, *, table: RawTable, used: dict[str, str]) -> list[str]:

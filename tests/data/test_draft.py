@@ -178,6 +178,20 @@ def test_columns_are_recognised_in_ten_languages(tmp_path: Path, language: str) 
     assert found == [customer, day, category, amount]
 
 
+def test_categories_are_known_by_their_values_and_nobody_is_a_customer(tmp_path: Path) -> None:
+    n = np.arange(600)
+    frame = pd.DataFrame({"Donor": [f"d{i}@x.org" if i % 4 else "Anonymous" for i in n // 6]})
+    frame["Donated at"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(n % 300, unit="D")
+    frame["Gift"] = [f"£{1000 + i:,.2f}" for i in n]
+    frame["Appeal"] = np.array(["Water wells", "Schools", "Clinics"])[n % 3]
+    frame["Home"] = np.array(["north side", "south side", "far away"])[n // 6 % 3]  # one for each customer
+    frame["Status"] = np.where(n % 10 == 3, "No show", "Done")
+    frame.to_csv(tmp_path / "gifts.csv", index=False)
+    (table,) = yaml.safe_load(drafted(tmp_path / "gifts.csv"))["events"]
+    assert (table["columns"]["category"], table["columns"]["amount"]) == ("Appeal", "Gift")
+    assert "not in ('anonymous')" in table["where"] and "not in ('no show')" in table["where"]
+
+
 def test_names_of_columns_that_mislead(tmp_path: Path) -> None:
     """A country is no count, a payment type no kind of event, a place in an order no customer, freight no amount."""
     frame = orders(
