@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
-from segkit.customers.days import Days
+from segkit.customers.days import PURCHASE, Days
 from segkit.customers.features import customer_outcomes
 from segkit.customers.steps import steps
 from segkit.data import readiness
@@ -313,7 +313,7 @@ def kpis(days: Days, *, period: Period, kinds: Mapping[str, str]) -> pd.DataFram
     Parameters
     ----------
     kinds
-        Event kind -> who does it; steps to a purchase have a rate of conversion, and ``cancel`` ends a contract.
+        Event kind -> who does it; steps have a rate of conversion, and ``cancel`` ends a contract.
 
     Returns
     -------
@@ -349,12 +349,13 @@ def kpis(days: Days, *, period: Period, kinds: Mapping[str, str]) -> pd.DataFram
 
 
 def _conversion(days: Days, *, kinds: Mapping[str, str], period: Period) -> list[tuple]:
-    """Compute the share of days with the first step that end in a purchase."""
+    """Compute the share of days with the first step that reach the last."""
     taken = steps(days, kinds=kinds, start=period.last_horizon_start, end=period.as_of)
     if taken.empty:
         return []
     first, last = taken.iloc[0], taken.iloc[-1]
-    words = f"days with a {first['event'].replace('_', ' ')} that end in a purchase"
+    ends = "end in a purchase" if last["event"] == PURCHASE else f"reach {last['event'].replace('_', ' ')}"
+    words = f"days with a {first['event'].replace('_', ' ')} that {ends}"
     return [(words, *proportion_interval(int(last["days"]), int(first["days"])), "share")]
 
 

@@ -1,4 +1,4 @@
-"""The steps that end in a purchase, such as visit, cart, purchase: how many days reach each, and where they end."""
+"""Steps such as visit, cart, purchase, or open, search, export: how many days reach each, and where they end."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -7,6 +7,7 @@ import ibis
 import pandas as pd
 
 from segkit.customers.days import Days
+from segkit.vocabulary import activity_kinds
 
 LAST = "purchase"
 PART_OF = 0.9  # of the days with a kind of event that must hold the step before it, for the two to be steps
@@ -14,10 +15,10 @@ COLUMNS = ["step", "event", "days", "customers", "share", "onward"]
 
 
 def steps(days: Days, *, kinds: Mapping[str, str], start: date, end: date) -> pd.DataFrame:
-    """Find the steps of customers that end in a purchase, each a part of the one before.
+    """Find the steps of customers, each a part of the one before.
 
-    A kind of event is a step where nearly all days with it also hold the step before, and nearly all with a purchase
-    hold it.
+    A kind of event is a step where nearly all days with it also hold the step before, and nearly all with the last one
+    hold it. The last is a purchase or, where nothing is bought, the kind with the most steps before it.
 
     Parameters
     ----------
@@ -30,13 +31,16 @@ def steps(days: Days, *, kinds: Mapping[str, str], start: date, end: date) -> pd
     -------
     pd.DataFrame
         step, event, days (of customers), customers, share (of the days of the first step), onward (share of them that
-        reach the next; null for the last); no rows where purchases come without steps.
+        reach the next; null for the last); no rows where there are no steps.
     """
-    own = sorted(kind for kind, by in kinds.items() if by == "customer")
-    if LAST not in own or len(own) < 2:
+    own = sorted(activity_kinds(kinds))
+    if len(own) < 2:
         return pd.DataFrame(columns=COLUMNS)
     together, customers = _count_days(days, kinds=own, start=start, end=end)
-    chain = _chain(together, kinds=own)
+    ends = [LAST] if LAST in own else sorted(own, key=lambda kind: (together[kind, kind], kind))
+    chain = max((_chain(together, kinds=own, last=end) for end in ends), key=len)
+    if not chain:
+        return pd.DataFrame(columns=COLUMNS)
     reached = [int(together[kind, kind]) for kind in chain]
     rows = [
         (number + 1, kind, reached[number], customers[kind], reached[number] / reached[0])
@@ -61,13 +65,13 @@ def _count_days(
     return together | {(b, a): count for (a, b), count in together.items()}, customers
 
 
-def _chain(together: Mapping[tuple[str, str], int], *, kinds: list[str]) -> list[str]:
-    """Choose the steps, the first one on most days; nothing where a purchase has no step before it."""
-    last = together[LAST, LAST]
-    before = [kind for kind in kinds if kind != LAST and together[kind, kind] > last > 0]
+def _chain(together: Mapping[tuple[str, str], int], *, kinds: list[str], last: str) -> list[str]:
+    """Choose the steps, the first one on most days; nothing where the last one has no step before it."""
+    days = together[last, last]
+    before = [kind for kind in kinds if kind != last and together[kind, kind] > days > 0]
     chain: list[str] = []
     for kind in sorted(before, key=lambda kind: (-together[kind, kind], kind)):
         follows = not chain or together[kind, chain[-1]] >= PART_OF * together[kind, kind]
-        if follows and together[kind, LAST] >= PART_OF * last:
+        if follows and together[kind, last] >= PART_OF * days:
             chain.append(kind)
-    return [*chain, LAST] if chain else []
+    return [*chain, last] if chain else []

@@ -26,7 +26,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
     },
     MONEY: {},
     PURCHASES: {},
-    STEPS: {"01_profile": ("## Steps to a purchase",)},
+    STEPS: {"01_profile": ("## Steps",)},
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},
 }
 

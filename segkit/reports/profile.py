@@ -170,7 +170,7 @@ def format_lifecycle(lifecycle: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_steps(steps: pd.DataFrame) -> pd.DataFrame:
-    """Format the steps to a purchase; a step of few customers shows no figures."""
+    """Format the steps; a step of few customers shows no figures."""
     few = steps["customers"].map(is_few)
     shown = {"days": steps["days"].map(count), **{name: steps[name].map(percent) for name in ("share", "onward")}}
     shown = {

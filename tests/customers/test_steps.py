@@ -36,3 +36,11 @@ def test_each_step_is_a_part_of_the_one_before(
         check(table, name="steps")
         assert table["days"].iloc[0] == 100 and table["days"].iloc[-1] == purchases
         assert table["share"].iloc[-1] == purchases / 100 and table["onward"].isna().tolist()[-1]
+
+
+def test_where_nothing_is_bought_steps_lead_to_what_has_most_before_it(make_days: Callable) -> None:
+    kinds = {"open": "customer", "search": "customer", "export": "customer", "support": "customer"}
+    named = {"visit": "open", "cart": "search", "purchase": "export"}
+    rows = [(who, day, named.get(kind, kind), *more) for who, day, kind, *more in events(carts=40, purchases=10)]
+    table = steps(make_days(rows, kinds=kinds), kinds=kinds, start=START, end=START + timedelta(10))
+    assert table["event"].tolist() == ["open", "search", "export"]
