@@ -15,7 +15,7 @@ from segkit.errors import InputError
 from tests.guarantees.any_data import Odd, odd_sources, run_here, write_odd
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of arithmetic on nothing; what is shown counts
-DAILY, SLOW = 3, int(os.environ.get("SEGKIT_EXAMPLES", "12"))  # 200 take 40 minutes
+DAILY, SLOW = 2, int(os.environ.get("SEGKIT_EXAMPLES", "12"))  # 200 take 40 minutes
 UNTRUE = re.compile(r"there is no table|Traceback|\bnan\b")  # in a sentence to a user
 MOST_CHARACTERS = 500
 options = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}

@@ -116,20 +116,11 @@ def test_a_whole_run_holds_no_secret_in_any_file(
 
 
 @pytest.mark.slow
-def test_a_run_on_postgres_holds_no_password(secret: str, postgres: str, made_up_company: Path, tmp_path: Path) -> None:
+def test_a_run_on_postgres_holds_no_password(secret: str, postgres: str, shop: Path, tmp_path: Path) -> None:
     user, _, rest = postgres.removeprefix("postgres://").partition("@")
     engine = f"postgres://{user.partition(':')[0]}:$SHOP_PASS@{rest}"
-    given = [
-        "run",
-        "--source",
-        str(made_up_company),
-        "--out",
-        str(tmp_path / "run"),
-        "--steps",
-        "01",
-        "--engine",
-        engine,
-    ]
+    given = ["run", "--source", str(shop / "source.yaml"), "--out", str(tmp_path / "run"), "--steps", "01"]
+    given += ["--as-of", "2024-10-01", "--engine", engine]
     result = CliRunner().invoke(main, given)
     assert result.exit_code == 0, result.output
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]

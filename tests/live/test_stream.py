@@ -253,6 +253,7 @@ def test_a_process_killed_from_outside_goes_on_where_it_was(small_run: tuple[Run
     assert dump(tmp_path / "killed" / "state") == dump(tmp_path / "whole" / "state")
 
 
+@pytest.mark.slow
 def test_an_interrupt_loses_nothing_that_waits_for_its_day(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
     """Many events wait for their day, and a tick that counts them is interrupted; then it starts again from the top."""
     run, later = small_run
