@@ -173,6 +173,7 @@ def read_experiment(
     asked = {"arm-column": [arm], "kpi": kpis, "guard": guards, "before": before, "household": [household]}
     for option, names in (asked | {"segment-by": [by_column]}).items():
         _refuse_unknown(names, table=table, option=option)
+    _refuse_double(before, outcomes=(*kpis, *guards))
     id_column = _id_column(table.rows, skip={name for names in asked.values() for name in names})
     arm = arm or _arm_column(table, skip={*kpis, *guards, *before, by_column, id_column})
     table = _with_clean_arms(table, arm=arm)
@@ -241,6 +242,14 @@ def _refuse_unknown(names: Iterable[str], *, table: ArmTable, option: str) -> No
     if unknown:
         has = ", ".join(map(str, table.rows.columns))
         raise InputError(f"--{option} {unknown[0]}: {table.label} has no such column. It has {has}.")
+
+
+def _refuse_double(before: Sequence[str], *, outcomes: Sequence[str]) -> None:
+    both = [name for name in before if name in outcomes]
+    if both:
+        raise InputError(
+            f"--before {both[0]}: it is an outcome too. A column was measured before or after: name it once."
+        )
 
 
 def _plain(name: object) -> str:

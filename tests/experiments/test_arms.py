@@ -141,6 +141,7 @@ def test_a_look_before_the_end_is_wider_and_households_count_once(tmp_path: Path
         (lambda t: pd.concat([t, t.assign(arm=t["arm"].to_numpy()[::-1])]), [], "drawn for each row"),
         (lambda t: pd.concat([t, t]), [], "sum of each outcome"),
         (lambda t: t, ["--kpi", "sales"], "--kpi sales: mail.csv has no such column"),
+        (lambda t: t, ["--kpi", "visit", "--before", "visit"], "measured before or after"),
         (lambda t: t, ["--control", "Nobody"], "--control Nobody: there is no such arm"),
         (lambda t: t, ["--split", "Letter", "0.5"], "give each arm a share"),
         (lambda t: t[["customer_id", "arm"]], [], "which columns are outcomes"),
