@@ -99,6 +99,7 @@ def _read_kpi(totals: pd.DataFrame, *, kpi: str) -> pd.Series:
 
 
 ALPHA = 0.05
+FEWEST_PER_PRODUCT = 50  # customers in the smaller arm per covariate, from which on its slope may differ by arm
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def lift_with_influence(
 ) -> tuple[Lift, np.ndarray]:
     """Estimate the lift in one group of customers, and how much each of them moves it.
 
-    Least squares of the outcome on treatment, centred covariates and their products (Lin 2013), with the
-    heteroscedastic HC3 variance (MacKinnon & White 1985) and Satterthwaite's degrees of freedom.
+    Least squares of the outcome on treatment, centred covariates and, in groups that are large enough, their products
+    (Lin 2013), with the heteroscedastic HC3 variance (MacKinnon & White 1985) and Satterthwaite's degrees of freedom.
 
     Parameters
     ----------
@@ -158,19 +159,24 @@ def lift_with_influence(
     """
     values, treated = np.asarray(values, dtype=float), np.asarray(treated, dtype=bool)
     used = _prepare_covariates(covariate_values, rows=len(values))
-    fit = least_squares(values, treated.astype(float), used, used * treated[:, None])
+    counts = (int(treated.sum()), int((~treated).sum()))
+    has_products = min(counts) >= FEWEST_PER_PRODUCT * used.shape[1]
+    products = used * treated[:, None] if has_products else used[:, :0]
+    fit = least_squares(values, treated.astype(float), used, products)
     weights, left_out = fit.leave_one_out(row=1)
-    influence = weights * left_out + used @ fit.slopes[2 + used.shape[1] :] / len(values)
+    influence = weights * left_out
+    if has_products:
+        influence = influence + used @ fit.slopes[2 + used.shape[1] :] / len(values)
     if cluster is not None:
         influence = np.bincount(cluster, weights=influence)
-    counts = (int(treated.sum()), int((~treated).sum()))
     parts = [
         np.mean(left_out[arm] ** 2) / n if n else np.nan for arm, n in zip((treated, ~treated), counts, strict=True)
     ]
     explained = _explained(values, fit.residuals, treated=treated)
     spread = float(np.sqrt(np.square(influence).sum()))
     se = max(spread, _min_standard_error(values, treated=treated, explained=explained))
-    middle, added = float(fit.slopes[0]), float(fit.slopes[1])
+    added = float(fit.slopes[1])
+    middle = float(fit.slopes[0] if has_products else values.mean() - added * treated.mean())
     found = Lift(
         segment=segment,
         treated=counts[0],
