@@ -122,7 +122,7 @@ def _stops(facts: Facts) -> list[str]:
     if facts.repeat_share <= 0:
         stops.append(
             f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habits can be learnt. "
-            "Check the timestamp column, or give a longer history. If the table has one line for each customer, bring the "
-            "table of what they did: orders, visits or payments."
+            "Check the timestamp column, or give a longer history. If the table has one line for each customer, bring "
+            "the table of what they did: orders, visits or payments."
         )
     return stops

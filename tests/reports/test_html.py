@@ -67,7 +67,8 @@ def test_figure_needs_words_for_those_who_cannot_see_it() -> None:
 
 
 def test_segment_table_orders_by_revenue_and_leaves_out_unknown_columns(segments: pd.DataFrame) -> None:
-    made = segment_table_html(segments)
+    made = segment_table_html(segments.assign(spend_change=1.0))
+    assert "↗" not in segment_table_html(segments), "where the usual change is not known, none is beyond it"
     assert re.findall(r"sk-id\">(S\d\d)", made) == ["S02", "S01", "S13"]
     assert "Margin" not in made and "Big &lt;b&gt;baskets&lt;/b&gt;" in made
     assert ("↗" in made, "↘" in made) == (True, True)
