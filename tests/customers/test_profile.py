@@ -134,7 +134,8 @@ def table_of(**changes: float) -> pd.DataFrame:
     ("changes", "answer", "words"),
     [
         ({}, "yes", "are enough"),
-        ({"active_in_the_lookback": 239}, "no", "239 of 900 customers were active"),
+        ({"active_in_the_lookback": 39}, "no", "39 of 900 customers were active"),
+        ({"active_in_the_lookback": 239}, "with limits", "enough for 11 segments of 20 at most"),
         ({"days_of_history": 300}, "with limits", "Testing the segments on later months takes 364"),
         ({"seen_on_more_than_one_day": 0.1}, "with limits", "Only 10% of customers"),
         ({"revenue_with_the_top_hundredth": 0.6}, "with limits", "read means with care"),
