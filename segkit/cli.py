@@ -324,7 +324,8 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
     """Export the segments of RUN to marketing tools, or its model as SQL."""
 
     def work(run_dir: str, out: str, named: tuple[tuple[str, str], ...], **others: Any) -> Any:
-        from segkit.export.export import export_segments, export_sql
+        from segkit.export.export import export_segments
+        from segkit.export.query import export_sql
 
         if (to or target) == "sql":
             return export_sql(run_dir, out=out, dialect=dialect, confidence=confidence)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from segkit.data.csv_files import CSV_ENDINGS, describe_csv
 from segkit.data.draft import draft_source
+from segkit.data.holdout import Holdout
 from segkit.data.readers import TABLE_ENDINGS, resolve_paths
 from segkit.data.readiness import WANTED, WOULD_ADD, Facts, top_share, verdict_of
 from segkit.data.sources import (
@@ -97,6 +98,7 @@ def check_source(
         *_describe_events(opened, events, span=_span(events, period=period), period=period),
         *_describe_customers(opened, events, con=con),
         *_describe_rejected(rejected, source=opened),
+        *_describe_holdout(opened, events),
     ]
     lines += [*(remarks(opened, events) if remarks else []), *_describe_missing_columns(opened), ""]
     verdict = verdict_of(facts)
@@ -274,6 +276,18 @@ def _describe_rejected(rejected: pd.DataFrame, *, source: Source) -> list[str]:
     return [
         f"  rejected rows (up to {source.allow_set_aside:.0%} is allowed):",
         *(f"    {row.table}: {row.rows:,} ({row.share:.2%}) {row.reason}" for row in rejected.itertuples()),
+    ]
+
+
+def _describe_holdout(source: Source, events: ibis.Table) -> list[str]:
+    """Report how many customers are held out of every export and pilot, where the source states a holdout."""
+    holdout = Holdout.of(source)
+    if holdout is None:
+        return []
+    ids = events.select("customer_id").distinct().to_pandas()["customer_id"]
+    return [
+        f"  holdout: {len(holdout.members(ids)):,} of {len(ids):,} customers ({holdout.share:.1%}) are in no export "
+        f"and no pilot from {holdout.start} to {holdout.end}"
     ]
 
 

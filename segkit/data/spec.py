@@ -28,6 +28,7 @@ OPTIONAL = ID_COLUMNS + TEXT_COLUMNS + FLAG_COLUMNS + NUMBER_COLUMNS
 CONTRACT = (*REQUIRED, "event", *OPTIONAL)
 ROLES = ("demographic", "geographic", "survey", "current_segment", "identifier", "consent", "ignore")
 MAX_REJECTED_SHARE = 0.05  # share of rows that may be rejected, unless the YAML states another
+MAX_HOLDOUT = 0.5  # share of customers kept out of every export and pilot
 LONGEST_LABEL = 40  # characters; labels are used in names and sentences
 
 
@@ -213,6 +214,11 @@ class SourceYaml(YamlModel):
         description=f"a text of 1 to {LONGEST_LABEL} characters for each category, e.g. {{FRZN PIZZA: frozen pizza}}",
     )
     currency: Text = Field("", pattern="^[A-Z]{3}$", description="a currency code such as USD, EUR or GBP")
+    holdout: Annotated[float, Field(gt=0, le=MAX_HOLDOUT, strict=True, allow_inf_nan=False)] | None = Field(
+        None, description=f"a share of customers above 0 and at most {MAX_HOLDOUT}, such as 0.03"
+    )
+    holdout_from: Annotated[str, BeforeValidator(_day)] | None = Field(None, description="a date")
+    holdout_until: Annotated[str, BeforeValidator(_day)] | None = Field(None, description="a date")
 
     @model_validator(mode="before")
     @classmethod
@@ -244,6 +250,19 @@ class SourceYaml(YamlModel):
         if wrong:
             raise ValueError(f"{wrong[0]!r} is not a kind of event that customers do.{suggest(wrong[0], own)}")
         return needs
+
+    @model_validator(mode="after")
+    def _holdout_has_a_time(self) -> "SourceYaml":
+        days = (self.holdout_from, self.holdout_until)
+        if self.holdout is None and days == (None, None):
+            return self
+        if self.holdout is None or None in days:
+            raise ValueError(
+                "holdout, holdout_from and holdout_until go together: a share of customers, and the first and last day."
+            )
+        if days[0] > days[1]:
+            raise ValueError(f"holdout_until {days[1]} is before holdout_from {days[0]}.")
+        return self
 
     @property
     def roles(self) -> dict[str, str]:

@@ -8,11 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segkit.customers.days import Days, load_days
 from segkit.customers.profile import may_contact
 from segkit.data import sources
+from segkit.data.holdout import Holdout
 from segkit.data.io import (
     csv_quoting,
     escape_formula,
@@ -118,7 +120,7 @@ def design_pilot(
     measured = lifts_from_readout(lift_from, kpi=kpi) if lift_from else None
     days = load_days(run)
     chosen = _customers_in_segments(run, segments)
-    eligible, left_out = _eligible(run, chosen, exclude=exclude)
+    eligible, left_out = _eligible(run, chosen, exclude=exclude, window=window)
     sizes = eligible.groupby(eligible).size()
     shares = treated_shares(sizes, share_control=share_control, budget=budget, price=price, measured=measured)
     _refuse_small(chosen, sizes=sizes, shares=shares)
@@ -172,15 +174,27 @@ def _customers_in_segments(run: Run, segments: tuple[str, ...]) -> pd.Series:
     return assignments[assignments.isin(segments)]
 
 
-def _eligible(run: Run, chosen: pd.Series, *, exclude: tuple[str, ...]) -> tuple[pd.Series, dict[str, int]]:
+def _eligible(
+    run: Run, chosen: pd.Series, *, exclude: tuple[str, ...], window: dict[str, Any]
+) -> tuple[pd.Series, dict[str, int]]:
     """Select the customers who may be in the pilot; count the others by reason."""
     parameters = run.parameters()
-    roles = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None).roles
+    source = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None)
     people = run.table("people") if run.has("people") else None
-    consents = may_contact(people, roles=roles, index=chosen.index)
-    in_other_pilot = pd.Series(chosen.index.isin(excluded_ids(exclude)), index=chosen.index)
-    left_out = {"no consent": int((~consents).sum()), "in another pilot": int((in_other_pilot & consents).sum())}
-    return chosen[consents & ~in_other_pilot], left_out
+    reasons = {
+        "no consent": ~may_contact(people, roles=source.roles, index=chosen.index).to_numpy(),
+        "in another pilot": chosen.index.isin(excluded_ids(exclude)),
+    }
+    holdout = Holdout.of(source)
+    if holdout is not None and holdout.covers(window["start"], window["end"]):
+        reasons[f"held out of the whole programme until {holdout.end}"] = chosen.index.isin(
+            holdout.members(chosen.index)
+        )
+    left_out, allowed = {}, np.ones(len(chosen), dtype=bool)
+    for reason, excluded in reasons.items():
+        left_out[reason] = int((allowed & excluded).sum())
+        allowed &= ~excluded
+    return chosen[allowed], left_out
 
 
 def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, float]) -> None:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from segkit.customers.features import category_totals, features_expression
 from segkit.data.contract import column_types
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.expressions import quote
+from segkit.data.holdout import Holdout, holdout_if_known
 from segkit.data.io import csv_quoting, escape_formula, refuse_in_run, write_bytes
 from segkit.data.readers import open_file
 from segkit.data.runs import Run, load_run, load_run_privacy
@@ -63,7 +65,8 @@ def assign_newcomers(
     -------
     ibis.expr.types.Table
         customer_id, segment, segment_name, macro_segment, need (null where no single one leads), confidence; the engine
-        computes it when it is read. No earlier segment is known, so customers at a border do not keep theirs.
+        computes it when it is read. No earlier segment is known, so customers at a border do not keep theirs. Without
+        the holdout of the run's source, and of the events' own.
 
     Raises
     ------
@@ -94,6 +97,8 @@ def assign_newcomers(
         weights = category_totals(days.categories, start=period.lookback_start, end=period.as_of)
         weights = _materialise(weights, folder=folder, name="weights")
     assigned = assign_in_engine(model, features, weights=weights, confidence=True)
+    for holdout in _holdouts(run, events, data_dir=data_dir, period=period):
+        assigned = holdout.without(assigned)
     names = run.table("segments").set_index("segment")["name"].to_dict()
     named = assigned.segment.cases(*names.items(), else_=assigned.segment)
     return assigned.select(
@@ -118,6 +123,13 @@ def _read_new_events(events: str, *, run: Run, meta: dict[str, Any], data_dir: s
     check_rejected_share(count_rejected_rows(source, con=con), source=source)
     read = read_events(source, con=con)
     return read.filter(read.day < ibis.literal(period.as_of))
+
+
+def _holdouts(run: Run, events: str, *, data_dir: str, period: Period) -> set[Holdout]:
+    """Return the holdouts of the run's source and of the source of the events, where they hold now."""
+    own = _open_events(events, meta=run.load_model()[1], data_dir=data_dir)
+    found = {holdout_if_known(run), Holdout.of(own)} - {None}
+    return {one for one in found if one.covers(period.as_of, period.horizon_end - timedelta(days=1))}
 
 
 def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:

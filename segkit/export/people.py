@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from segkit.customers.profile import consent_columns, may_contact
+from segkit.data.holdout import Holdout
 from segkit.data.io import read_customer_csv
 from segkit.data.runs import Run, load_run_privacy, open_run_source, source_ids
 from segkit.data.sources import connect, read_customers
@@ -97,6 +98,7 @@ def select_exportable(
     target: Target,
     left: Iterable[str] = (),
     control_group: frozenset[str] = frozenset(),
+    holdout: Holdout | None = None,
     named: Mapping[str, str] | None = None,
     country_code: str = "",
 ) -> People:
@@ -108,6 +110,8 @@ def select_exportable(
         The result of `read_assignments`.
     left
         Customers of the last export; those missing from `table` get the value the target has for them.
+    holdout
+        Of the whole programme; None if there is none.
     named
         Field of the target -> identifier column, where names do not match.
     country_code
@@ -129,7 +133,7 @@ def select_exportable(
     with_left_value = (
         everyone.isin(left) if any(column.left is not None for column in target.columns.values()) else False
     )
-    reasons = _contact_exclusions(everyone, records=records, control_group=control_group)
+    reasons = _contact_exclusions(everyone, records=records, control_group=control_group, holdout=holdout)
     shares = _shares_excluded_address(rows, target=target, excluded=reasons != "")
     reasons = _add_reason(reasons, shares, "shares an address with one of these")
     reasons = _add_reason(reasons, segment.isna() & ~with_left_value, NOT_IN_RUN)
@@ -228,9 +232,15 @@ def _convert_values(
     return pd.DataFrame(rows, index=table.index), invalid
 
 
-def _contact_exclusions(everyone: pd.Index, *, records: CustomerRecords, control_group: frozenset[str]) -> pd.Series:
+def _contact_exclusions(
+    everyone: pd.Index, *, records: CustomerRecords, control_group: frozenset[str], holdout: Holdout | None
+) -> pd.Series:
     """Return why a customer must not be contacted with any target; empty if there is no reason."""
     reasons = pd.Series("", index=everyone, dtype=object)
+    if holdout is not None:
+        reasons = _add_reason(
+            reasons, everyone.isin(holdout.members(everyone)), f"held out of the whole programme until {holdout.end}"
+        )
     reasons = _add_reason(reasons, everyone.isin(control_group), "held out as control")
     return _add_reason(reasons, ~may_contact(records.table, roles=records.roles, index=everyone), "no consent")
 

@@ -55,7 +55,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         ids = [f"c{i:02d}" for i in range(65 - less)]
         of = np.array(["S01"] * 30 + ["S02"] * 30 + ["S03"] * 5)[: len(ids)]
         of[:moved] = "S02"
-        run = open_run(tmp_path / name, step="03_segments", source=str(folder / "shop.yaml"), as_of="2024-06-01")
+        about = {"as_of": "2024-06-01", "lookback_days": 182, "horizon_days": 91}
+        run = open_run(tmp_path / name, step="03_segments", source=str(folder / "shop.yaml"), **about)
         fixed = {"macro_segment": "M1", "need": "N01", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
         run.write(pd.DataFrame({"customer_id": ids, "segment": of}).assign(**fixed), "assignments")
         zero = {"customer_share": 0.1, "revenue": 1.0, "revenue_share": 0.1, "margin": np.nan, "orders": 1}

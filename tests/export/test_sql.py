@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from segkit.cli import main
 from segkit.data.runs import open_run
 from segkit.errors import InputError
-from segkit.export.export import export_sql
+from segkit.export.query import export_sql
 from segkit.segments.model import SegmentModel, assign_segments, model_to_arrays
 from tests.segments.test_sql import as_tables, made_model, made_signals
 
