@@ -7,16 +7,20 @@ from typing import Any
 
 import pandas as pd
 
-from segkit.customers.days import load_days
+from segkit.customers.days import Days, load_days
 from segkit.data import runs, sources
+from segkit.data.holdout import Holdout
+from segkit.data.spec import Source
 from segkit.experiments import design, observational, readout
 from segkit.experiments.estimate import main_kpi
 from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json
 from segkit.experiments.pilot import design_pilot as draw_pilot
+from segkit.experiments.programme import measure_programme, programme_metrics
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.reports import experiments as report
 from segkit.reports import html, pilots
+from segkit.reports.programme import describe_programme, format_programme
 from segkit.reports.wording import Wording
 
 
@@ -49,6 +53,18 @@ class Measurement(Result):
         rows = table_result(table, name="pilots", shown=report.format_candidates(table, words=self.words), columns={})
         note = text_result(note=report.pilot_note(self.kpi, measured=self.table["kpi"]))
         return Result(table, html=lambda: stack(chart, rows, note), draw=chart.draw)
+
+    @property
+    def programme(self) -> Result:
+        """What the whole programme brought, against the customers held out of it."""
+        table = self.tables["programme"]
+        answer, _, note = describe_programme(table, words=self.words)
+        said = text_result(table, note=answer or caption_of("programme")["empty"])
+        if table["lift"].isna().all():
+            return said
+        shown = format_programme(table, words=self.words)
+        rows = table_result(table, name="programme", shown=shown, columns={})
+        return Result(table, html=lambda: stack(said, rows, text_result(note=note)))
 
     @property
     def starting_values(self) -> Result:
@@ -116,6 +132,7 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
     events = sources.read_events(source, con=sources.connect())
     sent = observational.sent_campaigns(events, kinds=source.kinds, period=period)
     linked, balance = observational.measure_associations(days, sent=sent, kpi=kpi, index=segment.index, period=period)
+    programme = _programme(run, source, days=days, kpi=kpi)
     tested = readout.empty_experiment([]) if experiment is None else experiment.table
     answer = text_result(
         headline=report.measure_headline(pilots, tested, horizon_days=period.horizon_days),
@@ -123,15 +140,30 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
     )
     return Measurement(
         starting,
-        metrics=observational.measure_metrics(starting, pilots, experiment=tested),
+        metrics=observational.measure_metrics(starting, pilots, experiment=tested) | programme_metrics(programme),
         html=answer.html,
         draw=lambda: report.plot_candidates(pilots),
-        tables={"starting_values": starting, "key_results": key_results, "pilots": pilots, "association": linked},
+        tables={
+            "starting_values": starting,
+            "key_results": key_results,
+            "pilots": pilots,
+            "association": linked,
+            "programme": programme,
+        },
         kpi=kpi,
         names=names,
         balance=balance,
         words=words,
     )
+
+
+def _programme(run: runs.Run, source: Source, *, days: Days, kpi: str) -> pd.DataFrame:
+    """Measure the programme against the holdout of the source, by the ids of the source."""
+    holdout = Holdout.of(source)
+    own = None
+    if holdout is not None and run.parameters().get("pseudonyms"):
+        own = runs.source_ids(run, runs.open_run_source(run, source_ids=True))
+    return measure_programme(days, holdout=holdout, source_ids=own, kpi=kpi, period=run.period)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -12,6 +12,7 @@ from segkit.segments.validation import NONE
 from segkit.texts import has_texts, load_texts
 
 SEGMENTS, MONEY, PURCHASES, HABITS, STEPS = "segments", "money", "purchases", "habits", "steps"
+HOLDOUT = "holdout"
 LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have nothing to show
     SEGMENTS: {
         "00_overview": ("## Segments by value and need", "## Opportunities", "## Map of customers"),
@@ -26,6 +27,10 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
     },
     MONEY: {},
     PURCHASES: {},
+    HOLDOUT: {
+        "00_overview": ("## What contact brought",),
+        "06_measure": ("## The programme against its holdout",),
+    },
     STEPS: {"01_profile": ("## Steps",)},
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},
 }
@@ -38,6 +43,7 @@ def lacking(run: Run) -> tuple[str, ...]:
         MONEY: run.has("segments") and bool(run.table("segments")["revenue"].isna().all()),
         PURCHASES: run.has("segments") and "purchase" not in open_run_source(run).needs.kinds,
     }
+    lacks[HOLDOUT] = not (run.has("programme") and len(run.table("programme")))
     lacks[STEPS] = not run.has("steps")
     lacks[HABITS] = run.has("features") and are_one_time(run.table("features"))
     return tuple(name for name, lacks_it in lacks.items() if lacks_it)

@@ -13,7 +13,7 @@ from segkit.customers.features import load_customers
 from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
-from segkit.notebook.results import Result, stack, table_result, text_result
+from segkit.notebook.results import Result, caption_of, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
@@ -25,7 +25,9 @@ from segkit.reports.actions import format_actions, render_actions
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.matrix import matrix_html
 from segkit.reports.personas import persona_cards_html
+from segkit.reports.programme import describe_programme
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
+from segkit.reports.wording import Wording
 from segkit.segments import recut as recuts
 from segkit.segments.lineage import inherit_names
 from segkit.texts import name_phrase, phrase
@@ -392,6 +394,8 @@ class Overview(Result):
         What to do first, and what it may bring.
     segments
         The segments as a table.
+    programme
+        What contact brought against the customers who are held out of it all.
     changes, evidence, pages
         What changed since the last run, how sure the results are, and where to read on.
     """
@@ -401,6 +405,7 @@ class Overview(Result):
     opportunities: Result | None = None
     map: Result | None = None
     segments: Result | None = None
+    programme: Result | None = None
     changes: Result | None = None
     evidence: Result | None = None
     pages: Result | None = None
@@ -440,6 +445,7 @@ def overview(run: runs.Run) -> Overview:
         opportunities=_show_opportunities(run, segments, currency=shown["currency"]),
         map=_show_map(run, **shown),
         segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown, **below)),
+        programme=_show_programme(run, words=Wording.of(run, source=opened)),
         changes=text_result(bullets=_describe_changes(run)),
         evidence=text_result(bullets=overview_report.describe_evidence(summary)),
         pages=Result(segments, html=lambda: overview_report.render_links(pages)),
@@ -470,6 +476,14 @@ def _show_map(run: runs.Run, *, cards: str, currency: str) -> Result:
             placed, segments, profile=profile, alt=phrase(MAP_ALT), caption=phrase(MAP_CAPTION), **shown
         ),
     )
+
+
+def _show_programme(run: runs.Run, *, words: Wording) -> Result:
+    table = overview_report.optional_table(run, "programme")
+    if table is None or table.empty:
+        return text_result(note=caption_of("programme")["empty"])
+    answer, parts, note = describe_programme(table, words=words)
+    return text_result(table, bullets=[answer, *parts], note=note)
 
 
 def _describe_changes(run: runs.Run) -> list[str]:
