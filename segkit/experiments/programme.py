@@ -72,7 +72,7 @@ def measure_programme(
         programmes.
     """
     if holdout is None:
-        return empty_programme()
+        return empty_programme([])
     at_start = replace(period, as_of=holdout.start)
     known = _known_customers(days, period=at_start)
     own = known if source_ids is None else pd.Index(source_ids.reindex(known).fillna("").astype(str))
@@ -112,9 +112,9 @@ def lift_over_holdout(
     return replace(found, se=se, skew=moments[1] * (1 / many**2 - 1 / few**2) / se**3)
 
 
-def empty_programme(rows: list[dict[str, object]] | None = None) -> pd.DataFrame:
+def empty_programme(rows: list[dict[str, object]]) -> pd.DataFrame:
     """Build the typed table of a programme from rows."""
-    table = pd.DataFrame(rows or [], columns=list(PROGRAMME))
+    table = pd.DataFrame(rows, columns=list(PROGRAMME))
     text = {name: object for name in ("window", "start", "end", "kpi", "unit", "verdict")}
     kinds = {name: "int64" if name in ("customers", "held_out") else float for name in PROGRAMME} | text
     return table.assign(start=table["start"].map(str), end=table["end"].map(str)).astype(kinds)

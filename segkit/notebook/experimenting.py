@@ -59,12 +59,12 @@ class Measurement(Result):
         """What the whole programme brought, against the customers held out of it."""
         table = self.tables["programme"]
         answer, _, note = describe_programme(table, words=self.words)
-        said = text_result(table, note=answer or caption_of("programme")["empty"])
+        headline = text_result(table, note=answer or caption_of("programme")["empty"])
         if table["lift"].isna().all():
-            return said
+            return headline
         shown = format_programme(table, words=self.words)
         rows = table_result(table, name="programme", shown=shown, columns={})
-        return Result(table, html=lambda: stack(said, rows, text_result(note=note)))
+        return Result(table, html=lambda: stack(headline, rows, text_result(note=note)))
 
     @property
     def starting_values(self) -> Result:
