@@ -1,4 +1,4 @@
-"""Export segments to files, databases and SQL."""
+"""Export segments to files and databases."""
 
 import csv
 import hashlib
