@@ -338,7 +338,9 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
 
 @main.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--segment", "segments", multiple=True, required=True, help="Id of a segment; repeatable.")
+@click.option("--segment", "segments", multiple=True, help="Id of a segment; repeatable.")
+@click.option("--opportunity", default="", help="Id of an opportunity of RUN, such as A01: its segments, joined.")
+@click.option("--join", is_flag=True, help="Test the segments as one group, which detects smaller effects.")
 @click.option("--kpi", type=click.Choice(["spend", "orders", "active"]), default="spend", show_default=True)
 @click.option(
     "--share-control", type=float, default=0.5, show_default=True, help="Share of customers in the control group."
@@ -363,7 +365,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 
         run = load_run(run_dir)
         designed = design_pilot(run, **others)
-        folder = out or default_pilot_folder(run, segments=others["segments"], kpi=others["kpi"])
+        folder = out or default_pilot_folder(run, segments=tuple(designed.facts["segments"]), kpi=others["kpi"])
         return [*describe_pilot(designed.facts), str(write_planned_pilot(designed, folder))]
 
     _print("\n".join(run_guarded(work, debug=debug, **options)))

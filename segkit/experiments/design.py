@@ -187,6 +187,7 @@ def _segment_spread(name: str, values: pd.Series, before: pd.DataFrame) -> Sprea
 PRE_BANDS = 4  # of the KPI before the pilot, within a segment
 MIN_IN_BAND = 20
 TREATMENT, CONTROL = "treatment", "control"
+JOINED = "+"  # between the ids of segments that are tested as one
 
 
 def strata_of(segment: pd.Series, pre: pd.Series) -> pd.Series:

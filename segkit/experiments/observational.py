@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from segkit.customers.days import Days
 from segkit.customers.features import customer_outcomes
@@ -21,9 +22,11 @@ from segkit.vocabulary import EVERYONE, SERVICE_WORDS
 STRATA = 10
 MIN_IN_STRATUM = 2  # customers of each group in a stratum
 MAX_IMBALANCE = 0.1  # standardised difference above which groups differ (Austin 2009)
+MAX_AUC = 0.95  # above which recipients can be told from others by what they did before: nobody is comparable
+RISK_OF_DIFFERENCE = 0.91  # log risk ratio of a standardised difference of 1 (VanderWeele & Ding 2017)
 ASSOCIATION_COLUMNS = [
     "campaign", "sent", "others", "kpi", "unit", "difference", "difference_low", "difference_high",
-    "matched", "matched_low", "matched_high", "matched_sent", "worst_before", "worst_after", "alike",
+    "matched", "matched_low", "matched_high", "matched_sent", "worst_before", "worst_after", "auc", "e_value", "alike",
 ]  # fmt: skip
 BALANCE = ["campaign", "column", "before", "after"]
 
@@ -88,7 +91,7 @@ def measure_associations(
         reached = index.isin(group["customer_id"])
         if min(reached.sum(), (~reached).sum()) < FLOOR:
             continue
-        weight, used = _match_weights(covariate_table, reached)
+        weight, used, auc = _match_weights(covariate_table, reached)
         before = _standardised_differences(covariate_table, reached, weight=np.ones(len(index)))
         after = _standardised_differences(covariate_table, reached, weight=weight)
         unadjusted = _stratified_difference(values, reached, used=np.zeros(len(index), dtype=int))
@@ -96,16 +99,34 @@ def measure_associations(
         worst = (float(before.abs().max()), float(after.abs().max()))
         counts = (int(reached.sum()), int((~reached).sum()))
         in_strata = int((reached & (used >= 0)).sum())
-        row = (campaign, *counts, kpi, unit, *unadjusted, *matched, in_strata, *worst, worst[1] < MAX_IMBALANCE)
-        rows.append(row)
+        e_value = _e_value(*matched[1:], sd=float(values[~reached].std(ddof=1)))
+        if auc >= MAX_AUC:
+            unadjusted = matched = (np.nan,) * 3
+            e_value = np.nan
+        alike = worst[1] < MAX_IMBALANCE and auc < MAX_AUC
+        rows.append((campaign, *counts, kpi, unit, *unadjusted, *matched, in_strata, *worst, auc, e_value, alike))
         balances += [(campaign, name, before[name], after[name]) for name in COVARIATES]
     return pd.DataFrame(rows, columns=ASSOCIATION_COLUMNS), pd.DataFrame(balances, columns=BALANCE)
 
 
-def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _e_value(low: float, high: float, *, sd: float) -> float:
+    """Compute how strong a hidden cause must be to explain a difference away (E-value; VanderWeele & Ding 2017).
+
+    It must go along with both the campaign and the outcome at least by this risk ratio, for the end of the interval
+    nearest to zero; 1 where the interval includes zero.
+    """
+    if not np.isfinite([low, high]).all() or not sd > 0:
+        return np.nan
+    nearest = max(low, -high, 0.0) / sd
+    ratio = float(np.exp(RISK_OF_DIFFERENCE * nearest))
+    return ratio + float(np.sqrt(ratio * (ratio - 1)))
+
+
+def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Weight the other customers to resemble the recipients by strata of the propensity score.
 
-    The second array is the stratum of each customer; -1 where one of the groups is too small.
+    The second array is the stratum of each customer; -1 where one of the groups is too small. The number is the AUC of
+    the score: 0.5 where recipients were like others before, 1 where they can be told apart.
     """
     x = (covariate_table - covariate_table.mean()) / covariate_table.std().replace(0, 1)
     model = LogisticRegression(C=1.0, max_iter=1000).fit(x.to_numpy(), reached)
@@ -120,7 +141,7 @@ def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[
             stratum[in_stratum] = -1
             continue
         weight[in_stratum & reached], weight[in_stratum & ~reached] = 1.0, treated / others
-    return weight, stratum
+    return weight, stratum, float(roc_auc_score(reached, score))
 
 
 def _stratified_difference(values: np.ndarray, reached: np.ndarray, *, used: np.ndarray) -> tuple[float, float, float]:

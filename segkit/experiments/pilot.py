@@ -29,6 +29,7 @@ from segkit.data.runs import Run, load_run, publish_run, refuse_pseudonyms, stag
 from segkit.errors import InputError, RunError
 from segkit.experiments.design import (
     CONTROL,
+    JOINED,
     TREATMENT,
     Spread,
     draw_treatment,
@@ -44,7 +45,7 @@ from segkit.experiments.design import (
     treated_shares,
 )
 from segkit.experiments.estimate import COVARIATES, KPIS, Price, covariates, price_of
-from segkit.format import FLOOR
+from segkit.format import FLOOR, joined
 from segkit.period import parse_day
 
 FORM_VERSION = 1  # of pilot.json
@@ -66,7 +67,9 @@ class Pilot:
 def design_pilot(
     run: Run,
     *,
-    segments: tuple[str, ...],
+    segments: tuple[str, ...] = (),
+    opportunity: str = "",
+    join: bool = False,
     kpi: str = "spend",
     share_control: float = 0.5,
     weeks: int | None = None,
@@ -86,6 +89,10 @@ def design_pilot(
     ----------
     segments
         One or more ids; more need larger effects, as all are tested at once.
+    opportunity
+        An opportunity of the run, such as A01: its segments are joined, and the kind of action is recorded.
+    join
+        Test the segments as one group, which detects smaller effects.
     kpi
         spend, orders or active.
     share_control
@@ -119,7 +126,8 @@ def design_pilot(
         )
     measured = lifts_from_readout(lift_from, kpi=kpi) if lift_from else None
     days = load_days(run)
-    chosen = _customers_in_segments(run, segments)
+    action = _action(run, opportunity)
+    chosen = _customers_in_segments(run, segments or action["segments"], join=join or bool(opportunity))
     eligible, left_out = _eligible(run, chosen, exclude=exclude, window=window)
     sizes = eligible.groupby(eligible).size()
     shares = treated_shares(sizes, share_control=share_control, budget=budget, price=price, measured=measured)
@@ -130,6 +138,7 @@ def design_pilot(
         "form": FORM_VERSION,
         **_run_facts(run),
         "segments": sorted(eligible.unique().tolist()),
+        "action": {name: value for name, value in action.items() if name != "segments"},
         "kpi": kpi,
         "share_control": share_control,
         "seed": seed,
@@ -164,14 +173,28 @@ def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any
     }
 
 
-def _customers_in_segments(run: Run, segments: tuple[str, ...]) -> pd.Series:
-    """Select the customers of the segments: segment by customer_id, sorted."""
+def _action(run: Run, opportunity: str) -> dict[str, Any]:
+    """Return id, type, need and segments of an opportunity; no segments without one."""
+    if not opportunity:
+        return {"segments": ()}
+    table = run.table("actions").set_index("action") if run.has("actions") else pd.DataFrame()
+    if opportunity not in table.index:
+        available = ", ".join(table.index) or "none"
+        raise InputError(f"--opportunity {opportunity}: the opportunities of this run are {available}.")
+    row = table.loc[opportunity]
+    need = row["need"] if isinstance(row["need"], str) else ""
+    return {"id": opportunity, "type": row["type"], "need": need, "segments": tuple(row["joined"].split())}
+
+
+def _customers_in_segments(run: Run, segments: tuple[str, ...], *, join: bool = False) -> pd.Series:
+    """Select the customers of the segments: segment by customer_id, sorted; one name for all if they are joined."""
     assignments = run.table("assignments").sort_values("customer_id").set_index("customer_id")["segment"]
     unknown = sorted(set(segments) - set(assignments))
     if unknown or not segments:
         available = ", ".join(sorted(assignments.unique()))
         raise InputError(f"--segment {', '.join(unknown) or 'is not given'}: the segments of this run are {available}.")
-    return assignments[assignments.isin(segments)]
+    chosen = assignments[assignments.isin(segments)]
+    return pd.Series(JOINED.join(sorted(set(segments))), index=chosen.index, name="segment") if join else chosen
 
 
 def _eligible(
@@ -262,7 +285,7 @@ def _design_facts(
     names = run.table("segments").set_index("segment")["name"].to_dict()
     comparisons = len(found) + (len(found) > 1)
     power = [
-        _power(one, counts=counts, name=names.get(one.segment, ""), comparisons=comparisons, price=price)
+        _power(one, counts=counts, name=_name_of(one.segment, names=names), comparisons=comparisons, price=price)
         for one in found
     ]
     balance = imbalance(units, columns=COVARIATES)
@@ -280,6 +303,11 @@ def _design_facts(
         "imbalance": {**worst.to_dict(), "beyond_chance": bool(abs(worst["difference"]) > worst["chance"])},
         "expected": expected_total(counts[TREATMENT], measured=measured, price=price),
     }
+
+
+def _name_of(segment: str, *, names: dict[str, str]) -> str:
+    """Return the name of a segment, or those of joined ones."""
+    return joined([names.get(one, "") for one in segment.split(JOINED)])
 
 
 def _power(spread: Spread, *, counts: pd.DataFrame, name: str, comparisons: int, price: Price) -> dict[str, Any]:
@@ -304,6 +332,7 @@ def _power(spread: Spread, *, counts: pd.DataFrame, name: str, comparisons: int,
 
 
 UNITS_FILE, TARGETS_FILE = "units.parquet", "targets.csv"
+IGNORED = b"*\n"  # of .gitignore: a pilot lists customers, and must not get into a repository
 
 
 def write_pilot(pilot: Pilot, out: str | Path, *, pages: Mapping[str, str] | None = None) -> Path:
@@ -319,6 +348,7 @@ def write_pilot(pilot: Pilot, out: str | Path, *, pages: Mapping[str, str] | Non
         raise RunError(f"{out}: the folder holds something else. Give another --out.")
     with stage_run(out) as building:
         hashes = {}
+        write_bytes(building / ".gitignore", IGNORED)
         for name, content in _pilot_tables(pilot).items():
             write_bytes(building / name, content)
             hashes[name] = sha256(content).hexdigest()

@@ -101,6 +101,8 @@ def find_actions(
     ids = [f"A{number:02d}" for number in range(1, len(rows) + 1)]
     table = pd.DataFrame(rows, index=range(len(rows)), columns=COLUMNS[1:])
     table.insert(0, "action", ids)
+    commands = zip(table["command"], ids, strict=True)
+    table["command"] = [command.format(action=action) if command else None for command, action in commands]
     parts = [
         {
             "action": action,
@@ -345,8 +347,7 @@ class _Writer:
         part = expected / base if np.isfinite(base) and base > 0 else np.nan
         facts = {"size": size.customers, "weeks": size.weeks, "detectable": size.detectable, "kpi": kpi}
         facts |= {"segments": len(segments), "expected": part, "small": bool(part < size.detectable)}
-        named = " ".join(f"--segment {name}" for name in segments)
-        command = f"segkit pilot RUN {named} --kpi {self.pilots.kpi} --weeks {size.weeks}"
+        command = f"segkit pilot RUN --opportunity {{action}} --kpi {self.pilots.kpi} --weeks {size.weeks}"
         return {
             "detectable": round(size.detectable, 6),
             "weeks": size.weeks,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
+from segkit.experiments.design import JOINED
 from segkit.experiments.estimate import KPIS
 from segkit.format import FLOOR, capitalized, count, formatter_for, number, percent, percentage_points, spread
 from segkit.period import Period
@@ -193,7 +194,7 @@ def decide_campaigns(
     rows = [_shortfall_decision(row, currency=currency) for row in shortfalls.to_dict("records")]
     form = formatter_for(KPIS[kpi].unit, currency=currency) if kpi == "spend" else number
     recent = log[(log["decision"] == PILOT) & (log["as_of"] > period.last_horizon_start.isoformat())]
-    running = {EVERYONE, *recent["segment"], *experiment["segment"]}
+    running = {EVERYONE, *recent["segment"], *(one for name in experiment["segment"] for one in name.split(JOINED))}
     free = pilots[~pilots["segment"].isin(running) & (pilots["customers"] >= 2 * FLOOR)]
     rows += _pilot_decision(shortfalls, free, reachable=reachable, form=form)
     rows += [

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.experiments.design import SHOWN_WEEKS
 from segkit.experiments.estimate import KPIS
-from segkit.experiments.observational import LEADING_KPIS
+from segkit.experiments.observational import LEADING_KPIS, MAX_AUC
 from segkit.format import (
     FLOOR,
     MISSING,
@@ -116,6 +116,7 @@ def describe_associations(table: pd.DataFrame, *, words: Wording) -> str:
         "associations",
         campaigns=len(table),
         alike=len(alike),
+        apart=[capitalized(r["campaign"]) for r in table[table["auc"] >= MAX_AUC].to_dict("records")],
         clear=[
             (
                 capitalized(r["campaign"]),
@@ -259,19 +260,33 @@ def format_associations(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
             "Campaign": [capitalized(r["campaign"]) for r in rows],
             "Received it / did not": [f"{count(r['sent'])} / {count(r['others'])}" for r in rows],
             "Difference, as observed": [
-                ranged(r["difference"], r["difference_low"], r["difference_high"], form=form) for r in rows
+                "cannot tell"
+                if is_missing(r["difference"])
+                else ranged(r["difference"], r["difference_low"], r["difference_high"], form=form)
+                for r in rows
             ],
             "Difference, matched": [
                 ranged(r["matched"], r["matched_low"], r["matched_high"], form=form) if r["alike"] else "cannot tell"
                 for r in rows
             ],
-            "Matched customers": [count(r["matched_sent"]) for r in rows],
+            "Matched customers": [
+                f"{count(r['matched_sent'])} ({percent(r['matched_sent'] / r['sent'])})" for r in rows
+            ],
+            "Told apart before, AUC": [score(r["auc"]) for r in rows],
+            "Hidden cause needed": [_hidden_cause(r) for r in rows],
             "Largest difference before, in standard deviations": [
                 f"{r['worst_before']:.2f} → {r['worst_after']:.2f}" for r in rows
             ],
             "Comparable": ["yes" if r["alike"] else "no" for r in rows],
         }
     )
+
+
+def _hidden_cause(row: Mapping[str, Any]) -> str:
+    """Write how strong a hidden cause must be to explain a difference away; a dash where none is left to explain."""
+    if not row["alike"] or is_missing(row["e_value"]) or row["e_value"] <= 1:
+        return MISSING
+    return f"{row['e_value']:.1f} times"
 
 
 def signed(value: float | None) -> str:

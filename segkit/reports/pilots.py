@@ -211,7 +211,8 @@ def describe_pilot(facts: Mapping[str, Any]) -> list[str]:
     for one in facts["power"]:
         break_even = form(one["break_even"]) if one["break_even"] else ""
         change = _change(one, form=form)
-        sentences.append(text("pilot", "power", row=one, change=change, break_even=break_even))
+        total = _total_change(one, facts=facts)
+        sentences.append(text("pilot", "power", row=one, change=change, break_even=break_even, total=total))
     return [*sentences, *_describe_draw(facts), _describe_return(facts)]
 
 
@@ -234,6 +235,7 @@ def render_plan(facts: Mapping[str, Any]) -> str:
         "Leave alone": [count(r["control"]) for r in rows],
         "Before, per customer": [form(r["baseline_mean"]) for r in rows],
         "Smallest detectable change": [_change(r, form=form) for r in rows],
+        "Over all contacted": [_total_change(r, facts=facts) for r in rows],
     }
     if price.is_complete:
         net = [_net_return(r, price=price) for r in rows]
@@ -350,6 +352,14 @@ def _change(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
     """Write the smallest change that a pilot can detect, also as a share of the mean before."""
     part = "" if is_missing(row["smallest_share"]) else f" ({percent(row['smallest_share'])})"
     return form(row["smallest_effect"]) + part
+
+
+def _total_change(row: Mapping[str, Any], *, facts: Mapping[str, Any]) -> str:
+    """Write what the smallest change that can be detected comes to over all who are contacted; "" if unknown."""
+    if is_missing(row["smallest_effect"]):
+        return ""
+    total = row["treatment"] * row["smallest_effect"]
+    return money(total, currency=facts.get("currency", "")) if facts["unit"] == "money" else number(total)
 
 
 def _net_return(row: Mapping[str, Any], *, price: Price) -> float:

@@ -12,6 +12,7 @@ from segkit.customers.days import Days, load_days
 from segkit.data.runs import Run
 from segkit.errors import InputError
 from segkit.experiments import design, observational
+from segkit.experiments.estimate import kpi_values
 from segkit.period import Period
 from segkit.tables import check
 
@@ -106,7 +107,8 @@ def test_matching_removes_most_of_the_selection_of_recipients() -> None:
     reached = rng.random(600) < 1 / (1 + np.exp(-(np.log(before) - 3)))  # those who spend more are chosen
     observed = before + rng.normal(0, 5, 600)  # and nobody is moved by it
     past = pd.DataFrame({"pre": before, "log pre": np.log(before)})
-    weight, used = observational._match_weights(past, reached)
+    weight, used, auc = observational._match_weights(past, reached)
+    assert 0.55 < auc < 0.9
     unadjusted = observational._stratified_difference(observed, reached, used=np.zeros(600, dtype=int))
     matched = observational._stratified_difference(observed, reached, used=used)
     assert unadjusted[1] > 3 and abs(matched[0]) < 0.35 * unadjusted[0]
@@ -114,6 +116,15 @@ def test_matching_removes_most_of_the_selection_of_recipients() -> None:
         observational._standardised_differences(past, reached, weight=one).abs().max() for one in (np.ones(600), weight)
     ]
     assert largest[1] < 0.35 * largest[0]
+
+
+def test_a_clear_difference_takes_a_strong_hidden_cause_and_an_open_one_none() -> None:
+    assert observational._e_value(-1.0, 3.0, sd=2.0) == 1
+    assert (
+        observational._e_value(0.5, 1.5, sd=1.0)
+        == pytest.approx(2.529, abs=0.001)
+        == observational._e_value(-1.5, -0.5, sd=1.0)
+    )
 
 
 def test_each_campaign_of_the_window_is_compared_and_balanced(
@@ -131,6 +142,15 @@ def test_each_campaign_of_the_window_is_compared_and_balanced(
     row = table.iloc[0]
     assert (row["sent"], row["others"]) == (90, 160) and row["matched_low"] < row["matched"] < row["matched_high"]
     assert set(balance["column"]) == {"pre", "recent", "steady"}
+    assert 0.4 < row["auc"] < 0.95 and row["e_value"] >= 1
+    before = kpi_values(days, kpi="spend", start=date(2024, 1, 2), window_days=182, index=segment.index)
+    richest = pd.DataFrame({"customer_id": before.nlargest(60).index, "campaign": "to the best"})
+    selected = observational.measure_associations(days, sent=richest, **asked)[0].iloc[0]
+    assert (
+        selected["auc"] > observational.MAX_AUC
+        and not selected["alike"]
+        and np.isnan([selected["matched"], selected["difference"]]).all()
+    )
     few = observational.measure_associations(days, sent=sent.head(5), **asked)[0]
     none = observational.sent_campaigns(make_events(lines), kinds={"purchase": "customer"}, period=OF_SHOP)
     assert few.empty and none.empty and observational.measure_associations(days, sent=none, **asked)[0].empty

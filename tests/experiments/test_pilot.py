@@ -53,6 +53,7 @@ def test_files_are_the_same_bytes_again_and_another_seed_draws_others(shop_run: 
     assert files(tmp_path / "first") == files(tmp_path / "again")
     assert files(tmp_path / "first")["treatment.csv"] != files(tmp_path / "other")["treatment.csv"]
     assert set(files(tmp_path / "first")) == {
+        ".gitignore",
         "control.csv",
         "pilot.json",
         "targets.csv",
@@ -75,6 +76,17 @@ def test_design_states_its_power_and_that_no_return_is_known(pilot: Pilot) -> No
 def test_more_segments_at_once_need_larger_effects(shop_run: Run, pilot: Pilot) -> None:
     alone = design_pilot(shop_run, segments=("S01",))
     assert alone.facts["power"][0]["smallest_effect"] < pilot.facts["power"][0]["smallest_effect"]
+
+
+def test_joined_segments_are_one_group_that_detects_less_and_may_have_a_small_part(shop_run: Run) -> None:
+    both = design_pilot(shop_run, segments=("S01", "S02", "S03"), join=True)
+    (power,) = both.facts["power"]
+    assert both.facts["segments"] == ["S01+S02+S03"] and power["name"] == "Early, Late and Few"
+    assert power["treatment"] + power["control"] == len(both.units) > 200
+    alone = design_pilot(shop_run, segments=("S01", "S02")).facts["power"]
+    assert power["smallest_effect"] < min(one["smallest_effect"] for one in alone)
+    with pytest.raises(InputError, match="the opportunities of this run are none"):
+        design_pilot(shop_run, opportunity="A01")
 
 
 def test_a_budget_reduces_all_shares_alike_at_random(shop_run: Run) -> None:
