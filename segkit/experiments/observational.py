@@ -22,7 +22,7 @@ from segkit.vocabulary import EVERYONE, SERVICE_WORDS
 STRATA = 10
 MIN_IN_STRATUM = 2  # customers of each group in a stratum
 MAX_IMBALANCE = 0.1  # standardised difference above which groups differ (Austin 2009)
-MAX_AUC = 0.95  # above which recipients can be told from others by what they did before: nobody is comparable
+MAX_AUC = 0.95  # above which what they did before tells recipients from others: nobody is comparable
 RISK_OF_DIFFERENCE = 0.91  # log risk ratio of a standardised difference of 1 (VanderWeele & Ding 2017)
 ASSOCIATION_COLUMNS = [
     "campaign", "sent", "others", "kpi", "unit", "difference", "difference_low", "difference_high",
@@ -126,7 +126,7 @@ def _match_weights(covariate_table: pd.DataFrame, reached: np.ndarray) -> tuple[
     """Weight the other customers to resemble the recipients by strata of the propensity score.
 
     The second array is the stratum of each customer; -1 where one of the groups is too small. The number is the AUC of
-    the score: 0.5 where recipients were like others before, 1 where they can be told apart.
+    the score: 0.5 where recipients were like others before, 1 where it separates them.
     """
     x = (covariate_table - covariate_table.mean()) / covariate_table.std().replace(0, 1)
     model = LogisticRegression(C=1.0, max_iter=1000).fit(x.to_numpy(), reached)

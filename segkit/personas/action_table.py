@@ -102,7 +102,7 @@ def find_actions(
     table = pd.DataFrame(rows, index=range(len(rows)), columns=COLUMNS[1:])
     table.insert(0, "action", ids)
     commands = zip(table["command"], ids, strict=True)
-    table["command"] = [command.format(action=action) if command else None for command, action in commands]
+    table["command"] = [one.format(action=action) if isinstance(one, str) else None for one, action in commands]
     parts = [
         {
             "action": action,

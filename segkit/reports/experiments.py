@@ -272,7 +272,7 @@ def format_associations(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
             "Matched customers": [
                 f"{count(r['matched_sent'])} ({percent(r['matched_sent'] / r['sent'])})" for r in rows
             ],
-            "Told apart before, AUC": [score(r["auc"]) for r in rows],
+            "Separated before, AUC": [score(r["auc"]) for r in rows],
             "Hidden cause needed": [_hidden_cause(r) for r in rows],
             "Largest difference before, in standard deviations": [
                 f"{r['worst_before']:.2f} → {r['worst_after']:.2f}" for r in rows
