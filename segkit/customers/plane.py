@@ -6,6 +6,8 @@ from functools import cache
 
 import numpy as np
 
+from segkit.imports import import_umap
+
 EPOCHS = 200
 NEGATIVES, SIMILAR_NEGATIVES = 5, 3  # pushes for each pull; fewer are faster, and as steady where they were tried
 SIMILAR_EPOCHS, SIMILAR_NEIGHBOURS = 150, 8
@@ -112,10 +114,8 @@ def _run_umap(
     neighbours = (indices.astype(np.int32), distances.astype(np.float32), None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one job because seeded, no transform, no TensorFlow: all intended
-        from umap import UMAP
-
         _cache_compiled()
-        model = UMAP(
+        model = import_umap().UMAP(
             n_neighbors=indices.shape[1],
             min_dist=min_dist,
             init="pca" if points.shape[1] >= 2 else "random",
@@ -131,10 +131,9 @@ def _run_umap(
 @cache
 def _cache_compiled() -> None:
     """Cache what numba compiles for UMAP: six seconds in every process become a quarter of one from the second on."""
-    import umap.layouts
-    import umap.umap_
     from numba.core.dispatcher import Dispatcher
 
+    umap = import_umap()
     for module in (umap.layouts, umap.umap_):
         for function in vars(module).values():
             if isinstance(function, Dispatcher):
