@@ -516,10 +516,9 @@ class Customer:
             aggregates[plan.monday_position + _weekday_of(day)] -= row[plan.position["occasions"]]
             if row[OWN_EVENTS] > 0:
                 self._drop_first_active_day()
-        if expired:
-            del days[:expired]
-            self._category_tally.drop_days(before=start)
-            self._channel_tally.drop_days(before=start)
+        del days[:expired]
+        self._category_tally.drop_days(before=start)  # a line of an order of several days has no row on its own day
+        self._channel_tally.drop_days(before=start)
         if today >= self._last_cleanup + CLEANUP_DAYS:
             self._drop_expired(before=start - ORDER_OPEN_DAYS)
 
