@@ -167,7 +167,8 @@ class LiveAssigner:
 
     def levels(self, expected: list[float], base: list[float]) -> list[int]:
         """Compare each expectation with that of the run: halved -1, as before 0, doubled 1."""
-        return [(e - b >= STEP) - (b - e >= STEP) for e, b in zip(expected, base, strict=True)]
+        moved = [max(e, 0.0) - max(b, 0.0) for e, b in zip(expected, base, strict=True)]  # below zero is nothing
+        return [(by >= STEP) - (-by >= STEP) for by in moved]
 
     def has_changed(self, current: LiveAssignment, now: CustomerView) -> bool:
         """Return whether the segment or the level of an expectation differs."""
@@ -283,7 +284,7 @@ class LiveAssigner:
 
 
 def _amount(log: float) -> float:
-    return round(float(np.expm1(log)), 2)
+    return round(float(np.expm1(max(log, 0.0))), 2)
 
 
 def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
