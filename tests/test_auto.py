@@ -82,7 +82,7 @@ def test_all_runs_have_a_page_that_is_never_written_over_one_of_somebody_else(
     home: Path, auto: tuple[Run, Result]
 ) -> None:
     page = write_runs_page(auto[0])
-    assert page == home / "reports" / "index.html" and f'href="{THEN}/index.html"' in page.read_text()
+    assert page == home / "reports" / "index.html" and f'href="./{THEN}/index.html"' in page.read_text()
     before = page.read_bytes()
     assert write_runs_page(auto[0]) == page and page.read_bytes() == before
     page.write_text("mine")

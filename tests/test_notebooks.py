@@ -139,14 +139,17 @@ def test_a_missing_table_of_the_source_is_named_and_the_good_report_stays(
 
 
 @pytest.mark.slow
-def test_a_budget_that_cannot_be_met_fails_late_and_the_good_report_stays(report: Path, made_up_company: Path) -> None:
+def test_customers_who_are_all_alike_fail_late_and_the_good_report_stays(report: Path, tmp_path: Path) -> None:
     before = hashes(report)
-    budget = {"segments_min": 3, "segments_max": 3, "smallest_share": 0.33}
-    given = ["run", "--source", str(made_up_company), "--out", str(report)]
-    given += [text for name, value in budget.items() for text in ("-p", name, str(value))]
-    answer = CliRunner().invoke(main, given)
+    days = pd.date_range("2024-01-03", "2025-01-01", freq="9D").strftime("%Y-%m-%d")
+    rows = [(f"c{i:03d}", day, 10.0) for i in range(120) for day in days]
+    pd.DataFrame(rows, columns=["who", "day", "paid"]).to_csv(tmp_path / "alike.csv", index=False)
+    columns = "{customer_id: who, timestamp: day, amount: paid}"
+    source = f"name: alike\ntimezone: UTC\nevents:\n  - path: alike.csv\n    columns: {columns}\n"
+    (tmp_path / "source.yaml").write_text(source)
+    answer = CliRunner().invoke(main, ["run", "--source", str(tmp_path / "source.yaml"), "--out", str(report)])
     last = answer.stderr.splitlines()[-1]
-    assert answer.exit_code == 2 and "do not make 3 segments of at least" in last and "Traceback" not in answer.stderr
+    assert answer.exit_code == 2 and "different forecasts" in last and "Traceback" not in answer.stderr
     failed = report.with_name("run.failed")
     assert (failed / "notebooks" / "03_segments.ipynb").is_file() and hashes(report) == before
 

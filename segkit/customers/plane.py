@@ -125,7 +125,8 @@ def _run_umap(
             random_state=seed,
             n_jobs=1,
         )
-        return model.fit_transform(points.astype(np.float32)).astype(np.float64)
+        drawn = model.fit_transform(points.astype(np.float32)).astype(np.float64)
+    return np.nan_to_num(drawn)  # where all points are the same there is nothing to scale
 
 
 @cache

@@ -25,7 +25,7 @@ class Holdout:
     --------
     >>> held = Holdout(0.5, start=date(2026, 1, 1), end=date(2026, 12, 31))
     >>> sorted(held.members(["c1", "c2", "c3", "c4"]))
-    ['c2', 'c3']
+    ['c4']
     """
 
     share: float

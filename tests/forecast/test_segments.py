@@ -154,6 +154,7 @@ def test_without_a_back_test_intervals_of_sums_come_from_customers() -> None:
     assert table.loc["S02", ["active_share_low", "active_share_high"]].tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_who_cancelled_is_gone_until_they_buy_again(make_days: Make) -> None:
     rng, rows = np.random.default_rng(2), []
     for i in range(400):
