@@ -1,6 +1,5 @@
 """Import a library without the slow parts that segkit never uses; whoever uses them later still gets them."""
 
-import importlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -38,30 +37,32 @@ def import_umap() -> ModuleType:
 
     UMAP needs it to search for neighbours, and segkit gives them. A search by somebody else loads it then.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no TensorFlow: intended
-        if "pynndescent" in sys.modules or "umap" in sys.modules:
-            return importlib.import_module("umap")
-        stand_ins = {
-            "pynndescent": {"NNDescent": _LaterSearch},
-            "pynndescent.distances": {"named_distances": _LoadedDistances("distances", "named_distances")},
-            "pynndescent.sparse": {"sparse_named_distances": _LoadedDistances("sparse", "sparse_named_distances")},
-        }
-        for name, parts in stand_ins.items():
-            sys.modules[name] = ModuleType(name)
-            vars(sys.modules[name]).update(parts)
-        try:
-            return importlib.import_module("umap")
-        finally:
-            for name in stand_ins:
-                del sys.modules[name]
+    stand_ins = {
+        "pynndescent": {"NNDescent": _LaterSearch},
+        "pynndescent.distances": {"named_distances": _LoadedDistances("distances", "named_distances")},
+        "pynndescent.sparse": {"sparse_named_distances": _LoadedDistances("sparse", "sparse_named_distances")},
+    }
+    needed = {} if {"pynndescent", "umap"} & set(sys.modules) else stand_ins
+    for name, parts in needed.items():
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(parts)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # no TensorFlow: intended
+            import umap
+    finally:
+        for name in needed:
+            del sys.modules[name]
+    return umap
 
 
 class _SearchType(type):
     """Stand for the class of pynndescent, which is loaded once an index is wanted."""
 
     def __call__(cls, *given: Any, **options: Any) -> Any:
-        return importlib.import_module("pynndescent").NNDescent(*given, **options)
+        from pynndescent import NNDescent
+
+        return NNDescent(*given, **options)
 
     def __instancecheck__(cls, found: Any) -> bool:
         return "pynndescent" in sys.modules and isinstance(found, sys.modules["pynndescent"].NNDescent)
@@ -79,7 +80,7 @@ class _LoadedDistances(dict):
         self.place = (f"pynndescent.{module}", name)
 
     def __contains__(self, metric: object) -> bool:
-        return self.place[0] in sys.modules and metric in getattr(sys.modules[self.place[0]], self.place[1])
+        return self.place[0] in sys.modules and metric in vars(sys.modules[self.place[0]])[self.place[1]]
 
     def __getitem__(self, metric: str) -> Any:
-        return getattr(sys.modules[self.place[0]], self.place[1])[metric]
+        return vars(sys.modules[self.place[0]])[self.place[1]][metric]
