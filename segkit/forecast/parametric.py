@@ -23,7 +23,6 @@ from segkit.forecast.order_value import GammaGamma, expected_value, fit_gamma_ga
 
 EPOCH = date(1970, 1, 1)
 DRAWS = 400  # of the spend of a customer
-BLOCK = 5_000  # customers whose spend is drawn at once
 USUAL_WEIGHT = 1.0  # days with a purchase that the usual number of orders a day weighs as much as
 LEVEL = 0.95  # of the customers are inside their band
 EXPECTATIONS = ("chance", "orders", "spend", "horizons_a_year")
@@ -64,10 +63,9 @@ class BuyingForecast:
         pd.DataFrame
             ``orders``, ``orders_low``, ``orders_high``, and the same of ``spend``; those that are known.
         """
-        buyers = index[index.isin(self.history.index[self.history["orders"] > 0])]
-        found = pd.DataFrame(0.0, index=index, columns=[])
         if self.purchases is None:
-            return found
+            return pd.DataFrame(index=index)
+        buyers = index[index.isin(self.history.index[self.history["orders"] > 0])]
         history = self.history.loc[buyers]
         ends = ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
         names = [f"orders{part}" for part in ("_low", "", "_high")] + [f"spend{part}" for part in ("_low", "", "_high")]

@@ -43,14 +43,21 @@ def forecast_from_buying(customers: Customers, *, seed: int = 7) -> BuyingForeca
     """
     period, amounts = customers.period, [name for name in AMOUNTS if name in customers.data.features]
     history = buying_history(customers.days, as_of=period.as_of)
-    origins = buying_backtest(customers, seed=seed)
-    banded, models = {}, {}
-    for name, found in _fit_all(history, horizon_days=period.horizon_days).items():
-        now = _as_table(found, customers.index, amounts=amounts, seed=seed)
-        if origins and name in origins[0].banded:
-            now = with_bands(Forecast(out_of_fold=origins[0].banded[name], now=now), origins[0].training)
-        banded[name], models[name] = now, found.activity.name
+    fitted = _fit_all(history, horizon_days=period.horizon_days)
+    banded = {name: _as_table(each, customers.index, amounts=amounts, seed=seed) for name, each in fitted.items()}
+    models = {name: each.activity.name for name, each in fitted.items()}
+    origins = [origin for origin in buying_backtest(customers, seed=seed) if _is_alike(origin, banded)]
+    for origin in origins:
+        for name, now in banded.items():
+            banded[name] = with_bands(Forecast(out_of_fold=origin.banded[name], now=now), origin.training)
     return BuyingForecasts(banded, origins, models)
+
+
+def _is_alike(origin: BacktestOrigin, banded: dict[str, pd.DataFrame]) -> bool:
+    """Return whether a back-test has the models and the amounts that are forecast now."""
+    return set(origin.banded) == set(banded) and all(
+        set(origin.training.amounts) <= set(table) for table in banded.values()
+    )
 
 
 def buying_backtest(customers: Customers, *, seed: int = 7) -> list[BacktestOrigin]:
@@ -66,14 +73,14 @@ def buying_backtest(customers: Customers, *, seed: int = 7) -> list[BacktestOrig
     outcomes = customer_outcomes(customers.days, start=at, horizon_days=period.horizon_days, index=index)
     fitted = _fit_all(history, horizon_days=period.horizon_days)
     banded = {name: _as_table(found, index, amounts=amounts, seed=seed) for name, found in fitted.items()}
-    if not banded:
+    if "model" not in banded:
         return []
+    known = set.intersection(*(set(table) for table in banded.values()))
     unknown = pd.DataFrame(np.nan, index=index, columns=list(EXPECTATIONS))
-    has = CustomerData(outcomes.totals, weights=None, categories=())  # names what the source carries, no more
+    has = CustomerData(outcomes.totals[[n for n in amounts if n in known]], weights=None, categories=())  # names only
     snapshot = Snapshot(has, last=outcomes.totals, **dict.fromkeys(BUYING, unknown), rate=1.0)
     forecasts = {name: Forecast(table, table) for name, table in banded.items()}
-    predicted = banded.get("model", next(iter(banded.values())))["chance"]
-    groups = pd.qcut(predicted.rank(method="first"), GROUPS, labels=False).to_numpy()
+    groups = pd.qcut(banded["model"]["chance"].rank(method="first"), GROUPS, labels=False).to_numpy()
     training = TrainingSet(snapshot, outcomes)
     return [BacktestOrigin(forecasts, banded, outcomes=outcomes, snapshot=snapshot, training=training, groups=groups)]
 

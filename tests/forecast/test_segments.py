@@ -168,3 +168,14 @@ def test_who_cancelled_is_gone_until_they_buy_again(make_days: Make) -> None:
     chance = found.customers["active_chance"]
     assert chance[gone].mean() < 0.1 < 0.9 < chance[~gone].mean()
     assert found.metrics["forecast.cancelled"] == gone.sum() and found.metrics["forecast.cancelled_returned"] < 0.05
+
+
+def test_spend_that_is_new_is_not_forecast_from_a_time_without_it(make_days: Make) -> None:
+    late = (AS_OF - timedelta(days=30)).isoformat()
+    rows = [
+        (who, day, kind, paid if day >= late else 0.0, sort)
+        for who, day, kind, paid, sort in events(days=70, customers=220)
+    ]
+    found = forecast(make_days(rows, kinds=KINDS))
+    assert found.customers["orders_mean"].notna().all() and "NBD" in found.reasons[0]
+    check_tables(found)
