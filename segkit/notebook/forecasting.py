@@ -79,12 +79,6 @@ class Forecast(Result):
         return table_result(self.prediction.drivers, name="drivers", shown=shown, formats=formats)
 
     @property
-    def value(self) -> Result:
-        """How spend over the next 12 months is spread over customers."""
-        sentences = report.describe_value(self.prediction, words=self.words)
-        return text_result(self.customers[["value_12m"]], bullets=sentences)
-
-    @property
     def baselines(self) -> Result:
         """The forecast compared with simpler ones, in the back-test."""
         shown = report.format_backtest(self.prediction, words=self.words)

@@ -147,7 +147,6 @@ def _expand_abbreviations(part: str) -> str:
 
 OFTEN, SELDOM = 2 / 3, 1 / 3  # segments ranked by active days: the upper third is "often", the lower "seldom"
 FADING_BELOW = 0.75  # times the expected active share of all customers
-MAX_NEED_TERMS = 3
 NO_NEED = "no single need"
 LEVEL_NAMES = {  # levels of value -> their names, highest first
     1: ("All",),

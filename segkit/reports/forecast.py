@@ -46,7 +46,6 @@ from segkit.vocabulary import EVERYONE
 CALIBRATION_TITLES = {"active": "Active customers", "orders": "Orders per customer", "spend": "Spend per customer"}
 TARGET_LABELS = {"active": "activity", "orders": "orders", "spend": "spend"}
 TARGET_UNITS = {"active": "share", "orders": "orders", "spend": "money"}
-TOP_SHARE = 0.1  # of customers, by value
 MAX_NEW_CATEGORIES = 10  # categories
 MAX_OFFERS_SHOWN = {"cross-sell": 2, "up-sell": 1}
 REGRESSION = 0.05  # rise of small spenders, in the forecast, that is explained where big ones fall
@@ -269,15 +268,6 @@ def format_categories(found: Prediction, *, words: Wording, never: Collection[st
     table = table.sort_values(["size", "new_category"], ascending=[False, True]).head(MAX_NEW_CATEGORIES)
     chance = [ranged(r["mean"], r["low"], r["high"], form=percent) for r in table.to_dict("records")]
     return table.assign(category=table["new_category"].map(words.thing).map(capitalized), chance=chance)
-
-
-def describe_value(found: Prediction, *, words: Wording) -> list[str]:
-    """Describe how 12-month value is spread over customers, and what the figure is not."""
-    value = found.customers["value_12m"].dropna().sort_values(ascending=False)
-    if value.empty or value.sum() <= 0:
-        return [text("forecast", "no_value", money=not is_missing(_everyone_row(found)["spend"]))]
-    top = value.head(max(int(len(value) * TOP_SHARE), 1)).sum() / value.sum()
-    return [text("forecast", "value_spread", top=top, median=words.money(value.median()))]
 
 
 def describe_category_accuracy(found: Prediction) -> list[str]:
