@@ -77,7 +77,7 @@ def verdict_of(facts: Facts) -> Verdict:
         limits.append(
             f"There are {facts.history_days:,.0f} days of history. Learning what comes next takes "
             f"{facts.learning_days:,.0f}: the days that describe a customer, and the days to forecast. So segments "
-            f"rest on past behaviour alone, and nothing is forecast. {SHORTEN}"
+            f"rest on past behaviour alone, and a simpler model makes the forecast. {SHORTEN}"
         )
     elif facts.history_days < facts.proof_days:
         limits.append(
