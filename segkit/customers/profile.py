@@ -360,12 +360,12 @@ def _conversion(days: Days, *, kinds: Mapping[str, str], period: Period) -> list
 
 
 def _cancels(days: Days, *, kinds: Mapping[str, str], active: pd.Index, start: date) -> list[tuple]:
-    """Compute the share of active customers with a cancel."""
+    """Compute the share of active customers who cancelled."""
     if kinds.get(CANCEL) != "customer" or not len(active):
         return []
     rows = days.rows.filter((days.rows.day >= ibis.literal(start)) & (days.rows[f"n_{CANCEL}"] > 0))
     cancelled = rows.select("customer_id").distinct().to_pandas()["customer_id"].isin(active).sum()
-    return [("active customers with a cancel", *proportion_interval(int(cancelled), len(active)), "share")]
+    return [("active customers who cancelled", *proportion_interval(int(cancelled), len(active)), "share")]
 
 
 def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Period) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from segkit.data import runs, sources
 from segkit.data.runs import open_run_source
 from segkit.data.spec import Source
 from segkit.format import count
-from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
+from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.period import Period
 from segkit.personas.keywords import is_code
@@ -425,10 +425,20 @@ def _profile_parts(customers: Customers, table: pd.DataFrame, *, kpis: pd.DataFr
         "activity": figure_result(activity, lambda: report.plot_timeline(activity), name="activity"),
         "retention": figure_result(retention, lambda: report.plot_retention(retention), name="retention"),
         "lifecycle": table_result(lifecycle, name="lifecycle", shown=report.format_lifecycle(lifecycle)),
-        "steps": table_result(taken, name="steps", shown=report.format_steps(taken) if len(taken) else None),
+        "steps": _steps(taken),
         "kpis": Result(kpis, html=lambda: html.table_html(shown, columns=columns, caption=words.period.last_dates)),
         "coverage": table_result(table, name="profile", shown=report.format_profile(table, words=words)),
     }
+
+
+def _steps(taken: pd.DataFrame) -> Result:
+    """Show where days end before the last step: a sentence, a figure, a table."""
+    table = table_result(taken, name="steps", shown=report.format_steps(taken) if len(taken) else None)
+    answer = report.describe_steps(taken)
+    if not answer:
+        return table
+    figure = html.figure_html(report.plot_steps(taken), alt=caption_of("steps")["alt"])
+    return replace(table, html=lambda: stack(text_result(headline=answer), figure, table))
 
 
 def _read(run: runs.Run, opened: Source) -> tuple[pd.DataFrame, ir.Table, ir.Table | None]:

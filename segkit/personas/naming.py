@@ -12,6 +12,7 @@ from segkit.customers.category_mix import WORD
 from segkit.customers.features import are_one_time
 from segkit.format import PROPER_NAMES, lower_first
 from segkit.texts import name_phrase
+from segkit.vocabulary import CANCEL
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
 ABBREVIATIONS = {  # of till systems; whole words only
@@ -217,9 +218,12 @@ def activity_levels(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
 def member_stages(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
     """Return the share of members of each segment in each stage of the lifecycle, such as ``stage_new``.
 
-    One-time buyers have no stages: they do not lapse.
+    One-time buyers have no stages: they do not lapse. Where contracts end, ``cancelled`` is the share who ended one.
     """
-    stages = features.loc[segment.index].filter(like="stage_").groupby(segment).mean()
+    own = features.loc[segment.index]
+    stages = own.filter(like="stage_").groupby(segment).mean()
+    if f"{CANCEL}_count" in own:
+        stages["cancelled"] = (own[f"{CANCEL}_count"] > 0).groupby(segment).mean()
     return stages * 0.0 if are_one_time(features) else stages
 
 
@@ -231,14 +235,15 @@ def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:
     segments
         ``segment, macro_segment, customers``; macro segments are levels, M1 the highest.
     stages
-        As returned by `member_stages`; a level is "New", and the lowest "Lapsing", where most of its members are.
+        As returned by `member_stages`. A level is "New" where most of its members are, and the lowest is "Lapsing"
+        where most of its members are, or have cancelled.
     """
     macros = sorted(segments["macro_segment"].unique(), key=lambda macro: int(macro[1:]))
     names = dict(zip(macros, LEVEL_NAMES.get(len(macros), macros), strict=True))
     table = segments.set_index("segment")
     for macro, own in table.groupby("macro_segment"):
         members = stages.reindex(own.index).mul(own["customers"], axis=0).sum() / own["customers"].sum()
-        lapsing = members.get("stage_cooling", 0.0) + members.get("stage_lapsed", 0.0)
+        lapsing = max(members.filter(["stage_cooling", "stage_lapsed"]).sum(), members.get("cancelled", 0.0))
         if members.get("stage_new", 0.0) >= MOST:
             names[macro] = "New"
         elif macro == macros[-1] != macros[0] and lapsing > MOST:

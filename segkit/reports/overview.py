@@ -124,7 +124,8 @@ def overview_tiles(
         Customers can return things, so that revenue is net of them.
     """
     kpi_rows, tile = kpis.set_index("kpi"), partial(text, "overview", currency=currency, period=period)
-    tiles = [(tile("customers_label"), count(segments["customers"].sum()), tile("customers_note", silent=silent))]
+    known = {"silent": silent, "cancelled": summary.get("forecast.cancelled")}
+    tiles = [(tile("customers_label"), count(segments["customers"].sum()), tile("customers_note", **known))]
     if segments["revenue"].notna().any():
         revenue = money(segments["revenue"].sum(), currency=currency)
         tiles.append((tile("revenue_label"), revenue, tile("revenue_note", returns=returns)))

@@ -180,6 +180,33 @@ def format_steps(steps: pd.DataFrame) -> pd.DataFrame:
     return steps.assign(step=steps["event"].map(kind_label), customers=masked_counts(steps["customers"]), **shown)
 
 
+def describe_steps(steps: pd.DataFrame) -> str:
+    """Name the step after which the largest share of days stops; "" without steps, or where one is of few customers."""
+    if steps.empty or steps["customers"].map(is_few).any():
+        return ""
+    names, worst = steps["event"].map(kind_label).tolist(), int(steps["onward"].argmin())
+    lost = 1 - steps["onward"].iloc[worst]
+    return text("profile", "largest_loss", step=names[worst], onward=names[worst + 1], lost=lost)
+
+
+def plot_steps(steps: pd.DataFrame) -> Figure:
+    """Plot the days that reach each step as a share of the days of the first, with the share that goes on between them.
+
+    `steps`: event, customers, share (0-1); steps of few customers are left out.
+    """
+    shown = steps[~steps["customers"].map(is_few)]
+    with style():
+        figure, axes = one_panel(height=0.5 + 0.42 * len(shown))
+        bars = axes.barh(shown["event"].map(kind_label), shown["share"], height=0.66, color=ACCENT)
+        axes.bar_label(bars, [percent(share) for share in shown["share"]], padding=4)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.08)
+        axes.xaxis.set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_title(f"Days that reach each step, as a share of the days with “{kind_label(shown['event'].iloc[0])}”")
+    return figure
+
+
 def format_needs(needs: pd.DataFrame, things: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format needs: name and job, the things that make up most of it with their shares, and its size."""
     largest = things.sort_values(["weight", "thing"], ascending=[False, True]).groupby("need").head(THINGS_SHOWN)
