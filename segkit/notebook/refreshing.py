@@ -14,10 +14,12 @@ from segkit.notebook.profiling import Customers
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.notebook.segmenting import FoundSegments, found_segments, show_search
 from segkit.refresh import monitor
+from segkit.refresh.revenue import TABLE, revenue_change, shown_parts
 from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as report
 from segkit.reports import segments as segments_report
+from segkit.reports.revenue import describe_revenue, format_revenue
 from segkit.reports.theme import segment_styles
 from segkit.reports.wording import Wording, day_text
 from segkit.segments import lineage
@@ -39,6 +41,10 @@ class RunComparison(Result):
         Date of the run.
     words
         How the pages of the run write amounts and dates.
+    revenue_parts
+        Why revenue moved, without parts that are too small to show.
+    names_now
+        Names of the segments of this run by id.
     """
 
     refresh: monitor.Refresh | None = None
@@ -46,6 +52,8 @@ class RunComparison(Result):
     styles: Mapping[str, tuple[str, str]] | None = None
     as_of: str = ""
     words: Wording | None = None
+    revenue_parts: pd.DataFrame | None = None
+    names_now: Mapping[str, str] | None = None
 
     @property
     def is_first(self) -> bool:
@@ -89,6 +97,17 @@ class RunComparison(Result):
         if shown.empty:
             return self._after_first(table, lambda: text_result(table, note=note))
         return self._after_first(table, lambda: table_result(table, name="customer_changes", shown=shown))
+
+    @property
+    def revenue(self) -> Result:
+        """Why revenue moved between the last two horizons, in parts that add up; there at a first run too."""
+        table, words, names = self.revenue_parts, self.words, self.names_now
+        sentences = text_result(bullets=describe_revenue(table, names=names, words=words))
+        if table.empty:
+            return Result(table, html=sentences.html)
+        shown = format_revenue(table, names=names, period=words.period)
+        caption = templates.text("revenue", "table_caption", kpi=table["kpi"].iloc[0], currency=words.currency)
+        return Result(table, html=lambda: stack(sentences, html.table_html(shown, caption=caption)))
 
     @property
     def tests(self) -> Result:
@@ -191,13 +210,9 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
     found = monitor.find_standing(customers, features, previous=before, seed=seed)
     options = {"assignments": run.table("assignments"), "currency": source.currency}
     made = monitor.compare_runs(run, before, customers.days, found, **options)
-    if before is None:
-        answer = text_result(headline=report.FIRST_RUN)
-    else:
-        answer = text_result(
-            headline=report.refresh_headline(found, made.moves, found.drift),
-            tiles=report.refresh_tiles(found, made.moves, found.drift),
-        )
+    answer = _answer(made, is_first=before is None)
+    segments, placed = run.table("segments"), run.table("assignments").set_index("customer_id")["segment"]
+    moved = revenue_change(customers.days, period=run.period, segment=placed)
     return RunComparison(
         made.added,
         metrics=made.figures,
@@ -212,13 +227,23 @@ def compare_runs(run: runs.Run, *, previous: runs.Run | str | Path = "", seed: i
             "customer_changes": made.changes,
             "persona_changes": monitor.persona_changes(run, before, currency=source.currency),
             "decisions": made.decisions,
+            TABLE: moved,
         },
         refresh=made,
         names=None if before is None else monitor.segment_names(run, before),
-        styles=None if before is None else segment_styles(run.table("segments"), gone=before.table("segments")),
+        styles=None if before is None else segment_styles(segments, gone=before.table("segments")),
         as_of=run.period.as_of.isoformat(),
         words=Wording.of(run, source=source),
+        revenue_parts=shown_parts(moved, segments=segments),
+        names_now=segments.set_index("segment")["name"].to_dict(),
     )
+
+
+def _answer(made: monitor.Refresh, *, is_first: bool) -> Result:
+    if is_first:
+        return text_result(headline=report.FIRST_RUN)
+    shown = (made.standing, made.moves, made.standing.drift)
+    return text_result(headline=report.refresh_headline(*shown), tiles=report.refresh_tiles(*shown))
 
 
 def assign(customers: Customers, previous: str, *, overrides: str = "") -> FoundSegments:

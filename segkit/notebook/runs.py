@@ -18,6 +18,7 @@ from segkit.notebook.steps import find_path
 from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals
+from segkit.refresh.revenue import TABLE, shown_parts
 from segkit.reports import html
 from segkit.reports import overview as overview_report
 from segkit.reports import refresh as refresh_report
@@ -26,6 +27,7 @@ from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.matrix import matrix_html
 from segkit.reports.personas import persona_cards_html
 from segkit.reports.programme import describe_programme
+from segkit.reports.revenue import describe_revenue
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.reports.wording import Wording
 from segkit.segments import recut as recuts
@@ -493,7 +495,15 @@ def _describe_changes(run: runs.Run) -> list[str]:
     )
     changes = overview_report.describe_changes(run.table("segments"), ledger=ledger, moves=moves, as_of=as_of)
     changes += overview_report.describe_customer_changes(changed)
-    return refresh_report.describe_decisions(decisions, as_of=as_of) + changes
+    return [*_describe_revenue(run), *refresh_report.describe_decisions(decisions, as_of=as_of), *changes]
+
+
+def _describe_revenue(run: runs.Run) -> list[str]:
+    moved, segments = overview_report.optional_table(run, TABLE), run.table("segments")
+    if moved is None or moved.empty:
+        return []
+    names = segments.set_index("segment")["name"].to_dict()
+    return describe_revenue(shown_parts(moved, segments=segments), names=names, words=Wording.of(run))
 
 
 def export_segments(run: runs.Run, *, to: str, out: str | Path, **options: Any) -> Result:

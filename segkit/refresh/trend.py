@@ -12,7 +12,7 @@ from segkit.period import Period
 from segkit.vocabulary import EVERYONE
 
 KPI_COLUMNS = {  # column of the history -> KPI of a run
-    "revenue": "revenue",
+    "revenue": "revenue, net of returns",
     "orders_each": "orders per active customer",
     "active_share": "active rate",
 }
