@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from segkit.format import MINUS, MISSING, capitalized, count, is_missing
+from segkit.format import MINUS, MISSING, count, is_missing
 from segkit.period import Period, dates_text
 from segkit.refresh.revenue import DRIVERS, OTHER
 from segkit.reports.wording import Wording
@@ -99,11 +99,11 @@ def format_revenue(change: pd.DataFrame, *, names: Mapping[str, str], period: Pe
     return pd.DataFrame(
         {
             "": [labels.get(item) or f"{names.get(item, '')} ({item})".strip() for item in rows["item"]],
-            capitalized(earlier_dates(period)): rows["before"].map(count),
-            capitalized(period.last_dates): rows["after"].map(count),
+            earlier_dates(period): rows["before"].map(count),
+            period.last_dates: rows["after"].map(count),
             "Change": rows["change"].map(whole),
             "From customers": rows["from_customers"].map(whole),
-            "From orders a customer": rows["from_orders"].map(whole),
+            "From orders per customer": rows["from_orders"].map(whole),
             **({"From value of an order": rows["from_value"].map(whole)} if rows["from_value"].notna().any() else {}),
         }
     ).reset_index(drop=True)
