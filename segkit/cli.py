@@ -117,6 +117,11 @@ def parse_literal(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
+def _split_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split names at commas."""
+    return tuple(value.split(",")) if value else ()
+
+
 def _refuse_blank(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse a path that is blank, as an unset variable of a script is: it would be the current folder."""
     given = context.get_parameter_source(parameter.name) is not click.core.ParameterSource.DEFAULT
@@ -342,9 +347,10 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
 @click.option("--opportunity", default="", help="Id of an opportunity of RUN, such as A01: its segments, joined.")
 @click.option("--join", is_flag=True, help="Test the segments as one group, which detects smaller effects.")
 @click.option("--kpi", type=click.Choice(["spend", "orders", "active"]), default="spend", show_default=True)
-@click.option(
-    "--share-control", type=float, default=0.5, show_default=True, help="Share of customers in the control group."
-)
+@click.option("--arms", default="", metavar="NAME,NAME", callback=_split_names,
+              help="Treatments to compare, such as mail,app; default: one.")  # fmt: skip
+@click.option("--share-control", type=float, default=None,
+              help="Share of customers in the control group; default: 0.5, with several arms less.")  # fmt: skip
 @click.option("--weeks", type=int, default=None, help="Length of the pilot; default: the horizon of the run.")
 @click.option("--start", default="", help="ISO date on which the treatment begins; default: the as_of of the run.")
 @click.option("--seed", default=7, show_default=True, type=int, help="Seed of the draw.")
@@ -365,7 +371,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 
         run = load_run(run_dir)
         designed = design_pilot(run, **others)
-        folder = out or default_pilot_folder(run, segments=tuple(designed.facts["segments"]), kpi=others["kpi"])
+        folder = out or default_pilot_folder(run, facts=designed.facts)
         return [*describe_pilot(designed.facts), str(write_planned_pilot(designed, folder))]
 
     _print("\n".join(run_guarded(work, debug=debug, **options)))

@@ -40,7 +40,7 @@ from segkit.data.privacy import ERASURE_FILE, KEY_FILE, add_to_erasure_list, fin
 from segkit.data.runs import LIST_FOLDER, Run, load_run, load_run_privacy
 from segkit.data.sources import remove_spills
 from segkit.errors import InputError, RunError
-from segkit.experiments.design import PILOT_FILES
+from segkit.experiments.design import pilot_files
 from segkit.experiments.pilot import TARGETS_FILE, UNITS_FILE
 from segkit.live.state import customer_of, lock_state
 
@@ -96,13 +96,15 @@ def table_paths(run: Run) -> list[Path]:
     return [path for name, path in paths.items() if name not in last] + [paths[name] for name in last]
 
 
-ERASABLE_PILOT_FILES = (*PILOT_FILES, TARGETS_FILE, UNITS_FILE)
+def erasable_files(folder: Path) -> tuple[str, ...]:
+    """Return the names of the files of a pilot that list customers."""
+    return (*pilot_files(folder), TARGETS_FILE, UNITS_FILE)
 
 
 def customers_in_pilot(folder: Path, ids: Collection[str]) -> set[str]:
     """Return the customers who are in a file of a pilot."""
     return set().union(
-        *(find_customers(folder / name, ids) for name in ERASABLE_PILOT_FILES if (folder / name).is_file())
+        *(find_customers(folder / name, ids) for name in erasable_files(folder) if (folder / name).is_file())
     )
 
 
@@ -119,7 +121,7 @@ def erase_from_pilot(folder: Path, ids: Collection[str]) -> int:
     pending = facts.get("forgetting", {"customers": 0, "units": ""})
     if not found and not pending["customers"]:
         return 0
-    files = {name: remove_customers(folder / name, ids) for name in ERASABLE_PILOT_FILES if (folder / name).is_file()}
+    files = {name: remove_customers(folder / name, ids) for name in erasable_files(folder) if (folder / name).is_file()}
     hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
     units = folder / UNITS_FILE
     as_drawn = units.is_file() and sha256(units.read_bytes()).hexdigest() in (
@@ -374,7 +376,7 @@ def _find_scope(root: Path) -> ErasureScope:
         if not (folder.name in ("tables", "model") and (folder.parent / "run.json").is_file()):
             files += [folder / name for name in names if (folder / name).is_file() and not _is_leftover(name)]
     states = tuple(path for path in files if is_state(path))
-    own_files = {folder / name for folder in pilots for name in ERASABLE_PILOT_FILES}
+    own_files = {folder / name for folder in pilots for name in erasable_files(folder)}
     own_files |= {path.with_name(f"{path.name}.aside.jsonl") for path in states}
     history_folders = {path.with_name(f"{path.name}.past") for path in states}
     others = [

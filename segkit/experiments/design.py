@@ -1,7 +1,8 @@
 """Design a test: power, stratified randomisation, ranked targets."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,10 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
     return [*found, _segment_spread(EVERYONE, values, covariate_table)] if include_all else found
 
 
-def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: int = 1) -> float:
+def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: float = 1) -> float:
     """Compute the smallest lift per customer that a pilot of this size detects.
 
-    `comparisons`: segments tested at once (Bonferroni); more need a larger effect.
+    `comparisons`: segments and arms tested at once (Bonferroni); more need a larger effect.
     """
     if min(treated, control) < 2:
         return np.nan
@@ -97,7 +98,7 @@ def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: 
     return float(reach * spread.residual_sd * np.sqrt(1 / treated + 1 / control))
 
 
-def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, comparisons: int = 1) -> int | None:
+def size_needed(spread: Spread, *, effect: float, share_control: float = 0.5, comparisons: float = 1) -> int | None:
     """Compute the customers, treated and control together, needed to detect an effect; None if there is none."""
     if not effect > 0 or not np.isfinite(effect):
         return None
@@ -187,6 +188,10 @@ def _segment_spread(name: str, values: pd.Series, before: pd.DataFrame) -> Sprea
 PRE_BANDS = 4  # of the KPI before the pilot, within a segment
 MIN_IN_BAND = 20
 TREATMENT, CONTROL = "treatment", "control"
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
+RESERVED_ARMS = {CONTROL, "targets", "all", "pilot", "units", "plan"}
+MOST_ARMS = 8
+MISSES = 0.04  # of read-outs with several arms in which an interval may miss; small samples add nearly a hundredth
 JOINED = "+"  # between the ids of segments that are tested as one
 
 
@@ -206,13 +211,51 @@ def strata_of(segment: pd.Series, pre: pd.Series) -> pd.Series:
     return found
 
 
-def draw_treatment(stratum: pd.Series, *, treated_share: Mapping[str, float], seed: int, salt: str) -> pd.Series:
+def check_arms(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the treatment arms of a pilot, one where none is given.
+
+    Raises `InputError`: a name is given twice, cannot be that of a file, or has another meaning.
+    """
+    found = tuple(name.strip() for name in names) or (TREATMENT,)
+    for name in found:
+        if not ARM_NAME.fullmatch(name) or name.lower() in RESERVED_ARMS:
+            raise InputError(
+                f"--arms {','.join(found)}: '{name}' cannot be the name of an arm. Give letters and digits, such as "
+                "mail,app; the control group is drawn without being named."
+            )
+    if len({name.lower() for name in found}) < len(found):
+        raise InputError(f"--arms {','.join(found)}: an arm is named twice. Name each once.")
+    if len(found) > MOST_ARMS:
+        raise InputError(f"--arms: {len(found)} arms, and {MOST_ARMS} at most can be compared. Give fewer.")
+    return found
+
+
+def default_share_control(arms: int) -> float:
+    """Return the share held out that detects the smallest effects of each of some arms (Dunnett 1955)."""
+    return 0.5 if arms == 1 else round(1 / (1 + arms**0.5), 2)
+
+
+def count_comparisons(segments: int, *, arms: int) -> float:
+    """Count what a read-out tests at once: each arm in each segment and in all, and the arms against each other.
+
+    With several arms it is a little more, as their read-out lets fewer intervals miss; see `effects.MISSES`.
+    """
+    if arms == 1:
+        return segments + (segments > 1)
+    return (arms * (segments + (segments > 1)) + arms * (arms - 1) / 2) * ALPHA / MISSES
+
+
+def draw_treatment(
+    stratum: pd.Series, *, treated_share: Mapping[str, float], seed: int, salt: str, arms: Sequence[str] = (TREATMENT,)
+) -> pd.Series:
     """Draw the treated customers at random within strata.
 
     Parameters
     ----------
     stratum
         By ``customer_id``.
+    arms
+        Names of the treatment arms, which share the treated equally.
     seed
         Another seed draws other customers.
     salt
@@ -221,14 +264,18 @@ def draw_treatment(stratum: pd.Series, *, treated_share: Mapping[str, float], se
     Returns
     -------
     Series
-        treatment or control, same index and order.
+        An arm or control, same index and order.
     """
     arm = pd.Series(CONTROL, index=stratum.index, name="arm", dtype=object)
     for name, rows in stratum.groupby(stratum, sort=True):
         order = sorted(rows.index, key=lambda customer: _hash_hex(f"{seed}|{salt}|{customer}"))
         wanted = len(order) * treated_share[name.rsplit("/", 1)[0]]
         fraction = int(_hash_hex(f"{seed}|{salt}|{name}")[:8], 16) / 16**8
-        arm.loc[order[: int(np.floor(wanted + fraction))]] = TREATMENT
+        begin = 0
+        for number, one in enumerate(arms, start=1):
+            end = int(np.floor(wanted * number / len(arms) + fraction))
+            arm.loc[order[begin:end]] = one
+            begin = end
     return arm
 
 
@@ -244,11 +291,16 @@ def imbalance(units: pd.DataFrame, *, columns: tuple[str, ...]) -> pd.DataFrame:
     -------
     DataFrame
         ``segment``, ``column``, ``difference`` (in standard deviations), ``chance`` (95 of 100 draws have all
-        differences below it).
+        differences below it); a row for each arm, segment and column.
     """
     rows = []
-    for segment, group in units.groupby("segment", sort=True):
-        treated = group["arm"] == TREATMENT
+    pairs = [
+        (segment, rows[rows["arm"].isin((arm, CONTROL))], arm)
+        for segment, rows in units.groupby("segment", sort=True)
+        for arm in sorted(set(rows["arm"]) - {CONTROL})
+    ]
+    for segment, group, arm in pairs:
+        treated = group["arm"] == arm
         counts = treated.sum(), (~treated).sum()
         scale = np.sqrt(1 / counts[0] + 1 / counts[1]) if min(counts) else np.nan
         for column in columns:
@@ -264,7 +316,15 @@ def _hash_hex(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-PILOT_FILES = ("treatment.csv", "control.csv")
+def pilot_files(folder: Path) -> tuple[str, ...]:
+    """Return the names of the files of a pilot's folder that list its customers by arm, the control last."""
+    facts = read_json(folder / "pilot.json") if (folder / "pilot.json").is_file() else {}
+    return tuple(f"{name}.csv" for name in (*arms_of(facts), CONTROL))
+
+
+def arms_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the treatment arms of a pilot from its facts; pilots of older versions have one, without a name."""
+    return tuple(one for one in facts.get("arms", (TREATMENT,)) if ARM_NAME.fullmatch(one))
 
 
 def excluded_ids(places: tuple[str, ...]) -> set[str]:
@@ -276,7 +336,7 @@ def excluded_ids(places: tuple[str, ...]) -> set[str]:
     found: set[str] = set()
     for place in places:
         path = Path(place)
-        files = [path / name for name in PILOT_FILES] if path.is_dir() else [path]
+        files = [path / name for name in pilot_files(path)] if path.is_dir() else [path]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise InputError(
@@ -287,22 +347,45 @@ def excluded_ids(places: tuple[str, ...]) -> set[str]:
     return found
 
 
-def lifts_from_readout(readout: str | Path, *, kpi: str) -> pd.DataFrame:
-    """Read the lifts that a read-out measured.
+def lifts_from_readout(readout: str | Path, *, kpi: str, arm: str = TREATMENT) -> pd.DataFrame:
+    """Read the lifts that a read-out measured: of a pilot, or of an experiment made anywhere.
 
-    `readout`: readout.json, or its folder. Raises `InputError`: there is no read-out, or it is of another KPI.
+    Parameters
+    ----------
+    readout
+        readout.json, or its folder.
+    arm
+        The arm that is repeated; the only one of a read-out needs no name.
+
+    Raises
+    ------
+    InputError
+        There is no read-out, or it is of another KPI, of several arms or of no segments.
     """
     path = Path(readout)
     file = next((p for p in (path, path / "readout.json", path / "readout" / "readout.json") if p.is_file()), None)
     if file is None:
         raise InputError(f"--lift-from {readout}: no readout.json found. `segkit readout` writes one.")
-    content = read_json(file)
-    if content.get("kpi") != kpi:
+    content, ends = read_json(file), {"lift_low": "low", "lift_high": "high"}
+    measured = {content["kpi"]} if "kpi" in content else {one["name"] for one in content.get("outcomes", [])}
+    if kpi not in measured:
         raise InputError(
-            f"--lift-from {readout}: it measured {content.get('kpi')}, but the KPI of this pilot is {kpi}."
+            f"--lift-from {readout}: it measured {', '.join(sorted(measured)) or 'nothing'}, but the KPI of this pilot "
+            f"is {kpi}."
         )
-    table = pd.DataFrame(content["segments"]).set_index("segment")
-    return table.astype({c: float for c in ("lift", "low", "high", "se", "df")})
+    rows = content["segments"] if "segments" in content else content["effects"]
+    table = pd.DataFrame(rows).assign(kpi=kpi if "segments" in content else [one["kpi"] for one in rows])
+    table = table.rename(columns={old: new for old, new in ends.items() if new not in table})
+    table = table[table["kpi"] == kpi]
+    arms = sorted(set(table["arm"])) if "arm" in table else []
+    if len(arms) > 1 and arm not in arms:
+        raise InputError(f"--lift-from {readout}: it measured {', '.join(arms)}. Name the arm to repeat with --arms.")
+    table = table[table["arm"] == arm] if len(arms) > 1 else table
+    if not {"se", "df"} <= set(table) or set(table["segment"]) == {EVERYONE}:
+        raise InputError(
+            f"--lift-from {readout}: it has no effects by the segments of a run. Make it again with --segment-by RUN."
+        )
+    return table.set_index("segment").astype({c: float for c in ("lift", "low", "high", "se", "df")})
 
 
 def treated_shares(
@@ -350,15 +433,16 @@ def rank_targets(
     Parameters
     ----------
     treated
-        ``segment`` by ``customer_id``.
+        ``segment`` and ``arm`` by ``customer_id``.
 
     Returns
     -------
     DataFrame
-        ``rank``, ``customer_id``, ``segment``, ``value_at_stake``, ``expected_return``, ``expected_low``,
-        ``expected_high`` (per contact, after its cost; null without a read-out).
+        ``rank``, ``customer_id``, ``segment``, ``arm`` (of several), ``value_at_stake``, ``expected_return``,
+        ``expected_low``, ``expected_high`` (per contact, after its cost; null without a read-out).
     """
-    table = treated[["segment"]].assign(value_at_stake=value.reindex(treated.index).round(2))
+    columns = ["segment", "arm"] if treated["arm"].nunique() > 1 else ["segment"]
+    table = treated[columns].assign(value_at_stake=value.reindex(treated.index).round(2))
     for name, column in {"expected_return": "lift", "expected_low": "low", "expected_high": "high"}.items():
         if measured is not None and price.is_complete:
             per_contact = measured[column] * price.margin - price.contact_cost

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from segkit.experiments.arms import MONEY, Experiment, Outcome
-from segkit.experiments.design import TREATMENT
+from segkit.experiments.design import MISSES, TREATMENT
 from segkit.experiments.estimate import ALPHA, Lift, Price, lift_with_influence, verdict_of, with_interval
 from segkit.experiments.readout import INTERVAL_FACTOR, Qini, compute_qini, shrink_effects
 from segkit.experiments.trust import Check, check_experiment
@@ -18,11 +18,10 @@ from segkit.vocabulary import EVERYONE
 
 EFFECTS = [
     *("arm", "kpi", "segment", "customers", "control_customers", "mean", "control_mean"),
-    *("lift", "lift_low", "lift_high", "relative", "verdict", "reason"),
+    *("lift", "lift_low", "lift_high", "relative", "verdict", "reason", "se", "df"),
 ]
 MOST_CORRELATED = 300  # effects whose correlations are counted; for more, intervals are wider
 DRAWS = 20_000  # of the largest of all errors
-MISSES = 0.04  # of experiments in which one of several intervals may miss; small samples add nearly another hundredth
 FOLDS = 5
 NO_VERDICT = "no verdict"
 NO_HARM = "no harm shown"
@@ -58,8 +57,8 @@ class Effects:
     ----------
     table
         ``arm, kpi, segment`` ("all" first), ``customers, control_customers, mean, control_mean, lift`` with ``_low``
-        and ``_high``, ``relative`` (lift / control_mean), ``verdict, reason``. All intervals hold together in 95 of
-        100 experiments, with those of ``pairs``.
+        and ``_high``, ``relative`` (lift / control_mean), ``verdict, reason, se, df``. All intervals hold together in
+        95 of 100 experiments, with those of ``pairs``.
     pairs
         The arms against each other: ``arm, against, kpi, lift`` with ``_low`` and ``_high``.
     checks
@@ -267,7 +266,7 @@ def _table(
             | {"control_customers": lift.control, "mean": lift.treated_mean, "control_mean": lift.control_mean}
             | {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high}
             | {"relative": lift.lift / lift.control_mean if lift.control_mean else np.nan}
-            | {"verdict": verdict, "reason": reason}
+            | {"verdict": verdict, "reason": reason, "se": lift.se, "df": lift.df}
         )
     return pd.DataFrame(rows, columns=EFFECTS)
 

@@ -198,7 +198,7 @@ def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[
     Parameters
     ----------
     units
-        By ``customer_id``: ``segment``, ``arm`` (treatment or control) and the covariates.
+        By ``customer_id``: ``segment``, ``arm`` (control or another) and the covariates.
     values
         The outcome by ``customer_id``.
 
@@ -208,7 +208,7 @@ def estimate_lifts(units: pd.DataFrame, values: pd.Series, *, columns: Iterable[
         By segment, "all" last; all intervals hold together in 95 of 100 pilots (Bonferroni; Dunn 1961).
     """
     outcome = values.reindex(units.index).to_numpy(dtype=float)
-    treated = (units["arm"] == "treatment").to_numpy()
+    treated = (units["arm"] != "control").to_numpy()
     covariate_values = units[list(columns)].to_numpy(dtype=float)
     lifts = []
     for segment in sorted(units["segment"].unique()):

@@ -30,8 +30,11 @@ from segkit.errors import InputError, RunError
 from segkit.experiments.design import (
     CONTROL,
     JOINED,
-    TREATMENT,
     Spread,
+    arms_of,
+    check_arms,
+    count_comparisons,
+    default_share_control,
     draw_treatment,
     excluded_ids,
     expected_total,
@@ -63,6 +66,11 @@ class Pilot:
     units: pd.DataFrame
     targets: pd.DataFrame
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The treatment arms; "treatment" where there is only one and it has no name."""
+        return arms_of(self.facts)
+
 
 def design_pilot(
     run: Run,
@@ -70,8 +78,9 @@ def design_pilot(
     segments: tuple[str, ...] = (),
     opportunity: str = "",
     join: bool = False,
+    arms: tuple[str, ...] = (),
     kpi: str = "spend",
-    share_control: float = 0.5,
+    share_control: float | None = None,
     weeks: int | None = None,
     start: str = "",
     seed: int = 7,
@@ -90,13 +99,16 @@ def design_pilot(
     segments
         One or more ids; more need larger effects, as all are tested at once.
     opportunity
-        An opportunity of the run, such as A01: its segments are joined, and the kind of action is recorded.
+        An opportunity of the run, such as A01: its segments are joined, only customers it concerns are drawn, and the
+        kind of action is recorded.
     join
         Test the segments as one group, which detects smaller effects.
+    arms
+        Names of the treatments to compare with the control and each other, such as mail and app; by default one.
     kpi
         spend, orders or active.
     share_control
-        Share of customers held out; .5 detects the smallest effects.
+        Share of customers held out; None is the one that detects the smallest effects: .5, with several arms less.
     weeks
         Length of the outcome window; None is the run's horizon.
     start
@@ -120,25 +132,28 @@ def design_pilot(
     if budget is not None and not budget > 0:
         raise InputError(f"--budget {budget}: not above zero. Give the money for all contacts.")
     window = _outcome_window(run, weeks=weeks, start=start)
+    arms = check_arms(arms)
+    share_control = default_share_control(len(arms)) if share_control is None else share_control
     if not 0 < share_control < 1:
         raise InputError(
             f"--share-control {share_control}: not between 0 and 1. Without a control group no effect can be measured."
         )
-    measured = lifts_from_readout(lift_from, kpi=kpi) if lift_from else None
+    measured = _measured_lifts(arms, lift_from=lift_from, price=price, kpi=kpi)
     days = load_days(run)
     action = _action(run, opportunity)
     chosen = _customers_in_segments(run, segments or action["segments"], join=join or bool(opportunity))
-    eligible, left_out = _eligible(run, chosen, exclude=exclude, window=window)
+    eligible, left_out = _eligible(run, chosen, exclude=exclude, window=window, opportunity=opportunity)
     sizes = eligible.groupby(eligible).size()
     shares = treated_shares(sizes, share_control=share_control, budget=budget, price=price, measured=measured)
-    _refuse_small(chosen, sizes=sizes, shares=shares)
+    _refuse_small(chosen, sizes=sizes, shares=shares, arms=len(arms))
     eligible = eligible[eligible.map(shares) > 0]
-    units = _units(run, days, eligible=eligible, shares=shares, kpi=kpi, window=window, seed=seed)
+    units = _units(run, days, eligible=eligible, shares=shares, kpi=kpi, window=window, seed=seed, arms=arms)
     facts = {
         "form": FORM_VERSION,
         **_run_facts(run),
         "segments": sorted(eligible.unique().tolist()),
         "action": {name: value for name, value in action.items() if name != "segments"},
+        "arms": list(arms),
         "kpi": kpi,
         "share_control": share_control,
         "seed": seed,
@@ -149,9 +164,23 @@ def design_pilot(
         "left_out": left_out | {"no return was measured or no budget was left": int(sizes.sum() - len(units))},
         **_design_facts(run, days, units=units, kpi=kpi, window=window, price=price, measured=measured),
     }
-    treated = units[units["arm"] == TREATMENT]
+    treated = units[units["arm"] != CONTROL]
     targets = rank_targets(treated, value=units["pre"], measured=measured, price=price)
     return Pilot(facts=facts, units=units, targets=targets)
+
+
+def _measured_lifts(arms: tuple[str, ...], *, lift_from: str, price: Price, kpi: str) -> pd.DataFrame | None:
+    """Read what an earlier read-out measured; refuse what a pilot with several arms cannot use."""
+    if len(arms) == 1:
+        return lifts_from_readout(lift_from, kpi=kpi, arm=arms[0]) if lift_from else None
+    if lift_from:
+        raise InputError(
+            f"--lift-from {lift_from}: it cannot say what each of {len(arms)} arms will bring. Leave it out, or repeat "
+            "one arm with --arms NAME."
+        )
+    if kpi != "spend" and price.margin is not None:
+        raise InputError(f"--margin: with several arms a return is computed of spend only, not of {kpi}. Leave it out.")
+    return None
 
 
 def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any]:
@@ -198,13 +227,15 @@ def _customers_in_segments(run: Run, segments: tuple[str, ...], *, join: bool = 
 
 
 def _eligible(
-    run: Run, chosen: pd.Series, *, exclude: tuple[str, ...], window: dict[str, Any]
+    run: Run, chosen: pd.Series, *, exclude: tuple[str, ...], window: dict[str, Any], opportunity: str
 ) -> tuple[pd.Series, dict[str, int]]:
     """Select the customers who may be in the pilot; count the others by reason."""
     parameters = run.parameters()
     source = sources.open_source(parameters["source"], data_dir=parameters.get("data_dir") or None)
     people = run.table("people") if run.has("people") else None
-    reasons = {
+    concerned = _concerned(run, opportunity)
+    reasons = {} if concerned is None else {f"{opportunity} does not concern them": ~chosen.index.isin(concerned)}
+    reasons |= {
         "no consent": ~may_contact(people, roles=source.roles, index=chosen.index).to_numpy(),
         "in another pilot": chosen.index.isin(excluded_ids(exclude)),
     }
@@ -220,13 +251,25 @@ def _eligible(
     return chosen[allowed], left_out
 
 
-def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, float]) -> None:
+def _concerned(run: Run, opportunity: str) -> pd.Index | None:
+    """Return the customers that an opportunity concerns; None without one, and where it concerns all of its segments.
+
+    The members of its segments differ: one who already buys the need that is offered would only blur the result.
+    """
+    if not opportunity or not run.has("action_customers"):
+        return None
+    table = run.table("action_customers").set_index("customer_id")["actions"]
+    concerned = table.index[[opportunity in one.split() for one in table]]
+    return concerned if len(concerned) else None
+
+
+def _refuse_small(chosen: pd.Series, *, sizes: pd.Series, shares: dict[str, float], arms: int) -> None:
     """Refuse a pilot in which an arm of a segment is below the privacy floor."""
     for name in sorted(chosen.unique()):
         size, share = int(sizes.get(name, 0)), shares.get(name, 0.5)
         if size and share == 0.0:
             continue
-        smaller = min(share, 1 - share) * size
+        smaller = min(share / arms, 1 - share) * size
         if smaller < FLOOR:
             raise InputError(
                 f"{name}: {size} of {int((chosen == name).sum())} customers can be in the pilot, so its smaller arm "
@@ -245,6 +288,7 @@ def _units(
     kpi: str,
     window: dict[str, Any],
     seed: int,
+    arms: tuple[str, ...],
 ) -> pd.DataFrame:
     covariate_table = covariates(
         days,
@@ -253,7 +297,7 @@ def _units(
         index=eligible.index,
     ).round(6)
     stratum = strata_of(eligible, covariate_table["steady"] if kpi == "active" else covariate_table["pre"])
-    arm = draw_treatment(stratum, treated_share=shares, seed=seed, salt=window["start"].isoformat())
+    arm = draw_treatment(stratum, treated_share=shares, seed=seed, salt=window["start"].isoformat(), arms=arms)
     return pd.DataFrame({"segment": eligible, "stratum": stratum, "arm": arm, **covariate_table})
 
 
@@ -281,12 +325,16 @@ def _design_facts(
     """Compute counts, power, balance, and the expected return or why there is none."""
     period = replace(run.period, horizon_days=window["window_days"])
     found = spreads(days, kpi=kpi, segment=units["segment"], period=period)
+    arms = [one for one in units["arm"].unique() if one != CONTROL]
     counts = units.groupby(["segment", "arm"]).size().unstack(fill_value=0)
     names = run.table("segments").set_index("segment")["name"].to_dict()
-    comparisons = len(found) + (len(found) > 1)
+    comparisons = count_comparisons(len(found), arms=len(arms))
     power = [
-        _power(one, counts=counts, name=_name_of(one.segment, names=names), comparisons=comparisons, price=price)
+        _power(one, counts=counts.loc[one.segment], arm=arm, comparisons=comparisons, price=price)
+        | {"name": _name_of(one.segment, names=names)}
+        | ({"arm": arm} if len(arms) > 1 else {})
         for one in found
+        for arm in sorted(arms)
     ]
     balance = imbalance(units, columns=COVARIATES)
     worst = balance.loc[balance["difference"].abs().idxmax()]
@@ -294,14 +342,14 @@ def _design_facts(
         units.groupby(["stratum", "arm"])
         .size()
         .unstack(fill_value=0)
-        .reindex(columns=[TREATMENT, CONTROL], fill_value=0)
+        .reindex(columns=[*sorted(arms), CONTROL], fill_value=0)
     )
     return {
         "unit": KPIS[kpi].unit,
         "strata": {name: {arm: int(n) for arm, n in row.items()} for name, row in strata.to_dict("index").items()},
         "power": power,
         "imbalance": {**worst.to_dict(), "beyond_chance": bool(abs(worst["difference"]) > worst["chance"])},
-        "expected": expected_total(counts[TREATMENT], measured=measured, price=price),
+        "expected": expected_total(counts[arms].sum(axis=1), measured=measured, price=price),
     }
 
 
@@ -310,15 +358,14 @@ def _name_of(segment: str, *, names: dict[str, str]) -> str:
     return joined([names.get(one, "") for one in segment.split(JOINED)])
 
 
-def _power(spread: Spread, *, counts: pd.DataFrame, name: str, comparisons: int, price: Price) -> dict[str, Any]:
-    """Compute the size of one segment and the effect it can show."""
-    treated, control = (int(counts.loc[spread.segment, arm]) for arm in (TREATMENT, CONTROL))
+def _power(spread: Spread, *, counts: pd.Series, arm: str, comparisons: float, price: Price) -> dict[str, Any]:
+    """Compute the size of one arm of a segment and the effect it can show."""
+    treated, control = int(counts[arm]), int(counts[CONTROL])
     effect = smallest_effect(spread, treated=treated, control=control, comparisons=comparisons)
     share = control / (treated + control)
     needed = size_needed(spread, effect=price.break_even or 0.0, share_control=share, comparisons=comparisons)
     return {
         "segment": spread.segment,
-        "name": name,
         "treatment": treated,
         "control": control,
         "baseline_mean": spread.mean,
@@ -383,16 +430,18 @@ def load_pilot(folder: str | Path) -> Pilot:
             f"{folder / UNITS_FILE}: it was changed after the draw. A design that was changed proves nothing."
         )
     units = pd.read_parquet(io.BytesIO(content)).set_index("customer_id")
-    _refuse_altered(folder, units=units)
+    _refuse_altered(folder, units=units, arms=arms_of(facts))
     targets = None
     if (folder / TARGETS_FILE).is_file():
         targets = pd.read_csv(folder / TARGETS_FILE, converters={"customer_id": unescape_formula})
     return Pilot(facts=facts, units=units, targets=pd.DataFrame() if targets is None else targets)
 
 
-def default_pilot_folder(run: Run, *, segments: tuple[str, ...], kpi: str) -> Path:
+def default_pilot_folder(run: Run, *, facts: Mapping[str, Any]) -> Path:
     """Return the default folder of a pilot: in pilots/ next to the run, as a finished run is read-only."""
-    return run.path.resolve().parent / "pilots" / "-".join([run.path.resolve().name, *sorted(segments), kpi])
+    arms = facts["arms"] if len(facts["arms"]) > 1 else []
+    name = "-".join([run.path.resolve().name, *facts["segments"], *arms, facts["kpi"]])
+    return run.path.resolve().parent / "pilots" / name
 
 
 def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
@@ -428,35 +477,32 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
     return mine[0]
 
 
-def _refuse_altered(folder: Path, *, units: pd.DataFrame) -> None:
+def _refuse_altered(folder: Path, *, units: pd.DataFrame, arms: tuple[str, ...]) -> None:
     """Refuse a pilot whose files differ from the draw.
 
     Raises `InputError`: an arm is empty or missing, a customer is in both, treatment depends on the segment, or
     customers differ from the draw.
     """
     now = {}
-    for arm in (TREATMENT, CONTROL):
+    for arm in (*arms, CONTROL):
         path = folder / f"{arm}.csv"
         if not path.is_file():
             raise InputError(f"{path}: there is no {arm} file. Put back the one that was drawn.")
         now[arm] = pd.Index(read_customer_csv(path)["customer_id"])
         if now[arm].empty:
-            who = (
-                "treated, so nothing was tried" if arm == TREATMENT else "held out, so there is nothing to compare with"
-            )
+            who = "treated, so nothing was tried" if arm != CONTROL else "held out, so there is nothing to compare with"
             raise InputError(f"{path.name}: no customer is {who}. Put back the file that was drawn.")
-    both = now[TREATMENT].intersection(now[CONTROL]).sort_values()
+    files = " and ".join(f"{name}.csv" for name in now)
+    ids = pd.Index([one for arm in now.values() for one in arm.unique()])
+    both = ids[ids.duplicated()].unique().sort_values()
     if len(both):
-        raise InputError(
-            f"treatment.csv and control.csv: {len(both)} customers are in both, '{both[0]}' first. Put back the drawn "
-            f"files."
-        )
+        raise InputError(f"{files}: {len(both)} customers are in both, '{both[0]}' first. Put back the drawn files.")
     arm = pd.concat([pd.Series(name, index=ids.unique(), dtype=object) for name, ids in now.items()])
     _refuse_other_counts(arm, units=units)
     moved = int((arm.reindex(units.index) != units["arm"]).sum()) + int((~arm.index.isin(units.index)).sum())
     if moved:
         raise InputError(
-            f"treatment.csv, control.csv: {moved} customers are not in the arm they were drawn for. A pilot "
+            f"{files}: {moved} customers are not in the arm they were drawn for. A pilot "
             f"is read out by its draw, whoever was contacted in the end: put back the files as they were written."
         )
 
@@ -475,12 +521,12 @@ def _refuse_other_counts(arm: pd.Series, *, units: pd.DataFrame) -> None:
     stratum = units["stratum"].reindex(arm.index)
     for name, drawn in units.groupby("stratum")["arm"]:
         in_stratum = arm[stratum == name]
-        counts = [(int((in_stratum == one).sum()), int((drawn == one).sum())) for one in (TREATMENT, CONTROL)]
-        if any(now != then for now, then in counts):
+        now, then = (one.value_counts().reindex(sorted(set(arm)), fill_value=0) for one in (in_stratum, drawn))
+        if (now != then).any():
             raise InputError(
-                f"treatment.csv, control.csv: in stratum {name} {counts[0][0]} are treated and {counts[1][0]} "
-                f"held out; {counts[0][1]} and {counts[1][1]} were drawn. Treatment now depends on the segment, so a "
-                f"difference proves nothing: put back the files as they were written."
+                f"{', '.join(f'{one}.csv' for one in now.index)}: in stratum {name} they hold "
+                f"{', '.join(map(str, now))} customers; {', '.join(map(str, then))} were drawn. Treatment now depends "
+                "on the segment, so a difference proves nothing: put back the files as they were written."
             )
 
 
@@ -488,7 +534,7 @@ def _pilot_tables(pilot: Pilot) -> dict[str, bytes]:
     """Encode the tables of a pilot, sorted by customer."""
     units = pilot.units.rename_axis("customer_id").reset_index().sort_values("customer_id", ignore_index=True)
     files = {}
-    for arm in (TREATMENT, CONTROL):
+    for arm in (*pilot.arms, CONTROL):
         rows = units.loc[units["arm"] == arm, ["customer_id", "segment"]]
         files[f"{arm}.csv"] = _csv_bytes(rows)
     files[TARGETS_FILE] = _csv_bytes(pilot.targets)

@@ -16,7 +16,7 @@ from segkit.data import sources
 from segkit.data.io import read_json
 from segkit.data.spec import CONTRACT, Source, parse_source
 from segkit.errors import InputError, RunError
-from segkit.experiments.design import TREATMENT
+from segkit.experiments.design import CONTROL, TREATMENT
 from segkit.experiments.estimate import (
     COVARIATES,
     KPIS,
@@ -223,7 +223,7 @@ def compute_qini(units: pd.DataFrame, adjusted: pd.Series, *, seed: int = 7) -> 
     """
     ordered = units.sort_index()
     y = adjusted.reindex(ordered.index).to_numpy(dtype=float)
-    treated = (ordered["arm"] == TREATMENT).to_numpy()
+    treated = (ordered["arm"] != CONTROL).to_numpy()
     share = pd.Series(treated, index=ordered.index).groupby(ordered["segment"]).transform("mean").to_numpy()
     weight = np.where(treated, 1 / np.maximum(share, 1e-9), 1 / np.maximum(1 - share, 1e-9))
     fold = ordered.groupby(["stratum", "arm"], sort=True).cumcount().to_numpy() % FOLDS
@@ -306,6 +306,7 @@ def _resample(treated: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
 
 EXPERIMENT = (
     "segment",
+    "arm",
     "name",
     "kpi",
     "unit",
@@ -375,7 +376,7 @@ def _adjust_outcomes(units: pd.DataFrame, values: pd.Series) -> pd.Series:
     """Subtract what the covariates predict within each segment, and leave the means of the arms in (CUPED)."""
     found = values.reindex(units.index).astype(float).copy()
     for _, rows in units.groupby("segment"):
-        treated = (rows["arm"] == "treatment").to_numpy(dtype=float)
+        treated = (rows["arm"] != CONTROL).to_numpy(dtype=float)
         covariate_values = rows[list(COVARIATES)].to_numpy(dtype=float)
         covariate_values = covariate_values - covariate_values.mean(axis=0)
         found[rows.index] -= (
@@ -398,6 +399,7 @@ def readout_json(found: Readout, *, about: dict[str, Any]) -> dict[str, Any]:
         "end": facts["end"],
         "window_days": facts["window_days"],
         "run": facts["run"],
+        "action": facts.get("action", {}),
         "contact_cost": found.price.contact_cost,
         "margin": found.price.margin,
         "outcomes": about,
@@ -437,6 +439,7 @@ def _experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
     rows = [
         {
             "segment": one["segment"],
+            "arm": one.get("arm", TREATMENT),
             "name": one["name"],
             "kpi": facts["kpi"],
             "unit": facts["unit"],
@@ -455,8 +458,8 @@ def _experiment_from_design(facts: dict[str, Any]) -> pd.DataFrame:
 
 def empty_experiment(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Build the typed table experiment from rows; none without a pilot."""
-    table = pd.DataFrame(rows, columns=list(EXPERIMENT))
-    text = ("segment", "name", "kpi", "unit", "currency", "start", "end", "verdict", "reason")
+    table = pd.DataFrame([{"arm": TREATMENT} | row for row in rows], columns=list(EXPERIMENT))
+    text = ("segment", "arm", "name", "kpi", "unit", "currency", "start", "end", "verdict", "reason")
     kinds = {
         name: object if name in text else "int64" if name in ("treated", "control") else float for name in EXPERIMENT
     }
@@ -469,6 +472,7 @@ def _experiment(pilot: Pilot, lifts: list[Lift], *, price: Price) -> pd.DataFram
     returns = returns_of(lifts, price=price).rename(columns=lambda name: name.replace("total", "return_total"))
     verdicts = [verdict_of(one, price=price) for one in lifts]
     table = table.merge(returns, on="segment").assign(
+        arm=pilot.arms[0],
         name=table["segment"].map(names),
         kpi=pilot.facts["kpi"],
         unit=KPIS[pilot.facts["kpi"]].unit,

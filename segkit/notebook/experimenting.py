@@ -15,6 +15,7 @@ from segkit.experiments import design, observational, readout
 from segkit.experiments.estimate import main_kpi
 from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json
 from segkit.experiments.pilot import design_pilot as draw_pilot
+from segkit.experiments.pilot_arms import read_out_arms
 from segkit.experiments.programme import measure_programme, programme_metrics
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
@@ -194,8 +195,7 @@ class PilotDesign(Result):
         Path
             The folder of the pilot.
         """
-        facts = self.pilot.facts
-        default = default_pilot_folder(self.run, segments=tuple(facts["segments"]), kpi=facts["kpi"])
+        default = default_pilot_folder(self.run, facts=self.pilot.facts)
         return pilots.write_planned_pilot(self.pilot, folder or default)
 
 
@@ -211,8 +211,8 @@ def design_pilot(run: runs.Run, *segments: str, kpi: str = "spend", **options: A
     kpi
         spend, orders or active.
     **options
-        ``weeks``, ``start``, ``share_control``, ``seed``, ``exclude``, ``budget``, ``contact_cost``, ``margin`` and
-        ``lift_from``, as in `segkit.experiments.pilot.design_pilot`.
+        ``arms``, ``opportunity``, ``join``, ``weeks``, ``start``, ``share_control``, ``seed``, ``exclude``, ``budget``,
+        ``contact_cost``, ``margin`` and ``lift_from``, as in `segkit.experiments.pilot.design_pilot`.
 
     Raises
     ------
@@ -267,7 +267,10 @@ def read_out(folder: str | Path, *, outcomes: str = "", data_dir: str = "", **pr
     if path is not None and outcomes:
         drawn = load_pilot(find_pilot(path))
         values, about = readout.read_outcomes(outcomes, facts=drawn.facts, index=drawn.units.index, data_dir=data_dir)
-        content = readout.readout_json(readout.read_out(drawn, values, **prices), about=about)
+        if len(drawn.arms) > 1:
+            content = pilots.arms_content(read_out_arms(drawn, values, **prices), about=about)
+        else:
+            content = readout.readout_json(readout.read_out(drawn, values, **prices), about=about)
         table = readout.experiment_from_readout(to_rounded_json(content))
     else:
         table = readout.load_experiment(path)

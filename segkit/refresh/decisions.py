@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from segkit.experiments.design import JOINED
+from segkit.experiments.design import JOINED, TREATMENT
 from segkit.experiments.estimate import KPIS
 from segkit.format import FLOOR, capitalized, count, formatter_for, number, percent, percentage_points, spread
 from segkit.period import Period
@@ -197,11 +197,9 @@ def decide_campaigns(
     running = {EVERYONE, *recent["segment"], *(one for name in experiment["segment"] for one in name.split(JOINED))}
     free = pilots[~pilots["segment"].isin(running) & (pilots["customers"] >= 2 * FLOOR)]
     rows += _pilot_decision(shortfalls, free, reachable=reachable, form=form)
-    rows += [
-        _readout_decision(row, currency=currency)
-        for row in experiment.to_dict("records")
-        if row["verdict"] in READOUT_VERDICTS
-    ]
+    settled = experiment[experiment["verdict"].isin(READOUT_VERDICTS)].sort_values("lift", ascending=False)
+    best = settled.drop_duplicates(["segment", "verdict"]).sort_index()  # of several arms
+    rows += [_readout_decision(row, currency=currency) for row in best.to_dict("records")]
     return pd.DataFrame(rows, columns=SEGMENT_DECISIONS)
 
 
@@ -259,5 +257,8 @@ def _readout_decision(row: dict, *, currency: str) -> tuple:
     form = formatter_for(row.get("unit"), currency=currency)
     lift = spread(row["lift"], row["lift_low"], row["lift_high"], form=form)
     why = capitalized(str(row.get("reason") or "").strip())
-    reason = f"Treated minus holdout: {lift} per customer. {why}{'.' if why and not why.endswith('.') else ''}".strip()
+    arm = "" if row.get("arm", TREATMENT) == TREATMENT else f"{row['arm']}: "
+    reason = (
+        f"{arm}Treated minus holdout: {lift} per customer. {why}{'.' if why and not why.endswith('.') else ''}".strip()
+    )
     return row["segment"], row["verdict"], "lift", row["lift"], row["lift_low"], row["lift_high"], 0.0, reason

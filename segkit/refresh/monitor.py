@@ -495,7 +495,7 @@ def _decisions(standing: Standing, days: Days, *, run: Run, previous: Run, curre
     """Decide on the run, on each segment, and on campaigns; rows of the table decisions."""
     columns = {
         "pilots": ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"],
-        "experiment": ["segment", "verdict", "lift", "lift_low", "lift_high"],
+        "experiment": ["segment", "arm", "verdict", "lift", "lift_low", "lift_high"],
     }
     tables = {n: run.table(n) if run.has(n) else pd.DataFrame([], columns=c) for n, c in columns.items()}
     segments = decide_segments(standing.drift, sizes=standing.placed["segment"].value_counts())

@@ -1,6 +1,7 @@
 """Pages of a pilot: the plan before it, and the read-out after it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from segkit import __version__, templates
 from segkit.data.io import write_bytes, write_json
 from segkit.data.runs import publish_run, stage_run
+from segkit.experiments.design import CONTROL, TREATMENT, arms_of
 from segkit.experiments.estimate import KPIS, Price
 from segkit.experiments.pilot import Pilot, find_pilot, load_pilot, to_rounded_json, write_pilot
+from segkit.experiments.pilot_arms import ArmsReadout, arms_readout_json, read_out_arms
 from segkit.experiments.readout import Readout, experiment_from_readout, read_out, read_outcomes, readout_json
 from segkit.format import MISSING, capitalized, count, formatter_for, is_missing, money, number, percent, spread
 from segkit.period import dates_text
+from segkit.reports.arms import effects_headline, effects_json, render_effects
 from segkit.reports.html import figure_facts, table_facts
 from segkit.reports.theme import (
     ACCENT,
@@ -162,6 +166,7 @@ def format_experiment(table: pd.DataFrame) -> pd.DataFrame:
                 else segment_name(r["segment"], names={r["segment"]: r["name"]})
                 for r in rows
             ],
+            "Arm": [MISSING if r.get("arm", TREATMENT) == TREATMENT else r["arm"] for r in rows],
             "Treated / holdout": [f"{count(r['treated'])} / {count(r['control'])}" for r in rows],
             "Treated": [form(r["treated_mean"]) for r in rows],
             "Holdout": [form(r["control_mean"]) for r in rows],
@@ -179,7 +184,7 @@ def format_experiment(table: pd.DataFrame) -> pd.DataFrame:
 
 def describe_arms(facts: Mapping[str, Any]) -> str:
     """Describe the arms: customers treated and held out, and the change the pilot was designed to detect."""
-    treated, control = (sum(one[arm] for one in facts["power"]) for arm in ("treatment", "control"))
+    treated, control = sum(_sizes(facts).values()), _control_size(facts)
     seen = sorted((one for one in facts["power"] if one["smallest_share"]), key=lambda one: one["smallest_share"])
     return text("pilot", "arms", treated=treated, control=control, seen=seen, most=MAX_SEGMENTS_NAMED)
 
@@ -231,12 +236,15 @@ def render_plan(facts: Mapping[str, Any]) -> str:
     price = Price(facts["contact_cost"], facts["margin"])
     columns = {
         "Segment": [segment_name(r["segment"], names={r["segment"]: r["name"]}) for r in rows],
+        "Arm": [r.get("arm", "") for r in rows],
         "Contact": [count(r["treatment"]) for r in rows],
         "Leave alone": [count(r["control"]) for r in rows],
         "Before, per customer": [form(r["baseline_mean"]) for r in rows],
         "Smallest detectable change": [_change(r, form=form) for r in rows],
         "Over all contacted": [_total_change(r, facts=facts) for r in rows],
     }
+    if len(arms_of(facts)) == 1:
+        columns.pop("Arm")
     if price.is_complete:
         net = [_net_return(r, price=price) for r in rows]
         columns["A contact pays from"] = [form(price.break_even)] * len(rows)
@@ -250,8 +258,8 @@ def render_plan(facts: Mapping[str, Any]) -> str:
         start=day_text(facts["start"]),
         end=day_text(facts["end"]),
         words={"headline": _describe_design(facts), "sure": [*_describe_draw(facts), _describe_return(facts)]},
-        treated=sum(r["treatment"] for r in rows),
-        control=sum(r["control"] for r in rows),
+        sizes=_sizes(facts),
+        control=_control_size(facts),
         power=figure_facts(plot_power(rows, form=form)),
         arms=table_facts(pd.DataFrame(columns)),
         version=__version__,
@@ -296,17 +304,48 @@ def run_readout(
     place = find_pilot(run_dir, pilot=pilot)
     design = load_pilot(place)
     values, about = read_outcomes(outcomes, facts=design.facts, index=design.units.index, data_dir=data_dir)
-    found = read_out(design, values, contact_cost=contact_cost, margin=margin)
-    content = to_rounded_json(readout_json(found, about=about))
+    read = _read_out_arms if len(design.arms) > 1 else _read_out_one
+    content, page, sentences = read(design, values, about=about, contact_cost=contact_cost, margin=margin)
     target = Path(out) if out else place / "readout"
     with stage_run(target, marker="readout.json") as building:
         write_json(building / "readout.json", content)
-        write_bytes(building / "readout.html", render_readout(found, content=content).encode("utf-8"))
+        write_bytes(building / "readout.html", page.encode("utf-8"))
         publish_run(building, target)
+    return target / "readout.html", sentences + describe_erased(design.facts)
+
+
+def _read_out_one(
+    design: Pilot, values: pd.Series, *, about: dict[str, Any], **prices: float | None
+) -> tuple[dict[str, Any], str, list[str]]:
+    """Read out a pilot with one arm: its content, its page and its sentences."""
+    found = read_out(design, values, **prices)
+    content = to_rounded_json(readout_json(found, about=about))
     table = experiment_from_readout(content)
     sentences = [readout_headline(table), *next_steps(table)]
     sentences.append(describe_qini(content["qini"], unit=content["unit"], currency=content["currency"]))
-    return target / "readout.html", sentences + describe_erased(found.facts)
+    return content, render_readout(found, content=content), sentences
+
+
+def _read_out_arms(
+    design: Pilot, values: pd.Series, *, about: dict[str, Any], **prices: float | None
+) -> tuple[dict[str, Any], str, list[str]]:
+    """Read out a pilot with several arms: its content, its page and its sentences."""
+    found = read_out_arms(design, values, **prices)
+    content = to_rounded_json(arms_content(found, about=about))
+    currency = content["currency"]
+    experiment = replace(found.effects.experiment, label=f"{_kpi(found.facts)}, {_dates(found.facts)}")
+    effects = replace(found.effects, experiment=experiment)
+    names = {one["segment"]: one["name"] for one in found.facts["power"]}
+    page = render_effects(effects, names=names, price=found.price, currency=currency)
+    headline = effects_headline(effects, currency=currency)
+    return content, page, [headline, *next_steps(experiment_from_readout(content))]
+
+
+def arms_content(found: ArmsReadout, *, about: dict[str, Any]) -> dict[str, Any]:
+    """Collect the read-out of a pilot with several arms for JSON."""
+    currency, fingerprint = found.facts.get("currency", ""), about["fingerprint"]
+    effects = effects_json(found.effects, price=found.price, currency=currency, planned=None, fingerprint=fingerprint)
+    return arms_readout_json(found, about=about, effects=effects)
 
 
 def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
@@ -342,10 +381,11 @@ def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
 
 
 def _called(row: Mapping[str, Any]) -> str:
-    """Write the name of a segment with its id."""
+    """Write the name of a segment with its id, and with the arm where there are several."""
+    arm = "" if row.get("arm", TREATMENT) == TREATMENT else f": {row['arm']}"
     if row["segment"] == EVERYONE:
-        return capitalized(row["name"])
-    return f"{row['name']} ({row['segment']})" if row["name"] else row["segment"]
+        return capitalized(row["name"]) + arm
+    return (f"{row['name']} ({row['segment']})" if row["name"] else row["segment"]) + arm
 
 
 def _change(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
@@ -367,6 +407,17 @@ def _net_return(row: Mapping[str, Any], *, price: Price) -> float:
     return row["treatment"] * (row["smallest_effect"] * price.margin - price.contact_cost)
 
 
+def _sizes(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Count the customers of each treatment arm."""
+    arms = arms_of(facts)
+    return {arm: sum(one["treatment"] for one in facts["power"] if one.get("arm", arms[0]) == arm) for arm in arms}
+
+
+def _control_size(facts: Mapping[str, Any]) -> int:
+    """Count the customers of the control group, which all arms of a segment share."""
+    return sum({one["segment"]: one[CONTROL] for one in facts["power"]}.values())
+
+
 def _kpi(facts: Mapping[str, Any]) -> str:
     """Write the KPI of a pilot in short."""
     return KPIS[facts["kpi"]].label.partition(",")[0]
@@ -378,8 +429,8 @@ def _dates(facts: Mapping[str, Any]) -> str:
 
 
 def _describe_design(facts: Mapping[str, Any]) -> str:
-    treated, control = (sum(one[arm] for one in facts["power"]) for arm in ("treatment", "control"))
-    return text("pilot", "design", treated=treated, control=control, kpi=_kpi(facts), dates=_dates(facts))
+    sizes, control = _sizes(facts), _control_size(facts)
+    return text("pilot", "design", sizes=sizes, control=control, kpi=_kpi(facts), dates=_dates(facts))
 
 
 def _describe_draw(facts: Mapping[str, Any]) -> list[str]:
