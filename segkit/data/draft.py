@@ -210,11 +210,13 @@ def _guessed(table: RawTable) -> _Draft:
     columns = {
         contract: quote(raw) if not re.fullmatch(r"[A-Za-z_]\w*", raw) else raw
         for contract, raw in mapping.items()
-        if contract != "price"
+        if contract not in ("price", "time")
     }
     draft = _Draft(columns=columns)
     _add_amount(draft, mapping=mapping)
     _add_time(draft, values=table.samples[mapping["timestamp"]], raw=mapping["timestamp"])
+    if "time" in mapping:
+        _join_time(draft, day=mapping["timestamp"], time=mapping["time"], values=table.samples[mapping["time"]])
     if table.kinds.get(mapping.get("category", "")) == "VARCHAR":
         _split_category(draft, values=table.samples[mapping["category"]], raw=mapping["category"])
     _add_event(draft, mapping=mapping, table=table)
@@ -243,6 +245,20 @@ def _add_time(draft: _Draft, *, values: list[str], raw: str) -> None:
         clock = _time_format(values[0])
         draft.columns["timestamp"] = f"strptime({quote(raw)}, '%d{separator}%m{separator}%{year}{clock}')"
         draft.notes["timestamp"] = ": the day comes first"
+
+
+def _join_time(draft: _Draft, *, day: str, time: str, values: list[str]) -> None:
+    """Put the time of day behind the day, where both have a column of their own."""
+    clock = f"cast({quote(time)} as varchar)"
+    readable = f"try_cast({clock} as time)"
+    if any(re.search(r"\d ?[ap]", value, re.I) for value in values):
+        seconds = ":%S" if values[0].count(":") > 1 else ""
+        readable = f"cast(try_strptime({clock}, '%I:%M{seconds} %p') as time)"
+    if "timestamp" in draft.notes:  # the day was read by a format
+        draft.columns["timestamp"] = f"cast({draft.columns['timestamp']} as date) + coalesce({readable}, time '00:00')"
+    else:
+        draft.columns["timestamp"] = f"concat_ws(' ', cast({quote(day)} as varchar), cast({readable} as varchar))"
+    draft.notes["timestamp"] = f"{draft.notes.get('timestamp', '')}: {day} and {time}"
 
 
 def _time_format(value: str) -> str:

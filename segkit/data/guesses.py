@@ -26,7 +26,10 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
     "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
     "order_id": "orderid orderno ordernumber invoice basket order receipt transaction ticket session bestell beleg bon",
     "event": "eventtype eventname event action activity type",
-    "amount": "amount total revenue sales spend value paid betrag umsatz montant gross net sum charge gift donation",
+    "amount": (
+        "amount total revenue sales spend value paid betrag umsatz montant gross net sum charge gift donation fare "
+        "stake dues tuition"
+    ),
     "price": "unitprice price preis prix",
     "quantity": "quantity qty units count numberof menge pieces",
     "discount": "discount rebate rabatt",
@@ -111,6 +114,8 @@ PLACES = ("line", "position", "seq", "sequential", "rank", "row")  # of a line i
 NUMBER_HINTS = ("amount", "price", "quantity", "discount", "cost")
 ADDED_UP = ("amount", "quantity", "discount", "cost")  # of a line: a table whose lines are shared holds none of them
 CLOCK_WORDS = ("timestamp", "epoch", "unixtime", "time", "ts")
+TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
+ENDS = ("end", "until", "finish", "out", "bis", "ende", "fin", "fine")  # of what has a beginning
 EPOCH_SECONDS = re.compile(r"[1-9]\d{8,9}(\.0*)?")  # since 1973
 WRITE_BY_HAND = "Write a source by hand: name, timezone, events with path and columns."
 
@@ -170,6 +175,7 @@ def guess_columns(table: RawTable) -> dict[str, str]:
         if not left:
             raise SourceError(_no_time(table, customer=found.get("customer_id")))
         found["timestamp"] = left[0]
+    found |= _time_of_day(table, day=found["timestamp"])
     if "customer_id" not in found:
         left = [n for n in table.kinds if n not in found.values() and _may_be_customer(n, table=table)]
         if not left:
@@ -180,6 +186,21 @@ def guess_columns(table: RawTable) -> dict[str, str]:
     else:
         found["customer_id"] = _customer_of_several_orders(table, found=found)
     return found if "category" in found else found | _category_by_values(table, found=found)
+
+
+def _time_of_day(table: RawTable, *, day: str) -> dict[str, str]:
+    """Guess the column with the time of day, where the time itself has none; rather the beginning than the end."""
+    if any(":" in value for value in table.samples[day]):
+        return {}
+    clocks = [name for name in table.kinds if is_time_of_day(table.samples[name])]
+    begins = [name for name in clocks if not words_in_name(name) & set(ENDS)]
+    return {"time": (begins or clocks)[0]} if clocks else {}
+
+
+def is_time_of_day(values: list[str]) -> bool:
+    """Return whether most texts of a sample are times without a day, such as 09:31 or 1:05 PM."""
+    filled = [value.strip() for value in values if value.strip()]
+    return sum(bool(TIME_OF_DAY.fullmatch(value)) for value in filled) > len(filled) / 2
 
 
 def _category_by_values(table: RawTable, *, found: dict[str, str]) -> dict[str, str]:
@@ -270,7 +291,7 @@ def _is_inside(word: str, letters: str) -> bool:
 
 def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     values, kind, parts = table.samples[name], table.kinds[name], words_in_name(name)
-    if not any(value.strip() for value in values):
+    if not any(value.strip() for value in values) or is_time_of_day(values):
         return False
     if contract == "timestamp":
         return not _is_birth(name) and (_is_clock(name, table) or is_time_like(values) and _is_no_decimal(kind))

@@ -271,6 +271,26 @@ def test_messages_name_what_helps(tmp_path: Path) -> None:
         check_source(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("day", "clock"), [("%d.%m.%Y", "%H:%M"), ("%Y-%m-%d", "%I:%M:%S %p"), ("%m/%d/%Y", "%H:%M:%S"), ("", "%I:%M %p")]
+)
+def test_a_day_and_a_time_of_their_own_are_put_together(tmp_path: Path, day: str, clock: str) -> None:
+    frame, path = orders(), tmp_path / "till.csv"
+    when = frame.pop("created_at").dt.floor("s" if "%S" in clock else "min")
+    if not day:  # no day tells day and month apart
+        when = when.where(when.dt.day <= 12, when - pd.to_timedelta(when.dt.day - 1, unit="D"))
+    later = when + pd.Timedelta(minutes=20)
+    times = {"Ende": later.dt.strftime(clock), "Uhrzeit": when.dt.strftime(clock)}
+    named = frame.rename(columns={"customer_id": "Kartennr"}).assign(Datum=when.dt.strftime(day or "%d/%m/%Y"), **times)
+    named.loc[ROWS - 1, "Uhrzeit"] = "n/a"
+    named.to_csv(path, index=False)
+    assert "customer_id: Kartennr" in drafted(path)
+    events = read_events(open_source(str(path.with_suffix(".yaml"))), con=connect())
+    found = events.select("order_id", "timestamp").execute().set_index("order_id")["timestamp"]
+    assert (found[frame["order_id"]].to_numpy()[:-1] == when.to_numpy()[:-1]).all()
+    assert found["B1999"].date() == when.iloc[-1].date()
+
+
 def test_a_text_that_is_a_list_is_split(tmp_path: Path) -> None:
     genres = ["Drama|Crime", "Comedy", "Crime | War", "Drama|War|", "Art|Drama", "Art|Comedy", "War|Comedy", "Art|War"]
     frame = orders(category=[genres[n % 8] for n in range(ROWS)]).drop(columns=["amount", "order_id"])
