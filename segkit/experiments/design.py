@@ -69,6 +69,19 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
     InputError
         The history is shorter than two horizons.
     """
+    values, before = kpi_history(days, kpi=kpi, index=segment.index, period=period)
+    found = [
+        spread_of(str(name), values=values[rows.index], before=before.loc[rows.index])
+        for name, rows in segment.groupby(segment)
+    ]
+    return [*found, spread_of(EVERYONE, values=values, before=before)] if include_all else found
+
+
+def kpi_history(days: Days, *, kpi: str, index: pd.Index, period: Period) -> tuple[pd.Series, pd.DataFrame]:
+    """Compute a KPI of each customer over the last horizon, and what was known of them before it.
+
+    Raises `InputError`: the history is shorter than two horizons.
+    """
     window_days, before = period.horizon_days, period.one_horizon_back()
     history_days = (period.as_of - first_active_day(days, before=period.as_of)).days
     if history_days < 2 * window_days:
@@ -76,14 +89,9 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
             f"a window of {window_days} days needs {2 * window_days} days of history, and there are {history_days}. "
             f"Give fewer --weeks ({history_days // 14} at most)."
         )
-    values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=window_days, index=segment.index)
+    values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=window_days, index=index)
     before = replace(before, lookback_days=min(period.lookback_days, history_days - window_days))
-    covariate_table = covariates(days, kpi=kpi, period=before, index=segment.index)
-    found = [
-        _segment_spread(str(name), values[rows.index], covariate_table.loc[rows.index])
-        for name, rows in segment.groupby(segment)
-    ]
-    return [*found, _segment_spread(EVERYONE, values, covariate_table)] if include_all else found
+    return values, covariates(days, kpi=kpi, period=before, index=index)
 
 
 def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: float = 1) -> float:
@@ -177,7 +185,8 @@ def _candidate(spread: Spread | None, *, reachable: float) -> tuple[float, float
     return spread.mean, effect, share, np.nan if needed is None else float(needed)
 
 
-def _segment_spread(name: str, values: pd.Series, before: pd.DataFrame) -> Spread:
+def spread_of(name: str, *, values: pd.Series, before: pd.DataFrame) -> Spread:
+    """Measure how a KPI varies between some customers, before and after prediction from what was known before."""
     y = values.to_numpy(dtype=float)
     fit = least_squares(y, usable_covariates(before[list(COVARIATES)].to_numpy(dtype=float)))
     df = len(y) - len(fit.slopes)

@@ -276,7 +276,7 @@ def _find_actions(described: _Described) -> Opportunities:
         found.table,
         found.metrics,
         html=lambda: actions_report.render_actions(shown),
-        tables={"actions": found.table, "action_parts": found.parts},
+        tables={"actions": found.table, "action_parts": found.parts, "action_customers": found.customers},
         found=found,
     )
 

@@ -51,12 +51,15 @@ class Actions:
         One row per opportunity, in order of rank.
     parts
         One row per opportunity and segment: its customers, and its part of the prize.
+    customers
+        One row per customer that any of them concerns: ``customer_id``, ``actions`` (ids with spaces between them).
     metrics
         Headline numbers.
     """
 
     table: pd.DataFrame
     parts: pd.DataFrame
+    customers: pd.DataFrame
     metrics: dict[str, object]
 
     def best(self, segment: str) -> pd.Series | None:
@@ -89,7 +92,7 @@ def find_actions(
     kpi = KPI_OF_UNIT[situation.unit]
     writer = _Writer(
         situation,
-        Pilots.of(days, kpi=kpi, segment=situation.segment, period=period),
+        Pilots.of(days, kpi=kpi, index=situation.customers.index, period=period),
         things=things,
         labels=labels or {},
         currency=currency,
@@ -119,7 +122,17 @@ def find_actions(
         "actions.least": situation.least_prize if situation.unit == "spend" else np.nan,
         "actions.backtest_rank": rank_backtest(situation),
     }
-    return Actions(table, pd.DataFrame(parts, columns=PARTS), metrics=metrics)
+    concerned = {action: writer.inside(one) for action, one in zip(ids, found, strict=False)}
+    customers = _customers_of(concerned, index=situation.customers.index)
+    return Actions(table, pd.DataFrame(parts, columns=PARTS), customers=customers, metrics=metrics)
+
+
+def _customers_of(concerned: Mapping[str, np.ndarray], *, index: pd.Index) -> pd.DataFrame:
+    """List the customers that opportunities concern, with the ids of these."""
+    chosen = pd.DataFrame(concerned, index=index)
+    actions = [" ".join(chosen.columns[row]) for row in chosen.to_numpy(dtype=bool)]
+    table = pd.DataFrame({"customer_id": index.astype(str), "actions": pd.Series(actions, dtype=object)})
+    return table[table["actions"] != ""].sort_values("customer_id", ignore_index=True)
 
 
 def moment_text(features: pd.DataFrame, members: np.ndarray) -> str | None:
@@ -149,8 +162,7 @@ class _Writer:
 
     def row(self, one: Opportunity) -> dict[str, Any]:
         """Return the row of an opportunity."""
-        members = self.members(one.segments)
-        inside = self.inside(one, members)
+        members, inside = self.members(one.segments), self.inside(one)
         need = one.need or (self.new_need(one) if one.type == GROW_BASKET else self.own_need(inside))
         features = self.situation.customers.data.features
         effect = self.effect(one)
@@ -171,21 +183,21 @@ class _Writer:
             "backtest": self.backtest(one) if one.is_estimated else None,
             "channel": self.shared(best_channel, one.segments),
             "moment": self.shared(moment_text, one.segments),
-            **self.test(one.segments, expected=one.prize[0]),
+            **self.test(one.segments, inside, expected=one.prize[0]),
         }
 
     def no_action(self, segments: list[str]) -> dict[str, Any]:
         """Return the row of the segments for which nothing stands out."""
-        customers = int(self.members(segments).sum())
+        members = self.members(segments)
         goal = self.text(f"goal.{self.situation.unit}")
         return {
             **self.audience(segments),
             "type": NONE,
             "title": self.text("titles.none"),
-            "customers": customers,
+            "customers": int(members.sum()),
             "evidence": self.text("evidence.none", goal=goal),
             "prize_reason": self.no_prize() if self.situation.cohort is None else None,
-            **self.test(segments, expected=np.nan),
+            **self.test(segments, members, expected=np.nan),
         }
 
     def audience(self, segments: list[str]) -> dict[str, str]:
@@ -204,8 +216,9 @@ class _Writer:
         found = {choose(features, self.members([name])) for name in segments}
         return found.pop() if len(found) == 1 else None
 
-    def inside(self, one: Opportunity, members: np.ndarray) -> np.ndarray:
+    def inside(self, one: Opportunity) -> np.ndarray:
         """Return the customers that an opportunity is for."""
+        members = self.members(one.segments)
         who = self.situation.states.get(one.type)
         return members & (self.situation.open_now[one.type, one.need] if who is None else who)
 
@@ -335,18 +348,21 @@ class _Writer:
             return self.text("backtest.history", days=found.missing_days)
         return self.text("backtest.few")
 
-    def test(self, segments: list[str], *, expected: float) -> dict[str, Any]:
-        """Return the pilot that would show a change, in a sentence and as a command."""
-        size, kpi = self.pilots.size(segments), self.text(f"kpi.{self.pilots.kpi}")
+    def test(self, segments: list[str], inside: np.ndarray, *, expected: float) -> dict[str, Any]:
+        """Return the pilot of the customers inside that would show a change, in a sentence and as a command."""
+        situation = self.situation
+        size, kpi = self.pilots.size(situation.customers.index[inside]), self.text(f"kpi.{self.pilots.kpi}")
         own = self.situation.segments.set_index("segment").loc[segments]
         if size is None:
             stay = np.average(own["active_share_next"].fillna(0.0), weights=own["customers"])
             always = self.pilots.kpi == "active" and stay >= MOSTLY
             return {"test": self.text("test.always" if always else "test.unknown")}
-        base = float((own["spend_now"] * own["customers"]).sum()) if self.situation.unit == "spend" else np.nan
+        horizons = situation.customers.period.horizon_days / (7 * size.weeks)
+        base = size.mean * size.customers * horizons if situation.unit == "spend" else np.nan
         part = expected / base if np.isfinite(base) and base > 0 else np.nan
         facts = {"size": size.customers, "weeks": size.weeks, "detectable": size.detectable, "kpi": kpi}
         facts |= {"segments": len(segments), "expected": part, "small": bool(part < size.detectable)}
+        facts["concerned"] = bool(inside.sum() < self.members(segments).sum())
         command = f"segkit pilot RUN --opportunity {{action}} --kpi {self.pilots.kpi} --weeks {size.weeks}"
         return {
             "detectable": round(size.detectable, 6),

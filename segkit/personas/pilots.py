@@ -1,14 +1,12 @@
-"""What a pilot of one segment, or of several together, could show."""
+"""What a pilot of some customers could show."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.errors import InputError
-from segkit.experiments.design import Spread, smallest_effect, spreads
+from segkit.experiments.design import kpi_history, smallest_effect, spread_of
 from segkit.format import FLOOR
 from segkit.period import Period
 
@@ -19,11 +17,12 @@ READABLE = 0.15  # relative change; a pilot that shows no smaller one is not wor
 
 @dataclass(frozen=True)
 class PilotSize:
-    """A pilot, half held out: customers, weeks, and the smallest relative change of the KPI that it shows."""
+    """A pilot, half held out: customers, weeks, the smallest relative change of the KPI that it shows, and its mean."""
 
     customers: int
     weeks: int
     detectable: float
+    mean: float
 
     @property
     def is_readable(self) -> bool:
@@ -33,37 +32,32 @@ class PilotSize:
 
 @dataclass(frozen=True)
 class Pilots:
-    """Hold how a KPI varies in each segment, by weeks: enough to size a pilot of any of them together."""
+    """Hold the KPI of each customer by weeks, and what was known before: enough to size a pilot of any of them."""
 
     kpi: str
-    spreads: dict[int, dict[str, Spread]]
+    history: dict[int, tuple[pd.Series, pd.DataFrame]]
 
     @classmethod
-    def of(cls, days: Days, *, kpi: str, segment: pd.Series, period: Period) -> "Pilots":
-        """Measure the spread of the KPI in each segment; windows for which the history is too short are left out."""
+    def of(cls, days: Days, *, kpi: str, index: pd.Index, period: Period) -> "Pilots":
+        """Read the KPI of customers; windows for which the history is too short are left out."""
         found = {}
         for weeks in WEEKS:
-            window = replace(period, horizon_days=7 * weeks)
             try:
-                found[weeks] = {one.segment: one for one in spreads(days, kpi=kpi, segment=segment, period=window)}
+                found[weeks] = kpi_history(days, kpi=kpi, index=index, period=replace(period, horizon_days=7 * weeks))
             except InputError:
                 break
         return cls(kpi, found)
 
-    def size(self, segments: Sequence[str]) -> PilotSize | None:
-        """Return the shortest pilot of some segments that can be read, or else the longest; None if unknown."""
-        sizes = [s for s in (self._size(segments, weeks) for weeks in self.spreads) if s is not None]
+    def size(self, customers: pd.Index) -> PilotSize | None:
+        """Return the shortest pilot of some customers that can be read, or else the longest; None if unknown."""
+        sizes = [s for s in (self._size(customers, weeks) for weeks in self.history) if s is not None]
         return next((s for s in sizes if s.is_readable), sizes[-1] if sizes else None)
 
-    def _size(self, segments: Sequence[str], weeks: int) -> PilotSize | None:
-        own = [self.spreads[weeks][name] for name in segments if name in self.spreads[weeks]]
-        customers = sum(one.customers for one in own)
-        if customers < 2 * FLOOR:
+    def _size(self, customers: pd.Index, weeks: int) -> PilotSize | None:
+        values, before = self.history[weeks]
+        if len(customers) < 2 * FLOOR:
             return None
-        share = np.array([one.customers for one in own]) / customers
-        mean = float(share @ [one.mean for one in own])
-        residual = float(np.sqrt(share @ np.square([one.residual_sd for one in own])))
-        together = Spread("together", customers, mean, residual, residual)
-        effect = smallest_effect(together, treated=customers - customers // 2, control=customers // 2)
-        shown = effect / mean if mean > 0 else 0.0
-        return PilotSize(customers, weeks, shown) if shown >= FEWEST_SHOWN else None
+        one = spread_of("together", values=values[customers], before=before.loc[customers])
+        effect = smallest_effect(one, treated=len(customers) - len(customers) // 2, control=len(customers) // 2)
+        shown = effect / one.mean if one.mean > 0 else 0.0
+        return PilotSize(len(customers), weeks, detectable=shown, mean=one.mean) if shown >= FEWEST_SHOWN else None

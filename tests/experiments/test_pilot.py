@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from segkit.cli import main
 from segkit.data.io import write_json
-from segkit.data.runs import Run
+from segkit.data.runs import Run, load_run
 from segkit.errors import InputError, RunError
 from segkit.experiments.design import lifts_from_readout
 from segkit.experiments.pilot import Pilot, design_pilot, find_pilot, load_pilot, write_pilot
+from segkit.reports.pilots import describe_pilot
 
 BOTH = ("S01", "S02")
 
@@ -87,6 +88,24 @@ def test_joined_segments_are_one_group_that_detects_less_and_may_have_a_small_pa
     assert power["smallest_effect"] < min(one["smallest_effect"] for one in alone)
     with pytest.raises(InputError, match="the opportunities of this run are none"):
         design_pilot(shop_run, opportunity="A01")
+
+
+def test_a_pilot_of_an_opportunity_draws_only_customers_it_concerns(shop: Path, tmp_path: Path) -> None:
+    run = load_run(shutil.copytree(shop / "run", tmp_path / "run"))
+    actions = pd.DataFrame([("A01", "S01 S02", "cross_need", "N01"), ("A02", "S02", "none", None)])
+    actions.columns = ["action", "joined", "type", "need"]
+    concerned = [f"s01-{n:03d}" for n in range(20, 120)] + [f"s02-{n:03d}" for n in range(50)]
+    actions.to_parquet(run.path / "tables" / "actions.parquet")
+    table = pd.DataFrame({"customer_id": concerned, "actions": "A01 A03"})
+    table.to_parquet(run.path / "tables" / "action_customers.parquet")
+    made = design_pilot(run, opportunity="A01")
+    assert set(made.units.index) < set(concerned) and len(made.units) == 135, "one in ten gave no consent"
+    assert made.facts["left_out"]["A01 does not concern them"] == 220 - 150
+    assert made.facts["action"] == {"id": "A01", "type": "cross_need", "need": "N01"}
+    assert "Left out: 70 customers (A01 does not concern them)." in describe_pilot(made.facts)
+    assert len(design_pilot(run, opportunity="A02").units) == 90  # nothing stands out, so it concerns all of them
+    with pytest.raises(InputError, match="--opportunity A09: the opportunities of this run are A01, A02"):
+        design_pilot(run, opportunity="A09")
 
 
 def test_a_budget_reduces_all_shares_alike_at_random(shop_run: Run) -> None:

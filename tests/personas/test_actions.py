@@ -44,6 +44,9 @@ def _check(found: Actions, situation: Situation) -> None:
     """Check what holds of all opportunities."""
     tables.check(found.table, name="actions")
     tables.check(found.parts, name="action_parts")
+    tables.check(found.customers, name="action_customers")
+    concerned = found.customers["actions"].str.split().explode().value_counts()
+    assert (concerned == found.table.set_index("action")["customers"].reindex(concerned.index)).all()
     assert {s for joined in found.table["joined"] for s in joined.split()} == set(situation.with_story)
     assert (found.table["customers"] >= FLOOR).all() and (found.parts["customers"] >= FLOOR).all()
     worth = (found.table["prize"] * found.table["chance"]).fillna(-1.0)
@@ -112,10 +115,12 @@ def test_segments_ask_for_one_thing_and_join_where_it_is_the_same() -> None:
 def test_a_pilot_of_more_customers_shows_less() -> None:
     situation = _situation()
     period = situation.customers.period
-    pilots = Pilots.of(situation.customers.days, kpi="spend", segment=situation.segment, period=period)
+    index, segment = situation.customers.index, situation.segment.to_numpy()
+    pilots = Pilots.of(situation.customers.days, kpi="spend", index=index, period=period)
     sizes = situation.segments.set_index("segment")["customers"]
-    alone, together = pilots.size([sizes.idxmax()]), pilots.size(situation.with_story)
+    everyone = index[np.isin(segment, situation.with_story)]
+    alone, together = pilots.size(index[segment == sizes.idxmax()]), pilots.size(everyone)
     assert together.customers > alone.customers and together.weeks <= alone.weeks
     assert together.is_readable and together.detectable <= READABLE + 0.005
-    assert pilots.size([sizes.idxmin()]) is None  # too few customers to hold half of them out
-    assert Pilots("spend", {}).size(situation.with_story) is None
+    assert pilots.size(index[:FLOOR]) is None  # too few customers to hold half of them out
+    assert Pilots("spend", {}).size(everyone) is None
