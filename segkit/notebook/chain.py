@@ -343,7 +343,8 @@ def run_chain(
             run.update(outcome="failed", failure=str(error) or "interrupted")
             failed = save_failed_run(building, place)
             if isinstance(error, SegkitError) and not isinstance(error, InputError):
-                raise SegkitError(f"{error}. The executed part of the notebook: {failed / 'notebooks'}") from error
+                message = str(error).rstrip(".")
+                raise SegkitError(f"{message}. The executed part of the notebook: {failed / 'notebooks'}") from error
             raise
         publish_run(building, place)
     _tidy_up(load_run(place), keep=keep, listed=not out)
