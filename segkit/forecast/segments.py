@@ -23,6 +23,7 @@ from segkit.forecast.backtest import (
 )
 from segkit.forecast.baselines import FORECASTER_LABELS
 from segkit.forecast.buying import YEAR
+from segkit.forecast.dates import OrderDates, predict_order_dates
 from segkit.forecast.model import (
     AMOUNTS,
     MIN_TRAINING_CUSTOMERS,
@@ -260,6 +261,7 @@ class Prediction:
     chosen: dict[str, str]
     reasons: tuple[str, ...]
     metrics: dict[str, object]
+    dates: OrderDates | None = None
 
 
 def predict(
@@ -287,6 +289,23 @@ def predict(
     Prediction
         Where nothing can be learnt, its tables have no figures, and ``reasons`` says why.
     """
+    options = {"model": model, "segment": segment, "never": never, "seed": seed}
+    found = _predict_horizon(customers, training_windows, **options)
+    dates = predict_order_dates(customers, never=never, seed=seed)
+    people = found.customers.join(dates.customers)
+    return replace(found, customers=people, metrics=found.metrics | dates.metrics, dates=dates)
+
+
+def _predict_horizon(
+    customers: Customers,
+    training_windows: TrainingWindows,
+    *,
+    model: SegmentModel,
+    segment: pd.Series,
+    never: frozenset[str],
+    seed: int,
+) -> Prediction:
+    """Predict activity and amounts of the horizon, what is bought in it, and who changes segment."""
     now, period, training_sets = customers.data, customers.period, make_training_sets(customers, training_windows)
     segment = segment.reindex(now.features.index)
     why = _missing_history(training_sets, customers)

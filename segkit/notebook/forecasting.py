@@ -13,6 +13,7 @@ from segkit.format import percent
 from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
 from segkit.personas.never_offer import never_offered
 from segkit.reports import forecast as report
+from segkit.reports import order_dates
 from segkit.reports.wording import Wording
 from segkit.segments.fit import read_training_windows
 from segkit.segments.model import model_from_arrays
@@ -79,6 +80,22 @@ class Forecast(Result):
         return table_result(self.prediction.drivers, name="drivers", shown=shown, formats=formats)
 
     @property
+    def next_orders(self) -> Result:
+        """When customers are likely to order next, and which categories they are due to buy."""
+        dates = self.prediction.dates
+        sentences = text_result(
+            bullets=order_dates.describe_next_orders(
+                self.metrics, customers=len(self.prediction.customers), words=self.words
+            )
+        )
+        weeks = order_dates.weeks_of_next_order(dates, words=self.words)
+        due = order_dates.due_soon(dates, words=self.words, never=self.never_offer)
+        if weeks.empty and due.empty:
+            return Result(dates.due, html=sentences.html)
+        chart = figure_result(weeks, lambda: order_dates.plot_next_orders(weeks, due), name="next orders")
+        return Result(dates.due, html=lambda: stack(chart, sentences), draw=chart.draw)
+
+    @property
     def baselines(self) -> Result:
         """The forecast compared with simpler ones, in the back-test."""
         shown = report.format_backtest(self.prediction, words=self.words)
@@ -135,6 +152,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
             "calibration": found.calibration,
             "drivers": found.drivers,
             "offers": found.offers,
+            "replenishment": found.dates.due,
         },
         prediction=found,
         segments_made=segments,
