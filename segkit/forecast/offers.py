@@ -1,12 +1,12 @@
-"""Predict next categories and moves, and find churn drivers, cross-sell and up-sell offers."""
+"""Predict next categories and moves, and find cross-sell and up-sell offers."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.stats import hypergeom, norm
+from scipy.stats import hypergeom
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
@@ -17,15 +17,11 @@ from segkit.forecast.model import TrainingSet
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.segments.model import SegmentModel, assign_points
-from segkit.stats import Z95, auc, discoveries, logit, proportion_interval
-from segkit.vocabulary import EVERYONE, describe
+from segkit.stats import auc, logit, mean_interval, proportion_interval
 
-MIN_PER_OUTCOME = 10  # active and lost customers of a segment; with fewer, no driver is sought
 MIN_SHARE_CUSTOMERS = FLOOR  # customers under a share, and over it
 MAX_OFFER_TERMS = 200  # categories or words that can be offered, the most common
-FALSE_DISCOVERY_RATE = 0.05  # of the drivers found, the share that chance explains (Benjamini & Hochberg 1995)
-MAX_CORRELATION = 0.7  # rank correlation above which a second feature adds nothing
-MAX_OFFERS = 3  # of a kind per segment; also the most drivers per segment
+MAX_OFFERS = 3  # of a kind per segment
 MAX_TERMS = 80  # categories or words that are predicted, the most common
 MAX_LEARNING_CUSTOMERS = 3_000  # customers that the model learns from; each gives a row for every term
 BATCH_SIZE = 20_000  # customers whose chances are in memory at a time
@@ -33,58 +29,7 @@ SHRINKAGE = 20  # weight of everyone's share in that of a segment, in customers
 NEXT_CATEGORIES = 3  # per customer
 LOGIT_EDGE = 1e-4  # chances are clipped to stay this far from 0 and 1 before a logit
 FOLDS = 5
-DRIVERS = [
-    "segment",
-    "feature",
-    "words",
-    "customers",
-    "lost_above",
-    "lost_below",
-    "effect",
-    "effect_low",
-    "effect_high",
-]
 OFFERS = ["segment", "kind", "term", "asked", "share", "share_low", "share_high", "others", "more", "reach"]
-
-
-def churn_drivers(training: TrainingSet, segment: pd.Series) -> pd.DataFrame:
-    """Find the habits that go with not coming back, within each segment.
-
-    Members are halved at the median of each habit; the effect is the share lost above it less the share lost below.
-    This is an association, not a cause.
-
-    Parameters
-    ----------
-    training
-        Customers one horizon ago, and what they did.
-    segment
-        Their segment then.
-
-    Returns
-    -------
-    pd.DataFrame
-        segment (and "all"), feature, words, customers, lost_above, lost_below (shares), effect, effect_low, effect_high
-        (95 %, Agresti & Caffo 2000); at most three of a segment, the strongest first; of all drivers
-        found, one in twenty may be chance.
-    """
-    features, lost = training.snapshot.data.features, ~training.outcomes.active
-    habits = [name for name in features.columns if not name.startswith("stage_")]
-    rows = [row for name, inside in _groups(segment) for row in _compare_halves(name, features[habits], lost, inside)]
-    table = pd.DataFrame(rows, columns=[*DRIVERS, "p"])
-    if table.empty:
-        return table[DRIVERS]
-    found = table[discoveries(table["p"].to_numpy(), share=FALSE_DISCOVERY_RATE)].sort_values(
-        ["segment", "p", "feature"]
-    )
-    ranks = features[habits].rank()
-    drivers: list[pd.Series] = []
-    for _, row in found.iterrows():
-        own = [k["feature"] for k in drivers if k["segment"] == row["segment"]]
-        if len(own) < MAX_OFFERS and all(
-            abs(ranks[row["feature"]].corr(ranks[other])) < MAX_CORRELATION for other in own
-        ):
-            drivers.append(row)
-    return pd.DataFrame(drivers, columns=DRIVERS).reset_index(drop=True)
 
 
 def next_offers(
@@ -157,36 +102,6 @@ def _terms_bought(of: CustomerData | Outcomes, terms: list[str]) -> sparse.csr_a
     """Return the amounts by term as a sparse matrix."""
     weights, names = term_weights(of.weights, list(of.categories), words=not set(terms) <= set(of.categories))
     return align_terms(weights, names, to=terms)
-
-
-def _groups(segment: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield everyone, then each segment, with a mask of its members."""
-    yield EVERYONE, np.ones(len(segment), dtype=bool)
-    for name in sorted(set(segment)):
-        yield name, (segment == name).to_numpy()
-
-
-def _compare_halves(
-    name: str, features: pd.DataFrame, lost: np.ndarray, inside: np.ndarray
-) -> list[tuple[object, ...]]:
-    """Return a row for each habit of a group with enough active and enough lost customers."""
-    is_lost = lost[inside]
-    if min(is_lost.sum(), (~is_lost).sum()) < MIN_PER_OUTCOME:
-        return []
-    rows = []
-    for feature, values in features[inside].items():
-        above = (values > values.median()).to_numpy()
-        if min(above.sum(), (~above).sum()) < MIN_SHARE_CUSTOMERS:
-            continue
-        counts = [(is_lost[half].sum(), half.sum()) for half in (above, ~above)]
-        shares = [(lost_of + 1) / (of + 2) for lost_of, of in counts]
-        spread = np.sqrt(sum(s * (1 - s) / (of + 2) for s, (_, of) in zip(shares, counts, strict=True)))
-        middle = shares[0] - shares[1]
-        raw_shares = [lost_of / of for lost_of, of in counts]
-        at = raw_shares[0] - raw_shares[1], middle - Z95 * spread, middle + Z95 * spread
-        p = 2 * norm.sf(abs(middle) / spread)
-        rows.append((name, feature, describe(feature).label, len(is_lost), *raw_shares, *np.round(at, 9), p))
-    return rows
 
 
 def _strongest_offers(
@@ -277,46 +192,63 @@ def learn_categories(
 
 
 def next_categories(
-    model: CategoryModel | None, customers: CustomerData, *, chance: np.ndarray, segment: np.ndarray
+    model: CategoryModel | None,
+    customers: CustomerData,
+    *,
+    chance: np.ndarray,
+    segment: np.ndarray,
+    rules: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Predict the likeliest categories of each customer, and the likeliest that they have not bought yet.
+    """Name the likeliest categories of each customer, and the likeliest that they have not bought yet.
 
-    Returns by customer_id: next_category, next_category_chance, the same with _2 and _3, new_category,
-    new_category_chance; null without a model.
+    Parameters
+    ----------
+    rules
+        For ``next`` and ``new``: ``model``, ``favourite`` or ``popular``, of ``category_rules``; by default the model.
+
+    Returns
+    -------
+    pd.DataFrame
+        By customer_id: next_category, next_category_chance, the same with _2 and _3, new_category, new_category_chance;
+        null without a model.
     """
     ends = ["next_category", "next_category_2", "next_category_3", "new_category"]
     if model is None:
         empty = {e: pd.Series(None, index=customers.features.index, dtype=object) for e in ends}
         return pd.DataFrame(empty | {f"{e}_chance": np.nan for e in ends}, index=customers.features.index)
-    names, parts = np.array([*model.terms, None], dtype=object), []
+    names, parts, rules = np.array([*model.terms, None], dtype=object), [], rules or {}
+    popular = np.asarray((_terms_bought(customers, model.terms) > 0).mean(axis=0)).ravel()
     for start in range(0, len(customers.features), BATCH_SIZE):
         some = slice(start, start + BATCH_SIZE)
         part = customers.select(np.arange(len(customers.features))[some])
-        chances = model.chances(part, chance[some], segment[some]).round(6)
-        new = np.where(_bought_amounts(part, model.terms) > 0, -1.0, chances)
-        picks = [
-            np.argsort(-chances, axis=1, kind="stable")[:, i : i + 1]
-            for i in range(min(NEXT_CATEGORIES, chances.shape[1]))
-        ]
-        picks += [np.full_like(picks[0], -1)] * (NEXT_CATEGORIES - len(picks)) + [new.argmax(axis=1)[:, None]]
-        at = np.hstack(picks)
-        values = np.take_along_axis(
-            np.hstack([chances, np.full((len(chances), 1), np.nan)]), at % (chances.shape[1] + 1), axis=1
-        )
-        at[:, -1] = np.where(new.max(axis=1) < 0, -1, at[:, -1])  # a customer who bought of all has no new category
-        values[:, -1] = np.where(at[:, -1] < 0, np.nan, values[:, -1])
+        chances, before = model.chances(part, chance[some], segment[some]).round(6), _bought_amounts(part, model.terms)
+        scores = _category_scores(chances, before, popular=popular)
+        order = np.argsort(-scores[rules.get("next", "model")], axis=1, kind="stable")[:, :NEXT_CATEGORIES]
+        at = np.hstack([order, np.full((len(order), NEXT_CATEGORIES - order.shape[1]), -1), np.zeros((len(order), 1))])
+        new = np.where(before > 0, -1.0, scores[rules.get("new", "model")])
+        at = at.astype(int)
+        at[:, -1] = np.where(new.max(axis=1) < 0, -1, new.argmax(axis=1))  # who bought of all has no new category
+        chances = np.hstack([chances, np.full((len(chances), 1), np.nan)])
+        values = np.take_along_axis(chances, at % chances.shape[1], axis=1)
         columns = {e: names[at[:, i]] for i, e in enumerate(ends)}
         columns |= {f"{e}_chance": values[:, i] for i, e in enumerate(ends)}
         parts.append(pd.DataFrame(columns, index=part.features.index))
     return pd.concat(parts)
 
 
+def _category_scores(chances: np.ndarray, before: np.ndarray, *, popular: np.ndarray) -> dict[str, np.ndarray]:
+    """Score the categories of customers by each rule; a favourite is what they spent most on, else what most buy."""
+    most = np.broadcast_to(popular, before.shape)
+    return {"model": chances, "favourite": np.where(before > 0, 1 + before, most), "popular": most}
+
+
 def category_accuracy(
     model: CategoryModel | None, training: TrainingSet, *, chance: np.ndarray, segment: np.ndarray
-) -> dict[str, float]:
+) -> dict[str, float | str]:
     """Measure how often active customers bought the category predicted, and the new one predicted.
 
-    The baselines are the category they had spent most on, and the new one that most customers had bought.
+    The baselines are the category they had spent most on, and the one that most customers had bought (of those they had
+    not); the lead is over the better of them, customers in pairs.
 
     Parameters
     ----------
@@ -324,22 +256,38 @@ def category_accuracy(
         Learnt one horizon earlier.
     training
         Its customers are predicted, and compared with its outcomes.
+
+    Returns
+    -------
+    dict
+        For ``next`` and ``new``: ``forecast.<name>_category_hits``, ``.baseline``, ``.lead`` with ``.low`` and
+        ``.high``, and ``.rule``: which to use, ``model`` only where the lead lies above 0.
     """
     if model is None or not training.outcomes.active.any():
         return {}
     active = training.outcomes.active
     before, after = (_bought_amounts(each, model.terms)[active] for each in (training.snapshot.data, training.outcomes))
     chances = model.chances(training.snapshot.data, chance, segment)[active]
-    common = np.broadcast_to((before > 0).mean(axis=0), before.shape)
-    picks = {"next": (chances, before, np.ones_like(before, dtype=bool)), "new": (chances, common, before <= 0)}
-    metrics = {}
-    for name, (predicted, baseline, eligible) in picks.items():
+    scores = _category_scores(chances, before, popular=(before > 0).mean(axis=0))
+    metrics: dict[str, float | str] = {}
+    for name, eligible in (("next", np.ones_like(before, dtype=bool)), ("new", before <= 0)):
         counted = eligible.any(axis=1)
-        for label, scores in (("", predicted), (".baseline", baseline)):
-            pick = np.where(eligible, scores, -1.0).argmax(axis=1)
-            hits = (after[np.arange(len(pick)), pick] > 0)[counted].mean()
-            metrics[f"forecast.{name}_category_hits{label}"] = float(hits)
+        if not counted.any():
+            continue
+        rules = scores if name == "next" else {rule: scores[rule] for rule in ("model", "popular")}
+        picks = {rule: np.where(eligible, each, -1.0).argmax(axis=1) for rule, each in rules.items()}
+        hits = {rule: (after[np.arange(len(pick)), pick] > 0)[counted].astype(float) for rule, pick in picks.items()}
+        best = max((rule for rule in hits if rule != "model"), key=lambda rule, hits=hits: hits[rule].mean())
+        lead, key = mean_interval(pd.Series(hits["model"] - hits[best])), f"forecast.{name}_category_hits"
+        metrics |= {key: float(hits["model"].mean()), f"{key}.baseline": float(hits[best].mean())}
+        metrics |= lead.metrics(f"{key}.lead") | {f"{key}.rule": "model" if lead.low > 0 else best}
     return metrics
+
+
+def category_rules(metrics: Mapping[str, object]) -> dict[str, str]:
+    """Return what names the next and the new category; without a back-test, what customers and all buy most."""
+    usual = {"next": "favourite", "new": "popular"}
+    return {name: str(metrics.get(f"forecast.{name}_category_hits.rule", rule)) for name, rule in usual.items()}
 
 
 def move_chances(model: SegmentModel, then: CustomerData, now: CustomerData) -> tuple[pd.Series, dict[str, float]]:

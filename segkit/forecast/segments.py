@@ -24,6 +24,8 @@ from segkit.forecast.backtest import (
 from segkit.forecast.baselines import FORECASTER_LABELS
 from segkit.forecast.buying import YEAR
 from segkit.forecast.dates import OrderDates, predict_order_dates
+from segkit.forecast.dormant import expect_dormant
+from segkit.forecast.drivers import DRIVERS, churn_drivers
 from segkit.forecast.model import (
     AMOUNTS,
     MIN_TRAINING_CUSTOMERS,
@@ -35,10 +37,9 @@ from segkit.forecast.model import (
     with_bands,
 )
 from segkit.forecast.offers import (
-    DRIVERS,
     OFFERS,
     category_accuracy,
-    churn_drivers,
+    category_rules,
     learn_categories,
     move_chances,
     next_categories,
@@ -293,7 +294,23 @@ def predict(
     found = _predict_horizon(customers, training_windows, **options)
     dates = predict_order_dates(customers, never=never, seed=seed)
     people = found.customers.join(dates.customers)
-    return replace(found, customers=people, metrics=found.metrics | dates.metrics, dates=dates)
+    dormant = expect_dormant(customers, season=_seasons(found.segments))
+    return replace(found, customers=people, metrics=found.metrics | dates.metrics | dormant, dates=dates)
+
+
+def _seasons(segments: pd.DataFrame) -> dict[str, float]:
+    """Return by outcome the standard deviation of the sum of all customers that is season, as a share of the sum."""
+    whole = segments.set_index("segment").loc[EVERYONE].astype(float)
+    found = {}
+    for name in AMOUNTS:
+        if whole[f"{name}_low"] > 0:
+            spread = np.log(whole[f"{name}_high"] / whole[f"{name}_low"]) / (2 * Z95)
+            found[name] = float(np.sqrt(np.expm1(spread**2) * np.nan_to_num(whole[f"{name}_season"])))
+    shared = [whole["active_share_high"] - whole["active_share_low"], whole["active_share"]]
+    if shared[1] > 0:
+        part = np.nan_to_num(whole["active_share_season"])
+        found["active"] = float(shared[0] / (2 * Z95) / shared[1] * np.sqrt(part))
+    return found
 
 
 def _predict_horizon(
@@ -325,7 +342,8 @@ def _predict_horizon(
     learning = {"segment": earlier_segment.to_numpy(), "never": never, "seed": seed}
     category_model = learn_categories(training, chance=chance, **learning)
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
-    people = people.join(next_categories(category_model, now, **today))
+    accuracy = _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed)
+    people = people.join(next_categories(category_model, now, **today, rules=category_rules(accuracy)))
     people["move_chance"], moved = move_chances(model, training.snapshot.data, now)
     people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=period.horizon_days)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
@@ -343,8 +361,7 @@ def _predict_horizon(
         chosen=forecaster_by_target,
         reasons=_missing_forecasts(forecasts["model"], training, origins, tested=bool(tested)),
         metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
-        | (moved | _cancelled(snapshot, training))
-        | _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed),
+        | (moved | _cancelled(snapshot, training) | accuracy),
     )
 
 
@@ -530,7 +547,7 @@ def _category_accuracy(
     *,
     never: frozenset[str],
     seed: int,
-) -> dict[str, float]:
+) -> dict[str, float | str]:
     """Back-test the next categories at the latest origin."""
     if not origins:
         return {}

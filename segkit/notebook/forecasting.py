@@ -7,10 +7,11 @@ import pandas as pd
 from segkit.customers.features import load_customers
 from segkit.data import runs
 from segkit.errors import InputError
+from segkit.forecast.offers import category_rules
 from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.segments import predict as predict_customers
 from segkit.format import percent
-from segkit.notebook.results import Result, figure_result, stack, table_result, text_result
+from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.personas.never_offer import never_offered
 from segkit.reports import forecast as report
 from segkit.reports import order_dates
@@ -74,10 +75,12 @@ class Forecast(Result):
 
     @property
     def drivers(self) -> Result:
-        """The habits of customers who were lost, by segment."""
-        shown = report.format_drivers(self.prediction, self.segments_made)
+        """The habits of customers who were lost, of those silent for equally long; ``.table`` has them by segment."""
+        shown, table = report.format_drivers(self.prediction), self.prediction.drivers
+        if shown.empty:
+            return text_result(table, note=caption_of("drivers")["empty"])
         formats = {"lost_above": percent, "lost_below": percent}
-        return table_result(self.prediction.drivers, name="drivers", shown=shown, formats=formats)
+        return table_result(table, name="drivers", shown=shown, formats=formats)
 
     @property
     def next_orders(self) -> Result:
@@ -138,7 +141,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     answer = text_result(
         headline=report.forecast_headline(found, segments, words=words),
         tiles=report.forecast_tiles(found, words=words),
-        bullets=report.describe_reach(found, words=words),
+        bullets=[*report.describe_reach(found, words=words), *report.describe_dormant(found.metrics, words=words)],
     )
     return Forecast(
         found.segments,
@@ -168,7 +171,8 @@ class Offers(Result):
     Parameters
     ----------
     categories
-        For each customer the likeliest category they have not bought: how many customers, and how likely.
+        For each customer the likeliest category they have not bought: how many customers, and how likely; only how
+        often the most popular one is right, where no prediction beats it.
     """
 
     categories: Result | None = None
@@ -210,9 +214,10 @@ def next_offers(forecast: Forecast, *, segment: str = "") -> Offers:
         shown=report.format_categories(found, **options),
         formats={"size": "count"},
     )
-    accuracy = text_result(bullets=report.describe_category_accuracy(found))
+    accuracy = text_result(bullets=report.describe_category_accuracy(found, words=forecast.words))
+    predicted = category_rules(found.metrics)["new"] == "model"
     return Offers(
         table,
         html=lambda: stack(table_result(shown, name="offers"), text_result(note=note)),
-        categories=Result(categories.table, html=lambda: stack(accuracy, categories)),
+        categories=Result(categories.table, html=lambda: stack(accuracy, categories if predicted else "")),
     )

@@ -223,13 +223,11 @@ def format_backtest(found: Prediction, *, words: Wording) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def format_drivers(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:
-    """Format the churn drivers, with segment names."""
-    table = _with_segment_names(found.drivers, segments)
+def format_drivers(found: Prediction) -> pd.DataFrame:
+    """Format the churn drivers of all customers, the strongest first."""
+    table = found.drivers[found.drivers["segment"] == EVERYONE]
     effects = [ranged(r["effect"], r["effect_low"], r["effect_high"], form=points) for r in table.to_dict("records")]
-    table = table.assign(difference=effects, everyone=table["segment"] != EVERYONE)
-    table = table.assign(words=table["words"].map(capitalized))
-    return table.sort_values(["everyone", "segment"], kind="stable")
+    return table.assign(difference=effects, words=table["words"].map(capitalized))
 
 
 def format_offers(
@@ -270,14 +268,34 @@ def format_categories(found: Prediction, *, words: Wording, never: Collection[st
     return table.assign(category=table["new_category"].map(words.thing).map(capitalized), chance=chance)
 
 
-def describe_category_accuracy(found: Prediction) -> list[str]:
-    """Describe how often the next category was predicted right in the back-test."""
+def describe_category_accuracy(found: Prediction, *, words: Wording) -> list[str]:
+    """Describe how often the next category was predicted right in the back-test, and what names it."""
     sentences = []
     for name in ("next", "new"):
-        ours, theirs = (found.metrics.get(f"forecast.{name}_category_hits{p}") for p in ("", ".baseline"))
-        if ours is not None:
-            sentences.append(text("forecast", "hits", ours=ours, theirs=theirs, new=name == "new"))
+        key = f"forecast.{name}_category_hits"
+        if key in found.metrics:
+            lead = [found.metrics[f"{key}.lead{part}"] for part in ("", ".low", ".high")]
+            hits = {"ours": found.metrics[key], "theirs": found.metrics[f"{key}.baseline"], "lead": lead}
+            about = {"rule": found.metrics[f"{key}.rule"], "new": name == "new", "quarter": words.quarter}
+            sentences.append(text("forecast", "hits", **hits, **about))
     return sentences
+
+
+def describe_dormant(metrics: Mapping[str, Any], *, words: Wording) -> list[str]:
+    """Tell what silent customers are expected to bring in total, or why that is not known; nothing where none are."""
+    customers = metrics.get("forecast.dormant.customers")
+    if not customers:
+        return []
+    facts = {name: dormant_total(metrics, name) for name in ("active", "spend")}
+    return [text("forecast", "dormant", customers=customers, reason=metrics["forecast.dormant.reason"], **facts,
+                 words=words)]  # fmt: skip
+
+
+def dormant_total(metrics: Mapping[str, Any], name: str) -> list[float] | None:
+    """Return a total of silent customers with its range; None where it is not known, or of a few customers."""
+    values = [metrics.get(f"forecast.dormant.{name}{part}") for part in ("", ".low", ".high")]
+    few = metrics.get("forecast.dormant.customers", 0) < FLOOR
+    return None if few or is_missing(values[0]) else [float(value) for value in values]
 
 
 def _compare_with_baselines(own: pd.DataFrame, *, target: str, forecaster: str, words: Wording) -> str:

@@ -25,6 +25,7 @@ from segkit.format import (
 )
 from segkit.period import Period
 from segkit.personas.actions import LEAST_PRIZE
+from segkit.reports.forecast import dormant_total
 from segkit.reports.html import way
 from segkit.reports.segments import format_metric
 from segkit.segments.moves import customers_of_both, moves_by_cause
@@ -124,7 +125,11 @@ def overview_tiles(
         Customers can return things, so that revenue is net of them.
     """
     kpi_rows, tile = kpis.set_index("kpi"), partial(text, "overview", currency=currency, period=period)
-    known = {"silent": silent, "cancelled": summary.get("forecast.cancelled")}
+    known = {
+        "silent": silent,
+        "brings": dormant_total(summary, "spend"),
+        "cancelled": summary.get("forecast.cancelled"),
+    }
     tiles = [(tile("customers_label"), count(segments["customers"].sum()), tile("customers_note", **known))]
     if segments["revenue"].notna().any():
         revenue = money(segments["revenue"].sum(), currency=currency)

@@ -10,12 +10,12 @@ import pytest
 from scipy import sparse
 
 from segkit.customers.features import CustomerData, Outcomes
+from segkit.forecast.drivers import DRIVERS, churn_drivers
 from segkit.forecast.model import TrainingSet
 from segkit.forecast.offers import (
-    DRIVERS,
     OFFERS,
     category_accuracy,
-    churn_drivers,
+    category_rules,
     learn_categories,
     move_chances,
     next_categories,
@@ -106,15 +106,14 @@ def test_a_source_without_categories_has_no_offers(shop: tuple[TrainingSet, pd.S
     assert found.isna().all().all() and len(found) == 60
 
 
-def test_a_churn_driver_is_found_and_noise_is_not() -> None:
-    rng = np.random.default_rng(1)
-    training = simple(before=np.ones((400, 1)), after=np.ones((400, 1)), names=("bread",))
-    habit, noise = rng.random(400), rng.random((400, 3))
-    features = pd.DataFrame(
-        {"recency_days": habit, "orders": noise[:, 0], "spend": noise[:, 1]}, training.snapshot.index
-    )
-    days = (rng.random(400) < np.where(habit > 0.5, 0.5, 0.9)).astype(float)
-    totals = training.outcomes.totals.assign(active_days=days)
+def test_a_churn_driver_is_found_given_silence_and_what_only_follows_from_silence_is_not() -> None:
+    rng = np.random.default_rng(3)
+    training = simple(before=np.ones((1200, 1)), after=np.ones((1200, 1)), names=("bread",))
+    silent, habit, noise = rng.uniform(1, 90, 1200), rng.random(1200), rng.random((1200, 2))
+    columns = {"recency_days": silent, "orders": 100 - silent + noise[:, 0], "categories": habit, "spend": noise[:, 1]}
+    features = pd.DataFrame(columns, training.snapshot.index)
+    stays = 0.95 - silent / 150 - 0.2 * (habit < 0.5)
+    totals = training.outcomes.totals.assign(active_days=(rng.random(1200) < stays).astype(float))
     found = replace(
         training,
         snapshot=replace(training.snapshot, data=replace(training.snapshot.data, features=features)),
@@ -122,14 +121,38 @@ def test_a_churn_driver_is_found_and_noise_is_not() -> None:
     )
     table = churn_drivers(found, pd.Series("S01", index=training.snapshot.index))
     check(table, name="drivers")
-    assert table["feature"].tolist() == ["recency_days"] * 2 and table["segment"].tolist() == ["S01", "all"]
-    assert (table["effect_low"] > 0).all()
+    assert table["feature"].tolist() == ["categories"] * 2 and table["segment"].tolist() == ["S01", "all"]
+    assert ((table["effect_low"] < -0.2) & (table["effect_high"] > -0.2)).all()
     assert (table["effect"] - (table["lost_above"] - table["lost_below"])).abs().max() < 1e-8
 
 
 def test_without_lost_customers_there_are_no_drivers(shop: tuple[TrainingSet, pd.Series]) -> None:
     table = churn_drivers(*shop)
     assert table.empty and list(table.columns) == DRIVERS
+
+
+def test_the_most_popular_category_is_named_unless_a_prediction_is_ahead(planted_windows: Plant) -> None:
+    windows, need = planted_windows(400)
+    training, _ = make_training(windows)
+    segment = np.where(need < 2, "S01", "S02")
+    model = learn_categories(training, chance=np.full(400, 0.8), segment=segment)
+    options = {"chance": np.full(400, 0.8), "segment": segment}
+    rules = category_rules({})
+    assert rules == {"next": "favourite", "new": "popular"}
+    found = next_categories(model, windows.now, **options, rules=rules)
+    known = np.isin(windows.now.categories, model.terms)
+    bought, names = windows.now.weights.toarray()[:, known], np.array(windows.now.categories)[known]
+    popular = (bought > 0).sum(axis=0)
+    lacking = np.where(bought > 0, -1, popular)
+    rows = found["new_category"].notna().to_numpy()
+    chosen = [popular[names == name][0] for name in found["new_category"][rows]]
+    assert chosen == lacking.max(axis=1)[rows].tolist()
+    favourite = [list(names).index(name) for name in found["next_category"]]
+    assert (bought[np.arange(len(bought)), favourite] == bought.max(axis=1)).all()
+    figures = category_accuracy(model, training, **options)
+    for name in ("next", "new"):
+        ahead = figures[f"forecast.{name}_category_hits.lead.low"] > 0
+        assert (figures[f"forecast.{name}_category_hits.rule"] == "model") == ahead
 
 
 def test_next_categories_are_likely_and_new_ones_are_new(planted_windows: Plant) -> None:
