@@ -312,7 +312,7 @@ STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come 
 MOST_REAPPEAR = 2 / 3  # of the segments, from which on they are said to be groups without reserve
 IN_PART = "groups in part"
 NONE = "none"  # verdict on segments that do not hold
-MOST_UNSTABLE = 0.5  # share of customers
+MOST_UNSTABLE, FEW_STABLE = 0.5, 0.25  # shares of customers
 MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
 
 
@@ -565,13 +565,14 @@ def verdict(metrics: Mapping[str, object], *, found: bool, segments: pd.DataFram
     found
         Whether customers form groups that stand apart.
     segments
-        The table ``segments`` with verdicts. Segments dissolve where none of them reappears, and most customers are in
-        one that is unstable.
+        The table ``segments`` with verdicts. Segments dissolve where most customers are in one that is unstable, and
+        fewer than a quarter in one that reappears.
     """
     if found:
         return IN_PART if reappears_in_part(segments) else "groups"
     unstable = segments.loc[segments["verdict"] == UNSTABLE, "customer_share"].sum()
-    if unstable > MOST_UNSTABLE and not segments["verdict"].isin(STABLE_VERDICTS).any():
+    stable = segments.loc[segments["verdict"].isin(STABLE_VERDICTS), "customer_share"].sum()
+    if unstable > MOST_UNSTABLE and stable < FEW_STABLE:
         return NONE
     lows = [metrics.get(f"forward.{measure}_r2.low") for measure in ("spend", "need")]
     lows = [low for low in lows if low is not None and np.isfinite(low)]

@@ -100,6 +100,7 @@ def test_verdict_has_its_limits_and_is_natural_only_where_structure_was_found(
         (["unstable"] * 4, 0.3, False, "none"),  # they dissolve, whatever they predict
         (["unstable"] * 3 + ["constructed"], 0.3, False, "none"),
         (["unstable"] * 3 + ["reproducible"], 0.3, False, "cuts"),
+        (["unstable"] * 18 + ["constructed", "reproducible"], 0.3, False, "none"),  # one of twenty is none
         (["constructed"] * 4, 0.3, False, "cuts"),
         (["reproducible"] * 4, 0.0, False, "none"),  # they come back, and predict nothing
         (["unstable"] * 4, 0.0, True, "groups in part"),
