@@ -120,6 +120,15 @@ def percent(value: float | None) -> str:
     return share(value)
 
 
+def signed_percent(value: float | None) -> str:
+    """Format a relative change with its sign.
+
+    >>> signed_percent(0.021), signed_percent(-0.3)
+    ('+2%', '-30%')
+    """
+    return percent(value) if is_missing(value) or round(value, 2) <= 0 else f"+{percent(value)}"
+
+
 def money(value: float | None, *, currency: str = "") -> str:
     """Format an amount with three figures and its currency; below ten with two decimals.
 

@@ -12,6 +12,7 @@ from segkit.customers.profile import FEATURE_ROLES
 from segkit.data import sources
 from segkit.data.runs import Run, open_run_source
 from segkit.errors import InputError
+from segkit.experiments.pooled import pool_readouts
 from segkit.notebook.profiling import load_customers
 from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
@@ -268,6 +269,7 @@ def _find_actions(described: _Described) -> Opportunities:
         situation,
         things=things,
         labels=opened.labels,
+        tested=pool_readouts(run),
         currency=opened.currency,
     )
     names = described.tables["segments"].set_index("segment")["name"]

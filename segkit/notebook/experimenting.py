@@ -16,12 +16,13 @@ from segkit.experiments.estimate import main_kpi
 from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json
 from segkit.experiments.pilot import design_pilot as draw_pilot
 from segkit.experiments.pilot_arms import read_out_arms
+from segkit.experiments.pooled import pool_readouts
 from segkit.experiments.programme import measure_programme, programme_metrics
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.notebook.steps import find_path
 from segkit.reports import experiments as report
 from segkit.reports import html, pilots
-from segkit.reports.programme import describe_programme, format_programme
+from segkit.reports.programme import describe_pooled, describe_programme, format_programme
 from segkit.reports.wording import Wording
 
 
@@ -60,7 +61,9 @@ class Measurement(Result):
         """What the whole programme brought, against the customers held out of it."""
         table = self.tables["programme"]
         answer, _, note = describe_programme(table, words=self.words)
-        headline = text_result(table, note=answer or caption_of("programme")["empty"])
+        tests = describe_pooled(self.tables["pooled"])
+        empty = "" if tests else caption_of("programme")["empty"]
+        headline = text_result(table, note=answer or empty, bullets=tests)
         if table["lift"].isna().all():
             return headline
         shown = format_programme(table, words=self.words)
@@ -150,6 +153,7 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
             "pilots": pilots,
             "association": linked,
             "programme": programme,
+            "pooled": pool_readouts(run),
         },
         kpi=kpi,
         names=names,

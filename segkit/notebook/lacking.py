@@ -43,7 +43,7 @@ def lacking(run: Run) -> tuple[str, ...]:
         MONEY: run.has("segments") and bool(run.table("segments")["revenue"].isna().all()),
         PURCHASES: run.has("segments") and "purchase" not in open_run_source(run).needs.kinds,
     }
-    lacks[HOLDOUT] = not (run.has("programme") and len(run.table("programme")))
+    lacks[HOLDOUT] = not any(run.has(name) and len(run.table(name)) for name in ("programme", "pooled"))
     lacks[STEPS] = not run.has("steps")
     lacks[HABITS] = run.has("features") and are_one_time(run.table("features"))
     return tuple(name for name, lacks_it in lacks.items() if lacks_it)

@@ -26,7 +26,7 @@ from segkit.reports.actions import format_actions, render_actions
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.matrix import matrix_html
 from segkit.reports.personas import persona_cards_html
-from segkit.reports.programme import describe_programme
+from segkit.reports.programme import describe_pooled, describe_programme
 from segkit.reports.revenue import describe_revenue
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.reports.wording import Wording
@@ -482,10 +482,11 @@ def _show_map(run: runs.Run, *, cards: str, currency: str) -> Result:
 
 def _show_programme(run: runs.Run, *, words: Wording) -> Result:
     table = overview_report.optional_table(run, "programme")
+    tests = describe_pooled(overview_report.optional_table(run, "pooled"))
     if table is None or table.empty:
-        return text_result(note=caption_of("programme")["empty"])
+        return text_result(bullets=tests) if tests else text_result(note=caption_of("programme")["empty"])
     answer, parts, note = describe_programme(table, words=words)
-    return text_result(table, bullets=[answer, *parts], note=note)
+    return text_result(table, bullets=[answer, *parts, *tests], note=note)
 
 
 def _describe_changes(run: runs.Run) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segkit.experiments.pooled import OPEN, ORDER
+from segkit.format import between, signed_percent
 from segkit.personas.actions import (
     NONE,
     Opportunity,
@@ -73,9 +75,12 @@ def find_actions(
     *,
     things: pd.DataFrame | None = None,
     labels: Mapping[str, str] | None = None,
+    tested: pd.DataFrame | None = None,
     currency: str = "",
 ) -> Actions:
     """Find the opportunities of a run and write them down, the one with the largest prize times its chance first.
+
+    Types of which earlier tests showed that they work come before all others, those that showed the opposite last.
 
     Parameters
     ----------
@@ -85,6 +90,8 @@ def find_actions(
         The table ``need_things``; with the column ``never_offer`` such things are not named.
     labels
         Thing -> label of the source.
+    tested
+        The table ``pooled``: what earlier tests of each type brought; None without any.
     currency
         Code of the currency of the source, or "".
     """
@@ -96,8 +103,9 @@ def find_actions(
         things=things,
         labels=labels or {},
         currency=currency,
+        tested={} if tested is None else tested[tested["kpi"] == kpi].set_index("type").to_dict("index"),
     )
-    found = find_opportunities(situation)
+    found = sorted(find_opportunities(situation), key=writer.place)
     covered = {name for one in found for name in one.segments}
     without = [name for name in situation.with_story if name not in covered]
     rows = [writer.row(one) for one in found] + ([writer.no_action(without)] if without else [])
@@ -150,6 +158,11 @@ class _Writer:
     things: pd.DataFrame | None
     labels: Mapping[str, str]
     currency: str
+    tested: Mapping[str, Mapping[str, Any]]
+
+    def place(self, one: Opportunity) -> int:
+        """Return the place of an opportunity by what earlier tests of its type showed."""
+        return ORDER[self.tested[one.type]["verdict"]] if one.type in self.tested else ORDER[OPEN]
 
     def text(self, name: str, **facts: Any) -> str:
         """Render a sentence of the actions; ``uses`` is known to all."""
@@ -174,7 +187,7 @@ class _Writer:
             "offer": self.offer(need),
             "title": self.title(one.type, self.spoken(need), features.loc[members]),
             "customers": one.customers,
-            "evidence": self.evidence(one, inside, effect),
+            "evidence": " ".join([self.evidence(one, inside, effect), *self.earlier_tests(one.type)]),
             **self.prize(one),
             "prize_reason": None if one.is_estimated else self.no_prize(),
             "chance": round(float(one.chance), 6),
@@ -319,6 +332,14 @@ class _Writer:
         close = "even_odds" if one.total("returned") else "caution"
         evidence = re.sub(r" \(([^()]+) (to|bis) \1\)", "", self.text(f"evidence.{one.type}", **facts))  # no range
         return f"{evidence} {self.text(close)}"
+
+    def earlier_tests(self, type_: str) -> list[str]:
+        """Return what earlier tests of a type of action brought; nothing where there was none."""
+        if type_ not in self.tested:
+            return []
+        row, kpi = self.tested[type_], self.text(f"kpi.{self.pilots.kpi}")
+        effects = between(row["effect_low"], row["effect_high"], form=signed_percent)
+        return [self.text("tested", row=row, kpi=kpi, effects=effects)]
 
     @cached_property
     def stretch(self) -> dict[str, str]:

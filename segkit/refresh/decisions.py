@@ -1,13 +1,26 @@
 """Decide what to do about the segments and campaigns, with reasons."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from segkit.experiments.design import JOINED, TREATMENT
 from segkit.experiments.estimate import KPIS
-from segkit.format import FLOOR, capitalized, count, formatter_for, number, percent, percentage_points, spread
+from segkit.experiments.pooled import OPEN, ORDER
+from segkit.format import (
+    FLOOR,
+    between,
+    capitalized,
+    count,
+    formatter_for,
+    number,
+    percent,
+    percentage_points,
+    signed_percent,
+    spread,
+)
 from segkit.period import Period
 from segkit.vocabulary import EVERYONE
 
@@ -167,6 +180,7 @@ def decide_campaigns(
     kpi: str,
     period: Period,
     reachable: bool = True,
+    tested: Mapping[str, Mapping[str, Any]] | None = None,
     currency: str = "",
 ) -> pd.DataFrame:
     """Decide on campaigns from measured figures.
@@ -181,6 +195,9 @@ def decide_campaigns(
         A segment whose pilot was decided less than a horizon ago gets no second one.
     reachable
         Whether, if no segment fell short, a pilot may aim at what a segment's history reached.
+    tested
+        Segment -> what earlier tests of its best opportunity's type brought (a row of the table pooled): types that
+        work are tried first, those that do not work last.
     currency
         Code of the currency of amounts; "" where it is not known.
 
@@ -196,7 +213,7 @@ def decide_campaigns(
     recent = log[(log["decision"] == PILOT) & (log["as_of"] > period.last_horizon_start.isoformat())]
     running = {EVERYONE, *recent["segment"], *(one for name in experiment["segment"] for one in name.split(JOINED))}
     free = pilots[~pilots["segment"].isin(running) & (pilots["customers"] >= 2 * FLOOR)]
-    rows += _pilot_decision(shortfalls, free, reachable=reachable, form=form)
+    rows += _pilot_decision(shortfalls, free, reachable=reachable, tested=tested or {}, form=form)
     settled = experiment[experiment["verdict"].isin(READOUT_VERDICTS)].sort_values("lift", ascending=False)
     best = settled.drop_duplicates(["segment", "verdict"]).sort_index()  # of several arms
     rows += [_readout_decision(row, currency=currency) for row in best.to_dict("records")]
@@ -225,7 +242,12 @@ def _shortfall_decision(row: dict, *, currency: str) -> tuple:
 
 
 def _pilot_decision(
-    shortfalls: pd.DataFrame, free: pd.DataFrame, *, reachable: bool, form: Callable[[float], str]
+    shortfalls: pd.DataFrame,
+    free: pd.DataFrame,
+    *,
+    reachable: bool,
+    tested: Mapping[str, Mapping[str, Any]],
+    form: Callable[[float], str],
 ) -> list[tuple]:
     """Choose at most one pilot: where it can show the largest shortfall, else where history reached most."""
     by_segment = free.set_index("segment").to_dict("index")
@@ -242,15 +264,27 @@ def _pilot_decision(
     if ready.empty:
         return []
     ready = ready.assign(potential=ready["reachable"] * ready["mean"] * ready["customers"])
-    best = ready.sort_values(["potential", "segment"], ascending=[False, True]).iloc[0]
+    place = [ORDER[tested[name]["verdict"]] if name in tested else ORDER[OPEN] for name in ready["segment"]]
+    order = ["place", "potential", "segment"]
+    best = ready.assign(place=place).sort_values(order, ascending=[True, False, True]).iloc[0]
     none = "No segment fell short" if shortfalls.empty else "No test is large enough where segments fell short"
     reason = (
-        f"{none}. Of the segments that can be tested alone, this one has the most to gain: it has reached "
+        f"{none}. Of the segments that can be tested alone, this one has the most to gain"
+        f"{_earlier_tests(tested.get(best['segment']))}: it has reached "
         f"{percent(best['reachable'])} more before, worth {form(best['potential'])}. A test detects that in "
         f"{best['weeks_needed']:.0f} weeks."
     )
     figures = (best["reachable"], np.nan, np.nan, best["smallest_share"])
     return [(best["segment"], PILOT, REACHABLE, *figures, reason)]
+
+
+def _earlier_tests(row: Mapping[str, Any] | None) -> str:
+    """Describe what earlier tests of the action of a segment brought; "" without any."""
+    if row is None:
+        return ""
+    tests = "test of what suits it" if row["tests"] == 1 else "tests of what suits it"
+    effects = between(row["effect_low"], row["effect_high"], form=signed_percent)
+    return f", and {row['tests']} earlier {tests} brought {effects}"
 
 
 def _readout_decision(row: dict, *, currency: str) -> tuple:

@@ -13,6 +13,7 @@ from segkit.customers.features import Customers
 from segkit.data.runs import Run
 from segkit.errors import RunError
 from segkit.experiments.estimate import KPIS, kpi_values, main_kpi
+from segkit.experiments.pooled import by_segment
 from segkit.format import FLOOR, formatter_for, is_missing, masked_count, spread
 from segkit.period import Period
 from segkit.refresh.changes import count_changes, count_flow, level_labels, need_labels
@@ -496,18 +497,22 @@ def _decisions(standing: Standing, days: Days, *, run: Run, previous: Run, curre
     columns = {
         "pilots": ["segment", "customers", "smallest_share", "weeks_needed", "reachable", "mean"],
         "experiment": ["segment", "arm", "verdict", "lift", "lift_low", "lift_high"],
+        "pooled": ["type", "kpi"],
+        "actions": ["joined", "type"],
     }
     tables = {n: run.table(n) if run.has(n) else pd.DataFrame([], columns=c) for n, c in columns.items()}
     segments = decide_segments(standing.drift, sizes=standing.placed["segment"].value_counts())
+    kpi = main_kpi(days)
     is_usable = standing.decision != LOOK  # data that looks broken is no ground for a campaign
     campaigns = decide_campaigns(
         standing.forecast_accuracy if is_usable else standing.forecast_accuracy.iloc[:0],
         pilots=tables["pilots"],
         experiment=tables["experiment"],
         log=_previous_decisions(previous),
-        kpi=main_kpi(days),
+        kpi=kpi,
         period=run.period,
         reachable=is_usable,
+        tested=by_segment(tables["pooled"], actions=tables["actions"], kpi=kpi),
         currency=currency,
     )
     dates = {"as_of": run.period.as_of.isoformat(), "since": standing.since}

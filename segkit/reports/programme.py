@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from segkit.experiments.programme import EARLY, FEW
-from segkit.format import count, day, spread
+from segkit.format import between, count, day, signed_percent, spread
 from segkit.period import dates_text
 from segkit.reports.wording import Wording, ranged
-from segkit.templates import text
+from segkit.templates import sentence, text
 from segkit.vocabulary import EVERYONE
 
 
@@ -33,6 +33,25 @@ def describe_programme(table: pd.DataFrame, *, words: Wording) -> tuple[str, lis
         text("overview", "programme_part", row=row, dates=_dates(row), **_amounts(row, words=words)) for row in parts
     ]
     return answer, each, text("overview", "programme_note", row=whole, parts=len(parts))
+
+
+def describe_pooled(table: pd.DataFrame | None) -> list[str]:
+    """Describe what earlier tests of each type of action brought, a sentence each; none without a test.
+
+    `table`: the table ``pooled``, or None.
+    """
+    rows = [] if table is None else table.to_dict("records")
+    return [
+        sentence(
+            "actions",
+            "tested_kind",
+            row=row,
+            kind=sentence("actions", f"kinds.{row['type']}"),
+            kpi=sentence("actions", f"kpi.{row['kpi']}"),
+            effects=between(row["effect_low"], row["effect_high"], form=signed_percent),
+        )
+        for row in rows
+    ]
 
 
 def format_programme(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import segkit
@@ -101,6 +102,20 @@ def test_an_estimate_is_compared_with_what_followed_where_history_allows() -> No
     compared = backtest(longer, one)
     assert compared.observed == pytest.approx(row["effect"]) and np.isfinite(compared.before)
     assert backtest(situation, one).missing_days > 0
+
+
+def test_types_that_earlier_tests_showed_to_work_come_first_and_say_so() -> None:
+    before = find_actions(_situation()).table
+    last = before.loc[before["type"] != "none", "type"].iloc[-1]
+    row = {"type": last, "kpi": "spend", "tests": 3, "effect_low": 0.02, "effect_high": 0.05, "verdict": "works"}
+    after = find_actions(_situation(), tested=pd.DataFrame([row])).table
+    assert after["type"].iloc[0] == last and set(after["title"]) == set(before["title"])
+    assert (
+        after["evidence"]
+        .iloc[0]
+        .endswith("3 earlier tests of this kind changed spend per customer by +2–5%, so it comes first.")
+    )
+    assert not before["evidence"].str.contains("earlier test").any()
 
 
 def test_segments_ask_for_one_thing_and_join_where_it_is_the_same() -> None:

@@ -124,6 +124,17 @@ def test_otherwise_the_pilot_goes_where_history_reached_most(pilots: pd.DataFram
     assert _campaigns(_accuracy(-10.0), pilots) == [("S01", "fell short"), ("S02", "start a pilot")]
 
 
+def test_earlier_tests_choose_the_next_pilot(pilots: pd.DataFrame) -> None:
+    ready = pilots.assign(weeks_needed=8.0)
+    row = {"tests": 3, "effect_low": 0.02, "effect_high": 0.05}
+    for verdict, chosen in (("works", "S01"), ("open", "S02"), ("does not work", "S02")):
+        tested = {"S01": row | {"verdict": verdict}}
+        assert _campaigns(_accuracy(5.0), ready, tested=tested) == [(chosen, "start a pilot")]
+    given = {"experiment": NO_READOUT, "log": empty_decisions(), "kpi": "spend", "period": PERIOD}
+    found = decide_campaigns(_accuracy(5.0), pilots=ready, tested={"S01": row | {"verdict": "works"}}, **given)
+    assert "and 3 earlier tests of what suits it brought +2–5%: it has reached" in found["reason"].iloc[0]
+
+
 def test_a_seasonal_shortfall_is_not_counted(pilots: pd.DataFrame) -> None:
     assert _campaigns(_accuracy().assign(against_all_high=0.01), pilots) == [("S02", "start a pilot")]
 
