@@ -104,18 +104,17 @@ def test_an_estimate_is_compared_with_what_followed_where_history_allows() -> No
     assert backtest(situation, one).missing_days > 0
 
 
-def test_types_that_earlier_tests_showed_to_work_come_first_and_say_so() -> None:
-    before = find_actions(_situation()).table
-    last = before.loc[before["type"] != "none", "type"].iloc[-1]
-    row = {"type": last, "kpi": "spend", "tests": 3, "effect_low": 0.02, "effect_high": 0.05, "verdict": "works"}
-    after = find_actions(_situation(), tested=pd.DataFrame([row])).table
-    assert after["type"].iloc[0] == last and set(after["title"]) == set(before["title"])
-    assert (
-        after["evidence"]
-        .iloc[0]
-        .endswith("3 earlier tests of this kind changed spend per customer by +2–5%, so it comes first.")
-    )
-    assert not before["evidence"].str.contains("earlier test").any()
+def test_types_that_earlier_tests_showed_to_work_come_first_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    situation = _situation()
+    part = Part(situation.with_story[0], 100, 10.0, 5.0, 10.0, 0.9, {"then": 100, "taken": 10, "returned": 20})
+    given = [Opportunity(type_, "", (part,)) for type_ in ("protect", "win_back", "onboard")]
+    monkeypatch.setattr("segkit.personas.action_table.find_opportunities", lambda situation: given)
+    row = {"kpi": "spend", "tests": 3, "effect_low": 0.02, "effect_high": 0.05}
+    tested = [row | {"type": "onboard", "verdict": "works"}, row | {"type": "protect", "verdict": "does not work"}]
+    found = find_actions(situation, tested=pd.DataFrame(tested)).table
+    assert found["type"].tolist()[:3] == ["onboard", "win_back", "protect"]
+    says = "3 earlier tests of this kind changed spend per customer by +2–5%, so it comes first."
+    assert found["evidence"].iloc[0].endswith(says) and "earlier test" not in found["evidence"].iloc[1]
 
 
 def test_segments_ask_for_one_thing_and_join_where_it_is_the_same() -> None:
