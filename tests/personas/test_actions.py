@@ -104,7 +104,7 @@ def test_an_estimate_is_compared_with_what_followed_where_history_allows() -> No
     assert backtest(situation, one).missing_days > 0
 
 
-def test_types_that_earlier_tests_showed_to_work_come_first_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_that_earlier_tests_showed_to_work_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     situation = _situation()
     part = Part(situation.with_story[0], 100, 10.0, 5.0, 10.0, 0.9, {"then": 100, "taken": 10, "returned": 20})
     given = [Opportunity(type_, "", (part,)) for type_ in ("protect", "win_back", "onboard")]
@@ -113,8 +113,8 @@ def test_types_that_earlier_tests_showed_to_work_come_first_and_say_so(monkeypat
     tested = [row | {"type": "onboard", "verdict": "works"}, row | {"type": "protect", "verdict": "does not work"}]
     found = find_actions(situation, tested=pd.DataFrame(tested)).table
     assert found["type"].tolist()[:3] == ["onboard", "win_back", "protect"]
-    says = "3 earlier tests of this kind changed spend per customer by +2–5%, so it comes first."
-    assert found["evidence"].iloc[0].endswith(says) and "earlier test" not in found["evidence"].iloc[1]
+    words = "3 earlier tests of this kind changed spend per customer by +2–5%, so it comes first."
+    assert found["evidence"].iloc[0].endswith(words) and "earlier test" not in found["evidence"].iloc[1]
 
 
 def test_segments_ask_for_one_thing_and_join_where_it_is_the_same() -> None:
