@@ -57,7 +57,7 @@ def test_only_tests_of_a_type_that_had_ended_count_and_arms_of_one_pilot_are_one
     pd.testing.assert_frame_equal(pool_readouts(run), pooled)
 
 
-def test_without_a_test_nothing_is_known_and_nothing_is_said(tmp_path: Path) -> None:
+def test_without_a_test_there_is_no_row_and_no_sentence(tmp_path: Path) -> None:
     pooled = pool_tests(past_tests(tmp_path / "pilots", before=BEFORE))
     check(pooled, name="pooled")
     assert pooled.empty and describe_pooled(pooled) == [] == describe_pooled(None)
@@ -86,7 +86,7 @@ def test_intervals_hold_in_at_least_93_of_100() -> None:
     assert np.mean(holds) >= 0.93
 
 
-def test_what_is_known_is_said_in_a_sentence_and_given_to_the_segments_it_is_for() -> None:
+def test_each_type_has_a_sentence_and_the_segments_it_is_best_for() -> None:
     row = {"type": "win_back", "kpi": "spend", "tests": 3, "customers": 900, "effect": 0.03}
     pooled = pd.DataFrame([row | {"effect_low": 0.018, "effect_high": 0.05, "verdict": "works"}])
     (words,) = describe_pooled(pooled)
