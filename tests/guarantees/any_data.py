@@ -82,7 +82,7 @@ def write_odd(odd: Odd, folder: Path) -> Path:
     source: dict[str, Any] = {"name": "odd", "timezone": "UTC", "kinds": kinds}
     columns = {name: name for name in events.columns}
     source["events"] = [{"path": "events.csv", "columns": columns}]
-    if odd.kinds == "uses":
+    if odd.kinds == "uses" and "page_view" in kinds:
         source["needs"] = ["page_view"]
     if odd.people:
         _people(odd, rng=rng).to_csv(folder / "people.csv", index=False)
