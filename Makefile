@@ -33,5 +33,5 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) for the tests: a few minutes, once."
-	$(PIP) -e '.[dev,spark,postgres,llm]'
+	$(PIP) -e '.[dev,spark,postgres,llm,mcp]'
 	@touch $@ $(VENV)/.core

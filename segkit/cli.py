@@ -176,6 +176,8 @@ def main() -> None:
 @click.option(
     "--language", default="en", show_default=True, help="Language of names, cards and the first pages: en, de."
 )
+@click.option("--digest", callback=_refuse_blank, default="", metavar="FILE|URL", help="Where the digest goes: a file "
+              "(.html, .txt, .json), or the https address of a webhook, with secrets as $NAME.")  # fmt: skip
 @click.option("--show-code", is_flag=True, help="Keep the code in the pages.")
 @click.option(
     "-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of a notebook; repeatable."
@@ -183,7 +185,7 @@ def main() -> None:
 @DEBUG
 def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **options: Any) -> None:
     """Run the notebooks on a source, write the report, and print the path of its index.html."""
-    from segkit.notebook.chain import run_chain
+    from segkit.notebook.delivering import run_with_digest
 
     if options["mode"] and options["steps"]:
         raise click.UsageError("--auto and --dry-run choose the steps: leave out --steps")
@@ -192,7 +194,7 @@ def run(debug: bool, given: tuple[tuple[str, str], ...], proof: str | None, **op
         parameters["proof"] = proof
     if parameters.get("proof", PROOFS[0]) not in PROOFS:
         raise click.UsageError(f"-p proof {str(parameters['proof'])[:40]}: give {' or '.join(PROOFS)}")
-    _print(run_guarded(run_chain, debug=debug, parameters=parameters, **options))
+    _print(run_guarded(run_with_digest, debug=debug, parameters=parameters, **options))
 
 
 @main.command()
@@ -475,3 +477,36 @@ def forget(debug: bool, **options: Any) -> None:
         return erase(customers, reports=Path(reports) if reports else HOME / "reports")
 
     _print("\n".join(run_guarded(work, debug=debug, **options)))
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--format", default="text", show_default=True, help="html (for mail), text (for chat) or json.")
+@click.option("--link", default="", help="Address of the report, to link to.")
+@DEBUG
+def digest(debug: bool, **options: Any) -> None:
+    """Print the digest of RUN: what changed, three things to do, and whether the data is broken."""
+
+    def work(run_dir: str, **others: Any) -> str:
+        from segkit.assist.digest import read_digest
+
+        return read_digest(run_dir, **others)
+
+    text = run_guarded(work, debug=debug, **options).rstrip("\n")
+    _print(terminal_text(text, most=len(text)))
+
+
+@main.command()
+@click.option("--reports", callback=_refuse_blank, default="", help="Folder of the runs; default: reports/.")
+@click.option("--ids", is_flag=True, help="Let agents read the ids of the customers in a segment.")
+@DEBUG
+def mcp(debug: bool, **options: Any) -> None:
+    """Answer the questions of an agent about finished runs (Model Context Protocol); nothing is written."""
+
+    def work(reports: str, ids: bool) -> None:
+        from segkit.assist.mcp import serve
+        from segkit.notebook.steps import find_path
+
+        serve(find_path(reports or "reports"), ids=ids)
+
+    run_guarded(work, debug=debug, **options)

@@ -27,10 +27,11 @@ FLOORS = {  # a part of the package imports its own floor and those below; all e
     "export": 7,
     "live": 7,
     "reports": 8,
-    "notebook": 9,
-    "erasure": 9,
-    "cli": 10,
-    "__main__": 11,
+    "assist": 9,
+    "notebook": 10,
+    "erasure": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 SHARED = {"source", "as_of", "lookback_days", "horizon_days", "seed", "run_dir", "data_dir"}
 MOST_LINES = 600

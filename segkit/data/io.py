@@ -284,7 +284,15 @@ def try_lock(path: Path, *, create: bool = False) -> int | None:
 RECORD = "run.json"
 RECORDED = {"format", "outcome", "parameters", "tables"}  # that the record of a run has
 WRITTEN = {  # the files that may be replaced, by the marker of their folder
-    RECORD: (RECORD, "summary.json", "tables/*.parquet", "model/*.npz", "model/*.json", "notebooks/*.ipynb"),
+    RECORD: (
+        RECORD,
+        "summary.json",
+        "digest.json",
+        "tables/*.parquet",
+        "model/*.npz",
+        "model/*.json",
+        "notebooks/*.ipynb",
+    ),
     "readout.json": ("readout.json", "readout.html"),  # of a pilot
     "effects.parquet": ("effects.parquet", "readout.json", "readout.html"),  # of a table with arms
 }

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from segkit import __version__
+from segkit.assist.digest import write_digest
 from segkit.data.engine import check_engine
 from segkit.data.privacy import find_key, key_id, make_key
 from segkit.data.runs import (
@@ -338,6 +339,7 @@ def run_chain(
             if mode:
                 write_pilots(run, place=place)
             render_run(run, steps=every, show_code=show_code, among_runs=not out)
+            write_digest(run)
             run.update(outcome="done")
         except (SegkitError, KeyboardInterrupt) as error:
             run.update(outcome="failed", failure=str(error) or "interrupted")

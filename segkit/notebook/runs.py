@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segkit import format as fmt
+from segkit.assist.changes import describe_run_changes
+from segkit.assist.questions import Questions, ask
 from segkit.customers.features import load_customers
 from segkit.customers.needs import load_needs
 from segkit.data import runs
@@ -18,16 +20,13 @@ from segkit.notebook.steps import find_path
 from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals
-from segkit.refresh.revenue import TABLE, shown_parts
 from segkit.reports import html
 from segkit.reports import overview as overview_report
-from segkit.reports import refresh as refresh_report
 from segkit.reports.actions import format_actions, render_actions
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.matrix import matrix_html
 from segkit.reports.personas import persona_cards_html
 from segkit.reports.programme import describe_pooled, describe_programme
-from segkit.reports.revenue import describe_revenue
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.reports.wording import Wording
 from segkit.segments import recut as recuts
@@ -65,6 +64,11 @@ class Run(runs.Run):
     def overview(self) -> "Overview":
         """The answer of the run in one minute."""
         return overview(self)
+
+    @property
+    def ask(self) -> Questions:
+        """Questions about this run, such as ``run.ask.forecast()`` or ``run.ask.check_text("...")``."""
+        return ask(self.path)
 
     def compare(self, *segments: str) -> Result:
         """Compare segments side by side; see ``segkit.compare``."""
@@ -448,7 +452,7 @@ def overview(run: runs.Run) -> Overview:
         map=_show_map(run, **shown),
         segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown, **below)),
         programme=_show_programme(run, words=Wording.of(run, source=opened)),
-        changes=text_result(bullets=_describe_changes(run)),
+        changes=text_result(bullets=describe_run_changes(run, revenue=True)),
         evidence=text_result(bullets=overview_report.describe_evidence(summary)),
         pages=Result(segments, html=lambda: overview_report.render_links(pages)),
     )
@@ -487,24 +491,6 @@ def _show_programme(run: runs.Run, *, words: Wording) -> Result:
         return text_result(bullets=tests) if tests else text_result(note=caption_of("programme")["empty"])
     answer, parts, note = describe_programme(table, words=words)
     return text_result(table, bullets=[answer, *parts, *tests], note=note)
-
-
-def _describe_changes(run: runs.Run) -> list[str]:
-    as_of = run.parameters()["as_of"]
-    ledger, moves, decisions, changed = (
-        overview_report.optional_table(run, name) for name in ("ledger", "moves", "decisions", "customer_changes")
-    )
-    changes = overview_report.describe_changes(run.table("segments"), ledger=ledger, moves=moves, as_of=as_of)
-    changes += overview_report.describe_customer_changes(changed)
-    return [*_describe_revenue(run), *refresh_report.describe_decisions(decisions, as_of=as_of), *changes]
-
-
-def _describe_revenue(run: runs.Run) -> list[str]:
-    moved, segments = overview_report.optional_table(run, TABLE), run.table("segments")
-    if moved is None or moved.empty:
-        return []
-    names = segments.set_index("segment")["name"].to_dict()
-    return describe_revenue(shown_parts(moved, segments=segments), names=names, words=Wording.of(run))
 
 
 def export_segments(run: runs.Run, *, to: str, out: str | Path, **options: Any) -> Result:

@@ -1,0 +1,1 @@
+"""Read-only answers over a finished run, for people, programs and agents."""

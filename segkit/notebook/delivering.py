@@ -1,0 +1,73 @@
+"""Run the chain and deliver its digest; where it fails or is stopped, an alert in its place."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from segkit.assist.delivery import DeliveryError, check_target, deliver
+from segkit.assist.digest import Digest, make_alert, make_digest
+from segkit.assist.questions import ask
+from segkit.data.io import mask_secrets
+from segkit.errors import SegkitError
+from segkit.notebook.chain import print_progress, run_chain
+from segkit.notebook.steps import resolve, source_path
+
+
+def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
+    """Run the chain; a digest of it goes to a file or a webhook, if one is given.
+
+    Parameters
+    ----------
+    digest
+        As the target of `segkit.assist.delivery.deliver`; empty delivers nothing.
+    **options
+        Of `segkit.notebook.chain.run_chain`.
+
+    Returns
+    -------
+    Path or str
+        As of ``run_chain``. A delivery that fails is a line on stderr, and no failure of the run.
+
+    Raises
+    ------
+    InputError
+        The target cannot be used; nothing was run.
+    """
+    if not digest:
+        return run_chain(**options)
+    check_target(digest)
+    try:
+        page = run_chain(**options)
+    except (Exception, KeyboardInterrupt) as error:
+        _deliver(_alert(error, options, target=digest), digest, what="The run had failed already")
+        raise
+    if isinstance(page, Path):  # not a dry run
+        try:
+            made = make_digest(ask(page.parent))
+        except SegkitError as error:
+            print_progress(f"there is no digest of this run: {error}")
+            return page
+        _deliver(made, digest, what="The run is complete")
+    return page
+
+
+def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> Digest:
+    source, as_of = Path(str(options.get("source", ""))).stem, str(options.get("as_of") or "")
+    with suppress(SegkitError, TypeError):  # of a source that cannot be read, what was given is known
+        windows = {name: options[name] for name in ("lookback_days", "horizon_days", "seed") if name in options}
+        given = {"data_dir": options.get("data_dir", ""), "as_of": as_of, **windows}
+        made = resolve(source=source_path(str(options.get("source"))), **given)
+        source, as_of = made["source_name"], made["as_of"]
+    is_stopped = isinstance(error, KeyboardInterrupt)
+    known = isinstance(error, SegkitError)
+    message = (
+        "It was interrupted." if is_stopped else str(error) if known else f"{type(error).__name__}: an error in segkit."
+    )
+    return make_alert(source=source, as_of=as_of, message=mask_secrets(message, url=target), stopped=is_stopped)
+
+
+def _deliver(digest: Digest, target: str, *, what: str) -> None:
+    try:
+        print_progress(f"digest: {deliver(digest, target)}")
+    except DeliveryError as error:
+        print_progress(f"{mask_secrets(str(error), url=target)}. {what}.")
