@@ -11,7 +11,7 @@ from segkit.personas.facts import NUMBER_WORDS
 FACT, NEAR, NONE = "fact", "near a fact", "not a fact"
 SHARE, MONEY, PLAIN, COUNT = "share", "money", "plain", "count"  # kinds of figures
 COMPARED = {SHARE: {SHARE}, MONEY: {MONEY}, PLAIN: {PLAIN, MONEY}, COUNT: {PLAIN}}  # with facts of these kinds
-COUNTED = re.compile(r"\s(?:\w+ )?(?:customers|buyers|people|households|orders|segments|needs|weeks|days)\b")
+COUNTED = re.compile(r"\s?(?:\w+ )?(?:customers|buyers|people|households|orders|segments|needs|weeks|days)\b")
 NEAR_SHARE, NEAR_POINTS = 0.05, 0.01  # of the figure; of a share: one percentage point
 MOST_ROUNDED = 0.005  # of an amount: three figures, as pages write it
 SCALES = {"k": 1e3, "K": 1e3, "thousand": 1e3, "M": 1e6, "million": 1e6, "Mio.": 1e6, "bn": 1e9, "billion": 1e9}
@@ -122,10 +122,11 @@ def _collect(facts: Iterable[Fact], answers: Iterable[Answer], *, names: Mapping
     known = []
     for fact in facts:
         of, written = _subjects(fact.name, names={}), read_figures(fact.text)
-        kind = SHARE if fact.unit == "share" else _fact_kind(written[0]) if written and fact.unit == "money" else PLAIN
+        kind = {"share": SHARE, "money": MONEY}.get(fact.unit, PLAIN)
         values = [value for value in (fact.value, fact.low, fact.high) if value is not None]
         known += [_Known(value, kind, fact.name, fact.text, of) for value in values]
-        known += [_Known(one.value, _fact_kind(one), fact.name, fact.text, of) for one in written]
+        read = [(one.value, MONEY if fact.unit == "money" else _fact_kind(one)) for one in written]
+        known += [_Known(value, own, fact.name, fact.text, of) for value, own in read]
     for answer in answers:
         about = _subjects(answer.sentences[0], names=names)
         for sentence in answer.sentences:
