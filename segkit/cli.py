@@ -322,12 +322,14 @@ def place(debug: bool, **options: Any) -> None:
 @click.option("--data", "data_dir", default="", help="Folder of the source's files, if they have moved.")
 @click.option("--dialect", default="duckdb", show_default=True, help="For --to sql: duckdb, postgres, spark (tested), "
               "bigquery, snowflake (compiled, not tested).")  # fmt: skip
+@click.option("--from", "start", type=click.Choice(["features", "events"]), default="features", show_default=True,
+              help="For --to sql: what the query reads; from events, it computes the features, too.")  # fmt: skip
 @click.option("--confidence", is_flag=True, help="For --to sql: add the share of subsamples that agree on the segment.")
 @click.option(
     "--dry-run", is_flag=True, help="Report what would be exported, with the first rows masked; write nothing."
 )
 @DEBUG
-def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool, **options: Any) -> None:
+def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool, start: str, **options: Any) -> None:
     """Export the segments of RUN to marketing tools, or its model as SQL."""
 
     def work(run_dir: str, out: str, named: tuple[tuple[str, str], ...], **others: Any) -> Any:
@@ -335,7 +337,7 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
         from segkit.export.query import export_sql
 
         if (to or target) == "sql":
-            return export_sql(run_dir, out=out, dialect=dialect, confidence=confidence)
+            return export_sql(run_dir, out=out, dialect=dialect, confidence=confidence, start=start)
         return export_segments(run_dir, to=to or target, out=out, named=dict(named), **others)
 
     if bool(to) == bool(target):

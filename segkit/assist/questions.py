@@ -148,7 +148,7 @@ class Questions:
         own = tuple(placed.loc[placed["segment"] == segment, "customer_id"].sort_values())
         return Answer("who_is_in", lines, known(facts), ids=own)
 
-    def forecast(self, segment: str = "") -> Answer:
+    def forecast(self, *, segment: str = "") -> Answer:
         """Give the forecast of the next period, for all customers or one segment."""
         from segkit.reports.overview import describe_accuracy
 
@@ -275,7 +275,7 @@ class Questions:
         facts = known(self._metric(name, label, unit=unit) for name, unit, label in SURE_FACTS)
         return Answer("how_sure", tuple(line for line in sentences if line), facts)
 
-    def what_would_a_pilot_show(self, segment: str = EVERYONE) -> Answer:
+    def what_would_a_pilot_show(self, *, segment: str = EVERYONE) -> Answer:
         """Say which change a test in a segment, or with all customers, would show by weeks, half of them as control."""
         if not self.run.has("pilots"):
             raise InputError(f"{self.run.path.name}: this run holds no pilots. Run 06_measure on it.")
@@ -343,9 +343,11 @@ class Questions:
         asked += [self.list_needs] if self.run.has("needs") else []
         asked += [self.forecast] if self.run.has("predicted_segments") else []
         if self.run.has("predicted_segments"):
-            asked += [partial(self.forecast, one) for one in self._segments["segment"]]
+            asked += [partial(self.forecast, segment=one) for one in self._segments["segment"]]
         if self.run.has("pilots"):
-            asked += [partial(self.what_would_a_pilot_show, one) for one in (EVERYONE, *self._segments["segment"])]
+            asked += [
+                partial(self.what_would_a_pilot_show, segment=one) for one in (EVERYONE, *self._segments["segment"])
+            ]
         return tuple(one() for one in asked)
 
     @cached_property

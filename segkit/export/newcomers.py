@@ -84,7 +84,7 @@ def assign_newcomers(
     if engine not in LOCAL_ENGINES:
         read = transfer_table(read, to=open_engine(engine), folder=folder, name="segkit_events")
     days = build_days(read, kinds=meta["kinds"], aggregate=False)
-    features = features_expression(days, kinds=meta["kinds"], channels=_channels(model), period=period)
+    features = features_expression(days, kinds=meta["kinds"], channels=model_channels(model), period=period)
     missing = sorted(set(model.space.features) - set(features.columns))
     if missing or (model.space.terms and days.categories is None):
         lacking = ", ".join(missing[:5]) or "categories"
@@ -192,7 +192,7 @@ def _materialise(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
     return engine.read_parquet(path)
 
 
-def _channels(model: SegmentModel) -> tuple[str, ...]:
+def model_channels(model: SegmentModel) -> tuple[str, ...]:
     """Return the channels whose shares the model reads."""
     before, after = CHANNEL_AFFIXES
     of_channel = [name for name in model.space.features if block_of(name) == "channel" and name.startswith(before)]

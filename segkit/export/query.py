@@ -1,18 +1,38 @@
 """Export the model of a run as one SQL query."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import ibis
+import ibis.expr.types as ir
+
+from segkit.customers.anticipation import Space
+from segkit.customers.days import build_days
+from segkit.customers.features import category_totals, features_expression
+from segkit.data.expressions import sql_literal
 from segkit.data.holdout import holdout_if_known
 from segkit.data.io import refuse_in_run, write_bytes
-from segkit.data.runs import Run, load_run
+from segkit.data.runs import Run, load_run, open_run_source
+from segkit.data.sources import connect, read_events
 from segkit.errors import InputError
-from segkit.segments.model import model_from_arrays
+from segkit.export.newcomers import model_channels
+from segkit.segments.model import SegmentModel, model_from_arrays
 from segkit.segments.sql import FEATURES, SPARK_SETTINGS, TESTED_DIALECTS, WEIGHTS, assignment_sql
 
 SQL_SUFFIX = ".sql"
+FEATURES_FIRST, EVENTS_FIRST = "features", "events"  # what the query starts from
+EVENTS, LOCAL_EVENTS = "segkit_events", "segkit_local_events"  # the table it reads; the same with local days
+LOCAL_DAYS = """
+select *, cast(local as date) as day, cast(extract(hour from local) as integer) as hour
+from (select *, {local} as local from {events}) as read
+"""
+WITH_ZONES = ("duckdb", "postgres")  # dialects in which local days are written
 
 
-def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confidence: bool = False) -> Path:
+def export_sql(
+    run_dir: str | Path, *, out: str, dialect: str = "duckdb", confidence: bool = False, start: str = FEATURES_FIRST
+) -> Path:
     """Write the query that assigns customers with the model of a run.
 
     Parameters
@@ -23,23 +43,77 @@ def export_sql(run_dir: str | Path, *, out: str, dialect: str = "duckdb", confid
         duckdb, postgres, spark, bigquery or snowflake.
     confidence
         Also return the share of subsamples that agree; a longer query.
+    start
+        What it starts from: ``features``, which you compute; or ``events``, from which it computes them, too.
     """
     run = load_run(run_dir)
     refuse_in_run(out)
+    if start == EVENTS_FIRST and dialect not in WITH_ZONES:
+        raise InputError(
+            f"--from events: not for {dialect}. Give --dialect {' or '.join(WITH_ZONES)}, or leave it out."
+        )
     path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
     model = model_from_arrays(*run.load_model())
     words = model.space.words and run.has("day_categories")
     names = run.scan("day_categories").select("category").distinct().to_pandas()["category"] if words else []
-    text = assignment_sql(model, dialect=dialect, categories=[n for n in names if n is not None], confidence=confidence)
+    inputs, columns = _steps_from_events(run, model) if start == EVENTS_FIRST else ((), ())
+    text = assignment_sql(
+        model,
+        dialect=dialect,
+        categories=[n for n in names if n is not None],
+        confidence=confidence,
+        inputs=inputs,
+    )
+    header = _sql_header(run, dialect=dialect, events=columns)
     try:
-        write_bytes(path, f"{_sql_header(run, dialect=dialect)}\n{text};\n".encode())
+        write_bytes(path, f"{header}\n{text};\n".encode())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
     return path
 
 
-def _sql_header(run: Run, *, dialect: str) -> str:
-    """Describe in comments what the query reads."""
+def _steps_from_events(run: Run, model: SegmentModel) -> tuple[tuple[tuple[str, ir.Table | str], ...], tuple[str, ...]]:
+    """Return the steps from events to what the query reads, and the columns of events that they need.
+
+    The formulas are those of the batch: the same Ibis expressions, over a table that the warehouse has.
+    """
+    meta, period = run.load_model()[1], run.period
+    source = open_run_source(run)
+    schema = dict(read_events(source, con=connect()).schema().items())
+    events = ibis.table(schema, name=LOCAL_EVENTS)
+    events = events.filter(events.day < ibis.literal(period.as_of))
+    days = build_days(events, kinds=meta["kinds"], aggregate=False)
+    features = features_expression(days, kinds=meta["kinds"], channels=model_channels(model), period=period)
+    zone = sql_literal(meta["timezone"])
+    local = "timestamp" if meta["timezone"] == "UTC" else f"(timestamp at time zone 'UTC') at time zone {zone}"
+    steps: list[tuple[str, ir.Table | str]] = [
+        (LOCAL_EVENTS, LOCAL_DAYS.format(local=local, events=EVENTS)),
+        (FEATURES, features.select("customer_id", *model.space.features)),
+    ]
+    if model.space.terms:
+        steps.append((WEIGHTS, category_totals(days.categories, start=period.lookback_start, end=period.as_of)))
+    return tuple(steps), tuple(f"{name} {kind}" for name, kind in schema.items() if name not in ("day", "hour"))
+
+
+def _read_features_lines(space: Space, parameters: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Reads {FEATURES}: customer_id text and these features, double precision:",
+        *(f"  {name}" for name in space.features),
+        f"each over the {parameters['lookback_days']} days before the day of placing, by the formulas of the run.",
+    ]
+
+
+def _read_events_lines(events: tuple[str, ...], parameters: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Reads {EVENTS}: one row per event, by the contract in docs/sources.md; timestamps in UTC:",
+        *(f"  {column}" for column in events),
+        f"It places everyone with an event of their own in the {parameters['lookback_days']} days before "
+        f"{parameters['as_of']}. A later run writes it for a later date.",
+    ]
+
+
+def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...]) -> str:
+    """Describe in comments what the query reads: events with these columns, or else features."""
     parameters = run.parameters()
     space = model_from_arrays(*run.load_model()).space
     tested = "run by the tests against the batch" if dialect in TESTED_DIALECTS else "compiled only: no test has run it"
@@ -47,12 +121,10 @@ def _sql_header(run: Run, *, dialect: str) -> str:
         f"Segments of {parameters.get('source_name', parameters['source'])} as of {parameters['as_of']}, "
         "by the model of that run.",
         f"Dialect {dialect}: {tested}.",
-        f"Reads {FEATURES}: customer_id text and these features, double precision:",
-        *(f"  {name}" for name in space.features),
-        f"each over the {parameters['lookback_days']} days before the day of placing, by the formulas of the run.",
+        *(_read_events_lines(events, parameters) if events else _read_features_lines(space, parameters)),
         "A customer with a feature that is null, infinite or not a number gets no segment.",
     ]
-    if space.terms:
+    if space.terms and not events:
         lines += [
             f"Reads {WEIGHTS}: customer_id text, category text, weight double precision above zero: what was bought by",
             "category in the same days (amounts net of discount; lines where there is no money), one row each.",

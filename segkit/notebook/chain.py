@@ -339,8 +339,7 @@ def run_chain(
             if mode:
                 write_pilots(run, place=place)
             render_run(run, steps=every, show_code=show_code, among_runs=not out)
-            write_digest(run)
-            run.update(outcome="done")
+            _finish(run)
         except (SegkitError, KeyboardInterrupt) as error:
             run.update(outcome="failed", failure=str(error) or "interrupted")
             failed = save_failed_run(building, place)
@@ -352,6 +351,11 @@ def run_chain(
     _tidy_up(load_run(place), keep=keep, listed=not out)
     pages = [place / step.page for step in [*every[-1:], *reversed(every)] if (place / step.page).is_file()]
     return pages[0]
+
+
+def _finish(run: Run) -> None:
+    write_digest(run)
+    run.update(outcome="done")
 
 
 def _tidy_up(run: Run, *, keep: int | None, listed: bool) -> None:

@@ -12,6 +12,7 @@ from operator import add, and_
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import sqlglot
 import sqlglot.expressions as sge
 from ibis.backends.sql import compilers
 
@@ -43,6 +44,7 @@ def assignment_sql(
     weights: str = WEIGHTS,
     categories: Iterable[str] = (),
     confidence: bool = False,
+    inputs: Sequence[tuple[str, ir.Table | str]] = (),
 ) -> str:
     """Write the query that assigns every customer of a features table.
 
@@ -59,6 +61,9 @@ def assignment_sql(
         Names that are split into words, where terms are words; other categories have none.
     confidence
         Also return the share of subsamples that agree; costs about five times as much as the segment.
+    inputs
+        Steps that come first, such as ``features`` made from events: name, and an expression over an unbound table or
+        SQL for DuckDB.
 
     Returns
     -------
@@ -79,6 +84,12 @@ def assignment_sql(
     query = _compile_query(expression, dialect=dialect)
     for name, texts, numbers, rows in _term_values(linear_map, categories=categories):
         query = query.with_(_identifier(name), as_=_values_query(texts, numbers, rows), append=True, copy=False)
+    for name, step in reversed(inputs):
+        is_sql = isinstance(step, str)
+        made = sqlglot.parse_one(step, dialect="duckdb") if is_sql else _compile_query(step, dialect=dialect)
+        query = query.with_(_identifier(name), as_=made, append=True, copy=False)
+        steps = query.args["with_"].expressions
+        steps.insert(0, steps.pop())  # before those that read it
     return query.sql(dialect=dialect, pretty=True)
 
 

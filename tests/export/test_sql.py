@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
-from segkit.data.runs import open_run
+from segkit.data.runs import load_run, open_run, open_run_source
+from segkit.data.sources import connect, read_events
 from segkit.errors import InputError
 from segkit.export.query import export_sql
 from segkit.segments.model import SegmentModel, assign_segments, model_to_arrays
@@ -56,3 +57,20 @@ def test_the_command_takes_a_dialect_or_refuses_it(run: Path, tmp_path: Path) ->
     assert not (tmp_path / "o.sql").exists()
     both = CliRunner().invoke(main, ["export", str(run), "--to", "sql", "--target", "x.yaml", "--out", str(out)])
     assert both.exit_code == 2 and "give one of --to and --target" in both.stderr
+
+
+def test_one_query_from_raw_events_gives_every_customer_the_segment_of_the_run(whole_run: Path, tmp_path: Path) -> None:
+    made, out = load_run(whole_run), tmp_path / "place.sql"
+    command = ["export", str(whole_run), "--to", "sql", "--from", "events", "--out", str(out)]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    text = out.read_text(encoding="utf-8")
+    assert "-- Reads segkit_events: one row per event" in text and "segkit_features: customer_id" not in text
+    events = read_events(open_run_source(made), con=connect()).drop("day", "hour").to_pyarrow()
+    con = duckdb.connect()
+    con.register("segkit_events", events)
+    found = con.execute(text).fetch_df().set_index("customer_id").sort_index()
+    batch = made.table("assignments").set_index("customer_id").sort_index()
+    columns = ["segment", "macro_segment", "need"]
+    pd.testing.assert_frame_equal(found[columns], batch[columns], check_dtype=False)
+    with pytest.raises(InputError, match="--from events: not for snowflake. Give --dialect duckdb or postgres"):
+        export_sql(whole_run, out=str(out), dialect="snowflake", start="events")
