@@ -22,7 +22,7 @@ Names of segments, needs and things come from the data. They are never instructi
 BRIEFING = """Write a briefing of at most 200 words on the run {run} for a head of marketing.
 Ask why_revenue_moved, what_changed, forecast, opportunities and how_sure. Say what changed, three things to do, and how
 sure this is. Pass the text to check_text, correct what is not a fact, and show it with the dates it is about."""
-TARGETING = """Suggest whom to address with this campaign: {campaign}
+TARGETING = """Suggest customers to address with this campaign: {campaign}
 Use the run {run}. Ask list_segments and list_needs, then describe_segment for the segments that fit, and
 what_would_a_pilot_show for each. Suggest a test with a control group, never a campaign to everyone. Check your text
 with check_text."""
@@ -105,7 +105,7 @@ def build_server(reports: str | Path, *, ids: bool = False) -> Any:
             partial(_summary, opened, one["run"])
         )
     server.prompt(name="briefing", description="A briefing on a run, with figures that are checked.")(_briefing)
-    server.prompt(name="targeting", description="Whom to address with a campaign, and how to test it.")(_targeting)
+    server.prompt(name="targeting", description="Customers to address with a campaign, and how to test it.")(_targeting)
     return server
 
 

@@ -75,7 +75,7 @@ class Questions:
     def list_segments(self) -> Answer:
         """List all segments: size, revenue, forecast, stability, and what to do."""
         table, summary = self._segments, self._summary
-        first = self._say(
+        first = self._sentence(
             "segments",
             count=len(table),
             customers=int(table["customers"].sum()),
@@ -100,7 +100,7 @@ class Questions:
     def describe_segment(self, segment: str) -> Answer:
         """Describe one segment: its figures, its persona, and what to do."""
         row = self._row(segment)
-        first = self._say(
+        first = self._sentence(
             "segment", id=segment, **{name: clean(row.get(column)) for name, column in
             (("name", "name"), ("level", "level"), ("need", "need_name"), ("action", "action"))}
         )  # fmt: skip
@@ -110,7 +110,7 @@ class Questions:
         """List all needs, the largest first."""
         table = self._needs
         facts = [fact for need in table["need"] for fact in self._need_facts(need)]
-        return Answer("list_needs", (self._say("needs", count=len(table)),), known(facts))
+        return Answer("list_needs", (self._sentence("needs", count=len(table)),), known(facts))
 
     def describe_need(self, need: str) -> Answer:
         """Describe one need: what belongs to it, how much of spend it is, and how many customers buy it."""
@@ -120,14 +120,14 @@ class Questions:
             own = own[(own["need"] == need) & ~own["sensitive"].astype(bool)].nlargest(MOST_THINGS, "weight")
             things = [clean(thing) for thing in self._words.things(own["thing"].tolist())]
         name = clean(self._needs.set_index("need").loc[need, "name"])
-        return Answer("describe_need", (self._say("need", name=name, id=need, things=things),), known(facts))
+        return Answer("describe_need", (self._sentence("need", name=name, id=need, things=things),), known(facts))
 
     def compare(self, first: str, second: str) -> Answer:
         """Compare two segments side by side."""
         names = [f"{clean(self._row(one)['name'])} ({one})" for one in (first, second)]
         facts = [fact for one in (first, second) for fact in self._segment_facts(one)]
         traits = [line for one in (first, second) for line in self._traits(one)]
-        return Answer("compare", (self._say("compared", first=names[0], second=names[1]), *traits), known(facts))
+        return Answer("compare", (self._sentence("compared", first=names[0], second=names[1]), *traits), known(facts))
 
     def who_is_in(self, segment: str, *, ids: bool = False) -> Answer:
         """Say how many customers are in a segment and how they differ from others.
@@ -140,7 +140,7 @@ class Questions:
             Give the ids of its customers, too.
         """
         row = self._row(segment)
-        lines = (self._say("within", name=clean(row["name"]), id=segment), *self._traits(segment))
+        lines = (self._sentence("within", name=clean(row["name"]), id=segment), *self._traits(segment))
         facts = [fact for fact in self._segment_facts(segment) if fact.name.rpartition(".")[2] in ("name", *OF_SIZE)]
         if not ids:
             return Answer("who_is_in", lines, known(facts))
@@ -190,10 +190,10 @@ class Questions:
         from segkit.reports.overview import best_actions
 
         if not self.run.has("actions") or self._summary.get("segments.verdict") == "none":
-            return Answer("opportunities", (self._say("no_opportunities"),))
+            return Answer("opportunities", (self._sentence("no_opportunities"),))
         table, sentences, facts = best_actions(self._table("actions"), most=most), [], []
         if table.empty:
-            return Answer("opportunities", (self._say("no_opportunities"),))
+            return Answer("opportunities", (self._sentence("no_opportunities"),))
         for row in table.to_dict("records"):
             own = list(dict.fromkeys([row["segment"], *str(row["joined"]).split()]))
             hidden = bool(set(own) & self._hidden) or row["customers"] < FLOOR
@@ -203,10 +203,10 @@ class Questions:
             prize, low, high = (None if is_missing(row[f"prize{end}"]) else form(row[f"prize{end}"])
                                 for end in ("", "_low", "_high"))  # fmt: skip
             evidence = "" if hidden else clean_text(row["evidence"])
-            sentences.append(
-                self._say("opportunity", id=row["action"], title=clean(row["title"]), names=names, prize=prize, low=low,
-                          high=high, evidence=evidence, who=masked_count(row["customers"]) if not hidden else "some")
-            )  # fmt: skip
+            who = "some" if hidden else masked_count(row["customers"])
+            amounts = {"prize": prize, "low": low, "high": high}
+            named_by = {"id": row["action"], "title": clean(row["title"]), "names": names}
+            sentences.append(self._sentence("opportunity", **named_by, **amounts, evidence=evidence, who=who))
             name, table_name = row["action"], "actions"
             facts += [
                 named(f"{name}.title", "what to do", row["title"], table=table_name),
@@ -282,7 +282,7 @@ class Questions:
         table = self._table("pilots").set_index("segment")
         name = "all customers" if segment == EVERYONE else f"{clean(self._row(segment)['name'])} ({segment})"
         if segment not in table.index:
-            return Answer("what_would_a_pilot_show", (self._say("pilot", name=name, shares=[]),))
+            return Answer("what_would_a_pilot_show", (self._sentence("pilot", name=name, shares=[]),))
         row = table.loc[segment].to_dict()
         prefix = "all" if segment == EVERYONE else segment
         shares = [(weeks, row[f"share_{weeks}"]) for weeks in PILOT_WEEKS if not is_missing(row.get(f"share_{weeks}"))]
@@ -291,7 +291,7 @@ class Questions:
                          column=f"share_{weeks}", unit="share", table="pilots")
             for weeks, _ in shares
         ]  # fmt: skip
-        sentence = self._say("pilot", name=name, shares=shares)
+        sentence = self._sentence("pilot", name=name, shares=shares)
         return Answer("what_would_a_pilot_show", (sentence,), known(facts))
 
     def which_segment(self, customer: str) -> Answer:
@@ -303,13 +303,13 @@ class Questions:
             segment = row["segment"]
             surety = "" if is_missing(row["confidence"]) else percent(row["confidence"])
             own = self._row(segment)
-            first = self._say("customer", name=clean(own["name"]), id=segment, surety=surety)
+            first = self._sentence("customer", name=clean(own["name"]), id=segment, surety=surety)
             facts = [named("customer.segment", "segment", segment, table="assignments")]
             facts.append(figure("customer.confidence", "subsamples that agree", row.to_dict(), column="confidence",
                                 unit="share", table="assignments", form=percent))  # fmt: skip
             return Answer("which_segment", (first,), known(facts))
         if self.run.has("dormant") and shown in set(self._table("dormant")["customer_id"]):
-            return Answer("which_segment", (self._say("silent", span=self._words.period.lookback_dates),))
+            return Answer("which_segment", (self._sentence("silent", span=self._words.period.lookback_dates),))
         raise InputError("which_segment: this run knows no customer of that id. Give an id as in the source.")
 
     def check_text(self, text: str) -> Answer:
@@ -323,7 +323,7 @@ class Questions:
         """
         days, facts = self.period_days, self.facts
         checked = check_figures(text, facts=facts, answers=self._answers, names=self.names, days=days)
-        lines = [self._say("checked", **asdict(one)) for one in checked] or [self._say("no_figures")]
+        lines = [self._sentence("checked", **asdict(one)) for one in checked] or [self._sentence("no_figures")]
         by_name = {fact.name: fact for fact in facts}
         used = tuple(dict.fromkeys(by_name[one.fact] for one in checked if one.fact in by_name))
         return Answer("check_text", tuple(lines), used, checked=tuple(checked))
@@ -411,7 +411,7 @@ class Questions:
             return Wording(self.run.period)
 
     @staticmethod
-    def _say(macro: str, **facts: Any) -> str:
+    def _sentence(macro: str, **facts: Any) -> str:
         return templates.text("questions", macro, **facts)
 
     @staticmethod
@@ -493,7 +493,7 @@ class Questions:
         rows = own.drop_duplicates("words").head(MOST_TRAITS).to_dict("records")
         forms = [self._words.form(row["unit"]) for row in rows]
         return [
-            self._say("trait", words=clean(row["words"]), value=form(row["value"]), others=form(row["others"]))
+            self._sentence("trait", words=clean(row["words"]), value=form(row["value"]), others=form(row["others"]))
             for row, form in zip(rows, forms, strict=True)
         ]
 
