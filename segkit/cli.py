@@ -387,7 +387,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 @click.option("--pilot", default="", help="Folder of the pilot; default: the only one drawn from RUN.")
 @click.option("--data", "data_dir", default="", help="Folder of the source's files.")
 @click.option("--arms", callback=_refuse_blank, default=None, metavar="TABLE",
-              help="An experiment made anywhere: a table with one row a customer, its arm and outcomes.")  # fmt: skip
+              help="An experiment made anywhere: a table with one row a customer, or a source.")  # fmt: skip
 @click.option("--arm-column", "arm", default="", help="Column of the arm; default: guessed.")
 @click.option("--control", default="", help="The arm to compare with; default: guessed from names such as control.")
 @click.option("--kpi", "kpis", multiple=True, metavar="COLUMN",

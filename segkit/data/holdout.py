@@ -11,6 +11,13 @@ from segkit.data.runs import Run, open_run_source
 from segkit.data.spec import Source
 from segkit.errors import SourceError
 
+SHA256 = {  # of a text, in hexadecimal
+    "duckdb": "sha256({})",
+    "postgres": "encode(sha256(convert_to({}, 'UTF8')), 'hex')",
+    "spark": "sha2({}, 256)",
+    "bigquery": "to_hex(sha256({}))",
+    "snowflake": "sha2({}, 256)",
+}
 DIGITS = 12  # of a hash in hexadecimal: enough that no share is rounded
 
 
@@ -51,6 +58,12 @@ class Holdout:
         """Leave the customers who are held out out of a lazy table, in any engine."""
         digits = (self._prefix + table.customer_id.cast("string")).hexdigest("sha256").lower().substr(0, DIGITS)
         return table.filter(digits >= self._limit)
+
+    def sql_condition(self, *, dialect: str) -> str:
+        """Return the condition, in SQL, that a customer is not held out; the column is ``customer_id``."""
+        quote = "`" if dialect in ("spark", "bigquery") else '"'
+        digest = SHA256[dialect].format(f"'{self._prefix}' || {quote}customer_id{quote}")
+        return f"substr(lower({digest}), 1, {DIGITS}) >= '{self._limit}'"
 
     @property
     def _prefix(self) -> str:

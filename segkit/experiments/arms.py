@@ -25,7 +25,7 @@ from segkit.data.draft import file_spec
 from segkit.data.expressions import quote
 from segkit.data.guesses import words_in_name
 from segkit.data.readers import open_file, resolve_paths
-from segkit.data.sources import connect
+from segkit.data.sources import connect, open_source
 from segkit.data.spec import FileSpec
 from segkit.data.values import FALSE, TRUE, is_number, is_time_like
 from segkit.errors import InputError
@@ -131,6 +131,12 @@ class ArmTable:
         """Return the table with other rows."""
         return ArmTable(self.label, rows=rows, kinds=self.kinds, wrong=self.wrong, notes=self.notes)
 
+    def renamed(self, column: str) -> "ArmTable":
+        """Return the table with the name customer_id for a column."""
+        kinds = {"customer_id" if name == column else name: kind for name, kind in self.kinds.items()}
+        rows = self.rows.rename(columns={column: "customer_id"})
+        return ArmTable(self.label, rows=rows, kinds=kinds, wrong=self.wrong, notes=self.notes)
+
 
 def read_experiment(
     path: str | Path,
@@ -148,7 +154,7 @@ def read_experiment(
     Parameters
     ----------
     path
-        A file of text, JSON, Parquet or a workbook.
+        A file of text, JSON, Parquet or a workbook, or a source with a table of customers.
     arm, control
         Column of the arm, and the arm to compare with; guessed by default.
     kpis, guards
@@ -207,25 +213,51 @@ def read_experiment(
 def load_arm_table(path: str | Path) -> ArmTable:
     """Read a table of any kind, and the texts among the numbers of each column, which could not be read.
 
+    `path`: a file, or the YAML of a source, whose table of customers is read with all its columns, also those without a
+    role; customers who were erased are left out.
+
     Raises
     ------
     InputError
-        There is no such file, or it holds no rows.
+        There is no such file, it holds no rows, or the source has no table of customers.
     SourceError
         The file cannot be read.
     """
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{path}: no such file. Give a table with one row a customer: the arm and its outcomes.")
-    con, base = connect(), file.parent.resolve()
-    resolve_paths(FileSpec(path=file.name), base=base)
-    spec = file_spec(file)
+    if file.suffix.lower() in (".yaml", ".yml"):
+        return _load_from_source(file)
+    resolve_paths(FileSpec(path=file.name), base=file.parent.resolve())
+    return _read_table(file_spec(file), base=file.parent.resolve(), label=file.name)
+
+
+def _load_from_source(file: Path) -> ArmTable:
+    """Read the table of customers of a source as a table of arms."""
+    source = open_source(str(file))
+    spec = source.customers
+    if spec is None:
+        raise InputError(
+            f"{file.name}: this source has no table of customers, and an arm is drawn for each customer. Add customers "
+            "with the arm and its outcomes, or give the table itself."
+        )
+    table = _read_table(spec, base=source.base, label=file.name)
+    own = spec.columns["customer_id"].strip('"')
+    if own not in table.rows:
+        raise InputError(f"{file.name}: customer_id is made by a formula ({own}). Give the table itself to --arms.")
+    erased = table.rows[own].map(_as_text, na_action="ignore").map(source.privacy.is_erased, na_action="ignore")
+    return table.having(table.rows[~erased.fillna(False).astype(bool)].reset_index(drop=True)).renamed(own)
+
+
+def _read_table(spec: FileSpec, *, base: Path, label: str) -> ArmTable:
+    """Read a table with the types that its values have."""
+    con = connect()
     text = {"arms": spec} if open_file(spec, base=base, name="arms", con=con) else {}
     view = typed_view("arms", text=text, con=con)
     kinds = {str(name): kind for name, kind in column_types(view, con=con).items() if not name.endswith(AS_WRITTEN)}
     rows = con.con.execute(f"select * from {quote(view)}").df()
     if rows.empty:
-        raise InputError(f"{file.name}: it holds no rows. Check the export.")
+        raise InputError(f"{label}: it holds no rows. Check the export.")
     written = [str(name) for name in rows if str(name).endswith(AS_WRITTEN)]
     wrong = {}
     for name in written:
@@ -234,7 +266,7 @@ def load_arm_table(path: str | Path) -> ArmTable:
         wrong[typed] = texts[rows[typed].isna() & texts.notna() & (texts != "")].tolist()
         if _plain(typed) in ID_NAMES:
             rows[typed] = texts  # ids keep their leading zeros
-    return ArmTable(file.name, rows=rows.drop(columns=written), kinds=kinds, wrong=wrong)
+    return ArmTable(label, rows=rows.drop(columns=written), kinds=kinds, wrong=wrong)
 
 
 def _refuse_unknown(names: Iterable[str], *, table: ArmTable, option: str) -> None:

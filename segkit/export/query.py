@@ -11,7 +11,7 @@ from segkit.customers.anticipation import Space
 from segkit.customers.days import build_days
 from segkit.customers.features import category_totals, features_expression
 from segkit.data.expressions import sql_literal
-from segkit.data.holdout import holdout_if_known
+from segkit.data.holdout import Holdout, holdout_if_known
 from segkit.data.io import refuse_in_run, write_bytes
 from segkit.data.runs import Run, load_run, open_run_source
 from segkit.data.sources import connect, read_events
@@ -33,7 +33,7 @@ WITH_ZONES = ("duckdb", "postgres")  # dialects in which local days are written
 def export_sql(
     run_dir: str | Path, *, out: str, dialect: str = "duckdb", confidence: bool = False, start: str = FEATURES_FIRST
 ) -> Path:
-    """Write the query that assigns customers with the model of a run.
+    """Write the query that assigns customers with the model of a run, without those in the holdout of its source.
 
     Parameters
     ----------
@@ -64,7 +64,10 @@ def export_sql(
         confidence=confidence,
         inputs=inputs,
     )
-    header = _sql_header(run, dialect=dialect, events=columns)
+    held = holdout_if_known(run)
+    if held is not None:
+        text = f"select * from (\n{text}\n) as segkit_assigned\nwhere {held.sql_condition(dialect=dialect)}"
+    header = _sql_header(run, dialect=dialect, events=columns, held=held)
     try:
         write_bytes(path, f"{header}\n{text};\n".encode())
     except OSError as error:
@@ -112,7 +115,7 @@ def _read_events_lines(events: tuple[str, ...], parameters: Mapping[str, Any]) -
     ]
 
 
-def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...]) -> str:
+def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...], held: Holdout | None) -> str:
     """Describe in comments what the query reads: events with these columns, or else features."""
     parameters = run.parameters()
     space = model_from_arrays(*run.load_model()).space
@@ -140,6 +143,7 @@ def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...]) -> str:
         "Gives customer_id, segment, macro_segment, need (null where no single one leads).",
         "It knows no earlier segment: a run lets customers at a border keep theirs, this query does not.",
         "Names are quoted: lower case matters.",
-        *(["It does not leave out the holdout of the source."] if holdout_if_known(run) else []),
     ]
+    if held is not None:
+        lines.append(f"Customers in the holdout of the source, until {held.end}, are left out. Export again after it.")
     return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)

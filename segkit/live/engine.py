@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import merge
@@ -23,6 +23,7 @@ import pandas as pd
 from segkit.customers.days import PURCHASE
 from segkit.customers.features import day_number
 from segkit.data.contract import MAX_NUMBER
+from segkit.data.holdout import holdout_if_known
 from segkit.data.privacy import ERASURE_FILE
 from segkit.data.runs import list_folders, load_run, load_run_privacy, refuse_pseudonyms
 from segkit.data.spec import LIST_COLUMNS, NUMBER_COLUMNS
@@ -236,6 +237,7 @@ class Live:
         """
         self.run = load_run(run_dir)
         refuse_pseudonyms(self.run, what="live events carry the ids of customers")
+        self.holdout = holdout_if_known(self.run)
         self._lists: dict[str, tuple[int, int] | None] = {}
         self._load_privacy()
         arrays, meta = self.run.load_model()
@@ -368,7 +370,14 @@ class Live:
         """Commit the events fed so far and return the changes since the last commit."""
         self.commit()
         reported, self._reported = self._reported, self.last_change
-        return [json.loads(line) for line in self.state.changes(after=reported)] if reported < self._reported else []
+        lines = self.state.changes(after=reported) if reported < self._reported else []
+        return [json.loads(line) for line in self.deliverable(lines)]
+
+    def deliverable(self, lines: Iterable[str]) -> Iterable[str]:
+        """Leave out changes of customers who are held out of the whole programme: nobody may act on them."""
+        if self.holdout is None:
+            return lines
+        return (line for line in lines if not self.holdout.members([json.loads(line)["customer_id"]]))
 
     def commit(self) -> None:
         """Commit the events fed so far; their changes are in the log of the state."""

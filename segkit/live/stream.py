@@ -75,6 +75,7 @@ def _page_facts(live: Live) -> dict[str, Any]:
         "moves": _moves(moved, names=names),
         "alerts": _alerts(shown_rows, live=live, counts=counts),
         "few": FEW,
+        "held": live.holdout is not None,
     }
 
 
@@ -263,7 +264,8 @@ class Stream:
     """Feed lines to live segments, and deliver what was committed: the log and the rejected lines.
 
     The log in the state is authoritative. A crash between commit and output repeats the last lines at the next start,
-    under the same ids, so that a consumer can drop them.
+    under the same ids, so that a consumer can drop them. Changes of customers in the holdout of the source are in the
+    log and on the page, which counts only, but are not delivered.
     """
 
     def __init__(self, live: Live, *, out: BinaryIO, page: str = "") -> None:
@@ -293,7 +295,7 @@ class Stream:
         if self._open or self._sent < self._live.last_change or page_now:
             self._live.commit()
             self._open = 0
-            self._write(state.changes(after=self._sent))
+            self._write(self._live.deliverable(state.changes(after=self._sent)))
             if self._sent != self._live.last_change:
                 self._sent = self._live.last_change
                 state.set_meta("delivered", self._sent)

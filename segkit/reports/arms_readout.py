@@ -49,7 +49,8 @@ def run_arms_readout(
     Parameters
     ----------
     table
-        A file with one row a customer; see `segkit.experiments.arms.read_experiment` for the columns.
+        A file with one row a customer, or the YAML of a source with a table of customers; see
+        `segkit.experiments.arms.read_experiment` for the columns.
     segment_by
         A column of the table, or the folder of a run whose segments its customers have.
     split

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,6 +67,30 @@ def test_a_mail_test_is_read_out_with_its_planted_lifts(tmp_path: Path) -> None:
     assert content["policy"]["arms"]["city"] == "Voucher" and content["covariates"] == ["spend_before"]
     page = (tmp_path / "readout" / "readout.html").read_text()
     assert page.index("wirkt") < page.index("<svg") and "000123" not in page
+
+
+def test_a_source_gives_its_table_of_customers_with_the_arm(tmp_path: Path) -> None:
+    _mail().rename(columns={"customer_id": "Kunde"}).to_parquet(tmp_path / "people.parquet")
+    con = duckdb.connect(str(tmp_path / "shop.duckdb"))
+    con.execute(f"create table people as from '{tmp_path}/people.parquet'")
+    con.close()
+    text = "name: shop\ntimezone: UTC\n{events}customers:\n  {place}\n  columns: {{customer_id: Kunde, place: place}}\n"
+    text += "  roles: {{place: geographic}}\n"
+    events = "events:\n  - {path: events.csv, columns: {customer_id: who, timestamp: at}}\n"
+    (tmp_path / "events.csv").write_text("who,at\n000001,2024-01-01\n")
+    tables = []
+    for name, place in (
+        ("file", "path: people.parquet"),
+        ("database", "database: duckdb://shop.duckdb\n  table: people"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(text.format(events=events, place=place))
+        found = read_experiment(tmp_path / f"{name}.yaml", kpis=["visit"], segments="place")
+        assert found.control == "No mail" and len(found.arm) == CUSTOMERS
+        tables.append(estimate_effects(found)[0])
+    pd.testing.assert_frame_equal(*tables)
+    (tmp_path / "none.yaml").write_text("name: shop\ntimezone: UTC\n" + events)
+    status = CliRunner().invoke(main, ["readout", "--arms", str(tmp_path / "none.yaml")])
+    assert status.exit_code == 2 and "this source has no table of customers" in status.output
 
 
 def test_an_adjusted_lift_is_that_of_least_squares_with_products(tmp_path: Path) -> None:

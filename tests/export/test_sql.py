@@ -1,19 +1,23 @@
 """The model of a run as a SQL file: it says what it reads, and DuckDB runs it as it stands."""
 
+from datetime import date
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+import sqlglot
 from click.testing import CliRunner
 
 from segkit.cli import main
+from segkit.data.holdout import Holdout
 from segkit.data.runs import load_run, open_run, open_run_source
 from segkit.data.sources import connect, read_events
 from segkit.errors import InputError
 from segkit.export.query import export_sql
 from segkit.segments.model import SegmentModel, assign_segments, model_to_arrays
+from segkit.segments.sql import DIALECTS
 from tests.segments.test_sql import as_tables, made_model, made_signals
 
 
@@ -46,6 +50,27 @@ def test_the_file_runs_as_it_stands(run: Path, model: SegmentModel, tmp_path: Pa
 def test_a_dialect_that_no_test_runs_carries_a_note(run: Path, tmp_path: Path) -> None:
     text = export_sql(run, out=str(tmp_path / "b.sql"), dialect="bigquery").read_text(encoding="utf-8")
     assert "Dialect bigquery: compiled only: no test has run it." in text
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_nobody_of_the_holdout_gets_a_segment(
+    run: Path, model: SegmentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str
+) -> None:
+    held = Holdout(0.3, start=date(2024, 5, 1), end=date(2024, 12, 31))
+    monkeypatch.setattr("segkit.export.query.holdout_if_known", lambda run: held)
+    text = export_sql(run, out=str(tmp_path / "out"), dialect=dialect).read_text(encoding="utf-8")
+    assert "Customers in the holdout of the source, until 2024-12-31, are left out. Export again after it." in text
+    if dialect != "duckdb":
+        sqlglot.parse_one(text, read=dialect)
+        assert {"spark": "sha2(", "snowflake": "sha2("}.get(dialect, "sha256(") in text
+        return
+    signals = made_signals(np.random.default_rng(4), customers=50)
+    con = duckdb.connect()
+    for name, table in zip(("segkit_features", "segkit_weights"), as_tables(signals), strict=True):
+        con.register(name, table)
+    ids = set(signals.features.index)
+    assert 5 < len(held.members(ids)) < 30
+    assert set(con.execute(text).fetch_df()["customer_id"]) == ids - held.members(ids)
 
 
 def test_the_command_takes_a_dialect_or_refuses_it(run: Path, tmp_path: Path) -> None:

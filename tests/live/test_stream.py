@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
+from segkit.data.holdout import Holdout
 from segkit.data.runs import Run
 from segkit.errors import SegkitError
 from segkit.live.engine import Live
@@ -79,6 +81,20 @@ def test_changes_come_out_as_json_lines_and_bad_lines_are_rejected(
     assert f"{len(changes)} changes" in answer.stderr and "5 lines rejected" in answer.stderr
     again = follow(run, text, state=tmp_path / "state")
     assert again.stdout == "" and len((tmp_path / "state.aside.jsonl").read_text().splitlines()) == 5
+
+
+def test_no_change_of_the_holdout_is_written_and_the_page_names_it(
+    small_run: tuple[Run, made.Events], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, later = small_run
+    held = Holdout(0.5, start=date(2024, 1, 1), end=date(2024, 12, 31))
+    text = "\n".join(lines_of(later))
+    everyone = [json.loads(line)["customer_id"] for line in follow(run, text, state=tmp_path / "a").stdout.splitlines()]
+    monkeypatch.setattr("segkit.live.engine.holdout_if_known", lambda run: held)
+    answer = follow(run, text, state=tmp_path / "b", page=tmp_path / "page")
+    written = [json.loads(line)["customer_id"] for line in answer.stdout.splitlines()]
+    assert held.members(everyone) and written == [one for one in everyone if not held.members([one])]
+    assert "Their changes are not written" in (tmp_path / "page" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
