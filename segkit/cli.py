@@ -222,7 +222,7 @@ def check(debug: bool, **options: Any) -> None:
     sys.exit(found.status)
 
 
-SCENARIOS = "retail saas media one_time no_structure clickstream subscription marketplace"
+SCENARIOS = "retail saas media one_time no_structure clickstream subscription marketplace customers_only"
 
 
 @main.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import ibis
 import pandas as pd
 
+from segkit.data.check_customers import check_customers
 from segkit.data.csv_files import CSV_ENDINGS, describe_csv
 from segkit.data.draft import draft_source
 from segkit.data.holdout import Holdout
@@ -84,10 +85,13 @@ def check_source(
         ]
         source = drafted = str(path)
         try:
-            read_events(open_source(source, data_dir=data_dir), con=connect())
+            made = open_source(source, data_dir=data_dir)
+            (read_customers if made.customers_only else read_events)(made, con=connect())
         except SourceError as error:
             raise SourceError(f"{error} The draft is in {path}: correct it there, then segkit check {path}.") from None
     opened, con = open_source(source, data_dir=data_dir), connect()
+    if opened.customers_only:
+        return _with_drafted(check_customers(opened, con=con, as_of=as_of), before=lines, drafted=drafted)
     events = read_events(opened, con=con)
     day = as_of or default_as_of(opened, con=con)
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
@@ -108,10 +112,16 @@ def check_source(
     except SourceError as error:
         answer, reasons = "no", [str(error), *reasons]
     label = "yes, with limits" if answer == "with limits" else answer
-    lines += [f"Can it carry a segmentation? {label}", *(f"  - {reason}" for reason in reasons)]
-    if drafted and answer != "no":
-        lines += ["", f"Look at the guesses in {drafted}; then: segkit run --source {shlex.quote(drafted)}"]
-    return CheckReport(lines=tuple(lines), status=2 if answer == "no" else 0)
+    found = [f"Can it carry a segmentation? {label}", *(f"  - {reason}" for reason in reasons)]
+    return _with_drafted((found, answer != "no"), before=lines, drafted=drafted)
+
+
+def _with_drafted(found: tuple[list[str], bool], *, before: list[str], drafted: str) -> CheckReport:
+    """Make the report, and say what to do with a draft that can carry segments."""
+    lines, carries = found
+    if drafted and carries:
+        lines = [*lines, "", f"Look at the guesses in {drafted}; then: segkit run --source {shlex.quote(drafted)}"]
+    return CheckReport(lines=(*before, *lines), status=0 if carries else 2)
 
 
 def _span(events: ibis.Table, *, period: Period) -> pd.Series:

@@ -22,6 +22,7 @@ from segkit.data.csv_files import (
     open_bytes,
     starts_with_data,
 )
+from segkit.data.draft_customers import customer_key, guess_currency, guess_decimal, guess_roles
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.guesses import MAX_KINDS, RawTable, guess_columns, guess_customer
 from segkit.data.readers import CHUNK_BYTES, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
@@ -79,7 +80,7 @@ class _Draft:
 
 
 def draft_source(path: str) -> tuple[str, Path]:
-    """Write a draft of a source for one table of events.
+    """Write a draft of a source for one table of events, or for one of customers alone.
 
     Parameters
     ----------
@@ -108,7 +109,11 @@ def draft_source(path: str) -> tuple[str, Path]:
             f"{table.name}: it looks like the result of an experiment: {found.sentence()}. Read it out with segkit "
             f"readout --arms {table.name}. Segments are made of events: give a table with several for a customer."
         )
-    text = _yaml(raw, draft=_known_export(raw) or _guessed(raw), folder=table.resolve().parent.name)
+    folder, known = table.resolve().parent.name, _known_export(raw)
+    key = None if known else customer_key(raw)
+    text = (
+        _customers_yaml(raw, key=key, folder=folder) if key else _yaml(raw, draft=known or _guessed(raw), folder=folder)
+    )
     target.write_text(text, encoding="utf-8")
     return text, target
 
@@ -356,16 +361,13 @@ def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
     needs = _needs(draft, table=table, company=company)
     currency = _currency(table, draft=draft)
     path = Path(table.file.label)
-    name = _short_name(path.name.split(".")[0])
-    if name.lower() in GENERIC_NAMES:  # two sources of one name would continue each other's runs
-        name = _short_name(f"{folder}_{name}")
     made_by = f", which looks like an export of {draft.known}" if draft.known else ""
     return "\n".join(
         _one_line(line)
         for line in [
             f"# A draft for {path.name}{made_by}. Look at each line marked 'guess'; then: segkit run --source "
             f"{shlex.quote(path.with_suffix('.yaml').name)}",
-            f"name: {name}",
+            f"name: {_source_name(path, folder=folder)}",
             "timezone: UTC  # guess: the zone of the times in the file, e.g. Europe/London",
             *currency,
             "kinds:  # guess: who does each: customer or company",
@@ -379,6 +381,40 @@ def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
     )
 
 
+def _source_name(path: Path, *, folder: str) -> str:
+    name = _short_name(path.name.split(".")[0])
+    if name.lower() in GENERIC_NAMES:  # two sources of one name would continue each other's runs
+        return _short_name(f"{folder}_{name}")
+    return name
+
+
+def _customers_yaml(table: RawTable, *, key: str, folder: str) -> str:
+    """Write the YAML of a draft for a table of customers alone."""
+    path, roles, currency = Path(table.file.label), guess_roles(table, key=key), guess_currency(table)
+    columns = {"customer_id": key} | {name: name for name in roles if name != "customer_id"}
+    sqls = {name: raw if re.fullmatch(r"[A-Za-z_]\w*", raw) else quote(raw) for name, raw in columns.items()}
+    decimal = guess_decimal(table)
+    lines = [
+        f"# A draft for {path.name}, a table of customers alone. Look at each line marked 'guess'; then: segkit run "
+        f"--source {shlex.quote(path.with_suffix('.yaml').name)}",
+        f"name: {_source_name(path, folder=folder)}",
+        *([f"currency: {currency}  # guess: from the signs in the file"] if currency else []),
+        "customers:",
+        f"  path: {_scalar(path.name)}",
+        *(line[2:] for line in _file_lines(table.file)),
+        *([f"  decimal: '{decimal}'  # guess: the sign before decimals"] if decimal else []),
+        "  columns:",
+        *(
+            f"    {_scalar(name)}: {_scalar(sql)}{'  # guess' if name == 'customer_id' else ''}"
+            for name, sql in sqls.items()
+        ),
+        "  roles:  # guess; identifier, consent and ignore shape no segment, and current_segment is only compared with",
+        *(f"    {_scalar(name)}: {role}" for name, role in roles.items() if name != "customer_id"),
+        "",
+    ]
+    return "\n".join(_one_line(line) for line in lines)
+
+
 def _short_name(text: str) -> str:
     """Write a text with letters and digits only, as the name of a folder."""
     ascii_name = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -387,15 +423,7 @@ def _short_name(text: str) -> str:
 
 def _table_lines(table: RawTable, *, draft: _Draft) -> list[str]:
     """Write the table of events: path, options, columns, condition and lookups."""
-    file = table.file
-    lines = [f"  - path: {_scalar(Path(file.label).name)}"]
-    if file.encoding:
-        lines.append(f"    encoding: {file.encoding}  # guess: the file is not UTF-8")
-    if file.delimiter:
-        lines.append(f"    delimiter: {file.delimiter}  # guess: the columns are aligned by spaces")
-    if not file.header:
-        lines.append("    header: false  # guess: the first line is data already; columns are called by their place")
-    lines.append("    columns:")
+    lines = [f"  - path: {_scalar(Path(table.file.label).name)}", *_file_lines(table.file), "    columns:"]
     lines += [
         f"      {contract}: {_scalar(draft.columns[contract])}  # guess{draft.notes.get(contract, '')}"
         for contract in CONTRACT
@@ -415,6 +443,18 @@ def _table_lines(table: RawTable, *, draft: _Draft) -> list[str]:
         lines += [
             f"      - {{path: {_scalar(one.path)}, on: {_scalar(one.key)}}}  # guess: {one.why}" for one in lookups
         ]
+    return lines
+
+
+def _file_lines(file: FileSpec) -> list[str]:
+    """Write how a file is read, where it is not read as most are."""
+    lines = []
+    if file.encoding:
+        lines.append(f"    encoding: {file.encoding}  # guess: the file is not UTF-8")
+    if file.delimiter:
+        lines.append(f"    delimiter: {file.delimiter}  # guess: the columns are aligned by spaces")
+    if not file.header:
+        lines.append("    header: false  # guess: the first line is data already; columns are called by their place")
     return lines
 
 

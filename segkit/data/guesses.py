@@ -158,6 +158,12 @@ def guess_customer(table: RawTable) -> str | None:
     return next(iter(_ranked("customer_id", table=table, used={})), None)
 
 
+def customer_columns(table: RawTable) -> list[str]:
+    """List the columns whose names speak of a customer, the surest first, without those of few values."""
+    found = _ranked("customer_id", table=table, used={})
+    return [name for name in found if table.rows < MANY_ROWS or table.distinct[name] >= FEWEST_CUSTOMERS]
+
+
 def guess_columns(table: RawTable) -> dict[str, str]:
     """Guess the raw column of each contract column (and of price) from names and values.
 
@@ -170,7 +176,7 @@ def guess_columns(table: RawTable) -> dict[str, str]:
             found[contract] = ranked[0]
     if "timestamp" not in found:
         left = [
-            n for n in table.kinds if n not in found.values() and is_time_like(table.samples[n]) and not _is_birth(n)
+            n for n in table.kinds if n not in found.values() and is_time_like(table.samples[n]) and not is_birth(n)
         ]
         if not left:
             raise SourceError(_no_time(table, customer=found.get("customer_id")))
@@ -244,13 +250,13 @@ def _may_be_customer(name: str, *, table: RawTable) -> bool:
 
 
 def _no_time(table: RawTable, *, customer: str | None) -> str:
-    """Explain a table without a time: one line for each customer is a table of customers, not of events."""
+    """Explain a table without a time: nearly one line for each customer is a table of customers, not of events."""
     label, has = table.file.label, ", ".join(table.kinds)
     customer = customer or next(iter(table.kinds))
     if table.rows > 1 and len(table.kinds) > 1 and table.distinct[customer] > NEARLY_UNIQUE * table.rows:
         return (
-            f"{label}: no column looks like the time of an event; it has {has}. With one line for each {customer}, it "
-            "is a table of customers: name it under 'customers' in the source of a table of events."
+            f"{label}: no column looks like the time of an event; it has {has}. Nearly every line has a {customer} of "
+            "its own: keep one line for each, and it is a table of customers."
         )
     counted = next(
         (name for name in table.kinds if is_number(table.kinds[name]) and words_in_name(name) & {"day"}), None
@@ -294,7 +300,7 @@ def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     if not any(value.strip() for value in values) or is_time_of_day(values):
         return False
     if contract == "timestamp":
-        return not _is_birth(name) and (_is_clock(name, table) or is_time_like(values) and _is_no_decimal(kind))
+        return not is_birth(name) and (_is_clock(name, table) or is_time_like(values) and _is_no_decimal(kind))
     if contract in NUMBER_HINTS:
         shared = contract in ADDED_UP and name in table.lookups.shared
         return is_number(kind) and not shared and not (contract == "amount" and parts & set(NOT_PAID))
@@ -333,5 +339,6 @@ def _is_clock(name: str, table: RawTable) -> bool:
     return bool(named) and is_number(table.kinds[name]) and all(map(EPOCH_SECONDS.fullmatch, table.samples[name]))
 
 
-def _is_birth(name: str) -> bool:
+def is_birth(name: str) -> bool:
+    """Return whether the name of a column speaks of a birth."""
     return any(fold(word) in fold(name) for word in BIRTH_WORDS)

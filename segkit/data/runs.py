@@ -37,7 +37,7 @@ from segkit.data.io import (
     write_json,
 )
 from segkit.data.privacy import PrivacyRules, load_privacy
-from segkit.data.sources import connect, open_source, read_events, remove_spills
+from segkit.data.sources import connect, open_source, read_customers, read_events, remove_spills
 from segkit.data.spec import Source
 from segkit.errors import RunError
 from segkit.period import Period
@@ -580,7 +580,8 @@ def source_ids(run: Run, source: Source) -> pd.Series:
     run.
     """
     privacy, con = load_run_privacy(run), connect()
-    ids = read_events(source, con=con).select("customer_id").distinct().to_pandas()["customer_id"]
+    rows = (read_customers if source.customers_only else read_events)(source, con=con)
+    ids = rows.select("customer_id").distinct().to_pandas()["customer_id"]
     return pd.Series(ids.to_numpy(), index=[privacy.displayed_id(customer_id) for customer_id in ids], dtype=object)
 
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import ibis
 import pandas as pd
 
+from segkit.data.attributes import latest_date
 from segkit.data.contract import (
     LIST,
     column_types,
@@ -140,12 +141,18 @@ def read_events(source: Source, *, con: ibis.BaseBackend) -> ibis.Table:
     Raises
     ------
     SourceError
-        A file, column, type or text does not match the contract, or every row is rejected.
+        A file, column, type or text does not match the contract, every row is rejected, or the source is a table of
+        customers alone.
 
     See Also
     --------
     count_rejected_rows : how many rows are rejected, and why.
     """
+    if source.customers_only:
+        raise SourceError(
+            f"{source.name}: it is a table of customers alone, and this needs events: add events, a list of tables "
+            "with customer_id and timestamp."
+        )
     prefix = _register_views(source, con=con)
     return con.table(private_view(f"{prefix}_events", privacy=source.privacy, con=con))
 
@@ -229,9 +236,14 @@ def fingerprint(source: Source) -> str:
 
 
 def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
-    """Return the as_of of a source, or else the local day after its last event (ISO date; as_of is exclusive)."""
+    """Return the as_of of a source, or else the local day after its last event (ISO date; as_of is exclusive).
+
+    For a table of customers alone it is the day after its latest date, or else the day its file was last written.
+    """
     if source.default_as_of is not None:
         return source.default_as_of
+    if source.customers_only:
+        return str(_day_of_customers(source, con=con))
     return str(_event_span(source, con=con)[1] + timedelta(days=1))
 
 
@@ -240,6 +252,9 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
 
     Raises `SourceError`: the as_of is on or before the day of the first event.
     """
+    if source.customers_only:
+        _register_views(source, con=con)
+        return
     first, last = _event_span(source, con=con)
     if as_of <= first:
         raise SourceError(
@@ -251,7 +266,8 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
 def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     """Create the views of a source on a connection, once, and return the prefix of their names."""
     prefix = "segkit_" + hashlib.sha256(f"{source.base}\n{source.text}".encode()).hexdigest()[:10]
-    if con.con.execute(f"select 1 from duckdb_views() where view_name = '{prefix}_events'").fetchall():
+    last = f"{prefix}_{'customers' if source.customers_only else 'events'}"
+    if con.con.execute(f"select 1 from duckdb_views() where view_name = '{last}'").fetchall():
         return prefix
     if is_restricted(con):
         raise SourceError(f"{source.name}: this connection belongs to another source. Use a new connect() for each.")
@@ -263,6 +279,8 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     if source.customers is not None:
         raw = typed_view(f"{prefix}_raw_customers", text=text, con=con)
         customer_view(source, raw=raw, name=f"{prefix}_customers", con=con)
+    if source.customers_only:
+        return prefix
     _refuse_no_rows(source, prefix=prefix, con=con)
     mapped = {name for table in source.tables for name in table.columns}
     wanted = ["customer_id", "timestamp", "day", "hour", "event", *(name for name in OPTIONAL if name in mapped)]
@@ -304,6 +322,17 @@ def _refuse_no_rows(source: Source, *, prefix: str, con: ibis.BaseBackend) -> No
 def _event_span(source: Source, *, con: ibis.BaseBackend) -> tuple[date, date]:
     view = quote(f"{_register_views(source, con=con)}_events")
     return con.con.execute(f"select min(day), max(day) from {view}").fetchall()[0]
+
+
+def _day_of_customers(source: Source, *, con: ibis.BaseBackend) -> date:
+    """Return the day on which a table of customers was exported, as far as it shows."""
+    latest = latest_date(read_customers(source, con=con).to_pandas(), roles=source.roles)
+    if latest is not None:
+        return latest + timedelta(days=1)
+    paths = resolve_paths(source.customers, base=source.base)
+    if not paths:
+        raise SourceError(f"{source.name}: its customers have no date. Add as_of, the day of the table.")
+    return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), tz=UTC).date()
 
 
 def _files(source: Source) -> list[FileSpec]:

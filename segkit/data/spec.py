@@ -196,7 +196,7 @@ class SourceYaml(YamlModel):
         min_length=1,
         description="customer or company for each kind of event, e.g. {purchase: customer, email_sent: company}",
     )
-    tables: Annotated[tuple[EventTable, ...], Field(min_length=1), BeforeValidator(_tables)] = Field(
+    tables: Annotated[tuple[EventTable, ...], BeforeValidator(_tables)] = Field(
         alias="events", description="a list of tables, each with path and columns"
     )
     customers: CustomerTable | None = Field(None, description="a mapping with path, columns and roles")
@@ -222,13 +222,12 @@ class SourceYaml(YamlModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_events(cls, found: Any) -> Any:
-        if isinstance(found, dict) and found.get("customers") and not found.get("events"):
-            raise ValueError(
-                "it has customers and no events. Segments are made of what customers do: add events, a list of tables "
-                "with customer_id and timestamp."
-            )
-        return found
+    def _customers_alone(cls, found: Any) -> Any:
+        """Let a table of customers do without events and a time zone."""
+        if not isinstance(found, dict) or found.get("events"):
+            return found
+        stated = {key: value for key, value in found.items() if key != "events"}
+        return {"timezone": "UTC", **stated, "events": []} if found.get("customers") else stated
 
     @field_validator("tables")
     @classmethod
@@ -263,6 +262,11 @@ class SourceYaml(YamlModel):
         if days[0] > days[1]:
             raise ValueError(f"holdout_until {days[1]} is before holdout_from {days[0]}.")
         return self
+
+    @property
+    def customers_only(self) -> bool:
+        """Whether it is a table of customers alone."""
+        return not self.tables
 
     @property
     def roles(self) -> dict[str, str]:

@@ -8,9 +8,13 @@ import pandas as pd
 import yaml
 
 from segkit.data.spec import CONTRACT
+from segkit.data.synth_columns import customer_source, draw_people
 from segkit.errors import InputError
 
-SCENARIOS = ("retail", "saas", "media", "one_time", "no_structure", "clickstream", "subscription", "marketplace")
+SCENARIOS = (
+    *("retail", "saas", "media", "one_time", "no_structure", "clickstream", "subscription", "marketplace"),
+    "customers_only",
+)
 START, DAYS = "2024-01-01", 425  # history; enough for the default lookback and two horizons
 CAMPAIGN_DAY, CAMPAIGN_DAYS = 365, 28  # when the planted campaign is sent, and for how long it works
 TREATED_SHARE = 0.5
@@ -46,9 +50,10 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     scenario
         retail (purchases with money), saas (product use, monthly invoices), media (several genres an event, no money),
         one_time (nearly all buy once), no_structure (all customers alike), clickstream (steps on which customers drop
-        out), subscription (contracts paid monthly, and cancels) or marketplace (visits, carts, orders, tickets).
+        out), subscription (contracts paid monthly, and cancels), marketplace (visits, carts, orders, tickets) or
+        customers_only (a table of customers with groups in its columns, and no events).
     customers
-        Number of customers; at least one for each need.
+        Number of customers; at least one for each need or group.
     out
         Folder to write to; created if missing.
 
@@ -58,7 +63,8 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
         Path of the source. In the same folder: events.parquet, customers.csv and truth.parquet with ``customer_id``,
         ``need``, ``lifecycle``, ``turn_day`` (from 0: new customers start, fading ones begin to fade, gone ones stop;
         once: the day of the only visit), ``visits_30_days``, ``treated`` (received the campaign), ``lift`` (share of
-        extra visits that the campaign causes in its 28 days).
+        extra visits that the campaign causes in its 28 days). Of customers_only there are no events, and the truth is
+        ``customer_id`` and ``group``.
 
     Raises
     ------
@@ -67,12 +73,16 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
     """
     if scenario not in SCENARIOS:
         raise InputError(f"scenario {scenario!r} is unknown. Use one of: {', '.join(SCENARIOS)}.")
-    world = _world(scenario)
-    if customers < len(world["needs"]):
+    world, rng = _world(scenario), np.random.default_rng(seed)
+    planted = "groups" if "groups" in world else "needs"
+    if customers < len(world[planted]):
         raise InputError(
-            f"--customers {customers}: {scenario} has {len(world['needs'])} needs, with a customer each. Give more."
+            f"--customers {customers}: {scenario} has {len(world[planted])} {planted}, with a customer each. Give more."
         )
-    rng = np.random.default_rng(seed)
+    if planted == "groups":
+        people, truth = draw_people(world, customers=customers, rng=rng)
+        described = customer_source(scenario, roles=world["roles"])
+        return _write(described, tables={"customers.csv": people, "truth.parquet": truth}, out=Path(out))
     truth = draw_customers(world, customers=customers, rng=rng)
     parts = [
         _visits(world, truth.iloc[start : start + CHUNK_CUSTOMERS], rng=rng)
@@ -86,13 +96,17 @@ def write_scenario(scenario: str, *, customers: int = 2_000, out: str, seed: int
         ["at", "customer", "event", "item"], kind="stable", ignore_index=True
     )
     events = events.drop(columns=[name for name in world["without"] if name in events])
-    return _write(scenario, world, events=events, truth=truth, people=_people(world, truth, rng=rng), out=Path(out))
+    tables = {"events.parquet": events, "customers.csv": _people(world, truth, rng=rng)}
+    tables["truth.parquet"] = truth.drop(columns="number").sort_values("customer_id", ignore_index=True)
+    return _write(_source(scenario, world, events=events), tables=tables, out=Path(out))
 
 
 def _world(scenario: str) -> dict:
     """Return what is planted in a scenario, with what it does not state as in most."""
     text = resources.files("segkit.data").joinpath("scenarios.yaml").read_text(encoding="utf-8")
     world = WORLD | yaml.safe_load(text)[scenario]
+    if "groups" in world:
+        return world
     return world | {"needs": [NEED | world["usual"] | need for need in world["needs"]]}
 
 
@@ -299,17 +313,16 @@ def _timestamps(day: np.ndarray, minutes: np.ndarray) -> np.ndarray:
     )
 
 
-def _write(
-    scenario: str, world: dict, *, events: pd.DataFrame, truth: pd.DataFrame, people: pd.DataFrame, out: Path
-) -> str:
+def _write(source: dict, *, tables: dict[str, pd.DataFrame], out: Path) -> str:
     _refuse_other_files(out)
     out.mkdir(parents=True, exist_ok=True)
-    planted = truth.drop(columns="number").sort_values("customer_id", ignore_index=True)
-    events.to_parquet(out / "events.parquet", index=False)
-    people.to_csv(out / "customers.csv", index=False)
-    planted.to_parquet(out / "truth.parquet", index=False)
-    source = yaml.safe_dump(_source(scenario, world, events=events), sort_keys=False)
-    (out / "source.yaml").write_text(f"{NOTE}\n{source}", encoding="utf-8")
+    for name, table in tables.items():
+        if name.endswith(".csv"):
+            table.to_csv(out / name, index=False)
+        else:
+            table.to_parquet(out / name, index=False)
+    text = yaml.safe_dump(source, sort_keys=False)
+    (out / "source.yaml").write_text(f"{NOTE}\n{text}", encoding="utf-8")
     return str(out / "source.yaml")
 
 

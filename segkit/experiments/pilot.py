@@ -14,6 +14,7 @@ import pandas as pd
 from segkit.customers.days import Days, load_days
 from segkit.customers.profile import may_contact
 from segkit.data import sources
+from segkit.data.alone import refuse_customers_only
 from segkit.data.holdout import Holdout
 from segkit.data.io import (
     csv_quoting,
@@ -127,7 +128,7 @@ def design_pilot(
     InputError
         A segment, KPI, share, date, cost or file cannot be used, or there are too few customers.
     """
-    refuse_pseudonyms(run, what="a pilot lists the customers to contact")
+    _refuse_run(run)
     price = price_of(contact_cost, margin, kpi=kpi)
     if budget is not None and not budget > 0:
         raise InputError(f"--budget {budget}: not above zero. Give the money for all contacts.")
@@ -181,6 +182,12 @@ def _measured_lifts(arms: tuple[str, ...], *, lift_from: str, price: Price, kpi:
     if kpi != "spend" and price.margin is not None:
         raise InputError(f"--margin: with several arms a return is computed of spend only, not of {kpi}. Leave it out.")
     return None
+
+
+def _refuse_run(run: Run) -> None:
+    """Refuse a run whose customers cannot be contacted, or whose outcomes cannot be measured."""
+    refuse_customers_only(run, what="a pilot")
+    refuse_pseudonyms(run, what="a pilot lists the customers to contact")
 
 
 def _outcome_window(run: Run, *, weeks: int | None, start: str) -> dict[str, Any]:
@@ -455,6 +462,7 @@ def find_pilot(run_dir: str | Path, *, pilot: str = "") -> Path:
     if not pilot and (run_dir / "pilot.json").is_file():
         return run_dir
     run = load_run(run_dir)
+    refuse_customers_only(run, what="a read-out of a pilot")
     drawn = (
         sha256((run.path / "tables" / "assignments.parquet").read_bytes()).hexdigest() if run.has("assignments") else ""
     )

@@ -13,6 +13,7 @@ import yaml
 
 from segkit.customers.days import build_days
 from segkit.customers.features import category_totals, features_expression
+from segkit.data.alone import refuse_customers_only
 from segkit.data.contract import column_types
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.expressions import quote
@@ -74,6 +75,7 @@ def assign_newcomers(
         Events without a column that the model reads, or of kinds that the run does not know.
     """
     run = load_run(run_dir)
+    refuse_customers_only(run, what="segkit place")
     arrays, meta = run.load_model()
     model = model_from_arrays(arrays, meta)
     made = run.parameters()

@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from segkit.customers.anticipation import Space
 from segkit.customers.days import build_days
 from segkit.customers.features import category_totals, features_expression
+from segkit.data.alone import refuse_customers_only
 from segkit.data.expressions import sql_literal
 from segkit.data.holdout import Holdout, holdout_if_known
 from segkit.data.io import refuse_in_run, write_bytes
@@ -47,6 +48,7 @@ def export_sql(
         What it starts from: ``features``, which you compute; or ``events``, from which it computes them, too.
     """
     run = load_run(run_dir)
+    refuse_customers_only(run, what="a query that assigns customers")
     refuse_in_run(out)
     if start == EVENTS_FIRST and dialect not in WITH_ZONES:
         raise InputError(

@@ -22,6 +22,7 @@ import pandas as pd
 
 from segkit.customers.days import PURCHASE
 from segkit.customers.features import day_number
+from segkit.data.alone import refuse_customers_only
 from segkit.data.contract import MAX_NUMBER
 from segkit.data.holdout import holdout_if_known
 from segkit.data.privacy import ERASURE_FILE
@@ -236,6 +237,7 @@ class Live:
             The run has no model or days, or the state belongs to another run or is in use.
         """
         self.run = load_run(run_dir)
+        refuse_customers_only(self.run, what="segkit live")
         refuse_pseudonyms(self.run, what="live events carry the ids of customers")
         self.holdout = holdout_if_known(self.run)
         self._lists: dict[str, tuple[int, int] | None] = {}

@@ -31,6 +31,7 @@ from segkit.data.runs import (
     save_failed_run,
     stage_run,
 )
+from segkit.data.sources import open_source
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.notebook.pages import render_run
 from segkit.notebook.steps import (
@@ -311,7 +312,8 @@ def run_chain(
     SegkitError
         A notebook failed; its executed part is in ``<out>.failed``.
     """
-    every = find_steps(notebooks_dir=notebooks_dir)
+    alone = open_source(source_path(source), data_dir=data_dir or None).customers_only
+    every = find_steps(notebooks_dir=notebooks_dir, customers_only=alone)
     chosen = choose_steps(every, steps)
     extra = convert_parameters(parameters or {}, steps=every) | language_parameter(language)
     check_engine(engine)
@@ -319,7 +321,7 @@ def run_chain(
     wanted = resolve(source=source_path(source), data_dir=_folder(data_dir), as_of=as_of, **windows)
     given = find_path(out or HOME / "reports" / wanted["source_name"] / wanted["as_of"])
     place = given.resolve() if out else given
-    before = _previous(previous, root=place.parent, of=wanted)
+    before = _previous(previous if not alone else _none(previous, mode=mode), root=place.parent, of=wanted)
     key = (find_key if mode == DRY_RUN else make_key)(place.parent) if pseudonymise else ""
     hashed = {"pseudonyms": key_id(key)} if pseudonymise else {}
     _refuse_other_ids(before, pseudonyms=hashed.get("pseudonyms", ""))
@@ -338,7 +340,7 @@ def run_chain(
                 _execute_run(run, chosen=chosen, every=every)
             if mode:
                 write_pilots(run, place=place)
-            render_run(run, steps=every, show_code=show_code, among_runs=not out)
+            render_run(run, steps=every, show_code=show_code, among_runs=not out and not alone)
             _finish(run)
         except (SegkitError, KeyboardInterrupt) as error:
             run.update(outcome="failed", failure=str(error) or "interrupted")
@@ -348,7 +350,7 @@ def run_chain(
                 raise SegkitError(f"{message}. The executed part of the notebook: {failed / 'notebooks'}") from error
             raise
         publish_run(building, place)
-    _tidy_up(load_run(place), keep=keep, listed=not out)
+    _tidy_up(load_run(place), keep=keep, listed=not out and not alone)
     pages = [place / step.page for step in [*every[-1:], *reversed(every)] if (place / step.page).is_file()]
     return pages[0]
 
@@ -464,6 +466,17 @@ def _previous(previous: str | None, *, root: Path, of: Mapping[str, Any]) -> str
             f"Give an earlier run, or none."
         )
     return _complete(run.path.resolve())
+
+
+def _none(previous: str | None, *, mode: str) -> str:
+    """Refuse to compare a table of customers alone with an earlier run."""
+    if mode or previous not in (None, "none"):
+        option = f"--{mode}" if mode else "--previous"
+        raise InputError(
+            f"{option}: a table of customers alone has no days that could be compared with an earlier run. Leave it "
+            "out."
+        )
+    return "none"
 
 
 def _complete(previous: Path) -> str:

@@ -7,6 +7,7 @@ from copy import deepcopy
 import nbformat
 
 from segkit.customers.features import are_one_time
+from segkit.data.alone import is_customers_only
 from segkit.data.runs import Run, open_run_source
 from segkit.segments.validation import NONE
 from segkit.texts import has_texts, load_texts
@@ -16,6 +17,14 @@ HOLDOUT = "holdout"
 LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have nothing to show
     SEGMENTS: {
         "00_overview": ("## Segments by value and need", "## Opportunities", "## Map of customers"),
+        "00_customers": (
+            "## Segments",
+            "## Map of customers",
+            "## Who they are",
+            "## Side by side",
+            "## Stability",
+            "## Compared with your current segments",
+        ),
         "03_segments": ("## Segments by value and need", "## Map of customers"),
         "04_personas": (
             "## Opportunities",
@@ -38,6 +47,8 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
 
 def lacking(run: Run) -> tuple[str, ...]:
     """List what a run lacks of what its pages usually speak of."""
+    if is_customers_only(run):  # its page speaks of nothing that could be lacking, but for segments
+        return (SEGMENTS,) if run.summary().get("segments.verdict") == NONE else ()
     lacks = {
         SEGMENTS: run.summary().get("segments.verdict") == NONE,
         MONEY: run.has("segments") and bool(run.table("segments")["revenue"].isna().all()),

@@ -11,6 +11,7 @@ from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
 from segkit import __version__, templates
+from segkit.data.alone import CUSTOMERS_ONLY
 from segkit.data.runs import Run
 from segkit.notebook.lacking import adapt_words, lacking, without_lacking
 from segkit.notebook.steps import OVERVIEW, Step
@@ -137,6 +138,6 @@ def _scripts(body: str) -> Markup:
 def _foot(parameters: dict[str, Any]) -> str:
     """Describe what the pages were made from, without a time of day: the same run gives the same page."""
     days = [parameters.get(name) for name in ("lookback_days", "horizon_days")]
-    whole = "as_of" in parameters and None not in days
+    whole = "as_of" in parameters and None not in days and not parameters.get(CUSTOMERS_ONLY)
     period = Period.parse(parameters["as_of"], lookback_days=days[0], horizon_days=days[1]) if whole else None
     return templates.text("page", "foot", parameters=parameters, period=period, version=__version__)

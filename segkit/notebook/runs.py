@@ -14,6 +14,7 @@ from segkit.assist.questions import Questions, ask
 from segkit.customers.features import load_customers
 from segkit.customers.needs import load_needs
 from segkit.data import runs
+from segkit.data.alone import refuse_customers_only
 from segkit.errors import InputError
 from segkit.notebook.results import Result, caption_of, stack, table_result, text_result
 from segkit.notebook.steps import find_path
@@ -262,6 +263,7 @@ def compare(run: runs.Run, *segments: str) -> Result:
     >>> sorted(set(side_by_side.table["about"]))
     ['forecast', 'habits', 'needs', 'who they are']
     """
+    refuse_customers_only(run, what="compare")
     if not segments:
         raise InputError("compare: name the segments, such as compare(run, 'S01', 'S02').")
     own = [Run(run.path).segments[segment] for segment in segments]
@@ -361,6 +363,7 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     >>> segkit.recut(run, 3).table["customers"].sum()
     np.int64(251)
     """
+    refuse_customers_only(run, what="recut")
     found = recuts.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
     meta = run.load_model()[1]
     now = load_customers(run, kinds=meta["kinds"]).data

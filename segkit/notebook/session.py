@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from segkit import format as fmt
 from segkit import templates
 from segkit.data import runs
+from segkit.data.alone import refuse_customers_only
 from segkit.data.runs import KEPT, open_run
 from segkit.errors import InputError, RunError
 from segkit.notebook import steps as steps_module
 from segkit.notebook.runs import Run
-from segkit.notebook.steps import KEEP, OVERVIEW, Step, find_path, missing_steps, resolve, source_path
+from segkit.notebook.steps import CUSTOMERS, KEEP, OVERVIEW, Step, find_path, missing_steps, resolve, source_path
 from segkit.reports import html
 from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html
@@ -196,9 +197,9 @@ def start(step: str, parameters: Mapping[str, Any]) -> Run:
     if run is None:
         run = _open_scratch(path, step=step, wanted=wanted, parameters=parameters)
         _show("style", css=stylesheet("views"))
-        _catch_up(run, step=step, steps=_steps(run))
+        _catch_up(run, step=step, steps=_steps(run, step=step))
     speak(page_language(step, language=run.language), names=run.language)
-    _show("header", **_place(step, steps=_steps(run)))
+    _show("header", **_place(step, steps=_steps(run, step=step)))
     register()
     return run
 
@@ -228,8 +229,11 @@ def _open_scratch(path: Path, *, step: str, wanted: dict[str, Any], parameters: 
     return run
 
 
-def _steps(run: Run) -> list[Step]:
-    """List the notebooks in the order in which this run has them."""
+def _steps(run: Run, *, step: str) -> list[Step]:
+    """List the notebooks in the order in which this run has them; for a table of customers alone there is one."""
+    if step == CUSTOMERS:
+        return steps_module.find_steps(customers_only=True)
+    refuse_customers_only(run, what=f"the notebook {step}")
     return steps_module.kept_order(steps_module.find_steps()) if run.kept else steps_module.find_steps()
 
 
@@ -251,7 +255,7 @@ def _place(step: str, *, steps: list[Step]) -> dict[str, Any]:
     names = [other.name for other in steps]
     place = names.index(step)
     return {
-        "place": place + 1 if step != OVERVIEW else None,
+        "place": place + 1 if step not in (OVERVIEW, CUSTOMERS) else None,
         "steps": len(steps),
         "reads": steps[place].reads,
         "writes": steps[place].writes,

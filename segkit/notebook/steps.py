@@ -31,6 +31,7 @@ from tqdm import tqdm
 from tqdm.notebook import tqdm as notebook_tqdm
 
 from segkit.data import sources
+from segkit.data.alone import CUSTOMERS_ONLY
 from segkit.data.runs import Run
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.period import Period
@@ -38,6 +39,7 @@ from segkit.tables import notebooks, read_by, written_by
 
 SEGMENTS = "03_segments"
 OVERVIEW = "00_overview"  # runs last, rendered as index.html
+CUSTOMERS = "00_customers"  # the only notebook of a run on a table of customers alone, rendered as index.html
 DECIDES = ("06_measure", "07_refresh")  # 07 decides on the segments of the last run and reads 06
 KEEP = "keep_segments"  # parameter of the notebooks up to the segments
 NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
@@ -78,7 +80,7 @@ class Step:
     @property
     def page(self) -> str:
         """File name of the rendered page."""
-        return "index.html" if self.name == OVERVIEW else f"{self.name}.html"
+        return "index.html" if self.name in (OVERVIEW, CUSTOMERS) else f"{self.name}.html"
 
     @property
     def label(self) -> str:
@@ -86,13 +88,15 @@ class Step:
         return self.name.split("_", 1)[1].replace("_", " ").capitalize()
 
 
-def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
+def find_steps(*, notebooks_dir: Path | None = None, customers_only: bool = False) -> list[Step]:
     """Find the notebooks of a folder in the order they run: as ``tables.yaml`` declares, others before the overview.
 
     Parameters
     ----------
     notebooks_dir
         None is the current folder if it contains the chain (as in JupyterLab), otherwise that of the repository.
+    customers_only
+        Find the one notebook for a table of customers alone instead.
 
     Raises
     ------
@@ -100,7 +104,8 @@ def find_steps(*, notebooks_dir: Path | None = None) -> list[Step]:
         The folder contains no notebook of the chain.
     """
     folder = notebooks_dir or _default_folder()
-    names = sorted(path.stem for path in folder.glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(path.stem))
+    found = sorted(path.stem for path in folder.glob("*.ipynb") if NOTEBOOK_NAME.fullmatch(path.stem))
+    names = [name for name in found if (name == CUSTOMERS) == customers_only]
     if not names:
         raise RunError(
             f"{folder}: no notebooks such as 01_profile.ipynb found. Run segkit from a clone of its repository."
@@ -233,6 +238,7 @@ def resolve(
         ``as_of`` is not an ISO date, or a window is not a positive number of days.
     """
     opened = sources.open_source(source, data_dir=data_dir or None)
+    others |= {CUSTOMERS_ONLY: True} if opened.customers_only else {}
     con = sources.connect()
     day = as_of or sources.default_as_of(opened, con=con)
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)

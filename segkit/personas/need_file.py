@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
+from segkit.data.alone import refuse_customers_only
 from segkit.data.io import write_bytes
 from segkit.data.runs import Run
 from segkit.data.yaml_models import Text, YamlModel, parse_yaml, read_utf8
@@ -78,6 +79,7 @@ def write_need_names(run: Run, *, path: str | Path | None = None) -> Path:
     RunError
         The run has no needs.
     """
+    refuse_customers_only(run, what="a file of needs")
     if not run.has("needs"):
         raise RunError(f"{run.path.name}: this run found no needs, so there is nothing to name. See 01_profile.html.")
     file = Path(path) if path else run.path.parent / FILE_NAME

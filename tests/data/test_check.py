@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -205,12 +206,59 @@ def test_a_table_without_a_time_or_a_customer_is_refused(tmp_path):
         check_source(str(tmp_path / "missing.csv"))
 
 
-def test_a_table_of_customers_alone_is_answered_in_one_sentence(tmp_path):
+UGLY = """name: people
+currency: EUR  # guess: from the signs in the file
+customers:
+  path: people.csv
+  decimal: '.'  # guess: the sign before decimals
+  columns:
+    customer_id: id  # guess
+    born: born
+    income: income
+    town: town
+    note: note
+    has_car: has_car
+    newsletter: newsletter
+    email: email
+    tier: tier
+  roles:  # guess; identifier, consent and ignore shape no segment, and current_segment is only compared with
+    born: demographic
+    income: demographic
+    town: geographic
+    note: ignore
+    has_car: demographic
+    newsletter: consent
+    email: identifier
+    tier: current_segment
+"""
+
+
+def test_a_table_of_customers_alone_is_drafted_with_roles_and_each_column_gets_its_reason(tmp_path):
+    n = np.arange(120)
+    columns = {
+        "id": [f"C{i}" for i in n],
+        "born": [f"{1950 + i % 50}-0{1 + i % 9}-11" for i in n],
+        "income": [f"€ {20 + i % 61},{i % 10}00" for i in n],
+        "town": [f"Town {i % 60}" for i in n],
+        "note": [f"spoke to {i}" for i in n],
+        "has_car": np.where(n % 3 > 0, "Y", "N"),
+        "newsletter": np.where(n % 2 > 0, "true", "false"),
+        "email": [f"c{i}@example.com" for i in n],
+        "tier": np.where(n % 4 > 0, "Basic", "Gold"),
+    }
+    pd.DataFrame(columns).to_csv(tmp_path / "people.csv", index=False)
+    report = check_source(str(tmp_path / "people.csv"), as_of="2025-03-01")
+    assert (tmp_path / "people.yaml").read_text(encoding="utf-8").partition("\n")[2] == UGLY
+    found = str(report)
+    assert report.status == 0 and "a table of 120 customers (people.csv), as of 2025-03-01" in found
+    for words in ("a date of birth, as age", "left out: 60 values, most of them rare", "left out: its role is ignore"):
+        assert words in found
+    assert "It is a table of customers alone" in found and "yes, with limits" in found
+
+
+def test_a_few_customers_alone_are_answered_in_one_sentence(tmp_path):
     (tmp_path / "people.csv").write_text("id,region\nC1,north\nC2,south\nC3,north\n", encoding="utf-8")
-    with pytest.raises(SourceError, match="With one line for each id, it is a table of customers"):
-        check_source(str(tmp_path / "people.csv"))
-    (tmp_path / "people.yaml").write_text(
-        "name: people\ntimezone: UTC\ncustomers: {path: people.csv, columns: {customer_id: id}}\n", encoding="utf-8"
-    )
-    with pytest.raises(SourceError, match="it has customers and no events. Segments are made of what customers do"):
-        check_source(str(tmp_path / "people.yaml"))
+    report = check_source(str(tmp_path / "people.csv"))
+    assert report.status == 2 and report.lines[-1] == "  - 3 customers; 2 segments of 20 need 40. Add customers."
+    with pytest.raises(SourceError, match="it is a table of customers alone, and this needs events"):
+        read_events(open_source(str(tmp_path / "people.yaml")), con=connect())
