@@ -76,7 +76,19 @@ WHOLE_WORDS = (  # no hints inside other words: country, transaction, enterprise
     *("data", "kund", "antal", "czas", "zeit"),
 )
 BIRTH_WORDS = (
-    *("birth", "dob", "geburt", "naissance", "nascita", "nacimiento", "nascimento", "geboorte", "urodz", "fodelse"),
+    *(
+        "birth",
+        "born",
+        "dob",
+        "geburt",
+        "naissance",
+        "nascita",
+        "nacimiento",
+        "nascimento",
+        "geboorte",
+        "urodz",
+        "fodelse",
+    ),
     *("рожд", "出生", "生日"),
 )
 CODED = ("category", "department", "productgroup", "subclass", "aisle", "genre")  # also where they are numbers

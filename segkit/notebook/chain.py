@@ -335,9 +335,7 @@ def run_chain(
             if mode and not why:
                 run_auto(run, every=every)
             else:
-                if mode:
-                    print_progress(f"a full run: {why}.")
-                _execute_run(run, chosen=chosen, every=every)
+                _execute_run(run, chosen=chosen, every=every, why=why)
             if mode:
                 write_pilots(run, place=place)
             render_run(run, steps=every, show_code=show_code, among_runs=not out and not alone)
@@ -394,9 +392,11 @@ def _list(run: Run) -> None:
         print_progress(f"{run.path.parent / 'index.html'} is not a page of segkit, so it was left alone.")
 
 
-def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> None:
+def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step], why: str) -> None:
     from segkit.notebook.steps import run_notebooks
 
+    if why:
+        print_progress(f"a full run: {why}.")
     run_notebooks(_plan(run, chosen=chosen, every=every), run=run, parameters=run.parameters())
 
 

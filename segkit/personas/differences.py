@@ -82,6 +82,7 @@ def column_differences(attributes: Attributes, segment: pd.Series, *, ids: list[
                 ]
     table = pd.DataFrame(rows, columns=[*COLUMNS[:-1], "p"])
     table["clear"] = (table["effect"].abs() >= MIN_EFFECT) & discoveries(table.pop("p").to_numpy(), share=FALSE_SHARE)
+    table["clear"] &= np.sign(table["difference_low"]) * np.sign(table["difference_high"]) > 0
     table["level"] = table["level"].fillna("")
     return table.sort_values(["segment", "effect"], key=_by_size, kind="stable", ignore_index=True)[COLUMNS]
 

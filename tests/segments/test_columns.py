@@ -70,7 +70,7 @@ def test_the_same_values_shuffled_have_no_axis_and_the_same_seed_finds_the_same(
         assert len(learn_space(replace(attributes, table=table)).strength) == 0
 
 
-def test_columns_that_tell_nothing_are_left_out_with_the_reason() -> None:
+def test_useless_columns_are_left_out_with_the_reason() -> None:
     n = np.arange(200)
     people = pd.DataFrame(
         {
