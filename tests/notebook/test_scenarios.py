@@ -57,7 +57,7 @@ def test_it_goes_through_the_whole_chain(scenario: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_table_of_customers_whose_columns_do_not_go_together_ends_in_pages_that_say_so(tmp_path: Path) -> None:
+def test_a_table_of_customers_whose_columns_do_not_go_together_ends_in_the_verdict_none(tmp_path: Path) -> None:
     source = write_scenario("customers_only", customers=400, out=str(tmp_path / "company"))
     people = pd.read_csv(tmp_path / "company" / "customers.csv")
     shuffled = people.assign(
