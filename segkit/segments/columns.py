@@ -22,6 +22,7 @@ from segkit.segments.clustering import FEWEST_SEGMENTS, SCORE_NOISE, embed_custo
 from segkit.segments.fit import CORE_CONFIDENCE
 from segkit.segments.model import nearest_centre
 from segkit.segments.validation import (
+    FEW_STABLE,
     IN_PART,
     MOST_UNSTABLE,
     NONE,
@@ -422,8 +423,8 @@ def column_verdict(tests: ColumnTests, *, share: np.ndarray) -> str:
     `share`: of customers in each segment.
     """
     unstable = share[(tests.segments["verdict"] == UNSTABLE).to_numpy()].sum()
-    dissolve = unstable > MOST_UNSTABLE and not tests.segments["verdict"].isin(STABLE_VERDICTS).any()
-    if dissolve or not tests.structure.found:
+    stable = share[tests.segments["verdict"].isin(STABLE_VERDICTS).to_numpy()].sum()
+    if (unstable > MOST_UNSTABLE and stable < FEW_STABLE) or not tests.structure.found:
         return NONE
     if not tests.apart:
         return CUTS

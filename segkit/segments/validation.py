@@ -565,8 +565,7 @@ def verdict(metrics: Mapping[str, object], *, found: bool, segments: pd.DataFram
     found
         Whether customers form groups that stand apart.
     segments
-        The table ``segments`` with verdicts. Segments dissolve where most customers are in one that is unstable, and
-        fewer than a quarter in one that reappears.
+        With verdicts. They dissolve where most customers are in unstable ones, and under a quarter in stable ones.
     """
     if found:
         return IN_PART if reappears_in_part(segments) else "groups"
