@@ -9,6 +9,7 @@ from typing import Any
 from segkit import templates
 from segkit.assist.answers import Fact, clean
 from segkit.assist.questions import Questions, ask, clean_text
+from segkit.data.alone import is_customers_only
 from segkit.data.runs import Run
 from segkit.errors import InputError
 from segkit.refresh.decisions import LOOK
@@ -155,8 +156,8 @@ def read_digest(run_dir: str | Path, *, format: str, link: str = "") -> str:
 
 
 def write_digest(run: Run) -> None:
-    """Write ``digest.json`` into a run that is being built, once it has segments."""
-    if run.has("segments"):
+    """Write ``digest.json`` into a run that is being built, once it has segments of what customers do."""
+    if run.has("segments") and not is_customers_only(run):
         run.write_text(make_digest(Questions(run)).as_json(), FILE)
 
 

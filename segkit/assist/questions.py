@@ -17,6 +17,7 @@ import pandas as pd
 from segkit import templates
 from segkit.assist.answers import Answer, Fact, clean, figure, known, named
 from segkit.assist.checking import check_figures
+from segkit.data.alone import refuse_customers_only
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.format import FLOOR, count, hidden_segments, is_missing, masked_count, percent, score, suppressed_cells
@@ -509,13 +510,14 @@ def ask(run_dir: str | Path) -> Questions:
     Raises
     ------
     RunError
-        The folder is not a run, is being built, has failed, is of another format, or has no segments.
+        The folder is not a run, is being built, has failed, is of another format, or has no segments or no events.
     """
     run = load_run(run_dir)
     outcome = run.record().get("outcome")
     if outcome != "done":
         states = {"building": "is being built", "failed": "has failed", "scratch": "is a scratch run of the lab"}
         raise RunError(f"{run.path}: this run {states.get(outcome, 'is not finished')}. Give a finished run.")
+    refuse_customers_only(run, what="a digest of what changed")
     if not run.has("segments"):
         raise RunError(f"{run.path}: this run has no segments. Make a run of 01_profile to 03_segments.")
     return Questions(run)
