@@ -102,7 +102,7 @@ def make_digest(asked: Questions) -> Digest:
         as_of=made["as_of"],
         headline=segments.sentences[0],
         broken=broken,
-        revenue=moved.sentences[:MOST_REVENUE],
+        revenue=moved.sentences[:MOST_REVENUE] if moved.facts else (),
         changes=changed.sentences[:MOST_CHANGES],
         to_do=tuple(to_do),
         sure=tuple(line for line in sure.sentences[:MOST_SURE] if line),

@@ -184,7 +184,7 @@ class Questions:
         sentences = [f"{name}: {fact.label.removeprefix(f'{chosen}, ')}: {fact.text}." for fact in kept]
         if chosen == EVERYONE:
             sentences.append(describe_accuracy(self._summary, period=dates))
-        return Answer("forecast", tuple(sentences), kept)
+        return Answer("forecast", tuple(sentences) or (self._sentence("no_forecast", name=name),), kept)
 
     def opportunities(self, *, most: int = 3) -> Answer:
         """List what to do first, as on the overview, with what it may bring and the command that tests it."""

@@ -354,7 +354,11 @@ def run_chain(
 
 
 def _finish(run: Run) -> None:
-    write_digest(run)
+    """Write the digest, without which a run is whole too, and mark the run as done."""
+    try:
+        write_digest(run)
+    except (SegkitError, LookupError, TypeError, ValueError) as error:
+        print_progress(f"the digest could not be written ({type(error).__name__}: {error}). The run is complete.")
     run.update(outcome="done")
 
 

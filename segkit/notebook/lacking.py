@@ -9,11 +9,12 @@ import nbformat
 from segkit.customers.features import are_one_time
 from segkit.data.alone import is_customers_only
 from segkit.data.runs import Run, open_run_source
+from segkit.refresh.revenue import TABLE as REVENUE_TABLE
 from segkit.segments.validation import NONE
 from segkit.texts import has_texts, load_texts
 
 SEGMENTS, MONEY, PURCHASES, HABITS, STEPS = "segments", "money", "purchases", "habits", "steps"
-HOLDOUT = "holdout"
+HOLDOUT, REVENUE = "holdout", "revenue"
 LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have nothing to show
     SEGMENTS: {
         "00_overview": ("## Segments by value and need", "## Opportunities", "## Map of customers"),
@@ -40,6 +41,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
         "00_overview": ("## What contact brought",),
         "06_measure": ("## The programme against its holdout",),
     },
+    REVENUE: {"07_refresh": ("## Why did revenue move?",)},
     STEPS: {"01_profile": ("## Steps",)},
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},
 }
@@ -55,6 +57,7 @@ def lacking(run: Run) -> tuple[str, ...]:
         PURCHASES: run.has("segments") and "purchase" not in open_run_source(run).needs.kinds,
     }
     lacks[HOLDOUT] = not any(run.has(name) and len(run.table(name)) for name in ("programme", "pooled"))
+    lacks[REVENUE] = not (run.has(REVENUE_TABLE) and len(run.table(REVENUE_TABLE)))
     lacks[STEPS] = not run.has("steps")
     lacks[HABITS] = run.has("features") and are_one_time(run.table("features"))
     return tuple(name for name, lacks_it in lacks.items() if lacks_it)
