@@ -83,7 +83,7 @@ def pareto_table(history: pd.DataFrame, index: pd.Index, *, horizon_days: int) -
     buyers = history[history["order_days"] > 0]
     bought = _as_history(buyers, kind="order")
     purchases = ParetoNbd(bought).purchases(bought, horizon_days=horizon_days)
-    table.loc[buyers.index, "orders"] = purchases * _orders_a_day(buyers)
+    table.loc[buyers.index, "orders"] = purchases * _orders_a_day(buyers, of=buyers)
     value = expected_value(fit_gamma_gamma(*_day_values(buyers)), *_day_values(buyers))
     table.loc[buyers.index, "spend"] = purchases * value
     return table.reindex(index).fillna(0.0)

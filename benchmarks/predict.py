@@ -2,8 +2,9 @@
 
 usage: python benchmarks/predict.py [--data DIR] [--only NAME] [--cdnow FILE]
 DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
-NAME: complete_journey, online_retail (two retailers), one_year (20,000 customers, a year of history, no category: too
-short to learn from), or regular (made-up customers who buy at regular gaps). FILE: CDNOW, a row a customer with
+NAME: complete_journey, online_retail (two retailers), one_year and pareto (20,000 customers, a year of history, no
+category: too short to learn from; in pareto they leave as Pareto/NBD assumes), or regular (made-up customers who buy at
+regular gaps). FILE: CDNOW, a row a customer with
 frequency, recency and T in weeks: prints parameters to compare with those published.
 """
 
@@ -22,7 +23,13 @@ from segments import HOME, SETS, load
 
 from segkit.customers.days import Days
 from segkit.customers.features import Customers, customer_outcomes, customers_at
-from segkit.forecast.backtest import BacktestOrigin, backtest_origins, base_rate_metrics
+from segkit.forecast.backtest import (
+    BacktestOrigin,
+    backtest_origins,
+    base_rate_metrics,
+    best_forecasters,
+    score_forecasters,
+)
 from segkit.forecast.baselines import FORECASTER_LABELS
 from segkit.forecast.buying import PurchaseHistory, fit_model
 from segkit.forecast.model import make_training_sets
@@ -61,11 +68,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             days, opened, _ = load(regular_buyers(Path(folder)), None)
             learnt("regular", days, period=Period(AS_OF, lookback_days=180, horizon_days=45), kinds=opened.kinds)
-    if given.only in (None, "one_year"):
-        with tempfile.TemporaryDirectory() as folder:
-            days, opened, _ = load(leaving_buyers(Path(folder)), None)
-            period = Period(AS_OF - timedelta(days=182), lookback_days=365, horizon_days=182)
-            short("one_year", days, period=period, kinds=opened.kinds)
+    for name, made in (("one_year", leaving_buyers), ("pareto", pareto_buyers)):
+        if given.only in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                days, opened, _ = load(made(Path(folder)), None)
+                period = Period(AS_OF - timedelta(days=182), lookback_days=365, horizon_days=182)
+                short(name, days, period=period, kinds=opened.kinds)
 
 
 def learnt(name: str, days: Days, *, period: Period, kinds: dict[str, str]) -> None:
@@ -98,12 +106,28 @@ def short(name: str, days: Days, *, period: Period, kinds: dict[str, str]) -> No
     spent = time.process_time() - start
     outcomes = customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=customers.index)
     history = buying_history(past, as_of=period.as_of)
-    tables = {**found.banded, "pareto": pareto_table(history, customers.index, horizon_days=period.horizon_days)}
+    best = best_forecasters(score_forecasters(found.origins))  # as the forecast chooses
+    columns = {name: [c for c in found.banded["model"] if c.startswith("chance" if name == "active" else name)]
+               for name in best}  # fmt: skip
+    chosen = pd.concat([found.banded[best[name]][columns[name]] for name in best], axis=1)
+    tables = {
+        "model": chosen,
+        "classic": found.banded["model"],
+        "regular": found.banded["regular"],
+        "pareto": pareto_table(history, customers.index, horizon_days=period.horizon_days),
+    }
     tested = found.origins[0]
     origin = BacktestOrigin({}, {}, outcomes=outcomes, snapshot=tested.snapshot, training=tested.training)
     spans = f"{period.lookback_days} / {period.horizon_days} days"
     print(f"\n{name}, as of {period.as_of}, {spans}, {len(customers.index):,} customers, {spent:.1f} CPU-s\n")
-    print(compared(tables, origin, labels=LABELS | {"model": f"{FIRST} ({found.models['model']})"}))
+    print(
+        compared(
+            tables,
+            origin,
+            labels=LABELS
+            | {"model": f"{FIRST} ({', '.join(dict.fromkeys(found.models[each] for each in best.values()))})"},
+        )
+    )
 
 
 def days_before(days: Days, day: date) -> Days:
@@ -203,14 +227,33 @@ def leaving_buyers(folder: Path, *, customers: int = 20_000, days: int = 548, se
                  customers=customers)  # fmt: skip
 
 
+def pareto_buyers(folder: Path, *, customers: int = 20_000, days: int = 548, seed: int = 5) -> str:
+    """Customers of the same shop who leave at any moment, at rates that differ, as Pareto/NBD assumes."""
+    rng = np.random.default_rng(seed)
+    rate, leaves = rng.gamma(0.8, 1 / 40, customers).clip(1e-4), rng.gamma(0.6, 1 / 120, customers).clip(1e-5)
+    return write(folder, rng=rng, days=days, gaps=lambda who, n: rng.exponential(1 / rate[who], n), stop=1e-9,
+                 life=rng.exponential(1 / leaves), customers=customers)  # fmt: skip
+
+
 def write(
-    folder: Path, *, rng: np.random.Generator, days: int, customers: int, stop: float, gaps: Callable[..., np.ndarray]
+    folder: Path,
+    *,
+    rng: np.random.Generator,
+    days: int,
+    customers: int,
+    stop: float,
+    gaps: Callable[..., np.ndarray],
+    life: np.ndarray | None = None,
 ) -> str:
-    """Write the orders of made-up customers, and return the path of their source; amounts differ by customer."""
+    """Write the orders of made-up customers, and return the path of their source; amounts differ by customer.
+
+    `stop`: the chance that an order is the last. `life`: days after which each customer has left.
+    """
     rows, first = [], rng.integers(0, 330, customers)
     worth = rng.gamma(4.0, 10.0, customers)
     for who in range(customers):
-        times = first[who] + np.r_[0.0, np.cumsum(gaps(who, 200))]
+        times = np.r_[0.0, np.cumsum(gaps(who, 200))]
+        times = first[who] + (times if life is None else times[times <= life[who]])
         times = np.unique(times[times < days].astype(int))[: rng.geometric(stop)]
         amounts = worth[who] * rng.gamma(4.0, 0.25, len(times))
         rows.append(pd.DataFrame({"customer": f"c{who:05d}", "day": times, "amount": amounts.round(2)}))

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 Z95 = 1.959963984540054  # half the width of a 95 % interval, in standard deviations of a normal distribution
 LEVEL = (2.5, 97.5)  # percentiles
 SAMPLE_SIZE = 20_000  # customers at one date; more take time and change nothing
 PENALTIES = np.logspace(0, 5, 16)  # ridge penalties to choose from
 FEWEST_PER_COVARIATE = 10  # customers for each covariate; with fewer, only the first covariates are used
+AUC_GROUPS = 5_000  # different scores
 LARGEST_LEVERAGE = 0.95  # of one customer on a least-squares fit
 CONSTANT = 1e-12  # a covariate with at most this standard deviation does not vary
 
@@ -256,7 +258,8 @@ def logit(chance: np.ndarray, *, edge: float) -> np.ndarray:
 def auc(scores: np.ndarray, outcomes: np.ndarray, *, counts: np.ndarray | None = None) -> np.ndarray:
     """Compute the area under the ROC curve in each resampling; ties count half (Hanley & McNeil 1982).
 
-    The same as scikit-learn's ``roc_auc_score``, for all resamplings at once: 400 of them take a twentieth of the time.
+    The same as scikit-learn's ``roc_auc_score``, for all resamplings at once; more than 5,000 different scores are
+    compared in groups of the nearest.
 
     Parameters
     ----------
@@ -279,10 +282,12 @@ def auc(scores: np.ndarray, outcomes: np.ndarray, *, counts: np.ndarray | None =
     """
     counts = np.ones((1, len(scores))) if counts is None else counts
     outcomes = np.asarray(outcomes, dtype=float)
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
-    drawn = counts[:, order]
-    positive, negative = (np.add.reduceat(drawn * side[order], starts, axis=1) for side in (outcomes, 1 - outcomes))
+    group = np.unique(scores, return_inverse=True)[1].ravel()
+    if len(group) and group.max() >= AUC_GROUPS:
+        group = group * AUC_GROUPS // (group.max() + 1)
+    rows, size = np.arange(len(scores)), (len(scores), int(group.max(initial=-1)) + 1)
+    sides = (sparse.csr_array((side, (rows, group)), shape=size) for side in (outcomes, 1 - outcomes))
+    positive, negative = ((side.T @ counts.T).T for side in sides)
     below = np.cumsum(negative, axis=1) - negative / 2
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     return np.divide((positive * below).sum(axis=1), pairs, out=np.full(len(counts), np.nan), where=pairs > 0)

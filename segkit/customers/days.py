@@ -242,6 +242,10 @@ class Days:
         """Return the same days, for needs learnt from categories."""
         return replace(self, items=None)
 
+    def without_things(self) -> "Days":
+        """Return the same days without what was bought, for totals alone."""
+        return replace(self, categories=None, items=None)
+
 
 def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = True, items: bool = False) -> Days:
     """Turn events into one row per customer and local day.

@@ -108,7 +108,7 @@ def score_forecasters(
     codes, customers = pd.factorize(ids)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(customers), np.full(len(customers), 1 / len(customers)), size=draws)
-    counts = np.vstack([np.ones(len(customers)), drawn])[:, codes]
+    counts = np.vstack([np.ones(len(customers)), drawn])[:, codes].astype(float)  # of whole numbers, products are slow
     rows: list[dict[str, object]] = []
     for target, measures in _measures(origins).items():
         for measure, score in measures.items():

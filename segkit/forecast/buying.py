@@ -10,7 +10,7 @@ from scipy.special import betainc, betaln, digamma, gammaln, hyp2f1, logsumexp
 from segkit.errors import InputError
 
 MIN_FIT_CUSTOMERS = 20  # customers of a fit
-MAX_FIT_CUSTOMERS = 20_000  # customers; of more, a fit uses a part
+MAX_FIT_CUSTOMERS = 5_000  # customers; of more, a fit uses a part
 BOUND = 9.0  # of the logarithm of a parameter; beyond it the likelihood is flat
 REGULARITIES = (2, 3, 4, 6, 9)  # shapes of the gaps tried; 1 is pure chance
 YEAR = 365  # days

@@ -19,7 +19,8 @@ RANGE = 0.8  # share of next orders that fall inside their range
 QUANTILES = ((1 - RANGE) / 2, 0.5, (1 + RANGE) / 2)
 RECENT_DAYS = (28, 91)  # spans whose buying days are counted
 MOST_DUE = 5  # categories of a customer, those due first
-TREES = {"max_leaf_nodes": 7, "learning_rate": 0.08, "max_iter": 80, "min_samples_leaf": 40, "l2_regularization": 5.0}
+MOST_LEARNT = 8_000  # rows that the trees see
+TREES = {"max_leaf_nodes": 7, "learning_rate": 0.1, "max_iter": 50, "min_samples_leaf": 40, "l2_regularization": 5.0}
 GAPS = ["days", "median_gap", "mean_gap", "last_gap", "longest_gap", "silent", "late", "variation"]
 COLUMNS = [*GAPS, *(f"days_{span}" for span in RECENT_DAYS), "own_silent", "own_gap", "usual_gap"]
 DUE = ["customer_id", "category", "due", "due_low", "due_high"]
@@ -230,7 +231,7 @@ def _waits(bought: _Purchases, rhythm: pd.DataFrame, *, at: int, horizon_days: i
 
 def _quantiles(learnt: pd.DataFrame, waits: np.ndarray, now: pd.DataFrame, *, seed: int) -> np.ndarray:
     """Learn the quantiles of the waits, and predict them of other rows: rows x (low, median, high), in log days."""
-    rows = np.random.default_rng(seed).permutation(len(learnt))[:SAMPLE_SIZE]
+    rows = np.random.default_rng(seed).permutation(len(learnt))[:MOST_LEARNT]
     design, target = _design(learnt.iloc[rows]), np.log1p(waits[rows])
     if now.empty:
         return np.zeros((0, len(QUANTILES)))

@@ -45,7 +45,7 @@ def expect_dormant(customers: Customers, *, season: dict[str, float]) -> dict[st
     if len(then) < FLOOR:
         return found | {"forecast.dormant.reason": TOO_SHORT.format(floor=FLOOR)}
     outcomes = customer_outcomes(
-        customers.days, start=earlier.as_of, horizon_days=period.horizon_days, index=then.index
+        customers.days.without_things(), start=earlier.as_of, horizon_days=period.horizon_days, index=then.index
     ).totals.clip(lower=0)
     outcomes["active"] = (outcomes["active_days"] > 0).astype(float)
     if outcomes["active"].sum() < MIN_RETURNED:

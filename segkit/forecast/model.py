@@ -23,9 +23,11 @@ from segkit.vocabulary import CANCEL, WEEKDAYS, is_in_space
 AMOUNTS = ("orders", "spend")  # predicted in addition to activity
 BUYING = ("classic", "regular")  # models of repeat buying, of each snapshot
 ORIGINS = 3  # of the back-test at most, one horizon apart
-FOLDS = 5
+FURTHER_CUSTOMERS = 10_000  # of each origin after the latest
+FOLDS = 3
 MIN_TRAINING_CUSTOMERS = 100  # customers
 MIN_PER_CLASS = 10  # active and inactive customers; with fewer, everyone has the same chance
+SOLVER = "newton-cholesky"  # many customers and few columns
 PENALTIES = (0.001, 0.003, 0.01, 0.03)  # inverse penalties of the logistic regression
 PROBABILITY_EDGE = 1e-6  # chances are clipped to stay this far from 0 and 1 before a logit
 TREES = {"max_leaf_nodes": 5, "learning_rate": 0.1, "max_iter": 60, "min_samples_leaf": 30, "l2_regularization": 5.0}
@@ -91,9 +93,11 @@ class TrainingSet:
 def make_snapshot(customers: Customers) -> Snapshot:
     """Describe the customers at the date of their period; days on or after it are not read."""
     period, index = customers.period, customers.index
-    history, days = buying_history(customers.days, as_of=period.as_of), period.horizon_days
-    buying = [forecast_buying(history, horizon_days=days, regular=each).of(index) for each in (False, True)]
-    last, rate = last_horizon_outcomes(customers).totals, days / period.lookback_days
+    history, days = buying_history(customers.days, as_of=period.as_of, index=index), period.horizon_days
+    asked = {"horizon_days": days, "index": index}
+    buying = [forecast_buying(history, regular=each, **asked).of(index) for each in (False, True)]
+    totals_only = replace(customers, days=customers.days.without_things())
+    last, rate = last_horizon_outcomes(totals_only).totals, days / period.lookback_days
     cancelled = have_cancelled(customers.days, as_of=period.as_of, index=index)
     return Snapshot(customers.data, last=last, classic=buying[0], regular=buying[1], rate=rate, cancelled=cancelled)
 
@@ -134,7 +138,10 @@ def make_training_sets(
     windows, period = [training_windows.last, training_windows.before], customers.period
     if origins > 1 and training_windows.before is not None:
         further = build_training_windows(
-            customers.days, period=period.one_horizon_back().one_horizon_back(), kinds=customers.kinds
+            customers.days,
+            period=period.one_horizon_back().one_horizon_back(),
+            kinds=customers.kinds,
+            max_customers=FURTHER_CUSTOMERS,
         )
         windows += [further.last, further.before]
     found = []
@@ -287,7 +294,7 @@ def _fit_chances(
     """
 
     def linear(strength: float, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        fit = LogisticRegression(C=strength, max_iter=1000).fit(whole[0][train], active[train])
+        fit = LogisticRegression(C=strength, solver=SOLVER, max_iter=100).fit(whole[0][train], active[train])
         return fit.decision_function(test)
 
     def trees(train: np.ndarray, test: np.ndarray) -> np.ndarray:

@@ -131,7 +131,7 @@ def usual_change(training: TrainingSet, segment: pd.Series, *, customers: Custom
         return pd.Series(dtype=float)
     period = customers.period.one_horizon_back()
     dates = {"start": period.last_horizon_start, "horizon_days": period.horizon_days}
-    before = customer_outcomes(customers.days, **dates, index=after.index).totals
+    before = customer_outcomes(customers.days.without_things(), **dates, index=after.index).totals
     sums = pd.DataFrame({"before": before["spend"], "after": after["spend"]}).groupby(segment).sum()
     enough = (segment.value_counts().reindex(sums.index) >= MIN_SEASON_CUSTOMERS) & (sums["before"] > 0)
     return (sums["after"] / sums["before"]).where(enough).round(6)

@@ -70,7 +70,9 @@ def buying_backtest(customers: Customers, *, seed: int = 7) -> list[BacktestOrig
     if len(history) < MIN_TRAINING_CUSTOMERS:
         return []
     index, amounts = history.index, [name for name in AMOUNTS if name in customers.data.features]
-    outcomes = customer_outcomes(customers.days, start=at, horizon_days=period.horizon_days, index=index)
+    outcomes = customer_outcomes(
+        customers.days.without_things(), start=at, horizon_days=period.horizon_days, index=index
+    )
     fitted = _fit_all(history, horizon_days=period.horizon_days)
     banded = {name: _as_table(found, index, amounts=amounts, seed=seed) for name, found in fitted.items()}
     if "model" not in banded:
