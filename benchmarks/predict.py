@@ -32,9 +32,10 @@ from segkit.forecast.backtest import (
 )
 from segkit.forecast.baselines import FORECASTER_LABELS
 from segkit.forecast.buying import PurchaseHistory, fit_model
+from segkit.forecast.dormant import silent_days
 from segkit.forecast.model import make_training_sets
 from segkit.forecast.parametric import buying_history
-from segkit.forecast.segments import predict
+from segkit.forecast.segments import Prediction, predict
 from segkit.forecast.short_history import forecast_from_buying
 from segkit.period import Period
 from segkit.segments.fit import build_fit_data, build_training_windows, fit_segments
@@ -209,6 +210,36 @@ def by_segment(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
         f"- spend of {len(table)} segments: off by {off.abs().mean():.0%} on average, {off.abs().max():.0%} at most; "
         f"{inside.sum()} of {len(table)} inside their range of 95 %"
     )
+    after_dates(found, days, period=period)
+    silent = silent_days(days_before(days, period.as_of), period=period).index
+    came = customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=silent).totals
+    print(f"- silent customers: {shown(found.metrics, 'forecast.dormant')}; spend observed {came['spend'].sum():,.0f}, "
+          f"came back {(came['active_days'] > 0).sum()}")  # fmt: skip
+
+
+def after_dates(found: Prediction, days: Days, *, period: Period) -> None:
+    """Dates of next orders against those that came; who did not order counts as the end of the horizon, outside."""
+    print(f"- dates, back-test: {shown(found.metrics, 'forecast.dates')}\n- categories due: "
+          f"{shown(found.metrics, 'forecast.due')}")  # fmt: skip
+    start, end = (pd.Timestamp(day) for day in (period.as_of, period.horizon_end))
+    after = days.rows.filter((days.rows.day >= period.as_of) & (days.rows.day < period.horizon_end))
+    first = after.filter(after.orders > 0).group_by("customer_id").aggregate(day=lambda t: t.day.min()).to_pandas()
+    dated = found.customers.dropna(subset="next_order_date")
+    came = pd.to_datetime(first.set_index("customer_id")["day"]).reindex(dated.index)
+    inside = (dated["next_order_low"] <= came) & (came <= dated["next_order_high"])
+    off = (came.fillna(end) - dated["next_order_date"]).dt.days.abs()
+    if len(dated):
+        print(
+            f"- dates, one horizon later: {len(dated):,} customers, off by {off.mean():.1f} days, "
+            f"{inside.mean():.0%} in their range; {came.notna().mean():.0%} ordered within {(end - start).days} days"
+        )
+
+
+def shown(metrics: dict[str, object], start: str) -> str:
+    """The metrics whose names start so."""
+    found = {name.removeprefix(start).lstrip("._"): value for name, value in metrics.items() if name.startswith(start)}
+    return ", ".join(f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value}"
+                     for name, value in found.items())  # fmt: skip
 
 
 def regular_buyers(folder: Path, *, customers: int = 3000, days: int = 400, shape: int = 6, seed: int = 3) -> str:

@@ -58,6 +58,7 @@ def check_tables(found: Prediction) -> None:
         "prediction_backtest": found.backtest,
         "drivers": found.drivers,
         "offers": found.offers,
+        "replenishment": found.dates.due,
     }
     for name, table in tables.items():
         check(table, name=name)
@@ -111,6 +112,29 @@ def test_one_horizon_of_history_is_a_forecast_with_the_errors_of_a_simpler_one(m
     assert found.customers["active_chance"].between(0, 1).all() and found.backtest.empty
     assert found.segments["spend_season"].notna().all()
     check_tables(found)
+
+
+def odd() -> list[tuple[Any, ...]]:
+    """Refunds above purchases, a shop that closed for a month, and a customer with very many orders."""
+    rows = events()
+    rows += [(who, day, "return", 3 * paid, sort) for who, day, _, paid, sort in rows]
+    rows = [row for row in rows if not "2024-10-01" <= row[1] < "2024-11-01"]
+    many = [(AS_OF - timedelta(days=1 + i % 90)).isoformat() for i in range(20_000)]
+    return [*rows, *(("c000", day, "purchase", 1.0, "tea") for day in many)]
+
+
+@pytest.mark.parametrize("rows", [odd(), [row for row in events(customers=300) if row[1] >= "2024-11-10"]],
+                         ids=["odd", "all customers new"])  # fmt: skip
+def test_odd_histories_have_finite_forecasts_with_ranges(make_days: Make, rows: list[tuple[Any, ...]]) -> None:
+    kinds = KINDS | {"return": "customer"}
+    found = forecast(make_days(rows, kinds=kinds), kinds=kinds)
+    check_tables(found)
+    people, sums = found.customers, found.segments.set_index("segment").loc[EVERYONE]
+    assert people["active_chance"].between(0, 1).all()
+    for name in ("orders", *(["spend"] if people["spend_mean"].notna().any() else [])):
+        assert 0 <= sums[f"{name}_low"] <= sums[name] <= sums[f"{name}_high"] < np.inf
+    assert people["next_order_reason"].notna().all()
+    assert ((people["next_order_reason"] == "") == people["next_order_date"].notna()).all()
 
 
 def test_a_horizon_without_activity_is_a_reason(make_days: Make) -> None:
