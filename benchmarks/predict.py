@@ -192,7 +192,7 @@ def gini(values: np.ndarray, *, by: np.ndarray) -> float:
 
 
 def by_segment(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
-    """What was forecast of each segment, against what came."""
+    """What was forecast of each segment, against what was observed."""
     asked = {"period": period, "kinds": kinds}
     fit = fit_segments(build_fit_data(days, **asked))
     segment = pd.Series(np.array(fit.model.segments, dtype=object)[fit.segment_number], index=fit.axes.index)
@@ -212,26 +212,26 @@ def by_segment(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
     )
     after_dates(found, days, period=period)
     silent = silent_days(days_before(days, period.as_of), period=period).index
-    came = customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=silent).totals
-    print(f"- silent customers: {shown(found.metrics, 'forecast.dormant')}; spend observed {came['spend'].sum():,.0f}, "
-          f"came back {(came['active_days'] > 0).sum()}")  # fmt: skip
+    observed = customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=silent).totals
+    print(f"- silent customers: {shown(found.metrics, 'forecast.dormant')}; spend observed {observed['spend'].sum():,.0f}, "
+          f"came back {(observed['active_days'] > 0).sum()}")  # fmt: skip
 
 
 def after_dates(found: Prediction, days: Days, *, period: Period) -> None:
-    """Dates of next orders against those that came; who did not order counts as the end of the horizon, outside."""
+    """Dates of next orders against those observed; who did not order counts as the end of the horizon, outside."""
     print(f"- dates, back-test: {shown(found.metrics, 'forecast.dates')}\n- categories due: "
           f"{shown(found.metrics, 'forecast.due')}")  # fmt: skip
     start, end = (pd.Timestamp(day) for day in (period.as_of, period.horizon_end))
     after = days.rows.filter((days.rows.day >= period.as_of) & (days.rows.day < period.horizon_end))
     first = after.filter(after.orders > 0).group_by("customer_id").aggregate(day=lambda t: t.day.min()).to_pandas()
     dated = found.customers.dropna(subset="next_order_date")
-    came = pd.to_datetime(first.set_index("customer_id")["day"]).reindex(dated.index)
-    inside = (dated["next_order_low"] <= came) & (came <= dated["next_order_high"])
-    off = (came.fillna(end) - dated["next_order_date"]).dt.days.abs()
+    first_day = pd.to_datetime(first.set_index("customer_id")["day"]).reindex(dated.index)
+    inside = (dated["next_order_low"] <= first_day) & (first_day <= dated["next_order_high"])
+    off = (first_day.fillna(end) - dated["next_order_date"]).dt.days.abs()
     if len(dated):
         print(
             f"- dates, one horizon later: {len(dated):,} customers, off by {off.mean():.1f} days, "
-            f"{inside.mean():.0%} in their range; {came.notna().mean():.0%} ordered within {(end - start).days} days"
+            f"{inside.mean():.0%} in their range; {first_day.notna().mean():.0%} ordered within {(end - start).days} days"
         )
 
 
