@@ -213,8 +213,8 @@ def by_segment(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
     after_dates(found, days, period=period)
     silent = silent_days(days_before(days, period.as_of), period=period).index
     observed = customer_outcomes(days, start=period.as_of, horizon_days=period.horizon_days, index=silent).totals
-    print(f"- silent customers: {shown(found.metrics, 'forecast.dormant')}; spend observed {observed['spend'].sum():,.0f}, "
-          f"came back {(observed['active_days'] > 0).sum()}")  # fmt: skip
+    spend, returned = observed["spend"].sum(), (observed["active_days"] > 0).sum()
+    print(f"- silent: {shown(found.metrics, 'forecast.dormant')}; observed: spend {spend:,.0f}, {returned} came back")
 
 
 def after_dates(found: Prediction, days: Days, *, period: Period) -> None:
@@ -223,15 +223,15 @@ def after_dates(found: Prediction, days: Days, *, period: Period) -> None:
           f"{shown(found.metrics, 'forecast.due')}")  # fmt: skip
     start, end = (pd.Timestamp(day) for day in (period.as_of, period.horizon_end))
     after = days.rows.filter((days.rows.day >= period.as_of) & (days.rows.day < period.horizon_end))
-    first = after.filter(after.orders > 0).group_by("customer_id").aggregate(day=lambda t: t.day.min()).to_pandas()
+    table = after.filter(after.orders > 0).group_by("customer_id").aggregate(day=lambda t: t.day.min()).to_pandas()
     dated = found.customers.dropna(subset="next_order_date")
-    first_day = pd.to_datetime(first.set_index("customer_id")["day"]).reindex(dated.index)
-    inside = (dated["next_order_low"] <= first_day) & (first_day <= dated["next_order_high"])
-    off = (first_day.fillna(end) - dated["next_order_date"]).dt.days.abs()
+    first = pd.to_datetime(table.set_index("customer_id")["day"]).reindex(dated.index)
+    inside = (dated["next_order_low"] <= first) & (first <= dated["next_order_high"])
+    off = (first.fillna(end) - dated["next_order_date"]).dt.days.abs()
     if len(dated):
         print(
             f"- dates, one horizon later: {len(dated):,} customers, off by {off.mean():.1f} days, "
-            f"{inside.mean():.0%} in their range; {first_day.notna().mean():.0%} ordered within {(end - start).days} days"
+            f"{inside.mean():.0%} in their range; {first.notna().mean():.0%} ordered within {(end - start).days} days"
         )
 
 
