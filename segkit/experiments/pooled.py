@@ -16,9 +16,9 @@ from segkit.experiments.estimate import ALPHA
 from segkit.vocabulary import EVERYONE
 
 NO_TYPE = ("", "none")  # an idea of one's own is of no type
-USUAL_SPREAD = 0.03  # of relative effects of tests of one type, beyond chance, before any is known
+USUAL_SPREAD = 0.04  # of relative effects of tests of one type, beyond chance, before any is known
 USUAL_TESTS = 3  # that this assumption counts for
-LEAST_SIGNAL = 0.5  # variance between types that is assumed at least, as a share of the noise of their means
+LEAST_SIGNAL = 1.0  # variance between types that is assumed at least, as a share of the noise of their means
 WORKS, FAILS, OPEN = "works", "does not work", "open"
 ORDER = {WORKS: 0, OPEN: 1, FAILS: 2}  # in which types are tried next
 TESTS = ("pilot", "type", "kpi", "end", "customers", "effect", "error")
@@ -138,7 +138,7 @@ def _pool(tests: pd.DataFrame) -> list[tuple[float, float, float]]:
     if types > 1:
         signal = max(float(mean.var(ddof=1) - noise.mean()), LEAST_SIGNAL * float(noise.mean()))
         centre, kept = float(np.average(mean, weights=1 / noise)), signal / (signal + noise)
-        moved = (1 - kept) ** 2 * (1 / (1 / noise).sum() + 2 * (mean - centre) ** 2 / (types - 1))
+        moved = (1 - kept) ** 2 * (1 / (1 / noise).sum() + 3 * (mean - centre) ** 2 / (types - 1))
         mean, variance = centre + kept * (mean - centre), kept * noise + moved
     half = stats.t.isf(ALPHA / 2, USUAL_TESTS + spare) * np.sqrt(variance)
     return [(float(m), float(m - h), float(m + h)) for m, h in zip(mean, half, strict=True)]

@@ -40,19 +40,19 @@ def give(tmp_path: Path) -> Callable[..., None]:
 def test_only_tests_of_a_type_that_had_ended_count_and_arms_of_one_pilot_are_one_test(
     give: Callable[..., None], tmp_path: Path
 ) -> None:
-    give("one", ("S01+S02", "treatment", 4.0))
-    give("arms", ("S01", "app", 2.0), ("S01", "mail", 6.0))
-    give("split", ("S01", "treatment", 9.0), ("S02", "treatment", 0.0), ("all", "treatment", 5.0))
+    give("one", ("S01+S02", "treatment", 12.0))
+    give("arms", ("S01", "app", 6.0), ("S01", "mail", 18.0))
+    give("split", ("S01", "treatment", 9.0), ("S02", "treatment", 0.0), ("all", "treatment", 15.0))
     give("later", ("S01", "treatment", 50.0), end="2026-01-01")
     give("own idea", ("S01", "treatment", 50.0), type_="none")
     give("of segments", ("S01", "treatment", 50.0), type_="")
     found = past_tests(tmp_path / "pilots", before=BEFORE).set_index("pilot")
-    assert found["effect"].round(9).to_dict() == {"arms": 0.04, "one": 0.04, "split": 0.05}
+    assert found["effect"].round(9).to_dict() == {"arms": 0.12, "one": 0.12, "split": 0.15}
     assert found["customers"].to_dict() == {"arms": 1000, "one": 700, "split": 700}
     pooled = pool_tests(found.reset_index())
     check(pooled, name="pooled")
     (row,) = pooled.to_dict("records")
-    assert row["tests"] == 3 and row["verdict"] == "works" and row["effect_low"] < 0.043 < row["effect_high"]
+    assert row["tests"] == 3 and row["verdict"] == "works" and row["effect_low"] < 0.13 < row["effect_high"]
     run = SimpleNamespace(path=tmp_path / "2026-01-01", period=SimpleNamespace(as_of=BEFORE))
     pd.testing.assert_frame_equal(pool_readouts(run), pooled)
 

@@ -3,6 +3,7 @@ run, and only an export, which reads the source again, gives the ids back.
 """
 
 import io
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
+from segkit.data.holdout import Holdout
 from segkit.data.privacy import KEY_VARIABLE, PSEUDONYM_LENGTH, add_to_erasure_list, key_id, make_key
-from segkit.data.runs import load_run, open_run, open_run_source
+from segkit.data.runs import load_run, open_run, open_run_source, source_ids
 from segkit.data.sources import connect, open_source, read_customers, read_events
 from segkit.erasure import erase
 from segkit.errors import InputError, RunError
@@ -46,6 +48,7 @@ def hashed(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of it whose ids are hashes, with two segments."""
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     asked = {"source": str(shop), "source_name": "shop", "as_of": "2024-06-01", "pseudonyms": key_id(KEY)}
+    asked |= {"lookback_days": 182, "horizon_days": 91}
     run = open_run(tmp_path / "runs" / "one", step="03_segments", **asked)
     people = read_events(open_run_source(run), con=connect()).to_pandas()[["customer_id"]]
     fixed = {"macro_segment": "M1", "need": "N01", "confidence": 0.75, "core": True, "x": 0.0, "y": 0.0}
@@ -90,6 +93,29 @@ def test_erased_customer_leaves_a_run_of_hashes_and_its_exports(hashed: Path, tm
     assert len(load_run(hashed).table("assignments")) == 43
     export_segments(str(hashed), to="csv", out=str(tmp_path / "out.csv"))
     assert "heron-0" not in set(pd.read_csv(tmp_path / "out.csv")["customer_id"])
+
+
+def test_holdout_erasure_and_pseudonyms_hold_together(hashed: Path, shop: Path, tmp_path: Path) -> None:
+    held = Holdout(0.4, start=date(2024, 5, 1), end=date(2024, 12, 31))
+    stated = f"holdout: {held.share}\nholdout_from: {held.start}\nholdout_until: {held.end}\n"
+    shop.write_text(shop.read_text(encoding="utf-8") + stated, encoding="utf-8")
+    everyone = {f"heron-{number}" for number in range(44)}
+    kept_out = held.members(everyone)
+    gone = {min(kept_out), min(everyone - kept_out)}
+    placed = hashed / "tables" / "assignments.parquet"
+    table = pd.read_parquet(placed).assign(segment="S01")  # so that enough are left of it to be exported
+    table.to_parquet(placed, index=False)
+    erase(sorted(gone), reports=tmp_path / "runs")
+    made = export_segments(str(hashed), to="csv", out=str(tmp_path / "out.csv"))
+    assert set(pd.read_csv(tmp_path / "out.csv")["customer_id"]) == everyone - kept_out - gone
+    assert made.left_out["held out of the whole programme until 2024-12-31"] == len(kept_out - gone)
+    run = load_run(hashed)
+    after = set(run.table("assignments")["customer_id"])
+    assert after < set(table["customer_id"]) and len(after) == 42, "who is held out stays in the run, as a hash"
+    assert set(read_events(open_run_source(run), con=connect()).to_pandas()["customer_id"]) == after
+    own = source_ids(run, open_run_source(run, source_ids=True))
+    assert set(own.reindex(sorted(after))) == everyone - gone, "so that the programme can be measured by their ids"
+    assert not [path for path in hashed.rglob("*") if path.is_file() and b"heron-" in path.read_bytes()]
 
 
 def test_what_needs_the_ids_is_refused(hashed: Path) -> None:
