@@ -52,7 +52,8 @@ def describe_evidence(summary: Mapping[str, Any], segments: pd.DataFrame, *, use
     else:
         sentences.append(text("columns", "no_axis", columns=used))
     if not summary["segments.count"]:
-        sentences.append(text("columns", "tried", tried=summary["segments.tried"], most=most))
+        tried = summary["segments.tried"]
+        sentences += [text("columns", "tried", tried=tried, most=most)] if tried else []
         sentences.append(text("columns", "wanted"))
     elif summary["segments.hdbscan_ari"] is not None:
         ends = {"agreement": summary["segments.hdbscan_ari"], "noise": summary["segments.noise_share"]}
