@@ -499,7 +499,8 @@ def _missing_forecasts(
     if "orders" not in training.amounts and "orders" in features:
         found.append("No orders are predicted: nobody bought anything in the horizon that is learnt from.")
     elif "spend" not in training.amounts and "orders" in features:
-        found.append("No spend is predicted: the source carries no money.")
+        refunded = "nobody spent more than was returned in the horizon that is learnt from"
+        found.append(f"No spend is predicted: {refunded if 'spend' in features else 'the source carries no money'}.")
     if training.snapshot.data.weights is None:
         found.append("No next category is predicted: the source carries no categories.")
     if not origins:

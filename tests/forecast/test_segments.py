@@ -133,6 +133,7 @@ def test_odd_histories_have_finite_forecasts_with_ranges(make_days: Make, rows: 
     assert people["active_chance"].between(0, 1).all()
     for name in ("orders", *(["spend"] if people["spend_mean"].notna().any() else [])):
         assert 0 <= sums[f"{name}_low"] <= sums[name] <= sums[f"{name}_high"] < np.inf
+    assert "spend" in found.chosen or "more than was returned" in " ".join(found.reasons)
     assert people["next_order_reason"].notna().all()
     assert ((people["next_order_reason"] == "") == people["next_order_date"].notna()).all()
 
