@@ -334,11 +334,17 @@ def _read_out_arms(
     content = to_rounded_json(arms_content(found, about=about))
     currency = content["currency"]
     experiment = replace(found.effects.experiment, label=f"{_kpi(found.facts)}, {_dates(found.facts)}")
-    effects = replace(found.effects, experiment=experiment)
+    checks = tuple(replace(one, facts=_with_titles(one.facts)) for one in found.effects.checks)
+    effects = replace(found.effects, experiment=experiment, checks=checks)
     names = {one["segment"]: one["name"] for one in found.facts["power"]}
     page = render_effects(effects, names=names, price=found.price, currency=currency)
     headline = effects_headline(effects, currency=currency)
     return content, page, [headline, *next_steps(experiment_from_readout(content))]
+
+
+def _with_titles(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a check with the title of the column that they are about."""
+    return {**facts, **({"column": BALANCE_TITLES.get(facts["column"], facts["column"])} if "column" in facts else {})}
 
 
 def arms_content(found: ArmsReadout, *, about: dict[str, Any]) -> dict[str, Any]:
@@ -381,11 +387,11 @@ def render_readout(found: Readout, *, content: Mapping[str, Any]) -> str:
 
 
 def _called(row: Mapping[str, Any]) -> str:
-    """Write the name of a segment with its id, and with the arm where there are several."""
-    arm = "" if row.get("arm", TREATMENT) == TREATMENT else f": {row['arm']}"
+    """Write the name of a segment with its id, after the arm where there are several."""
+    arm = "" if row.get("arm", TREATMENT) == TREATMENT else f"{row['arm']}: "
     if row["segment"] == EVERYONE:
-        return capitalized(row["name"]) + arm
-    return (f"{row['name']} ({row['segment']})" if row["name"] else row["segment"]) + arm
+        return arm + capitalized(row["name"])
+    return arm + (f"{row['name']} ({row['segment']})" if row["name"] else row["segment"])
 
 
 def _change(row: Mapping[str, Any], *, form: Callable[[Any], str]) -> str:
