@@ -36,7 +36,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
         ),
     },
     MONEY: {},
-    PURCHASES: {},
+    PURCHASES: {"05_predict": ("## Next order",)},
     HOLDOUT: {
         "00_overview": ("## What contact brought",),
         "06_measure": ("## The programme against its holdout",),
