@@ -29,8 +29,10 @@ from segkit.customers.days import (
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.runs import Run
 from segkit.period import Period
-from segkit.vocabulary import FEATURES, WEEKDAYS, Feature, activity_kinds, channel_feature, kind_features
+from segkit.vocabulary import DAY_PARTS, FEATURES, WEEKDAYS, Feature, activity_kinds, channel_feature, kind_features
 
+TIMES_OF_DAY = tuple(f"{part}_share" for part in DAY_PARTS)
+OFTEN, ALWAYS, AUTOMATIC = 3, 0.999, 0.75  # active days; share of visits; share of customers with so many of both
 ONE_TIME = 0.8  # share of customers with a single active day, from which on a business is one of one-time buyers
 MAX_CHANNELS = 12  # channels with a feature of their own, the most used
 DECIMALS = 9  # of features
@@ -155,6 +157,12 @@ def category_totals(categories: ir.Table, *, start: date, end: date) -> ir.Table
 def are_one_time(features: pd.DataFrame) -> bool:
     """Return whether nearly all customers came on a single day, so that what comes next is who comes again at all."""
     return len(features) > 0 and float((features["active_days"] == 1).mean()) >= ONE_TIME
+
+
+def come_at_fixed_hours(features: pd.DataFrame) -> bool:
+    """Return whether most regular customers always come at one time of day, as where payments are automatic."""
+    often = features[features["active_days"] >= OFTEN] if set(TIMES_OF_DAY) < set(features) else features.iloc[:0]
+    return len(often) > 0 and float((often[list(TIMES_OF_DAY)].max(axis=1) > ALWAYS).mean()) >= AUTOMATIC
 
 
 def day_number(day: date) -> int:

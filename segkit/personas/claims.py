@@ -184,6 +184,7 @@ class _Known:
             part = float(self.spend[inside].sum() / self.spend.sum()) if self.spend.sum() > 0 else np.nan
             values |= {"revenue_share": part, "revenue_times": part / values["customer_share"]}
             values["spend_now"] = float(figures.loc[inside, "spend_last_horizon"].mean())
+            values["spend_usual"] = values["spend_now"] * row.get("spend_change", np.nan)
         values["span"] = span_text(period.lookback_days)
         values["next_span"] = dates_text(period.as_of, period.horizon_end, years=False)
         values["last_span"] = dates_text(period.last_horizon_start, period.as_of, years=False)

@@ -154,6 +154,8 @@ def _segment_facts(segments: pd.DataFrame, *, period: Period) -> list[Fact]:
         facts.append(Fact("margin_all", own, margin, "share", "mean margin of the segments, weighted by revenue"))
         facts += [Fact(name, own, row[name], *about) for name, about in SEGMENT_FACTS.items() if name in row]
         facts += [Fact(name, own, None, "name", how, text=text) for name, (text, how) in spans.items()]
+        usual = row.get("spend_now", np.nan) * row.get("spend_change", np.nan)
+        facts.append(Fact("spend_usual", own, usual, "money", "spend_now, changed as usual for such customers"))
         facts.append(Fact("floor", own, FLOOR, "customers", "the smallest group that is described"))
         if row.get("revenue_share", 0) > 0:
             times = row["revenue_share"] / row["customer_share"]

@@ -276,7 +276,7 @@ def name_segments(
     for segment, level in levels.items():
         need = needs.get(segment)
         has_need = isinstance(need, str)
-        words = habit_names(habits, segment=segment)
+        words = [word for word in habit_names(habits, segment=segment) if word.lower() != level.lower()]
         if has_need:
             candidates = [f"{level}: {lower_first(need)}", *(f"{level} {word}: {lower_first(need)}" for word in words)]
         else:

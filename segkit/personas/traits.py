@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
 from segkit.customers.category_mix import is_free_text, mix_shares, most_common_terms
-from segkit.customers.features import CustomerData
+from segkit.customers.features import TIMES_OF_DAY, CustomerData, come_at_fixed_hours
 from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
 from segkit.period import Period
@@ -47,12 +47,13 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
     DataFrame
         One row per segment and feature, largest effect first: ``value`` and ``others`` (means, in the feature's unit)
         and ``effect`` (difference of means in standard deviations, on a log scale where the feature is skewed) with its
-        95 % interval.
+        95 % interval. The time of day is left out where it is not chosen by customers.
     """
     labels = segment.reindex(features.index).to_numpy()
     members = {name: labels == name for name in sorted(set(segment))}
-    rows = []
-    for feature in features.columns:  # one by one, as a copy of all features of millions of customers is too large
+    rows, given = [], set(TIMES_OF_DAY if come_at_fixed_hours(features) else ())
+    chosen = [name for name in features.columns if name not in given]
+    for feature in chosen:  # one by one, as a copy of all features of millions of customers is too large
         description, values = describe(feature), features[feature]
         comparable = np.log1p(values.clip(lower=0)) if is_skewed(feature) else values
         scaled = ((comparable - comparable.mean()) / (comparable.std() or np.nan)).fillna(0.0)

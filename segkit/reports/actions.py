@@ -5,6 +5,7 @@ from markupsafe import Markup
 
 from segkit import templates
 from segkit.format import is_missing, masked_count, money, number, percent
+from segkit.personas.actions import EVEN_ODDS
 
 FEW_NAMED = 3  # segments of an opportunity that are named
 
@@ -39,7 +40,7 @@ def _format_action(row: dict[str, object], *, names: pd.Series, currency: str) -
         "who": masked_count(row["customers"]),
         "amount": amount(row["prize"]),
         "range": (amount(row["prize_low"]), amount(row["prize_high"])),
-        "odds": percent(row["chance"]),
+        "odds": None if row["chance"] == EVEN_ODDS else percent(row["chance"]),  # assumed, not found
     }
 
 

@@ -19,7 +19,7 @@ CUSTOMERS = {"one_time": 1500, "no_structure": 1500}
 MONEY = r"(spend(ing)?|spent|revenue|prices?|margin)"
 BUYING = r"(buy|buys|bought|buyers?|purchases?|orders?|shop|shopping|basket)"
 STAGES = r"(lapsing|lapsed|cooling|gone quiet|been a while|missed you|been quiet|regular here|so often)"
-CONTINUUM = r"(ideas to test|do similar things next|divide them usefully|usual basket)"
+CONTINUUM = r"(ideas to test|do similar things next|cut between them|usual basket)"
 ABSENT = {  # words that stand on no page, as there is nothing of the kind
     "media": f"{MONEY}|{BUYING}",
     "one_time": STAGES,

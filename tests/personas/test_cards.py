@@ -51,7 +51,7 @@ def cards_of(segments: pd.DataFrame, *, good: bool = True, needs: Needs | None =
 
 
 def test_cards_describe_size_need_habits_forecast_and_rule(large: pd.DataFrame) -> None:
-    cards, _ = cards_of(large)
+    cards, _ = cards_of(large.assign(spend_change=1.0))
     check(cards.reset_index(), name="personas")
     assert cards.loc["S02", "size"] == "40 customers (33%) bring in 60% of revenue: 1.8 times their share."
     assert cards.loc["S01", "come_for"] == (
@@ -64,6 +64,9 @@ def test_cards_describe_size_need_habits_forecast_and_rule(large: pd.DataFrame) 
     )
     assert "($305 to $320), up from $300 (October to December). 80%" in cards.loc["S02", "next"]
     assert "down from $100 (October to December). 20% are expected to come back." in cards.loc["S13", "next"]
+    usual, _ = cards_of(large.assign(spend_change=large["segment"].map({"S02": 1.06, "S13": 0.2})))
+    assert "it was $300: customers who have spent little usually spend more" in usual.loc["S02", "next"]
+    assert "it was $100: customers who have spent much usually spend less" in usual.loc["S13", "next"]
     assert cards.loc["S02", "rule"] == "5 to under 9 orders in 6 months: 71% of those found belong, 66% are found."
     assert not cards.drop(columns="forms").apply(lambda column: column.str.contains("[{}<>]")).any().any()
 

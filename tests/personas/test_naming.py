@@ -65,6 +65,8 @@ def test_levels_are_named_by_their_rank_and_by_who_is_new_or_lapsing() -> None:
     assert level_names(segments, stages=stages).tolist() == ["Top", "Core", "Light", "Light"]
     lapsed = stages.assign(stage_lapsed=[0.1, 0.4, 0.5, 0.3])
     assert level_names(segments, stages=lapsed).tolist() == ["Top", "Core", "Lapsing", "Lapsing"]
+    cancelled = stages.assign(cancelled=[0.1, 0.1, 0.7, 0.6])
+    assert level_names(segments, stages=cancelled).tolist() == ["Top", "Core", "Lapsing", "Lapsing"]
     new = stages.assign(stage_new=[0.9, 0.1, 0.1, 0.1])
     assert level_names(segments, stages=new).tolist() == ["New", "Core", "Light", "Light"]
 

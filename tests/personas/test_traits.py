@@ -55,6 +55,17 @@ def test_equal_segments_and_constant_features_have_no_signal() -> None:
     assert table["effect"].abs().max() < 1e-9
 
 
+def test_a_time_of_day_that_nobody_chose_is_no_habit() -> None:
+    index = pd.Index([f"c{i:02d}" for i in range(40)], name="customer_id")
+    nights = np.repeat([1.0, 0.0], 20)
+    features = pd.DataFrame({"active_days": 5, "night_share": nights, "morning_share": 1 - nights}, index=index)
+    features = features.assign(afternoon_share=0.0, evening_share=0.0)
+    segment = pd.Series(["S01"] * 20 + ["S02"] * 20, index=index)
+    assert set(segment_signals(features, segment)["feature"]) == {"active_days"}
+    mixed = features.assign(evening_share=0.3, morning_share=0.7 - nights * 0.7, night_share=nights * 0.7)
+    assert {"night_share", "morning_share"} < set(segment_signals(mixed, segment)["feature"])
+
+
 def test_planted_needs_are_found_and_rare_ones_left_out(labelled: tuple) -> None:
     signals, segment = labelled
     needs = segment_favourites(signals, segment, most=3)
