@@ -36,7 +36,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
         ),
     },
     MONEY: {},
-    PURCHASES: {"05_predict": ("## Next order",)},
+    PURCHASES: {"05_predict": ("## When customers buy next",)},
     HOLDOUT: {
         "00_overview": ("## What contact brought",),
         "06_measure": ("## The programme against its holdout",),

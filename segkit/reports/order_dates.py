@@ -49,7 +49,7 @@ def plot_next_orders(weeks: pd.DataFrame, due: pd.DataFrame) -> Figure:
 
     `weeks`, `due`: label and customers, as the functions above return them; either may be empty.
     """
-    shown = {"Customers by week of their next order": weeks, f"Due in the next {SOON_WEEKS} weeks: customers": due}
+    shown = {"Customers by week of their next purchase": weeks, f"Due in the next {SOON_WEEKS} weeks: customers": due}
     shown = {title: table for title, table in shown.items() if len(table)}
     with style():
         figure, panels = many_panels(rows=1, columns=len(shown), height=0.9 + 0.26 * max(map(len, shown.values())))
