@@ -10,7 +10,7 @@ from segkit.data.contract import LIST
 from segkit.data.expressions import quote
 from segkit.data.related import Lookups
 from segkit.data.spec import LIST_COLUMNS, FileSpec
-from segkit.data.values import is_number, is_time_like
+from segkit.data.values import CURRENCY, is_number, is_time_like
 from segkit.errors import SourceError
 
 MAX_KINDS = 30  # most different values of a column that can be the kind of event
@@ -24,7 +24,7 @@ NAME_HINTS = {  # words in the name of a raw column -> contract column, the sure
         "card shop company"
     ),
     "timestamp": "timestamp datetime date time created ordered when datum bestellt day at am",
-    "order_id": "orderid orderno ordernumber invoice basket order receipt transaction ticket session bestell beleg bon",
+    "order_id": "orderid orderno ordernumber invoice basket order receipt transaction ticket bestell beleg bon",
     "event": "eventtype eventname event action activity type",
     "amount": (
         "amount total revenue sales spend value paid betrag umsatz montant gross net sum charge gift donation fare "
@@ -117,7 +117,8 @@ ROWS_PER_CATEGORY = 20
 VARIES = 1.3  # different values for each customer, from which on they tell of what customers do
 NO_CATEGORIES = set(
     "status state country city region currency payment gender name email phone id url ip language browser campaign "
-    "channel source medium referrer agent employee clerk doctor method comment estado statut stato статус".split()
+    "channel source medium referrer agent employee clerk doctor method comment estado statut stato статус "
+    "platform device os cohort lifecycle session".split()
 )
 GROUPS = ("type", "category", "group", "country", "status", "class", "city", "state")  # of customers
 WEAK_WORDS = {"phone", "card", "shop", "company"}  # of customers only where there are many
@@ -128,6 +129,7 @@ ADDED_UP = ("amount", "quantity", "discount", "cost")  # of a line: a table whos
 CLOCK_WORDS = ("timestamp", "epoch", "unixtime", "time", "ts")
 TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
 ENDS = ("end", "until", "finish", "out", "bis", "ende", "fin", "fine")  # of what has a beginning
+MONEY = re.compile(r"[-+(]?\s*[$€£¥]?\s*[-+]?\d[\d.,' \u00a0]*\s*[$€£¥]?\s*[-)]?")
 EPOCH_SECONDS = re.compile(r"[1-9]\d{8,9}(\.0*)?")  # since 1973
 WRITE_BY_HAND = "Write a source by hand: name, timezone, events with path and columns."
 
@@ -186,6 +188,9 @@ def guess_columns(table: RawTable) -> dict[str, str]:
         ranked = _ranked(contract, table=table, used=found)
         if ranked:
             found[contract] = ranked[0]
+    if "amount" not in found:
+        _refuse_unlike_amounts(table)
+        found |= _amount_without_a_name(table)
     if "timestamp" not in found:
         left = [
             n for n in table.kinds if n not in found.values() and is_time_like(table.samples[n]) and not is_birth(n)
@@ -204,6 +209,39 @@ def guess_columns(table: RawTable) -> dict[str, str]:
     else:
         found["customer_id"] = _customer_of_several_orders(table, found=found)
     return found if "category" in found else found | _category_by_values(table, found=found)
+
+
+def _amount_without_a_name(table: RawTable) -> dict[str, str]:
+    """Guess the amount of a table without names of columns: the last number with decimals."""
+    decimals = [
+        name
+        for name, kind in table.kinds.items()
+        if kind == "DOUBLE" and any(not value.endswith(".0") for value in table.samples[name])
+    ]
+    unnamed = all(re.fullmatch(r"column\d+", name) for name in table.kinds)
+    return {"amount": decimals[-1]} if unnamed and decimals else {}
+
+
+def _refuse_unlike_amounts(table: RawTable) -> None:
+    """Raise `SourceError` where a column is named as an amount and holds money that cannot be read as one number."""
+    words = tuple(NAME_HINTS["amount"].split())
+    for name in table.kinds:
+        texts = [value.strip() for value in table.samples[name] if value.strip()]
+        money = [value for value in texts if MONEY.fullmatch(value)]
+        signs = sorted({sign for value in money for sign in re.findall(CURRENCY, value)})
+        named = _rank(name, hints=words) < len(words) and not is_number(table.kinds[name])
+        if not named or not signs or len(money) <= len(texts) / 2:
+            continue
+        if len(signs) > 1:
+            why, what = f"amounts in several currencies ({', '.join(signs)})", "Convert them to one"
+        else:
+            shown = dict.fromkeys(re.sub(r"\d+", "1", value) for value in texts)
+            alike = [next(value for value in texts if re.sub(r"\d+", "1", value) == form) for form in shown][:2]
+            why, what = (
+                f"amounts that are not written alike, such as {' and '.join(map(repr, alike))}",
+                "Write them alike",
+            )
+        raise SourceError(f"{table.file.label}: column {name!r} has {why}. {what}, and check the file again.")
 
 
 def _time_of_day(table: RawTable, *, day: str) -> dict[str, str]:

@@ -72,6 +72,7 @@ def _offset(moment: datetime, zone: ZoneInfo) -> int:
 
 
 MONEY = "decimal(18,4)"
+CURRENCY = "[€$£¥]"
 SIGNS = "[\\s\u00a0\u202f'’€$£¥]"  # removed from a number: spaces, currency signs, Swiss thousands
 SIMPLE_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+")  # 12,50 and 1.234,50
@@ -241,8 +242,14 @@ def normalized_number_sql(sql: str, *, style: str) -> str:
 def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
     """Detect how a sample writes numbers: 'plain' (12.5), '.' (1,234.50 or $5) or ',' (12,50).
 
-    Raises `SourceError`: the sample mixes notations, or its commas are ambiguous.
+    Raises `SourceError`: the sample mixes notations or currencies, or its commas are ambiguous.
     """
+    currencies = sorted({sign for value in sample for sign in re.findall(CURRENCY, value)})
+    if len(currencies) > 1:
+        raise SourceError(
+            f"{where}: amounts in several currencies ({', '.join(currencies)}). Convert them to one, or leave the "
+            "others out with 'where'."
+        )
     values = {re.sub(SIGNS, "", value) for value in sample}
     if decimal is not None:
         return decimal

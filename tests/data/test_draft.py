@@ -131,6 +131,8 @@ def test_the_report_describes_how_a_file_was_read(tmp_path: Path) -> None:
         ("days.csv", "household,DAY,paid\n" + "".join(f"{n % 20},{n},1\n" for n in range(60)),
          "date '2024-01-01' + cast(\"DAY\" as integer)"),
         ("numbers.csv", "x\n1\n2\n", "no column looks like a time; it has x"),
+        ("money.csv", "who,at,amount\n" + "".join(f"{n % 9},2024-01-0{1 + n % 9},$5.00\n{n % 9},2024-02-01,€4.50\n"
+         for n in range(30)), "amounts in several currencies ($, €)"),
         ("settled.txt", "settlement-id\ttransaction-type\tamount-type\tamount-description\torder-id\n1\ta\tb\tc\td\n",
          "no column that tells one customer from another"),
     ],
