@@ -82,7 +82,7 @@ def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con:
 
     Raises `SourceError`: a key column is missing, or a key is repeated in the lookup.
     """
-    left = typed_view(name, text=text, con=con)
+    left = filled_view(typed_view(name, text=text, con=con), fill=table.fill, label=table.label, con=con)
     for number, lookup in enumerate(table.lookups):
         right = typed_view(f"{name}_{number}", text=text, con=con)
         left_types, right_types = column_types(left, con=con), column_types(right, con=con)
@@ -103,6 +103,31 @@ def joined_view(table: EventTable, *, name: str, text: dict[str, FileSpec], con:
         ).fetchall()
         left = view
     return left
+
+
+def filled_view(view: str, *, fill: dict[str, tuple[str, ...]], label: str, con: ibis.BaseBackend) -> str:
+    """Create a view in which each line of an order has what only its first line holds: ``fill``, by its column.
+
+    Raises `SourceError`: a column is missing.
+    """
+    present = column_types(view, con=con)
+    parts = []
+    for key, names in fill.items():
+        key = _find_column(key, present, label=label, what="column of fill")
+        for name in names:
+            found = _find_column(name, present, label=label, what="column of fill")
+            written = [found + AS_WRITTEN] if found + AS_WRITTEN in present else []
+            parts += [
+                f"coalesce({quote(c)}, case when {quote(key)} is not null then max({quote(c)}) over "
+                f"(partition by {quote(key)}) end) as {quote(c)}"
+                for c in [found, *written]
+            ]
+    if not parts:
+        return view
+    con.con.execute(
+        f"create or replace view {quote(view + '_filled')} as select * replace ({', '.join(parts)}) from {quote(view)}"
+    ).fetchall()
+    return f"{view}_filled"
 
 
 def column_types(view: str, *, con: ibis.BaseBackend) -> dict[str, str]:
@@ -134,11 +159,11 @@ def _number_type(sample: list[str], *, decimal: str | None) -> tuple[str | None,
     return column_type(values, style=style), style
 
 
-def _find_column(name: str, columns: dict[str, str], *, label: str) -> str:
+def _find_column(name: str, columns: dict[str, str], *, label: str, what: str = "key column of a lookup") -> str:
     found = next((column for column in columns if column.lower() == name.lower()), None)
     if found is None:
         known = [column for column in columns if not column.endswith(AS_WRITTEN)]
-        raise SourceError(f"{label}: the key column {name!r} of a lookup is missing.{suggest(name, known)}")
+        raise SourceError(f"{label}: no column {name!r} in the file, a {what}.{suggest(name, known)}")
     return found
 
 

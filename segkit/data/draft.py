@@ -5,10 +5,8 @@ import math
 import re
 import shlex
 import unicodedata
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
 import yaml
 
 from segkit.data.arm_columns import recognise_arms
@@ -23,6 +21,7 @@ from segkit.data.csv_files import (
     starts_with_data,
 )
 from segkit.data.draft_customers import customer_key, guess_currency, guess_decimal, guess_roles
+from segkit.data.exports import Draft, known_export
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.guesses import MAX_KINDS, RawTable, guess_columns, guess_customer
 from segkit.data.readers import CHUNK_BYTES, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
@@ -32,7 +31,6 @@ from segkit.data.spec import CONTRACT, FileSpec
 from segkit.data.values import ambiguous_date
 from segkit.errors import SourceError
 
-EXPORTS = Path(__file__).with_name("exports.yaml")
 MIN_KINDS = 5  # fewest kinds of event by customers for which the kinds themselves are taken as needs
 CURRENCY_WORDS = (
     *("currency", "ccy", "waehrung", "währung", "devise", "valuta", "moneda", "moeda", "waluta"),
@@ -68,17 +66,6 @@ YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")  # that are no 
 LIST_SIGNS = {"|": 0.9, ";": 0.9, ",": 0.5}  # separator -> most different parts for each different text
 
 
-@dataclass
-class _Draft:
-    """What the YAML of a source will say: SQL by contract column, with notes on the guesses."""
-
-    columns: dict[str, str]
-    notes: dict[str, str] = field(default_factory=dict)
-    kinds: list[str] = field(default_factory=list)
-    where: list[tuple[str, str]] = field(default_factory=list)  # condition and why
-    known: str = ""  # name of the program that wrote the table
-
-
 def draft_source(path: str) -> tuple[str, Path]:
     """Write a draft of a source for one table of events, or for one of customers alone.
 
@@ -109,7 +96,8 @@ def draft_source(path: str) -> tuple[str, Path]:
             f"{table.name}: it looks like the result of an experiment: {found.sentence()}. Read it out with segkit "
             f"readout --arms {table.name}. Segments are made of events: give a table with several for a customer."
         )
-    folder, known = table.resolve().parent.name, _known_export(raw)
+    folder = table.resolve().parent.name
+    raw, known = known_export(raw)
     key = None if known else customer_key(raw)
     text = (
         _customers_yaml(raw, key=key, folder=folder) if key else _yaml(raw, draft=known or _guessed(raw), folder=folder)
@@ -180,36 +168,7 @@ def _encoding(file: FileSpec, table: Path) -> str | None:
     return None
 
 
-def _known_export(table: RawTable) -> _Draft | None:
-    """Draft the columns of a table that a common program exports, recognised by its column names.
-
-    Raises `SourceError`: the table of that program cannot carry segments.
-    """
-    for export in yaml.safe_load(EXPORTS.read_text(encoding="utf-8")):
-        if set(export["has"]) <= set(table.kinds):
-            if "refuse" in export:
-                raise SourceError(f"{table.file.label}: {export['refuse']}")
-            readable = {
-                column: [sql for sql in ([sqls] if isinstance(sqls, str) else sqls) if _is_readable(sql, table=table)]
-                for column, sqls in export["columns"].items()
-            }
-            columns = {column: sqls[0] for column, sqls in readable.items() if sqls}
-            draft = _Draft(columns=columns, known=export["name"], kinds=list(export.get("kinds", [])))
-            if "where" in export:
-                draft.where.append((export["where"], ""))
-            return draft
-    return None
-
-
-def _is_readable(sql: str, *, table: RawTable) -> bool:
-    """Return whether a table has all that an expression reads, and it is filled somewhere."""
-    try:
-        return table.count(f"({sql}) is not null") > 0
-    except duckdb.Error:
-        return False
-
-
-def _guessed(table: RawTable) -> _Draft:
+def _guessed(table: RawTable) -> Draft:
     """Guess the columns from their names and values."""
     mapping = guess_columns(table)
     columns = {
@@ -217,7 +176,7 @@ def _guessed(table: RawTable) -> _Draft:
         for contract, raw in mapping.items()
         if contract not in ("price", "time")
     }
-    draft = _Draft(columns=columns)
+    draft = Draft(columns=columns)
     _add_amount(draft, mapping=mapping)
     _add_time(draft, values=table.samples[mapping["timestamp"]], raw=mapping["timestamp"])
     if "time" in mapping:
@@ -234,7 +193,7 @@ def _guessed(table: RawTable) -> _Draft:
     return draft
 
 
-def _add_amount(draft: _Draft, *, mapping: dict[str, str]) -> None:
+def _add_amount(draft: Draft, *, mapping: dict[str, str]) -> None:
     """Calculate the amount from price and quantity where it has no column of its own."""
     if "amount" in mapping or "price" not in mapping:
         return
@@ -242,7 +201,7 @@ def _add_amount(draft: _Draft, *, mapping: dict[str, str]) -> None:
     draft.columns["amount"] = " * ".join(parts)
 
 
-def _add_time(draft: _Draft, *, values: list[str], raw: str) -> None:
+def _add_time(draft: Draft, *, values: list[str], raw: str) -> None:
     """Guess that the day comes first where no value tells day and month apart."""
     unclear = ambiguous_date(values)
     if unclear:
@@ -252,7 +211,7 @@ def _add_time(draft: _Draft, *, values: list[str], raw: str) -> None:
         draft.notes["timestamp"] = ": the day comes first"
 
 
-def _join_time(draft: _Draft, *, day: str, time: str, values: list[str]) -> None:
+def _join_time(draft: Draft, *, day: str, time: str, values: list[str]) -> None:
     """Put the time of day behind the day, where both have a column of their own."""
     clock = f"cast({quote(time)} as varchar)"
     readable = f"try_cast({clock} as time)"
@@ -271,7 +230,7 @@ def _time_format(value: str) -> str:
     return "" if not found else " %H:%M:%S" if found[2] else " %H:%M"
 
 
-def _split_category(draft: _Draft, *, values: list[str], raw: str) -> None:
+def _split_category(draft: Draft, *, values: list[str], raw: str) -> None:
     """Split texts that are lists, such as Drama|Comedy: most have the separator, and their parts repeat."""
     for sign, most in LIST_SIGNS.items():
         parts = {part.strip() for value in values for part in value.split(sign)} - {""}
@@ -282,7 +241,7 @@ def _split_category(draft: _Draft, *, values: list[str], raw: str) -> None:
             return
 
 
-def _add_event(draft: _Draft, *, mapping: dict[str, str], table: RawTable) -> None:
+def _add_event(draft: Draft, *, mapping: dict[str, str], table: RawTable) -> None:
     """Name the kinds of event: those of a column, or purchases and returns by sign, by a flag, or one kind."""
     if "event" in mapping:
         _name_kinds(draft, table=table)
@@ -308,7 +267,7 @@ def _add_event(draft: _Draft, *, mapping: dict[str, str], table: RawTable) -> No
         draft.columns["event"] = f"'{draft.kinds[0]}'"
 
 
-def _leave_out_cancelled(draft: _Draft, *, table: RawTable) -> None:
+def _leave_out_cancelled(draft: Draft, *, table: RawTable) -> None:
     """Leave out what was ordered and not bought, by the column of a status."""
     name = next(
         (name for name in table.kinds if re.search("status|state$|estado|statut|stato$|статус", name, re.I)), None
@@ -322,7 +281,7 @@ def _leave_out_cancelled(draft: _Draft, *, table: RawTable) -> None:
     draft.where.append((f"coalesce(lower({quote(name)}), '') not in ({listed})", why))
 
 
-def _leave_out_anonymous(draft: _Draft, *, customer: str, table: RawTable) -> None:
+def _leave_out_anonymous(draft: Draft, *, customer: str, table: RawTable) -> None:
     """Leave out lines of customers who are not known, and share a word for that."""
     text = f"trim(lower(cast({quote(customer)} as varchar)))"
     words = sorted({value.strip().lower() for value in table.samples[customer]} & set(ANONYMOUS))
@@ -337,7 +296,7 @@ def _is_flag(name: str, *, table: RawTable) -> bool:
     return bool(BOUGHT_FLAGS.fullmatch(name)) and set(table.samples[name]) == {"0", "1"}
 
 
-def _name_kinds(draft: _Draft, *, table: RawTable) -> None:
+def _name_kinds(draft: Draft, *, table: RawTable) -> None:
     """Call what was paid for, given back and ended by the names that segkit knows: only purchases count as spend."""
     raw = draft.columns["event"]
     kinds = _kinds_of_events(table, sql=raw)
@@ -353,7 +312,7 @@ def _name_kinds(draft: _Draft, *, table: RawTable) -> None:
     draft.kinds = sorted({*kinds, *named.values()} - set(named))
 
 
-def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
+def _yaml(table: RawTable, *, draft: Draft, folder: str) -> str:
     """Write the YAML of a draft."""
     if not draft.kinds:
         draft.kinds = _kinds_of_events(table, sql=draft.columns["event"])
@@ -375,6 +334,7 @@ def _yaml(table: RawTable, *, draft: _Draft, folder: str) -> str:
             *needs,
             "events:",
             *_table_lines(table, draft=draft),
+            *(_table_lines(table, draft=draft.returns) if draft.returns else []),
             *_comments(table, draft=draft),
             "",
         ]
@@ -421,9 +381,13 @@ def _short_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_name).strip("_") or "source"
 
 
-def _table_lines(table: RawTable, *, draft: _Draft) -> list[str]:
+def _table_lines(table: RawTable, *, draft: Draft) -> list[str]:
     """Write the table of events: path, options, columns, condition and lookups."""
-    lines = [f"  - path: {_scalar(Path(table.file.label).name)}", *_file_lines(table.file), "    columns:"]
+    lines = [f"  - path: {_scalar(Path(table.file.label).name)}", *_file_lines(table.file)]
+    for key, names in draft.fill.items():
+        listed = ", ".join(map(_scalar, names))
+        lines.append(f"    fill: {{{_scalar(key)}: [{listed}]}}  # guess: only the first line of an order holds these")
+    lines.append("    columns:")
     lines += [
         f"      {contract}: {_scalar(draft.columns[contract])}  # guess{draft.notes.get(contract, '')}"
         for contract in CONTRACT
@@ -458,20 +422,22 @@ def _file_lines(file: FileSpec) -> list[str]:
     return lines
 
 
-def _used(draft: _Draft) -> str:
+def _used(draft: Draft) -> str:
     """Return all SQL of a draft as one text."""
-    return " ".join([*draft.columns.values(), *(condition for condition, _ in draft.where)])
+    texts = [*draft.columns.values(), *(condition for condition, _ in draft.where)]
+    return " ".join([*texts, _used(draft.returns)] if draft.returns else texts)
 
 
 def _is_used(column: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text) is not None
 
 
-def _comments(table: RawTable, *, draft: _Draft) -> list[str]:
+def _comments(table: RawTable, *, draft: Draft) -> list[str]:
     """Say what is left over: columns that are not used, and tables in the same folder."""
     used = _used(draft)
     left = [column for column in table.kinds if column not in table.lookups.columns and not _is_used(column, used)]
-    return [*([f"# not used: {', '.join(left)}"] if left else []), *(f"# {note}" for note in table.lookups.notes)]
+    notes = [*draft.remarks, *([f"not used: {', '.join(left)}"] if left else []), *table.lookups.notes]
+    return [f"# {note}" for note in notes]
 
 
 def _kinds_of_events(table: RawTable, *, sql: str) -> list[str]:
@@ -481,7 +447,7 @@ def _kinds_of_events(table: RawTable, *, sql: str) -> list[str]:
     return [row[0] for row in rows if row[0]]
 
 
-def _needs(draft: _Draft, *, table: RawTable, company: list[str]) -> list[str]:
+def _needs(draft: Draft, *, table: RawTable, company: list[str]) -> list[str]:
     """Draft the kinds of event that show needs, for a source without purchases.
 
     Without a category, the kinds themselves become the categories if customers do enough kinds of things.
@@ -505,7 +471,7 @@ def _needs(draft: _Draft, *, table: RawTable, company: list[str]) -> list[str]:
     return [f"needs: [{', '.join(_scalar(kind) for kind in own)}]  # guess: kinds whose categories are needs"]
 
 
-def _kinds_with_categories(draft: _Draft, *, table: RawTable, own: list[str]) -> list[str]:
+def _kinds_with_categories(draft: Draft, *, table: RawTable, own: list[str]) -> list[str]:
     """List the kinds of event that have most of the categories: purchases, or else what comes before them."""
     event = f"trim({draft.columns['event']})"
     rows = {
@@ -516,7 +482,7 @@ def _kinds_with_categories(draft: _Draft, *, table: RawTable, own: list[str]) ->
     return [kind for kind in own if rows[kind] and kind != "purchase"]
 
 
-def _currency(table: RawTable, *, draft: _Draft) -> list[str]:
+def _currency(table: RawTable, *, draft: Draft) -> list[str]:
     """Draft the currency, and leave out the lines of all but the first where there are several."""
     if "amount" not in draft.columns:
         return []
@@ -540,7 +506,8 @@ def _currency(table: RawTable, *, draft: _Draft) -> list[str]:
     if len(counts) > 1:
         shown = " and ".join(f"{code} ({lines:,} lines)" for code, lines in counts[:4])
         why = f"amounts are in {shown}, which do not add up; convert them, or segment each on its own"
-        draft.where.append((f"{sql} = {sql_literal(counts[0][0])}", why))
+        for one in [draft, *([draft.returns] if draft.returns else [])]:
+            one.where.append((f"{sql} = {sql_literal(counts[0][0])}", why))
     return [f"currency: {_scalar(counts[0][0])}  # guess: from column {column}"]
 
 

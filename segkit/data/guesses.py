@@ -93,6 +93,7 @@ BIRTH_WORDS = (
 )
 CODED = ("category", "department", "productgroup", "subclass", "aisle", "genre")  # also where they are numbers
 OF_CUSTOMERS = {"age", "income", "customer", "user", "test", "price", "household"}  # groups that are no categories
+FEW_TEXTS = 0.1  # different texts per row: below it, they are of a machine, such as "Payment complete."
 NO_TEXTS = {"id", "name", "time", "date", "score", "rating", "url", "type", "status"}
 NOT_PAID = (
     "freight",
@@ -362,7 +363,7 @@ def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     if contract == "category" and kind == "BIGINT":
         return any(word in "".join(_parts(name)) for word in CODED) and not table.is_nearly_unique(name)
     if contract in ("category", "channel", "campaign", "text"):
-        unique = parts & NO_TEXTS if contract == "text" else table.is_nearly_unique(name)
+        unique = parts & NO_TEXTS or _is_of_machine(values) if contract == "text" else table.is_nearly_unique(name)
         return (
             kind in ("VARCHAR", *([LIST] if contract in LIST_COLUMNS else []))
             and not is_time_like(values)
@@ -377,6 +378,11 @@ def _is_candidate(contract: str, name: str, table: RawTable) -> bool:
     if contract == "item" and (table.is_nearly_unique(name) or parts & {"order", *PLACES}):
         return False
     return kind != "DOUBLE" or all(value.endswith(".0") for value in values)
+
+
+def _is_of_machine(texts: list[str]) -> bool:
+    """Return whether the same few texts come again and again, as no customer writes."""
+    return len(texts) >= MANY_ROWS and len(set(texts)) < FEW_TEXTS * len(texts)
 
 
 def _is_no_decimal(kind: str) -> bool:

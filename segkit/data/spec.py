@@ -129,6 +129,9 @@ class EventTable(FileSpec):
     lookups: Annotated[tuple[Lookup, ...], BeforeValidator(_tables)] = Field(
         (), description="a list of tables, each with path and on"
     )
+    fill: dict[Text, Annotated[tuple[Text, ...], Field(min_length=1), OneOrMore]] = Field(
+        {}, description="the column of the order with the columns that only its first line holds, e.g. {Name: [Status]}"
+    )
 
     @field_validator("columns")
     @classmethod

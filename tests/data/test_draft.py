@@ -12,7 +12,7 @@ import yaml
 
 from segkit.customers.days import build_days
 from segkit.data.check import check_source
-from segkit.data.draft import EXPORTS
+from segkit.data.exports import EXPORTS
 from segkit.data.sources import connect, open_source, read_events
 from segkit.errors import SourceError
 
