@@ -69,13 +69,16 @@ def _drafted(export: dict[str, Any], *, table: RawTable) -> tuple[RawTable, Draf
     draft.remarks = list(export.get("remarks", []))
     for column, sqls in export["columns"].items():
         readable = [sql for sql in _listed(sqls) if _is_readable(sql, table=table)]
-        if column == "amount" and total is not None and readable:
-            sums = {sql: _sum(sql, table=table) or 0.0 for sql in readable}
-            readable.sort(key=lambda sql: round(abs(sums[sql] - total), 1))
-            if abs(sums[readable[0]] - total) > OFF * abs(total):
-                own = f"the amounts of all lines add up to {sums[readable[0]]:,.2f}, and {export['total']}"
-                draft.remarks.append(f"{own} to {total:,.2f}: look at the columns of money")
         draft.columns |= {column: readable[0]} if readable else {}
+        if column == "amount" and readable and total is not None:
+            sums = {sql: _sum(sql, table=table) or 0.0 for sql in readable}
+            nearest = min(readable, key=lambda sql: round(abs(sums[sql] - total), 1))
+            draft.columns["amount"] = nearest
+            if abs(sums[nearest] - total) > OFF * abs(total):
+                own = f"the amounts of all lines add up to {sums[nearest]:,.2f}, and {export['total']} to {total:,.2f}"
+                draft.remarks.append(f"{own}: look at the columns of money")
+    if "list_price" in export and draft.columns.get("amount") != export["list_price"]:
+        draft.columns["discount"] = f"{export['list_price']} - {draft.columns['amount']}"
     for condition, why in export.get("where", {}).items():
         if _is_readable(condition, table=table):
             left_out = table.rows - table.count(condition)

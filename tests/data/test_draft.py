@@ -1,6 +1,7 @@
 """Drafts of a source for tables of many kinds: each is read as it is, or refused in one sentence."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 
 from segkit.customers.days import build_days
 from segkit.data.check import check_source
+from segkit.data.draft import draft_source
 from segkit.data.exports import EXPORTS
 from segkit.data.sources import connect, open_source, read_events
 from segkit.errors import SourceError
@@ -201,7 +203,8 @@ def test_names_of_columns_that_mislead(tmp_path: Path) -> None:
         freight_value=4.9, discount=1, comment_title="", shop_name=orders()["customer_id"],
         status=["paid", "Canceled"] * 1_000,
         sales_channel_id=[1, 2] * 1_000, AGE_GROUP="45-49", PRODUCT_SUBCLASS=[110, 111, 112, 113] * 500,
-        reviewerName="x", reviewTime="09 13, 2009", reviewText=["Lovely cups", "Dull tea"] * 1_000,
+        reviewerName="x", reviewTime="09 13, 2009", reviewText=[f"Lovely cups {n}" for n in range(ROWS)],
+        seller_message="The payment of this order is complete, and nothing is left to do.",
     )  # fmt: skip
     frame = frame.rename(columns={"amount": "price"}).drop(columns=["customer_id", "category"])
     frame.to_csv(tmp_path / "lines.csv", index=False)
@@ -251,7 +254,7 @@ def test_what_is_looked_at_shows_needs_where_few_buy(tmp_path: Path) -> None:
     ]
     (tmp_path / "ga4.jsonl").write_text("\n".join(map(json.dumps, rows)))
     text = drafted(tmp_path / "ga4.jsonl")
-    assert "needs: [view_item]  # guess" in text and "amount: ecommerce.purchase_revenue" in text
+    assert "needs: [view_item]  # guess" in text and "then ecommerce.purchase_revenue end" in text
     spent = sum(row["ecommerce"]["purchase_revenue"] for row in rows if row["ecommerce"])
     assert totals(str(tmp_path / "ga4.yaml"))[2] == pytest.approx(spent)
 
@@ -389,9 +392,51 @@ def _export(export: dict) -> pd.DataFrame:
     columns = {name: base[mine] for mine, names in texts.items() for name in names}
     columns |= {"event_timestamp": base["created_at"].astype("int64") * 1_000_000, **constants}
     more = {"Klaviyo metrics": ["$event_id", "$value"], "Salesforce opportunities": ["Type", "LeadSource"]}
-    return pd.DataFrame(
-        {name: columns[name] for name in [*export["has"], *more.get(export["name"], [])]}, index=base.index
-    )
+    names = [name if isinstance(name, str) else name[-1] for name in export["has"]]
+    return pd.DataFrame({name: columns[name] for name in [*names, *more.get(export["name"], [])]}, index=base.index)
+
+
+MONEY = {  # an example of the cookbook -> what was paid and what was given back, in it and in the draft of its table
+    "Shopify": (12.42 + 24, 24), "WooCommerce": (49 + 12, 3), "Stripe": (29 + 99 + 29, 99 + 10),
+    "Google Analytics 4": (89.9, 12.9), "Klaviyo": (31.5, 8.5), "Salesforce opportunities": (12000 + 9500, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MONEY)
+def test_drafts_and_recipes_agree_on_the_money(tmp_path: Path, name: str) -> None:
+    """Unpaid orders are left out, discounts of an order are spread over its lines, and refunds are never above it."""
+    text = (Path(__file__).parents[2] / "docs" / "cookbook.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {name}$(.*?)(?=^## )", text, re.M | re.S)[1]
+    for file, body in re.findall(r"```(?:csv|jsonl) (\S+)\n(.*?)```", section, re.S):
+        (tmp_path / file).write_text(body, encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(re.search(r"```yaml\n(.*?)```", section, re.S)[1], encoding="utf-8")
+    table = tmp_path / re.search(r"- path: (\S+)", section)[1]
+    draft, path = draft_source(str(table))
+    assert "which looks like an export of" in draft and "\n      text: " not in draft
+    for source in (tmp_path / "recipe.yaml", path):
+        events = read_events(open_source(str(source)), con=connect()).to_pandas()
+        sums = events["amount"].astype(float).groupby(events["event"]).sum()
+        assert (sums["purchase"], sums.get("return", 0)) == pytest.approx(MONEY[name]), source.name
+        if name == "Shopify":
+            assert events["discount"].astype(float).sum() == pytest.approx(1.2 + 1.38), source.name
+
+
+def test_money_that_is_not_in_an_export_is_told(tmp_path: Path) -> None:
+    """Columns that are missing, amounts that do not add up to the total of the program, and discounts named twice."""
+    lines = {
+        "Name": ["#1", "#1", "#2"], "Email": "Ann@x.org", "Created at": "2024-03-01 09:12:44 +0100",
+        "Lineitem quantity": [2, 1, 1], "Lineitem name": ["Tea", "Cups", "Tea"], "Lineitem price": [5.0, 10.0, 5.0],
+    }  # fmt: skip
+    frame = pd.DataFrame(lines)
+    frame.to_csv(tmp_path / "few.csv", index=False)
+    assert "no such column: orders that were not paid (Financial Status)" in draft_source(str(tmp_path / "few.csv"))[0]
+    frame["Subtotal"] = [15, None, 5]
+    frame.to_csv(tmp_path / "off.csv", index=False)
+    assert 'add up to 25.00, and "Subtotal" to 20.00' in draft_source(str(tmp_path / "off.csv"))[0]
+    frame = frame.assign(**{"Discount Amount": [5, None, 0], "Lineitem discount": [0, 5, 0]})  # the same 5, twice
+    frame.to_csv(tmp_path / "twice.csv", index=False)
+    text, path = draft_source(str(tmp_path / "twice.csv"))
+    assert "add up" not in text and totals(str(path))[1:] == (1, pytest.approx(20))
 
 
 @pytest.mark.parametrize("sign", ["\x85", "\u2028"])
