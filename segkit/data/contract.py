@@ -111,23 +111,18 @@ def filled_view(view: str, *, fill: dict[str, tuple[str, ...]], label: str, con:
     Raises `SourceError`: a column is missing.
     """
     present = column_types(view, con=con)
-    parts = []
-    for key, names in fill.items():
+    for number, (key, names) in enumerate(fill.items()):
         key = _find_column(key, present, label=label, what="column of fill")
-        for name in names:
-            found = _find_column(name, present, label=label, what="column of fill")
-            written = [found + AS_WRITTEN] if found + AS_WRITTEN in present else []
-            parts += [
-                f"coalesce({quote(c)}, case when {quote(key)} is not null then max({quote(c)}) over "
-                f"(partition by {quote(key)}) end) as {quote(c)}"
-                for c in [found, *written]
-            ]
-    if not parts:
-        return view
-    con.con.execute(
-        f"create or replace view {quote(view + '_filled')} as select * replace ({', '.join(parts)}) from {quote(view)}"
-    ).fetchall()
-    return f"{view}_filled"
+        found = [_find_column(name, present, label=label, what="column of fill") for name in names]
+        found += [name + AS_WRITTEN for name in found if name + AS_WRITTEN in present]
+        highest = ", ".join(f"max({quote(name)}) as {quote(name)}" for name in found)
+        filled = ", ".join(f"coalesce(l.{quote(name)}, f.{quote(name)}) as {quote(name)}" for name in found)
+        left, view = view, f"{view}_filled_{number}"
+        con.con.execute(
+            f"create or replace view {quote(view)} as select l.* replace ({filled}) from {quote(left)} l left join "
+            f"(select {quote(key)}, {highest} from {quote(left)} group by 1) f on l.{quote(key)} = f.{quote(key)}"
+        ).fetchall()
+    return view
 
 
 def column_types(view: str, *, con: ibis.BaseBackend) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _drafted(export: dict[str, Any], *, table: RawTable) -> tuple[RawTable, Draf
                 own = f"the amounts of all lines add up to {sums[nearest]:,.2f}, and {export['total']} to {total:,.2f}"
                 draft.remarks.append(f"{own}: look at the columns of money")
     if "list_price" in export and draft.columns.get("amount") != export["list_price"]:
-        draft.columns["discount"] = f"{export['list_price']} - {draft.columns['amount']}"
+        draft.columns["discount"] = f"{export['list_price']} - ({draft.columns['amount']})"
     for condition, why in export.get("where", {}).items():
         if _is_readable(condition, table=table):
             left_out = table.rows - table.count(condition)

@@ -495,6 +495,7 @@ def test_a_bad_byte_beyond_the_sample_is_found_when_rows_are_counted(tmp_path):
         (YAML + "x: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
         (YAML.replace("amount: sum", "amount: sum(sum)"), "reads more than one row"),
         (YAML.replace("amount: sum", "amount: (select 1)"), "is a query"),
+        (YAML + "    fill: {whoo: [sum]}\n", "no column 'whoo' in the file, a column of fill. Did you mean 'who'?"),
         (YAML.replace("amount: sum", "text: \"(select content from read_text('/etc/passwd'))\""), "is a query"),
         (YAML.replace("amount: sum", "amount: random()"), "changes from run to run"),
         (
