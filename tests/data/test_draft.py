@@ -421,7 +421,7 @@ def test_drafts_and_recipes_agree_on_the_money(tmp_path: Path, name: str) -> Non
             assert events["discount"].astype(float).sum() == pytest.approx(1.2 + 1.38), source.name
 
 
-def test_money_that_is_not_in_an_export_is_told(tmp_path: Path) -> None:
+def test_money_that_an_export_lacks_is_named(tmp_path: Path) -> None:
     """Columns that are missing, amounts that do not add up to the total of the program, and discounts named twice."""
     lines = {
         "Name": ["#1", "#1", "#2"], "Email": "Ann@x.org", "Created at": "2024-03-01 09:12:44 +0100",
