@@ -10,6 +10,7 @@ from segkit.format import FLOOR
 SEGMENTS = 12  # fewest segments of a report
 FEW_CUSTOMERS = SEGMENTS * FLOOR
 FEWEST_CUSTOMERS = 2 * FLOOR  # fewer do not make two segments, and a run stops
+SHORTEST_HISTORY = 28  # days; fewer show no habit
 LOW_REPEAT = 0.2  # share of customers with more than one active day
 CONCENTRATED = 0.5  # share of revenue from the top 1% of customers
 WOULD_ADD = {  # contract column -> what it would add
@@ -73,7 +74,14 @@ def verdict_of(facts: Facts) -> Verdict:
             f"{facts.active // FLOOR:,.0f} segments of {FLOOR} at most, and few differences between them will be "
             f"certain. {SEGMENTS} need {FEW_CUSTOMERS}; read more days (--lookback-days), or add customers."
         )
-    if facts.history_days < facts.learning_days:
+    if facts.history_days < SHORTEST_HISTORY:
+        limits.append(
+            f"There are only {facts.history_days:,.0f} days of history. Wait until there are at least "
+            f"{SHORTEST_HISTORY}, better a few months: so few days cannot show how often customers return, who has "
+            "stopped, what they come for regularly, or a season, and no forecast can be tested. Segments show the last "
+            "orders, not habits."
+        )
+    elif facts.history_days < facts.learning_days:
         limits.append(
             f"There are {facts.history_days:,.0f} days of history. Learning what comes next takes "
             f"{facts.learning_days:,.0f}: the days that describe a customer, and the days to forecast. So segments "

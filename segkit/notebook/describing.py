@@ -49,6 +49,7 @@ from segkit.tables import titles
 from segkit.texts import phrase
 from segkit.vocabulary import CANCEL
 
+NO_NEEDS = "No needs stand out in this data."
 USE_TITLES = {"share": "Of what they use", "buyers": "Members who use it"}  # of the table favourites
 OF_NEED = ("copy_need", "copy_line", "copy_push", "copy_ad", "copy_job")  # facts that speak of the need of a segment
 
@@ -413,7 +414,9 @@ def _persona_parts(
         "rules": table_result(
             rules, name="rules", shown=personas_report.format_rules(personas, rules) if len(rules) else None
         ),
-        "needs": table_result(
+        "needs": text_result(note=phrase(NO_NEEDS))
+        if described.needs is None
+        else table_result(
             needs,
             name="favourites",
             columns=titles("favourites") | USE_TITLES if described.uses else None,

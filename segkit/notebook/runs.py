@@ -445,11 +445,12 @@ def overview(run: runs.Run) -> Overview:
         silent=silent,
         returns="return" in opened.kinds,
     )
+    trust = overview_report.describe_accuracy(summary, period=period) + overview_report.describe_unrest(run)
     pages = overview_report.list_pages(run.record()["tables"].values())
     return Overview(
         segments,
         html=text_result(headline=overview_report.overview_headline(segments, summary=summary)).html,
-        tiles=text_result(segments, tiles=tiles, note=overview_report.describe_accuracy(summary, period=period)),
+        tiles=text_result(segments, tiles=tiles, note=trust),
         matrix=Result(segments, html=lambda: matrix_html(segments, **shown)),
         opportunities=_show_opportunities(run, segments, currency=shown["currency"]),
         map=_show_map(run, **shown),

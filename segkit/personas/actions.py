@@ -91,6 +91,8 @@ class Situation:
         """Return the smallest prize that is worth a plan: a part of what all customers brought in the last horizon."""
         if self.training.last is None:
             return 0.0
+        if self.unit == "spend" and self.segments["spend_now"].notna().all():  # the sum that the overview shows
+            return LEAST_PRIZE * float((self.segments["spend_now"] * self.segments["customers"]).sum())
         return LEAST_PRIZE * float(self.training.last.outcomes.totals[self.unit].sum())
 
     @cached_property

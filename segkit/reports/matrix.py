@@ -60,6 +60,7 @@ def matrix_html(segments: pd.DataFrame, *, currency: str = "", cards: str = "") 
         "matrix",
         columns=columns,
         upright=_are_upright([name for _, name in columns]),
+        bare=all(column == OPEN for column, _ in columns),
         levels=matrix_levels(segments),
         money=bool(segments["revenue_share"].notna().any()),
         currency=currency,

@@ -38,6 +38,7 @@ from segkit.texts import phrase
 OWN_BASELINES = ("as_today", "last_run")  # segments made as ours are; they are no other segmentation
 EVENTS = ("born", "split", "merged", "died")  # of the ledger, in the order they are shown
 WIDE = 0.5  # of a forecast: a range that reaches further to each side is called wide
+MANY_MOVE = 0.5  # of customers who may change segment: more is said at the top
 MOST_ACTIONS = 3  # opportunities on the overview
 
 
@@ -189,6 +190,17 @@ def describe_accuracy(summary: Mapping[str, Any], *, period: Period) -> str:
     return text("overview", "trust", **facts, predicts=_predicts(summary), wide=_is_forecast_wide(summary))
 
 
+def describe_unrest(run: Run) -> str:
+    """Warn where more than half of the customers may change segment, as Predict shows it; else ""."""
+    if not run.has("predicted_segments"):
+        return ""
+    table = run.table("predicted_segments").set_index("segment")
+    share_moving = table.loc["all", "move_share"] if "all" in table.index else None
+    if is_missing(share_moving) or share_moving <= MANY_MOVE:
+        return ""
+    return " " + text("overview", "may_move", share=share_moving, period=run.period).strip()
+
+
 def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
     """Return whether the back-test leaves a forecast that no budget can rest on."""
     if is_missing(summary.get("forecast.spend")) or not summary.get("forecast.origins"):
@@ -222,7 +234,9 @@ def describe_no_opportunity(
     least = summary.get("actions.least")
     amount = None if is_missing(least) or not least else money(float(f"{least:.1e}"), currency=currency)
     stretch = templates.sentence("actions", "a_stretch", days=period.horizon_days)
-    return text("overview", "no_opportunity", least=amount, stretch=stretch, share=share(LEAST_PRIZE), ideas=len(shown))
+    base = amount and money(least / LEAST_PRIZE, currency=currency)
+    facts = {"least": amount, "base": base, "last": period.last_dates, "stretch": stretch, "share": share(LEAST_PRIZE)}
+    return text("overview", "no_opportunity", **facts, ideas=len(shown))
 
 
 def describe_changes(segments: pd.DataFrame, *, ledger: pd.DataFrame, moves: pd.DataFrame, as_of: str) -> list[str]:

@@ -138,7 +138,11 @@ def profile_tiles(profile: pd.DataFrame, kpis: pd.DataFrame, *, words: Wording) 
         ("Customers", count(value["customers with events of their own"]), text("profile", "known", words=words)),
         ("In the segmentation", count(value["active in the lookback"]), text("profile", "active", words=words)),
         ("History", capitalized(span_text(days)), f"{count(days)} days"),
-        ("Active recently", percent(figure["value"]), text("profile", "recent", figure=figure, words=words)),
+        (
+            f"Active in the last {words.quarter}",
+            percent(figure["value"]),
+            text("profile", "recent", figure=figure, words=words),
+        ),
     ]
 
 

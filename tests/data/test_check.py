@@ -75,6 +75,7 @@ def test_customers_seen_once_and_mails_of_the_company_carry_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("days", "words"),
     [
+        (20, "Wait until there are at least 28, better a few months"),
         (200, "There are 200 days of history. Learning what comes next takes 273:"),
         (300, "There are 300 days of history. Testing the segments on later months takes 364."),
     ],

@@ -98,7 +98,10 @@ def test_the_overview_shows_no_two_opportunities_of_a_kind_and_ideas_where_none_
     shown = overview_report.best_actions(ideas)
     assert shown["type"].tolist() == ["win_back", "cross_need", "none"], "one at least can be tested"
     words = overview_report.describe_no_opportunity(shown, **options)
-    assert "at least $5,900 in a quarter (0.5% of revenue)" in words and "these ideas" in words
+    assert (
+        "at least $5,900 in a quarter (0.5% of the $1.18M that these customers brought in during" in words
+        and "these ideas" in words
+    )
 
 
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
