@@ -93,7 +93,7 @@ def test_without_a_forecast_the_page_states_why(found: Prediction, segments: pd.
         == forecast_report.describe_backtest(nothing, words=WORDS)[0]
     )
     assert len(forecast_report.forecast_tiles(nothing, words=WORDS)) == 1
-    assert forecast_report.describe_category_accuracy(nothing) == []
+    assert forecast_report.describe_category_accuracy(nothing, words=WORDS) == []
     for format_table in (forecast_report.format_segments, forecast_report.format_offers):
         assert "name" in format_table(nothing, segments, words=WORDS)
     for format_table in (forecast_report.format_backtest, forecast_report.format_categories):
