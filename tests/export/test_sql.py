@@ -6,6 +6,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import psycopg
+import pyarrow as pa
 import pytest
 import sqlglot
 from click.testing import CliRunner
@@ -84,7 +86,22 @@ def test_the_command_takes_a_dialect_or_refuses_it(run: Path, tmp_path: Path) ->
     assert both.exit_code == 2 and "give one of --to and --target" in both.stderr
 
 
-def test_one_query_from_raw_events_gives_every_customer_the_segment_of_the_run(whole_run: Path, tmp_path: Path) -> None:
+def _fill(url: str, events: pa.Table) -> None:
+    """Put events into a table of PostgreSQL, each column as what it is."""
+    kinds = {"string": "text", "double": "double precision", "int64": "bigint", "bool": "boolean"}
+    names = [(field.name, str(field.type).partition("[")[0].partition("(")[0]) for field in events.schema]
+    columns = ", ".join(f"{name} {'numeric' if 'decimal' in kind else kinds.get(kind, kind)}" for name, kind in names)
+    with psycopg.connect(url.replace("postgres://", "postgresql://"), autocommit=True) as con:
+        con.execute("drop table if exists segkit_events")
+        con.execute(f"create table segkit_events ({columns})")
+        with con.cursor().copy("copy segkit_events from stdin") as copy:
+            for row in zip(*(column.to_pylist() for column in events.columns), strict=True):
+                copy.write_row(row)
+
+
+def test_one_query_from_raw_events_gives_every_customer_the_segment_of_the_run(
+    whole_run: Path, tmp_path: Path, postgres: str
+) -> None:
     made, out = load_run(whole_run), tmp_path / "place.sql"
     command = ["export", str(whole_run), "--to", "sql", "--from", "events", "--out", str(out)]
     assert CliRunner().invoke(main, command).exit_code == 0
@@ -97,5 +114,12 @@ def test_one_query_from_raw_events_gives_every_customer_the_segment_of_the_run(w
     batch = made.table("assignments").set_index("customer_id").sort_index()
     columns = ["segment", "macro_segment", "need"]
     pd.testing.assert_frame_equal(found[columns], batch[columns], check_dtype=False)
+    _fill(postgres, events)
+    export_sql(whole_run, out=str(out), dialect="postgres", start="events")
+    with psycopg.connect(postgres.replace("postgres://", "postgresql://")) as server:
+        rows = server.execute(out.read_text(encoding="utf-8"))
+        there = pd.DataFrame(rows.fetchall(), columns=[column.name for column in rows.description])
+    there = there.set_index("customer_id").sort_index()
+    pd.testing.assert_frame_equal(there[columns], batch[columns], check_dtype=False)
     with pytest.raises(InputError, match="--from events: not for snowflake. Give --dialect duckdb or postgres"):
         export_sql(whole_run, out=str(out), dialect="snowflake", start="events")
