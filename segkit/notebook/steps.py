@@ -111,7 +111,7 @@ def find_steps(*, notebooks_dir: Path | None = None, customers_only: bool = Fals
             f"{folder}: no notebooks such as 01_profile.ipynb found. Run segkit from a clone of its repository."
         )
     place = {name: number for number, name in enumerate(notebooks())}
-    ordered = sorted(names, key=lambda name: place.get(name, len(place) - 1.5))
+    ordered = sorted(names, key=lambda name: place.get(name, place[OVERVIEW] - 0.5))
     return [_read_step(folder / f"{name}.ipynb") for name in ordered]
 
 
