@@ -12,6 +12,7 @@ from segkit.assist.questions import Questions, ask, clean_text
 from segkit.data.alone import is_customers_only
 from segkit.data.runs import Run
 from segkit.errors import InputError
+from segkit.format import capitalized
 from segkit.refresh.decisions import LOOK
 from segkit.reports.wording import day_text
 
@@ -20,6 +21,7 @@ FORMATS = ("html", "text", "json")
 MOST_CHANGES, MOST_REVENUE, MOST_TO_DO, MOST_SURE = 4, 3, 3, 2  # sentences
 MOST_OF_A_MESSAGE = 600  # characters of an error
 OF_A_SEGMENT = re.compile(r"(?:revenue\.)?S\d{2,}\.")  # facts that no sentence of a digest uses
+EXPECTED = ("forecast.spend", "forecast.active_share")  # facts that the digest shows
 DONE, BROKEN, FAILED, STOPPED = "done", "data looks broken", "failed", "stopped"
 
 
@@ -37,6 +39,8 @@ class Digest:
         The run, and whether its data is broken, in a sentence each.
     revenue, changes, sure
         Why revenue moved, what changed, and how sure that is, in sentences.
+    expected
+        What customers are expected to spend and how many to come, with ranges; empty without a forecast.
     to_do
         For each thing to do ``id, title, text, command``.
     facts
@@ -50,6 +54,7 @@ class Digest:
     broken: str
     revenue: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    expected: str = ""
     to_do: tuple[dict[str, str], ...] = ()
     sure: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
@@ -90,6 +95,8 @@ def make_digest(asked: Questions) -> Digest:
     made, segments, moved = run.parameters(), asked.list_segments(), asked.why_revenue_moved()
     changed, sure, first = asked.what_changed(), asked.how_sure(), asked.opportunities(most=MOST_TO_DO)
     is_broken, broken = _broken(run)
+    expected = asked.forecast().facts if run.has("predicted_segments") else ()
+    expected = [fact for fact in expected if fact.name in EXPECTED]
     to_do = []
     for sentence in first.sentences if first.facts else ():
         name = sentence.partition(":")[0]
@@ -104,6 +111,7 @@ def make_digest(asked: Questions) -> Digest:
         broken=broken,
         revenue=moved.sentences[:MOST_REVENUE] if moved.facts else (),
         changes=changed.sentences[:MOST_CHANGES],
+        expected=" ".join(f"{capitalized(fact.label)}: {fact.text}." for fact in expected),
         to_do=tuple(to_do),
         sure=tuple(line for line in sure.sentences[:MOST_SURE] if line),
         facts=tuple(
@@ -111,7 +119,8 @@ def make_digest(asked: Questions) -> Digest:
             for answer in (segments, moved, changed, first, sure)
             for fact in answer.facts
             if not OF_A_SEGMENT.match(fact.name)
-        ),
+        )
+        + tuple(expected),
     )
 
 
