@@ -5,7 +5,6 @@ import json
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ TARGETING = """Suggest customers to address with this campaign: {campaign}
 Use the run {run}. Ask list_segments and list_needs, then describe_segment for the segments that fit, and
 what_would_a_pilot_show for each. Suggest a test with a control group, never a campaign to everyone. Check your text
 with check_text."""
-LATER = ("segkit.assist.changes", "segkit.reports.revenue")
 DEEPEST = 3  # folders between the reports and a run
 QUESTIONS = (
     "list_segments", "describe_segment", "list_needs", "describe_need", "compare", "who_is_in", "forecast",
@@ -117,7 +115,12 @@ def serve(reports: str | Path, *, ids: bool = False) -> None:
 @cache
 def _load_later() -> None:
     """Load what further answers need after the first one, so that it does not wait for them."""
-    threading.Thread(target=lambda: [import_module(name) for name in LATER], daemon=True).start()
+
+    def load() -> None:
+        import segkit.assist.changes
+        import segkit.reports.revenue  # noqa: F401
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def _summary(opened: Reports, run: str) -> str:

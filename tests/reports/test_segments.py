@@ -62,6 +62,7 @@ def tables(segments: pd.DataFrame, assignments: pd.DataFrame) -> dict[str, pd.Da
         ).assign(x=[0.0, 1.0, 5.0], y=[0.0, 1.0, 4.0]),
         "needs": pd.DataFrame({"need": ["N01", "N02"], "name": ["Drinks", "Cleaning"]}),
         "blocks": blocks_table(),
+        "steps": pd.DataFrame({"event": ["visit", "purchase"], "customers": [90, 60], "share": [1.0, 0.4]}),
         "retention": pd.DataFrame({"cohort": months[:2], "newcomers": 50, "months_since": [1, 1], "share": [0.5, 0.4]}),
         "baselines": pd.DataFrame([{"baseline": name, "label": name, **score} for name in ("segkit", "rfm", "kmeans")]),
     }
@@ -75,6 +76,7 @@ DRAW: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "plot_small_maps": lambda given: small_maps.plot_small_maps(given["assignments"], given["values"]),
     "plot_predictability": lambda given: profile_report.plot_predictability(given["predictability"]),
     "plot_frontier": lambda given: segments_report.plot_frontier(given["frontier"]),
+    "plot_steps": lambda given: profile_report.plot_steps(given["steps"]),
     "plot_retention": lambda given: profile_report.plot_retention(given["retention"]),
     "plot_baselines": lambda given: segments_report.plot_baselines(given["baselines"]),
     "plot_segment_shares": lambda given: segments_report.plot_segment_shares(given["segments"]),
