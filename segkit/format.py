@@ -124,7 +124,7 @@ def signed_percent(value: float | None) -> str:
     """Format a relative change with its sign.
 
     >>> signed_percent(0.021), signed_percent(-0.3)
-    ('+2%', '-30%')
+    ('+2%', '−30%')
     """
     return percent(value) if is_missing(value) or round(value, 2) <= 0 else f"+{percent(value)}"
 

@@ -9,7 +9,7 @@ from segkit.assist.digest import Digest, make_alert, make_digest
 from segkit.assist.questions import ask
 from segkit.data.io import mask_secrets
 from segkit.errors import SegkitError
-from segkit.notebook.chain import print_progress, run_chain
+from segkit.notebook import chain
 from segkit.notebook.steps import resolve, source_path
 
 
@@ -34,10 +34,10 @@ def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
         The target cannot be used; nothing was run.
     """
     if not digest:
-        return run_chain(**options)
+        return chain.run_chain(**options)
     check_target(digest)
     try:
-        page = run_chain(**options)
+        page = chain.run_chain(**options)
     except (Exception, KeyboardInterrupt) as error:
         _deliver(_alert(error, options, target=digest), digest, what="The run had failed already")
         raise
@@ -45,7 +45,7 @@ def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
         try:
             made = make_digest(ask(page.parent))
         except SegkitError as error:
-            print_progress(f"there is no digest of this run: {error}")
+            chain.print_progress(f"there is no digest of this run: {error}")
             return page
         _deliver(made, digest, what="The run is complete")
     return page
@@ -68,6 +68,6 @@ def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> Dig
 
 def _deliver(digest: Digest, target: str, *, what: str) -> None:
     try:
-        print_progress(f"digest: {deliver(digest, target)}")
+        chain.print_progress(f"digest: {deliver(digest, target)}")
     except DeliveryError as error:
-        print_progress(f"{mask_secrets(str(error), url=target)}. {what}.")
+        chain.print_progress(f"{mask_secrets(str(error), url=target)}. {what}.")
