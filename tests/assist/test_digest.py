@@ -112,7 +112,7 @@ def test_a_run_delivers_its_digest_and_an_alert_where_it_fails(
     whole_run: Path, webhook: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(delivery, "WAIT_SECONDS", (0, 0))
-    monkeypatch.setattr(delivering, "run_chain", lambda **_: whole_run / "index.html")
+    monkeypatch.setattr(delivering.chain, "run_chain", lambda **_: whole_run / "index.html")
     hook = f"http://127.0.0.1:{webhook.server_port}/x"
     webhook.statuses = [500, 500, 500]
     assert run_with_digest(digest=hook, source="x") == whole_run / "index.html"
@@ -123,7 +123,7 @@ def test_a_run_delivers_its_digest_and_an_alert_where_it_fails(
     def fail(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(delivering, "run_chain", fail)
+    monkeypatch.setattr(delivering.chain, "run_chain", fail)
     with pytest.raises(KeyboardInterrupt):
         run_with_digest(digest=str(tmp_path / "d.txt"), source="shop.yaml", as_of="2024-01-01")
     assert (
