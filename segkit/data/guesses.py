@@ -10,7 +10,7 @@ from segkit.data.contract import LIST
 from segkit.data.expressions import quote
 from segkit.data.related import Lookups
 from segkit.data.spec import LIST_COLUMNS, FileSpec
-from segkit.data.values import CURRENCY, is_number, is_time_like
+from segkit.data.values import CURRENCY, is_number, is_time_like, refuse_currencies
 from segkit.errors import SourceError
 
 MAX_KINDS = 30  # most different values of a column that can be the kind of event
@@ -229,20 +229,16 @@ def _refuse_unlike_amounts(table: RawTable) -> None:
     for name in table.kinds:
         texts = [value.strip() for value in table.samples[name] if value.strip()]
         money = [value for value in texts if MONEY.fullmatch(value)]
-        signs = sorted({sign for value in money for sign in re.findall(CURRENCY, value)})
         named = _rank(name, hints=words) < len(words) and not is_number(table.kinds[name])
-        if not named or not signs or len(money) <= len(texts) / 2:
+        if not named or len(money) <= len(texts) / 2 or not any(re.search(CURRENCY, value) for value in money):
             continue
-        if len(signs) > 1:
-            why, what = f"amounts in several currencies ({', '.join(signs)})", "Convert them to one"
-        else:
-            shown = dict.fromkeys(re.sub(r"\d+", "1", value) for value in texts)
-            alike = [next(value for value in texts if re.sub(r"\d+", "1", value) == form) for form in shown][:2]
-            why, what = (
-                f"amounts that are not written alike, such as {' and '.join(map(repr, alike))}",
-                "Write them alike",
-            )
-        raise SourceError(f"{table.file.label}: column {name!r} has {why}. {what}, and check the file again.")
+        refuse_currencies(money, where=f"{table.file.label}: column {name!r}")
+        forms = {re.sub(r"\d+", "1", value): value for value in reversed(texts)}
+        alike = " and ".join(map(repr, list(forms.values())[::-1][:2]))
+        raise SourceError(
+            f"{table.file.label}: column {name!r} has amounts that are not written alike, such as {alike}. Write them "
+            "alike, and check the file again."
+        )
 
 
 def _time_of_day(table: RawTable, *, day: str) -> dict[str, str]:

@@ -239,17 +239,22 @@ def normalized_number_sql(sql: str, *, style: str) -> str:
     return f"case when regexp_full_match({bare}, {sql_literal(NOTATIONS[style])}) then {number} end"
 
 
-def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
-    """Detect how a sample writes numbers: 'plain' (12.5), '.' (1,234.50 or $5) or ',' (12,50).
-
-    Raises `SourceError`: the sample mixes notations or currencies, or its commas are ambiguous.
-    """
+def refuse_currencies(sample: list[str], *, where: str) -> None:
+    """Raise `SourceError` where a sample of amounts has the signs of several currencies."""
     currencies = sorted({sign for value in sample for sign in re.findall(CURRENCY, value)})
     if len(currencies) > 1:
         raise SourceError(
             f"{where}: amounts in several currencies ({', '.join(currencies)}). Convert them to one, or leave the "
             "others out with 'where'."
         )
+
+
+def number_style(sample: list[str], *, decimal: str | None, where: str) -> str:
+    """Detect how a sample writes numbers: 'plain' (12.5), '.' (1,234.50 or $5) or ',' (12,50).
+
+    Raises `SourceError`: the sample mixes notations or currencies, or its commas are ambiguous.
+    """
+    refuse_currencies(sample, where=where)
     values = {re.sub(SIGNS, "", value) for value in sample}
     if decimal is not None:
         return decimal

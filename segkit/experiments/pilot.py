@@ -72,6 +72,12 @@ class Pilot:
         """The treatment arms; "treatment" where there is only one and it has no name."""
         return arms_of(self.facts)
 
+    def price(self, *, contact_cost: float | None = None, margin: float | None = None) -> Price:
+        """Return the cost of a contact and the margin; None is what the pilot was designed with."""
+        given = {"contact_cost": contact_cost, "margin": margin}
+        chosen = {name: self.facts[name] if value is None else value for name, value in given.items()}
+        return price_of(**chosen, kpi=self.facts["kpi"])
+
 
 def design_pilot(
     run: Run,

@@ -10,7 +10,7 @@ from segkit.data.arm_columns import BINARY, COUNT, MONEY
 from segkit.experiments.arms import Experiment, Outcome
 from segkit.experiments.design import CONTROL
 from segkit.experiments.effects import NO_VERDICT, Effects, measure_effects
-from segkit.experiments.estimate import COVARIATES, KPIS, Lift, Price, price_of, returns_of
+from segkit.experiments.estimate import COVARIATES, KPIS, Lift, Price, returns_of
 from segkit.experiments.pilot import Pilot
 from segkit.vocabulary import EVERYONE
 
@@ -47,11 +47,8 @@ def read_out_arms(
     InputError
         A cost or margin cannot be used.
     """
-    kpi, facts = pilot.facts["kpi"], pilot.facts
-    cost = facts["contact_cost"] if contact_cost is None else contact_cost
-    price = price_of(cost, facts["margin"] if margin is None else margin, kpi=kpi)
-    units = pilot.units
-    sizes = units["arm"].value_counts(normalize=True)
+    facts, price = pilot.facts, pilot.price(contact_cost=contact_cost, margin=margin)
+    sizes = pilot.units["arm"].value_counts(normalize=True)
     effects = measure_effects(
         _experiment_of(pilot, values), price=price, split=sizes.to_dict(), seed=int(facts["seed"])
     )

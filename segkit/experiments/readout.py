@@ -24,7 +24,6 @@ from segkit.experiments.estimate import (
     Price,
     estimate_lifts,
     kpi_values,
-    price_of,
     returns_of,
     verdict_of,
 )
@@ -363,9 +362,7 @@ def read_out(
     InputError
         A cost or margin cannot be used.
     """
-    kpi = pilot.facts["kpi"]
-    cost = pilot.facts["contact_cost"] if contact_cost is None else contact_cost
-    price = price_of(cost, pilot.facts["margin"] if margin is None else margin, kpi=kpi)
+    price = pilot.price(contact_cost=contact_cost, margin=margin)
     lifts = estimate_lifts(pilot.units, values, columns=COVARIATES)
     order = compute_qini(pilot.units, _adjust_outcomes(pilot.units, values), seed=int(pilot.facts["seed"]))
     table = _experiment(pilot, lifts, price=price)

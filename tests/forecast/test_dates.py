@@ -30,7 +30,7 @@ def predicted(days: Days, *, kinds: dict[str, str] | None = None) -> OrderDates:
 
 
 def orders(*, customers: int = 240, days: int = 330, seed: int = 2) -> list[tuple[Any, ...]]:
-    """Orders of customers with a gap of their own, of whom one in six leaves; seven in ten orders are bread."""
+    """Orders of customers with a gap of their own, one in six of them leaves; seven in ten orders are bread."""
     rng, rows = np.random.default_rng(seed), []
     for i, gap in enumerate(rng.uniform(6, 25, customers)):
         times = np.cumsum(rng.gamma(1.5, gap / 1.5, 70))
