@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
@@ -16,6 +17,7 @@ from babel.numbers import format_compact_decimal, format_currency, format_decima
 from segkit.texts import ENGLISH, language_of_names, phrase, spoken
 
 MISSING = "–"  # an unknown number
+LONGEST_NAME = 120  # characters of a name from the data; a longer one is cut
 SPACE = "\u00a0"  # between a number and its unit: no line breaks there
 MINUS = "\u2212"
 CAPITAL_NOUNS = ("de", "lb")  # languages that write nouns with a capital everywhere
@@ -304,6 +306,19 @@ def joined(texts: Sequence[str]) -> str:
     word = phrase(" and ")
     last = phrase(", and ") if any(word in t for t in texts) else word
     return last.join([", ".join(texts[:-1]), texts[-1]])
+
+
+def clean(name: Any) -> str:
+    """Return a name from the data on one line, without control characters and not too long.
+
+    >>> clean("Fresh" + chr(10) + "fruit"), clean(None)
+    ('Fresh fruit', '')
+    """
+    if is_missing(name):
+        return ""
+    text = "".join(" " if unicodedata.category(sign)[0] in "CZ" else sign for sign in str(name))
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
 def capitalized(text: str) -> str:

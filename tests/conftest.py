@@ -23,6 +23,7 @@ from segkit.data.synth import write_scenario
 from segkit.segments.fit import FitData
 from tests.engines import postgres, spark  # noqa: F401  fixtures of the whole suite
 from tests.shop import shop, shop_run  # noqa: F401
+from tests.webhooks import webhook  # noqa: F401
 
 NEEDS = ("bake", "grill", "clean", "dine")  # planted by `planted_windows`
 ITEMS_OF_A_NEED = 3

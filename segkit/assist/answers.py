@@ -1,14 +1,11 @@
 """What an answer is: a sentence, and the facts it rests on."""
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from segkit import format as fmt
-from segkit.format import is_missing
-
-LONGEST_NAME = 120  # characters of a name from the data; a longer one is cut
+from segkit.format import clean, is_missing
 
 
 @dataclass(frozen=True)
@@ -84,19 +81,6 @@ class Answer:
     def __str__(self) -> str:
         lines = [f"- {fact.label}: {fact.text} [{fact.name}, {fact.table}]" for fact in self.facts]
         return "\n".join([*self.sentences, *lines, *self.ids])
-
-
-def clean(name: Any) -> str:
-    """Return a name from the data on one line, without control characters and not too long.
-
-    >>> clean("Fresh" + chr(10) + "fruit"), clean(None)
-    ('Fresh fruit', '')
-    """
-    if is_missing(name):
-        return ""
-    text = "".join(" " if unicodedata.category(sign)[0] in "CZ" else sign for sign in str(name))
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
 def figure(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from segkit import templates
-from segkit.assist.answers import Fact, clean
+from segkit.assist.answers import Fact
 from segkit.assist.questions import Questions, ask, clean_text
 from segkit.data.alone import is_customers_only
 from segkit.data.runs import Run
 from segkit.errors import InputError
-from segkit.format import capitalized
+from segkit.format import capitalized, clean
 from segkit.refresh.decisions import LOOK
 from segkit.reports.wording import day_text
 

@@ -15,12 +15,22 @@ from typing import Any
 import pandas as pd
 
 from segkit import templates
-from segkit.assist.answers import Answer, Fact, clean, figure, known, named
+from segkit.assist.answers import Answer, Fact, figure, known, named
 from segkit.assist.checking import check_figures
 from segkit.data.alone import refuse_customers_only
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.errors import InputError, RunError, SegkitError
-from segkit.format import FLOOR, count, hidden_segments, is_missing, masked_count, percent, score, suppressed_cells
+from segkit.format import (
+    FLOOR,
+    clean,
+    count,
+    hidden_segments,
+    is_missing,
+    masked_count,
+    percent,
+    score,
+    suppressed_cells,
+)
 from segkit.reports.wording import Wording
 from segkit.vocabulary import EVERYONE
 

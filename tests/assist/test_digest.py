@@ -1,51 +1,23 @@
 """The digest: right figures, small, sent only where asked, and never a reason for a run to fail."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from segkit.assist import delivery
 from segkit.assist.delivery import DeliveryError, check_target, deliver
 from segkit.assist.digest import make_alert, make_digest
 from segkit.assist.questions import ask
 from segkit.cli import main
+from segkit.data import webhook as webhooks
 from segkit.errors import InputError
 from segkit.notebook import delivering
 from segkit.notebook.delivering import run_with_digest
 from segkit.personas.facts import NUMBER_WORDS
 
 MOST_BYTES = 100_000
-
-
-@pytest.fixture
-def webhook() -> Iterator[Any]:
-    """A local server that answers with the given statuses, one after the other, and keeps what it got."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            server.got.append((self.path, json.loads(body)))
-            self.send_response(server.statuses.pop(0))
-            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.got, server.statuses = [], []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def test_a_digest_holds_facts_only_and_stays_small(whole_run: Path, tmp_path: Path) -> None:
@@ -75,7 +47,7 @@ def test_a_digest_holds_facts_only_and_stays_small(whole_run: Path, tmp_path: Pa
 
 
 def test_a_webhook_is_tried_again_and_secrets_stay_secret(webhook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "WAIT_SECONDS", (0, 0))
+    monkeypatch.setattr(webhooks, "WAIT_SECONDS", (0, 0))
     monkeypatch.setenv("HOOK_SECRET", "sesame")
     alert = make_alert(source="shop", as_of="2024-01-01", message="no file", stopped=False)
     target = f"http://127.0.0.1:{webhook.server_port}/hooks/$HOOK_SECRET"
@@ -111,7 +83,7 @@ def test_a_target_that_cannot_be_used_is_refused_before_the_run(target: str, wor
 def test_a_run_delivers_its_digest_and_an_alert_where_it_fails(
     whole_run: Path, webhook: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(delivery, "WAIT_SECONDS", (0, 0))
+    monkeypatch.setattr(webhooks, "WAIT_SECONDS", (0, 0))
     monkeypatch.setattr(delivering.chain, "run_chain", lambda **_: whole_run / "index.html")
     hook = f"http://127.0.0.1:{webhook.server_port}/x"
     webhook.statuses = [500, 500, 500]

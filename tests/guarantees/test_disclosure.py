@@ -18,7 +18,7 @@ from scipy.optimize import LinearConstraint, milp
 
 from segkit.forecast.offers import _strongest_offers
 from segkit.format import FLOOR, about_count, share_of, suppressed_cells
-from segkit.live.stream import _net_text
+from segkit.live.page import _net_text
 from segkit.period import Period
 from segkit.reports import experiments as experiments_report
 from segkit.reports import overview as overview_report

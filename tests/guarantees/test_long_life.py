@@ -15,7 +15,8 @@ from benchmarks.long_life import live_long
 from segkit.data.runs import load_run
 from segkit.live import book, engine, state
 from segkit.live.engine import Live
-from segkit.live.stream import Stream, write_page
+from segkit.live.page import write_page
+from segkit.live.stream import Stream
 from tests.live.live_runs import AS_OF, as_sent, fixed_events, make_live_run
 from tests.live.test_stream import dump
 

@@ -18,7 +18,7 @@ HOME = Path(__file__).parents[2]
 CODE = sorted((HOME / "segkit").rglob("*.py"))
 PAGES = ["index.html", *(f"{step.name}.html" for step in find_steps() if step.name != "00_overview")]
 REACHES = {  # modules that can open a connection, and who asks for it
-    "segkit/assist/delivery.py": {"http"},  # --digest https://...
+    "segkit/data/webhook.py": {"http"},  # --digest https://..., and the webhooks of triggers.yaml
     "segkit/data/engine.py": {"socket"},  # --engine spark://host:port
     "segkit/personas/copy.py": {"openai"},  # the notebook parameter that names an endpoint
 }

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from segkit.cli import main
 from segkit.data.runs import open_run
 from segkit.live.engine import Live
-from segkit.live.stream import write_page
+from segkit.live.page import write_page
 from tests.live.live_runs import fixed_events, make_live_run
 from tests.reports.test_browser import browser, crowd, open_page, page_file  # noqa: F401
 from tests.reports.test_browser import pytestmark as needs_a_browser

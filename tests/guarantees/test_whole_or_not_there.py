@@ -25,7 +25,7 @@ from segkit.export.newcomers import write_newcomers
 from segkit.export.target import read_target
 from segkit.live import history
 from segkit.live.engine import Live
-from segkit.live.stream import write_page
+from segkit.live.page import write_page
 from tests.guarantees.hashing import hashes
 from tests.live.conftest import small_run  # noqa: F401  a fixture
 
