@@ -34,11 +34,10 @@ from segkit.export.people import (
     read_customer_records,
     select_exportable,
 )
-from segkit.export.target import Target, masked, read_target
+from segkit.export.target import NUMBER_FIELDS, Target, masked, read_target
 
 CRLF = "\r\n"  # the writer quotes texts with the characters of its own line end only
 MEGABYTE = 1_000_000
-COLUMN_TYPES = {"confidence": "float64"}  # of fields in Parquet; all others are text
 FILE_SUFFIXES = (".csv", ".parquet")
 
 
@@ -124,7 +123,7 @@ def _file_contents(rows: pd.DataFrame, *, target: Target) -> Iterator[tuple[byte
     """Yield bytes and number of rows of each file of a group; at least one, if only with the header."""
     if target.format == "parquet":
         buffer = io.BytesIO()
-        kinds = {h: COLUMN_TYPES.get(target.columns[h].field, "string") for h in rows}
+        kinds = {h: "float64" if target.columns[h].field in NUMBER_FIELDS else "string" for h in rows}
         table = pa.Table.from_pandas(rows.astype(kinds), preserve_index=False).replace_schema_metadata(None)
         pq.write_table(table, buffer, compression="zstd")
         yield buffer.getvalue(), len(rows)
@@ -376,8 +375,8 @@ def _state(target: Target, *, out: str) -> Path:
 
 
 def _digests(rows: pd.DataFrame, *, target: Target) -> pd.Series:
-    """Return a digest of each row without its date, which changes with every run."""
-    headers = [header for header in rows if target.columns[header].field != "as_of"]
+    """Return a digest of each row without the dates of the run, which change with every run."""
+    headers = [header for header in rows if target.columns[header].field not in ("as_of", "expected_until")]
     texts = ("\x1f".join("" if cell is None else cell for cell in row) for row in rows[headers].itertuples(index=False))
     digests = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]
     return pd.Series(digests, index=rows.index, name="digest", dtype=object)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,19 @@ from segkit.data.io import read_customer_csv
 from segkit.data.runs import Run, load_run_privacy, open_run_source, source_ids
 from segkit.data.sources import connect, read_customers
 from segkit.errors import InputError, RunError
-from segkit.export.target import CONTACT_WORDS, RUN_FIELDS, VALUE_FORMS, Target, as_phone, as_text
+from segkit.export.target import (
+    CONTACT_WORDS,
+    FORECAST_FIELDS,
+    NUMBER_FIELDS,
+    RUN_FIELDS,
+    VALUE_FORMS,
+    Target,
+    as_phone,
+    as_text,
+)
 from segkit.format import FLOOR
 
-SEGMENT_COLUMNS = ("segment_name", "need_name", "action")  # of a segment, next to its id
+SEGMENT_COLUMNS = ("segment_name", "level", "need_name", "action")  # of a segment, next to its id
 ADDRESS_FORMS = ("email", "phone")  # forms of a customer's address
 NOT_IN_RUN = "not in the run"  # in the source alone; not counted
 
@@ -70,7 +80,7 @@ def read_customer_records(run: Run, *, source: str = "", data_dir: str = "") -> 
 
 
 def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.DataFrame:
-    """Read assignments and the texts of their segments, by customer_id.
+    """Read assignments, the texts of their segments and what is expected of each customer, by customer_id.
 
     Pseudonyms are mapped back to the ids of the source, which is read again. Erased customers, and those the source no
     longer has, are left out.
@@ -78,6 +88,7 @@ def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.Da
     `source`, `data_dir`: where the source is now; by default as the run was made.
     """
     assignments, segments = run.table("assignments"), run.table("segments").set_index("segment")
+    assignments = assignments.join(_read_forecast(run), on="customer_id")
     if run.parameters().get("pseudonyms"):
         real_id_by_pseudonym = source_ids(run, open_run_source(run, source=source, data_dir=data_dir, source_ids=True))
         assignments = assignments.assign(customer_id=assignments["customer_id"].map(real_id_by_pseudonym)).dropna(
@@ -87,8 +98,23 @@ def read_assignments(run: Run, *, source: str = "", data_dir: str = "") -> pd.Da
     if privacy.lists:
         assignments = assignments[[not privacy.is_erased(each) for each in assignments["customer_id"]]]
     words = segments.rename(columns={"name": "segment_name"}).reindex(columns=list(SEGMENT_COLUMNS))
-    table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"])
+    currency = open_run_source(run, source=source, data_dir=data_dir).currency
+    table = assignments.join(words, on="segment").assign(as_of=run.parameters()["as_of"], currency=currency or None)
+    table["need_name"] = table["need_name"].where(table["need"].notna(), None)
     return table.set_index("customer_id", drop=False).sort_index()
+
+
+def _read_forecast(run: Run) -> pd.DataFrame:
+    """Read what is expected of each customer, by the ids of the run; money in cents, days as ISO text."""
+    if not run.has("predictions"):
+        return pd.DataFrame(columns=[*FORECAST_FIELDS, "expected_until"], dtype=object)
+    table = run.table("predictions").set_index("customer_id")
+    found = {}
+    for name, column in FORECAST_FIELDS.items():
+        values = table[column] if column in table else pd.Series(None, index=table.index, dtype=object)
+        found[name] = values.round(2) if name in NUMBER_FIELDS else pd.to_datetime(values).dt.strftime("%Y-%m-%d")
+    last_day = run.period.horizon_end - timedelta(days=1)
+    return pd.DataFrame(found).assign(expected_until=last_day.isoformat())
 
 
 def select_exportable(

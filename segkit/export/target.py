@@ -113,15 +113,28 @@ def masked(value: str, *, forms: tuple[str, ...]) -> str:
     return value[: min(3 if "phone" in forms else 2, max(len(value) - 3, 0))] + "***"
 
 
+FORECAST_FIELDS = {  # field -> column of the run's predictions
+    "expected_spend": "spend_mean",
+    "expected_spend_low": "spend_low",
+    "expected_spend_high": "spend_high",
+    "next_order": "next_order_date",
+    "next_order_from": "next_order_low",
+    "next_order_to": "next_order_high",
+}
+NUMBER_FIELDS = ("confidence", "expected_spend", "expected_spend_low", "expected_spend_high")  # all others are text
 RUN_FIELDS = (
     "customer_id",
     "segment",
     "segment_name",
     "macro_segment",
+    "level",
     "confidence",
     "core",
     "need",
     "need_name",
+    *FORECAST_FIELDS,
+    "currency",
+    "expected_until",
     "action",
     "as_of",
 )

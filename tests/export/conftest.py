@@ -12,6 +12,7 @@ from segkit.data.runs import open_run
 SOURCE = """\
 name: shop
 timezone: UTC
+currency: EUR
 kinds: {purchase: customer}
 events:
   - path: lines.csv
@@ -26,6 +27,18 @@ WITHOUT_ADDRESS = SOURCE.replace("mail_address: mail, mobile: mobile, ", "").rep
     "mail_address: identifier, mobile: identifier, ", ""
 )
 SEGMENTS = pd.DataFrame({"segment": ["S01", "S02", "S03"], "name": ['=Big, "bold"', "Line\nbreak", "Tiny"]})
+
+
+def make_predictions(ids: list[str]) -> pd.DataFrame:
+    """What is expected of each customer; the first one has no date of the next order."""
+    amounts = {"active_chance": 0.9, "orders": 3.0, "orders_low": 1.0, "orders_high": 6.0, "move_chance": 0.1}
+    spend = {"spend_median": 40.0, "spend_mean": 41.2345, "spend_low": 0.0, "spend_high": 99.999, "value_12m": 160.0}
+    nothing = {"next_category": None, "next_category_chance": np.nan}
+    dates = {"date": "2024-06-05", "low": "2024-06-02", "high": "2024-06-11"}
+    table = pd.DataFrame({"customer_id": ids}).assign(**amounts, **spend, **nothing)
+    for name, day in dates.items():
+        table[f"next_order_{name}"] = pd.to_datetime([pd.NaT, *[day] * (len(ids) - 1)])
+    return table.assign(next_order_reason=["may not order", *[""] * (len(ids) - 1)])
 
 
 @pytest.fixture
@@ -70,7 +83,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "action": "offer bread",
             "spend_now": np.nan,
         }
-        run.write(SEGMENTS.assign(macro_segment="M1", customers=30, **zero, **ranged, **words), "segments")
+        run.write(make_predictions(ids), "predictions")
+        run.write(SEGMENTS.assign(macro_segment="M1", level="Top", customers=30, **zero, **ranged, **words), "segments")
         return run.path
 
     return make

@@ -10,7 +10,7 @@ import pytest
 from segkit.errors import InputError, RunError
 from segkit.export.export import NOTHING_NEW, export_segments
 from segkit.export.people import read_control
-from segkit.export.target import as_sha256
+from segkit.export.target import as_sha256, read_target
 from tests.export.conftest import WITHOUT_ADDRESS, WITHOUT_CONSENT
 
 Make = Callable[..., Path]
@@ -31,8 +31,30 @@ def test_csv_holds_everyone_but_the_group_below_the_floor(make_run: Make, people
     assert made.written == ((str(tmp_path / "out" / "csv.csv"), 60),)
     rows = _rows(tmp_path / "out" / "csv.csv")
     assert [row["customer_id"] for row in rows] == [f"c{i:02d}" for i in range(60)]
-    expected = {"customer_id": "c59", "segment": "S02", "segment_name": "Line\nbreak", "macro_segment": "M1"}
-    assert rows[-1] == expected | {"confidence": "0.75", "as_of": "2024-06-01"}
+    segment = {"segment": "S02", "segment_name": "Line\nbreak", "macro_segment": "M1", "level": "Top"}
+    segment |= {"need": "N01", "need_name": "bread", "action": "offer bread", "confidence": "0.75"}
+    spend = {"expected_spend": "41.23", "expected_spend_low": "0", "expected_spend_high": "100", "currency": "EUR"}
+    order = {"next_order": "2024-06-05", "next_order_from": "2024-06-02", "next_order_to": "2024-06-11"}
+    dates = {"expected_until": "2024-08-30", "as_of": "2024-06-01"}
+    assert rows[-1] == {"customer_id": "c59"} | segment | spend | order | dates
+    assert (rows[0]["next_order"], rows[0]["expected_spend"]) == ("", "41.23")
+
+
+def test_every_column_of_the_table_is_explained_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    for name in ("csv", "parquet"):
+        assert not [header for header in read_target(name).columns if f"`{header}`" not in text]
+
+
+def test_a_run_without_a_forecast_leaves_its_columns_empty(
+    make_run: Make, people: pd.DataFrame, tmp_path: Path
+) -> None:
+    run = make_run(people)
+    (run / "tables" / "predictions.parquet").unlink()
+    export_segments(run, to="csv", out=str(tmp_path / "out"))
+    row = _rows(tmp_path / "out" / "csv.csv")[0]
+    assert {row[name] for name in row if name.startswith(("expected", "next_order"))} == {""}
+    assert (row["segment"], row["action"]) == ("S01", "offer bread")
 
 
 def test_commas_quotes_and_line_ends_come_back_and_formulas_do_not_run(
