@@ -321,7 +321,7 @@ def place(debug: bool, **options: Any) -> None:
 @click.option("--source", default="", help="The YAML file of the source, if it has moved since the run was made.")
 @click.option("--data", "data_dir", default="", help="Folder of the source's files, if they have moved.")
 @click.option("--dialect", default="duckdb", show_default=True, help="For --to sql: duckdb, postgres, spark (tested), "
-              "bigquery, snowflake (compiled, not tested).")  # fmt: skip
+              "bigquery, snowflake (tested as DuckDB).")  # fmt: skip
 @click.option("--from", "start", type=click.Choice(["features", "events"]), default="features", show_default=True,
               help="For --to sql: what the query reads; from events, it computes the features, too.")  # fmt: skip
 @click.option("--confidence", is_flag=True, help="For --to sql: add the share of subsamples that agree on the segment.")

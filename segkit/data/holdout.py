@@ -11,6 +11,7 @@ from segkit.data.runs import Run, open_run_source
 from segkit.data.spec import Source
 from segkit.errors import SourceError
 
+BACKTICKS = ("spark", "bigquery")  # dialects that quote names with them
 SHA256 = {  # of a text, in hexadecimal
     "duckdb": "sha256({})",
     "postgres": "encode(sha256(convert_to({}, 'UTF8')), 'hex')",
@@ -61,7 +62,7 @@ class Holdout:
 
     def sql_condition(self, *, dialect: str) -> str:
         """Return the condition, in SQL, that a customer is not held out; the column is ``customer_id``."""
-        quote = "`" if dialect in ("spark", "bigquery") else '"'
+        quote = "`" if dialect in BACKTICKS else '"'
         digest = SHA256[dialect].format(f"'{self._prefix}' || {quote}customer_id{quote}")
         return f"substr(lower({digest}), 1, {DIGITS}) >= '{self._limit}'"
 

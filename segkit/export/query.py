@@ -12,23 +12,40 @@ from segkit.customers.days import build_days
 from segkit.customers.features import category_totals, features_expression
 from segkit.data.alone import refuse_customers_only
 from segkit.data.expressions import sql_literal
-from segkit.data.holdout import Holdout, holdout_if_known
+from segkit.data.holdout import BACKTICKS, Holdout, holdout_if_known
 from segkit.data.io import refuse_in_run, write_bytes
 from segkit.data.runs import Run, load_run, open_run_source
 from segkit.data.sources import connect, read_events
 from segkit.errors import InputError
 from segkit.export.newcomers import model_channels
 from segkit.segments.model import SegmentModel, model_from_arrays
-from segkit.segments.sql import FEATURES, SPARK_SETTINGS, TESTED_DIALECTS, WEIGHTS, assignment_sql
+from segkit.segments.sql import (
+    FEATURES,
+    SPARK_SETTINGS,
+    TESTED_DIALECTS,
+    WEIGHTS,
+    assignment_sql,
+    check_dialect,
+    column_type,
+)
 
 SQL_SUFFIX = ".sql"
 FEATURES_FIRST, EVENTS_FIRST = "features", "events"  # what the query starts from
 EVENTS, LOCAL_EVENTS = "segkit_events", "segkit_local_events"  # the table it reads; the same with local days
 LOCAL_DAYS = """
-select *, cast(local as date) as day, cast(extract(hour from local) as integer) as hour
-from (select *, {local} as local from {events}) as read
+select *, cast({q}local{q} as date) as {q}day{q}, cast(extract(hour from {q}local{q}) as {integer}) as {q}hour{q}
+from (select *, {local} as {q}local{q} from {q}{events}{q}) as {q}read{q}
 """
-WITH_ZONES = ("duckdb", "postgres")  # dialects in which local days are written
+LOCAL_TIMES = {  # how a time in UTC is turned into the local one, by dialect; whatever the zone of the session
+    "duckdb": "({time} at time zone 'UTC') at time zone {zone}",
+    "postgres": "({time} at time zone 'UTC') at time zone {zone}",
+    "spark": "convert_timezone('UTC', {zone}, cast({time} as timestamp_ntz))",
+    "bigquery": "datetime(cast({time} as timestamp), {zone})",
+    "snowflake": "convert_timezone('UTC', {zone}, cast({time} as timestamp_ntz))",
+}
+READ_BACK = "translated to DuckDB and run by the tests against the batch; not run in a warehouse of this kind"
+SPARK_IN_UTC = {"spark.sql.session.timeZone": "UTC"}
+WITHOUT_LISTS = ("bigquery", "snowflake")  # in which an event has at most one category
 
 
 def export_sql(
@@ -50,15 +67,12 @@ def export_sql(
     run = load_run(run_dir)
     refuse_customers_only(run, what="a query that assigns customers")
     refuse_in_run(out)
-    if start == EVENTS_FIRST and dialect not in WITH_ZONES:
-        raise InputError(
-            f"--from events: not for {dialect}. Give --dialect {' or '.join(WITH_ZONES)}, or leave it out."
-        )
+    check_dialect(dialect)
     path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
     model = model_from_arrays(*run.load_model())
     words = model.space.words and run.has("day_categories")
     names = run.scan("day_categories").select("category").distinct().to_pandas()["category"] if words else []
-    inputs, columns = _steps_from_events(run, model) if start == EVENTS_FIRST else ((), ())
+    inputs, columns = _steps_from_events(run, model, dialect=dialect) if start == EVENTS_FIRST else ((), ())
     text = assignment_sql(
         model,
         dialect=dialect,
@@ -77,7 +91,9 @@ def export_sql(
     return path
 
 
-def _steps_from_events(run: Run, model: SegmentModel) -> tuple[tuple[tuple[str, ir.Table | str], ...], tuple[str, ...]]:
+def _steps_from_events(
+    run: Run, model: SegmentModel, *, dialect: str
+) -> tuple[tuple[tuple[str, ir.Table | str], ...], tuple[str, ...]]:
     """Return the steps from events to what the query reads, and the columns of events that they need.
 
     The formulas are those of the batch: the same Ibis expressions, over a table that the warehouse has.
@@ -85,19 +101,32 @@ def _steps_from_events(run: Run, model: SegmentModel) -> tuple[tuple[tuple[str, 
     meta, period = run.load_model()[1], run.period
     source = open_run_source(run)
     schema = dict(read_events(source, con=connect()).schema().items())
+    if dialect in WITHOUT_LISTS and any(kind.is_array() for kind in schema.values()):
+        raise InputError(
+            f"--from events: not for {dialect} where an event has a list of categories, as in this source. "
+            f"Give --dialect {', '.join(name for name in LOCAL_TIMES if name not in WITHOUT_LISTS)}."
+        )
     events = ibis.table(schema, name=LOCAL_EVENTS)
     events = events.filter(events.day < ibis.literal(period.as_of))
     days = build_days(events, kinds=meta["kinds"], aggregate=False)
     features = features_expression(days, kinds=meta["kinds"], channels=model_channels(model), period=period)
-    zone = sql_literal(meta["timezone"])
-    local = "timestamp" if meta["timezone"] == "UTC" else f"(timestamp at time zone 'UTC') at time zone {zone}"
     steps: list[tuple[str, ir.Table | str]] = [
-        (LOCAL_EVENTS, LOCAL_DAYS.format(local=local, events=EVENTS)),
+        (LOCAL_EVENTS, _local_days(dialect, timezone=meta["timezone"])),
         (FEATURES, features.select("customer_id", *model.space.features)),
     ]
     if model.space.terms:
-        steps.append((WEIGHTS, category_totals(days.categories, start=period.lookback_start, end=period.as_of)))
-    return tuple(steps), tuple(f"{name} {kind}" for name, kind in schema.items() if name not in ("day", "hour"))
+        weights = category_totals(days.categories, start=period.lookback_start, end=period.as_of)
+        steps.append((WEIGHTS, weights.mutate(weight=weights.weight.cast("float64"))))
+    columns = {name: kind for name, kind in schema.items() if name not in ("day", "hour")}
+    return tuple(steps), tuple(f"{name} {column_type(kind, dialect=dialect)}" for name, kind in columns.items())
+
+
+def _local_days(dialect: str, *, timezone: str) -> str:
+    """Write the step that adds the local day and hour to each event."""
+    mark = "`" if dialect in BACKTICKS else '"'
+    time, integer = f"{mark}timestamp{mark}", "int64" if dialect == "bigquery" else "integer"
+    local = time if timezone == "UTC" else LOCAL_TIMES[dialect].format(time=time, zone=sql_literal(timezone))
+    return LOCAL_DAYS.format(q=mark, integer=integer, local=local, events=EVENTS)
 
 
 def _read_features_lines(space: Space, parameters: Mapping[str, Any]) -> list[str]:
@@ -121,7 +150,7 @@ def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...], held: Holdou
     """Describe in comments what the query reads: events with these columns, or else features."""
     parameters = run.parameters()
     space = model_from_arrays(*run.load_model()).space
-    tested = "run by the tests against the batch" if dialect in TESTED_DIALECTS else "compiled only: no test has run it"
+    tested = "run by the tests against the batch" if dialect in TESTED_DIALECTS else READ_BACK
     lines = [
         f"Segments of {parameters.get('source_name', parameters['source'])} as of {parameters['as_of']}, "
         "by the model of that run.",
@@ -139,8 +168,8 @@ def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...], held: Holdou
             "Names of categories are read word by word. Only names known to the run are: export again after each."
         ]
     if dialect == "spark":
-        lines += ["First set these, or Spark takes all memory to compile it:"]
-        lines += [f"  set {name} = {value};" for name, value in SPARK_SETTINGS.items()]
+        lines += ["First set these, or Spark takes all memory to compile it, or reads times in another zone:"]
+        lines += [f"  set {name} = {value};" for name, value in (SPARK_SETTINGS | SPARK_IN_UTC).items()]
     lines += [
         "Gives customer_id, segment, macro_segment, need (null where no single one leads).",
         "It knows no earlier segment: a run lets customers at a border keep theirs, this query does not.",

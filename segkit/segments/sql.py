@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from operator import add, and_
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import numpy as np
 import sqlglot
@@ -23,7 +24,7 @@ from segkit.segments.model import TIE, LinearMap, SegmentModel, to_linear_map
 
 DIALECTS = {"duckdb": "duckdb", "postgres": "postgres", "spark": "pyspark", "bigquery": "bigquery",
             "snowflake": "snowflake"}  # fmt: skip
-TESTED_DIALECTS = ("duckdb", "postgres", "spark")  # tests run them against the batch; the others are only compiled
+TESTED_DIALECTS = ("duckdb", "postgres", "spark")  # tests run them against the batch, and the others as DuckDB
 FEATURES, WEIGHTS = "segkit_features", "segkit_weights"  # tables that the query reads
 LOADINGS, TERMS = "segkit_loadings", "segkit_terms"  # values inside it
 FAR = 1e12  # squared distance to a centre of another level
@@ -63,7 +64,7 @@ def assignment_sql(
         Also return the share of subsamples that agree; costs about five times as much as the segment.
     inputs
         Steps that come first, such as ``features`` made from events: name, and an expression over an unbound table or
-        SQL for DuckDB.
+        SQL of the dialect.
 
     Returns
     -------
@@ -77,8 +78,7 @@ def assignment_sql(
     InputError
         The dialect is unknown.
     """
-    if dialect not in DIALECTS:
-        raise InputError(f"--dialect {dialect}: not known. Use {', '.join(DIALECTS)}.")
+    check_dialect(dialect)
     linear_map = to_linear_map(model.space)
     expression = _assignment_expression(model, linear_map, features=features, weights=weights, confidence=confidence)
     query = _compile_query(expression, dialect=dialect)
@@ -86,11 +86,28 @@ def assignment_sql(
         query = query.with_(_identifier(name), as_=_values_query(texts, numbers, rows), append=True, copy=False)
     for name, step in reversed(inputs):
         is_sql = isinstance(step, str)
-        made = sqlglot.parse_one(step, dialect="duckdb") if is_sql else _compile_query(step, dialect=dialect)
+        made = sqlglot.parse_one(step, dialect=dialect) if is_sql else _compile_query(step, dialect=dialect)
+        _prefix_steps(made, prefix=f"{name}_")
         query = query.with_(_identifier(name), as_=made, append=True, copy=False)
         steps = query.args["with_"].expressions
         steps.insert(0, steps.pop())  # before those that read it
     return query.sql(dialect=dialect, pretty=True)
+
+
+def check_dialect(dialect: str) -> None:
+    """Raise `InputError` if a dialect is unknown."""
+    if dialect not in DIALECTS:
+        raise InputError(f"--dialect {dialect}: not known. Use {', '.join(DIALECTS)}.")
+
+
+def column_type(kind: dt.DataType, *, dialect: str) -> str:
+    """Name a type in the SQL of a dialect.
+
+    >>> column_type(ibis.dtype("string"), dialect="postgres"), column_type(ibis.dtype("int64"), dialect="bigquery")
+    ('TEXT', 'INT64')
+    """
+    mapper = getattr(compilers, DIALECTS[dialect]).compiler.type_mapper
+    return mapper.from_ibis(kind).sql(dialect=dialect)
 
 
 def assign_in_engine(
@@ -312,6 +329,16 @@ def _compile_query(expression: ir.Table, *, dialect: str) -> sge.Query:
         for step in query.find_all(sge.Subquery):
             step.this.set("offset", sge.Offset(expression=sge.Literal.number(0)))
     return query
+
+
+def _prefix_steps(query: sge.Query, *, prefix: str) -> None:
+    """Give the inner steps of a query names of their own: Spark's SQL is written with the steps of all in one list."""
+    inner = {step.alias for step in query.find_all(sge.CTE)}
+    for step in query.find_all(sge.CTE, sge.Table):
+        if step.alias in inner and isinstance(step, sge.CTE):
+            step.set("alias", sge.TableAlias(this=_identifier(prefix + step.alias)))
+        elif step.name in inner:
+            step.set("this", _identifier(prefix + step.name))
 
 
 def _term_values(

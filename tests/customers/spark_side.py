@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import ibis
 
@@ -22,6 +23,10 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        if "query" in asked:
+            _ask_sql(con, asked)
+            print("done", flush=True)
+            continue
         if "place" in asked:
             _place(con, asked)
             print("done", flush=True)
@@ -44,6 +49,17 @@ def _place(con: ibis.BaseBackend, asked: dict[str, str]) -> None:
     features, weights = (con.read_parquet(asked[part]) for part in ("features", "weights"))
     placed = assign_in_engine(model, features, weights=weights, confidence=True)
     placed.to_parquet(asked["out"], mode="overwrite")
+
+
+def _ask_sql(con: ibis.BaseBackend, asked: dict[str, str]) -> None:
+    """Run `query`, a file of segkit export, as its comments say, over `events` (Parquet); one file of rows in `out`."""
+    text = Path(asked["query"]).read_text(encoding="utf-8")
+    con.raw_sql("set spark.sql.session.timeZone = America/New_York")  # what the comments set does not depend on it
+    for line in text.splitlines():
+        if line.startswith("--   set "):
+            con.raw_sql(line.removeprefix("--   ").rstrip(";"))
+    con.read_parquet(asked["events"], table_name="segkit_events")
+    con.sql(text.rstrip().rstrip(";"), dialect="spark").to_pandas().to_parquet(asked["out"])
 
 
 if __name__ == "__main__":
