@@ -305,7 +305,7 @@ def place(debug: bool, **options: Any) -> None:
 
 @main.command(name="export")
 @click.argument("run_dir", metavar="RUN")
-@click.option("--to", default="", help="csv, parquet, database, sql, klaviyo, hubspot, salesforce, braze, "
+@click.option("--to", default="", help="csv, parquet, database, sql, dbt, klaviyo, hubspot, salesforce, braze, "
               "google_customer_match, meta_custom_audience, or the YAML file of your own target.")  # fmt: skip
 @click.option("--target", default="", help="The YAML file of your own target; the same as --to FILE.yaml.")
 @click.option("--out", callback=_refuse_blank, required=True, help="A folder or file to write; for a database its URL.")
@@ -320,11 +320,13 @@ def place(debug: bool, **options: Any) -> None:
 @click.option("--table", default="segkit_segments", show_default=True, help="Name of the table in a database.")
 @click.option("--source", default="", help="The YAML file of the source, if it has moved since the run was made.")
 @click.option("--data", "data_dir", default="", help="Folder of the source's files, if they have moved.")
-@click.option("--dialect", default="duckdb", show_default=True, help="For --to sql: duckdb, postgres, spark (tested), "
-              "bigquery, snowflake (tested as DuckDB).")  # fmt: skip
+@click.option("--dialect", default="duckdb", show_default=True, help="For --to sql, dbt: duckdb, postgres, "
+              "spark (tested), bigquery, snowflake (tested as DuckDB).")  # fmt: skip
 @click.option("--from", "start", type=click.Choice(["features", "events"]), default="features", show_default=True,
-              help="For --to sql: what the query reads; from events, it computes the features, too.")  # fmt: skip
-@click.option("--confidence", is_flag=True, help="For --to sql: add the share of subsamples that agree on the segment.")
+              help="For --to sql, dbt: what the query reads; from events, it computes the features, too.")  # fmt: skip
+@click.option(
+    "--confidence", is_flag=True, help="For --to sql, dbt: add the share of subsamples that agree on the segment."
+)
 @click.option(
     "--dry-run", is_flag=True, help="Report what would be exported, with the first rows masked; write nothing."
 )
@@ -333,11 +335,13 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
     """Export the segments of RUN to marketing tools, or its model as SQL."""
 
     def work(run_dir: str, out: str, named: tuple[tuple[str, str], ...], **others: Any) -> Any:
+        from segkit.export.dbt import export_dbt
         from segkit.export.export import export_segments
         from segkit.export.query import export_sql
 
-        if (to or target) == "sql":
-            return export_sql(run_dir, out=out, dialect=dialect, confidence=confidence, start=start)
+        if (to or target) in ("sql", "dbt"):
+            write = export_sql if (to or target) == "sql" else export_dbt
+            return write(run_dir, out=out, dialect=dialect, confidence=confidence, start=start)
         return export_segments(run_dir, to=to or target, out=out, named=dict(named), **others)
 
     if bool(to) == bool(target):

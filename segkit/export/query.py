@@ -1,6 +1,7 @@
 """Export the model of a run as one SQL query."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,31 @@ SPARK_IN_UTC = {"spark.sql.session.timeZone": "UTC"}
 WITHOUT_LISTS = ("bigquery", "snowflake")  # in which an event has at most one category
 
 
+@dataclass(frozen=True)
+class Query:
+    """The query that assigns customers with the model of a run.
+
+    Parameters
+    ----------
+    run
+        The run that it is made from.
+    comments
+        What it reads and gives, as SQL comments.
+    text
+        The query, without a semicolon.
+    columns
+        Columns of events that it reads, with their types in the dialect; none where it starts from features.
+    reads
+        Names of the tables that it reads.
+    """
+
+    run: Run
+    comments: str
+    text: str
+    columns: Mapping[str, str]
+    reads: tuple[str, ...]
+
+
 def export_sql(
     run_dir: str | Path, *, out: str, dialect: str = "duckdb", confidence: bool = False, start: str = FEATURES_FIRST
 ) -> Path:
@@ -64,15 +90,25 @@ def export_sql(
     start
         What it starts from: ``features``, which you compute; or ``events``, from which it computes them, too.
     """
+    refuse_in_run(out)
+    query = make_query(run_dir, dialect=dialect, confidence=confidence, start=start)
+    path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
+    try:
+        write_bytes(path, f"{query.comments}\n{query.text};\n".encode())
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
+    return path
+
+
+def make_query(run_dir: str | Path, *, dialect: str, confidence: bool, start: str) -> Query:
+    """Make the query of ``export_sql``."""
     run = load_run(run_dir)
     refuse_customers_only(run, what="a query that assigns customers")
-    refuse_in_run(out)
     check_dialect(dialect)
-    path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
     model = model_from_arrays(*run.load_model())
     words = model.space.words and run.has("day_categories")
     names = run.scan("day_categories").select("category").distinct().to_pandas()["category"] if words else []
-    inputs, columns = _steps_from_events(run, model, dialect=dialect) if start == EVENTS_FIRST else ((), ())
+    inputs, columns = _steps_from_events(run, model, dialect=dialect) if start == EVENTS_FIRST else ((), {})
     text = assignment_sql(
         model,
         dialect=dialect,
@@ -83,17 +119,13 @@ def export_sql(
     held = holdout_if_known(run)
     if held is not None:
         text = f"select * from (\n{text}\n) as segkit_assigned\nwhere {held.sql_condition(dialect=dialect)}"
-    header = _sql_header(run, dialect=dialect, events=columns, held=held)
-    try:
-        write_bytes(path, f"{header}\n{text};\n".encode())
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
-    return path
+    reads = (EVENTS,) if inputs else (FEATURES, WEIGHTS) if model.space.terms else (FEATURES,)
+    return Query(run, _sql_header(run, dialect=dialect, events=columns, held=held), text, columns, reads)
 
 
 def _steps_from_events(
     run: Run, model: SegmentModel, *, dialect: str
-) -> tuple[tuple[tuple[str, ir.Table | str], ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[str, ir.Table | str], ...], dict[str, str]]:
     """Return the steps from events to what the query reads, and the columns of events that they need.
 
     The formulas are those of the batch: the same Ibis expressions, over a table that the warehouse has.
@@ -118,7 +150,7 @@ def _steps_from_events(
         weights = category_totals(days.categories, start=period.lookback_start, end=period.as_of)
         steps.append((WEIGHTS, weights.mutate(weight=weights.weight.cast("float64"))))
     columns = {name: kind for name, kind in schema.items() if name not in ("day", "hour")}
-    return tuple(steps), tuple(f"{name} {column_type(kind, dialect=dialect)}" for name, kind in columns.items())
+    return tuple(steps), {name: column_type(kind, dialect=dialect) for name, kind in columns.items()}
 
 
 def _local_days(dialect: str, *, timezone: str) -> str:
@@ -137,16 +169,16 @@ def _read_features_lines(space: Space, parameters: Mapping[str, Any]) -> list[st
     ]
 
 
-def _read_events_lines(events: tuple[str, ...], parameters: Mapping[str, Any]) -> list[str]:
+def _read_events_lines(events: Mapping[str, str], parameters: Mapping[str, Any]) -> list[str]:
     return [
         f"Reads {EVENTS}: one row per event, by the contract in docs/sources.md; timestamps in UTC:",
-        *(f"  {column}" for column in events),
+        *(f"  {name} {kind}" for name, kind in events.items()),
         f"It places everyone with an event of their own in the {parameters['lookback_days']} days before "
         f"{parameters['as_of']}. A later run writes it for a later date.",
     ]
 
 
-def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...], held: Holdout | None) -> str:
+def _sql_header(run: Run, *, dialect: str, events: Mapping[str, str], held: Holdout | None) -> str:
     """Describe in comments what the query reads: events with these columns, or else features."""
     parameters = run.parameters()
     space = model_from_arrays(*run.load_model()).space
@@ -177,4 +209,4 @@ def _sql_header(run: Run, *, dialect: str, events: tuple[str, ...], held: Holdou
     ]
     if held is not None:
         lines.append(f"Customers in the holdout of the source, until {held.end}, are left out. Export again after it.")
-    return "\n".join(f"-- {' '.join(line.split()) if not line.startswith('  ') else line}" for line in lines)
+    return "\n".join(f"-- {'  ' if line.startswith('  ') else ''}{' '.join(line.split())}" for line in lines)
