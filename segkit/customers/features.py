@@ -1,6 +1,5 @@
 """Compute each customer's features and outcomes from days."""
 
-import math
 from dataclasses import dataclass
 from datetime import date, timedelta
 from tempfile import TemporaryDirectory
@@ -47,8 +46,8 @@ LOG_TYPE = (
 )
 
 
-class _NumpyMath:
-    """Compute formulas on numpy columns, for a batch."""
+class NumpyMath:
+    """Compute formulas on numpy columns, for a batch and for live customers."""
 
     where = staticmethod(np.where)
     sqrt = staticmethod(np.sqrt)
@@ -72,18 +71,6 @@ class _IbisMath:
     def log(value: ir.NumericValue) -> ir.FloatingValue:
         """Return the natural logarithm."""
         return value.ln()
-
-
-class PlainMath:
-    """Compute formulas on Python numbers, for one live customer."""
-
-    sqrt = staticmethod(math.sqrt)
-    log = staticmethod(math.log)
-
-    @staticmethod
-    def where(condition: bool, yes: float, no: float) -> float:
-        """Choose one of two values; both are computed, so neither may divide by zero."""
-        return yes if condition else no
 
 
 def _floating(value: Any) -> ir.NumericValue:
@@ -325,7 +312,7 @@ def customer_features(
         _customer_aggregates(days, period=period, channels=channels).to_pandas().set_index("customer_id").sort_index()
     )
     available = available_features(aggregates.columns, kinds=kinds, channels=channels)
-    columns = {feature.name: np.asarray(feature.formula(aggregates, _NumpyMath), dtype=float) for feature in available}
+    columns = {feature.name: np.asarray(feature.formula(aggregates, NumpyMath), dtype=float) for feature in available}
     return pd.DataFrame(columns, index=aggregates.index).round(DECIMALS) + 0.0
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +30,9 @@ class AssignmentBook:
         self._row = {customer_id: i for i, customer_id in enumerate(placed.index)}
         self._segment_in_run = placed["segment"].to_numpy(dtype=object)
         self._expected_in_run = predictions[[f"expected_log_{name}" for name in outcomes]].to_numpy(dtype=float)
-        self._has_changed = bytearray(len(self._row))  # by row of the run: whether the state has an assignment
+        self._has_changed = np.zeros(
+            len(self._row), dtype=bool
+        )  # by row of the run: whether the state has an assignment
         self._recent: OrderedDict[str, LiveAssignment] = OrderedDict()
         self._missing = ""  # the customer looked up last and found in neither; they are looked up again at once
         self._flows: Flows = Counter((segment, segment) for segment in self._segment_in_run)
@@ -38,7 +40,7 @@ class AssignmentBook:
         for customer_id, segment, levels in state.assigned_segments():
             row = self._row.get(customer_id)
             if row is not None:
-                self._has_changed[row] = 1
+                self._has_changed[row] = True
                 self._flows[(self._segment_in_run[row],) * 2] -= 1
             self._count(customer_id, segment, _parse_levels(levels), by=1)
 
@@ -55,6 +57,17 @@ class AssignmentBook:
         row = self._row.get(customer_id)
         return None if row is None else self._segment_in_run[row]
 
+    def unchanged(self, customer_ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Find customers whose assignment is that of the run.
+
+        Returns whether each is one, and what the run expects of each (customers x outcomes; 0 for others).
+        """
+        rows = np.array([self._row.get(customer_id, -1) for customer_id in customer_ids], dtype=np.int64)
+        same = (rows >= 0) & ~np.append(self._has_changed, True)[rows]
+        expected = np.zeros((len(rows), len(self._outcomes)))
+        expected[same] = self._expected_in_run[rows[same]]
+        return same, expected
+
     def record(self, customer_id: str, assignment: LiveAssignment) -> None:
         """Store the current assignment of a customer."""
         before, row = self._changed_assignment(customer_id), self._row.get(customer_id)
@@ -64,7 +77,7 @@ class AssignmentBook:
         segment, levels, base = assignment
         self._count(customer_id, segment, levels, by=1)
         if row is not None:
-            self._has_changed[row] = 1
+            self._has_changed[row] = True
         self._state.set_assignment(customer_id, segment, levels=levels, base=base)
         self._keep(customer_id, assignment)
 

@@ -1,94 +1,19 @@
-"""Update one customer's features event by event."""
+"""Turn the live events of one customer into additions to their days: which sums change, on which day, by how much."""
 
 import math
-from bisect import bisect_left, insort
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
-from functools import lru_cache
-from math import log
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from segkit.customers.days import PURCHASE, RETURN, Measure, available_measures, count_column
-from segkit.customers.features import (
-    MONDAY,
-    PURCHASE_AGGREGATES,
-    RECENT_AGGREGATES,
-    WEEKS,
-    PlainMath,
-    available_features,
-)
+from segkit.customers.features import PURCHASE_AGGREGATES, RECENT_AGGREGATES, available_features
 from segkit.errors import InputError
 from segkit.period import RECENT_PART
 from segkit.vocabulary import CANCEL, DAY_PARTS, WEEKDAYS
-
-LOG_UNIT = 10**10  # w ln w is stored as an integer in this unit, as in the batch
-
-
-class WeightTally:
-    """Weights by category, with their number, sum, sum of w ln w, and maximum."""
-
-    def __init__(self) -> None:
-        self.weight: dict[str, int] = {}
-        self.total, self.log, self.top = 0, 0, 0
-        self.changed: set[str] = set()  # categories whose weight changed; the reader that follows them clears it
-        self._days: dict[int, dict[str, int]] = {}
-        self._stored: list[tuple[int, str, int]] = []  # of stored days, latest first
-
-    def load_days(self, stored: Iterable[tuple[int, str, int]]) -> None:
-        """Start from day, category and weight of stored days, earliest first."""
-        self._stored = list(stored)[::-1]
-        weight: dict[str, int] = {}
-        for _, category, value in self._stored:
-            weight[category] = weight.get(category, 0) + value
-        self.weight = {category: value for category, value in weight.items() if value}
-        values = self.weight.values()
-        self.total, self.top = sum(values), max(values, default=0)
-        self.log = sum([_w_log_w(value) for value in values])
-        self.changed.update(self.weight)
-
-    def add(self, day: int, category: str, weight: int) -> None:
-        """Add a weight to a category on a day of the lookback."""
-        of_day = self._days.setdefault(day, {})
-        of_day[category] = of_day.get(category, 0) + weight
-        self._change(category, weight)
-
-    def drop_days(self, *, before: int) -> None:
-        """Subtract the days before a day."""
-        while self._stored and self._stored[-1][0] < before:
-            _, category, weight = self._stored.pop()
-            self._change(category, -weight)
-        for day in [d for d in self._days if d < before]:
-            for category, weight in self._days.pop(day).items():
-                self._change(category, -weight)
-
-    def aggregates(self) -> tuple[float, float, float, float]:
-        """Return categories, category_weight, category_log, top_category_weight, as the formulas read them."""
-        return float(len(self.weight)), float(self.total), self.log / LOG_UNIT, float(self.top)
-
-    def _change(self, category: str, weight: int) -> None:
-        if not weight:
-            return
-        self.changed.add(category)
-        old = self.weight.get(category, 0)
-        new = old + weight
-        self.total += weight
-        self.log += _w_log_w(new) - _w_log_w(old)
-        if new:
-            self.weight[category] = new
-        else:
-            del self.weight[category]
-        if new > self.top:
-            self.top = new
-        elif weight < 0 and old == self.top:
-            self.top = max(self.weight.values(), default=0)
-
-
-def _w_log_w(weight: int) -> int:
-    return round(weight * log(weight) * LOG_UNIT) if weight > 1 else 0
-
 
 UNIT = 10_000  # money is counted in ten-thousandths, so that adding and subtracting are exact
 EXACT, NEARLY_HALF = 10**11, 0.49  # units of a float below which its product is exact enough
@@ -125,10 +50,15 @@ class FeaturePlan:
     formulas: tuple[tuple[str, Callable[[Any, Any], float]], ...]
     weighs: bool  # categories are weighed in money or parts of an event, in ten-thousandths; else events are counted
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """The position of the count of each further kind of event."""
         return {kind: self.position[count_column(kind)] for kind in self.kinds if kind not in (PURCHASE, RETURN)}
+
+    @cached_property
+    def channel_numbers(self) -> dict[str, int]:
+        """The number of each channel with a share of its own; all others share the number after the last."""
+        return {name: number for number, name in enumerate(self.channels)}
 
     @property
     def recent_days(self) -> int:
@@ -144,15 +74,16 @@ class FeaturePlan:
 
     def changes(self, event: Mapping[str, Any], kind: str) -> Changes:
         """Compute what an event adds to the aggregates of its day."""
-        found = []
+        found, units = [], {None: 1}
         for position, column, condition in self.measures_by_kind[kind]:
             if condition is not None:
                 flag = event.get(condition)
                 if not flag or (flag is not True and money_units(flag) <= 0):
                     continue
-            value = 1 if column is None else money_units(event.get(column))
-            if value:
-                found.append((position, value))
+            if column not in units:
+                units[column] = money_units(event.get(column))
+            if units[column]:
+                found.append((position, units[column]))
         return found
 
     def weight(self, event: Mapping[str, Any], *, bought: bool) -> int:
@@ -246,11 +177,6 @@ def day_and_hour(timestamp: datetime | str | float, timezone: tzinfo) -> tuple[i
     return day, day * 24 + local.hour
 
 
-def _weekday_of(day: int) -> int:
-    """Return the weekday of a day number; Monday is 0."""
-    return (day + WEEKS + MONDAY - 1) % 7
-
-
 def _measures_of_kind(
     kind: str, measures: list[Measure], *, done_by: str
 ) -> tuple[tuple[int, str | None, str | None], ...]:
@@ -285,109 +211,72 @@ def _feature_formulas(
     )
 
 
-ORDER_OPEN_DAYS = 92  # an order that left the lookback is remembered so long, for late lines
-CLEANUP_DAYS = 7  # between two cleanups of what is too old
+NEVER = 10**7  # first day of a customer without an event of their own
+SQUARE_PART = 10**12  # the sum of squares is kept in two numbers, as one would not hold it
 OWN_EVENTS = 0  # position of own_events among the aggregates of a day
+COMPACT_AFTER = 600  # additions of a customer, from which on those to the same sum of a day are added up
 
 
-class _FormulaInputs:
-    """What formulas read: aggregates by attribute, or by name if the name comes from the data."""
+class Mark(NamedTuple):
+    """How far a customer had come: the length of each list of `Since`, the first day ever and the last one."""
 
-    def __init__(self, values: dict[str, float]) -> None:
-        self.__dict__ = values
+    sums: int = 0
+    bought: int = 0
+    channels: int = 0
+    first_ever: int = NEVER
+    last_day: int = -NEVER
 
-    def __getitem__(self, name: str) -> float:
-        return self.__dict__[name]
 
+class Since:
+    """What one customer did since the run, as additions to days that may come in any order.
 
-class Customer:
-    """One customer, event by event: `add` events in any order, `tick` to advance time, `features` at any moment.
-
-    The features equal those of the batch with `as_of` on the day after the clock's, so today counts. The clock is the
-    latest time seen. An event_id counts once; an event older than the lookback only changes the customer's age.
+    Three flat lists hold a day, a number and a value for each addition, one after the other: ``sums`` by position of an
+    aggregate (the upper part of a square after the last one), ``bought`` by number of a category, ``channels`` by
+    number of a channel. They only grow, so that a `Mark` tells what was known at an earlier event.
     """
 
-    def __init__(self, plan: FeaturePlan) -> None:
-        self._plan = plan
-        self._today = -(10**7)
-        self._last_cleanup = self._today
-        self._first_ever = 10**7
-        self._aggregates = [0] * len(plan.names)
-        self._rows: dict[int, list[int]] = {}  # day -> its aggregates, within the lookback
-        self._days: list[int] = []  # of the rows, ascending
-        self._active: list[int] = []  # days with events of their own, ascending
-        self._recent_active = 0
-        self._gap_aggregates: tuple[int, int] | None = (0, 0)  # sum of squares, longest; None: to be recomputed
-        # key -> [slot of the first own event, day, aggregates by position]
-        self._orders: dict[Hashable, list[Any]] = {}
-        self._last: dict[str, int] = {}  # kind -> last day of it
-        self._seen: dict[Hashable, int] = {}  # event_id -> day
-        self._category_tally, self._channel_tally = WeightTally(), WeightTally()
+    __slots__ = ("_compact", "bought", "channels", "first_ever", "last_day", "orders", "sums")
 
-    @classmethod
-    def from_days(
-        cls,
-        plan: FeaturePlan,
-        *,
-        today: int,
-        first_ever: int,
-        rows: Mapping[int, list[int]],
-        bought: Iterable[tuple[int, str, int]] = (),
-        by_channel: Iterable[tuple[int, str, int]] = (),
-    ) -> "Customer":
-        """Build a customer from stored days, as if their events had been added.
+    def __init__(self) -> None:
+        self.sums: list[int] = []
+        self.bought: list[int] = []
+        self.channels: list[int] = []
+        self.first_ever, self.last_day, self._compact = NEVER, -NEVER, COMPACT_AFTER
+        # key -> slot of the first own event, day, aggregates by position
+        self.orders: dict[Hashable, list[Any]] = {}
+
+    def mark(self) -> Mark:
+        """Return how far the customer has come."""
+        return Mark(len(self.sums), len(self.bought), len(self.channels), self.first_ever, self.last_day)
+
+    def compact(self) -> None:
+        """Add up what adds to the same sum, so that a customer of very many events stays small; marks are void then."""
+        if len(self.sums) + len(self.bought) <= 3 * self._compact:
+            return
+        self.sums, self.bought, self.channels = map(_add_up, (self.sums, self.bought, self.channels))
+        self._compact = max(COMPACT_AFTER, 2 * (len(self.sums) + len(self.bought)) // 3)
+
+    def open_order(self, order_id: Hashable, *, day: int, slot: int | None, amount: int, plan: FeaturePlan) -> None:
+        """Register an order of the run, so that a late line is added to its first day."""
+        position = plan.position.get("amount")
+        self.orders[order_id] = [slot, day, {} if position is None else {position: amount}]
+
+    def add(self, event: Mapping[str, Any], *, plan: FeaturePlan, categories: dict[str, int]) -> None:
+        """Add an event.
 
         Parameters
         ----------
-        today
-            Day number of the clock.
-        first_ever
-            First day with an event of their own in all of the history.
-        bought, by_channel
-            Day, name and weight (whole units), ordered by day.
+        event
+            By the contract: timestamp, event (default purchase), and the columns of the plan that it has.
+        categories
+            Gives the number of each category, a new one too.
+
+        Raises
+        ------
+        InputError
+            The source does not name the kind of event, or a time or number cannot be read; nothing is changed.
         """
-        customer = cls(plan)
-        customer._today = customer._last_cleanup = today
-        customer._first_ever = first_ever
-        recent_start, occasions = today - plan.recent_days + 1, plan.position["occasions"]
-        customer._days = days = sorted(rows)
-        customer._rows = dict(rows)
-        aggregates = [sum(column) for column in zip(*rows.values(), strict=True)] or [0] * len(plan.day_aggregates)
-        recent_rows = [rows[day] for day in days if day >= recent_start]
-        customer._aggregates = aggregates + [0] * (len(plan.names) - len(aggregates))
-        for i, j in plan.recent_positions.items():
-            customer._aggregates[j] = sum([row[i] for row in recent_rows])
-        for day in days:
-            customer._aggregates[plan.monday_position + _weekday_of(day)] += rows[day][occasions]
-        customer._active = [day for day in days if rows[day][OWN_EVENTS] > 0]
-        customer._recent_active, customer._gap_aggregates = sum([row[OWN_EVENTS] > 0 for row in recent_rows]), None
-        for kind, i in plan.counts.items():
-            customer._last[kind] = max((day for day in days if rows[day][i] > 0), default=0)
-        customer._category_tally.load_days(bought)
-        customer._channel_tally.load_days(by_channel)
-        return customer
-
-    def knows_order(self, order_id: Hashable) -> bool:
-        """Return whether a line of the order was added, or the order was opened."""
-        return order_id in self._orders
-
-    def open_order(self, order_id: Hashable, *, day: int, slot: int | None, amount: int) -> None:
-        """Register an order of the stored days, so that a late line is added to its first day."""
-        position = self._plan.position.get("amount")
-        self._orders[order_id] = [slot, day, {} if position is None else {position: amount}]
-
-    @property
-    def category_tally(self) -> WeightTally:
-        """What they bought in the lookback by category, in whole units."""
-        return self._category_tally
-
-    def add(self, event: Mapping[str, Any]) -> bool:
-        """Add an event; return False if its event_id was seen before.
-
-        `event`: an event by the contract: timestamp, event (default purchase), and the columns of the plan that it has.
-        Raises `InputError`: the source does not name the kind of event, or a time or number cannot be read.
-        """
-        plan, kind = self._plan, event.get("event") or PURCHASE
+        kind = event.get("event") or PURCHASE
         if kind not in plan.measures_by_kind:
             raise InputError(f"event: unknown kind {kind!r}. The source names {', '.join(sorted(plan.kinds))}.")
         try:
@@ -397,36 +286,21 @@ class Customer:
             raise InputError(
                 f"event: its time or a number cannot be read ({error!r}). Send it as the contract describes."
             ) from None
-        identity = event.get("event_id")
-        if identity is not None:
-            if identity in self._seen:
-                return False
-            self._seen[identity] = day
-        if day > self._today:
-            self._advance(day)
+        self.last_day = max(self.last_day, day)
         bought, own = kind == PURCHASE, plan.kinds[kind] == "customer" and kind != CANCEL
         order_id = event.get("order_id") if bought and "order_id" in plan.columns else None
         key = (bought, day) if order_id is None else order_id
-        self.add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes)
-        if not bought and day > self._last.get(kind, day - 1):
-            self._last[kind] = day
-        self._add_category_and_channel(event, bought=bought, own=own, day=day)
-        return True
+        self._add_piece(key, bought=bought, day=day, slot=slot if own else None, changes=changes, plan=plan)
+        if own and kind != RETURN and "category" in plan.columns and event.get("category") is not None:
+            weight = plan.weight(event, bought=bought)
+            self._add_categories(event["category"], day=day, weight=weight, numbers=categories)
+        if own and "channel" in plan.columns and event.get("channel") is not None:
+            number = plan.channel_numbers.get(event["channel"], len(plan.channels))
+            self.channels += (day, number, 1)
 
-    def tick(self, time: datetime | str | float) -> None:
-        """Advance the clock to a moment; an earlier one changes nothing."""
-        day, _ = self._plan.local_day_and_hour(time)
-        if day > self._today:
-            self._advance(day)
-
-    def features(self) -> dict[str, float]:
-        """Compute the features by name; empty without an event of their own in the lookback."""
-        if not self._active:
-            return {}
-        inputs = self._formula_inputs()
-        return {name: formula(inputs, PlainMath) for name, formula in self._plan.formulas}
-
-    def add_piece(self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes) -> None:
+    def _add_piece(
+        self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes, plan: FeaturePlan
+    ) -> None:
         """Add to an order, or to the other events of a day; an earlier line moves the whole order to its day.
 
         Parameters
@@ -436,147 +310,54 @@ class Customer:
         slot
             Hours since 1970 of the first event of their own; None if there is none.
         """
-        position, parts = self._plan.position, self._plan.hour_positions
-        order = self._orders.get(key)
+        position, parts = plan.position, plan.hour_positions
+        order = self.orders.get(key)
         if order is None:
-            order = self._orders[key] = [None, day, {}]
-            changes = [*changes, (position["orders"], 1)] if bought else list(changes)
+            order = self.orders[key] = [None, day, {}]
+            if bought:
+                changes.append((position["orders"], 1))
         elif day < order[1]:
-            self._add_to_day(order[1], [(i, -value) for i, value in order[2].items()])
+            self._put(order[1], [(i, -value) for i, value in order[2].items()], plan=plan)
             order[1] = day
-            self._add_to_day(day, list(order[2].items()))
+            self._put(day, list(order[2].items()), plan=plan)
         if slot is not None and (order[0] is None or slot < order[0]):
             if order[0] is None:
-                changes = [*changes, (position["occasions"], 1)]
+                changes.append((position["occasions"], 1))
             else:
-                changes = [*changes, (parts[order[0] % 24], -1)]
+                changes.append((parts[order[0] % 24], -1))
             changes.append((parts[slot % 24], 1))
             order[0] = slot
         order_totals, amount = order[2], position.get("amount")
         if bought and amount is not None:
             before, more = order_totals.get(amount, 0), sum([value for i, value in changes if i == amount])
-            changes = [*changes, (position["amount_squared"], (2 * before + more) * more)]
+            changes.append((position["amount_squared"], (2 * before + more) * more))
         for i, value in changes:
             order_totals[i] = order_totals.get(i, 0) + value
-        self._add_to_day(order[1], changes)
-        if slot is not None and order[1] < self._first_ever:
-            self._first_ever = order[1]
+        self._put(order[1], changes, plan=plan)
+        if slot is not None and order[1] < self.first_ever:
+            self.first_ever = order[1]
 
-    def _add_to_day(self, day: int, changes: Changes) -> None:
-        """Add to a day and, if it is in the lookback, to the aggregates."""
-        plan, aggregates = self._plan, self._aggregates
-        if day <= self._today - plan.lookback_days:
-            return
-        row = self._rows.get(day)
-        if row is None:
-            row = self._rows[day] = [0] * len(plan.day_aggregates)
-            insort(self._days, day)
-        own = row[OWN_EVENTS]
-        is_recent = day > self._today - plan.recent_days
-        recent, occasions = plan.recent_positions, plan.position["occasions"]
+    def _put(self, day: int, changes: Changes, *, plan: FeaturePlan) -> None:
+        square = plan.position.get("amount_squared")
         for i, value in changes:
-            row[i] += value
-            aggregates[i] += value
-            if is_recent and i in recent:
-                aggregates[recent[i]] += value
-            if i == occasions:
-                aggregates[plan.monday_position + _weekday_of(day)] += value
-        if (own > 0) != (row[OWN_EVENTS] > 0):
-            self._set_active(day, recent=is_recent, on=own == 0)
+            if i == square:
+                high, value = divmod(value, SQUARE_PART)
+                if high:
+                    self.sums += (day, len(plan.names), high)
+            self.sums += (day, i, value)
 
-    def _set_active(self, day: int, *, recent: bool, on: bool) -> None:
-        """Mark a day as active or inactive."""
-        active = self._active
-        self._recent_active += (1 if on else -1) if recent else 0
-        if not on:
-            del active[bisect_left(active, day)]
-            self._gap_aggregates = None
-        elif active and day > active[-1] and self._gap_aggregates is not None:
-            gap = day - active[-1]
-            self._gap_aggregates = self._gap_aggregates[0] + gap * gap, max(self._gap_aggregates[1], gap)
-            active.append(day)
-        else:
-            insort(active, day)
-            self._gap_aggregates = None
-
-    def _advance(self, today: int) -> None:
-        """Move the clock: drop days from the recent part and from the lookback."""
-        plan, days, rows, aggregates = self._plan, self._days, self._rows, self._aggregates
-        old, self._today = self._today, today
-        start, recent = today - plan.lookback_days + 1, today - plan.recent_days + 1
-        for day in days[bisect_left(days, old - plan.recent_days + 1) : bisect_left(days, recent)]:
-            for i, j in plan.recent_positions.items():
-                aggregates[j] -= rows[day][i]
-            self._recent_active -= rows[day][OWN_EVENTS] > 0
-        expired = bisect_left(days, start)
-        for day in days[:expired]:
-            row = rows.pop(day)
-            for i, value in enumerate(row):
-                aggregates[i] -= value
-            aggregates[plan.monday_position + _weekday_of(day)] -= row[plan.position["occasions"]]
-            if row[OWN_EVENTS] > 0:
-                self._drop_first_active_day()
-        del days[:expired]
-        self._category_tally.drop_days(before=start)  # a line of an order of several days has no row on its own day
-        self._channel_tally.drop_days(before=start)
-        if today >= self._last_cleanup + CLEANUP_DAYS:
-            self._drop_expired(before=start - ORDER_OPEN_DAYS)
-
-    def _drop_first_active_day(self) -> None:
-        active = self._active
-        first = active.pop(0)
-        gap = active[0] - first if active else 0
-        if self._gap_aggregates is not None:
-            self._gap_aggregates = (
-                None
-                if gap and gap == self._gap_aggregates[1]
-                else (self._gap_aggregates[0] - gap * gap, self._gap_aggregates[1])
-            )
-
-    def _drop_expired(self, *, before: int) -> None:
-        """Drop orders and ids that are too old to appear again."""
-        self._last_cleanup = self._today
-        self._orders = {key: order for key, order in self._orders.items() if order[1] >= before}
-        self._seen = {identity: day for identity, day in self._seen.items() if day >= before}
-
-    def _add_category_and_channel(self, event: Mapping[str, Any], *, bought: bool, own: bool, day: int) -> None:
-        plan = self._plan
-        if day <= self._today - plan.lookback_days:
+    def _add_categories(self, names: Any, *, day: int, weight: int, numbers: dict[str, int]) -> None:
+        if isinstance(names, str):
+            self.bought += (day, numbers[names], weight)
             return
-        needed = own and (event.get("event") or PURCHASE) != RETURN
-        if needed and "category" in plan.columns and event.get("category") is not None:
-            names, weight = event["category"], plan.weight(event, bought=bought)
-            if isinstance(names, str):
-                self._category_tally.add(day, names, weight)
-            else:  # equal parts that add up to the weight
-                least, more = divmod(weight, len(names))
-                for place, name in enumerate(names):
-                    self._category_tally.add(day, name, least + (place < more))
-        if own and "channel" in plan.columns and event.get("channel") is not None:
-            self._channel_tally.add(day, event["channel"], 1)
+        least, more = divmod(weight, len(names))  # equal parts that add up to the weight
+        for place, name in enumerate(names):
+            self.bought += (day, numbers[name], least + (place < more))
 
-    def _formula_inputs(self) -> _FormulaInputs:
-        plan, active, today = self._plan, self._active, self._today
-        values = dict(zip(plan.names, [s / u for s, u in zip(self._aggregates, plan.scales, strict=True)], strict=True))
-        if self._gap_aggregates is None:
-            gap_days = [later - day for day, later in zip(active, active[1:], strict=False)]
-            self._gap_aggregates = sum([gap * gap for gap in gap_days]), max(gap_days, default=0)
-        values["gap_squared"], values["longest_gap"] = self._gap_aggregates
-        values["active_days"], values["recent_active_days"] = len(active), self._recent_active
-        values["first_day"], values["last_day"], values["first_ever"] = active[0], active[-1], self._first_ever
-        values["as_of_day"], values["lookback_days"], values["recent_days"] = (
-            today + 1,
-            plan.lookback_days,
-            plan.recent_days,
-        )
-        values["weekend_occasions"] = values["occasions_saturday"] + values["occasions_sunday"]
-        if "amount" in values:
-            net, i = self._aggregates, plan.position
-            values["spend"] = (net[i["amount"]] + net[i["other_amount"]] - net[i["return_amount"]]) / UNIT
-        for kind in plan.kinds:
-            values[f"last_{kind}"] = self._last.get(kind, 0)
-        values.update(zip(CATEGORY_AGGREGATES, self._category_tally.aggregates(), strict=True))
-        values["channel_events"] = self._channel_tally.total
-        for channel in plan.channels:
-            values[f"channel_{channel}"] = self._channel_tally.weight.get(channel, 0)
-        return _FormulaInputs(values)
+
+def _add_up(entries: list[int]) -> list[int]:
+    """Add up the values of the same day and number."""
+    found: dict[tuple[int, int], int] = {}
+    for day, number, value in zip(entries[::3], entries[1::3], entries[2::3], strict=True):
+        found[day, number] = found.get((day, number), 0) + value
+    return [each for (day, number), value in found.items() if value for each in (day, number, value)]

@@ -1,16 +1,16 @@
 """Update a customer's segment and expected outcomes with each live event.
 
 An event stays in this folder from `Live.feed` to the log of changes; outside it, only the shared feature formulas, the
-segment model and the privacy rules are called. The incremental features exist for speed: 10,000 to 13,000 events a
-second on one core, with all features after each (benchmarks/README.md), where a batch would read the days again.
+segment model and the privacy rules are called. Events are computed many at once, as columns: the cost is that of the
+columns, not of the customers (benchmarks/live.py), and a change is logged for each event all the same.
 """
 
 import json
 import os
 import re
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import groupby, islice
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segkit.customers.days import PURCHASE
@@ -31,9 +32,11 @@ from segkit.data.spec import LIST_COLUMNS, NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, SPACES, TRUE, read_id, read_text, read_time
 from segkit.errors import InputError, RunError
 from segkit.live.book import AssignmentBook
-from segkit.live.customer import UNIT, Customer, FeaturePlan, day_and_hour, money_units
-from segkit.live.explain import CustomerView, LiveAssigner
+from segkit.live.customer import UNIT, FeaturePlan, day_and_hour, money_units
+from segkit.live.explain import Change, CustomerView, LiveAssigner, Views
 from segkit.live.history import feature_plan_of, fingerprint, open_history
+from segkit.live.kernel import Features, Kernel
+from segkit.live.since import Moment, SinceRun
 from segkit.live.state import State
 from segkit.segments.model import model_from_arrays
 
@@ -199,8 +202,9 @@ def _version(path: str) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-MAX_CACHED = 4_000  # customers in memory, those seen last; others are read again with their next event
+MAX_CACHED = 4_000  # customers whose events are in memory, those seen last; others are read with their next event
 MAX_PENDING = 500  # events whose segments are computed together
+MAX_AGED = 2_000  # customers who are aged together in a tick
 MAX_AHEAD_DAYS = 1  # after the clock; an event further ahead is parked until its day
 
 
@@ -252,15 +256,21 @@ class Live:
         self.plan = feature_plan_of(self.run, meta, features=model.space.features)
         self.segments, self._needs = tuple(dict.fromkeys(model.segments)), frozenset(meta["needs"])
         self.path = Path(state) if state else self.run.path.with_name(f"{self.run.path.name}.live") / "state.sqlite"
-        unit = UNIT if self.plan.weighs else 1
-        self._assigner = LiveAssigner(model, lookback_days=self.plan.lookback_days, unit=unit)
         self._every, self._fed = commit_every, 0
-        self._pending: list[tuple[str, CustomerView, CustomerView, dict[int, int], dict[str, Any]]] = []
+        self._pending: list[Event] = []
         of_run = fingerprint(self.run)
         self.state = State(self.path, of_run=of_run, sync=sync)
         try:
             self._history = open_history(
                 self.run, self.path.with_name(f"{self.path.name}.past"), plan=self.plan, of_run=of_run
+            )
+            self._kernel = Kernel(self.plan, history=self._history)
+            self._assigner = LiveAssigner(
+                model,
+                formulas=[name for name, _ in self.plan.formulas],
+                categories=self._kernel.categories,
+                lookback_days=self.plan.lookback_days,
+                unit=UNIT if self.plan.weighs else 1,
             )
             self._restore()
         except BaseException:
@@ -325,16 +335,12 @@ class Live:
             event_id, customer_id, of_day, values = json.loads(line)
             if not self.is_erased(customer_id):
                 self._apply(Event(event_id, customer_id, of_day, values, json.dumps(values)))
-            if len(self._pending) >= MAX_PENDING:
-                self._assign_pending()
         self._assign_pending()
         old, self.clock = self.clock, day  # only now: parked events are processed as on their day
         self.state.set_meta("clock", day)
-        for customer_ids in _chunks(self._iter_customers()):
+        for customer_ids in _chunks(self._iter_customers(), size=MAX_AGED):
             self.book.read_ahead(customer_ids[0], customer_ids[-1])
-            for customer_id in customer_ids:
-                if not self.is_erased(customer_id):
-                    self._age_customer(customer_id, old=old, time=time)
+            self._age([each for each in customer_ids if not self.is_erased(each)], old=old, time=time)
         return True
 
     def segment(self, customer_id: str) -> str | None:
@@ -345,12 +351,13 @@ class Live:
     def inspect(self, customer_id: str) -> CustomerView:
         """Return a customer's current features, coordinates and segment without changing anything."""
         self._assign_pending()
-        return (
-            self._cache[customer_id][1] if customer_id in self._cache else self._load(customer_id, today=self.clock)[1]
-        )
+        features = self._kernel.features(self._since.stands(self._moments([customer_id], clock=self.clock)))
+        views = self._assigner.views(features, previous_codes=self._codes_in_run([customer_id]))
+        return self._assigner.view(views, 0, features=features)
 
     def customers(self) -> list[str]:
         """List all customers with history in the run or a live event, sorted."""
+        self._assign_pending()
         return list(self._iter_customers())
 
     def table(self) -> pd.DataFrame:
@@ -420,17 +427,15 @@ class Live:
         self.as_of = day_number(self.run.period.as_of)
         self.clock = self.state.get_meta("clock", self.as_of - 1)
         self.book = AssignmentBook(self.run, outcomes=self._assigner.outcomes, state=self.state)
-        self._has_events = bytearray(len(self._history.customers))  # others are looked up in the state
+        self._since = SinceRun(self.plan, history=self._history, state=self.state, kernel=self._kernel, most=MAX_CACHED)
         self.active: Counter[str | None] = Counter()  # customers of the run with live events, by segment in the run
         for customer_id in self.state.customers():
             self._mark_active(customer_id)
-        self._reported, self._cache = self.state.last_change(), OrderedDict()
+        self._reported = self.state.last_change()
         self._next = self._reported + 1
 
     def _mark_active(self, customer_id: str) -> None:
-        number = self._history.number(customer_id)
-        if number is not None and not self._has_events[number]:
-            self._has_events[number] = 1
+        if self._since.is_first_event(customer_id):
             self.active[self.book.segment_in_run(customer_id)] += 1
 
     def _iter_customers(self) -> Iterator[str]:
@@ -446,98 +451,134 @@ class Live:
             )
         if event.day > self.clock + (MAX_AHEAD_DAYS if self.clock >= self.as_of else self.plan.lookback_days):
             row = [event.event_id, event.customer_id, event.day, event.values]
-            if not self.state.has_event(event.event_id):
+            if event.event_id not in self._pending_ids() and not self.state.counted([event.event_id]):
                 self.state.park(event.event_id, day=event.day, line=json.dumps(row))
             return
         self._apply(event)
 
+    def _pending_ids(self) -> set[str]:
+        return {event.event_id for event in self._pending}
+
     def _apply(self, event: Event) -> None:
-        """Count an event; the new segments of many customers are computed together later."""
-        customer_id = event.customer_id
-        if not self.state.add_event(event.event_id, customer_id=customer_id, line=event.line):
-            return
-        customer, before = self._cached_customer(customer_id, without=event.event_id)
-        self._add_event(customer, customer_id, event.values)
-        self._mark_active(customer_id)
-        undo = before.mix.follow(customer.category_tally)
-        now = self._assigner.observe(customer, before.mix, previous=self.book.segment_in_run(customer_id))
-        self._cache[customer_id] = customer, now
-        metadata = {"when": event.values["timestamp"], "cause": "event", "event_id": event.event_id}
-        self._pending.append((customer_id, before, now, undo, metadata))
+        """Keep an event to be counted with others; nothing is durable before a commit anyway."""
+        self._pending.append(event)
+        if len(self._pending) >= MAX_PENDING:
+            self._assign_pending()
 
     def _assign_pending(self) -> None:
-        """Assign the customers seen since the last time, in the order of their events, and log the changes."""
+        """Count the events since the last time, assign their customers, and log the changes in the order of events."""
+        events = self._take_uncounted()
+        if not events:
+            return
+        sinces, begun, moments = self._since.read({event.customer_id for event in events}, keep=True), {}, []
+        self.state.add_events((event.event_id, event.customer_id, event.line) for event in events)
+        for event in events:
+            customer_id, since = event.customer_id, sinces[event.customer_id]
+            if customer_id not in begun:
+                since.compact()
+                begun[customer_id] = since.mark()
+            self._since.add(since, customer_id, event.values)
+            self._mark_active(customer_id)
+            moments.append(Moment(customer_id, since, since.mark(), self.clock))
+        causes = [{"when": e.values["timestamp"], "cause": "event", "event_id": e.event_id} for e in events]
+        latest, before = dict(begun), []
+        for moment in moments:
+            before.append(moment._replace(mark=latest[moment.customer_id]))
+            latest[moment.customer_id] = moment.mark
+        stands, steps = self._since.steps(moments, begun)
+        self._compare(before, moments, self._kernel.features(stands, steps=steps), causes=causes)
+
+    def _take_uncounted(self) -> list[Event]:
+        """Return the pending events whose id was not counted yet, each id once."""
         pending, self._pending = self._pending, []
-        self._assigner.assign([now for _, _, now, _, _ in pending])
-        for i, (customer_id, before, now, undo, metadata) in enumerate(pending):
-            if self._assigner.has_changed(self.book.assignment(customer_id), now):
-                later: dict[int, int] = {}  # undoes what was bought after this event
-                for other, _, _, more, _ in reversed(pending[i + 1 :]):
-                    later |= more if other == customer_id else {}
-                self._record_changes(customer_id, before, replace(now, undo=later), undo=later | undo, cause=metadata)
+        events = {event.event_id: event for event in reversed(pending)}
+        counted = self.state.counted(events)
+        return [event for event in pending if events[event.event_id] is event and event.event_id not in counted]
 
-    def _age_customer(self, customer_id: str, *, old: int, time: str | float) -> None:
-        """Advance one customer to the clock and log what changed."""
-        before, undo = None, {}
-        if customer_id in self._cache:
-            customer, before = self._cache[customer_id]
-            customer.tick(time)
-            undo = before.mix.follow(customer.category_tally)
-            now = self._assigner.assign_one(customer, before.mix, previous=self.book.segment_in_run(customer_id))
-            self._cache[customer_id] = customer, now
-        else:
-            now = self._load(customer_id, today=self.clock)[1]
-        if self._assigner.has_changed(self.book.assignment(customer_id), now):
-            before = before or self._load(customer_id, today=old)[1]
-            self._record_changes(customer_id, before, now, undo=undo, cause={"when": time, "cause": "tick"})
+    def _age(self, customer_ids: list[str], *, old: int, time: str | float) -> None:
+        """Advance customers to the clock and log what changed."""
+        moments = self._moments(customer_ids, clock=self.clock)
+        before = [moment._replace(clock=old) for moment in moments]
+        causes = [{"when": time, "cause": "tick"}] * len(moments)
+        self._compare(before, moments, self._kernel.features(self._since.stands(moments)), causes=causes)
 
-    def _cached_customer(self, customer_id: str, *, without: str) -> tuple[Customer, CustomerView]:
-        """Return a customer and their last view from memory; read run and state if they are not cached."""
-        if customer_id in self._cache:
-            self._cache.move_to_end(customer_id)
-            return self._cache[customer_id]
-        if len(self._cache) >= MAX_CACHED:
-            self._cache.popitem(last=False)
-        return self._load(customer_id, today=self.clock, without=without)
+    def _moments(self, customer_ids: list[str], *, clock: int) -> list[Moment]:
+        """Return customers as they are at a day of the clock."""
+        sinces = self._since.read(customer_ids)
+        return [Moment(each, sinces[each], sinces[each].mark(), clock) for each in customer_ids]
 
-    def _load(self, customer_id: str, *, today: int, without: str = "") -> tuple[Customer, CustomerView]:
-        customer = self._history.customer(customer_id, today=today)
-        number = self._history.number(customer_id)
-        if number is None or self._has_events[number]:
-            for event_id, line in self.state.events_of(customer_id):
-                if event_id != without:
-                    self._add_event(customer, customer_id, json.loads(line))
-        mix = self._assigner.new_category_mix()
-        mix.follow(customer.category_tally)
-        return customer, self._assigner.assign_one(customer, mix, previous=self.book.segment_in_run(customer_id))
+    def _codes_in_run(self, customer_ids: Iterable[str]) -> np.ndarray:
+        return self._assigner.codes(self.book.segment_in_run(customer_id) for customer_id in customer_ids)
 
-    def _add_event(self, customer: Customer, customer_id: str, values: Mapping[str, Any]) -> None:
-        order_id = values.get("order_id")
-        if order_id is not None and not customer.knows_order(order_id):
-            found = self._history.order(customer_id, order_id)
-            if found is not None:
-                customer.open_order(order_id, day=found[0], slot=found[1], amount=found[2])
-        customer.add(values)
-
-    def _record_changes(
-        self, customer_id: str, before: CustomerView, now: CustomerView, *, undo: dict[int, int], cause: dict[str, Any]
+    def _compare(
+        self,
+        before: Sequence[Moment],
+        moments: Sequence[Moment],
+        features: Features,
+        *,
+        causes: Sequence[dict[str, Any]],
     ) -> None:
-        """Log what changed since the customer was last compared."""
-        assignment = self.book.assignment(customer_id)
-        before = replace(before, segment=assignment[0], undo=undo)
-        changes, assignment = self._assigner.describe_changes(assignment, before, now, in_run=customer_id in self.book)
-        self.book.record(customer_id, assignment)
-        for change in changes:
-            self._log_change({"kind": change.pop("kind"), "customer_id": customer_id, **change, **cause})
+        """Assign customers at moments, and log what changed since each was last compared, in order.
 
-    def _log_change(self, change: dict[str, Any]) -> None:
-        change = {"id": self._next, **change}
-        self._next += 1
-        line = json.dumps(change, ensure_ascii=False)
-        line = line.encode("utf-8", "backslashreplace").decode()  # half a character pair becomes its escape in JSON
-        self.state.add_change(change["id"], customer_id=change["customer_id"], line=line)
+        Parameters
+        ----------
+        before
+            What reasons compare with, of each moment.
+        moments
+            A customer may occur more than once.
+        features
+            Of the moments.
+        causes
+            What led to each moment.
+        """
+        customer_ids = [moment.customer_id for moment in moments]
+        codes = self._codes_in_run(customer_ids)
+        views = self._assigner.views(features, previous_codes=codes)
+        same, base = self.book.unchanged(customer_ids)
+        same &= self._assigner.are_as_before(views, codes=codes, base=base)
+        changed: set[str] = set()
+        found: list[tuple[int, list[Change]]] = []
+        for row, (customer_id, is_same) in enumerate(zip(customer_ids, same.tolist(), strict=True)):
+            if is_same and customer_id not in changed:
+                continue
+            changes, assignment = self._assigner.changes(self.book.assignment(customer_id), views, row=row)
+            if changes:
+                changed.add(customer_id)
+                self.book.record(customer_id, assignment)
+                found.append((row, changes))
+        if found:
+            then = self._kernel.features(self._since.stands([before[row] for row, _ in found]))
+            self._log_changes(found, moments, views, then=self._assigner.views(then), causes=causes)
+
+    def _log_changes(
+        self,
+        found: Sequence[tuple[int, list[Change]]],
+        moments: Sequence[Moment],
+        views: Views,
+        *,
+        then: Views,
+        causes: Sequence[dict[str, Any]],
+    ) -> None:
+        """Log the changes found at rows of `views`, with reasons; `then` has a row for each of these before."""
+        reasons = iter(self._assigner.reasons(found, then, views))
+        in_run = np.array([moments[row].customer_id in self.book for row, _ in found])
+        confidence = self._assigner.confidence(views, [row for row, _ in found], in_run=in_run).tolist()
+        lines = []
+        for (row, changes), sure in zip(found, confidence, strict=True):
+            customer_id = moments[row].customer_id
+            for kind, moved, towards in changes:
+                if kind == "segment":
+                    moved["confidence"] = sure
+                why = [] if towards is None else next(reasons)
+                because = self._assigner.because(why, silent=towards is None)
+                head = {"id": self._next, "kind": kind, "customer_id": customer_id}
+                line = json.dumps(head | moved | {"because": because, "why": why} | causes[row], ensure_ascii=False)
+                # half a character pair becomes its escape in JSON
+                lines.append((self._next, customer_id, line.encode("utf-8", "backslashreplace").decode()))
+                self._next += 1
+        self.state.add_changes(lines)
 
 
-def _chunks(customer_ids: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(customer_ids, MAX_PENDING)):
+def _chunks(customer_ids: Iterator[str], *, size: int) -> Iterator[list[str]]:
+    while chunk := list(islice(customer_ids, size)):
         yield chunk

@@ -1,16 +1,18 @@
-"""Assign one live customer to a segment and explain each change in plain words."""
+"""Assign live customers to segments, many at once, and explain each change in plain words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log, log1p, sqrt
-from operator import itemgetter
+from itertools import chain, islice
+from math import log
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from segkit import format as fmt
-from segkit.live.customer import Customer, WeightTally
-from segkit.segments.model import Assigner, LinearMap, SegmentModel
+from segkit.live.history import expand
+from segkit.live.kernel import Entries, Features, Ragged, add_up
+from segkit.segments.model import Assigner, SegmentModel
 from segkit.vocabulary import describe
 
 STEP = log(2.0)  # an expectation that halves or doubles crosses a threshold
@@ -21,35 +23,27 @@ PRIOR_DAYS = 2.0  # active days at which the confidence in a new customer is hal
 
 # segment, level of each expectation, expectations at the run
 LiveAssignment = tuple[str | None, list[int], list[float] | None]
+# kind, facts, and the direction in the coordinates that is to be explained (None: silence)
+Change = tuple[str, dict[str, Any], np.ndarray | None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class CustomerView:
-    """One customer at one moment; coordinates, segment and expectations are filled in by `LiveAssigner.assign`.
+    """One customer at one moment.
 
     Parameters
     ----------
     features
         As in the batch; empty if the customer has no event of their own in the lookback.
-    mix, undo
-        Amounts by term; and of the terms that changed since, the amounts before.
-    previous_code
-        Code of the segment in the run, kept near a border; -1 for none.
     coordinates
-        Position in the space, followed by the expected outcomes less their centre.
-    segment
-        None without features; so are the next two.
-    macro_segment, need
-        The group of the segment, and the id of its need; None where no single one leads.
+        Position in the space, followed by the expected outcomes less their centre; None without features.
+    segment, macro_segment, need
+        None without features; the need also where no single one leads.
     expected
         log(1 + amount) of each outcome in the next horizon.
     """
 
     features: Mapping[str, float]
-    mix_part: np.ndarray
-    mix: "CategoryMix"
-    undo: Mapping[int, int] = field(default_factory=dict)
-    previous_code: int = -1
     coordinates: np.ndarray | None = None
     segment: str | None = None
     macro_segment: str | None = None
@@ -57,139 +51,175 @@ class CustomerView:
     expected: list[float] = field(default_factory=list)
 
 
-class CategoryMix:
-    """What one customer bought by term and its contribution to the coordinates, updated change by change."""
+@dataclass(frozen=True)
+class Views:
+    """Many customers at a moment each; the columns have a row for each, and zeros for those without features.
 
-    def __init__(self, space_map: LinearMap, terms_of: Callable[[str], tuple[int, ...]], *, unit: int) -> None:
-        self._space_map, self._terms_of, self._unit = space_map, terms_of, unit
-        self._weight: dict[str, int] = {}  # by category, as last followed
-        self.amounts: dict[int, int] = {}  # by term, in whole units
-        self._logs, self._roots = np.zeros(space_map.logs.shape[1]), np.zeros(space_map.logs.shape[1])
-        self._whole = 0
+    Parameters
+    ----------
+    has
+        Whether there are features.
+    values, z_scores
+        Features in the order of the space, as they are and as the space reads them.
+    active_days
+        Days with events of their own.
+    amounts
+        What they bought by number of a term.
+    coordinates
+        Position in the space, followed by the expected outcomes less their centre.
+    number
+        Number of the centre; -1 for none.
+    expected
+        log(1 + amount) of each outcome in the next horizon.
+    """
 
-    def follow(self, bought: WeightTally) -> dict[int, int]:
-        """Apply the changes of a tally; return the amounts of the changed terms before."""
-        undo: dict[int, int] = {}
-        for category in bought.changed:
-            new = bought.weight.get(category, 0)
-            more = new - self._weight.get(category, 0)
-            self._weight[category] = new
-            for term in self._terms_of(category) if more else ():
-                undo.setdefault(term, self.amounts.get(term, 0))
-                self.amounts[term] = self.amounts.get(term, 0) + more
-                self._whole += more
-        bought.changed.clear()
-        if len(undo) == 1:
-            self._move(*undo.items())
-        elif undo:
-            self._move_all(undo)
-        return undo
-
-    def part(self) -> np.ndarray:
-        """Compute the contribution to the coordinates, from log(1 + amount) and square-root shares."""
-        return self._logs + self._roots / sqrt(self._whole) if self._whole > 0 else self._logs.copy()
-
-    def _move(self, changed: tuple[int, int]) -> None:
-        term, old = changed
-        old, new = old / self._unit, self.amounts[term] / self._unit
-        self._logs += (log1p(new) - log1p(old)) * self._space_map.logs[term]
-        self._roots += (sqrt(new) - sqrt(old)) * sqrt(self._unit) * self._space_map.shares[term]
-
-    def _move_all(self, undo: Mapping[int, int]) -> None:
-        terms = list(undo)
-        old = np.array(list(undo.values())) / self._unit
-        new = np.array([self.amounts[term] for term in terms]) / self._unit
-        self._logs += (np.log1p(new) - np.log1p(old)) @ self._space_map.logs[terms]
-        self._roots += (np.sqrt(new) - np.sqrt(old)) * sqrt(self._unit) @ self._space_map.shares[terms]
+    has: np.ndarray
+    values: np.ndarray
+    z_scores: np.ndarray
+    active_days: np.ndarray
+    amounts: Ragged
+    coordinates: np.ndarray
+    number: np.ndarray
+    expected: np.ndarray
 
 
 class LiveAssigner:
-    """Assign live customers with the model of a run, and explain what changed."""
+    """Assign live customers with the model of a run, and explain what changed.
 
-    def __init__(self, model: SegmentModel, *, lookback_days: int, unit: int) -> None:
+    Parameters
+    ----------
+    model
+        The segments and the space they lie in.
+    formulas
+        Names of the features that are computed.
+    categories
+        Number of each category by name, in the order of the numbers; it may grow.
+    """
+
+    def __init__(
+        self,
+        model: SegmentModel,
+        *,
+        formulas: Sequence[str],
+        categories: Mapping[str, int],
+        lookback_days: int,
+        unit: int,
+    ) -> None:
         space = model.space
         self.axes, self.outcomes = space.rotation.shape[1], tuple(space.outcome_names)
-        self._assigner = Assigner(model, with_outcomes=True)
-        self._map, self._model = self._assigner.map, model
-        self._lookback_days, self._unit = lookback_days, unit
-        self._values = itemgetter(*space.features) if len(space.features) > 1 else _only(space.features)
+        self.assigner = Assigner(model, with_outcomes=True)
+        self._map, self._model = self.assigner.map, model
+        self._lookback_days, self._unit, self._formulas = lookback_days, unit, tuple(formulas)
+        self._columns = [self._formulas.index(name) for name in space.features]
+        self._active = self._formulas.index("active_days")
         self._middle = space.centre[: len(self.outcomes)]
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
+        self._categories, self._terms = categories, [np.zeros(0, dtype=np.int64)] * 2
+        self._loadings = np.vstack([self._map.logs, self._map.shares])
+        names = [*self._map.features, *(f"bought: {term}" for term in self._map.terms)]
+        self._names, self._rank = names, np.argsort(np.argsort(np.array(names, dtype=object), kind="stable"))
 
-    def new_category_mix(self) -> CategoryMix:
-        """Create the category mix of a customer without purchases."""
-        return CategoryMix(self._map, self._assigner.terms_of, unit=self._unit)
+    def codes(self, segments: Iterable[str | None]) -> np.ndarray:
+        """Return the code of each segment; -1 for none."""
+        return np.array([self.assigner.code.get(segment, -1) for segment in segments], dtype=np.int64)
 
-    def observe(self, customer: Customer, mix: CategoryMix, *, previous: str | None = None) -> CustomerView:
-        """Collect the features of a customer, without a segment yet.
+    def views(self, features: Features, *, previous_codes: np.ndarray | None = None) -> Views:
+        """Assign many customers; the result of each does not depend on the others.
 
-        `mix`: the customer's category mix, up to date with their purchases.
+        `previous_codes`: code of each customer's segment in the run, kept near a border; -1 for none. Without codes
+        nobody is assigned, for reasons.
         """
-        return CustomerView(customer.features(), mix.part(), mix, previous_code=self._assigner.code.get(previous, -1))
+        has, space_map, axes = features.has, self._map, self.axes
+        values = np.ascontiguousarray(features.values[:, self._columns])
+        amounts = self._amounts(features.bought)
+        scores, at = np.zeros_like(values), np.zeros((len(has), space_map.behaviour.shape[1]))
+        number, expected = np.full(len(has), -1), np.zeros((len(has), len(self.outcomes)))
+        if has.any():
+            scores[has] = space_map.z_scores(values[has])
+        if has.any() and previous_codes is not None:
+            # einsum, as BLAS would round differently by how many customers there are
+            whole = np.einsum("ij,jk->ik", scores, space_map.behaviour) + space_map.constant + self._mix(amounts)
+            at[has] = whole[has]
+            number[has] = self.assigner.assign(at[has, :axes], previous_codes=previous_codes[has])
+            expected[has] = (at[has, axes:] + self._middle).round(9)
+        return Views(has, values, scores, features.values[:, self._active], amounts, at, number, expected)
 
-    def assign_one(self, customer: Customer, mix: CategoryMix, *, previous: str | None = None) -> CustomerView:
-        """Collect the features of a customer and assign a segment."""
-        view = self.observe(customer, mix, previous=previous)
-        self.assign([view])
-        return view
+    def view(self, views: Views, row: int, *, features: Features) -> CustomerView:
+        """Return one customer."""
+        if not views.has[row]:
+            return CustomerView({})
+        number = int(views.number[row])
+        return CustomerView(
+            dict(zip(self._formulas, features.values[row].tolist(), strict=True)),
+            views.coordinates[row],
+            self._model.segments[number],
+            self._model.macro[number],
+            self._model.need[number] or None,
+            views.expected[row].tolist(),
+        )
 
-    def assign(self, views: list[CustomerView]) -> None:
-        """Assign many customers at once; the result of each does not depend on the others."""
-        with_features = [view for view in views if view.features]
-        if not with_features:
-            return
-        space_map, axes = self._map, self.axes
-        values = np.array([self._values(view.features) for view in with_features], dtype=float)
-        # einsum, as BLAS would round differently by how many customers there are
-        at = np.einsum("ij,jk->ik", space_map.z_scores(values), space_map.behaviour) + space_map.constant
-        at += np.array([view.mix_part for view in with_features])
-        number = self._assigner.assign(
-            at[:, :axes], previous_codes=np.array([view.previous_code for view in with_features])
-        ).tolist()
-        expected = (at[:, axes:] + self._middle).round(9).tolist()
-        for view, point, i, expectations in zip(with_features, at, number, expected, strict=True):
-            view.coordinates, view.expected = point, expectations
-            view.segment, view.macro_segment = self._model.segments[i], self._model.macro[i]
-            view.need = self._model.need[i] or None
+    def _amounts(self, bought: Ragged) -> Ragged:
+        """Turn weights by category into weights by term."""
+        counts, terms = self._terms_of_categories()
+        place, rows = expand((np.cumsum(counts) - counts)[bought.key], counts[bought.key])
+        entries = Entries(bought.of[place], rows, terms[rows], bought.value[place])
+        return add_up(entries, customers=len(bought.starts) - 1)
 
-    def confidence(self, view: CustomerView, *, in_run: bool = True) -> float:
-        """Compute the share of subsamples that agree with the segment.
+    def _terms_of_categories(self) -> list[np.ndarray]:
+        """Return how many terms each category has, and the terms one after the other."""
+        known = len(self._terms[0])
+        if known < len(self._categories):
+            more = [self.assigner.terms_of(name) for name in islice(self._categories, known, None)]
+            counts, terms = map(len, more), chain.from_iterable(more)
+            new = (np.fromiter(column, dtype=np.int64) for column in (counts, terms))
+            self._terms = [np.concatenate(each) for each in zip(self._terms, new, strict=True)]
+        return self._terms
+
+    def _mix(self, amounts: Ragged) -> np.ndarray:
+        """Compute what purchases add to the coordinates, from log(1 + amount) and square-root shares."""
+        counts = np.diff(amounts.starts)
+        whole = np.zeros(len(counts))
+        some = counts > 0
+        if some.any():
+            whole[some] = np.add.reduceat(amounts.value, amounts.starts[:-1][some])
+        values = np.log1p(amounts.value / self._unit), np.sqrt(amounts.value / np.repeat(whole, counts))
+        terms = amounts.key, amounts.key + len(self._map.terms)
+        columns = [np.column_stack(each).ravel() for each in (values, terms)]
+        shape = len(counts), len(self._loadings)
+        return sparse.csr_array((*columns, 2 * amounts.starts), shape=shape) @ self._loadings
+
+    def confidence(self, views: Views, rows: Sequence[int], *, in_run: np.ndarray) -> np.ndarray:
+        """Compute the share of subsamples that agree with the segment of some customers.
 
         `in_run`: whether the run has the customer; otherwise the confidence is lower: a third of it after one active
         day.
         """
-        if view.coordinates is None:
-            return 0.0
-        codes = np.array([self._assigner.code[view.segment]])
-        found = float(self._assigner.agreement(view.coordinates[None, : self.axes], codes)[0])
-        days = view.features["active_days"]
-        return found if in_run else round(found * days / (days + PRIOR_DAYS), 6)
+        found = self.assigner.agreement(views.coordinates[rows, : self.axes], self.assigner.codes[views.number[rows]])
+        days = views.active_days[rows]
+        return np.where(in_run, found, (found * days / (days + PRIOR_DAYS)).round(6)) * views.has[rows]
 
     def levels(self, expected: list[float], base: list[float]) -> list[int]:
         """Compare each expectation with that of the run: halved -1, as before 0, doubled 1."""
         moved = [max(e, 0.0) - max(b, 0.0) for e, b in zip(expected, base, strict=True)]  # below zero is nothing
         return [(by >= STEP) - (-by >= STEP) for by in moved]
 
-    def has_changed(self, current: LiveAssignment, now: CustomerView) -> bool:
-        """Return whether the segment or the level of an expectation differs."""
-        segment, levels, base = current
-        if segment != now.segment:
-            return True
-        return now.coordinates is not None and base is not None and self.levels(now.expected, base) != levels
+    def are_as_before(self, views: Views, *, codes: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """Flag customers whose segment and expectations are those of the run.
 
-    def describe_changes(
-        self, current: LiveAssignment, before: CustomerView, now: CustomerView, *, in_run: bool
-    ) -> tuple[list[dict[str, Any]], LiveAssignment]:
-        """Describe the changes of a customer, with reasons.
+        `codes`, `base`: code of the segment in the run, and the expectations (customers x outcomes).
+        """
+        moved = np.abs(np.maximum(views.expected, 0.0) - np.maximum(base, 0.0))
+        return views.has & (self.assigner.codes[views.number] == codes) & (moved < STEP).all(axis=1)
+
+    def changes(self, current: LiveAssignment, views: Views, *, row: int) -> tuple[list[Change], LiveAssignment]:
+        """List what changed for a customer since they were last compared.
 
         Parameters
         ----------
         current
             The assignment when the customer was last compared.
-        before, now
-            The views then (with that segment) and now.
-        in_run
-            Whether the run has the customer.
+        row
+            The customer now.
 
         Returns
         -------
@@ -197,98 +227,110 @@ class LiveAssigner:
             The changes of segment and expectations, none or several; the new assignment.
         """
         segment, levels, base = current
-        found, after = [], levels
-        if segment != now.segment:
-            why = self.explain_segment(before, now)
-            text = _format_reasons(why) if now.segment else f"nothing of their own in {self._lookback_days} days"
-            moved = {"from": segment, "to": now.segment, "macro_segment": now.macro_segment, "need": now.need}
-            moved |= {"confidence": self.confidence(now, in_run=in_run)}
-            found.append({"kind": "segment", **moved, "because": text, "why": why})
-        if now.segment is not None:
-            expected = now.expected
-            base = expected if base is None else base
-            after = self.levels(expected, base)
-            for i, outcome in enumerate(self.outcomes):
-                if levels[i] != after[i]:
-                    why = self.explain_expectation(before, now, outcome=outcome, up=after[i] > levels[i])
-                    moved = {"outcome": outcome, "from": LEVELS[levels[i]], "to": LEVELS[after[i]]}
-                    moved |= {"expected_at_run": _amount(base[i]), "expected": _amount(expected[i])}
-                    found.append({"kind": "prediction", **moved, "because": _format_reasons(why), "why": why})
-        return found, (now.segment, after, base)
+        number, found = int(views.number[row]), []
+        new = None if number < 0 else self._model.segments[number]
+        if segment != new:
+            macro, need = (None, None) if new is None else (self._model.macro[number], self._model.need[number] or None)
+            moved = {"from": segment, "to": new, "macro_segment": macro, "need": need}
+            found.append(("segment", moved, None if new is None else self._towards_segment(segment, new)))
+        if new is None:
+            return found, (None, levels, base)
+        expected = views.expected[row].tolist()
+        base = expected if base is None else base
+        after = self.levels(expected, base)
+        for i, outcome in enumerate(self.outcomes):
+            if levels[i] != after[i]:
+                moved = {"outcome": outcome, "from": LEVELS[levels[i]], "to": LEVELS[after[i]]}
+                moved |= {"expected_at_run": _amount(base[i]), "expected": _amount(expected[i])}
+                towards = np.zeros(self.axes + len(self.outcomes))
+                towards[self.axes + i] = 1.0 if after[i] > levels[i] else -1.0
+                found.append(("prediction", moved, towards))
+        return found, (new, after, base)
 
-    def explain_segment(self, before: CustomerView, now: CustomerView) -> list[dict[str, Any]]:
-        """Rank what moved a customer to a segment: terms of the difference of squared distances to the two centres.
+    def _towards_segment(self, segment: str | None, new: str) -> np.ndarray:
+        """Return the direction from a segment to another, in which the squared distances to the centres differ.
 
         The difference is linear in the coordinates, and these are linear in z-scores and category mix. A new customer
         is compared with the average customer and the mean of all centres.
         """
-        if now.segment is None:
+        start = np.mean(list(self._centres.values()), axis=0) if segment is None else self._centres[segment]
+        return np.append(self._centres[new] - start, np.zeros(len(self.outcomes)))
+
+    def reasons(
+        self, found: Sequence[tuple[int, list[Change]]], then: Views, views: Views
+    ) -> list[list[dict[str, Any]]]:
+        """Rank what moved customers: the first three reasons of each change that has a direction, with their shares.
+
+        Parameters
+        ----------
+        found
+            Rows of `views`, and the changes of each.
+        then
+            The same customers before, a row for each of `found`.
+        """
+        asked = [(i, row, towards) for i, (row, changes) in enumerate(found) for _, _, towards in changes]
+        asked = [each for each in asked if each[2] is not None]
+        if not asked:
             return []
-        middle = np.mean(list(self._centres.values()), axis=0)
-        start = middle if before.segment is None else self._centres[before.segment]
-        return self._explain(before, now, np.append(self._centres[now.segment] - start, np.zeros(len(self.outcomes))))
+        before, now, towards = map(np.array, zip(*asked, strict=True))
+        moved = views.z_scores[now] - then.z_scores[before]
+        push = moved * np.einsum("ij,kj->ik", towards, self._map.behaviour)
+        terms = self._term_pushes(then.amounts.take(before), views.amounts.take(now), towards, had=then.has[before])
+        whose, name = np.nonzero(push > 0)
+        whose, name = np.append(whose, terms.of), np.append(name, len(self._map.features) + terms.key)
+        pushes = np.append(push[push > 0], terms.value)
+        order = np.lexsort((self._rank[name], -pushes, whose))
+        whose, name, pushes = whose[order], name[order], pushes[order]
+        starts = whose.searchsorted(np.arange(len(asked) + 1))
+        whole = np.bincount(whose, weights=pushes, minlength=len(asked))
+        why: list[list[dict[str, Any]]] = []
+        for i, (b, n) in enumerate(zip(before.tolist(), now.tolist(), strict=True)):
+            rows = range(starts[i], min(starts[i + 1], starts[i] + MAX_REASONS))
+            where = {"then": then, "before": b, "views": views, "now": n}
+            why.append([self._reason(int(name[row]), push=float(pushes[row] / whole[i]), **where) for row in rows])
+        return why
 
-    def explain_expectation(
-        self, before: CustomerView, now: CustomerView, *, outcome: str, up: bool
-    ) -> list[dict[str, Any]]:
-        """Rank what moved an expectation."""
-        towards = np.zeros(self.axes + len(self.outcomes))
-        towards[self.axes + self.outcomes.index(outcome)] = 1.0 if up else -1.0
-        return self._explain(before, now, towards)
+    def _term_pushes(self, then: Ragged, now: Ragged, towards: np.ndarray, *, had: np.ndarray) -> Ragged:
+        """Return by question and term what its amounts push, where that is above zero."""
+        pushed = []
+        for amounts in (now, then):
+            of, value = amounts.of, amounts.value / self._unit
+            share = np.sqrt(value / np.bincount(of, weights=value, minlength=len(towards))[of])
+            logs, shares = (
+                np.einsum("ij,ij->i", loadings[amounts.key], towards[of])
+                for loadings in (self._map.logs, self._map.shares)
+            )
+            pushed.append(Entries(of, of, amounts.key, np.log1p(value) * logs + share * shares))
+        before = pushed[1]._replace(value=np.where(had[pushed[1].of], -pushed[1].value, 0.0))
+        return add_up(pushed[0] + before, customers=len(towards))
 
-    def _explain(self, before: CustomerView, now: CustomerView, towards: np.ndarray) -> list[dict[str, Any]]:
-        reasons = [*self._feature_reasons(before, now, towards), *self._term_reasons(before, now, towards)]
-        reasons = sorted((p for p in reasons if p["push"] > 0), key=lambda p: (-p["push"], p["feature"]))
-        whole = sum(p["push"] for p in reasons)
-        return [{**p, "push": round(p["push"] / whole, 3)} for p in reasons[:MAX_REASONS]]
+    def _reason(self, name: int, *, push: float, then: Views, before: int, views: Views, now: int) -> dict[str, Any]:
+        """Return one reason: the value of a feature or a term before (None without features) and now."""
+        features = len(self._map.features)
+        if name < features:
+            words = describe(self._names[name]).label
+            values = [float(then.values[before, name]), float(views.values[now, name])]
+        else:
+            term = name - features
+            words = f"bought: {self._map.terms[term].lower()}"
+            values = [_value(then.amounts, before, term) / self._unit, _value(views.amounts, now, term) / self._unit]
+        was = values[0] if then.has[before] else None
+        return {"feature": self._names[name], "words": words, "before": was, "now": values[1], "push": round(push, 3)}
 
-    def _feature_reasons(self, before: CustomerView, now: CustomerView, towards: np.ndarray) -> list[dict[str, Any]]:
-        space_map = self._map
-        start = self._scores(before) if before.features else np.zeros(len(space_map.features))
-        push = (self._scores(now) - start) * (space_map.behaviour @ towards)
-        return [
-            {
-                "feature": name,
-                "words": describe(name).label,
-                "before": before.features.get(name),
-                "now": now.features[name],
-                "push": float(push[i]),
-            }
-            for i, name in enumerate(space_map.features)
-        ]
+    def because(self, why: list[dict[str, Any]], *, silent: bool) -> str:
+        """Format reasons as one line, such as "active days: 12 → 3; orders: 5 → 0"."""
+        return f"nothing of their own in {self._lookback_days} days" if silent else _format_reasons(why)
 
-    def _term_reasons(self, before: CustomerView, now: CustomerView, towards: np.ndarray) -> list[dict[str, Any]]:
-        space_map = self._map
-        amounts = [{**view.mix.amounts, **view.undo} if view.features else {} for view in (before, now)]
-        rows = sorted({i for amount in amounts for i, value in amount.items() if value})
-        if not rows:
-            return []
-        values = [np.array([a.get(i, 0) / self._unit for i in rows]) for a in amounts]
-        logs = np.log1p(values[1]) - np.log1p(values[0])
-        shares = [np.sqrt(v / (v.sum() or 1.0)) for v in values]
-        push = logs * (space_map.logs[rows] @ towards) + (shares[1] - shares[0]) * (space_map.shares[rows] @ towards)
-        named = zip(rows, *values, push, strict=True)
-        return [
-            {
-                "feature": f"bought: {space_map.terms[i]}",
-                "words": f"bought: {space_map.terms[i].lower()}",
-                "before": float(was) if before.features else None,
-                "now": float(is_),
-                "push": float(p),
-            }
-            for i, was, is_, p in named
-        ]
 
-    def _scores(self, view: CustomerView) -> np.ndarray:
-        return self._map.z_scores(np.array([self._values(view.features)], dtype=float))[0]
+def _value(amounts: Ragged, row: int, key: int) -> float:
+    """Look up one value; 0 where there is none."""
+    first, end = amounts.starts[row], amounts.starts[row + 1]
+    place = first + amounts.key[first:end].searchsorted(key)
+    return float(amounts.value[place]) if place < end and amounts.key[place] == key else 0.0
 
 
 def _amount(log: float) -> float:
     return round(float(np.expm1(max(log, 0.0))), 2)
-
-
-def _only(names: tuple[str, ...]) -> Callable[[Mapping[str, float]], list[float]]:
-    return lambda features: [features[name] for name in names]
 
 
 def _format_reasons(why: list[dict[str, Any]]) -> str:

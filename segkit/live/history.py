@@ -1,4 +1,4 @@
-"""Read customer histories of a run from memory-mapped arrays, one customer at a time.
+"""Read customer histories of a run from memory-mapped arrays, those of many customers at once.
 
 The arrays are written once per state, next to it; opening them costs next to nothing, however many customers there are.
 """
@@ -19,14 +19,11 @@ import pandas as pd
 from segkit.customers.features import day_number
 from segkit.data.io import sync_to_disk
 from segkit.data.runs import Run
-from segkit.live.customer import UNIT, Customer, FeaturePlan, make_feature_plan
+from segkit.live.customer import NEVER, SQUARE_PART, UNIT, FeaturePlan, make_feature_plan
 
-NEVER = 10**7  # first day of a customer without an event of their own
-SQUARE_PART = 10**12  # the sum of squares is stored in two integers, as one could overflow
 CUSTOMERS_AT_ONCE = 20_000  # read into memory while the arrays are built
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MIN_MAPPED_BYTES = 1_000
-MAX_CACHED_ORDERS = 5_000  # customers whose orders are in memory
 SOURCE_COLUMNS = {  # a column of the days -> the column of the contract that it comes from
     "amount": "amount",
     "discount": "discount",
@@ -38,32 +35,43 @@ SOURCE_COLUMNS = {  # a column of the days -> the column of the contract that it
 
 @dataclass(frozen=True)
 class CustomerRows:
-    """Rows of one table of the run, sorted by customer and day, with the first row of each customer."""
+    """Rows of one table of the run, sorted by customer, with the first row of each customer."""
 
     starts: np.ndarray
     columns: dict[str, np.ndarray]
 
-    def of(self, number: int, *, since: int = -NEVER) -> dict[str, np.ndarray]:
-        """Return a customer's rows from a day on."""
-        first, end = int(self.starts[number]), int(self.starts[number + 1])
-        first += int(np.searchsorted(self.columns["day"][first:end], since))
-        return {name: column[first:end] for name, column in self.columns.items()}
+    def of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the place of a customer among `numbers` for each of their rows, and the rows; -1 has none."""
+        known = numbers >= 0
+        first = np.where(known, self.starts[numbers], 0)
+        return expand(first, np.where(known, self.starts[numbers + 1] - first, 0))
+
+
+def expand(first: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count up from each first number; return whose each is, and the numbers.
+
+    Examples
+    --------
+    >>> [column.tolist() for column in expand(np.array([10, 20]), np.array([2, 1]))]
+    [[0, 0, 1], [10, 11, 20]]
+    """
+    of = np.repeat(np.arange(len(counts)), counts)
+    return of, np.arange(len(of)) + (first - np.cumsum(counts) + counts)[of]
 
 
 class RunHistory:
-    """The customers of a run as they would be on any day from its `as_of` on without further events."""
+    """The customers of a run, by number in the order of their ids: their days, what they bought, and their orders."""
 
-    def __init__(self, folder: Path, *, plan: FeaturePlan) -> None:
-        self._plan, self._tables = plan, {}
-        self._orders: dict[int, dict[int, list[int]]] = {}
+    def __init__(self, folder: Path) -> None:
         metadata = json.loads((folder / "known.json").read_text(encoding="utf-8"))
         self.customers: list[str] = metadata["customers"]
-        self._names: dict[str, list[str]] = metadata["names"]
+        self.names: dict[str, list[str]] = metadata["names"]
         self._number = {customer: i for i, customer in enumerate(self.customers)}
-        self._first_ever = _open(folder, "first_ever")
+        self.first_ever = _open(folder, "first_ever")
+        self.tables: dict[str, CustomerRows] = {}
         for table, columns in metadata["tables"].items():
             columns_by_name = {name: _open(folder, f"{table}_{name}") for name in columns}
-            self._tables[table] = CustomerRows(starts=_open(folder, f"{table}_starts"), columns=columns_by_name)
+            self.tables[table] = CustomerRows(starts=_open(folder, f"{table}_starts"), columns=columns_by_name)
 
     def __contains__(self, customer_id: str) -> bool:
         """Return whether the run has history of the customer."""
@@ -73,53 +81,24 @@ class RunHistory:
         """Return the place of a customer among `customers`; None if the run has no history of them."""
         return self._number.get(customer_id)
 
-    def customer(self, customer_id: str, *, today: int) -> Customer:
-        """Build a customer with the clock at a day; a customer without history is empty."""
-        number, plan = self._number.get(customer_id), self._plan
-        if number is None:
-            return Customer.from_days(plan, today=today, first_ever=NEVER, rows={})
-        since = today - plan.lookback_days + 1
-        rows = self._tables["days"].of(number, since=since)
-        return Customer.from_days(
-            plan,
-            today=today,
-            first_ever=int(self._first_ever[number]),
-            rows=dict(zip(rows["day"].tolist(), _join_square_parts(rows["sums"].tolist(), plan=plan), strict=True)),
-            bought=self._named_amounts("day_categories", number, since=since),
-            by_channel=self._named_amounts("day_channels", number, since=since),
-        )
+    def numbers(self, customer_ids: Iterable[str]) -> np.ndarray:
+        """Return the place of each customer among `customers`; -1 if the run has no history of them."""
+        return np.array([self._number.get(customer_id, -1) for customer_id in customer_ids], dtype=np.int64)
 
     def order(self, customer_id: str, order_id: str) -> tuple[int, int | None, int] | None:
         """Look up day, slot and amount of an order in the run; None if it has no such order."""
         number = self._number.get(customer_id)
-        if number is None or "day_orders" not in self._tables:
+        if number is None or "day_orders" not in self.tables:
             return None
-        found = self._orders_of(number).get(_hash_text(order_id))
-        if found is None:
+        rows, wanted = self.tables["day_orders"], _hash_text(order_id)
+        first, end = rows.starts[number], rows.starts[number + 1]
+        orders = rows.columns["order"][first:end]  # sorted, so that one of very many orders is found at once
+        found = slice(first + orders.searchsorted(wanted), first + orders.searchsorted(wanted, "right"))
+        if found.start == found.stop:
             return None
-        day, slot, amount = (self._tables["day_orders"].columns[name][found] for name in ("day", "slot", "amount"))
+        day, slot, amount = (rows.columns[name][found] for name in ("day", "slot", "amount"))
         first_slot = int(slot.min())
         return int(day.min()), None if first_slot == NEVER * 24 else first_slot, int(amount.sum())
-
-    def _orders_of(self, number: int) -> dict[int, list[int]]:
-        """Map each order hash of a customer to its rows; cached for recently read customers."""
-        if number not in self._orders:
-            if len(self._orders) >= MAX_CACHED_ORDERS:
-                self._orders.clear()
-            rows, rows_by_order = self._tables["day_orders"], {}
-            first, end = rows.starts[number : number + 2].tolist()
-            for row, order in enumerate(rows.columns["order"][first:end].tolist(), start=first):
-                rows_by_order.setdefault(order, []).append(row)
-            self._orders[number] = rows_by_order
-        return self._orders[number]
-
-    def _named_amounts(self, table: str, number: int, *, since: int) -> Iterable[tuple[int, str, int]]:
-        if table not in self._tables:
-            return ()
-        rows, names = self._tables[table].of(number, since=since), self._names[table]
-        return zip(
-            rows["day"].tolist(), [names[i] for i in rows["name"].tolist()], rows["weight"].tolist(), strict=True
-        )
 
 
 def feature_plan_of(run: Run, meta: Mapping[str, Any], *, features: tuple[str, ...]) -> FeaturePlan:
@@ -161,7 +140,7 @@ def open_history(run: Run, folder: Path, *, plan: FeaturePlan, of_run: str) -> R
     of_run
         Fingerprint of the run.
     """
-    found = _open_stored(folder, plan=plan, of_run=of_run)
+    found = _open_stored(folder, of_run=of_run)
     if found is None:
         staging = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.rmtree(staging, ignore_errors=True)
@@ -173,14 +152,14 @@ def open_history(run: Run, folder: Path, *, plan: FeaturePlan, of_run: str) -> R
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
         sync_to_disk(folder.parent)
-    return found or RunHistory(folder, plan=plan)
+    return found or RunHistory(folder)
 
 
-def _open_stored(folder: Path, *, plan: FeaturePlan, of_run: str) -> RunHistory | None:
+def _open_stored(folder: Path, *, of_run: str) -> RunHistory | None:
     """Open the arrays in a folder; None where there are none of this run, or a part of them is lost."""
     try:
         if json.loads((folder / "made.json").read_text(encoding="utf-8")) == [FORMAT_VERSION, of_run]:
-            return RunHistory(folder, plan=plan)
+            return RunHistory(folder)
     except (OSError, ValueError, EOFError, KeyError, TypeError):
         pass
     return None
@@ -244,10 +223,9 @@ def _order_amounts(run: Run, *, amount: bool, of: tuple[str, str]) -> pd.DataFra
     paid = (rows.amount.cast("decimal(38, 4)") * UNIT).cast("int64") if amount else rows.lines * 0
     slot = rows.slot.fill_null(NEVER * 24)
     found = rows.select("customer_id", "order_id", day=rows.day.epoch_days().cast("int64"), slot=slot, amount=paid)
-    table = found.to_pandas().sort_values(["customer_id", "day", "order_id"], ignore_index=True)
-    return table.assign(order=np.array([_hash_text(text) for text in table["order_id"]], dtype=np.int64)).drop(
-        columns="order_id"
-    )
+    table = found.to_pandas()
+    table["order"] = np.array([_hash_text(text) for text in table.pop("order_id")], dtype=np.int64)
+    return table.sort_values(["customer_id", "order", "day"], ignore_index=True)
 
 
 def _days_between(run: Run, table: str, of: tuple[str, str]) -> ir.Table:
@@ -280,15 +258,6 @@ def _chunks(customer_ids: pd.Index) -> Iterator[tuple[str, str]]:
     for start in range(0, len(customer_ids), CUSTOMERS_AT_ONCE):
         part = customer_ids[start : start + CUSTOMERS_AT_ONCE]
         yield part[0], part[-1]
-
-
-def _join_square_parts(rows: list[list[int]], *, plan: FeaturePlan) -> list[list[int]]:
-    """Merge the two parts of the square in each row."""
-    if plan.day_aggregates[-1] == "amount_squared":
-        for row in rows:
-            low = row.pop()
-            row[-1] = row[-1] * SQUARE_PART + low
-    return rows
 
 
 def _hash_text(text: str) -> int:

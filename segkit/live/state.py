@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -73,22 +73,19 @@ class State:
                 os.close(self._lock)
                 raise
 
-    def add_event(self, event_id: str, *, customer_id: str, line: str) -> bool:
-        """Store an event; return False if its id is already stored."""
+    def add_events(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Store events: id, customer and line; an id that is already stored stays as it is."""
         with _translate_errors(self.path):
-            row = (event_id, customer_id, line)
-            return self._con.execute("insert or ignore into events values (?, ?, ?)", row).rowcount == 1
+            self._con.executemany("insert or ignore into events values (?, ?, ?)", rows)
 
-    def has_event(self, event_id: str) -> bool:
-        """Return whether an event was counted."""
-        with _translate_errors(self.path):
-            return bool(self._con.execute("select 1 from events where event_id = ?", (event_id,)).fetchone())
+    def counted(self, event_ids: Collection[str]) -> set[str]:
+        """Return which events were counted."""
+        return {row[0] for row in self._rows_in("select event_id from events where event_id in ({})", event_ids)}
 
-    def events_of(self, customer_id: str) -> list[tuple[str, str]]:
-        """Read the ids and lines of a customer's events."""
-        with _translate_errors(self.path):
-            sql = "select event_id, line from events where customer_id = ? order by event_id"
-            return self._con.execute(sql, (customer_id,)).fetchall()
+    def events_of(self, customer_ids: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Iterate over the events of customers: customer and line, those of each in the order of their ids."""
+        sql = "select customer_id, line from events where customer_id in ({}) order by customer_id, event_id"
+        return self._rows_in(sql, customer_ids)
 
     def customers(self) -> Iterator[str]:
         """Iterate over the customers with an event, sorted."""
@@ -133,10 +130,10 @@ class State:
         sql = "select customer_id, segment, levels from places where customer_id > ? order by customer_id limit ?"
         return self._pages(sql, after="")
 
-    def add_change(self, number: int, *, customer_id: str, line: str) -> None:
-        """Append a change to the log."""
+    def add_changes(self, rows: Iterable[tuple[int, str, str]]) -> None:
+        """Append changes to the log: number, customer and line."""
         with _translate_errors(self.path):
-            self._con.execute("insert into changes values (?, ?, ?)", (number, customer_id, line))
+            self._con.executemany("insert into changes values (?, ?, ?)", rows)
 
     def changes(self, *, after: int = 0) -> Iterator[str]:
         """Iterate over the log after a number, one JSON line per change."""
@@ -186,6 +183,13 @@ class State:
         while rows := self._rows(sql, after, PAGE_ROWS):
             yield from rows
             after = rows[-1][0]
+
+    def _rows_in(self, sql: str, values: Collection[str]) -> Iterator[tuple]:
+        """Iterate over the rows of a statement with a list of values, so many at once."""
+        wanted = list(values)
+        for start in range(0, len(wanted), PAGE_ROWS):
+            part = wanted[start : start + PAGE_ROWS]
+            yield from self._rows(sql.format(", ".join("?" * len(part))), *part)
 
     def _rows(self, sql: str, *values: Any) -> list[tuple]:
         with _translate_errors(self.path):

@@ -23,10 +23,11 @@ from segkit.customers.features import (
     update_customers,
 )
 from segkit.data.runs import Run, open_run
-from segkit.live.customer import Customer, make_feature_plan
+from segkit.live.customer import make_feature_plan
 from segkit.period import Period
 from segkit.vocabulary import describe
 from tests import strategies as made
+from tests.live.live_runs import Customers
 
 AS_OF = date(2024, 6, 1)
 WITHIN = 1e-9
@@ -51,14 +52,13 @@ def one_by_one(events: made.Events, *, as_of: date = AS_OF, lookback_days: int =
         channels=_channels(events),
         weighs="amount" in events.columns or events.lists,
     )
-    customers: dict[str, Customer] = {}
+    customers, seen = Customers(shared), set()
     for event in events.rows:
-        customers.setdefault(event["customer_id"], Customer(shared)).add(event)
-    for customer in customers.values():
-        customer.tick(f"{as_of - timedelta(days=1)}T12:00:00+00:00")
-    found = {who: customer.features() for who, customer in customers.items()}
-    names = [name for name, _ in shared.formulas]
-    return pd.DataFrame({who: f for who, f in found.items() if f}, index=names).T.sort_index()
+        if event.get("event_id") is None or event["event_id"] not in seen:
+            customers.add(event, who=event["customer_id"])
+        seen.add(event.get("event_id"))
+    customers.tick(f"{as_of - timedelta(days=1)}T12:00:00+00:00")
+    return customers.features()
 
 
 def assert_same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
@@ -141,13 +141,13 @@ def test_days_merge_in_any_split_and_any_order(events: made.Events, part_of: lis
 def test_every_weekday_has_its_share(weekday: int) -> None:
     day = date(2024, 2, 26) + timedelta(days=weekday)  # a Monday, and the week of a leap day
     event = {"timestamp": f"{day}T12:00:00", "event": "purchase", "amount": 2.5}
-    customer = Customer(make_feature_plan(("amount",), kinds={"purchase": "customer"}))
-    customer.add(event)
+    customers = Customers(make_feature_plan(("amount",), kinds={"purchase": "customer"}))
+    customers.add(event)
     names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     table = ibis.memtable(pd.DataFrame({"customer_id": ["a"], "day": [day], "hour": [12], "event": ["purchase"]}))
     days = build_days(table.mutate(day=table.day.cast("date")), kinds={"purchase": "customer"})
     options = {"period": _period(day + timedelta(days=1), 60), "kinds": {"purchase": "customer"}}
-    for found in (customer.features(), customer_features(days, **options).loc["a"]):
+    for found in (customers.features().loc["one"], customer_features(days, **options).loc["a"]):
         assert [found[f"{name}_share"] for name in names] == [float(i == weekday) for i in range(7)]
         assert found["weekend_share"] == float(weekday >= 5)
 

@@ -14,6 +14,8 @@ from segkit.customers.anticipation import Space, anticipate
 from segkit.customers.days import build_days, write_days
 from segkit.customers.features import customer_data, load_customers
 from segkit.data.runs import Run, load_run, open_run
+from segkit.live.customer import FeaturePlan, Mark, Since
+from segkit.live.kernel import Kernel, Stands, entries_of
 from segkit.segments.model import SegmentModel, assign_segments, model_from_arrays, model_to_arrays
 from segkit.vocabulary import is_in_space
 from tests import strategies as made
@@ -112,3 +114,31 @@ def fixed_events(*, rows: int = 400, customers: int = 30, seed: int = 3) -> made
     """Events of every column, the same each time."""
     who = [f"{made.CUSTOMERS[i % len(made.CUSTOMERS)]}-{i}" for i in range(customers)]
     return with_ids(made._events(random.Random(seed).choice, rows=rows, held=set(made.OPTIONAL), who=who, lists=False))
+
+
+class Customers:
+    """Customers without a run, whose features the kernel computes from their events alone."""
+
+    def __init__(self, plan: FeaturePlan) -> None:
+        self._plan, self._kernel, self._clock = plan, Kernel(plan), -(10**6)
+        self._since: dict[str, Since] = {}
+
+    def add(self, event: dict[str, Any], *, who: str = "one") -> None:
+        self._since.setdefault(who, Since()).add(event, plan=self._plan, categories=self._kernel.categories)
+
+    def tick(self, time: Any) -> None:
+        self._clock = max(self._clock, self._plan.local_day_and_hour(time)[0])
+
+    def compact(self) -> None:
+        for since in self._since.values():
+            since.compact()
+
+    def features(self) -> pd.DataFrame:
+        """By customer, of those who have any."""
+        marks = [since.mark() for since in self._since.values()]
+        parts = [(since, Mark(), mark) for since, mark in zip(self._since.values(), marks, strict=True)]
+        today = np.array([max(self._clock, mark.last_day) for mark in marks], dtype=np.int64)
+        first_ever = np.array([mark.first_ever for mark in marks], dtype=np.int64)
+        found = self._kernel.features(Stands(np.full(len(parts), -1), today, first_ever, entries_of(parts)))
+        names = [name for name, _ in self._plan.formulas]
+        return pd.DataFrame(found.values, index=[*self._since], columns=names)[found.has].sort_index()
