@@ -4,7 +4,7 @@ usage: python benchmarks/predict.py [--data DIR] [--only NAME] [--cdnow FILE]
 DIR holds online_retail.parquet (../shared/data by default); without it that set is skipped with the reason.
 NAME: complete_journey, online_retail (two retailers), one_year and pareto (20,000 customers, a year of history, no
 category: too short to learn from; in pareto they leave as Pareto/NBD assumes), or regular (made-up customers who buy at
-regular gaps). FILE: CDNOW, a row a customer with
+regular gaps), or two_years (twelve months ahead, back-tested). FILE: CDNOW, a row a customer with
 frequency, recency and T in weeks: prints parameters to compare with those published.
 """
 
@@ -37,6 +37,7 @@ from segkit.forecast.model import make_training_sets
 from segkit.forecast.parametric import buying_history
 from segkit.forecast.segments import Prediction, predict
 from segkit.forecast.short_history import forecast_from_buying
+from segkit.forecast.year import forecast_year
 from segkit.period import Period
 from segkit.segments.fit import build_fit_data, build_training_windows, fit_segments
 from segkit.stats import auc, quantile_edges
@@ -65,6 +66,11 @@ def main() -> None:
             period = Period(origin + timedelta(days=horizon), lookback_days=lookback, horizon_days=horizon)
             learnt(name, days, period=period, kinds=opened.kinds)
             by_segment(days, period=period.one_horizon_back(), kinds=opened.kinds)
+    if given.only in (None, "two_years"):
+        with tempfile.TemporaryDirectory() as folder:
+            days, opened, _ = load(leaving_buyers(Path(folder), customers=5_000, days=1_460), None)
+            yearly(days, period=Period(AS_OF - timedelta(days=365), lookback_days=182, horizon_days=91),
+                   kinds=opened.kinds)  # fmt: skip
     if given.only in (None, "regular"):
         with tempfile.TemporaryDirectory() as folder:
             days, opened, _ = load(regular_buyers(Path(folder)), None)
@@ -129,6 +135,21 @@ def short(name: str, days: Days, *, period: Period, kinds: dict[str, str]) -> No
             | {"model": f"{FIRST} ({', '.join(dict.fromkeys(found.models[each] for each in best.values()))})"},
         )
     )
+
+
+def yearly(days: Days, *, period: Period, kinds: dict[str, str]) -> None:
+    """Twelve months of spend, against those observed and the year before repeated."""
+    start = time.process_time()
+    found = forecast_year(customers_at(days_before(days, period.as_of), period=period, kinds=kinds))
+    spent = time.process_time() - start
+    before, observed = (
+        customer_outcomes(days, start=day, horizon_days=365, index=found.spend.index).totals["spend"]
+        for day in (period.as_of - timedelta(days=365), period.as_of)
+    )
+    off = [(each - observed).abs().mean() for each in (found.spend, before)]
+    print(f"\ntwo years and more, {len(observed):,} customers, {spent:.1f} CPU-s: "
+          f"{shown(found.metrics, 'forecast.year')}; the next year: off by {off[0]:.1f} a customer, the year before "
+          f"repeated by {off[1]:.1f}; in total {found.spend.sum() / observed.sum() - 1:+.3f}")  # fmt: skip
 
 
 def days_before(days: Days, day: date) -> Days:

@@ -107,8 +107,9 @@ def score_forecasters(
     ids = np.concatenate([origin.snapshot.index.to_numpy() for origin in origins])
     codes, customers = pd.factorize(ids)
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(customers), np.full(len(customers), 1 / len(customers)), size=draws)
-    counts = np.vstack([np.ones(len(customers)), drawn])[:, codes].astype(float)  # of whole numbers, products are slow
+    size = len(customers)
+    drawn = [np.bincount(rng.integers(size, size=size), minlength=size) for _ in range(draws)]
+    counts = np.vstack([np.ones(size), *drawn])[:, codes]  # floats: products of whole numbers are slow
     rows: list[dict[str, object]] = []
     for target, measures in _measures(origins).items():
         for measure, score in measures.items():
@@ -116,7 +117,7 @@ def score_forecasters(
             found = {name: score(name, counts) for name in scored}
             for name, values in found.items():
                 head = {"target": target, "measure": measure, "forecaster": name, "label": FORECASTER_LABELS[name]}
-                head |= {"customers": len(customers), "origins": len(origins)}
+                head |= {"customers": size, "origins": len(origins)}
                 rows.append(
                     head
                     | _bootstrap_interval("value", values)

@@ -13,7 +13,6 @@ MIN_FIT_CUSTOMERS = 20  # customers of a fit
 MAX_FIT_CUSTOMERS = 5_000  # customers; of more, a fit uses a part
 BOUND = 9.0  # of the logarithm of a parameter; beyond it the likelihood is flat
 REGULARITIES = (2, 3, 4, 6, 9)  # shapes of the gaps tried; 1 is pure chance
-YEAR = 365  # days
 UNIT_MARGIN = 1e-6  # the expectation has a removable singularity at a = 1
 MOST_PURCHASES = 2_000  # days with a purchase in a horizon at most
 CELLS = 4_000_000  # customers x counts of a distribution computed at once
@@ -206,15 +205,6 @@ def expected_purchases(model: BuyingModel, history: PurchaseHistory, *, horizon_
     for rows, chances in chances_of_purchases(model, history, horizon_days=horizon_days):
         found[rows] = chances.sum(axis=1)
     return found
-
-
-def horizons_a_year(model: BuyingModel, history: PurchaseHistory, *, horizon_days: float) -> np.ndarray:
-    """Divide the purchases of a year by those of the horizon: some stop, so it is below the number of horizons.
-
-    Gaps of pure chance of the same mean stand for regular ones, which a year evens out.
-    """
-    near, far = (_expected_by_chance(model, history, horizon_days=days) for days in (horizon_days, YEAR))
-    return np.divide(far, near, out=np.ones_like(far), where=near > 0)
 
 
 def active_chance(model: BuyingModel, history: PurchaseHistory, *, horizon_days: float) -> np.ndarray:

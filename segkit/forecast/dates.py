@@ -87,18 +87,23 @@ def predict_order_dates(customers: Customers, *, never: frozenset[str] = frozens
     never
         Categories that are never offered.
     """
-    orders = _order_days(customers.days, as_of=customers.period.as_of)
-    if orders is None:
+    names = _buyers(customers.days, as_of=customers.period.as_of)
+    if not len(names):
         return OrderDates(_without_dates(customers.index, NO_ORDERS), pd.DataFrame(columns=DUE), {})
+    orders = _order_days(customers.days, as_of=customers.period.as_of, names=names)
     found = _predict_waits(orders, customers, own=orders, seed=seed)
-    people = _customer_dates(found, customers, names=orders.names)
+    people = _customer_dates(found, customers, names=names)
     metrics = {f"forecast.dates.{name}": value for name, value in found.metrics.items()}
     metrics["forecast.dates.customers"] = int(people["next_order_date"].notna().sum())
     metrics["forecast.dates.reason"] = found.reason or None
     due = pd.DataFrame(columns=DUE)
     if customers.days.categories is not None:
-        bought = _category_days(customers.days, as_of=customers.period.as_of, names=orders.names, never=never)
+        asked = {"as_of": customers.period.as_of, "names": names, "never": never}
+        bought = _category_days(customers.days, step=_step(len(names)), **asked)
         by_category = _predict_waits(bought, customers, own=orders, seed=seed)
+        if not by_category.reason and _step(len(names)) > 1:  # worth reading the categories of everyone
+            bought = _category_days(customers.days, step=1, **asked)
+            by_category = _predict_waits(bought, customers, own=orders, seed=seed)
         due = _due(by_category, customers, bought=bought)
         metrics |= {f"forecast.due.{name}": value for name, value in by_category.metrics.items()}
         metrics["forecast.due.customers"] = int(due["customer_id"].nunique())
@@ -106,35 +111,40 @@ def predict_order_dates(customers: Customers, *, never: frozenset[str] = frozens
     return OrderDates(people, due, metrics)
 
 
-def _order_days(days: Days, *, as_of: date) -> _Purchases | None:
-    """Read the days with an order; None where nobody ever ordered."""
+def _buyers(days: Days, *, as_of: date) -> pd.Index:
+    """Return the sorted ids of customers who ever ordered."""
     rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.orders > 0))
-    table = rows.select("customer_id", day=rows.day.epoch_days().cast("int64")).distinct().to_pandas()
-    if table.empty:
-        return None
-    who, names = pd.factorize(table["customer_id"], sort=True)
-    order = np.lexsort((table["day"], who))
-    day = table["day"].to_numpy()[order]
-    return _Purchases(who[order], np.zeros(len(day), dtype=int), day, pd.Index(names), pd.Index([""]))
+    return pd.Index(rows.select("customer_id").distinct().to_pandas()["customer_id"].sort_values(), name=None)
 
 
-def _category_days(days: Days, *, as_of: date, names: pd.Index, never: frozenset[str]) -> _Purchases:
-    """Read the days on which each category was bought; names are numbered in the engine, as rows are many."""
+def _order_days(days: Days, *, as_of: date, names: pd.Index) -> _Purchases:
+    """Read the days with an order."""
+    rows = days.rows.filter((days.rows.day < ibis.literal(as_of)) & (days.rows.orders > 0))
+    rows = _numbered(rows, names, column="customer_id", number="who").mutate(thing=0)
+    return _read(rows, names=names, things=pd.Index([""]))
+
+
+def _category_days(days: Days, *, as_of: date, names: pd.Index, never: frozenset[str], step: int) -> _Purchases:
+    """Read the days on which each category was bought, by every ``step``-th customer."""
     rows = days.categories.filter(days.categories.day < ibis.literal(as_of))
     listed = rows.select("category").distinct().to_pandas()["category"]
     things = pd.Index(sorted(set(listed) - never))
-    rows = _numbered(rows, names, column="customer_id", number="who")
-    rows = _numbered(rows, things, column="category", number="thing")
+    rows = _numbered(rows, names, column="customer_id", number="who", step=step)
+    return _read(_numbered(rows, things, column="category", number="thing"), names=names, things=things)
+
+
+def _numbered(rows: ir.Table, names: pd.Index, *, column: str, number: str, step: int = 1) -> ir.Table:
+    """Add the number of every ``step``-th name; rows of other names are dropped."""
+    table = pd.DataFrame({column: names.to_numpy(dtype=str), number: np.arange(len(names))})
+    return rows.inner_join(ibis.memtable(table[::step]), column)
+
+
+def _read(rows: ir.Table, *, names: pd.Index, things: pd.Index) -> _Purchases:
+    """Read numbers of customers and things; they are numbered in the engine, as rows are many."""
     table = rows.select("who", "thing", day=rows.day.epoch_days().cast("int64")).distinct().to_pandas()
     order = np.lexsort((table["day"], table["thing"], table["who"]))
     who, thing, day = (table[name].to_numpy()[order] for name in ("who", "thing", "day"))
     return _Purchases(who, thing, day, names, things)
-
-
-def _numbered(rows: ir.Table, names: pd.Index, *, column: str, number: str) -> ir.Table:
-    """Add the number of a name; rows of other names are dropped."""
-    table = ibis.memtable(pd.DataFrame({column: names.to_numpy(dtype=str), number: np.arange(len(names))}))
-    return rows.inner_join(table, column)
 
 
 def _predict_waits(bought: _Purchases, customers: Customers, *, own: _Purchases, seed: int) -> _Tested:
@@ -168,10 +178,14 @@ def _is_dated(quantiles: np.ndarray, *, horizon_days: int) -> np.ndarray:
     return np.expm1(quantiles[:, 2]) < horizon_days - 1
 
 
+def _step(customers: int) -> int:
+    """Return n where every n-th customer makes a sample of at most ``SAMPLE_SIZE``."""
+    return max(1, -(-customers // SAMPLE_SIZE))
+
+
 def _part(bought: _Purchases, customers: int) -> _Purchases:
     """Keep every n-th customer, so that at most ``SAMPLE_SIZE`` of them are learnt from."""
-    step = max(1, -(-customers // SAMPLE_SIZE))
-    kept = bought.who % step == 0
+    kept = bought.who % _step(customers) == 0
     return _Purchases(bought.who[kept], bought.thing[kept], bought.day[kept], bought.names, bought.things)
 
 

@@ -23,7 +23,8 @@ from segkit.vocabulary import CANCEL, WEEKDAYS, is_in_space
 AMOUNTS = ("orders", "spend")  # predicted in addition to activity
 BUYING = ("classic", "regular")  # models of repeat buying, of each snapshot
 ORIGINS = 3  # of the back-test at most, one horizon apart
-FURTHER_CUSTOMERS = 10_000  # of each origin after the latest
+FURTHER_CUSTOMERS = 5_000  # of each origin after the latest
+MOST_LEARNT = 10_000  # customers that trees see
 FOLDS = 3
 MIN_TRAINING_CUSTOMERS = 100  # customers
 MIN_PER_CLASS = 10  # active and inactive customers; with fewer, everyone has the same chance
@@ -298,6 +299,7 @@ def _fit_chances(
         return fit.decision_function(test)
 
     def trees(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        train = _part_of(train)
         model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **STUMPS)
         return model.fit(narrow[0][train], active[train]).decision_function(test)
 
@@ -323,6 +325,7 @@ def _fit_medians(
     target, trees = np.sqrt(values) - bases[0], np.zeros(len(values))
 
     def corrected(train: np.ndarray, design: np.ndarray, base: np.ndarray) -> np.ndarray:
+        train = _part_of(train)
         model = HistGradientBoostingRegressor(
             loss="absolute_error", early_stopping=False, random_state=seed, **TREES
         ).fit(designs[0][train], target[train])
@@ -335,6 +338,12 @@ def _fit_medians(
     second = np.column_stack([simple[1].to_numpy(), corrected(everyone, designs[1], bases[1])])
     weights = least_absolute(first, values)
     return first @ weights, second @ weights
+
+
+def _part_of(train: np.ndarray) -> np.ndarray:
+    """Return the numbers of the customers that trees learn from: every n-th of very many."""
+    rows = np.flatnonzero(train)
+    return rows[:: max(1, -(-len(rows) // MOST_LEARNT))]
 
 
 def least_absolute(members: np.ndarray, values: np.ndarray) -> np.ndarray:

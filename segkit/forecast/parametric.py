@@ -19,7 +19,6 @@ from segkit.forecast.buying import (
     expected_purchases,
     fit_model,
     fit_regular_model,
-    horizons_a_year,
 )
 from segkit.forecast.order_value import GammaGamma, expected_value, fit_gamma_gamma
 
@@ -28,7 +27,7 @@ DRAWS = 400  # of the spend of a customer
 USUAL_WEIGHT = 1.0  # days with a purchase that the usual number of orders a day weighs as much as
 MOST_PART = 0.7  # share of the customers from which on all are read
 LEVEL = 0.95  # of the customers are inside their band
-EXPECTATIONS = ("chance", "orders", "spend", "horizons_a_year")
+EXPECTATIONS = ("chance", "orders", "spend")
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class BuyingForecast:
     Parameters
     ----------
     expected
-        By customer_id, of everyone ever seen: ``chance`` (any activity in the horizon), ``orders``, ``spend`` (means)
-        and ``horizons_a_year``; null where no model could be fitted.
+        By customer_id, of everyone ever seen: ``chance`` (any activity in the horizon), ``orders`` and ``spend``
+        (means); null where no model could be fitted.
     activity
         The model of active days; None where it could not be fitted.
     """
@@ -114,12 +113,10 @@ def forecast_buying(
         models["activity"] = fit(active)
         seen = _as_history(own, kind="active")
         expected.loc[own.index, "chance"] = active_chance(models["activity"], seen, **ahead)
-        expected.loc[own.index, "horizons_a_year"] = horizons_a_year(models["activity"], seen, **ahead)
         models["purchases"] = models["activity"] if bought == active else fit(bought)
         buying = _as_history(own_buyers, kind="order")
         purchases = expected_purchases(models["purchases"], buying, **ahead)
         expected.loc[own_buyers.index, "orders"] = purchases * _orders_a_day(own_buyers, of=everyone)
-        expected.loc[own_buyers.index, "horizons_a_year"] = horizons_a_year(models["purchases"], buying, **ahead)
         models["value"] = fit_gamma_gamma(*_day_values(everyone))
         expected.loc[own_buyers.index, "spend"] = purchases * expected_value(models["value"], *_day_values(own_buyers))
     except InputError:

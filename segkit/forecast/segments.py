@@ -22,7 +22,6 @@ from segkit.forecast.backtest import (
     with_lead_verdicts,
 )
 from segkit.forecast.baselines import FORECASTER_LABELS
-from segkit.forecast.buying import YEAR
 from segkit.forecast.dates import OrderDates, predict_order_dates
 from segkit.forecast.dormant import expect_dormant
 from segkit.forecast.drivers import DRIVERS, churn_drivers
@@ -46,6 +45,7 @@ from segkit.forecast.offers import (
     next_offers,
 )
 from segkit.forecast.short_history import buying_backtest, forecast_from_buying
+from segkit.forecast.year import forecast_year
 from segkit.format import FLOOR, joined
 from segkit.segments.fit import TrainingWindows, first_active_day, has_history
 from segkit.segments.model import SegmentModel, assign_segments
@@ -64,7 +64,8 @@ CATEGORIES = [f"{name}{part}" for name in ("next_category", "next_category_2", "
               for part in ("", "_chance")]  # fmt: skip
 SEGMENT_COLUMNS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for part in ("", "_low", "_high", "_season")]
 SEGMENT_COLUMNS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves are observed once
-SEGMENT_TABLE = ["segment", "customers", *SEGMENT_COLUMNS, "spend_change", "value_12m"]
+YEAR_VALUE = [f"value_12m{part}" for part in ("", "_low", "_high")]
+SEGMENT_TABLE = ["segment", "customers", *SEGMENT_COLUMNS, "spend_change", *YEAR_VALUE]
 CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
 NOBODY_ACTIVE = "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
 MEDIAN = {"spend": "spend_median"}  # in the table of customers, next to spend_mean
@@ -93,9 +94,9 @@ def forecast_segments(
     Returns
     -------
     pd.DataFrame
-        segment (and "all"), customers; active_share, move_share, orders, spend (sums) and value_12m (null where not
-        known); each with _low, _high (95 %) and _season, the share of the variance that is season (null without a
-        back-test). Intervals of moves are chance only; value_12m has none, as a year cannot be back-tested.
+        segment (and "all"), customers; active_share, move_share, orders and spend (sums; null where not known); each
+        with _low, _high (95 %) and _season, the share of the variance that is season (null without a back-test).
+        Intervals of moves are chance only.
     """
     groups = {EVERYONE: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
     season = _season_errors(origins, chosen=chosen, model=model)
@@ -202,7 +203,6 @@ def _segment_row(
         row |= _season_interval(target, expected, spread, season.get(target))
     moves = part["move_chance"]
     row |= _season_interval("move_share", moves.mean(), np.sqrt((moves * (1 - moves)).sum()) / len(part), None)
-    row["value_12m"] = part["value_12m"].sum(min_count=1)
     return row
 
 
@@ -293,24 +293,52 @@ def predict(
     options = {"model": model, "segment": segment, "never": never, "seed": seed}
     found = _predict_horizon(customers, training_windows, **options)
     dates = predict_order_dates(customers, never=never, seed=seed)
-    people = found.customers.join(dates.customers)
     dormant = expect_dormant(customers, season=_seasons(found.segments))
-    return replace(found, customers=people, metrics=found.metrics | dates.metrics | dormant, dates=dates)
+    found = replace(found, metrics=found.metrics | dates.metrics | dormant, dates=dates)
+    return _with_year(replace(found, customers=found.customers.join(dates.customers)), customers, segment, model=model)
+
+
+def _with_year(found: Prediction, customers: Customers, segment: pd.Series, *, model: SegmentModel) -> Prediction:
+    """Add the spend of twelve months, by customer and by segment; at least that of the horizon."""
+    year = forecast_year(customers)
+    found = replace(found, metrics=found.metrics | year.metrics)
+    if not year.origins:
+        return found
+    spend = np.fmax(year.spend, found.customers["spend_mean"]).round(6)
+    people = pd.DataFrame({"spend_mean": spend, "active_chance": np.nan, "move_chance": np.nan})
+    chosen = {"active": year.model, "spend": year.model}
+    sums = forecast_segments(
+        people, segment.reindex(spend.index), origins=year.origins, chosen=chosen, model=model
+    ).set_index("segment")
+    table = found.segments.assign(
+        **{name: found.segments["segment"].map(sums[name.replace("value_12m", "spend")]) for name in YEAR_VALUE}
+    )
+    whole = Estimate(*sums.loc[EVERYONE, ["spend", "spend_low", "spend_high"]].astype(float))
+    return replace(
+        found,
+        customers=found.customers.assign(value_12m=spend),
+        segments=table,
+        metrics=found.metrics | whole.metrics("forecast.year.spend"),
+    )
 
 
 def _seasons(segments: pd.DataFrame) -> dict[str, float]:
-    """Return by outcome the standard deviation of the sum of all customers that is season, as a share of the sum."""
+    """Return by outcome the standard deviation, by season, of what silent customers bring, as a share of it.
+
+    A season multiplies the odds of coming, which are nearly the chance itself where chances are small; amounts move at
+    least as much.
+    """
     whole = segments.set_index("segment").loc[EVERYONE].astype(float)
     found = {}
     for name in AMOUNTS:
         if whole[f"{name}_low"] > 0:
             spread = np.log(whole[f"{name}_high"] / whole[f"{name}_low"]) / (2 * Z95)
             found[name] = float(np.sqrt(np.expm1(spread**2) * np.nan_to_num(whole[f"{name}_season"])))
-    shared = [whole["active_share_high"] - whole["active_share_low"], whole["active_share"]]
-    if shared[1] > 0:
-        part = np.nan_to_num(whole["active_share_season"])
-        found["active"] = float(shared[0] / (2 * Z95) / shared[1] * np.sqrt(part))
-    return found
+    share = whole["active_share"]
+    if 0 < share < 1:
+        spread = (whole["active_share_high"] - whole["active_share_low"]) / (2 * Z95)
+        found["active"] = float(spread / (share * (1 - share)) * np.sqrt(np.nan_to_num(whole["active_share_season"])))
+    return {name: max(own, found.get("active", 0.0)) for name, own in found.items()}
 
 
 def _predict_horizon(
@@ -345,7 +373,6 @@ def _predict_horizon(
     accuracy = _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed)
     people = people.join(next_categories(category_model, now, **today, rules=category_rules(accuracy)))
     people["move_chance"], moved = move_chances(model, training.snapshot.data, now)
-    people["value_12m"] = _yearly_spend(people, snapshot, horizon_days=period.horizon_days)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
     tested = origins or buying_backtest(customers, seed=seed)  # the error of a simpler model stands for ours
     segment_table = forecast_segments(people, segment, origins=tested, chosen=forecaster_by_target, model=model)
@@ -481,15 +508,6 @@ def _columns_of(banded: Mapping[str, pd.DataFrame], *, chosen: Mapping[str, str]
     return columns
 
 
-def _yearly_spend(people: pd.DataFrame, snapshot: Snapshot, *, horizon_days: int) -> pd.Series:
-    """Extrapolate twelve months of spend.
-
-    The horizon's spend times ``horizons_a_year`` of BG/NBD, which allows for customers who drop out.
-    """
-    times = snapshot.classic["horizons_a_year"].fillna(YEAR / horizon_days)
-    return (people["spend_mean"] * times).round(6)
-
-
 def _missing_forecasts(
     forecast: Forecast, training: TrainingSet, origins: list[BacktestOrigin], *, tested: bool
 ) -> tuple[str, ...]:
@@ -530,7 +548,6 @@ def _forecast_metrics(
     for name in ("active_share", *AMOUNTS):
         total = Estimate(*(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
         metrics |= total.metrics(f"forecast.{name}")
-    metrics["forecast.value_12m"] = whole["value_12m"]
     for target, name in forecaster_by_target.items():
         metrics[f"forecast.{target}.forecaster"] = labels[name]
     for row in scores.to_dict("records"):

@@ -60,8 +60,11 @@ def _is_alike(origin: BacktestOrigin, banded: dict[str, pd.DataFrame]) -> bool:
     )
 
 
-def buying_backtest(customers: Customers, *, seed: int = 7) -> list[BacktestOrigin]:
-    """Back-test the models of repeat buying one horizon ago; empty where history or customers are too few."""
+def buying_backtest(customers: Customers, *, seed: int | None = 7) -> list[BacktestOrigin]:
+    """Back-test the models of repeat buying one horizon ago; empty where history or customers are too few.
+
+    `seed`: of the bands; None leaves medians and bands out.
+    """
     period, first = customers.period, first_active_day(customers.days)
     at = period.as_of - timedelta(days=period.horizon_days)
     if first is None or (at - first).days < MIN_HISTORY_SHARE * period.horizon_days:
@@ -87,6 +90,11 @@ def buying_backtest(customers: Customers, *, seed: int = 7) -> list[BacktestOrig
     return [BacktestOrigin(forecasts, banded, outcomes=outcomes, snapshot=snapshot, training=training, groups=groups)]
 
 
+def expect_buying(history: pd.DataFrame, *, horizon_days: int, index: pd.Index) -> dict[str, pd.DataFrame]:
+    """Return what each model of repeat buying expects of some customers, by model; fitted on all of the history."""
+    return {name: each.of(index) for name, each in _fit_all(history, horizon_days=horizon_days).items()}
+
+
 def _fit_all(history: pd.DataFrame, *, horizon_days: int) -> dict[str, BuyingForecast]:
     """Fit each model; the standard one is called ``model``, as it stands for the forecast."""
     found = {
@@ -96,10 +104,13 @@ def _fit_all(history: pd.DataFrame, *, horizon_days: int) -> dict[str, BuyingFor
     return {name: each for name, each in found.items() if each.activity is not None}
 
 
-def _as_table(found: BuyingForecast, index: pd.Index, *, amounts: list[str], seed: int) -> pd.DataFrame:
+def _as_table(found: BuyingForecast, index: pd.Index, *, amounts: list[str], seed: int | None) -> pd.DataFrame:
     """Return chance, and median, mean and band of each amount, as forecasts are written."""
-    expected, bands = found.of(index), found.bands(index, seed=seed)
+    expected = found.of(index)
     table = expected[["chance"]].fillna(0.0)
+    if seed is None:
+        return table.assign(**{f"{name}_mean": expected[name].fillna(0.0) for name in amounts})
+    bands = found.bands(index, seed=seed)
     for name in (each for each in amounts if each in bands):
         table[f"{name}_mean"] = expected[name].fillna(0.0)
         columns = [name, f"{name}_low", f"{name}_high"]

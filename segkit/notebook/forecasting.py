@@ -141,7 +141,11 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     answer = text_result(
         headline=report.forecast_headline(found, segments, words=words),
         tiles=report.forecast_tiles(found, words=words),
-        bullets=[*report.describe_reach(found, words=words), *report.describe_dormant(found.metrics, words=words)],
+        bullets=[
+            *report.describe_reach(found, words=words),
+            *report.describe_year(found.metrics, words=words),
+            *report.describe_dormant(found.metrics, words=words),
+        ],
     )
     return Forecast(
         found.segments,

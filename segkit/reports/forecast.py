@@ -186,7 +186,7 @@ def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording
     table["hidden"] = table["segment"].isin(hidden_segments(segments))
     rows, names = table.to_dict("records"), segments.set_index("segment")["name"]
     forms = {"active_share": "share", "orders_each": "orders", "spend_each": "money", "spend": "money",
-             "move_share": "share"}  # fmt: skip
+             "value_12m_each": "money", "move_share": "share"}  # fmt: skip
     columns = {"active_share": "active_share_next", "spend_each": "spend_next"}
     shown = {"name": [segment_name(segment, names=names) for segment in table["segment"]]}
     sizes = dict(zip(segments["segment"], masked_counts(segments["customers"]), strict=True))
@@ -291,6 +291,16 @@ def describe_dormant(metrics: Mapping[str, Any], *, words: Wording) -> list[str]
                  words=words)]  # fmt: skip
 
 
+def describe_year(metrics: Mapping[str, Any], *, words: Wording) -> list[str]:
+    """Tell what today's customers are expected to spend in twelve months, and how well that held a year ago."""
+    if "forecast.year.spend" not in metrics:
+        return []
+    spend, lead = (
+        [metrics[f"forecast.year.{name}{part}"] for part in ("", ".low", ".high")] for name in ("spend", "lead")
+    )
+    return [text("forecast", "year", spend=spend, off_by=metrics["forecast.year.off"], lead=lead, words=words)]
+
+
 def dormant_total(metrics: Mapping[str, Any], name: str) -> list[float] | None:
     """Return a total of silent customers with its range; None where it is not known, or of a few customers."""
     values = [metrics.get(f"forecast.dormant.{name}{part}") for part in ("", ".low", ".high")]
@@ -338,7 +348,7 @@ def _with_segment_names(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataF
 
 def _with_now(table: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """Add names, figures per customer, and what the segments spent per customer in the last horizon."""
-    columns = [f"{of}_each{part}" for of in ("orders", "spend") for part in ("", "_low", "_high")]
+    columns = [f"{of}_each{part}" for of in ("orders", "spend", "value_12m") for part in ("", "_low", "_high")]
     each = {name: table[name.replace("_each", "")] / table["customers"] for name in columns}
     known = segments.set_index("segment")
     now = table["segment"].map(known["spend_now"]).astype(float)

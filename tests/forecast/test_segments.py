@@ -12,6 +12,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import customers_at
 from segkit.forecast import model as model_module
 from segkit.forecast.segments import Prediction, forecast_segments, predict
+from segkit.forecast.year import TOO_SHORT
 from segkit.period import Period
 from segkit.segments.fit import build_training_windows
 from segkit.stats import Z95
@@ -73,13 +74,12 @@ def test_customers_add_up_to_segments_and_nothing_of_the_future_counts(make_days
     pd.testing.assert_frame_equal(found.customers, forecast(make_days(past + later, kinds=KINDS)).customers)
     sums = found.segments.set_index("segment")
     parts = sums.drop(index=EVERYONE)
-    for name in ("customers", "orders", "spend", "value_12m"):
+    for name in ("customers", "orders", "spend"):
         assert parts[name].sum() == pytest.approx(sums.loc[EVERYONE, name], abs=0.01)
     assert sums.loc[EVERYONE, "spend"] == pytest.approx(found.customers["spend_mean"].sum(), abs=0.01)
     for name in ("active_share", "orders", "spend", "move_share"):
         assert ((sums[f"{name}_low"] <= sums[name]) & (sums[name] <= sums[f"{name}_high"])).all()
-    times = (found.customers["value_12m"] / found.customers["spend_mean"]).dropna()
-    assert times.between(1, 365 / 30 + 1e-6).all(), "a year is at most as many horizons as fit in it"
+    assert found.customers["value_12m"].isna().all() and found.metrics["forecast.year.reason"] == TOO_SHORT
     assert found.metrics["forecast.origins"] == 1 and set(found.chosen) == {"active", "orders", "spend"}
 
 
@@ -164,13 +164,13 @@ def test_without_money_purchases_and_categories_only_activity_is_predicted(make_
 def test_without_a_back_test_intervals_of_sums_come_from_customers() -> None:
     people = pd.DataFrame(
         {"active_chance": [0.5] * 4, "move_chance": 0.5, "orders_mean": 2.0, "orders_low": 0.0, "orders_high": 4.0}
-        | {"spend_mean": 10.0, "spend_low": 10.0, "spend_high": 10.0, "value_12m": 40.0},
+        | {"spend_mean": 10.0, "spend_low": 10.0, "spend_high": 10.0},
         index=list("abcd"),
     )
     chosen = {"active": "model", "orders": "model", "spend": "model"}
     segment = pd.Series(["S01", "S01", "S01", "S02"], index=people.index)
     table = forecast_segments(people, segment, origins=[], chosen=chosen, model=None).set_index("segment")
-    assert table.loc[EVERYONE, ["active_share", "orders", "spend", "value_12m"]].tolist() == [0.5, 8.0, 40.0, 160.0]
+    assert table.loc[EVERYONE, ["active_share", "orders", "spend"]].tolist() == [0.5, 8.0, 40.0]
     low, high = table.loc[EVERYONE, ["orders_low", "orders_high"]]
     factor = np.exp(Z95 * np.sqrt(np.log1p((2 * 4**0.5 / Z95 / 8) ** 2)))
     assert high == pytest.approx(8 * factor), "errors of customers partly cancel"

@@ -17,7 +17,6 @@ def snapshot_of(data: CustomerData, *, rate: float = 0.5) -> Snapshot:
     features = data.features
     last = features[["orders", "spend", "active_days"]] * rate
     buying = pd.DataFrame({"chance": 1 - np.exp(-last["orders"]), "orders": last["orders"], "spend": last["spend"]})
-    buying = buying.assign(horizons_a_year=3.5)
     return Snapshot(data, last, classic=buying, regular=buying, rate=rate)
 
 

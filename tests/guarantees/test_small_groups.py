@@ -122,9 +122,11 @@ def test_segment_below_the_floor_has_no_figures(segments: pd.DataFrame) -> None:
 
 def test_forecasts_and_baselines_of_a_few_are_not_shown(segments: pd.DataFrame) -> None:
     figures = [
-        f"{name}{part}" for name in ("active_share", "orders", "spend", "move_share") for part in ("", "_low", "_high")
+        f"{name}{part}"
+        for name in ("active_share", "orders", "spend", "value_12m", "move_share")
+        for part in ("", "_low", "_high")
     ]
-    sums = pd.DataFrame({"segment": ["all", "S01", "S13"], "customers": [119, 100, 19], "value_12m": 7.0})
+    sums = pd.DataFrame({"segment": ["all", "S01", "S13"], "customers": [119, 100, 19]})
     people = pd.DataFrame(
         {"new_category": ["TEA"] * 20 + ["YACHT"] * 19, "new_category_chance": np.linspace(0.1, 0.9, 39)}
     )

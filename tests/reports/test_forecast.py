@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.forecast.segments import SEGMENT_COLUMNS, Prediction
+from segkit.forecast.segments import SEGMENT_COLUMNS, YEAR_VALUE, Prediction
 from segkit.period import Period
 from segkit.reports import forecast as forecast_report
 from segkit.reports.html import figure_html
@@ -18,8 +18,9 @@ WORDS = Wording(Period.parse("2018-01-01", lookback_days=182, horizon_days=91), 
 def found() -> Prediction:
     """A forecast of three segments, by BG/NBD for spend."""
     sums = pd.DataFrame({"segment": ["all", "S01", "S02", "S13"], "customers": [120, 60, 40, 20]})
-    sums = sums.reindex(columns=["segment", "customers", *SEGMENT_COLUMNS, "value_12m"])
-    sums = sums.fillna({name: 0.5 for name in SEGMENT_COLUMNS}).assign(spend=[400.0, 100, 250, 50], value_12m=900.0)
+    sums = sums.reindex(columns=["segment", "customers", *SEGMENT_COLUMNS, *YEAR_VALUE])
+    sums = sums.fillna({name: 0.5 for name in SEGMENT_COLUMNS}).assign(spend=[400.0, 100, 250, 50])
+    sums[YEAR_VALUE] = 900.0, 800.0, 1000.0
     scored = [("active", m, f) for m in ("auc", "ece", "brier") for f in ("model", "last")]
     scored += [("spend", m, f) for m in ("mae", "total", "coverage") for f in ("model", "last")]
     backtest = pd.DataFrame(scored, columns=["target", "measure", "forecaster"])
@@ -83,7 +84,7 @@ def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, se
 
 
 def test_without_a_forecast_the_page_states_why(found: Prediction, segments: pd.DataFrame) -> None:
-    empty = found.segments.assign(**dict.fromkeys([*SEGMENT_COLUMNS, "value_12m"], np.nan))
+    empty = found.segments.assign(**dict.fromkeys([*SEGMENT_COLUMNS, *YEAR_VALUE], np.nan))
     nothing = Prediction(
         found.customers[:0], empty, found.backtest[:0], NO_TABLE, NO_TABLE, found.offers[:0], {}, ("Why.",), {}
     )
