@@ -305,10 +305,11 @@ def place(debug: bool, **options: Any) -> None:
 
 @main.command(name="export")
 @click.argument("run_dir", metavar="RUN")
-@click.option("--to", default="", help="csv, parquet, database, sql, dbt, klaviyo, hubspot, salesforce, braze, "
-              "google_customer_match, meta_custom_audience, or the YAML file of your own target.")  # fmt: skip
+@click.option("--to", default="", help="csv, parquet, database, webhook, sql, dbt, drt, klaviyo, hubspot, salesforce, "
+              "braze, google_customer_match, meta_custom_audience, or the YAML file of your own target.")  # fmt: skip
 @click.option("--target", default="", help="The YAML file of your own target; the same as --to FILE.yaml.")
-@click.option("--out", callback=_refuse_blank, required=True, help="A folder or file to write; for a database its URL.")
+@click.option("--out", callback=_refuse_blank, required=True, help="A folder or file to write; for a database its URL, "
+              "for a webhook its address, with secrets as $NAME.")  # fmt: skip
 @click.option("--segment", "segments", multiple=True, help="Only this segment; repeatable.")
 @click.option(
     "--since", default="", help="An earlier run, for targets that take changes only: rows that differ from it."
@@ -336,12 +337,15 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
 
     def work(run_dir: str, out: str, named: tuple[tuple[str, str], ...], **others: Any) -> Any:
         from segkit.export.dbt import export_dbt
+        from segkit.export.drt import export_drt
         from segkit.export.export import export_segments
         from segkit.export.query import export_sql
 
         if (to or target) in ("sql", "dbt"):
             write = export_sql if (to or target) == "sql" else export_dbt
             return write(run_dir, out=out, dialect=dialect, confidence=confidence, start=start)
+        if (to or target) == "drt":
+            return export_drt(run_dir, out=out, table=others["table"])
         return export_segments(run_dir, to=to or target, out=out, named=dict(named), **others)
 
     if bool(to) == bool(target):

@@ -16,7 +16,10 @@ def webhook() -> Iterator[Any]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            server.got.append((self.path, json.loads(body)))
+            is_lines = self.headers["Content-Type"] == "application/x-ndjson"
+            read = [json.loads(line) for line in body.splitlines()] if is_lines else json.loads(body)
+            server.got.append((self.path, read))
+            server.headers.append(dict(self.headers))
             self.send_response(server.statuses.pop(0))
             self.send_header("Location", "http://127.0.0.1:9/elsewhere")
             self.end_headers()
@@ -25,7 +28,7 @@ def webhook() -> Iterator[Any]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.got, server.statuses = [], []
+    server.got, server.headers, server.statuses = [], [], []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server

@@ -1,4 +1,4 @@
-"""Post JSON to the webhook of another program, with few tries and without following it anywhere else."""
+"""Post to the webhook of another program, with few tries and without following it anywhere else."""
 
 import json
 import ssl
@@ -57,25 +57,33 @@ def check_webhook(target: str, *, what: str) -> None:
 
 
 def post_json(target: str, payload: Mapping[str, Any]) -> str:
-    """Post JSON to a webhook and return its host; redirects are not followed.
+    """Post an object as JSON to a webhook and return its host; as `post`."""
+    body = json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return post(target, body, content_type="application/json; charset=utf-8")
+
+
+def post(target: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None) -> str:
+    """Post a text to a webhook and return its host; redirects are not followed.
 
     Parameters
     ----------
     target
         An address that `check_webhook` accepts.
-    payload
+    body
         What is posted.
+    content_type, headers
+        What it is, and further headers.
 
     Raises
     ------
     WebhookError
         The webhook did not take it in three tries.
     """
-    address = _parse(expand_variables(target), what="webhook")
-    body, problem, status = json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace"), "", 0
+    address, problem, status = _parse(expand_variables(target), what="webhook"), "", 0
+    sent = {"Content-Type": content_type, "User-Agent": f"segkit/{__version__}", **(headers or {})}
     for attempt in range(TRIES):
         try:
-            status = _post(address, body)
+            status = _post(address, body, headers=sent)
         except (OSError, HTTPException, ssl.SSLError) as error:
             status, problem = 503, type(error).__name__
         else:
@@ -99,14 +107,13 @@ def _parse(url: str, *, what: str) -> SplitResult:
     return address
 
 
-def _post(address: SplitResult, body: bytes) -> int:
-    """Post JSON once and return the status; the answer is not read, nor is a redirect followed."""
+def _post(address: SplitResult, body: bytes, *, headers: Mapping[str, str]) -> int:
+    """Post once and return the status; the answer is not read, nor is a redirect followed."""
     kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
     connection = kind(address.hostname, address.port, timeout=TIMEOUT_SECONDS)
     try:
         path = (address.path or "/") + (f"?{address.query}" if address.query else "")
-        headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": f"segkit/{__version__}"}
-        connection.request("POST", path, body=body, headers=headers)
+        connection.request("POST", path, body=body, headers=dict(headers))
         return connection.getresponse().status
     finally:
         connection.close()

@@ -13,8 +13,10 @@ from segkit.data.engine import open_engine
 from segkit.data.expressions import quote
 from segkit.data.io import expand_variables
 from segkit.errors import InputError, SourceError
+from segkit.export.target import NUMBER_FIELDS
 
-SQL_TYPES = {"confidence": "double precision", "as_of": "date"}  # of columns; all others are text
+DATES = ("as_of", "expected_until", "next_order", "next_order_from", "next_order_to")
+SQL_TYPES = dict.fromkeys(NUMBER_FIELDS, "double precision") | dict.fromkeys(DATES, "date")  # all others are text
 KEY, LEFT = "customer_id", "left_on"
 STAGING = "segkit_stage"
 DEFAULT_TABLE = "segkit_segments"
@@ -120,7 +122,7 @@ def _merge_staging(
     typed = [f"{quote(c)} {SQL_TYPES.get(c, 'text')}" for c in columns]
     made = ", ".join([*typed, f"{quote(LEFT)} date", f"primary key ({quote(KEY)})"])
     run(f"create table if not exists {table} ({made})")
-    _refuse_other_columns(run, table=table, name=name, columns=[*columns, LEFT])
+    _add_columns(run, table=table, name=name, columns=[*columns, LEFT])
     run(f"create temporary table {STAGING} ({', '.join(typed)})")
     load(rows)
     listed = ", ".join(quote(c) for c in columns)
@@ -137,16 +139,17 @@ def _merge_staging(
     return {"new": len(rows) - updated, "updated": updated, "gone": gone}
 
 
-def _refuse_other_columns(run: Callable[..., list[tuple]], *, table: str, name: str, columns: list[str]) -> None:
-    """Raise if the existing table does not have the columns of an export."""
-    found = run(f"select * from {table} where false", names=True)
-    found_columns = [row[0] for row in found]
-    if sorted(found_columns) != sorted(columns):
-        missing, more = sorted(set(columns) - set(found_columns)), sorted(set(found_columns) - set(columns))
+def _add_columns(run: Callable[..., list[tuple]], *, table: str, name: str, columns: list[str]) -> None:
+    """Add the columns that a table of an older export lacks; raise if the table is none of an export."""
+    found = [row[0] for row in run(f"select * from {table} where false", names=True)]
+    missing, more = sorted(set(columns) - set(found)), sorted(set(found) - set(columns))
+    if more or not {KEY, LEFT} <= set(found):
         raise InputError(
             f"table {name}: it has other columns (missing: {', '.join(missing) or 'none'}; unknown: "
             f"{', '.join(more) or 'none'}). It was not touched. Give another --table."
         )
+    for column in missing:
+        run(f"alter table {table} add column {quote(column)} {SQL_TYPES.get(column, 'text')}")
 
 
 def _run_on(con: ibis.BaseBackend) -> Callable[..., list[tuple]]:

@@ -24,6 +24,7 @@ from segkit.data.io import (
     write_bytes,
 )
 from segkit.data.runs import Run, load_run, load_run_privacy
+from segkit.data.webhook import check_webhook
 from segkit.errors import InputError, RunError
 from segkit.export.database import DEFAULT_TABLE, write_table
 from segkit.export.people import (
@@ -35,6 +36,7 @@ from segkit.export.people import (
     select_exportable,
 )
 from segkit.export.target import NUMBER_FIELDS, Target, masked, read_target
+from segkit.export.webhook import post_rows
 
 CRLF = "\r\n"  # the writer quotes texts with the characters of its own line end only
 MEGABYTE = 1_000_000
@@ -243,7 +245,7 @@ def export_segments(
     to
         Name of a target, or its YAML file.
     out
-        A folder or a file; for a table the URL of a database.
+        A folder or a file; for a table the URL of a database, for a webhook its address with secrets as ``$NAME``.
     segments
         Only these, by id; all by default.
     since
@@ -268,8 +270,12 @@ def export_segments(
     ------
     InputError
         The target cannot be filled from this source, or `out` cannot be written; nothing was changed.
+    ExportError
+        A webhook did not take all.
     """
     target, run = read_target(to), _load_finished_run(run_dir)
+    if target.format == "webhook":
+        check_webhook(out, what="--out")
     if country_code and not (country_code.isdigit() and int(country_code) in COUNTRY_CODE_TO_REGION_CODE):
         raise InputError(f"--country-code {country_code}: no country has this code. Give digits only, such as 49.")
     records = read_customer_records(run, source=source, data_dir=data_dir)
@@ -292,6 +298,8 @@ def export_segments(
         return _export_changed_rows(made, people, before=before, out=out)
     if dry_run:
         return made
+    if target.format == "webhook":
+        return replace(made, written=post_rows(made.rows, target=target, url=out))
     if target.format == "table":
         counts = write_table(made.rows, url=out, name=table, as_of=run.parameters()["as_of"])
         return replace(made, written=tuple((f"{table}: {change}", count) for change, count in counts.items()))

@@ -139,7 +139,7 @@ RUN_FIELDS = (
     "as_of",
 )
 CONTACT_WORDS = {"email": ("mail",), "phone": ("phone", "mobile", "tel", "cell")}  # field -> words in the column's name
-TARGET_FORMATS = ("csv", "parquet", "table")
+TARGET_FORMATS = ("csv", "parquet", "table", "webhook")
 LINE_ENDS = {"lf": "\n", "crlf": "\r\n"}
 Limit = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False, description="a number of zero or more")]
 Headers = Annotated[tuple[Text, ...], OneOrMore]
@@ -211,8 +211,8 @@ class Target(YamlModel):
     @field_validator("changed_only")
     @classmethod
     def _of_a_file(cls, changed_only: bool, info: ValidationInfo) -> bool:
-        if changed_only and info.data.get("format") == "table":
-            raise ValueError("a table is updated as a whole. Leave changed_only out.")
+        if changed_only and info.data.get("format") in ("table", "webhook"):
+            raise ValueError(f"a {info.data['format']} is updated as a whole. Leave changed_only out.")
         return changed_only
 
     @property
