@@ -1,5 +1,6 @@
 """Aggregate events to one row per customer and local day."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -68,6 +69,28 @@ def available_measures(columns: tuple[str, ...], *, kinds: dict[str, str]) -> li
     """
     available = [m for m in MEASURES if {m.column, m.condition} - {None} <= set(columns)]
     return available + [Measure(count_column(kind), kind) for kind in sorted(kinds)]
+
+
+def kinds_that_add(group: str, kinds: Mapping[str, str]) -> set[str]:
+    """Return the kinds of event that add to a measure.
+
+    Examples
+    --------
+    >>> sorted(kinds_that_add("other", {"purchase": "customer", "visit": "customer", "mail": "company"}))
+    ['visit']
+    """
+    own = set(activity_kinds(kinds))
+    adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
+    return adds.get(group, {group})
+
+
+def count_once(events: ir.Table) -> ir.Table:
+    """Select each event_id once; events without one count each time."""
+    if "event_id" not in events.columns:
+        return events
+    order = [events[name] for name in ("day", "hour", "event", "customer_id")]
+    seen = ibis.row_number().over(group_by=events.event_id, order_by=order)
+    return events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
 
 
 def _order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table, ir.Table | None]:
@@ -162,12 +185,11 @@ def _aggregate_expressions(
     events: ir.Table, *, kinds: dict[str, str]
 ) -> tuple[dict[str, ir.Value], dict[str, ir.Value]]:
     """Build the sum of each measure, and zeros for measures that no kind of event adds to."""
-    own = set(activity_kinds(kinds))
-    adds = {"bought": {PURCHASE}, "returned": {RETURN}, "own": own, "other": own - {PURCHASE, RETURN}}
+    own = kinds_that_add("own", kinds)
     slot = events.day.epoch_days().cast("int64") * 24 + events.hour.cast("int64")
     aggregates, zeros = {"slot": slot.min(where=_is_kind(events, own, kinds=kinds))}, {}
     for measure in available_measures(events.columns, kinds=kinds):
-        group = adds.get(measure.group, {measure.group})
+        group = kinds_that_add(measure.group, kinds)
         if measure.group in ("returned", "other") and not kinds.keys() & group:
             zeros[measure.name] = ibis.literal(0).cast(MONEY_TYPE)
             continue
@@ -271,10 +293,7 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
         event with a list of categories is a line of each, and its amount is divided among them.
         ``channels``: customer_id, day, channel, own_events.
     """
-    if "event_id" in events.columns:
-        order = [events[name] for name in ("day", "hour", "event", "customer_id")]
-        seen = ibis.row_number().over(group_by=events.event_id, order_by=order)
-        events = events.mutate(seen=seen).filter(lambda t: t.event_id.isnull() | (t.seen == 0)).drop("seen")
+    events = count_once(events)
     single, several = _order_pieces(events, kinds=kinds)
     by_first_day = _assign_own_day(single)
     if several is not None:

@@ -25,6 +25,7 @@ from segkit.customers.days import (
     merge_days,
     write_days,
 )
+from segkit.customers.sorted_days import write_sorted_days
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.runs import Run
 from segkit.period import Period
@@ -465,7 +466,7 @@ def describe_customers(
         The engine cannot be used.
     """
     if engine in LOCAL_ENGINES:
-        write_days(run, build_days(events, kinds=kinds, items=items))
+        write_sorted_days(run, events, kinds=kinds, items=items)
         return load_customers(run, kinds=kinds)
     server = open_engine(engine)
     try:

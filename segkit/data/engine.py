@@ -13,12 +13,12 @@ import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
 from segkit.data.io import PASSWORD, expand_variables, first_line, mask_secrets
+from segkit.data.row_groups import write_rows
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 
 SPARK_MASTER = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8s://\S+")
 LOCAL_ENGINES = ("", "duckdb")
-ROWS_AT_ONCE = 1_000_000
 CONNECT_TIMEOUT = 5.0  # seconds for a Spark master to answer
 INSTALL = {"postgres": "-e '.[postgres]'", "postgresql": "-e '.[postgres]'"}  # Ibis backend -> arguments of pip
 LOCAL_PARTITIONS = 4  # of a shuffle on one machine; the default of Spark, 200, is for clusters
@@ -101,18 +101,6 @@ def transfer_table(table: ir.Table, *, to: ibis.BaseBackend, folder: Path | str,
     path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(table, path)
     return read_rows(path, to=to, name=name)
-
-
-def write_rows(table: ir.Table, path: Path) -> None:
-    """Write the rows of an expression to a Parquet file, in batches."""
-    engine = table.get_backend()
-    if engine.name == "duckdb":  # Ibis 12 asks DuckDB 2 for a method that it no longer has
-        rows = engine.con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(ROWS_AT_ONCE)
-    else:
-        rows = table.to_pyarrow_batches(chunk_size=ROWS_AT_ONCE)
-    with pq.ParquetWriter(path, rows.schema, compression="zstd", write_page_checksum=True) as file:
-        for batch in rows:
-            file.write_batch(batch)
 
 
 def read_rows(path: Path, *, to: ibis.BaseBackend, name: str) -> ir.Table:

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import tables
-from segkit.data.engine import read_rows, write_rows
+from segkit.data.engine import read_rows
 from segkit.data.io import (
     RECORD,
     check_parquet,
@@ -37,6 +37,7 @@ from segkit.data.io import (
     write_json,
 )
 from segkit.data.privacy import PrivacyRules, load_privacy
+from segkit.data.row_groups import RowGroups, sort_by_key, write_rows
 from segkit.data.sources import connect, open_source, read_customers, read_events, remove_spills
 from segkit.data.spec import Source
 from segkit.errors import RunError
@@ -46,8 +47,6 @@ from segkit.texts import ENGLISH
 FORMAT = 2  # of a run folder; other formats cannot be read
 METRIC_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-# of tables that are streamed to their file: together the key of a row, so that the order is unique
-SORT_KEYS = ("customer_id", "day", "until", "category", "item", "channel", "bought", "order_id")
 MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
 LIST_FOLDER = "erasure_lists"  # in the record of a run behind a link: the folder that it is used from
 KEPT = "kept"  # in the record of a run, as ``acted``: the segments of the last run are used again
@@ -152,10 +151,10 @@ class Run:
         RunError
             The run is finished, and so read-only.
         """
-        self._refuse_if_finished()
         if isinstance(table, ir.Table):
             self._write_expression(table, name)
             return
+        self._refuse_if_finished()
         named = any(level is not None for level in table.index.names)
         table = table.reset_index() if named else table.reset_index(drop=True)
         tables.check(table, name=name)
@@ -239,18 +238,30 @@ class Run:
         write_bytes(self.path / name, text.encode("utf-8"), durable=False)
         return self.path / name
 
+    @contextmanager
+    def write_groups(self, name: str, *, encode: Callable[[pa.Table], pa.Table]) -> Iterator[RowGroups]:
+        """Open a table that is written in pieces, in their order; `encode`: as in `RowGroups`."""
+        with self._new_file(name) as path, RowGroups(path, encode=encode) as groups:
+            yield groups
+
     def _write_expression(self, table: ir.Table, name: str) -> None:
+        with self._new_file(name) as path:
+            if table.get_backend().name != "duckdb":  # engines sort text differently; DuckDB sorts by bytes
+                unsorted = path.with_name(f"{path.name}.unsorted")
+                write_rows(table, unsorted)
+                write_rows(sort_by_key(_engine().read_parquet(unsorted, hive_partitioning=False)), path)
+                unsorted.unlink()
+            else:
+                write_rows(sort_by_key(table), path)
+
+    @contextmanager
+    def _new_file(self, name: str) -> Iterator[Path]:
+        """Yield where a table is written first; it is part of the run once it is whole."""
+        self._refuse_if_finished()
         path = self._table_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        keys = [key for key in SORT_KEYS if key in table.columns]
-        if table.get_backend().name != "duckdb":  # engines sort text differently; DuckDB sorts by bytes
-            unsorted = path.with_name(f".{path.name}.unsorted.{os.getpid()}")
-            write_rows(table, unsorted)
-            write_rows(_engine().read_parquet(unsorted, hive_partitioning=False).order_by(keys), temporary)
-            unsorted.unlink()
-        else:
-            write_rows(table.order_by(keys), temporary)
+        yield temporary
         os.replace(temporary, path)
         self.update(tables={**self.record().get("tables", {}), name: self.step})
 

@@ -1,0 +1,75 @@
+"""The sorted pass writes the same bytes as the definition of days, for any events, slices and amounts."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from segkit.customers import sorted_days
+from segkit.customers.days import build_days, write_days
+from segkit.customers.sorted_days import write_sorted_days
+from segkit.data import row_groups
+from segkit.data.engine import open_engine
+from segkit.data.runs import Run, open_run
+from segkit.errors import InputError
+from tests import strategies as made
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(made.events(most=60), st.sampled_from([3, 1_000_000]), st.sampled_from([1, 10**9]), st.booleans())
+def test_the_sorted_pass_writes_what_the_definition_gives(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, events: made.Events, at_once: int,
+    times: int, items: bool
+) -> None:  # fmt: skip
+    for module in (sorted_days, row_groups):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", at_once)
+    table = events.arrow()
+    if "amount" in table.column_names:  # squares beyond 64 bits
+        larger = [None if value is None else value * times for value in table.column("amount").to_pylist()]
+        table = table.set_column(
+            table.column_names.index("amount"), "amount", pa.array(larger, made.TYPES["amount"])
+        )
+    if items and "category" in table.column_names:
+        table = table.append_column("item", table.column("category"))
+    found, wanted = _written(table, folder=tmp_path_factory.mktemp("runs"), kinds=made.KINDS, items=items)
+    assert found == wanted and len(found) >= 2
+
+
+@pytest.mark.parametrize("kinds", [{"purchase": "customer"}, {"visit": "customer"}])
+def test_one_kind_of_event_and_no_events_at_all(kinds: dict[str, str], tmp_path: Path) -> None:
+    kind = next(iter(kinds))
+    rows = [{"customer_id": i % 3, "day": made.FIRST.date(), "hour": 9, "event": kind, "order_id": i % 2, "channel": "web",
+             "category": "a", "quantity": 2, "private_label": True, "amount": 1.5, "discount": 0.1} for i in range(9)]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    for name, part in (("some", table), ("none", table.slice(0, 0))):
+        found, wanted = _written(part, folder=tmp_path / name, kinds=kinds)
+        assert found == wanted and set(found) == {"days", "day_categories", "day_channels", "day_orders"}
+
+
+def test_amounts_beyond_18_digits_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    row = {"customer_id": "a", "day": made.FIRST.date(), "hour": 9, "event": "purchase", "amount": Decimal("9e13")}
+    run = open_run(tmp_path / "run", step="01_profile", source="x")
+    with pytest.raises(InputError, match="more than 10"):
+        write_sorted_days(run, _table(pa.Table.from_pylist([row, row])), kinds={"purchase": "customer"})
+    assert not list((run.path / "tables").iterdir())
+
+
+def _table(table: pa.Table) -> ibis.Table:
+    return open_engine("duckdb").create_table("events", table)
+
+
+def _written(table: pa.Table, *, folder: Path, kinds: dict[str, str], items: bool = False) -> tuple[dict, dict]:
+    runs = [open_run(folder / name, step="01_profile", source="x") for name in ("found", "wanted")]
+    events = _table(table)
+    items = items and "item" in table.column_names
+    write_sorted_days(runs[0], events, kinds=kinds, items=items)
+    write_days(runs[1], build_days(events, kinds=kinds, items=items))
+    return _bytes(runs[0]), _bytes(runs[1])
+
+
+def _bytes(run: Run) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in run.path.glob("tables/*")}
