@@ -40,7 +40,7 @@ from segkit.customers.days import (
     count_once,
 )
 from segkit.data.expressions import quote, sql_literal
-from segkit.data.row_groups import NAMES, ROWS_AT_ONCE, RowGroups
+from segkit.data.row_groups import NAMES, ROWS_AT_ONCE
 from segkit.data.runs import Run
 from segkit.vocabulary import activity_kinds
 
@@ -122,7 +122,7 @@ def _is_list(events: ir.Table, name: str) -> bool:
 
 
 def _plan(events: ir.Table, summed: list[str], *, con: object, kinds: Mapping[str, str]) -> _Pass:
-    """Number the names of each column, all in one reading, and find the first and the last day."""
+    """Give each name of each column its number, and find the first and the last day, in one reading."""
     query = ibis.to_sql(events, dialect="duckdb")
     listed = ", ".join(quote(name) for name in summed)
     sets = ", ".join(f"({quote(name)})" for name in summed)
@@ -163,7 +163,7 @@ def _sorted_lines(events: ir.Table, plan: _Pass) -> str:
     columns = [f"(({of} << 2) | {flag} else {IN_ORDER} end) as key", "hour::tinyint as hour"]
     if has_orders:
         in_order = f"case when {bought} then order_id end"
-        columns += [f"case when ({in_order}) is null then 0::ubigint else hash(order_id) end as \"order\""]
+        columns += [f'case when ({in_order}) is null then 0::ubigint else hash(order_id) end as "order"']
         columns += [f"{in_order} as order_id"]
     if len(plan.kinds) > 1:
         cases = " ".join(f"when {sql_literal(kind)} then {place}" for place, kind in enumerate(sorted(plan.kinds)))
@@ -172,7 +172,9 @@ def _sorted_lines(events: ir.Table, plan: _Pass) -> str:
     for place, name in enumerate(list(plan.names)[1:], start=1):
         columns += [f"coalesce(c{place}.code, -1) as {name}"]
         joins += f" left join {CODES}_{name} c{place} on e.{quote(name)} = c{place}.name"
-    columns += [f"coalesce({name}::{MONEY_TYPE}, 0)::{MONEY_TYPE} as {name}" for name in MONEY if name in events.columns]
+    columns += [
+        f"coalesce({name}::{MONEY_TYPE}, 0)::{MONEY_TYPE} as {name}" for name in MONEY if name in events.columns
+    ]
     columns += [f"coalesce({flag}, false) as {name}_set" for name, flag in FLAGS.items() if name in events.columns]
     query = ibis.to_sql(events, dialect="duckdb")
     order = 'key, "order"' if has_orders else "key"
@@ -199,7 +201,7 @@ def _as_columns(table: pa.Table) -> tuple[Columns, pa.Array | None]:
     """Open the columns of a slice as numpy arrays, money in units; the texts of order_id stay as they are."""
     columns, order_ids = {}, None
     for name in table.column_names:
-        column = table.column(name).combine_chunks()
+        column = _array(table.column(name))
         if name == "order_id":
             order_ids = column
         elif pa.types.is_decimal(column.type):
@@ -250,7 +252,9 @@ def _thing_table(lines: Columns, name: str, *, plan: _Pass) -> pa.Table:
         weights = lines["amount"][use]
         if not set(plan.kinds) <= {PURCHASE, RETURN}:
             weights = np.where(lines["flag"][use] == OTHER, UNIT, weights)
-    of, names, counts, weights = name_rows(lines["of"][use], lines[name][use], None, weights, names=len(plan.names[name]))
+    of, names, counts, weights = name_rows(
+        lines["of"][use], lines[name][use], None, weights, names=len(plan.names[name])
+    )
     amounts = {} if weights is None else {"amount": weights}
     return pa.table({**plan.keys(of), name: names, "lines": counts, **amounts})
 
@@ -262,7 +266,9 @@ def _channel_table(lines: Columns, name: str, *, plan: _Pass) -> pa.Table:
     starts = run_starts(lines["of"], lines[name])
     counts = count(own, starts)
     starts, counts = starts[counts > 0], counts[counts > 0]
-    of, names, counts, _ = name_rows(lines["of"][starts], lines[name][starts], counts, None, names=len(plan.names[name]))
+    of, names, counts, _ = name_rows(
+        lines["of"][starts], lines[name][starts], counts, None, names=len(plan.names[name])
+    )
     return pa.table({**plan.keys(of), name: names, "own_events": counts})
 
 
@@ -275,7 +281,7 @@ class _Encoding:
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Encode a group of rows."""
-        return pa.table({name: self._encode(table.column(name).combine_chunks(), name) for name in self.types})
+        return pa.table({name: self._encode(_array(table.column(name)), name) for name in self.types})
 
     def _encode(self, column: pa.Array, name: str) -> pa.Array:
         kind = self.types[name]
@@ -287,6 +293,11 @@ class _Encoding:
             units = column.to_numpy()
             return pa.Array.from_buffers(pa.decimal64(18, 4), len(units), [None, pa.py_buffer(units)])
         return column
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, without a copy where it is."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _dictionary(codes: np.ndarray, names: pa.Array) -> pa.Array:

@@ -37,7 +37,9 @@ class RowGroups:
         """Return the file, which is made with its first group."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Write what is left, and close the file; a file that failed is removed."""
         try:
             if kind is None and (self._pending or self._file is None):
@@ -86,8 +88,22 @@ def write_rows(table: ir.Table, path: Path) -> None:
             file.write(pa.Table.from_batches([batch]))
 
 
-def sort_by_key(table: ir.Table) -> ir.Table:
-    """Sort rows so that their order is unique; orders of a day by a hash, as sorting many texts takes long."""
+def write_by_key(table: ir.Table, path: Path, *, local: ibis.BaseBackend) -> None:
+    """Write the rows of an expression to a Parquet file, sorted by their key, so that their order is unique.
+
+    `local`: a DuckDB that sorts what another engine gives: engines sort text differently; DuckDB sorts by bytes.
+    """
+    if table.get_backend().name == "duckdb":
+        write_rows(_sort_by_key(table), path)
+        return
+    unsorted = path.with_name(f"{path.name}.unsorted")
+    write_rows(table, unsorted)
+    write_rows(_sort_by_key(local.read_parquet(unsorted, hive_partitioning=False)), path)
+    unsorted.unlink()
+
+
+def _sort_by_key(table: ir.Table) -> ir.Table:
+    """Sort rows by their key; orders of a day by a hash, as sorting many texts takes long."""
     keys = [table[key] for key in (*SORT_KEYS, "bought") if key in table.columns]
     if "order_id" in table.columns:
         hashed = table.order_id.hash()

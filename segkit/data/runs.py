@@ -37,7 +37,7 @@ from segkit.data.io import (
     write_json,
 )
 from segkit.data.privacy import PrivacyRules, load_privacy
-from segkit.data.row_groups import RowGroups, sort_by_key, write_rows
+from segkit.data.row_groups import RowGroups, write_by_key
 from segkit.data.sources import connect, open_source, read_customers, read_events, remove_spills
 from segkit.data.spec import Source
 from segkit.errors import RunError
@@ -152,7 +152,8 @@ class Run:
             The run is finished, and so read-only.
         """
         if isinstance(table, ir.Table):
-            self._write_expression(table, name)
+            with self._new_file(name) as path:
+                write_by_key(table, path, local=_engine())
             return
         self._refuse_if_finished()
         named = any(level is not None for level in table.index.names)
@@ -243,16 +244,6 @@ class Run:
         """Open a table that is written in pieces, in their order; `encode`: as in `RowGroups`."""
         with self._new_file(name) as path, RowGroups(path, encode=encode) as groups:
             yield groups
-
-    def _write_expression(self, table: ir.Table, name: str) -> None:
-        with self._new_file(name) as path:
-            if table.get_backend().name != "duckdb":  # engines sort text differently; DuckDB sorts by bytes
-                unsorted = path.with_name(f"{path.name}.unsorted")
-                write_rows(table, unsorted)
-                write_rows(sort_by_key(_engine().read_parquet(unsorted, hive_partitioning=False)), path)
-                unsorted.unlink()
-            else:
-                write_rows(sort_by_key(table), path)
 
     @contextmanager
     def _new_file(self, name: str) -> Iterator[Path]:

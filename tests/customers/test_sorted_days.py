@@ -30,9 +30,7 @@ def test_the_sorted_pass_writes_what_the_definition_gives(
     table = events.arrow()
     if "amount" in table.column_names:  # squares beyond 64 bits
         larger = [None if value is None else value * times for value in table.column("amount").to_pylist()]
-        table = table.set_column(
-            table.column_names.index("amount"), "amount", pa.array(larger, made.TYPES["amount"])
-        )
+        table = table.set_column(table.column_names.index("amount"), "amount", pa.array(larger, made.TYPES["amount"]))
     if items and "category" in table.column_names:
         table = table.append_column("item", table.column("category"))
     found, wanted = _written(table, folder=tmp_path_factory.mktemp("runs"), kinds=made.KINDS, items=items)
@@ -42,9 +40,9 @@ def test_the_sorted_pass_writes_what_the_definition_gives(
 @pytest.mark.parametrize("kinds", [{"purchase": "customer"}, {"visit": "customer"}])
 def test_one_kind_of_event_and_no_events_at_all(kinds: dict[str, str], tmp_path: Path) -> None:
     kind = next(iter(kinds))
-    rows = [{"customer_id": i % 3, "day": made.FIRST.date(), "hour": 9, "event": kind, "order_id": i % 2, "channel": "web",
-             "category": "a", "quantity": 2, "private_label": True, "amount": 1.5, "discount": 0.1} for i in range(9)]  # fmt: skip
-    table = pa.Table.from_pylist(rows)
+    row = {"day": made.FIRST.date(), "hour": 9, "event": kind, "channel": "web", "category": "a", "quantity": 2}
+    row |= {"private_label": True, "amount": 1.5, "discount": 0.1}
+    table = pa.Table.from_pylist([row | {"customer_id": i % 3, "order_id": i % 2} for i in range(9)])
     for name, part in (("some", table), ("none", table.slice(0, 0))):
         found, wanted = _written(part, folder=tmp_path / name, kinds=kinds)
         assert found == wanted and set(found) == {"days", "day_categories", "day_channels", "day_orders"}
