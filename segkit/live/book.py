@@ -48,6 +48,18 @@ class AssignmentBook:
         """Return whether the run assigns the customer to a segment."""
         return customer_id in self._row
 
+    def __len__(self) -> int:
+        """Return how many customers the run assigns."""
+        return len(self._row)
+
+    def place(self, customer_id: str) -> int | None:
+        """Return the place of a customer among those that the run assigns; None for others."""
+        return self._row.get(customer_id)
+
+    def segments_in_run(self) -> np.ndarray:
+        """Return the segment of each customer that the run assigns, by place."""
+        return self._segment_in_run
+
     def assignment(self, customer_id: str) -> LiveAssignment:
         """Look up the current assignment of a customer."""
         return self._changed_assignment(customer_id) or self._assignment_in_run(customer_id)

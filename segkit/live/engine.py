@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
@@ -258,6 +258,7 @@ class Live:
         self.path = Path(state) if state else self.run.path.with_name(f"{self.run.path.name}.live") / "state.sqlite"
         self._every, self._fed = commit_every, 0
         self._pending: list[Event] = []
+        self.listeners: list[Callable[[Event], None]] = []  # called with each event that is counted
         of_run = fingerprint(self.run)
         self.state = State(self.path, of_run=of_run, sync=sync)
         try:
@@ -271,6 +272,7 @@ class Live:
                 categories=self._kernel.categories,
                 lookback_days=self.plan.lookback_days,
                 unit=UNIT if self.plan.weighs else 1,
+                kinds=self.plan.kinds,
             )
             self._restore()
         except BaseException:
@@ -479,6 +481,8 @@ class Live:
                 begun[customer_id] = since.mark()
             self._since.add(since, customer_id, event.values)
             self._mark_active(customer_id)
+            for listener in self.listeners:
+                listener(event)
             moments.append(Moment(customer_id, since, since.mark(), self.clock))
         causes = [{"when": e.values["timestamp"], "cause": "event", "event_id": e.event_id} for e in events]
         latest, before = dict(begun), []

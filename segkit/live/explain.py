@@ -94,6 +94,8 @@ class LiveAssigner:
         Names of the features that are computed.
     categories
         Number of each category by name, in the order of the numbers; it may grow.
+    kinds
+        Each kind of event -> 'customer' or 'company': what the company sent is never a reason.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class LiveAssigner:
         categories: Mapping[str, int],
         lookback_days: int,
         unit: int,
+        kinds: Mapping[str, str],
     ) -> None:
         space = model.space
         self.axes, self.outcomes = space.rotation.shape[1], tuple(space.outcome_names)
@@ -112,6 +115,8 @@ class LiveAssigner:
         self._lookback_days, self._unit, self._formulas = lookback_days, unit, tuple(formulas)
         self._columns = [self._formulas.index(name) for name in space.features]
         self._active = self._formulas.index("active_days")
+        sent = {f"n_{kind}" for kind, done_by in kinds.items() if done_by == "company"}
+        self._is_reason = np.array([not sent & set(describe(name).requires) for name in space.features])
         self._middle = space.centre[: len(self.outcomes)]
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
         self._categories, self._terms = categories, [np.zeros(0, dtype=np.int64)] * 2
@@ -274,7 +279,7 @@ class LiveAssigner:
             return []
         before, now, towards = map(np.array, zip(*asked, strict=True))
         moved = views.z_scores[now] - then.z_scores[before]
-        push = moved * np.einsum("ij,kj->ik", towards, self._map.behaviour)
+        push = moved * np.einsum("ij,kj->ik", towards, self._map.behaviour) * self._is_reason
         terms = self._term_pushes(then.amounts.take(before), views.amounts.take(now), towards, had=then.has[before])
         whose, name = np.nonzero(push > 0)
         whose, name = np.append(whose, terms.of), np.append(name, len(self._map.features) + terms.key)

@@ -87,6 +87,11 @@ class State:
         sql = "select customer_id, line from events where customer_id in ({}) order by customer_id, event_id"
         return self._rows_in(sql, customer_ids)
 
+    def counted_events(self) -> Iterator[tuple[str, str]]:
+        """Iterate over the customer and the line of every event, by event id."""
+        sql = "select event_id, customer_id, line from events where event_id > ? order by event_id limit ?"
+        return (row[1:] for row in self._pages(sql, after=""))
+
     def customers(self) -> Iterator[str]:
         """Iterate over the customers with an event, sorted."""
         sql = "select distinct customer_id from events where customer_id > ? order by customer_id limit ?"

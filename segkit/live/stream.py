@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, BinaryIO
 
 from segkit.errors import InputError, SegkitError
+from segkit.live.cockpit import Cockpit
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
 from segkit.live.page import write_page
 from segkit.live.state import customer_of
@@ -104,7 +105,7 @@ class Stream:
     """
 
     def __init__(self, live: Live, *, out: BinaryIO, page: str = "") -> None:
-        self._live, self._out, self._page = live, out, page
+        self._live, self._out, self._page, self.cockpit = live, out, page, Cockpit(live)
         self._open, self._since, self._page_at = 0, time.monotonic(), -PAGE_SECONDS
         self._sent = live.state.get_meta("delivered", 0)
         self.rejected_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
@@ -138,7 +139,7 @@ class Stream:
         if page_now:
             self._live.commit()
         if self._page and (page_now or time.monotonic() - self._page_at >= PAGE_SECONDS):
-            write_page(self._live, self._page)
+            write_page(self._live, self._page, cockpit=self.cockpit)
             self._page_at = time.monotonic()
 
     def _feed_line(self, line: bytes) -> None:
@@ -150,12 +151,14 @@ class Stream:
             if "tick" in event and "event_id" not in event:
                 if self._live.advance(event["tick"]):
                     self._live.commit()
+                self.cockpit.see_tick(event["tick"])
             else:
                 self._live.feed(event)
         except InputError as error:
             if self._live.is_erased(customer_of(event)):
                 return  # a rejected line would store data of an erased customer
             self._live.state.reject_line(line.decode("utf-8", "replace"), reason=str(error))
+            self.cockpit.see_rejected(str(error))
             self._has_rejected = True
 
     def _write(self, lines: Iterable[str]) -> None:

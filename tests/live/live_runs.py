@@ -37,21 +37,22 @@ def make_live_run(folder: Path, events: made.Events, *, as_of: date = AS_OF, see
     run.write(placed.assign(core=True, x=0.0, y=0.0), "assignments")
     expected = anticipate(model.space, signals)
     run.write(expected.axes.join(expected.outcomes.add_prefix("expected_log_")), "anticipation")
-    run.write(_segments(sorted(set(model.segments))), "segments")
+    run.write(_segments(sorted(set(model.segments)), customers=placed["segment"].value_counts()), "segments")
     arrays, meta = model_to_arrays(model)
     metadata = {"kinds": made.KINDS, "needs": sorted(made.KINDS), "timezone": events.timezone}
     run.save_model(arrays, meta=meta | metadata | {"lookback_days": made.LOOKBACK_DAYS})
     return load_run(folder)
 
 
-def _segments(ids: list[str]) -> pd.DataFrame:
+def _segments(ids: list[str], *, customers: pd.Series) -> pd.DataFrame:
     """What the page reads of segments: names that must be escaped, and what was expected."""
     table = pd.DataFrame(
         {"segment": ids, "name": [f"<b>{s}</b>" for s in ids], "macro_segment": "M1", "verdict": "unstable"}
     )
     ranged = [f"{n}{part}" for n in ("stability", "active_share_next", "spend_next") for part in ("", "_low", "_high")]
-    counts = dict.fromkeys(("customers", "customer_share", "orders"), 0)
+    counts = dict.fromkeys(("customer_share", "orders"), 0)
     money = dict.fromkeys(("revenue", "revenue_share", "margin", "spend_now"), np.nan)
+    table = table.assign(customers=customers.reindex(ids).fillna(0).astype(int).to_numpy())
     return table.assign(**counts, **money, **dict.fromkeys(ranged, 0.5), need=None, need_name="", action="")
 
 
