@@ -28,7 +28,7 @@ from segkit.personas.uptake import (
     shrink,
     thresholds,
 )
-from segkit.segments.fit import TrainingWindow, TrainingWindows, build_training_windows, first_active_day
+from segkit.segments.fit import TrainingWindow, TrainingWindows, build_training_window, first_active_day
 from segkit.segments.model import SegmentModel, assign_segments
 from segkit.stats import Z95
 
@@ -151,9 +151,12 @@ class Situation:
             return []
         days, kinds = self.customers.days, self.customers.kinds
         now = customers_at(days, period=period, kinds=kinds)
-        windows = [build_training_windows(days, period=p, kinds=kinds) for p in (period.one_horizon_back(), period)]
         options = {"model": self.model, "unit": self.unit}
-        cohorts = [make_cohort(now, w.before, horizons=n, **options) for w, n in zip(windows, (3, 2), strict=True)]
+        two_back = period.one_horizon_back().one_horizon_back()
+        cohorts = [
+            make_cohort(now, build_training_window(days, period=at, kinds=kinds), horizons=n, **options)
+            for at, n in ((two_back.one_horizon_back(), 3), (two_back, 2))
+        ]
         if None in cohorts:
             return []
         first = cohorts[0]
@@ -395,7 +398,7 @@ def _followed_by_less(situation: Situation) -> set[tuple[str, str]]:
 def peer_share(situation: Situation, light: np.ndarray, *, segments: list[str]) -> float | None:
     """Return the share of similar customers who do buy a need: those of other segments at the same levels of value."""
     own = situation.segment.isin(segments).to_numpy()
-    similar = np.isin(situation.level, situation.level[own]) & ~own
+    similar = pd.Series(situation.level).isin(set(situation.level[own])).to_numpy() & ~own
     return float(1 - light[similar].mean()) if similar.sum() >= FLOOR else None
 
 

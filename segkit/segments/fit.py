@@ -308,7 +308,7 @@ def build_training_windows(
     last = period.one_horizon_back()
     return TrainingWindows(
         *(
-            _training_window(days, period=each, kinds=kinds, max_customers=max_customers)
+            build_training_window(days, period=each, kinds=kinds, max_customers=max_customers)
             for each in (last, last.one_horizon_back())
         )
     )
@@ -316,7 +316,7 @@ def build_training_windows(
 
 def build_fit_data(days: Days, *, period: Period, kinds: dict[str, str]) -> FitData:
     """Build the data for a fit at `period.as_of`; parameters as in `build_training_windows`."""
-    window = _training_window(days, period=period.one_horizon_back(), kinds=kinds, max_customers=SAMPLE_SIZE)
+    window = build_training_window(days, period=period.one_horizon_back(), kinds=kinds)
     return _fit_data(customer_data(days, period=period, kinds=kinds), window, days=days, before=period.as_of)
 
 
@@ -347,8 +347,16 @@ def read_training_windows(run: Run) -> TrainingWindows:
     return TrainingWindows(*(_read_training_window(tables, name) for name in ("last", "before")))
 
 
-def _training_window(days: Days, *, period: Period, kinds: dict[str, str], max_customers: int) -> TrainingWindow | None:
-    """Build one window; None where history does not cover its lookback, or too few customers were active in it."""
+def build_training_window(
+    days: Days, *, period: Period, kinds: dict[str, str], max_customers: int = SAMPLE_SIZE
+) -> TrainingWindow | None:
+    """Build the training window at the date of a period; parameters as in `build_training_windows`.
+
+    Returns
+    -------
+    TrainingWindow or None
+        None where history does not cover its lookback, or too few customers were active in it.
+    """
     if not has_history(days, period=period):
         return None
     sample = _sample_days(days, start=period.lookback_start, end=period.as_of, max_customers=max_customers)
