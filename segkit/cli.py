@@ -481,8 +481,8 @@ def forget(debug: bool, **options: Any) -> None:
     def work(customers: tuple[str, ...], reports: str) -> list[str]:
         from pathlib import Path
 
+        from segkit.data.paths import HOME
         from segkit.erasure import erase
-        from segkit.notebook.steps import HOME
 
         return erase(customers, reports=Path(reports) if reports else HOME / "reports")
 
@@ -515,7 +515,7 @@ def mcp(debug: bool, **options: Any) -> None:
 
     def work(reports: str, ids: bool) -> None:
         from segkit.assist.mcp import serve
-        from segkit.notebook.steps import find_path
+        from segkit.data.paths import find_path
 
         serve(find_path(reports or "reports"), ids=ids)
 

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
+from segkit.data.paths import HOME
 from segkit.data.runs import Run, load_run
-from segkit.notebook.steps import HOME, find_steps
+from segkit.notebook.steps import find_steps
 from segkit.segments.model import assign_points, model_from_arrays
 from segkit.tables import check
 from tests.guarantees.hashing import hashes

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from segkit.cli import main
+from segkit.data.paths import HOME
 from segkit.data.runs import load_run
-from segkit.notebook.steps import HOME
 
 TABLE = HOME.parent / "shared" / "data" / "online_retail.parquet"
 AS_OF, LOOKBACK_DAYS = pd.Timestamp("2011-10-01"), 190

@@ -12,9 +12,10 @@ import pytest
 
 from segkit import tables
 from segkit.cli import main
+from segkit.data.paths import HOME
 from segkit.data.runs import load_run
 from segkit.errors import SchemaError
-from segkit.notebook.steps import HOME, find_steps
+from segkit.notebook.steps import find_steps
 
 NOTEBOOKS = sorted((HOME / "notebooks").glob("**/[0-9][0-9]_*.ipynb"))
 PEOPLE = {"people", "start"}  # read in JupyterLab

@@ -14,7 +14,6 @@ import pandas as pd
 from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
-from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from segkit.customers.category_mix import align_terms, term_weights
@@ -180,6 +179,8 @@ def _pair_agreement(number: np.ndarray, together: np.ndarray) -> float:
 
 def _agreement(number: np.ndarray, votes: np.ndarray) -> float:
     """Return the mean adjusted Rand index between groups and clusterings, over the things that are in a cluster."""
+    from sklearn.metrics import adjusted_rand_score  # slow to import, and not needed to read a run
+
     return float(np.mean([adjusted_rand_score(number[row >= 0], row[row >= 0]) for row in votes]))
 
 

@@ -7,7 +7,6 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from segkit.data.guesses import is_birth, words_in_name
 from segkit.data.values import NO_VALUE
@@ -326,10 +325,10 @@ def _is_same(one: pd.Series, other: pd.Series, first: Attribute, second: Attribu
     if len(a) < FLOOR or a.nunique() < 2 or b.nunique() < 2:
         return False
     if first.is_number and second.is_number:
-        return bool(abs(np.corrcoef(rankdata(a), rankdata(b))[0, 1]) > SAME_NUMBERS)
+        return bool(abs(np.corrcoef(a.rank(), b.rank())[0, 1]) > SAME_NUMBERS)
     if first.is_number != second.is_number:
         values, groups = (a, b) if first.is_number else (b, a)
-        ranks = pd.Series(rankdata(values))
+        ranks = values.rank()
         between = ranks.groupby(groups.to_numpy()).transform("mean").var()
         return bool(between / ranks.var() > SAME_MIXED)
     return _cramers_v(pd.crosstab(a, b).to_numpy()) > SAME_GROUPS

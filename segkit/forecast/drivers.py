@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from segkit.forecast.model import TrainingSet
 from segkit.format import FLOOR
@@ -88,7 +88,7 @@ def _compare_halves(name: str, features: pd.DataFrame, lost: np.ndarray, silent:
         shares, effect, spread = _weighted_difference(lost, above, group)
         if not spread > 0:
             continue
-        p = 2 * norm.sf(abs(effect) / spread)
+        p = 2 * ndtr(-abs(effect) / spread)
         ends = np.round((effect, effect - Z95 * spread, effect + Z95 * spread), 9)
         rows.append((name, feature, describe(str(feature)).label, len(lost), *shares, *ends, p))
     return rows

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.stats import hypergeom
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
@@ -108,6 +107,8 @@ def _strongest_offers(
     members: np.ndarray, terms: list[str], asked: np.ndarray, took: np.ndarray, reach: np.ndarray, *, limit: float
 ) -> list[tuple[object, ...]]:
     """Return at most three terms of a segment; ``more`` by Fisher's exact test against everyone else."""
+    from scipy.stats import hypergeom  # slow to import, and not needed to read a run
+
     inside, outside = (asked[who].sum(axis=0) for who in (members, ~members))
     yes, no = ((asked & took)[who].sum(axis=0) for who in (members, ~members))
     stands_out = hypergeom.sf(yes - 1, inside + outside, yes + no, inside) < limit

@@ -17,6 +17,7 @@ import pandas as pd
 from segkit import __version__
 from segkit.assist.digest import write_digest
 from segkit.data.engine import check_engine
+from segkit.data.paths import HOME, find_path
 from segkit.data.privacy import find_key, key_id, make_key
 from segkit.data.runs import (
     KEPT,
@@ -36,12 +37,10 @@ from segkit.errors import InputError, RunError, SegkitError
 from segkit.notebook.pages import render_run
 from segkit.notebook.steps import (
     DECIDES,
-    HOME,
     OVERVIEW,
     Step,
     choose_steps,
     convert_parameters,
-    find_path,
     find_steps,
     kept_order,
     missing_steps,

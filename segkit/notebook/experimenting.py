@@ -10,6 +10,7 @@ import pandas as pd
 from segkit.customers.days import Days, load_days
 from segkit.data import runs, sources
 from segkit.data.holdout import Holdout
+from segkit.data.paths import find_path
 from segkit.data.spec import Source
 from segkit.experiments import design, observational, readout
 from segkit.experiments.estimate import main_kpi
@@ -19,7 +20,6 @@ from segkit.experiments.pilot_arms import read_out_arms
 from segkit.experiments.pooled import pool_readouts
 from segkit.experiments.programme import measure_programme, programme_metrics
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
-from segkit.notebook.steps import find_path
 from segkit.reports import experiments as report
 from segkit.reports import html, pilots
 from segkit.reports.programme import describe_pooled, describe_programme, format_programme

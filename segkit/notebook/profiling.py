@@ -18,11 +18,11 @@ from segkit.customers.purchases import names_of_things
 from segkit.customers.steps import steps
 from segkit.data import check as check_module
 from segkit.data import runs, sources
+from segkit.data.paths import find_path
 from segkit.data.runs import open_run_source
 from segkit.data.spec import Source
 from segkit.format import count
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
-from segkit.notebook.steps import find_path
 from segkit.period import Period
 from segkit.personas.keywords import is_code
 from segkit.personas.need_file import FILE_NAME, give_names, read_need_names

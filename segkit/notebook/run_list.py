@@ -7,9 +7,9 @@ import pandas as pd
 
 from segkit.data import runs
 from segkit.data.io import write_bytes
+from segkit.data.paths import HOME, find_path
 from segkit.errors import SegkitError
 from segkit.notebook.results import Result, table_result, text_result
-from segkit.notebook.steps import HOME, find_path
 from segkit.refresh.trend import HISTORY, run_history, segment_history
 from segkit.reports.runs import MARKER, MOST_RUNS, runs_page
 

@@ -15,9 +15,9 @@ from segkit.customers.features import load_customers
 from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.data.alone import refuse_customers_only
+from segkit.data.paths import find_path
 from segkit.errors import InputError
 from segkit.notebook.results import Result, caption_of, stack, table_result, text_result
-from segkit.notebook.steps import find_path
 from segkit.personas.evidence import claimed_needs
 from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals

@@ -14,11 +14,12 @@ from segkit import format as fmt
 from segkit import templates
 from segkit.data import runs
 from segkit.data.alone import refuse_customers_only
+from segkit.data.paths import find_path
 from segkit.data.runs import KEPT, open_run
 from segkit.errors import InputError, RunError
 from segkit.notebook import steps as steps_module
 from segkit.notebook.runs import Run
-from segkit.notebook.steps import CUSTOMERS, KEEP, OVERVIEW, Step, find_path, missing_steps, resolve, source_path
+from segkit.notebook.steps import CUSTOMERS, KEEP, OVERVIEW, Step, missing_steps, resolve, source_path
 from segkit.reports import html
 from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html

@@ -32,6 +32,7 @@ from tqdm.notebook import tqdm as notebook_tqdm
 
 from segkit.data import sources
 from segkit.data.alone import CUSTOMERS_ONLY
+from segkit.data.paths import HOME, find_path
 from segkit.data.runs import Run
 from segkit.errors import InputError, RunError, SegkitError
 from segkit.period import Period
@@ -43,7 +44,6 @@ CUSTOMERS = "00_customers"  # the only notebook of a run on a table of customers
 DECIDES = ("06_measure", "07_refresh")  # 07 decides on the segments of the last run and reads 06
 KEEP = "keep_segments"  # parameter of the notebooks up to the segments
 NOTEBOOK_NAME = re.compile(r"\d{2}_\w+")
-HOME = Path(__file__).resolve().parents[2]  # the repository: segkit is installed in place
 
 
 @dataclass(frozen=True)
@@ -203,18 +203,6 @@ def _parameters(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _target(node: ast.Assign | ast.AnnAssign) -> str:
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     return ast.unparse(target)
-
-
-def find_path(path: str | Path) -> Path:
-    """Find where a relative path starts, in a notebook and on the command line: one rule.
-
-    It starts at the current folder if something is there; else at the repository if something is there. What does not
-    exist yet starts at the repository where the current folder lies in it, else at the current folder.
-    """
-    here, there = Path.cwd() / path, HOME / path
-    if here.exists() or not (there.exists() or Path.cwd().is_relative_to(HOME)):
-        return here
-    return there
 
 
 def source_path(source: str) -> str:

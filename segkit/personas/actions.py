@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, spearmanr
+from scipy.special import ndtr
 
 from segkit.customers.features import Customers, customers_at
 from segkit.customers.needs import Needs, need_amounts
@@ -260,7 +260,7 @@ class Opportunity:
         if any(part.chance == EVEN_ODDS for part in self.parts) or not self.is_estimated:
             return EVEN_ODDS if self.is_estimated else np.nan
         sd = sum(part.sd * part.adopters for part in self.parts)
-        return float(norm.cdf(sum(part.effect * part.adopters for part in self.parts) / sd))
+        return float(ndtr(sum(part.effect * part.adopters for part in self.parts) / sd))
 
     @property
     def is_estimated(self) -> bool:
@@ -448,6 +448,5 @@ def rank_backtest(situation: Situation) -> float:
     both = shrink(tables[0]).merge(tables[1], on=keys, suffixes=("_before", "_since"))
     if len(both) < 3:
         return np.nan
-    return float(
-        spearmanr(both["effect_before"] / both["typical_before"], both["effect_since"] / both["typical_since"])[0]
-    )
+    before, since = (both[f"effect_{at}"] / both[f"typical_{at}"] for at in ("before", "since"))
+    return float(before.rank().corr(since.rank()))  # Spearman

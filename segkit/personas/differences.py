@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from segkit import templates
 from segkit.data.attributes import (
@@ -119,7 +119,7 @@ def _mean_difference(
 def _effect(mine: np.ndarray, rest: np.ndarray, *, differs: bool) -> dict[str, float]:
     """Return the difference of means in standard deviations, and the chance of it where there is none."""
     effect, error = mine.mean() - rest.mean(), np.sqrt(mine.var() / len(mine) + rest.var() / len(rest))
-    return {"effect": effect, "p": float(2 * norm.sf(abs(effect) / error)) if error > 0 and differs else 1.0}
+    return {"effect": effect, "p": float(2 * ndtr(-abs(effect) / error)) if error > 0 and differs else 1.0}
 
 
 def _medians(values: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
@@ -143,7 +143,7 @@ def _share_difference(is_level: np.ndarray, inside: np.ndarray, others: np.ndarr
         "difference_low": max(difference - NORMAL_95 * error, -1.0),
         "difference_high": min(difference + NORMAL_95 * error, 1.0),
         "effect": difference / spread,
-        "p": float(2 * norm.sf(abs(difference) / pooled)),
+        "p": float(2 * ndtr(-abs(difference) / pooled)),
     }
 
 

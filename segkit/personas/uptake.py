@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -328,7 +328,7 @@ def shrink(found: pd.DataFrame, *, repeated: Sequence[pd.DataFrame] = ()) -> pd.
     spread = np.sqrt(own * se**2 + (1 - own) ** 2 * variance)
     typical = table["typical"].to_numpy()
     ends = {f"effect_{end}": (after + sign * Z95 * spread) * typical for end, sign in (("low", -1), ("high", 1))}
-    return table.assign(effect=after * typical, **ends, chance=norm.cdf(after / spread))
+    return table.assign(effect=after * typical, **ends, chance=ndtr(after / spread))
 
 
 def _target_means(share: np.ndarray, se: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

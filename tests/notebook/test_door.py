@@ -10,11 +10,11 @@ import pytest
 
 import segkit
 from segkit.data import runs
+from segkit.data.paths import HOME, find_path
 from segkit.errors import InputError
 from segkit.notebook.example import example_run
 from segkit.notebook.results import Result, caption_of, figure_result, table_result, text_result
 from segkit.notebook.runs import Run
-from segkit.notebook.steps import HOME, find_path
 from segkit.vocabulary import describe
 
 MAX_IMPORT_LINES, MAX_MEDIAN_LINES, MIN_WORDS_PER_LINE = 6, 4, 7

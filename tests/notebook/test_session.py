@@ -18,13 +18,13 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
+from segkit.data.paths import HOME
 from segkit.data.runs import open_run
 from segkit.errors import InputError
 from segkit.notebook import session
 from segkit.notebook.example import example_run, example_source
 from segkit.notebook.run_list import list_runs
 from segkit.notebook.runs import Run
-from segkit.notebook.steps import HOME
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TOKEN = "loopback"
