@@ -455,6 +455,8 @@ def readout(debug: bool, run_dir: str, outcomes: str, arms: str | None, **option
 @click.argument("run_dir", metavar="RUN")
 @click.option("--state", default="", help="File of the state; default: <RUN>.live/state.sqlite.")
 @click.option("--page", default="", help="Folder of a page that is updated continuously.")
+@click.option("--png", default="", help="File of a picture for chat, updated every minute.")
+@click.option("--triggers", default="", help="YAML file of triggers: who is notified when a customer does something.")
 @click.option("--sync", type=click.Choice(["full", "normal"]), default="full", show_default=True,
               help="full: safe against power cuts; normal: faster, safe against kill -9 only.")  # fmt: skip
 @DEBUG

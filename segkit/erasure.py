@@ -202,11 +202,17 @@ def customers_in_state(path: Path, ids: Collection[str]) -> set[str]:
 def _customers_with_rows(con: sqlite3.Connection, ids: Collection[str]) -> set[str]:
     found = set()
     for customer_id in ids:
-        sql = [f"select 1 from {table} where customer_id = ?" for table in ("events", "places", "changes")]
+        sql = [f"select 1 from {table} where customer_id = ?" for table in _customer_tables(con)]
         sql.append("select 1 from parked where json_extract(line, '$[1]') = ?")
         if any(con.execute(f"{query} limit 1", (customer_id,)).fetchone() for query in sql):
             found.add(customer_id)
     return found
+
+
+def _customer_tables(con: sqlite3.Connection) -> list[str]:
+    """List the tables of a state that name customers in a column; older states have no triggers."""
+    present = {row[0] for row in con.execute("select name from sqlite_master where type = 'table'")}
+    return [name for name in ("events", "places", "changes", "waiting", "fired") if name in present]
 
 
 def _delete(con: sqlite3.Connection, ids: Collection[str]) -> set[str]:
@@ -219,7 +225,7 @@ def _delete(con: sqlite3.Connection, ids: Collection[str]) -> set[str]:
     numbered = json.dumps(max(last, json.loads(numbered_row[0]) if numbered_row else 0))
     con.execute("insert or replace into told values ('numbered', ?)", (numbered,))
     for customer_id in ids:
-        for table in ("events", "places", "changes"):
+        for table in _customer_tables(con):
             con.execute(f"delete from {table} where customer_id = ?", (customer_id,))
         con.execute("delete from parked where json_extract(line, '$[1]') = ?", (customer_id,))
     for number, reason, line in con.execute("select id, reason, line from aside").fetchall():
@@ -257,8 +263,9 @@ TECHNICAL_SUFFIXES = ("-shm", "-wal", ".lock", ".gitignore")  # empty, or a part
 LIMITS_NOTE = (
     "Existing pages, figures and models contain no ids, but their totals still include these customers: run "
     "`segkit run` again to make them without.",
-    "Out of reach: exports, files sent to others, changes that `segkit live` has printed, copies and backups, live "
-    "states in other folders (--reports FOLDER erases there too), and the source itself. Delete the customers there.",
+    "Out of reach: exports, files sent to others, changes and triggers that `segkit live` has delivered, copies and "
+    "backups, live states in other folders (--reports FOLDER erases there too), and the source itself. Delete the "
+    "customers there.",
 )
 
 

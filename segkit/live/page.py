@@ -56,6 +56,19 @@ def write_page(live: Live, folder: str | Path, *, cockpit: Cockpit | None = None
     return path
 
 
+def write_png(cockpit: Cockpit, path: str | Path) -> None:
+    """Write the picture of the cockpit atomically.
+
+    Raises `SegkitError`: the file cannot be written.
+    """
+    from segkit.live.picture import draw_png  # matplotlib takes a second, and few ask for a picture
+
+    try:
+        write_bytes(Path(path), draw_png(page_facts(cockpit)), durable=False)
+    except OSError as error:
+        raise SegkitError(f"{path}: the picture cannot be written ({error.strerror}). The state is safe.") from None
+
+
 def page_facts(cockpit: Cockpit, *, triggers: TriggerRows = ()) -> dict[str, Any]:
     """Collect all that the page and the picture show, as text."""
     live = cockpit.live

@@ -31,6 +31,11 @@ create index if not exists events_of on events (customer_id);
 create table if not exists parked (event_id text primary key, day int, line text) without rowid;
 create table if not exists places (customer_id text primary key, segment text, levels text, base text) without rowid;
 create table if not exists changes (id integer primary key, customer_id text, line text);
+create table if not exists waiting (name text, customer_id text, event_id text, at real, due real,
+    primary key (name, customer_id)) without rowid;
+create table if not exists fired (id integer primary key autoincrement, name text, customer_id text, occasion text,
+    at real, left_out text, line text, sent int, unique (name, occasion));
+create index if not exists fired_of on fired (customer_id);
 create table if not exists aside (id integer primary key, line_hash text unique, reason text, line text);
 """
 
@@ -199,6 +204,10 @@ class State:
     def _rows(self, sql: str, *values: Any) -> list[tuple]:
         with _translate_errors(self.path):
             return self._con.execute(sql, values).fetchall()
+
+    def execute(self, sql: str, *values: Any) -> list[tuple]:
+        """Run a statement on the tables of triggers, in the open transaction."""
+        return self._rows(sql, *values)
 
     def commit(self) -> None:
         """Make everything since the last commit durable, all or nothing."""

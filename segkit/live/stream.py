@@ -16,16 +16,26 @@ from typing import Any, BinaryIO
 from segkit.errors import InputError, SegkitError
 from segkit.live.cockpit import Cockpit
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
-from segkit.live.page import write_page
+from segkit.live.page import write_page, write_png
 from segkit.live.state import customer_of
+from segkit.live.triggers import Triggers
 
 MAX_BATCH_EVENTS, MAX_BATCH_SECONDS = 500, 0.05  # per commit, when the pipe is full
 CHUNK_BYTES = 1 << 18  # read from the pipe at once
 PAGE_SECONDS = 5.0  # between two versions of the page
+PNG_SECONDS = 60.0  # between two versions of the picture
 
 
 def run_live(
-    run_dir: str, *, source: BinaryIO, out: BinaryIO, state: str = "", page: str = "", sync: str = "full"
+    run_dir: str,
+    *,
+    source: BinaryIO,
+    out: BinaryIO,
+    state: str = "",
+    page: str = "",
+    png: str = "",
+    triggers: str = "",
+    sync: str = "full",
 ) -> str:
     """Process a stream to its end and return a summary of the state.
 
@@ -39,6 +49,10 @@ def run_live(
         File of the state; empty for the run's own.
     page
         Folder of a page that is refreshed; empty for none.
+    png
+        File of a picture for chat, drawn again each minute; empty for none.
+    triggers
+        YAML file of triggers; empty for none.
     sync
         See `segkit.live.state.State`.
 
@@ -46,13 +60,15 @@ def run_live(
     ------
     RunError
         The run or the state cannot be used.
+    SourceError
+        The file of triggers cannot be used.
     SegkitError
         The state, the file of rejected lines, or the output cannot be written.
     KeyboardInterrupt
         SIGINT or SIGTERM came; the lines up to then are counted, and the rest has to be fed again.
     """
     with _interrupts() as stop, Live(run_dir, state=state, commit_every=10**9, sync=sync) as live:
-        stream = Stream(live, out=out, page=page)
+        stream = Stream(live, out=out, page=page, png=png, triggers=triggers)
         stream.deliver()
         for lines in read_lines(source, stop=stop):
             stream.feed_lines(lines, stop=stop)
@@ -104,8 +120,10 @@ class Stream:
     log and on the page, which counts only, but are not delivered.
     """
 
-    def __init__(self, live: Live, *, out: BinaryIO, page: str = "") -> None:
+    def __init__(self, live: Live, *, out: BinaryIO, page: str = "", png: str = "", triggers: str = "") -> None:
         self._live, self._out, self._page, self.cockpit = live, out, page, Cockpit(live)
+        self._triggers = Triggers(triggers, cockpit=self.cockpit) if triggers else None
+        self._png, self._png_at = png, -PNG_SECONDS
         self._open, self._since, self._page_at = 0, time.monotonic(), -PAGE_SECONDS
         self._sent = live.state.get_meta("delivered", 0)
         self.rejected_path = live.path.with_name(f"{live.path.name}.aside.jsonl")
@@ -138,9 +156,17 @@ class Stream:
             self._append_rejected()
         if page_now:
             self._live.commit()
+        if self._triggers is not None:
+            self._triggers.settle()
+            self._live.commit()
+            self._triggers.send(wait=page_now)
         if self._page and (page_now or time.monotonic() - self._page_at >= PAGE_SECONDS):
-            write_page(self._live, self._page, cockpit=self.cockpit)
+            rows = () if self._triggers is None else self._triggers.table()
+            write_page(self._live, self._page, cockpit=self.cockpit, triggers=rows)
             self._page_at = time.monotonic()
+        if self._png and (page_now or time.monotonic() - self._png_at >= PNG_SECONDS):
+            write_png(self.cockpit, self._png)
+            self._png_at = time.monotonic()
 
     def _feed_line(self, line: bytes) -> None:
         if not line.strip():

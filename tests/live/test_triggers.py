@@ -1,0 +1,205 @@
+"""Triggers fire once for each occasion, also after a kill; whoever must not be contacted is left out."""
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from segkit.cli import main
+from segkit.data import webhook as webhooks
+from segkit.data.holdout import Holdout
+from segkit.data.runs import Run
+from segkit.export.people import CustomerRecords
+from segkit.live.engine import Live
+from segkit.live.page import page_facts
+from segkit.live.picture import draw_png
+from segkit.live.stream import Stream
+from tests import strategies as made
+from tests.live.live_runs import as_sent
+
+KILLS, STEPS, EVENTS = 8, 700, 60
+BASKET = """
+triggers:
+  - {name: Basket left, when: {event: coupon_used, without: purchase, hours: 2}, to: left.jsonl, cooling_off_days: 0}
+  - {name: Call, when: {event: support_call}, to: calls.jsonl, cooling_off_days: 3}
+  - {name: Entered, when: {segment_entered: [S01, S02]}, to: left.jsonl, cooling_off_days: 0}
+  - {name: Need, when: {need_started: [any]}, to: left.jsonl}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_consent_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = CustomerRecords(table=None, roles={})
+    monkeypatch.setattr("segkit.live.triggers.read_customer_records", lambda run: everyone)
+    monkeypatch.setattr(webhooks, "WAIT_SECONDS", (0, 0))
+
+
+def event(number: int, who: str, at: str, kind: str = "support_call", **more: Any) -> dict[str, Any]:
+    return {"event_id": f"t{number}", "customer_id": who, "timestamp": f"2024-03-{at}:00Z", "event": kind, **more}
+
+
+def follow(run: Run, folder: Path, *lines: dict[str, Any], text: str = BASKET, end: bool = True) -> Stream:
+    folder.mkdir(exist_ok=True)
+    (folder / "triggers.yaml").write_text(text)
+    with Live(run.path, state=folder / "state", commit_every=10**9, sync="normal") as live:
+        stream = Stream(live, out=io.BytesIO(), triggers=str(folder / "triggers.yaml"))
+        stream.feed_lines([json.dumps(line).encode() for line in lines])
+        stream.feed_lines([])
+        stream.deliver(page_now=end)
+        stream.rows = stream._triggers.table()
+        stream.facts = page_facts(stream.cockpit, triggers=stream.rows)
+    return stream
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def test_conditions_cooling_off_and_what_a_line_holds(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+    lines = [
+        {"tick": "2024-03-04T00:00:00Z"},
+        event(1, "a", "04T09:00", "coupon_used"),
+        event(2, "b", "04T09:10", "coupon_used"),
+        event(3, "b", "04T10:00", "purchase", amount=3),
+        event(4, "c", "04T10:00"),
+        event(4, "c", "04T10:00"),
+        event(5, "c", "05T10:00"),  # too soon
+        event(6, "c", "08T10:00"),
+        {"tick": "2024-03-08T11:00:00Z"},
+    ]
+    stream = follow(small_run[0], tmp_path / "x", *lines)
+    calls, left = read(tmp_path / "x" / "calls.jsonl"), read(tmp_path / "x" / "left.jsonl")
+    assert [line["occasion"] for line in calls] == ["t4", "t6"] and calls[0]["customer_id"] == "c"
+    assert [line["customer_id"] for line in left if line["trigger"] == "Basket left"] == ["a"]
+    entered = [line for line in left if line["trigger"] == "Entered"]
+    assert all(line["segment"] in ("S01", "S02") for line in entered) and entered
+    assert [row["count"] for row in stream.rows] == ["<20"] * 4, "no small group on the page"
+    png = draw_png(stream.facts)
+    assert png[1:4] == b"PNG" and len(png) < 200_000 and png == draw_png(stream.facts)
+    again = follow(small_run[0], tmp_path / "x", *lines)
+    assert read(tmp_path / "x" / "calls.jsonl") == calls and read(tmp_path / "x" / "left.jsonl") == left
+    assert again.rows == stream.rows
+
+
+def test_the_holdout_and_customers_without_consent_are_left_out(
+    small_run: tuple[Run, made.Events], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = [f"c{n}" for n in range(20)]
+    held = Holdout(0.5, start=date(2024, 1, 1), end=date(2024, 12, 31))
+    asked = pd.DataFrame({"customer_id": who, "mail": ["yes", "no"] * 10})
+    records = CustomerRecords(table=asked, roles={"mail": "consent"})
+    monkeypatch.setattr("segkit.live.engine.holdout_if_known", lambda run: held)
+    monkeypatch.setattr("segkit.live.triggers.read_customer_records", lambda run: records)
+    lines = [{"tick": "2024-03-04T00:00:00Z"}, *(event(n, one, "04T09:00") for n, one in enumerate(who))]
+    follow(small_run[0], tmp_path / "x", *lines, event(99, "unknown", "04T09:00"))
+    allowed = sorted(set(who[::2]) - held.members(who))
+    assert sorted(line["customer_id"] for line in read(tmp_path / "x" / "calls.jsonl")) == allowed != []
+
+
+def test_a_kill_at_any_moment_neither_loses_nor_repeats_a_line(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    run, later = small_run
+    lines = [{"tick": "2024-03-01T12:00:00Z"}, *(as_sent(row) for row in later.rows[:EVENTS])]
+    lines += [{"tick": "2024-04-20T12:00:00Z"}]
+    follow(run, tmp_path / "whole", *lines)
+    wanted = [read(tmp_path / "whole" / name) for name in ("calls.jsonl", "left.jsonl")]
+    assert all(wanted)
+    draw, killed = random.Random(3), 0
+    for number in range(KILLS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copytree(tmp_path / "whole" / "state.past", folder / "state.past")  # no DuckDB in a fork
+        killed += die_somewhere(run, lines, folder=folder, after=draw.randrange(STEPS)) == signal.SIGKILL
+        assert die_somewhere(run, lines, folder=folder, after=10**9) == 0
+        found = [read(folder / name) for name in ("calls.jsonl", "left.jsonl")]
+        for one, other in zip(found, wanted, strict=True):
+            assert sorted(map(_as_key, one)) == sorted(map(_as_key, other)), number
+    assert killed > KILLS / 2
+
+
+def _as_key(line: dict[str, Any]) -> tuple:
+    return line["trigger"], line["customer_id"], line["occasion"]
+
+
+def die_somewhere(run: Run, lines: list[dict[str, Any]], *, folder: Path, after: int) -> int:
+    (folder / "triggers.yaml").write_text(BASKET)
+    child = os.fork()
+    if child == 0:
+        steps = iter(range(after))
+
+        def step(*_: Any) -> None:
+            if next(steps, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with Live(run.path, state=folder / "state", commit_every=10**9, sync="normal") as live:
+            live.state._con.set_trace_callback(step)
+            stream = Stream(live, out=io.BytesIO(), triggers=str(folder / "triggers.yaml"))
+            for start in range(0, len(lines), 7):
+                stream.feed_lines([json.dumps(line).encode() for line in lines[start : start + 7]])
+                stream.feed_lines([])
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def test_a_webhook_that_fails_is_tried_later_and_named_on_the_page(
+    small_run: tuple[Run, made.Events], tmp_path: Path, webhook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "sesame")
+    target = f"http://127.0.0.1:{webhook.server_port}/$HOOK_SECRET"
+    name = "Call <!channel> {{7*7}}"
+    text = f"triggers: [{{name: '{name}', when: {{event: support_call}}, to: {target}}}]\nfeed_alerts: {target}\n"
+    lines = [{"tick": "2024-03-04T00:00:00Z"}, event(1, "zed", "04T09:00"), event(2, "b", "19T09:00")]
+    webhook.statuses = [500, 500, 500]
+    stream = follow(small_run[0], tmp_path / "x", *lines, text=text)
+    assert stream.rows[0]["state"] == "not delivered: 127.0.0.1 (it answered 500)" and len(webhook.got) == 3
+    webhook.statuses = [302]
+    stream = follow(small_run[0], tmp_path / "x", text=text)
+    assert "leads to another address" in stream.rows[0]["state"] and "sesame" not in str(stream.rows)
+    webhook.statuses = [204, 204]
+    stream = follow(small_run[0], tmp_path / "x", text=text)
+    path, body = webhook.got[-1]
+    of_calls = [line for line in body["triggers"] if line["trigger"] == name]
+    assert path == "/sesame" and [line["customer_id"] for line in of_calls] == ["zed"] and "zed" not in body["text"]
+    assert (
+        "<" not in body["text"]
+        and "dated more than a day ahead" in body["text"]
+        and stream.rows[0]["state"] == "delivered"
+    )
+    sent = len(webhook.got)
+    follow(small_run[0], tmp_path / "x", text=text)
+    assert len(webhook.got) == sent, "nothing is sent again"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("triggers: []", "expected a list of triggers"),
+        ("[", "not valid YAML"),
+        ("triggers: [{name: A, when: {event: dance}, to: a.jsonl}]", "unknown kind of event 'dance'"),
+        ("triggers: [{name: A, when: {event: purchase, hours: 2}, to: a.jsonl}]", "without and hours belong together"),
+        ("triggers: [{name: A, when: {}, to: a.jsonl}]", "give one of event, segment_entered and need_started"),
+        ("triggers: [{name: A, when: {segment_entered: [S99]}, to: a.jsonl}]", "unknown segment 'S99'"),
+        ("triggers: [{name: A, when: {event: purchase}, to: no/a.jsonl}]", "there is no folder"),
+        ("triggers: [{name: A, when: {event: purchase}, to: 'http://x.example/h'}]", "without encryption"),
+        ("triggers: [{name: A, when: {event: purchase}, to: 'https://x.example/$NOT_SET'}]", "NOT_SET is not set"),
+        ("triggers: [{name: A, wen: {event: purchase}, to: a.jsonl}]", "unknown key 'wen'"),
+    ],
+)
+def test_a_bad_file_is_one_message_with_status_2(
+    text: str, words: str, small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    (tmp_path / "triggers.yaml").write_text(text)
+    options = ["--state", str(tmp_path / "state"), "--triggers", str(tmp_path / "triggers.yaml")]
+    answer = CliRunner().invoke(main, ["live", str(small_run[0].path), *options], input="")
+    assert answer.exit_code == 2 and words in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
+    assert answer.stderr.count("\n") == 1
