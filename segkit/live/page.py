@@ -91,7 +91,7 @@ def page_facts(cockpit: Cockpit, *, triggers: TriggerRows = ()) -> dict[str, Any
         "week": week,
         "feed": {"state": feed_state(feed)},
         "to_do": to_do,
-        "tone": "bad" if feed.is_dead else "" if to_do == [templates.text("live", "do_nothing")] else "look",
+        "tone": "bad" if feed.is_dead else "look" if not feed.is_sound or _is_short(week) else "",
         "tiles": _tiles(flows, moved=int(moved["customers"].sum()), counts=live.state.counts()),
         "widest": max((max(row["at_run"], row["now"]) for row in shown_rows), default=1) or 1,
         "segments": shown_rows,
@@ -338,6 +338,13 @@ def _round(value: float, step: float) -> float:
 def _week_alerts(week: dict[str, Any]) -> list[str]:
     far = sorted((row for row in week["rows"] if row["beyond"]), key=lambda row: -row["size"])
     return [templates.text("live", "alert_money", row=row) for row in far[:MOST_MONEY_ALERTS]]
+
+
+def _is_short(week: dict[str, Any]) -> bool:
+    """Return whether a segment, or all of them, bring less than the range."""
+    total = week["total"] or {"outside": False, "sign": 0}
+    far = [row for row in week["rows"] if row["beyond"]] + ([total] if total["outside"] else [])
+    return any(row["sign"] < 0 for row in far)
 
 
 def _to_do(week: dict[str, Any], feed: Feed, *, segments: pd.DataFrame) -> list[str]:

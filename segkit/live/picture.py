@@ -11,7 +11,7 @@ INK, QUIET, LINE, ACCENT, SOFT = "#1d2733", "#5b6773", "#d7dde3", "#1f5f8b", "#a
 TONES = {"bad": "#b3261e", "look": "#b34d14", "good": "#1d7a46", "": INK}
 WIDTH, DPI = 9.0, 110  # inches, pixels an inch
 MOST_SEGMENTS, MOST_LETTERS, MOST_WORDS = 12, 40, 110  # in the picture; letters of a name and of a sentence
-ROW, HEAD = 0.34, 2.5  # inches: of a segment, and of what stands above
+ROW, HEAD = 0.34, 2.1  # inches: of a segment, and of what stands above
 
 
 def draw_png(facts: dict[str, Any]) -> bytes:

@@ -4,8 +4,10 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
+import sqlite3
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from segkit.cli import main
 from segkit.data import webhook as webhooks
 from segkit.data.holdout import Holdout
 from segkit.data.runs import Run
+from segkit.data.yaml_models import parse_yaml
+from segkit.erasure import erase_from_state
 from segkit.export.people import CustomerRecords
 from segkit.live.engine import Live
 from segkit.live.page import page_facts
 from segkit.live.picture import draw_png
 from segkit.live.stream import Stream
+from segkit.live.triggers import TriggerFile
 from tests import strategies as made
 from tests.live.live_runs import as_sent
 
@@ -203,3 +208,15 @@ def test_a_bad_file_is_one_message_with_status_2(
     answer = CliRunner().invoke(main, ["live", str(small_run[0].path), *options], input="")
     assert answer.exit_code == 2 and words in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+def test_an_erased_customer_leaves_the_triggers_and_the_example_of_the_docs_is_one(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    follow(small_run[0], tmp_path / "x", {"tick": "2024-03-04T12:00:00Z"}, event(1, "gone", "04T09:00"))
+    assert erase_from_state(tmp_path / "x" / "state", {"gone"}) == 1
+    with sqlite3.connect(tmp_path / "x" / "state") as con:
+        assert not con.execute("select * from fired where customer_id = 'gone'").fetchall()
+    text = (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(parse_yaml(example, TriggerFile, label="docs").triggers) == 5
