@@ -10,11 +10,14 @@ from scipy.stats import t as student
 from segkit.customers.features import day_number
 from segkit.data.runs import Run
 from segkit.format import COUNT_STEP
+from segkit.vocabulary import DAY_PARTS
 
 HOURS, MONDAY = 168, 72  # of a week; from the first hour of 1970, a Thursday, to that of a Monday, modulo 168
 WEEKS = 8  # before the as_of of the run, from which the usual week is learnt
 FEWEST_WEEKS = 3  # from which the spread of a week is learnt
-POOLED_WEEKS = 4.0  # of money at the hours of all customers, added to those of a segment
+POOLED_WEEKS = 4.0  # of money at the weekdays of all customers, added to those of a segment
+SIGNS = {"amount": 1, "other_amount": 1, "return_amount": -1}  # of the sums of a day, in what was spent
+PARTS = tuple(f"occasions_{part}" for part in DAY_PARTS)
 NICE_STEPS = (1, 2, 5, 10)
 
 
@@ -24,7 +27,7 @@ class Usual:
     Parameters
     ----------
     run
-        A run with orders, assignments and segments.
+        A run with days, orders, assignments and segments.
     segments
         Ids, in the order of the rows.
 
@@ -43,18 +46,20 @@ class Usual:
     def __init__(self, run: Run, *, segments: Sequence[str]) -> None:
         as_of = day_number(run.period.as_of)
         self.horizon_days = int(run.parameters()["horizon_days"])
-        rows, self.has_money = _hourly_rows(run, since=as_of - 7 * WEEKS)
+        rows, self.has_money = _daily_rows(run, since=as_of - 7 * WEEKS)
         oldest = int((as_of - rows["day"].min() + 6) // 7) if len(rows) else 0
         self.weeks = max(1, min(WEEKS, oldest))
         rows = rows[rows["day"] >= as_of - 7 * self.weeks]
-        self.orders = _by_hour(rows, "pieces") / self.weeks
+        of_day = _hours_of_day(run, rows, since=as_of - 7 * self.weeks)
+        self.orders = (_by_weekday(rows, "occasions")[:, None] * of_day).ravel() / self.weeks
         known = rows[rows["segment"].isin(segments)]
         per_week = [_by_week(known[known["segment"] == s], as_of=as_of, weeks=self.weeks) for s in segments]
         per_week = np.array([*per_week, np.sum(per_week, axis=0)])
-        self._shares = _shares(known, segments, weekly=per_week.mean(axis=1))
+        shares = _weekday_shares(known, segments, weekly=per_week.mean(axis=1))
+        self._shares = (shares[:, :, None] * of_day).reshape(len(shares), HOURS)
         self.customers, self.expected, self._surety = _expected_weeks(run, segments, days=self.horizon_days)
         self._noise = _week_noise(per_week)
-        self.money_step = _nice_step(COUNT_STEP * known["money"].sum() / max(known["pieces"].sum(), 1))
+        self.money_step = _nice_step(COUNT_STEP * known["money"].sum() / max(known["occasions"].sum(), 1))
 
     def orders_between(self, start: float, end: float) -> float:
         """Return how many orders and visits are usual between two times, in local hours since 1970."""
@@ -74,24 +79,38 @@ class Usual:
         return share * self.expected, half
 
 
-def _hourly_rows(run: Run, *, since: int) -> tuple[pd.DataFrame, bool]:
-    """Sum the orders of each segment by local day and hour: segment, day, hour of the week, pieces, money."""
-    orders, placed = run.scan("day_orders"), run.scan("assignments")
-    day = orders.day.epoch_days().cast("int64")
-    recent = orders.mutate(number=day).filter(lambda t: (t.number >= since) & t.slot.notnull())
-    signs = {"amount": 1, "other_amount": 1, "return_amount": -1}
-    money = sum(recent[name].cast("float64").fill_null(0.0) * sign for name, sign in signs.items()
-                if name in recent.columns)  # fmt: skip
+def _daily_rows(run: Run, *, since: int) -> tuple[pd.DataFrame, bool]:
+    """Sum the days of each segment: segment, day, weekday (Monday is 0), occasions in all and by part, money."""
+    days, placed = run.scan("days"), run.scan("assignments")
+    recent = days.mutate(number=days.day.epoch_days().cast("int64")).filter(lambda t: t.number >= since)
     has_money = "amount" in recent.columns
+    money = sum(recent[name].cast("float64").fill_null(0.0) * sign for name, sign in SIGNS.items()
+                if name in recent.columns)  # fmt: skip
     recent = recent.mutate(money=money if has_money else recent.number * 0.0)
     joined = recent.left_join(placed.select("customer_id", "segment"), "customer_id")
-    of_hour = joined.group_by("segment", day=joined.number, hour=(joined.slot.cast("int64") + MONDAY) % HOURS)
-    table = of_hour.aggregate(pieces=joined.count(), money=joined.money.sum()).to_pandas()
-    return table.sort_values(["segment", "day", "hour"], ignore_index=True), has_money
+    names = [name for name in ("occasions", *PARTS, "money") if name in joined.columns]
+    of_day = joined.group_by("segment", day=joined.number)
+    table = of_day.aggregate(**{name: joined[name].cast("float64").sum() for name in names}).to_pandas()
+    table = table.assign(weekday=(table["day"] + MONDAY // 24) % 7)
+    return table.sort_values(["segment", "day"], ignore_index=True), has_money
 
 
-def _by_hour(rows: pd.DataFrame, column: str) -> np.ndarray:
-    return np.bincount(rows["hour"].astype(int), weights=rows[column].astype(float), minlength=HOURS)
+def _hours_of_day(run: Run, rows: pd.DataFrame, *, since: int) -> np.ndarray:
+    """Share of each hour in the orders of a weekday (7 x 24); by parts of the day where no order has an hour."""
+    orders, found = run.scan("day_orders"), np.zeros((7, 24))
+    if "slot" in orders.columns:
+        slot = orders.slot.cast("int64")
+        hours = orders.mutate(hour=(slot + MONDAY) % HOURS).filter(slot.notnull() & (slot >= since * 24))
+        table = hours.group_by("hour").aggregate(pieces=hours.count()).to_pandas()
+        found = np.bincount(table["hour"].astype(int), weights=table["pieces"], minlength=HOURS).reshape(7, 24)
+    for part, (start, end) in DAY_PARTS.items() if not found.any() else ():
+        found[:, start:end] = (_by_weekday(rows, f"occasions_{part}") / (end - start))[:, None]
+    whole = found.sum(axis=1, keepdims=True)
+    return np.divide(found, whole, out=np.full_like(found, 1 / 24), where=whole > 0)
+
+
+def _by_weekday(rows: pd.DataFrame, column: str) -> np.ndarray:
+    return np.bincount(rows["weekday"].astype(int), weights=rows[column].astype(float), minlength=7)
 
 
 def _by_week(rows: pd.DataFrame, *, as_of: int, weeks: int) -> np.ndarray:
@@ -99,15 +118,14 @@ def _by_week(rows: pd.DataFrame, *, as_of: int, weeks: int) -> np.ndarray:
     return np.bincount(number, weights=rows["money"].astype(float), minlength=weeks)[:weeks]
 
 
-def _shares(rows: pd.DataFrame, segments: Sequence[str], *, weekly: np.ndarray) -> np.ndarray:
-    """Share of a week's money by hour: of each segment, drawn towards that of all, as few orders say little."""
-    pooled = np.maximum(_by_hour(rows, "money"), 0.0)
-    pooled = pooled / pooled.sum() if pooled.sum() > 0 else np.full(HOURS, 1 / HOURS)
+def _weekday_shares(rows: pd.DataFrame, segments: Sequence[str], *, weekly: np.ndarray) -> np.ndarray:
+    """Share of a week's money by weekday: of each segment, drawn towards that of all, as few orders say little."""
+    pooled = np.maximum(_by_weekday(rows, "money"), 0.0)
+    pooled = pooled / pooled.sum() if pooled.sum() > 0 else np.full(7, 1 / 7)
     found = []
     for segment, money in zip(segments, weekly, strict=False):
-        own = (
-            np.maximum(_by_hour(rows[rows["segment"] == segment], "money"), 0.0) + POOLED_WEEKS * max(money, 0) * pooled
-        )
+        own = np.maximum(_by_weekday(rows[rows["segment"] == segment], "money"), 0.0)
+        own = own + POOLED_WEEKS * max(money, 0.0) * pooled
         found.append(own / own.sum() if own.sum() > 0 else pooled)
     return np.array([*found, pooled])
 
