@@ -1,12 +1,15 @@
 """Forecasts as a notebook shows them: accuracy, segments, churn drivers, offers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from segkit.customers.features import load_customers
+from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
+from segkit.forecast.journeys import find_journeys
 from segkit.forecast.offers import category_rules
 from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.segments import predict as predict_customers
@@ -14,6 +17,7 @@ from segkit.format import percent
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.personas.never_offer import never_offered
 from segkit.reports import forecast as report
+from segkit.reports import journeys as journeys_report
 from segkit.reports import order_dates
 from segkit.reports.wording import Wording
 from segkit.segments.fit import read_training_windows
@@ -34,12 +38,18 @@ class Forecast(Result):
         How the pages of the run write amounts, dates and things.
     never_offer
         Things that are never offered.
+    journeys_found
+        What comes next, and before a need starts or a customer leaves, beyond chance.
+    need_names
+        Id of a need -> its name.
     """
 
     prediction: Prediction | None = None
     segments_made: pd.DataFrame | None = None
     words: Wording | None = None
     never_offer: frozenset[str] = frozenset()
+    journeys_found: pd.DataFrame | None = None
+    need_names: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run: runs.Run) -> None:
         """Write its tables and headline numbers into a run, and fill the forecast into its table of segments."""
@@ -99,6 +109,18 @@ class Forecast(Result):
         return Result(dates.due, html=lambda: stack(chart, sentences), draw=chart.draw)
 
     @property
+    def journeys(self) -> Result:
+        """What usually comes next, and what comes before a need starts or a customer leaves, beyond chance."""
+        table, named = self.journeys_found, {"needs": self.need_names}
+        rows = journeys_report.journeys_to_show(table)
+        sentences = text_result(bullets=journeys_report.describe_journeys(table, **named))
+        chart = figure_result(rows, lambda: journeys_report.plot_journeys(rows, **named), name="journey picture")
+        names = self.segments_made.set_index("segment")["name"]
+        shown = journeys_report.format_journeys(table, **named, names=names)
+        by_segment = table_result(shown, name="journeys", formats={"customers": "count"}) if len(shown) else ""
+        return Result(table, html=lambda: stack(sentences, chart if len(rows) else "", by_segment), draw=chart.draw)
+
+    @property
     def baselines(self) -> Result:
         """The forecast compared with simpler ones, in the back-test."""
         shown = report.format_backtest(self.prediction, words=self.words)
@@ -129,14 +151,16 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     """
     source = runs.open_run_source(run)
     customers, words = load_customers(run, kinds=source.kinds), Wording.of(run, source=source)
+    segment = run.table("assignments").set_index("customer_id")["segment"]
     found = predict_customers(
         customers,
         read_training_windows(run),
         model=model_from_arrays(*run.load_model()),
-        segment=run.table("assignments").set_index("customer_id")["segment"],
+        segment=segment,
         never=never_offered(run),
         seed=run.parameters()["seed"] if seed is None else seed,
     )
+    journeys = find_journeys(customers, needs=load_needs(run), segment=segment)
     segments, things = run.table("segments"), run.table("things") if run.has("things") else pd.DataFrame()
     answer = text_result(
         headline=report.forecast_headline(found, segments, words=words),
@@ -160,11 +184,14 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
             "drivers": found.drivers,
             "offers": found.offers,
             "replenishment": found.dates.due,
+            **({"journeys": journeys} if len(journeys) else {}),
         },
         prediction=found,
         segments_made=segments,
         words=words,
         never_offer=frozenset(things.loc[things["never_offer"], "thing"]) if len(things) else frozenset(),
+        journeys_found=journeys,
+        need_names=run.table("needs").set_index("need")["name"].to_dict() if run.has("needs") else {},
     )
 
 

@@ -14,7 +14,7 @@ from segkit.segments.validation import NONE
 from segkit.texts import has_texts, load_texts
 
 SEGMENTS, MONEY, PURCHASES, HABITS, STEPS = "segments", "money", "purchases", "habits", "steps"
-HOLDOUT, REVENUE = "holdout", "revenue"
+HOLDOUT, REVENUE, JOURNEYS = "holdout", "revenue", "journeys"
 LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have nothing to show
     SEGMENTS: {
         "00_overview": ("## Segments by value and need", "## Opportunities", "## Map of customers"),
@@ -43,6 +43,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
     },
     REVENUE: {"07_refresh": ("## Why did revenue move?",)},
     STEPS: {"01_profile": ("## Steps",)},
+    JOURNEYS: {"05_predict": ("## Journeys",)},
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},
 }
 
@@ -59,6 +60,7 @@ def lacking(run: Run) -> tuple[str, ...]:
     lacks[HOLDOUT] = not any(run.has(name) and len(run.table(name)) for name in ("programme", "pooled"))
     lacks[REVENUE] = not (run.has(REVENUE_TABLE) and len(run.table(REVENUE_TABLE)))
     lacks[STEPS] = not run.has("steps")
+    lacks[JOURNEYS] = not run.has("journeys")
     lacks[HABITS] = run.has("features") and are_one_time(run.table("features"))
     return tuple(name for name, lacks_it in lacks.items() if lacks_it)
 
