@@ -162,15 +162,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     )
     journeys = find_journeys(customers, needs=load_needs(run), segment=segment)
     segments, things = run.table("segments"), run.table("things") if run.has("things") else pd.DataFrame()
-    answer = text_result(
-        headline=report.forecast_headline(found, segments, words=words),
-        tiles=report.forecast_tiles(found, words=words),
-        bullets=[
-            *report.describe_reach(found, words=words),
-            *report.describe_year(found.metrics, words=words),
-            *report.describe_dormant(found.metrics, words=words),
-        ],
-    )
+    answer = _answer(found, segments, words=words)
     return Forecast(
         found.segments,
         metrics=found.metrics,
@@ -192,6 +184,19 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         never_offer=frozenset(things.loc[things["never_offer"], "thing"]) if len(things) else frozenset(),
         journeys_found=journeys,
         need_names=run.table("needs").set_index("need")["name"].to_dict() if run.has("needs") else {},
+    )
+
+
+def _answer(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> Result:
+    """Answer the question of the page: a sentence, tiles, and what else is expected."""
+    return text_result(
+        headline=report.forecast_headline(found, segments, words=words),
+        tiles=report.forecast_tiles(found, words=words),
+        bullets=[
+            *report.describe_reach(found, words=words),
+            *report.describe_year(found.metrics, words=words),
+            *report.describe_dormant(found.metrics, words=words),
+        ],
     )
 
 

@@ -14,9 +14,9 @@ from segkit.reports.wording import ranged, segment_name
 from segkit.templates import text
 
 MOST_ROWS = 5  # of a question, in the picture
-MOST_LETTERS = 38  # of a name in the picture
+MOST_LETTERS = 32  # of a name in the picture
 TITLES = {NEXT: "What comes next", START: "Before a need starts", LEAVE: "Before a customer stays away"}
-TOUCH, THEN, BARS, END = 0.0, 0.36, 0.7, 1.0  # where the parts of a row begin, as shares of the width
+TOUCH, THEN, BARS, END = 0.0, 0.29, 0.55, 1.0  # where the parts of a row begin, as shares of the width
 LEAVES = "Stays away"
 
 

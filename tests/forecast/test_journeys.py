@@ -71,12 +71,12 @@ def test_what_was_planted_is_found(make_days: Callable, needs: Needs) -> None:
     shown = journeys_to_show(found)
     sentences = describe_journeys(found, needs=NAMES)
     assert sentences[0].startswith("After a visit for tea time, the next one for something else is for bathroom in")
-    assert any("touch in four weeks was “Support call” for" in one for one in sentences)
+    assert any("“Support call” was the last touch for" in one for one in sentences)
     assert plot_journeys(shown, needs=NAMES).axes
     assert "Last: support call" in set(format_journeys(found.assign(segment="S01"), needs=NAMES, names={})["first"])
 
 
-def test_tastes_alone_show_nothing(make_days: Callable, needs: Needs) -> None:
+def test_favourites_alone_show_nothing(make_days: Callable, needs: Needs) -> None:
     """Of five shops without any order, at most one shows a fluke; of 60, two did."""
     shops = [_customers(make_days, _events(planted=False, seed=seed)) for seed in range(100, 105)]
     found = [find_journeys(shop, needs=needs, segment=_segment()) for shop in shops]
