@@ -495,6 +495,7 @@ def forget(debug: bool, **options: Any) -> None:
 @click.argument("run_dir", metavar="RUN")
 @click.option("--format", default="text", show_default=True, help="html (for mail), text (for chat) or json.")
 @click.option("--link", default="", help="Address of the report, to link to.")
+@click.option("--language", default="", help="Language of the digest: en, de; default: that of the run.")
 @DEBUG
 def digest(debug: bool, **options: Any) -> None:
     """Print the digest of RUN: what changed, three things to do, and whether the data is broken."""

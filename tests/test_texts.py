@@ -22,7 +22,7 @@ from segkit.tables import notebooks, titles
 from segkit.texts import check_language, languages, page_language, phrase, speaking
 
 HOME = Path(__file__).parents[1]
-TEXTS, TEMPLATES = HOME / "segkit/texts", HOME / "segkit/reports/templates"
+TEXTS, TEMPLATES = HOME / "segkit/texts", (HOME / "segkit/reports/templates", HOME / "segkit/assist/templates")
 OTHERS = [language for language in languages() if language != "en"]
 TABLES = ("comparison", "rules", "favourites", "signals")  # on translated pages
 ENGLISH_WORDS = re.compile(r"(?<![\w-])(the|and|of|customers|with|are|from|who|which)(?![\w-])")
@@ -59,13 +59,13 @@ def test_sentences_of_another_language_have_the_same_keys_facts_and_claims(langu
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_template_of_another_language_has_elements_of_the_english_one(language: str) -> None:
     parser = Environment(autoescape=True)
-    for path in sorted((TEMPLATES / language).glob("*.j2")):
+    for path in sorted(path for folder in TEMPLATES for path in (folder / language).glob("*.j2")):
         own, english = (
             {
                 made.name: [arg.name for arg in made.args]
                 for made in parser.parse(file.read_text()).find_all(nodes.Macro)
             }
-            for file in (path, TEMPLATES / path.name)
+            for file in (path, path.parents[1] / path.name)
         )
         assert own.items() <= english.items(), path.name
         words = re.sub(r"{[{%#].*?[%}#]}|<[^>]*>", " ", path.read_text(), flags=re.DOTALL)

@@ -15,6 +15,7 @@ from segkit.errors import InputError
 from segkit.format import capitalized, clean
 from segkit.refresh.decisions import LOOK
 from segkit.reports.wording import day_text
+from segkit.texts import ENGLISH, speaking
 
 FILE = "digest.json"  # in the folder of a run
 FORMATS = ("html", "text", "json")
@@ -45,6 +46,8 @@ class Digest:
         For each thing to do ``id, title, text, command``.
     facts
         All that the sentences use.
+    language
+        Of its texts.
     """
 
     state: str
@@ -58,19 +61,23 @@ class Digest:
     to_do: tuple[dict[str, str], ...] = ()
     sure: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
+    language: str = ENGLISH
 
     @property
     def title(self) -> str:
         """The subject of a mail."""
-        return templates.text("digest", "title", state=self.state, source=self.source, day=day_text(self.as_of))
+        with speaking(self.language):
+            return templates.text("digest", "title", state=self.state, source=self.source, day=day_text(self.as_of))
 
     def as_html(self, *, link: str = "") -> str:
         """Render it as a mail: tables and inline styles, which mail programs show. `link`: address of the report."""
-        return str(templates.html("digest", "mail", digest=self, link=link)) + "\n"
+        with speaking(self.language):
+            return str(templates.html("digest", "mail", digest=self, link=link)) + "\n"
 
     def as_text(self, *, link: str = "") -> str:
         """Write it as plain text for chat. `link`: address of the report."""
-        lines = templates.html("digest", "chat", digest=self, link=link).unescape().splitlines()
+        with speaking(self.language):
+            lines = templates.html("digest", "chat", digest=self, link=link).unescape().splitlines()
         return "\n".join(line.strip() for line in lines if line.strip()).replace("¶", "").strip() + "\n"
 
     def as_json(self) -> str:
@@ -91,10 +98,11 @@ def make_digest(asked: Questions) -> Digest:
     >>> made.state, made.title
     ('done', 'Synth retail: customer segments as of 1 March 2025')
     """
-    run = asked.run
+    run, language = asked.run, asked.language or asked.run.language
     made, segments, moved = run.parameters(), asked.list_segments(), asked.why_revenue_moved()
     changed, sure, first = asked.what_changed(), asked.how_sure(), asked.opportunities(most=MOST_TO_DO)
-    is_broken, broken = _broken(run)
+    with speaking(language):
+        is_broken, broken = _broken(run)
     expected = asked.forecast().facts if run.has("predicted_segments") else ()
     expected = [fact for fact in expected if fact.name in EXPECTED]
     to_do = []
@@ -121,6 +129,7 @@ def make_digest(asked: Questions) -> Digest:
             if not OF_A_SEGMENT.match(fact.name)
         )
         + tuple(expected),
+        language=language,
     )
 
 
@@ -135,25 +144,30 @@ def _broken(run: Run) -> tuple[bool, str]:
     return bool(failed) or bool(looks), templates.text("digest", "tested", tests=len(checks), failed=failed)
 
 
-def make_alert(*, source: str, as_of: str, message: str, stopped: bool) -> Digest:
+def make_alert(*, source: str, as_of: str, message: str, stopped: bool, language: str = ENGLISH) -> Digest:
     """Make the digest of a run that failed or was stopped: what happened, and that the last report stays."""
     state = STOPPED if stopped else FAILED
+    with speaking(language):
+        headline = templates.text("digest", "not_done", state=state)
     return Digest(
         state=state,
         source=clean(source),
         as_of=as_of,
-        headline=templates.text("digest", "not_done", state=state),
+        headline=headline,
         broken=clean_text(message)[:MOST_OF_A_MESSAGE],
+        language=language,
     )
 
 
-def read_digest(run_dir: str | Path, *, format: str, link: str = "") -> str:
+def read_digest(run_dir: str | Path, *, format: str, link: str = "", language: str = "") -> str:
     """Render the digest of a finished run.
+
+    `language`: empty is that of the run.
 
     Raises
     ------
     InputError
-        The format or the link is none.
+        The format, the link or the language is none.
     RunError
         The folder is no finished run with segments.
     """
@@ -161,7 +175,7 @@ def read_digest(run_dir: str | Path, *, format: str, link: str = "") -> str:
         raise InputError(f"--format {format}: give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
     if link and not link.startswith(("https://", "http://")):
         raise InputError(f"--link {link[:80]}: give the address of the report, which starts with https://.")
-    return make_digest(ask(run_dir)).render(format, link=link)
+    return make_digest(ask(run_dir, language=language)).render(format, link=link)
 
 
 def write_digest(run: Run) -> None:

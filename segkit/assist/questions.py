@@ -6,9 +6,9 @@ needs are counted, what a page hides is hidden here, and so is a count whose com
 What only some answers need is imported by them, so that the first answer comes soon.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from segkit.format import (
     suppressed_cells,
 )
 from segkit.reports.wording import Wording
+from segkit.texts import ENGLISH, check_language, phrase, speaking
 from segkit.vocabulary import EVERYONE
 
 OF_SIZE = ("customers", "customer_share", "revenue", "revenue_share", "orders")  # hidden where the size is
@@ -64,13 +65,36 @@ SURE_FACTS = (  # headline number, unit, what it is
     ("forecast.spend.coverage", "share", "customers whose spend fell within its 95% range in the back-test"),
     ("forecast.active.auc", "score", "how well the forecast ranks who stays active (0.5-1)"),
 )
+REVENUE_DRIVERS = (
+    ("from_customers", "change from the number of customers"),
+    ("from_orders", "change from orders per customer"),
+    ("from_value", "change from the value of an order"),
+)
 MOST_THINGS, MOST_TRAITS = 5, 6
 PILOT_WEEKS = (4, 8, 13)
+
+
+def _in_language(question: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Let a question be answered in the language of its object, or of its run."""
+
+    @wraps(question)
+    def answer(self: "Questions", *given: Any, **options: Any) -> Answer:
+        with speaking(self.language or self.run.language, names=self.run.language):
+            return question(self, *given, **options)
+
+    return answer
 
 
 @dataclass(frozen=True)
 class Questions:
     """Read-only answers over one finished run; see `ask`.
+
+    Parameters
+    ----------
+    run
+        The run.
+    language
+        Of the answers; empty is that of the run. Names, cards and opportunities keep that of the run.
 
     Examples
     --------
@@ -82,7 +106,9 @@ class Questions:
     """
 
     run: Run
+    language: str = ""
 
+    @_in_language
     def list_segments(self) -> Answer:
         """List all segments: size, revenue, forecast, stability, and what to do."""
         table, summary = self._segments, self._summary
@@ -99,15 +125,21 @@ class Questions:
             "revenue": table["revenue"].sum(min_count=1),
         }
         facts = [
-            self._figure("segments.count", "segments", whole, column="count", unit="whole"),
-            self._figure("segments.customers", "customers with a segment", whole, column="customers", unit="customers"),
+            self._figure("segments.count", phrase("segments"), whole, column="count", unit="whole"),
             self._figure(
-                "segments.revenue", f"revenue in {self._words.period.lookback_dates}", whole, column="revenue"
+                "segments.customers", phrase("customers with a segment"), whole, column="customers", unit="customers"
+            ),
+            self._figure(
+                "segments.revenue",
+                phrase("revenue in {lookback}").format(lookback=self._words.period.lookback_dates),
+                whole,
+                column="revenue",
             ),
         ]
         facts += [fact for segment in self._order for fact in self._segment_facts(segment)]
         return Answer("list_segments", (first,), known(facts))
 
+    @_in_language
     def describe_segment(self, segment: str) -> Answer:
         """Describe one segment: its figures, its persona, and what to do."""
         row = self._row(segment)
@@ -117,12 +149,14 @@ class Questions:
         )  # fmt: skip
         return Answer("describe_segment", (first, *self._persona(segment)), known(self._segment_facts(segment)))
 
+    @_in_language
     def list_needs(self) -> Answer:
         """List all needs, the largest first."""
         table = self._needs
         facts = [fact for need in table["need"] for fact in self._need_facts(need)]
         return Answer("list_needs", (self._sentence("needs", count=len(table)),), known(facts))
 
+    @_in_language
     def describe_need(self, need: str) -> Answer:
         """Describe one need: what belongs to it, how much of spend it is, and how many customers buy it."""
         facts, things = self._need_facts(need), []
@@ -133,6 +167,7 @@ class Questions:
         name = clean(self._needs.set_index("need").loc[need, "name"])
         return Answer("describe_need", (self._sentence("need", name=name, id=need, things=things),), known(facts))
 
+    @_in_language
     def compare(self, first: str, second: str) -> Answer:
         """Compare two segments side by side."""
         names = [f"{clean(self._row(one)['name'])} ({one})" for one in (first, second)]
@@ -140,6 +175,7 @@ class Questions:
         traits = [line for one in (first, second) for line in self._traits(one)]
         return Answer("compare", (self._sentence("compared", first=names[0], second=names[1]), *traits), known(facts))
 
+    @_in_language
     def who_is_in(self, segment: str, *, ids: bool = False) -> Answer:
         """Say how many customers are in a segment and how they differ from others.
 
@@ -159,6 +195,7 @@ class Questions:
         own = tuple(placed.loc[placed["segment"] == segment, "customer_id"].sort_values())
         return Answer("who_is_in", lines, known(facts), ids=own)
 
+    @_in_language
     def forecast(self, *, segment: str = "") -> Answer:
         """Give the forecast of the next period, for all customers or one segment."""
         from segkit.reports.overview import describe_accuracy
@@ -172,9 +209,9 @@ class Questions:
         row, hidden, dates = table.loc[chosen].to_dict(), chosen in self._hidden, self._words.period
         prefix = "forecast" if chosen == EVERYONE else chosen
         labels = {
-            "spend": ("money", "spend"),
-            "orders": ("orders", "orders"),
-            "active_share": ("share", "active share"),
+            "spend": ("money", phrase("expected spend in {next}")),
+            "orders": ("orders", phrase("expected orders in {next}")),
+            "active_share": ("share", phrase("expected active share in {next}")),
         }
         if chosen == EVERYONE:  # as in the tile of the overview, from the back-tested forecast
             summary = {key.replace(".", "_"): value for key, value in self._summary.items()}
@@ -182,7 +219,7 @@ class Questions:
                     if not is_missing(summary.get(f"forecast_{c}{e}"))}  # fmt: skip
         facts = [
             self._figure(f"{prefix}.expected_{column}" if segment else f"forecast.{column}",
-                         f"expected {label} in {dates.next_dates}", row, column=column, unit=unit,
+                         label.format(next=dates.next_dates), row, column=column, unit=unit,
                          table="predicted_segments" if segment else "summary",
                          hidden=hidden and column != "active_share")
             for column, (unit, label) in labels.items()
@@ -190,12 +227,13 @@ class Questions:
         kept = known(facts)
         if segment:
             kept += known(self._segment_facts(segment, only=("spend_now", "spend_next", "active_share_next")))
-        name = "All customers" if chosen == EVERYONE else f"{clean(self._row(chosen)['name'])} ({chosen})"
+        name = phrase("All customers") if chosen == EVERYONE else f"{clean(self._row(chosen)['name'])} ({chosen})"
         sentences = [f"{name}: {fact.label.removeprefix(f'{chosen}, ')}: {fact.text}." for fact in kept]
         if chosen == EVERYONE:
             sentences.append(describe_accuracy(self._summary, period=dates))
         return Answer("forecast", tuple(sentences) or (self._sentence("no_forecast", name=name),), kept)
 
+    @_in_language
     def opportunities(self, *, most: int = 3) -> Answer:
         """List what to do first, as on the overview, with what it may bring and the command that tests it."""
         from segkit.reports.overview import best_actions
@@ -205,6 +243,7 @@ class Questions:
         table, sentences, facts = best_actions(self._table("actions"), most=most), [], []
         if table.empty:
             return Answer("opportunities", (self._sentence("no_opportunities"),))
+        dates = self._words.period.next_dates
         for row in table.to_dict("records"):
             own = list(dict.fromkeys([row["segment"], *str(row["joined"]).split()]))
             hidden = bool(set(own) & self._hidden) or row["customers"] < FLOOR
@@ -214,25 +253,27 @@ class Questions:
             prize, low, high = (None if is_missing(row[f"prize{end}"]) else form(row[f"prize{end}"])
                                 for end in ("", "_low", "_high"))  # fmt: skip
             evidence = "" if hidden else clean_text(row["evidence"])
-            who = "some" if hidden else masked_count(row["customers"])
+            who = phrase("some") if hidden else masked_count(row["customers"])
             amounts = {"prize": prize, "low": low, "high": high}
             named_by = {"id": row["action"], "title": clean(row["title"]), "names": names}
             sentences.append(self._sentence("opportunity", **named_by, **amounts, evidence=evidence, who=who))
             name, table_name = row["action"], "actions"
             facts += [
-                named(f"{name}.title", "what to do", row["title"], table=table_name),
-                figure(f"{name}.customers", "customers it is for", row, column="customers", unit="customers",
+                named(f"{name}.title", phrase("what to do"), row["title"], table=table_name),
+                figure(f"{name}.customers", phrase("customers it is for"), row, column="customers", unit="customers",
                        table=table_name, form=masked_count, hidden=hidden),
-                figure(f"{name}.prize", f"what it may bring in {self._words.period.next_dates}", row, column="prize",
+                figure(f"{name}.prize", phrase("what it may bring in {next}").format(next=dates), row, column="prize",
                        unit="money" if in_money else "orders", table=table_name, form=form),
-                figure(f"{name}.chance", "chance that the effect is real", row, column="chance", unit="share",
+                figure(f"{name}.chance", phrase("chance that the effect is real"), row, column="chance", unit="share",
                        table=table_name, form=percent),
-                figure(f"{name}.detectable", f"smallest change that a test of {row['weeks']} weeks shows", row,
+                figure(f"{name}.detectable",
+                       phrase("smallest change that a test of {weeks} weeks shows").format(weeks=row["weeks"]), row,
                        column="detectable", unit="share", table=table_name, form=percent),
-                named(f"{name}.command", "command of the test", row["command"], table=table_name),
+                named(f"{name}.command", phrase("command of the test"), row["command"], table=table_name),
             ]  # fmt: skip
         return Answer("opportunities", tuple(sentences), known(facts))
 
+    @_in_language
     def why_revenue_moved(self) -> Answer:
         """Say why revenue moved from the period before to the last one, in parts that add up."""
         from segkit.refresh.revenue import TABLE
@@ -246,14 +287,14 @@ class Questions:
             row["change_share"] = row["change"] / row["before"] if row["before"] > 0 else None
             unit = "money" if row["kpi"] == "spend" else "orders"
             prefix = f"revenue.{row['item'].replace(' ', '_') or 'all'}"
-            what = {"": "revenue", **STATES}.get(row["item"], f"{names.get(row['item'], 'Other customers')}")
-            parts = {"before": f"in {earlier}", "after": f"in {period.last_dates}", "change": "change"}
-            drivers = {"from_customers": "change from the number of customers", "from_orders": "change from orders per "
-                       "customer", "from_value": "change from the value of an order"}  # fmt: skip
+            what = phrase({"": "revenue", **STATES}.get(row["item"], f"{names.get(row['item'], 'Other customers')}"))
+            parts = {"before": phrase("in {dates}").format(dates=earlier), "change": phrase("change")}
+            parts["after"] = phrase("in {dates}").format(dates=period.last_dates)
+            drivers = {column: phrase(words) for column, words in REVENUE_DRIVERS}
             facts.append(
                 self._figure(
                     f"{prefix}.change_share",
-                    f"{what}, change as a share",
+                    f"{what}, {phrase('change as a share')}",
                     row,
                     column="change_share",
                     unit="share",
@@ -265,6 +306,7 @@ class Questions:
                                           table=TABLE))  # fmt: skip
         return Answer("why_revenue_moved", tuple(sentences), known(facts))
 
+    @_in_language
     def what_changed(self) -> Answer:
         """Say what changed since the last run: segments, customers who moved, decisions, and whether data is broken."""
         from segkit.assist.changes import describe_run_changes
@@ -273,38 +315,44 @@ class Questions:
         for name, label in (("refresh.stayed", "customers of both runs who stayed in their segment"),
                             ("refresh.data_broken", "tests of the data that failed")):  # fmt: skip
             unit = "share" if name.endswith("stayed") else "whole"
-            fact = self._metric(name, label, unit=unit)  # in whole per cent, as a page shows it: moves may be few
+            fact = self._metric(
+                name, phrase(label), unit=unit
+            )  # in whole per cent, as a page shows it: moves may be few
             facts.append(fact if fact.value is None else replace(fact, value=round(fact.value, 2)))
         return Answer("what_changed", tuple(describe_run_changes(self.run, words=self._words)), known(facts))
 
+    @_in_language
     def how_sure(self) -> Answer:
         """Say how sure the results are: structure, stability, and what segments and forecast predicted out of time."""
         from segkit.reports.overview import describe_accuracy, describe_evidence
 
         summary = self._summary
         sentences = [describe_accuracy(summary, period=self._words.period), *describe_evidence(summary)]
-        facts = known(self._metric(name, label, unit=unit) for name, unit, label in SURE_FACTS)
+        facts = known(self._metric(name, phrase(label), unit=unit) for name, unit, label in SURE_FACTS)
         return Answer("how_sure", tuple(line for line in sentences if line), facts)
 
+    @_in_language
     def what_would_a_pilot_show(self, *, segment: str = EVERYONE) -> Answer:
         """Say which change a test in a segment, or with all customers, would show by weeks, half of them as control."""
         if not self.run.has("pilots"):
             raise InputError(f"{self.run.path.name}: this run holds no pilots. Run 06_measure on it.")
         table = self._table("pilots").set_index("segment")
-        name = "all customers" if segment == EVERYONE else f"{clean(self._row(segment)['name'])} ({segment})"
+        name = phrase("all customers") if segment == EVERYONE else f"{clean(self._row(segment)['name'])} ({segment})"
         if segment not in table.index:
             return Answer("what_would_a_pilot_show", (self._sentence("pilot", name=name, shares=[]),))
         row = table.loc[segment].to_dict()
         prefix = "all" if segment == EVERYONE else segment
         shares = [(weeks, row[f"share_{weeks}"]) for weeks in PILOT_WEEKS if not is_missing(row.get(f"share_{weeks}"))]
+        label = phrase("smallest change that {weeks} weeks show in {name}")
         facts = [
-            self._figure(f"{prefix}.pilot_{weeks}_weeks", f"smallest change that {weeks} weeks show in {name}", row,
+            self._figure(f"{prefix}.pilot_{weeks}_weeks", label.format(weeks=weeks, name=name), row,
                          column=f"share_{weeks}", unit="share", table="pilots")
             for weeks, _ in shares
         ]  # fmt: skip
         sentence = self._sentence("pilot", name=name, shares=shares)
         return Answer("what_would_a_pilot_show", (sentence,), known(facts))
 
+    @_in_language
     def which_segment(self, customer: str) -> Answer:
         """Say in which segment a customer is, by their id in the source."""
         shown = load_run_privacy(self.run).displayed_id(str(customer))
@@ -315,9 +363,9 @@ class Questions:
             surety = "" if is_missing(row["confidence"]) else percent(row["confidence"])
             own = self._row(segment)
             first = self._sentence("customer", name=clean(own["name"]), id=segment, surety=surety)
-            facts = [named("customer.segment", "segment", segment, table="assignments")]
-            facts.append(figure("customer.confidence", "subsamples that agree", row.to_dict(), column="confidence",
-                                unit="share", table="assignments", form=percent))  # fmt: skip
+            facts = [named("customer.segment", phrase("segment"), segment, table="assignments")]
+            facts.append(figure("customer.confidence", phrase("subsamples that agree"), row.to_dict(),
+                                column="confidence", unit="share", table="assignments", form=percent))  # fmt: skip
             return Answer("which_segment", (first,), known(facts))
         if self.run.has("dormant") and shown in set(self._table("dormant")["customer_id"]):
             return Answer("which_segment", (self._sentence("silent", span=self._words.period.lookback_dates),))
@@ -329,9 +377,11 @@ class Questions:
         Parameters
         ----------
         text
-            English. A figure in a sentence that names segments or needs is a fact only if it is of one of them, or of
-            all customers.
+            English, also of a run in another language. A figure in a sentence that names segments or needs is a fact
+            only if it is of one of them, or of all customers.
         """
+        if (self.language or self.run.language) != ENGLISH:
+            return replace(self, language=ENGLISH).check_text(text)
         days, facts = self.period_days, self.facts
         checked = check_figures(text, facts=facts, answers=self._answers, names=self.names, days=days)
         lines = [self._sentence("checked", **asdict(one)) for one in checked] or [self._sentence("no_figures")]
@@ -465,11 +515,11 @@ class Questions:
         row, period, hidden = self._row(segment), self._words.period, segment in self._hidden
         dates = {"next": period.next_dates, "last": period.last_dates, "lookback": period.lookback_dates}
         texts = [] if only else SEGMENT_TEXTS
-        facts = [named(f"{segment}.{column}", f"{segment}, {label}", row.get(column), table="segments")
+        facts = [named(f"{segment}.{column}", f"{segment}, {phrase(label)}", _text_of(row, column), table="segments")
                  for column, label in texts]  # fmt: skip
         return facts + [
-            self._figure(f"{segment}.{column}", f"{segment}, {label.format_map(dates)}", row, column=column, unit=unit,
-                         hidden=hidden and column in OF_SIZE)
+            self._figure(f"{segment}.{column}", f"{segment}, {phrase(label).format_map(dates)}", row, column=column,
+                         unit=unit, hidden=hidden and column in OF_SIZE)
             for column, unit, label in SEGMENT_FACTS if not only or column in only
         ]  # fmt: skip
 
@@ -480,9 +530,9 @@ class Questions:
         row, whole = table.loc[need].to_dict(), int(self._segments["customers"].sum())
         counts = {"buyers": row["buyers"], "main": (row.get("main") or 0) * whole}
         hidden = {name for name, size in counts.items() if suppressed_cells([size, max(whole - size, 0)]).any()}
-        facts = [named(f"{need}.name", f"{need}, name", row["name"], table="needs")]
+        facts = [named(f"{need}.name", f"{need}, {phrase('name')}", row["name"], table="needs")]
         return facts + [
-            self._figure(f"{need}.{column}", f"{need}, {label}", row, column=column, unit=unit, table="needs",
+            self._figure(f"{need}.{column}", f"{need}, {phrase(label)}", row, column=column, unit=unit, table="needs",
                          hidden=column in hidden)
             for column, unit, label in NEED_FACTS
         ]  # fmt: skip
@@ -509,19 +559,30 @@ class Questions:
         ]
 
 
+def _text_of(row: Mapping[str, Any], column: str) -> Any:
+    """Return a text of a segment; its verdict, which has no language, in the one that is spoken."""
+    return phrase(str(row.get(column))) if column == "verdict" else row.get(column)
+
+
 def clean_text(text: Any) -> str:
     """Return a sentence of a run on one line, without control characters; it may be longer than a name."""
     return " ".join(clean(word) for word in str(text or "").split())
 
 
-def ask(run_dir: str | Path) -> Questions:
+def ask(run_dir: str | Path, *, language: str = "") -> Questions:
     """Open a finished run to ask about.
+
+    `language`: of the answers; empty is that of the run.
 
     Raises
     ------
+    InputError
+        There are no texts in the language.
     RunError
         The folder is not a run, is being built, has failed, is of another format, or has no segments or no events.
     """
+    if language:
+        check_language(language)
     run = load_run(run_dir)
     outcome = run.record().get("outcome")
     if outcome != "done":
@@ -530,4 +591,4 @@ def ask(run_dir: str | Path) -> Questions:
     refuse_customers_only(run, what="a digest of what changed")
     if not run.has("segments"):
         raise RunError(f"{run.path}: this run has no segments. Make a run of 01_profile to 03_segments.")
-    return Questions(run)
+    return Questions(run, language=language)

@@ -11,6 +11,7 @@ from segkit.data.io import mask_secrets
 from segkit.errors import SegkitError
 from segkit.notebook import chain
 from segkit.notebook.steps import resolve, source_path
+from segkit.texts import ENGLISH, languages
 
 
 def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
@@ -63,7 +64,9 @@ def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> Dig
     message = (
         "It was interrupted." if is_stopped else str(error) if known else f"{type(error).__name__}: an error in segkit."
     )
-    return make_alert(source=source, as_of=as_of, message=mask_secrets(message, url=target), stopped=is_stopped)
+    language = options.get("language") if options.get("language") in languages() else ENGLISH
+    message = mask_secrets(message, url=target)
+    return make_alert(source=source, as_of=as_of, message=message, stopped=is_stopped, language=language)
 
 
 def _deliver(digest: Digest, target: str, *, what: str) -> None:

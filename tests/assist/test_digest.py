@@ -1,6 +1,7 @@
 """The digest: right figures, small, sent only where asked, and never a reason for a run to fail."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segkit.errors import InputError
 from segkit.notebook import delivering
 from segkit.notebook.delivering import run_with_digest
 from segkit.personas.facts import NUMBER_WORDS
+from tests.test_texts import ENGLISH_WORDS
 
 MOST_BYTES = 100_000
 
@@ -109,3 +111,23 @@ def test_a_run_delivers_its_digest_and_an_alert_where_it_fails(
     )
     alert = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))
     assert answer.exit_code == 2 and alert["state"] == "failed" and "no.yaml" in alert["broken"]
+
+
+def test_a_digest_and_answers_speak_german_and_a_german_draft_is_not_needed(whole_run: Path) -> None:
+    asked = ask(whole_run, language="de")
+    names = "|".join(map(re.escape, sorted(asked.names.values(), key=len, reverse=True)))
+    stored = re.compile(rf"{names}|[A-Z]\d\d|segkit pilot.*", re.IGNORECASE)  # in the language of the run
+    answers = (asked.list_segments(), asked.what_changed(), asked.how_sure(), asked.forecast(), asked.list_needs())
+    texts = [*(line for answer in answers for line in answer.sentences), *asked.why_revenue_moved().sentences]
+    texts += [fact.label for answer in answers for fact in answer.facts]
+    answer = CliRunner().invoke(main, ["digest", str(whole_run), "--language", "de"])
+    assert answer.exit_code == 0 and answer.stdout.startswith("*Synth retail: Kundensegmente, Stand 1. März 2025*")
+    texts += [line for line in answer.stdout.splitlines() if not line.startswith(("1.", "2.", "3."))]
+    assert [text for text in texts if ENGLISH_WORDS.search(stored.sub("", text))] == []
+    assert '<html lang="de">' in make_digest(asked).as_html() and make_digest(asked).language == "de"
+    spend = ask(whole_run).forecast().fact("forecast.spend").text.partition(" ")[0]
+    assert asked.check_text(f"We expect spend of {spend}.").checked[0].verdict == "fact"
+    alert = make_alert(source="shop", as_of="", message="no such file", stopped=False, language="de")
+    assert "Der Lauf ist fehlgeschlagen. Der letzte gute Bericht ist unverändert." in alert.as_text()
+    wrong = CliRunner().invoke(main, ["digest", str(whole_run), "--language", "fr"])
+    assert wrong.exit_code == 2 and "there are no texts in this language" in wrong.stderr
