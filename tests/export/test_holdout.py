@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import ibis
 import numpy as np
@@ -37,14 +38,15 @@ def test_a_holdout_is_a_share_of_customers_and_its_start_alone_draws_it() -> Non
 
 
 def test_nobody_of_the_holdout_is_in_any_export_and_they_are_the_same_in_two_runs(
-    make_run: Make, people: pd.DataFrame, tmp_path: Path
+    make_run: Make, people: pd.DataFrame, tmp_path: Path, webhook: Any
 ) -> None:
     people.loc[10, "mail"] = people.loc[4, "mail"]
+    webhook.statuses = [200, 200]
     held = HOLDOUT.members(people["id"].iloc[:65])
     assert len(held) >= 5
     for run in (make_run(people, source=SOURCE + HELD), make_run(people, source=SOURCE + HELD, name="later", moved=3)):
         for target in list_targets():
-            if target == "database":
+            if target in ("database", "webhook"):
                 continue
             out = tmp_path / "out" / run.name / target
             made = export_segments(run, to=target, out=str(out))
@@ -56,6 +58,9 @@ def test_nobody_of_the_holdout_is_in_any_export_and_they_are_the_same_in_two_run
             assert not [one for one in held for text in written if f"ann.{one[1:]}@example.com" in text.lower()]
         url = f"duckdb://{tmp_path}/out-{run.name}.duckdb"
         assert not held & set(export_segments(run, to="database", out=url, table="t").rows.index)
+        export_segments(run, to="webhook", out=f"http://127.0.0.1:{webhook.server_port}/x")
+        posted = {row["customer_id"] for row in webhook.got[-1][1]}
+        assert len(posted) > 20 and not held & posted
 
 
 def test_a_holdout_ends_and_begins_with_its_dates(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
