@@ -4,6 +4,7 @@ Everything is counted again from the state when it is opened, so that a kill cha
 """
 
 import json
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,11 +139,13 @@ class Cockpit:
         self._zone, self._codes = live.plan.timezone, {s: i for i, s in enumerate(live.segments)}
         self._signs = {kind: 1 for kind, by in live.plan.kinds.items() if by == "customer" and kind != CANCEL}
         self._signs |= {RETURN: -1}
-        self._money: dict[int, np.ndarray] = {}  # local hour -> ten-thousandths by segment, the last of new customers
+        self._money: dict[int, list[int]] = {}  # local hour -> ten-thousandths by segment, the last of new customers
         self._events: Counter[int] = Counter()  # by local hour, of customers' own
         self._latest: dict[int, float] = {}  # local hour -> latest event in it
-        self._bought = np.zeros((2, len(live.book)), dtype=np.int32)  # week of the latest purchase, even and odd weeks
-        self._segment_of = np.array([self._codes.get(s, -1) for s in live.book.segments_in_run()], dtype=np.int32)
+        self._bought = [
+            array("i", bytes(4 * len(live.book))) for _ in range(2)
+        ]  # week of the latest purchase, even and odd weeks
+        self._segment_of = array("i", [self._codes.get(s, -1) for s in live.book.segments_in_run()])
         self._new_buyers: tuple[int, set[str]] = (0, set())  # of the latest week
         self._causes: dict[str, tuple[str | None, str]] = {}  # customer of the run -> segment moved to, and why
         self._causes_until, self._recent = 0, deque(maxlen=RECENT_LINES)
@@ -194,14 +197,11 @@ class Cockpit:
         expected, half = self.usual.money_between(start, end)
         if self.live.as_of * 24 + self.usual.horizon_days * 24 < end:
             expected = expected * np.nan  # the forecast is over
-        sums = sum(
-            (money for hour, money in self._money.items() if start <= hour <= end),
-            np.zeros(len(self._codes) + 1, dtype=np.int64),
-        )
+        of_hours = [money for hour, money in self._money.items() if start <= hour <= end]
+        sums = np.array(of_hours, dtype=np.int64).reshape(-1, len(self._codes) + 1).sum(axis=0)
         *of_segments, new = (sums / UNIT).tolist()
-        buyers = np.bincount(
-            self._segment_of[(self._bought[week % 2] == week) & (self._segment_of >= 0)], minlength=len(self._codes)
-        )
+        segment_of, bought = np.asarray(self._segment_of), np.asarray(self._bought[week % 2])
+        buyers = np.bincount(segment_of[(bought == week) & (segment_of >= 0)], minlength=len(self._codes))
         return Money(
             start=start,
             end=end,
@@ -262,14 +262,15 @@ class Cockpit:
         place, week = self.live.book.place(customer_id), (hour + MONDAY) // HOURS
         if values["event"] == PURCHASE:
             if place is not None:
-                self._bought[week % 2, place] = max(week, self._bought[week % 2, place])
+                bought = self._bought[week % 2]
+                bought[place] = max(week, bought[place])
             elif week >= self._new_buyers[0]:
                 self._new_buyers = self._new_buyers if week == self._new_buyers[0] else (week, set())
                 if len(self._new_buyers[1]) < MOST_NEW:
                     self._new_buyers[1].add(customer_id)
         if self._has_money and values.get("amount") is not None:
             if hour not in self._money:
-                self._money[hour] = np.zeros(len(self._codes) + 1, dtype=np.int64)
+                self._money[hour] = [0] * (len(self._codes) + 1)
             self._money[hour][-1 if place is None else self._segment_of[place]] += sign * money_units(values["amount"])
 
     def _forget(self, hour: int) -> None:

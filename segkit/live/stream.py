@@ -178,6 +178,8 @@ class Stream:
                 if self._live.advance(event["tick"]):
                     self._live.commit()
                 self.cockpit.see_tick(event["tick"])
+                if self._triggers is not None:
+                    self._triggers.settle_tick()
             else:
                 self._live.feed(event)
         except InputError as error:

@@ -31,6 +31,7 @@ ANY = "any"  # of the needs
 FEED = "feed"  # name under which alerts of the feed are stored
 SEEN = "triggers_seen"  # in the state: the last change that was looked at
 MOST_POSTED = 100  # lines in one post
+CHECK_HOURS = 1 / 6  # between two looks at the feed, at ticks that come faster than they can be delivered
 RETRY_SECONDS = 60.0  # after a webhook did not take a post
 TAIL_BYTES = 1 << 20  # of a file, in which its last line is
 LEFT_OUT = ("holdout", "no consent", "cooling off")
@@ -159,6 +160,7 @@ class Triggers:
         if self._state.get_meta(SEEN, None) is None:
             self._state.set_meta(SEEN, self._live.last_change)
         self._run = str(self._state.get_meta("run", ""))[:12]
+        self._settled = 0.0  # local hours at which the feed was looked at last
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._posting: dict[str, tuple[Future[str], list[int]]] = {}
         self._problem: dict[str, tuple[float, str]] = {}  # target -> when it may be tried again, and why it failed
@@ -172,6 +174,7 @@ class Triggers:
         now = self._cockpit.now
         if now is None:
             return
+        self._settled = now
         seen, last = self._state.get_meta(SEEN, 0), self._live.last_change
         if seen < last:
             for line in self._state.changes(after=seen):
@@ -184,6 +187,13 @@ class Triggers:
                 self._fire(self._by_name[name], customer_id, occasion=event_id, at=at)
         if self._given.feed_alerts:
             self._see_feed(now)
+
+    def settle_tick(self) -> None:
+        """Settle at a tick of a feed that is read faster than it came, so that no silence in it is overlooked."""
+        now = self._cockpit.now
+        if self._given.feed_alerts and now is not None and now >= self._settled + CHECK_HOURS:
+            self._live.commit()  # the events before the tick count
+            self.settle()
 
     def send(self, *, wait: bool = False) -> None:
         """Deliver what is committed: lines to files at once, posts to webhooks next to the stream.

@@ -220,3 +220,19 @@ def test_an_erased_customer_leaves_the_triggers_and_the_example_of_the_docs_is_o
     text = (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     assert len(parse_yaml(example, TriggerFile, label="docs").triggers) == 5
+
+
+def test_a_dead_feed_is_notified_at_the_first_tick_also_in_a_replay(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    text = "feed_alerts: feed.jsonl\ntriggers: [{name: A, when: {event: support_call}, to: calls.jsonl}]\n"
+    (tmp_path / "triggers.yaml").write_text(text)
+    with Live(small_run[0].path, state=tmp_path / "state", commit_every=10**9, sync="normal") as live:
+        stream = Stream(live, out=io.BytesIO(), triggers=str(tmp_path / "triggers.yaml"))
+        stream.cockpit.usual.orders[:] = 20.0
+        lines = [{"tick": "2024-03-04T12:00:00Z"}, event(1, "a", "04T12:10")]
+        lines += [{"tick": f"2024-03-04T{hour}:{minute:02}:00Z"} for hour in (12, 13, 14) for minute in range(20, 60)]
+        stream.feed_lines([json.dumps(line).encode() for line in lines])
+        stream.deliver(page_now=True)
+    alerts = [line for line in read(tmp_path / "feed.jsonl") if "No events for" in line["text"]]
+    assert [line["when"][11:16] for line in alerts][-1] == "07:40", "half an hour after the event, in New York"
