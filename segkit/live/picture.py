@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 INK, QUIET, LINE, ACCENT, SOFT = "#1d2733", "#5b6773", "#d7dde3", "#1f5f8b", "#a9c6da"
 TONES = {"bad": "#b3261e", "look": "#b34d14", "good": "#1d7a46", "": INK}
 WIDTH, DPI = 9.0, 110  # inches, pixels an inch
-MOST_SEGMENTS, MOST_LETTERS, MOST_WORDS = 12, 40, 110  # in the picture; letters of a name and of a sentence
+MOST_SEGMENTS, MOST_LETTERS, MOST_WORDS = 12, 40, 124  # in the picture; letters of a name and of a sentence
 ROW, HEAD = 0.34, 2.1  # inches: of a segment, and of what stands above
 
 
@@ -41,7 +41,14 @@ def _write_head(figure: Figure, facts: dict[str, Any], *, height: float) -> None
     for number, tile in enumerate(facts["headline"]):
         left = 0.03 + 0.24 * number
         figure.text(left, place(0.75), tile["label"], size=9, color=QUIET)
-        figure.text(left, place(1.15), tile["value"], size=19, weight="bold", color=TONES[tile["tone"]])
+        figure.text(
+            left,
+            place(1.15),
+            tile["value"],
+            size=19,
+            weight="bold",
+            color=INK if tile["tone"] == "good" else TONES[tile["tone"]],
+        )
     lines = [*facts["to_do"][:1], *facts["alerts"][:1]]
     for number, line in enumerate(lines):
         words, tone = _shorten(line, most=MOST_WORDS), INK if number == 0 else QUIET
