@@ -18,6 +18,7 @@ from segkit.customers.days import PURCHASE, RETURN
 from segkit.data.runs import Run, open_run_source
 from segkit.data.values import read_time
 from segkit.errors import SourceError
+from segkit.format import FLOOR
 from segkit.live.customer import EPOCH_ORDINAL, UNIT, money_units
 from segkit.live.engine import Event, Live
 from segkit.live.usual import HOURS, MONDAY, Usual
@@ -27,7 +28,7 @@ SILENT_ORDERS = 10.0  # usual in a silence before it is an alarm: at random, non
 AHEAD_HOURS = 1.0  # that an event may lie after the latest tick, if ticks come more often
 RECENT_LINES, MANY_REJECTED, FEW_REJECTED = 1_000, 0.05, 20  # lines; share and number from which they are an alarm
 KEPT_HOURS = 15 * 24  # of money and events in memory
-MOST_NEW = 10_000  # new customers of a week counted by name
+MOST_NEW = FLOOR  # new customers of a week that are counted: whether they are enough for their money to be shown
 CAUSES = {  # what a person would say of a feature that rose, and of one that fell
     "recency_days": ("longer without a visit", "visited again"),
     "orders": ("more orders", "fewer orders"),
@@ -59,7 +60,7 @@ class Money:
     buyers, customers
         How many of them bought, and how many there are.
     new_actual, new_buyers
-        The same of customers who are in no segment of the run.
+        The same of customers who are in no segment of the run; they are counted to 20 only.
     """
 
     start: float
