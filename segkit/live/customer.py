@@ -1,6 +1,7 @@
 """Turn the live events of one customer into additions to their days: which sums change, on which day, by how much."""
 
 import math
+from array import array
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -218,7 +219,7 @@ COMPACT_AFTER = 600  # additions of a customer, from which on those to the same 
 
 
 class Mark(NamedTuple):
-    """How far a customer had come: the length of each list of `Since`, the first day ever and the last one."""
+    """How far a customer had come: the length of each array of `Since`, the first day ever and the last one."""
 
     sums: int = 0
     bought: int = 0
@@ -230,17 +231,15 @@ class Mark(NamedTuple):
 class Since:
     """What one customer did since the run, as additions to days that may come in any order.
 
-    Three flat lists hold a day, a number and a value for each addition, one after the other: ``sums`` by position of an
-    aggregate (the upper part of a square after the last one), ``bought`` by number of a category, ``channels`` by
+    Three flat arrays hold a day, a number and a value for each addition, one after the other: ``sums`` by position of
+    an aggregate (the upper part of a square after the last one), ``bought`` by number of a category, ``channels`` by
     number of a channel. They only grow, so that a `Mark` tells what was known at an earlier event.
     """
 
     __slots__ = ("_compact", "bought", "channels", "first_ever", "last_day", "orders", "sums")
 
     def __init__(self) -> None:
-        self.sums: list[int] = []
-        self.bought: list[int] = []
-        self.channels: list[int] = []
+        self.sums, self.bought, self.channels = array("d"), array("d"), array("d")  # whole numbers, exact up to 2**53
         self.first_ever, self.last_day, self._compact = NEVER, -NEVER, COMPACT_AFTER
         # key -> slot of the first own event, day, aggregates by position
         self.orders: dict[Hashable, list[Any]] = {}
@@ -296,7 +295,7 @@ class Since:
             self._add_categories(event["category"], day=day, weight=weight, numbers=categories)
         if own and "channel" in plan.columns and event.get("channel") is not None:
             number = plan.channel_numbers.get(event["channel"], len(plan.channels))
-            self.channels += (day, number, 1)
+            self.channels.extend((day, number, 1))
 
     def _add_piece(
         self, key: Hashable, *, bought: bool, day: int, slot: int | None, changes: Changes, plan: FeaturePlan
@@ -343,21 +342,21 @@ class Since:
             if i == square:
                 high, value = divmod(value, SQUARE_PART)
                 if high:
-                    self.sums += (day, len(plan.names), high)
-            self.sums += (day, i, value)
+                    self.sums.extend((day, len(plan.names), high))
+            self.sums.extend((day, i, value))
 
     def _add_categories(self, names: Any, *, day: int, weight: int, numbers: dict[str, int]) -> None:
         if isinstance(names, str):
-            self.bought += (day, numbers[names], weight)
+            self.bought.extend((day, numbers[names], weight))
             return
         least, more = divmod(weight, len(names))  # equal parts that add up to the weight
         for place, name in enumerate(names):
-            self.bought += (day, numbers[name], least + (place < more))
+            self.bought.extend((day, numbers[name], least + (place < more)))
 
 
-def _add_up(entries: list[int]) -> list[int]:
+def _add_up(entries: array) -> array:
     """Add up the values of the same day and number."""
-    found: dict[tuple[int, int], int] = {}
+    found: dict[tuple[float, float], float] = {}
     for day, number, value in zip(entries[::3], entries[1::3], entries[2::3], strict=True):
-        found[day, number] = found.get((day, number), 0) + value
-    return [each for (day, number), value in found.items() if value for each in (day, number, value)]
+        found[day, number] = found.get((day, number), 0.0) + value
+    return array("d", [each for (day, number), value in found.items() if value for each in (day, number, value)])

@@ -32,8 +32,8 @@ from segkit.data.spec import LIST_COLUMNS, NUMBER_COLUMNS
 from segkit.data.values import FALSE, NO_VALUE, SPACES, TRUE, read_id, read_text, read_time
 from segkit.errors import InputError, RunError
 from segkit.live.book import AssignmentBook
-from segkit.live.customer import UNIT, FeaturePlan, day_and_hour, money_units
-from segkit.live.explain import Change, CustomerView, LiveAssigner, Views
+from segkit.live.customer import UNIT, FeaturePlan, Mark, day_and_hour, money_units
+from segkit.live.explain import CustomerView, Found, LiveAssigner, Views
 from segkit.live.history import feature_plan_of, fingerprint, open_history
 from segkit.live.kernel import Features, Kernel
 from segkit.live.since import Moment, SinceRun
@@ -204,6 +204,7 @@ def _version(path: str) -> tuple[int, int] | None:
 
 MAX_CACHED = 4_000  # customers whose events are in memory, those seen last; others are read with their next event
 MAX_PENDING = 500  # events whose segments are computed together
+FEW_MOMENTS = 100  # so few are compared with what was before in one go, as a call costs more than they do
 MAX_AGED = 2_000  # customers who are aged together in a tick
 MAX_AHEAD_DAYS = 1  # after the clock; an event further ahead is parked until its day
 
@@ -353,7 +354,7 @@ class Live:
     def inspect(self, customer_id: str) -> CustomerView:
         """Return a customer's current features, coordinates and segment without changing anything."""
         self._assign_pending()
-        features = self._kernel.features(self._since.stands(self._moments([customer_id], clock=self.clock)))
+        features = self._features(self._since.moments([customer_id], clock=self.clock), begun={})
         views = self._assigner.views(features, previous_codes=self._codes_in_run([customer_id]))
         return self._assigner.view(views, 0, features=features)
 
@@ -472,25 +473,22 @@ class Live:
         events = self._take_uncounted()
         if not events:
             return
-        sinces, begun, moments = self._since.read({event.customer_id for event in events}, keep=True), {}, []
+        sinces, before, moments = self._since.read({event.customer_id for event in events}, keep=True), [], []
         self.state.add_events((event.event_id, event.customer_id, event.line) for event in events)
+        for since in sinces.values():
+            since.compact()
+        begun = {customer_id: since.mark() for customer_id, since in sinces.items()}
+        latest = dict(begun)
         for event in events:
             customer_id, since = event.customer_id, sinces[event.customer_id]
-            if customer_id not in begun:
-                since.compact()
-                begun[customer_id] = since.mark()
             self._since.add(since, customer_id, event.values)
             self._mark_active(customer_id)
             for listener in self.listeners:
                 listener(event)
-            moments.append(Moment(customer_id, since, since.mark(), self.clock))
-        causes = [{"when": e.values["timestamp"], "cause": "event", "event_id": e.event_id} for e in events]
-        latest, before = dict(begun), []
-        for moment in moments:
-            before.append(moment._replace(mark=latest[moment.customer_id]))
-            latest[moment.customer_id] = moment.mark
-        stands, steps = self._since.steps(moments, begun)
-        self._compare(before, moments, self._kernel.features(stands, steps=steps), causes=causes)
+            before.append(Moment(customer_id, since, latest[customer_id], self.clock))
+            latest[customer_id] = since.mark()
+            moments.append(Moment(customer_id, since, latest[customer_id], self.clock))
+        self._compare(before.__getitem__, moments, begun=begun, cause=lambda row: _cause(events[row]))
 
     def _take_uncounted(self) -> list[Event]:
         """Return the pending events whose id was not counted yet, each id once."""
@@ -501,47 +499,51 @@ class Live:
 
     def _age(self, customer_ids: list[str], *, old: int, time: str | float) -> None:
         """Advance customers to the clock and log what changed."""
-        moments = self._moments(customer_ids, clock=self.clock)
-        before = [moment._replace(clock=old) for moment in moments]
-        causes = [{"when": time, "cause": "tick"}] * len(moments)
-        self._compare(before, moments, self._kernel.features(self._since.stands(moments)), causes=causes)
-
-    def _moments(self, customer_ids: list[str], *, clock: int) -> list[Moment]:
-        """Return customers as they are at a day of the clock."""
-        sinces = self._since.read(customer_ids)
-        return [Moment(each, sinces[each], sinces[each].mark(), clock) for each in customer_ids]
+        moments = self._since.moments(customer_ids, clock=self.clock)
+        self._compare(
+            lambda row: moments[row]._replace(clock=old),
+            moments,
+            begun={},
+            cause=lambda row: {"when": time, "cause": "tick"},
+        )
 
     def _codes_in_run(self, customer_ids: Iterable[str]) -> np.ndarray:
         return self._assigner.codes(self.book.segment_in_run(customer_id) for customer_id in customer_ids)
 
+    def _features(self, moments: Sequence[Moment], *, begun: Mapping[str, Mark]) -> Features:
+        stands, steps = self._since.columns(moments, begun=begun)
+        return self._kernel.features(stands, steps=steps)
+
     def _compare(
         self,
-        before: Sequence[Moment],
+        before: Callable[[int], Moment],
         moments: Sequence[Moment],
-        features: Features,
         *,
-        causes: Sequence[dict[str, Any]],
+        begun: Mapping[str, Mark],
+        cause: Callable[[int], dict[str, Any]],
     ) -> None:
         """Assign customers at moments, and log what changed since each was last compared, in order.
 
         Parameters
         ----------
         before
-            What reasons compare with, of each moment.
+            Gives the moment that reasons compare a moment with.
         moments
             A customer may occur more than once.
-        features
-            Of the moments.
-        causes
-            What led to each moment.
+        begun
+            How far such customers had come before all of the moments.
+        cause
+            Gives what led to a moment.
         """
         customer_ids = [moment.customer_id for moment in moments]
-        codes = self._codes_in_run(customer_ids)
-        views = self._assigner.views(features, previous_codes=codes)
+        codes, few = self._codes_in_run(customer_ids), len(moments) <= FEW_MOMENTS
+        asked = [*moments, *map(before, range(len(moments)))] if few else moments
+        features = self._features(asked, begun=begun)
+        views = self._assigner.views(features, previous_codes=np.append(codes, codes) if few else codes)
         same, base = self.book.unchanged(customer_ids)
         same &= self._assigner.are_as_before(views, codes=codes, base=base)
         changed: set[str] = set()
-        found: list[tuple[int, list[Change]]] = []
+        found: list[Found] = []
         for row, (customer_id, is_same) in enumerate(zip(customer_ids, same.tolist(), strict=True)):
             if is_same and customer_id not in changed:
                 continue
@@ -549,38 +551,44 @@ class Live:
             if changes:
                 changed.add(customer_id)
                 self.book.record(customer_id, assignment)
-                found.append((row, changes))
+                found.append(Found(row, row + len(moments) if few else len(found), changes))
         if found:
-            then = self._kernel.features(self._since.stands([before[row] for row, _ in found]))
-            self._log_changes(found, moments, views, then=self._assigner.views(then), causes=causes)
+            then = views
+            if not few:
+                then = self._assigner.views(self._features([before(one.row) for one in found], begun=begun))
+            self._log_changes(found, moments, views, then=then, cause=cause)
 
     def _log_changes(
         self,
-        found: Sequence[tuple[int, list[Change]]],
+        found: Sequence[Found],
         moments: Sequence[Moment],
         views: Views,
         *,
         then: Views,
-        causes: Sequence[dict[str, Any]],
+        cause: Callable[[int], dict[str, Any]],
     ) -> None:
-        """Log the changes found at rows of `views`, with reasons; `then` has a row for each of these before."""
+        """Log the changes found in `views`, with reasons, which compare with `then`."""
         reasons = iter(self._assigner.reasons(found, then, views))
-        in_run = np.array([moments[row].customer_id in self.book for row, _ in found])
-        confidence = self._assigner.confidence(views, [row for row, _ in found], in_run=in_run).tolist()
+        in_run = np.array([moments[one.row].customer_id in self.book for one in found])
+        confidence = self._assigner.confidence(views, [one.row for one in found], in_run=in_run).tolist()
         lines = []
-        for (row, changes), sure in zip(found, confidence, strict=True):
-            customer_id = moments[row].customer_id
-            for kind, moved, towards in changes:
+        for one, sure in zip(found, confidence, strict=True):
+            customer_id, led = moments[one.row].customer_id, cause(one.row)
+            for kind, moved, towards in one.changes:
                 if kind == "segment":
                     moved["confidence"] = sure
                 why = [] if towards is None else next(reasons)
                 because = self._assigner.because(why, silent=towards is None)
                 head = {"id": self._next, "kind": kind, "customer_id": customer_id}
-                line = json.dumps(head | moved | {"because": because, "why": why} | causes[row], ensure_ascii=False)
+                line = json.dumps(head | moved | {"because": because, "why": why} | led, ensure_ascii=False)
                 # half a character pair becomes its escape in JSON
                 lines.append((self._next, customer_id, line.encode("utf-8", "backslashreplace").decode()))
                 self._next += 1
         self.state.add_changes(lines)
+
+
+def _cause(event: Event) -> dict[str, Any]:
+    return {"when": event.values["timestamp"], "cause": "event", "event_id": event.event_id}
 
 
 def _chunks(customer_ids: Iterator[str], *, size: int) -> Iterator[list[str]]:

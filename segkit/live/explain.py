@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from segkit import format as fmt
 from segkit.live.history import expand
@@ -83,6 +82,14 @@ class Views:
     expected: np.ndarray
 
 
+class Found(NamedTuple):
+    """Changes of a customer: the row of the customer now, the row before, and the changes."""
+
+    row: int
+    before: int
+    changes: list[Change]
+
+
 class LiveAssigner:
     """Assign live customers with the model of a run, and explain what changed.
 
@@ -120,7 +127,6 @@ class LiveAssigner:
         self._middle = space.centre[: len(self.outcomes)]
         self._centres = {name: model.centres[i] for i, name in reversed(list(enumerate(model.segments)))}
         self._categories, self._terms = categories, [np.zeros(0, dtype=np.int64)] * 2
-        self._loadings = np.vstack([self._map.logs, self._map.shares])
         names = [*self._map.features, *(f"bought: {term}" for term in self._map.terms)]
         self._names, self._rank = names, np.argsort(np.argsort(np.array(names, dtype=object), kind="stable"))
 
@@ -187,11 +193,12 @@ class LiveAssigner:
         some = counts > 0
         if some.any():
             whole[some] = np.add.reduceat(amounts.value, amounts.starts[:-1][some])
-        values = np.log1p(amounts.value / self._unit), np.sqrt(amounts.value / np.repeat(whole, counts))
-        terms = amounts.key, amounts.key + len(self._map.terms)
-        columns = [np.column_stack(each).ravel() for each in (values, terms)]
-        shape = len(counts), len(self._loadings)
-        return sparse.csr_array((*columns, 2 * amounts.starts), shape=shape) @ self._loadings
+        logs, shares = np.log1p(amounts.value / self._unit), np.sqrt(amounts.value / np.repeat(whole, counts))
+        pushes = logs[:, None] * self._map.logs[amounts.key] + shares[:, None] * self._map.shares[amounts.key]
+        found = np.zeros((len(counts), self._map.logs.shape[1]))
+        if some.any():
+            found[some] = np.add.reduceat(pushes, amounts.starts[:-1][some], axis=0)
+        return found
 
     def confidence(self, views: Views, rows: Sequence[int], *, in_run: np.ndarray) -> np.ndarray:
         """Compute the share of subsamples that agree with the segment of some customers.
@@ -209,12 +216,14 @@ class LiveAssigner:
         return [(by >= STEP) - (-by >= STEP) for by in moved]
 
     def are_as_before(self, views: Views, *, codes: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """Flag customers whose segment and expectations are those of the run.
+        """Flag customers, the first of `views`, whose segment and expectations are those of the run.
 
         `codes`, `base`: code of the segment in the run, and the expectations (customers x outcomes).
         """
-        moved = np.abs(np.maximum(views.expected, 0.0) - np.maximum(base, 0.0))
-        return views.has & (self.assigner.codes[views.number] == codes) & (moved < STEP).all(axis=1)
+        first = slice(len(codes))
+        moved = np.abs(np.maximum(views.expected[first], 0.0) - np.maximum(base, 0.0))
+        is_same = self.assigner.codes[views.number[first]] == codes
+        return views.has[first] & is_same & (moved < STEP).all(axis=1)
 
     def changes(self, current: LiveAssignment, views: Views, *, row: int) -> tuple[list[Change], LiveAssignment]:
         """List what changed for a customer since they were last compared.
@@ -261,19 +270,12 @@ class LiveAssigner:
         start = np.mean(list(self._centres.values()), axis=0) if segment is None else self._centres[segment]
         return np.append(self._centres[new] - start, np.zeros(len(self.outcomes)))
 
-    def reasons(
-        self, found: Sequence[tuple[int, list[Change]]], then: Views, views: Views
-    ) -> list[list[dict[str, Any]]]:
+    def reasons(self, found: Sequence[Found], then: Views, views: Views) -> list[list[dict[str, Any]]]:
         """Rank what moved customers: the first three reasons of each change that has a direction, with their shares.
 
-        Parameters
-        ----------
-        found
-            Rows of `views`, and the changes of each.
-        then
-            The same customers before, a row for each of `found`.
+        `then`, `views`: what the rows before and now belong to.
         """
-        asked = [(i, row, towards) for i, (row, changes) in enumerate(found) for _, _, towards in changes]
+        asked = [(one.before, one.row, towards) for one in found for _, _, towards in one.changes]
         asked = [each for each in asked if each[2] is not None]
         if not asked:
             return []

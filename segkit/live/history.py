@@ -93,9 +93,10 @@ class RunHistory:
         rows, wanted = self.tables["day_orders"], _hash_text(order_id)
         first, end = rows.starts[number], rows.starts[number + 1]
         orders = rows.columns["order"][first:end]  # sorted, so that one of very many orders is found at once
-        found = slice(first + orders.searchsorted(wanted), first + orders.searchsorted(wanted, "right"))
-        if found.start == found.stop:
+        place = int(orders.searchsorted(wanted))
+        if place == len(orders) or orders[place] != wanted:
             return None
+        found = slice(first + place, first + orders.searchsorted(wanted, "right"))
         day, slot, amount = (rows.columns[name][found] for name in ("day", "slot", "amount"))
         first_slot = int(slot.min())
         return int(day.min()), None if first_slot == NEVER * 24 else first_slot, int(amount.sum())

@@ -3,6 +3,7 @@
 Sums are of whole numbers, and all else works on one customer's row, so nothing depends on who is computed together.
 """
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -148,15 +149,16 @@ def entries_of(parts: Sequence[tuple[Since, Mark, Mark]]) -> tuple[Entries, ...]
 
 
 def _entries(parts: Sequence[tuple[Since, Mark, Mark]], *, name: str) -> Entries:
-    place, flat, of, counts = LISTS.index(name), [], [], []
-    for number, (since, first, end) in enumerate(parts):
+    place, flat, counts = LISTS.index(name), array("d"), []
+    for since, first, end in parts:
         if first[place] < end[place]:
             flat += getattr(since, name)[first[place] : end[place]]
-            of.append(number)
-            counts.append((end[place] - first[place]) // 3)
-    table = np.array(flat, dtype=float).reshape(-1, 3)
+        counts.append(end[place] - first[place])
+    table = np.frombuffer(flat).reshape(-1, 3) if flat else np.zeros((0, 3))
     whole = table[:, :2].astype(np.int64)
-    return Entries(np.repeat(np.array(of, dtype=np.int64), counts), whole[:, 0], whole[:, 1], table[:, 2])
+    return Entries(
+        np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64) // 3), whole[:, 0], whole[:, 1], table[:, 2]
+    )
 
 
 def add_up(entries: Entries, *, customers: int) -> Ragged:
@@ -315,8 +317,10 @@ class Kernel:
         values = np.zeros((len(has), len(self._plan.formulas)))
         if has.any():
             inputs = _Inputs(self._sums(base, has) | self._rhythm(base, has) | _spread(base.bought, has))
-            columns = [np.broadcast_to(formula(inputs, NumpyMath), has.sum()) for _, formula in self._plan.formulas]
-            values[has] = np.column_stack(columns)
+            columns = np.empty((len(self._plan.formulas), np.count_nonzero(has)))
+            for column, (_, formula) in zip(columns, self._plan.formulas, strict=True):
+                column[:] = formula(inputs, NumpyMath)
+            values[has] = columns.T
         return Features(has, values, base.bought)
 
     def _sums(self, base: _Base, has: np.ndarray) -> dict[str, Any]:

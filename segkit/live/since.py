@@ -1,7 +1,7 @@
 """Hold what customers did since the run: in memory for those seen last, read again from the state for others."""
 
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from segkit.live.history import RunHistory
 from segkit.live.kernel import Kernel, Stands, Steps, entries_of
 from segkit.live.state import State
 
-START = Mark()
+START, NOTHING = Mark(), Since()  # of customers without an event since the run
+MOST_COPIES = 2  # moments of a customer and day that are computed each by itself, as that is cheap for few
 
 
 class Moment(NamedTuple):
@@ -57,8 +58,9 @@ class SinceRun:
 
     def read(self, customer_ids: Collection[str], *, keep: bool = False) -> dict[str, Since]:
         """Return what each customer did since the run; `keep`: for more events, so they stay in memory."""
-        found = {customer_id: self._cache.get(customer_id) or Since() for customer_id in customer_ids}
-        missing = [each for each in found if each not in self._cache and self._may_have_events(each)]
+        missing = [each for each in customer_ids if each not in self._cache and self._may_have_events(each)]
+        found = {each: self._cache.get(each) or (Since() if keep else NOTHING) for each in customer_ids}
+        found |= {each: Since() for each in missing}
         for customer_id, line in self._state.events_of(missing):
             self.add(found[customer_id], customer_id, json.loads(line))
         for customer_id in found if keep else ():
@@ -77,31 +79,35 @@ class SinceRun:
                 since.open_order(order_id, day=found[0], slot=found[1], amount=found[2], plan=self._plan)
         since.add(values, plan=self._plan, categories=self._kernel.categories)
 
-    def stands(self, moments: Sequence[Moment]) -> Stands:
-        """Return customers at moments as columns."""
-        return Stands(
-            self._history.numbers(moment.customer_id for moment in moments),
-            np.array([moment.today for moment in moments], dtype=np.int64),
-            np.array([moment.mark.first_ever for moment in moments], dtype=np.int64),
-            entries_of([(moment.since, START, moment.mark) for moment in moments]),
-        )
+    def moments(self, customer_ids: Collection[str], *, clock: int) -> list[Moment]:
+        """Return customers as they are at a day of the clock."""
+        found = self.read(customer_ids)
+        marks = {customer_id: since.mark() for customer_id, since in found.items() if since is not NOTHING}
+        return [Moment(each, found[each], marks.get(each, START), clock) for each in customer_ids]
 
-    def steps(self, moments: Sequence[Moment], before: Mapping[str, Mark]) -> tuple[Stands, Steps | None]:
-        """Return moments that follow on each other as columns: what they begin with, once for each customer and day.
+    def columns(self, moments: Sequence[Moment], *, begun: Mapping[str, Mark]) -> tuple[Stands, Steps | None]:
+        """Return customers at moments as columns; what several of one customer and day begin with is there once.
 
-        `before`: how far each customer had come at the beginning.
+        `begun`: how far a customer with several moments had come before all of them.
         """
         places: dict[tuple[str, int], int] = {}
-        of = [places.setdefault((moment.customer_id, moment.today), len(places)) for moment in moments]
-        if len(places) == len(moments):
-            return self.stands(moments), None
-        first = {place: moment for place, moment in zip(reversed(of), reversed(moments), strict=True)}
-        begun = [first[place] for place in range(len(places))]
-        stands = self.stands([moment._replace(mark=before[moment.customer_id]) for moment in begun])
-        added = entries_of([(moment.since, before[moment.customer_id], moment.mark) for moment in moments])
-        first_ever = np.array([moment.mark.first_ever for moment in moments], dtype=np.int64)
-        today = np.array([moment.today for moment in begun], dtype=np.int64)
+        of = [places.setdefault((each.customer_id, each.today), len(places)) for each in moments]
+        if max(Counter(of).values(), default=0) <= MOST_COPIES:
+            return self._stands(moments), None
+        first = np.unique(of, return_index=True)[1].tolist()
+        stands = self._stands([moments[row]._replace(mark=begun[moments[row].customer_id]) for row in first])
+        today = np.array([moments[row].today for row in first], dtype=np.int64)
+        added = entries_of([(each.since, begun[each.customer_id], each.mark) for each in moments])
+        first_ever = np.array([each.mark.first_ever for each in moments], dtype=np.int64)
         return stands._replace(today=today), Steps(np.array(of, dtype=np.int64), first_ever, added)
+
+    def _stands(self, moments: Sequence[Moment]) -> Stands:
+        return Stands(
+            self._history.numbers(each.customer_id for each in moments),
+            np.array([each.today for each in moments], dtype=np.int64),
+            np.array([each.mark.first_ever for each in moments], dtype=np.int64),
+            entries_of([(each.since, START, each.mark) for each in moments]),
+        )
 
     def _may_have_events(self, customer_id: str) -> bool:
         number = self._history.number(customer_id)

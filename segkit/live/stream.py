@@ -1,12 +1,13 @@
 """Read a stream of live events, write changes, and refresh the live page."""
 
+import gc
 import json
 import os
 import select
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +68,16 @@ def run_live(
     KeyboardInterrupt
         SIGINT or SIGTERM came; the lines up to then are counted, and the rest has to be fed again.
     """
-    with _interrupts() as stop, Live(run_dir, state=state, commit_every=10**9, sync=sync) as live:
+    with (
+        _interrupts() as stop,
+        Live(run_dir, state=state, commit_every=10**9, sync=sync) as live,
+        rare_collection() as collect,
+    ):
         stream = Stream(live, out=out, page=page, png=png, triggers=triggers)
         stream.deliver()
         for lines in read_lines(source, stop=stop):
             stream.feed_lines(lines, stop=stop)
+            collect()
         stream.deliver(page_now=True)
         if stop.asked:
             raise KeyboardInterrupt
@@ -110,6 +116,31 @@ def _interrupts() -> Iterator[Interrupt]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def rare_collection() -> Iterator[Callable[[], None]]:
+    """Keep the collector of cycles out of commits, which it would delay; the function given collects now and then.
+
+    What is open at the beginning is never searched, and what is new at most every `PAGE_SECONDS`.
+    """
+    was_on, last = gc.isenabled(), time.monotonic()
+
+    def collect() -> None:
+        nonlocal last
+        if time.monotonic() - last >= PAGE_SECONDS:
+            gc.collect()
+            last = time.monotonic()
+
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        gc.unfreeze()
+        if was_on:
+            gc.enable()
 
 
 class Stream:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from segkit.data.runs import Run
 from segkit.errors import InputError, RunError
+from segkit.live import customer
 from segkit.live.engine import Live
 from segkit.vocabulary import activity_kinds
 from tests import strategies as made
@@ -146,6 +147,28 @@ def test_closed_and_opened_again_nothing_is_different(small_run: tuple[Run, made
         again += [change for row in later.rows for change in second.feed(as_sent(row))]
         assert {who: (second.segment(who), second.inspect(who).features) for who in second.customers()} == stands
     assert again == changes
+
+
+def test_one_customer_with_half_of_all_lines_and_ids_of_200_bytes_are_as_in_the_batch_and_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(customer, "COMPACT_AFTER", 20)
+    events, who = fixed_events(rows=300, customers=12), "half of all lines " + "é" * 91
+    rows = [{**row, "event_id": f"{i:0200d}"} for i, row in enumerate(events.rows)]
+    events = replace(events, rows=[row | {"customer_id": who} if i % 2 else row for i, row in enumerate(rows)])
+    run = make_live_run(tmp_path / "run", events)
+    later = sorted((row for row in events.rows if row["day"] >= AS_OF), key=lambda row: row["timestamp"])
+    with Live(run.path, state=tmp_path / "once", commit_every=10**9) as once:
+        for row in later:
+            once.feed(as_sent(row))
+        changes = once.flush()
+        wanted = batch_segments(run, events, as_of=events.last_day() + timedelta(days=1))
+        for day in (AS_OF + timedelta(days=45), events.last_day()):
+            once.tick(f"{day}T12:00:00Z")
+        assert {name: once.segment(name) for name in once.customers()} == {n: wanted.get(n) for n in once.customers()}
+    with Live(run.path, state=tmp_path / "each") as each:
+        assert [change for row in later for change in each.feed(as_sent(row))] == changes
+        assert len(changes) > 3 and each.segment(who) is not None
 
 
 def test_two_writers_at_once_and_the_state_of_another_run_are_refused(

@@ -344,7 +344,8 @@ def test_a_closed_output_ends_the_stream_and_its_changes_are_written_again_at_th
     lines = [line.encode() for line in lines_of(later)]
     with Live(run.path, state=tmp_path / "state", commit_every=10**9) as live:
         with pytest.raises(SegkitError, match="output: cannot be written"):
-            Stream(live, out=Closed()).feed_lines([*lines, b""])
+            Stream(live, out=Closed()).feed_lines(lines)
+            Stream(live, out=Closed()).feed_lines([])  # the pipe is idle
     out = io.BytesIO()
     with Live(run.path, state=tmp_path / "state", commit_every=10**9) as live:
         Stream(live, out=out).deliver()
