@@ -1,4 +1,4 @@
-"""Live segments: events a second with durability on, the time of each, the start, and two stores compared.
+"""Live segments: events a second with durability on, the time of a commit, the start, and two stores compared.
 
     python benchmarks/live.py [--customers 100000] [--events 40000] [--folder DIR]
 
@@ -29,12 +29,12 @@ from segkit.customers.days import build_days, write_days
 from segkit.customers.features import load_customers
 from segkit.data.runs import open_run
 from segkit.live.engine import Live
-from segkit.live.stream import MAX_BATCH_EVENTS, Stream
+from segkit.live.stream import MAX_BATCH_EVENTS, Stream, rare_collection
 from segkit.segments.model import SegmentModel, assign_points, model_to_arrays
 
 AS_OF, LOOKBACK, EACH = date(2024, 7, 1), 182, 20
 KINDS = {"purchase": "customer"}
-SEGMENTS, BAGS, CATEGORIES, FEW = 16, 20, 60, 2_000
+SEGMENTS, BAGS, CATEGORIES, FEW, SMALL = 16, 20, 60, 2_000, 25
 
 
 def make_run(folder: Path, *, customers: int, seed: int = 7) -> Path:
@@ -79,22 +79,23 @@ def events(count: int, *, customers: int, seed: int) -> list[bytes]:
 
 
 def stream(
-    run: Path, lines: list[bytes], *, before: list[bytes], state: Path, sync: str
+    run: Path, lines: list[bytes], *, before: list[bytes], state: Path, sync: str, commit: int
 ) -> tuple[float, float, np.ndarray, int]:
-    """CPU-seconds, clock seconds, the clock seconds of each event with the commits that fall on it, and the changes.
+    """CPU-seconds, clock seconds, the clock seconds of each commit with its events, and the changes.
 
     `before` comes first and is not counted: of few customers all are in memory then, as in a stream that runs on.
     """
-    with Live(run, state=state, commit_every=10**9, sync=sync) as live:
+    with Live(run, state=state, commit_every=10**9, sync=sync) as live, rare_collection() as collect:
         follow, each = Stream(live, out=io.BytesIO()), []
         follow.feed_lines(before)
         follow.deliver()
         changes, cpu, clock = live.last_change, time.process_time(), time.perf_counter()
-        for line in lines:
+        for first in range(0, len(lines), commit):
             start = time.perf_counter()
-            follow.feed_lines([line])
+            follow.feed_lines(lines[first : first + commit])
+            follow.deliver()
             each.append(time.perf_counter() - start)
-        follow.deliver()
+            collect()
         return time.process_time() - cpu, time.perf_counter() - clock, np.array(each), live.last_change - changes
 
 
@@ -155,16 +156,19 @@ def main() -> None:
         for label in ("first: the days are laid out", "again"):
             clock, cpu = started(run, state=state)
             print(f"| {label} | {cpu:.2f} | {clock:.2f} |")
-        print("\n| events of | sync | events a CPU s | a clock s | changes | p50 ms | p99 ms | times a bare insert |")
-        print("|---|---|---|---|---|---|---|---|")
-        runs = [(FEW, "full"), (FEW, "normal"), (given.customers, "full")]
-        for seed, (customers, sync) in enumerate(runs):
+        print("\n| events of | sync | in a commit | events a CPU s | a clock s | changes | p50 ms | p99 ms | "
+              "times a bare insert |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+        runs = [(FEW, "full", MAX_BATCH_EVENTS), (FEW, "full", SMALL), (FEW, "normal", SMALL)]
+        runs += [(given.customers, "full", MAX_BATCH_EVENTS), (given.customers, "full", SMALL)]
+        for seed, (customers, sync, commit) in enumerate(runs):
             lines = events(given.events, customers=customers, seed=seed)
             before = events(5 * FEW, customers=customers, seed=99) if customers == FEW else []
-            cpu, clock, each, changes = stream(run, lines, before=before, state=folder / f"live-{seed}", sync=sync)
-            bare = sqlite_alone(lines, path=folder / f"bare-{seed}", sync=sync)
+            cpu, clock, each, changes = stream(run, lines, before=before, state=folder / f"live-{seed}", sync=sync,
+                                               commit=commit)  # fmt: skip
+            bare = sqlite_alone(lines, path=folder / f"bare-{seed}", sync=sync, commit=commit)
             p50, p99 = np.percentile(each, [50, 99]) * 1e3
-            print(f"| {customers:,} customers | {sync} | {len(lines) / cpu:,.0f} | {len(lines) / clock:,.0f} | "
+            rates = f"{len(lines) / cpu:,.0f} | {len(lines) / clock:,.0f}"
+            print(f"| {customers:,} customers | {sync} | {commit} | {rates} | "
                   f"{changes:,} | {p50:.2f} | {p99:.2f} | {cpu / bare:.1f} |")  # fmt: skip
         with Live(run, state=folder / f"live-{len(runs) - 1}") as live:
             cpu, clock = timed(lambda: live.tick("2024-07-02T12:00:00Z"))

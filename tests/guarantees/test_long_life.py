@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.long_life import live_long
 from segkit.data.runs import load_run
-from segkit.live import book, engine, state
+from segkit.live import book, cockpit, engine, state
 from segkit.live.engine import Live
 from segkit.live.page import write_page
 from segkit.live.stream import Stream
@@ -66,6 +66,7 @@ def test_live_memory_does_not_grow_with_unknown_customers(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "MAX_CACHED", 20), monkeypatch.setattr(book, "MAX_RECENT", 20)
+    monkeypatch.setattr(cockpit, "MOST_NEW", 20)
     with Live(small_run, state=tmp_path / "state", commit_every=10**9) as live:
         feed(live, strangers(300))
         live.advance("2024-03-03T12:00:00Z")
