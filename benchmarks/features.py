@@ -56,8 +56,9 @@ def baskets(path: str) -> int:
 
 def kept(path: str) -> int:
     """Days with their orders, categories and channels, kept as a run keeps them; then every feature from them."""
-    from segkit.customers.days import build_days, load_days, write_days
+    from segkit.customers.days import load_days
     from segkit.customers.features import customer_features
+    from segkit.customers.sorted_days import write_sorted_days
     from segkit.data.runs import open_run
     from segkit.data.sources import connect
     from segkit.period import Period
@@ -66,7 +67,7 @@ def kept(path: str) -> int:
     con.raw_sql(MEMORY)
     with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
         run = open_run(Path(folder) / "run", step="01_profile", source=path)
-        write_days(run, build_days(_events(con, path), kinds=KINDS))
+        write_sorted_days(run, _events(con, path), kinds=KINDS)
         days = load_days(run)
         days.rows.get_backend().raw_sql(MEMORY)
         return len(customer_features(days, period=Period(AS_OF, **DAYS), kinds=KINDS).columns)
