@@ -23,7 +23,8 @@ import psutil
 from segkit.customers.features import update_customers
 from segkit.customers.needs import load_needs, need_shares, needs_to_arrays
 from segkit.data import sources
-from segkit.data.runs import Run, load_run, open_run, open_run_source, prune_runs, publish_run, stage_run
+from segkit.data.prune import prune_runs
+from segkit.data.runs import Run, load_run, open_run, open_run_source, publish_run, stage_run
 from segkit.data.synth import write_scenario
 from segkit.notebook.chain import run_chain
 from segkit.segments import lineage

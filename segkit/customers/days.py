@@ -22,8 +22,8 @@ TABLES = {
     "categories": "day_categories",
     "items": "day_items",
     "channels": "day_channels",
-    "orders": "day_orders",
 }
+ORDERS = "day_orders"  # what is kept of orders
 THINGS = ("category", "item")  # columns that name what was bought
 PARTS, PLACE = "list_length", "list_place"  # of a category in the list of an event
 MONEY_TYPE = "decimal(18, 4)"  # of a day; sums over days are wider
@@ -327,8 +327,7 @@ def merge_days(days: Days, more: Days) -> Days:
     """
     if days.orders is None or more.orders is None:
         raise InputError(
-            "days: merging needs the pieces of orders, and one state has none. "
-            "Build days with build_days, or write them with write_days."
+            "days: merging needs the pieces of orders, and one state has none. Build days with build_days."
         )
     pieces = _add_up(days.orders, more.orders, keys=PIECE_KEYS)
     return Days(
@@ -346,21 +345,24 @@ def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
     Parameters
     ----------
     orders
-        Write the pieces of orders too, so that later events can be merged; false writes less.
+        Write the orders too, which live needs; false writes less.
     """
-    rows = days.rows
     if orders and days.orders is not None:
-        run.write(days.orders, TABLES["orders"])
-        if rows.get_backend().name == "duckdb":  # from the pieces just written: events are not summed again
-            rows = _aggregate_by_day(_assign_first_day(run.scan(TABLES["orders"])))
-    for part in ("rows", "categories", "items", "channels"):
-        table = rows if part == "rows" else getattr(days, part)
-        if table is not None:
-            run.write(table, TABLES[part])
+        run.write(order_parts(days.orders), ORDERS)
+    for part, name in TABLES.items():
+        if getattr(days, part) is not None:
+            run.write(getattr(days, part), name)
+
+
+def order_parts(pieces: ir.Table) -> ir.Table:
+    """Select what is kept of orders: the part of each on a day, with its first hour and its amount."""
+    names = [name for name in ("customer_id", "day", "order_id", "slot", "amount") if name in pieces.columns]
+    named = pieces.bought & pieces.order_id.notnull() if "order_id" in pieces.columns else ibis.literal(False)
+    return pieces.filter(named).select(*names)
 
 
 def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
-    """Load the days of a run as tables of an engine.
+    """Load the days of a run as tables of an engine; they have no pieces of orders.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from segkit.customers.added_days import extend_days, reason_to_rebuild
 from segkit.customers.bought import Bought as Bought
 from segkit.customers.bought import CustomerData as CustomerData
 from segkit.customers.bought import Outcomes as Outcomes
@@ -20,16 +21,14 @@ from segkit.customers.days import (
     RETURN,
     Days,
     build_days,
-    count_column,
     load_days,
-    merge_days,
     write_days,
 )
 from segkit.customers.sorted_days import write_sorted_days
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.runs import Run
 from segkit.period import Period
-from segkit.vocabulary import DAY_PARTS, FEATURES, WEEKDAYS, Feature, activity_kinds, channel_feature, kind_features
+from segkit.vocabulary import DAY_PARTS, FEATURES, WEEKDAYS, Feature, channel_feature, kind_features
 
 TIMES_OF_DAY = tuple(f"{part}_share" for part in DAY_PARTS)
 OFTEN, ALWAYS, AUTOMATIC = 3, 0.999, 0.75  # active days; share of visits; share of customers with so many of both
@@ -509,47 +508,9 @@ def update_customers(
     reason = (
         f"the engine is {engine}"
         if engine not in LOCAL_ENGINES
-        else _reason_to_rebuild(events, previous=previous, since=since, kinds=kinds)
+        else reason_to_rebuild(events, previous=previous, since=since, kinds=kinds, items=items)
     )
-    if not reason and items != previous.has("day_items"):
-        reason = "needs are learnt from other things than in the previous run"
     if reason:
         return describe_customers(events, run=run, kinds=kinds, engine=engine, items=items), reason
-    new = events.filter(events.day >= ibis.literal(since))
-    if "event_id" in events.columns:  # an event that was counted before does not count again
-        old = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
-        new = new.anti_join(old, new.event_id == old.known_id)
-    days = load_days(previous)
-    with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:  # read several times: transferred once
-        new = transfer_table(new, to=days.rows.get_backend(), folder=folder, name="events")
-        write_days(run, merge_days(days, build_days(new, kinds=kinds, items=items)))
+    extend_days(run, events, previous=previous, since=since, kinds=kinds, items=items)
     return load_customers(run, kinds=kinds), ""
-
-
-def _reason_to_rebuild(events: ir.Table, *, previous: Run, since: date, kinds: dict[str, str]) -> str:
-    """Explain why the days of an earlier run cannot be extended; empty where they can.
-
-    They can where the source's earlier events have the same number and money of each kind as those days.
-    """
-    if not previous.has("day_orders"):
-        return "the previous run has no pieces of orders"
-    days = load_days(previous).rows
-    columns = {kind: count_column(kind) for kind in kinds}
-    if not set(columns.values()) <= set(days.columns):
-        return "the previous run has other kinds of event"
-    if ("amount" in events.columns) != ("amount" in days.columns):
-        return "the previous run has other columns"
-    old = events.filter(events.day < ibis.literal(since))
-    found = {name: old.count(where=old.event == kind) for kind, name in columns.items()}
-    stored = {name: days[name].sum() for name in columns.values()}
-    if "amount" in days.columns:
-        own = activity_kinds(kinds)
-        found["money"] = old.amount.sum(where=old.event.isin(own))
-        stored["money"] = days.amount.sum() + days.other_amount.sum() + days.return_amount.sum()
-    totals = [
-        table.aggregate(**{name: total.cast("float64") for name, total in sums.items()}).to_pandas().iloc[0].fillna(0.0)
-        for table, sums in ((old, found), (days, stored))
-    ]
-    if (totals[0] - totals[1]).abs().max() > 1e-4:
-        return f"the source has other events before {since} than the previous run read"
-    return ""

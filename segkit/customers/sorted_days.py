@@ -29,6 +29,7 @@ from segkit.customers.day_sums import (
 )
 from segkit.customers.days import (
     MONEY_TYPE,
+    ORDERS,
     PURCHASE,
     RETURN,
     TABLES,
@@ -38,6 +39,7 @@ from segkit.customers.days import (
     available_measures,
     build_days,
     count_once,
+    order_parts,
 )
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.row_groups import NAMES, ROWS_AT_ONCE
@@ -47,6 +49,7 @@ from segkit.vocabulary import activity_kinds
 CODES = "segkit_codes"  # temporary tables: each name and its number, in the order of the names
 MONEY = ("amount", "discount", "cost", "quantity")
 FLAGS = {"private_label": "private_label", "discount": "discount > 0"}  # conditions of measures
+PARTS = {"category": "categories", "item": "items", "channel": "channels"}  # column -> part of the days
 EPOCH = date(1970, 1, 1)
 UNIT = 10_000  # of the weight of an event without money
 
@@ -69,6 +72,8 @@ class _Pass:
         Bits of a day in a key.
     has_money
         The events have amounts.
+    since
+        Rows of earlier days are not written; days since 1970.
     """
 
     kinds: Mapping[str, str]
@@ -77,13 +82,16 @@ class _Pass:
     first: int
     bits: int
     has_money: bool
+    since: int
 
     def keys(self, of: np.ndarray) -> Columns:
         """Split keys into numbers of customers and days since 1970."""
         return {"customer_id": of >> self.bits, "day": (of & ((1 << self.bits) - 1)) + self.first}
 
 
-def write_sorted_days(run: Run, events: ir.Table, *, kinds: Mapping[str, str], items: bool = False) -> None:
+def write_sorted_days(
+    run: Run, events: ir.Table, *, kinds: Mapping[str, str], items: bool = False, since: date | None = None
+) -> None:
     """Write the days of events in DuckDB to a run, as ``write_days(run, build_days(events))`` would.
 
     Parameters
@@ -94,6 +102,8 @@ def write_sorted_days(run: Run, events: ir.Table, *, kinds: Mapping[str, str], i
         Each kind of event -> 'customer' or 'company'.
     items
         Sum items, too.
+    since
+        Add the rows of this day and later ones to the tables that the run has, as a part of that name.
 
     Raises
     ------
@@ -101,27 +111,27 @@ def write_sorted_days(run: Run, events: ir.Table, *, kinds: Mapping[str, str], i
         Amounts of a customer add up to more than 18 digits.
     """
     defined = build_days(events, kinds=dict(kinds), items=items)
-    once = count_once(events)
+    once, part = count_once(events), since.isoformat() if since else ""
     summed = [name for name in NAMES if name in once.columns and (name != "item" or items) and not _is_list(once, name)]
     con = once.get_backend().con
-    plan = _plan(once, summed, con=con, kinds=kinds)
+    plan = _plan(once, summed, con=con, kinds=kinds, since=since)
     try:
         with closing(_slices(once, plan, con=con)) as lines:
-            _write_parts(run, defined, lines=lines, plan=plan)
+            _write_parts(run, defined, lines=lines, plan=plan, part=part)
     finally:
         for name in summed:
             con.execute(f"drop table if exists {CODES}_{name}")
-    for name in set(THINGS) & set(once.columns) - set(summed):
-        part = "categories" if name == "category" else "items"
-        if getattr(defined, part) is not None:
-            run.write(getattr(defined, part), TABLES[part])
+    for name in sorted(set(THINGS) & set(once.columns) - set(summed)):
+        rows = getattr(defined, PARTS[name])
+        if rows is not None:
+            run.write(rows.filter(rows.day >= since) if since else rows, TABLES[PARTS[name]], part=part)
 
 
 def _is_list(events: ir.Table, name: str) -> bool:
     return events[name].type().is_array()
 
 
-def _plan(events: ir.Table, summed: list[str], *, con: object, kinds: Mapping[str, str]) -> _Pass:
+def _plan(events: ir.Table, summed: list[str], *, con: object, kinds: Mapping[str, str], since: date | None) -> _Pass:
     """Give each name of each column its number, and find the first and the last day, in one reading."""
     query = ibis.to_sql(events, dialect="duckdb")
     listed = ", ".join(quote(name) for name in summed)
@@ -150,6 +160,7 @@ def _plan(events: ir.Table, summed: list[str], *, con: object, kinds: Mapping[st
         first=(low - EPOCH).days,
         bits=max((high - low).days, 1).bit_length(),
         has_money="amount" in events.columns,
+        since=((since or low) - EPOCH).days,
     )
 
 
@@ -213,34 +224,41 @@ def _as_columns(table: pa.Table) -> tuple[Columns, pa.Array | None]:
     return columns | {"of": key >> 2, "flag": (key & 3).astype(np.int8)}, order_ids
 
 
-def _write_parts(run: Run, defined: Days, *, lines: Iterator, plan: _Pass) -> None:
+def _write_parts(run: Run, defined: Days, *, lines: Iterator, plan: _Pass, part: str) -> None:
     """Write the tables of days slice by slice, all at once."""
+    defined_by_name = {ORDERS: order_parts(defined.orders), TABLES["rows"]: defined.rows}
+    defined_by_name |= {TABLES[PARTS[name]]: getattr(defined, PARTS[name]) for name in list(plan.names)[1:]}
     with ExitStack() as stack:
         files = {}
-        for part in ("orders", "rows", *(name for name in plan.names if name != "customer_id")):
-            named = {"category": "categories", "item": "items", "channel": "channels"}.get(part, part)
-            schema = getattr(defined, named).schema()
-            encode = _Encoding(dict(schema), plan.names).encode
-            files[part] = stack.enter_context(run.write_groups(TABLES[named], encode=encode))
+        for name, table in defined_by_name.items():
+            encode = _Encoding(dict(table.schema()), plan.names).encode
+            files[name] = stack.enter_context(run.write_groups(name, encode=encode, part=part))
         for columns, order_ids in lines:
-            for part, table in _tables(columns, order_ids, plan=plan):
-                files[part].write(table)
+            for name, table in _tables(columns, order_ids, plan=plan):
+                earlier = part and pc.less(table["until" if "until" in table.column_names else "day"], plan.since)
+                files[name].write(table.filter(pc.invert(earlier)) if part else table)
 
 
 def _tables(lines: Columns, order_ids: pa.Array | None, *, plan: _Pass) -> Iterator[tuple[str, pa.Table]]:
     """Yield the rows that a slice adds to each table, names as numbers and days as days since 1970."""
     keys, sums = piece_rows(lines, measures=plan.measures, kinds=plan.kinds)
-    pieces, texts = plan.keys(keys["of"]), {}
-    slot = pa.array(pieces["day"] * 24 + keys["hour"], mask=keys["hour"] == NO_HOUR)
-    if order_ids is not None:
-        texts["order_id"] = order_ids.take(pa.array(keys["start"]))
-    yield "orders", pa.table({**pieces, "bought": keys["flag"] != OTHER, **texts, "slot": slot, **sums})
+    yield ORDERS, _order_table(keys, sums, order_ids, plan=plan)
     firsts, rows, squares = day_rows(keys, sums, bits=plan.bits)
     until = {"until": plan.keys(firsts["of"])["day"]}
     squared = {"amount_squared": squares} if plan.has_money else {}
-    yield "rows", pa.table({**plan.keys(firsts["first"]), **until, **rows, **squared})
+    yield TABLES["rows"], pa.table({**plan.keys(firsts["first"]), **until, **rows, **squared})
     for name in list(plan.names)[1:]:
-        yield name, (_channel_table if name == "channel" else _thing_table)(lines, name, plan=plan)
+        make = _channel_table if name == "channel" else _thing_table
+        yield TABLES[PARTS[name]], make(lines, name, plan=plan)
+
+
+def _order_table(keys: Columns, sums: Columns, order_ids: pa.Array | None, *, plan: _Pass) -> pa.Table:
+    """Select what is kept of orders, as ``days.order_parts`` does."""
+    named = np.flatnonzero(keys["flag"] == IN_ORDER)
+    rows, hour = plan.keys(keys["of"][named]), keys["hour"][named]
+    texts = {} if order_ids is None else {"order_id": order_ids.take(pa.array(keys["start"][named]))}
+    slot = pa.array(rows["day"] * 24 + hour, mask=hour == NO_HOUR)
+    return pa.table({**rows, **texts, "slot": slot, **({"amount": sums["amount"][named]} if plan.has_money else {})})
 
 
 def _thing_table(lines: Columns, name: str, *, plan: _Pass) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 ROWS_AT_ONCE = 1_000_000
 NAMES = ("customer_id", "category", "item", "channel")  # columns that repeat their values from row to row
 DAYS = ("day", "until")
+DIGITS = 18  # of a decimal number that fits 64 bits
 SORT_KEYS = ("customer_id", "day", "until", "category", "item", "channel")  # together the key of a row
 
 
@@ -62,17 +63,29 @@ class RowGroups:
             group, rest = self._encode(rows.slice(0, ROWS_AT_ONCE).combine_chunks()), rows.slice(ROWS_AT_ONCE)
             self._pending, self._rows = [rest] if len(rest) else [], len(rest)
             if self._file is None:
-                named = [name for name in group.column_names if name in (*NAMES, *DAYS)]
-                self._file = pq.ParquetWriter(
-                    self._path,
-                    group.schema,
-                    compression="zstd",
-                    write_page_checksum=True,
-                    use_dictionary=named,
-                    store_decimal_as_integer=True,
-                    store_schema=False,
-                )
+                self._file = _writer(self._path, group.schema)
             self._file.write_table(group)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a file; whole numbers are stored as differences, which is quickest to write and to read."""
+    named = [field.name for field in schema if field.name in (*NAMES, *DAYS)]
+    whole = [
+        field.name
+        for field in schema
+        if field.name not in named
+        and (pa.types.is_integer(field.type) or (pa.types.is_decimal(field.type) and field.type.precision <= DIGITS))
+    ]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        write_page_checksum=True,
+        use_dictionary=named,
+        column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+        store_decimal_as_integer=True,
+        store_schema=False,
+    )
 
 
 def write_rows(table: ir.Table, path: Path) -> None:

@@ -37,14 +37,15 @@ from segkit.data.io import (
     write_json,
 )
 from segkit.data.privacy import PrivacyRules, load_privacy
-from segkit.data.row_groups import RowGroups, write_by_key
+from segkit.data.row_groups import SORT_KEYS, RowGroups, write_by_key
 from segkit.data.sources import connect, open_source, read_customers, read_events, remove_spills
 from segkit.data.spec import Source
 from segkit.errors import RunError
 from segkit.period import Period
 from segkit.texts import ENGLISH
 
-FORMAT = 2  # of a run folder; other formats cannot be read
+FORMAT = 3  # of a run folder: tables may have further parts
+READABLE = (2, FORMAT)  # formats of runs that are read
 METRIC_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 MODEL_WRITERS = {"": "03_segments", "needs": "01_profile"}  # part of the model -> the notebook that writes it
@@ -114,7 +115,10 @@ class Run:
             raise RunError(
                 f"{self.path.name}: there is no table '{name}' (it holds {', '.join(stored) or 'none'}). {step}."
             )
-        table = read_parquet(self._table_path(name)).to_pandas()
+        parts = [read_parquet(path) for path in self.part_paths(name)]
+        table = pa.concat_tables(parts).to_pandas()
+        if len(parts) > 1:
+            table = table.sort_values([key for key in SORT_KEYS if key in table], ignore_index=True, kind="stable")
         if self.erased.lists and "customer_id" in table:
             table = table[~table["customer_id"].map(self.erased.is_erased)].reset_index(drop=True)
         return table
@@ -131,11 +135,25 @@ class Run:
         """
         if not self.has(name):
             self.table(name)  # raises, naming the notebook that writes it
-        if self.record().get("outcome") == "done":
-            check_parquet(self._table_path(name))
-        return read_rows(self._table_path(name).resolve(), to=on or _engine(), name=name)
+        paths = self.part_paths(name)
+        for path in paths if self.record().get("outcome") == "done" else ():
+            check_parquet(path)
+        parts = [read_rows(path.resolve(), to=on or _engine(), name=path.stem.replace(".", "_")) for path in paths]
+        return ibis.union(*parts) if len(parts) > 1 else parts[0]
 
-    def write(self, table: pd.DataFrame | ir.Table, name: str) -> None:
+    def part_paths(self, name: str) -> list[Path]:
+        """List the files of a table: the first, and those that later events were added in."""
+        path = self._table_path(name)
+        return [path, *sorted(path.parent.glob(f"{name}.*.parquet"))]
+
+    def copy_table(self, previous: "Run", name: str) -> None:
+        """Copy a table of an earlier run, so that a part can be added to it."""
+        for path in previous.part_paths(name):
+            check_parquet(path, every_page=False)
+            with self._new_file(name, part=path.name.removeprefix(f"{name}.").removesuffix("parquet").strip(".")) as to:
+                shutil.copyfile(path, to)
+
+    def write(self, table: pd.DataFrame | ir.Table, name: str, *, part: str = "") -> None:
         """Check a table and write it to tables/<name>.parquet; the same rows in the same order give the same bytes.
 
         Parameters
@@ -143,6 +161,8 @@ class Run:
         table
             A named index becomes columns, an unnamed one is dropped. An Ibis expression is streamed to the file,
             sorted by its key columns (customer_id, day, category).
+        part
+            Of an expression: add the rows to the table as another file, of this name, such as a date.
 
         Raises
         ------
@@ -152,7 +172,7 @@ class Run:
             The run is finished, and so read-only.
         """
         if isinstance(table, ir.Table):
-            with self._new_file(name) as path:
+            with self._new_file(name, part=part) as path:
                 write_by_key(table, path, local=_engine())
             return
         self._refuse_if_finished()
@@ -240,16 +260,17 @@ class Run:
         return self.path / name
 
     @contextmanager
-    def write_groups(self, name: str, *, encode: Callable[[pa.Table], pa.Table]) -> Iterator[RowGroups]:
-        """Open a table that is written in pieces, in their order; `encode`: as in `RowGroups`."""
-        with self._new_file(name) as path, RowGroups(path, encode=encode) as groups:
+    def write_groups(self, name: str, *, encode: Callable[[pa.Table], pa.Table], part: str = "") -> Iterator[RowGroups]:
+        """Open a table that is written in pieces; `encode`: as in `RowGroups`, `part`: as in `write`."""
+        with self._new_file(name, part=part) as path, RowGroups(path, encode=encode) as groups:
             yield groups
 
     @contextmanager
-    def _new_file(self, name: str) -> Iterator[Path]:
-        """Yield where a table is written first; it is part of the run once it is whole."""
+    def _new_file(self, name: str, *, part: str = "") -> Iterator[Path]:
+        """Yield where a table is written first; it belongs to the run once it is whole."""
         self._refuse_if_finished()
         path = self._table_path(name)
+        path = path.with_name(f"{name}.{part}.parquet") if part else path
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         yield temporary
@@ -281,12 +302,12 @@ def load_run(run_dir: str | Path) -> Run:
     made = record.get("parameters")
     if not isinstance(made, dict) or not isinstance(made.get("as_of", ""), str):
         raise RunError(f"{path / 'run.json'}: no parameters in it, so it was not made by segkit. Make a new run.")
-    if record.get("format", FORMAT) != FORMAT:
+    if record.get("format", FORMAT) not in READABLE:
         renamed = tables.old_names(record.get("tables", {})) if record["format"] < FORMAT else []
         names = f" (names differ: {renamed[0]}{', ...' if len(renamed) > 1 else ''})" if renamed else ""
         raise RunError(
-            f"{path}: its format is {record['format']}, and this segkit reads {FORMAT}: another version made it"
-            f"{names}. Make it again, or remove the folder (--previous none works without it)."
+            f"{path}: its format is {record['format']}, and this segkit reads {READABLE[0]} and {FORMAT}: "
+            f"another version made it{names}. Make it again, or remove the folder (--previous none works without it)."
         )
     return run
 
@@ -337,7 +358,6 @@ def _engine() -> ibis.BaseBackend:
 
 
 STAGING_NAME = re.compile(r"(?P<out>.+)\.(?P<kind>building-\d+|replaced)")  # folders next to a run while it is made
-PRUNED_SUFFIX = ".pruned"  # ending of a folder that is being removed
 
 
 @contextmanager
@@ -435,58 +455,6 @@ def finished_runs(root: str | Path, *, source: str = "") -> list[tuple[str, Path
         if run.record().get("outcome") == "done" and is_wanted and made.get("as_of"):
             found.append((made["as_of"], record.parent))
     return sorted(found)
-
-
-def prune_runs(newest: Path, *, keep: int) -> tuple[list[str], list[str]]:
-    """Remove older runs of the same source in the folder of a new run, each with its live state (<run>.live).
-
-    Only folders named by the as_of of their run are removed: not failed runs, runs being built, runs of other sources,
-    copies under another name, other folders, pilots and runs in use.
-
-    Parameters
-    ----------
-    newest
-        A run that has just finished; it is never removed.
-    keep
-        Number of runs to keep, the newest by as_of.
-
-    Returns
-    -------
-    tuple of list of str
-        Names of the runs that were removed, and of those that were not because they are in use.
-    """
-    source = load_run(newest).parameters().get("source_name")
-    for leftover in newest.parent.glob(f".*{PRUNED_SUFFIX}"):  # of a process that was killed while it removed one
-        shutil.rmtree(leftover, ignore_errors=True)
-    others = [
-        (as_of, folder)
-        for as_of, folder in finished_runs(newest.parent, source=source)
-        if folder.name == as_of != newest.name and not folder.is_symlink()  # of another name: somebody put it there
-    ]
-    removed, in_use = [], []
-    for _, folder in others[: max(len(others) - keep + 1, 0)]:
-        (removed if _remove_if_idle(folder) else in_use).append(folder.name)
-    return removed, in_use
-
-
-def _remove_if_idle(folder: Path) -> bool:
-    """Remove a run and its live state unless a process uses either; each is renamed first, so that it goes at once."""
-    live = folder.with_name(f"{folder.name}.live")
-    locks = [folder.with_name(f".{folder.name}.lock"), *sorted(live.glob("*.lock"))]
-    handles = [try_lock(path) for path in locks if path.is_file()]
-    try:
-        if None in handles:
-            return False
-        for path in (live, folder):
-            if path.exists():
-                pruned = path.with_name(f".{path.name}{PRUNED_SUFFIX}")
-                path.rename(pruned)
-                shutil.rmtree(pruned, ignore_errors=True)
-        return True
-    finally:
-        for handle in handles:
-            if handle is not None:
-                os.close(handle)
 
 
 def _recover(out: Path) -> None:

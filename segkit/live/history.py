@@ -12,6 +12,7 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
@@ -220,8 +221,9 @@ def _name_weights(run: Run, table: str, *, name: str, weight: str, since: int, o
 
 def _order_amounts(run: Run, *, amount: bool, of: tuple[str, str]) -> pd.DataFrame:
     rows = _days_between(run, "day_orders", of)
-    rows = rows.filter(rows.bought & rows.order_id.notnull())
-    paid = (rows.amount.cast("decimal(38, 4)") * UNIT).cast("int64") if amount else rows.lines * 0
+    if "bought" in rows.columns:  # a run of format 2 also kept what was bought without an order
+        rows = rows.filter(rows.bought & rows.order_id.notnull())
+    paid = (rows.amount.cast("decimal(38, 4)") * UNIT).cast("int64") if amount else ibis.literal(0).cast("int64")
     slot = rows.slot.fill_null(NEVER * 24)
     found = rows.select("customer_id", "order_id", day=rows.day.epoch_days().cast("int64"), slot=slot, amount=paid)
     table = found.to_pandas()

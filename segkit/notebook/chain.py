@@ -19,6 +19,7 @@ from segkit.assist.digest import write_digest
 from segkit.data.engine import check_engine
 from segkit.data.paths import HOME, find_path
 from segkit.data.privacy import find_key, key_id, make_key
+from segkit.data.prune import prune_runs
 from segkit.data.runs import (
     KEPT,
     LIST_FOLDER,
@@ -27,7 +28,6 @@ from segkit.data.runs import (
     latest_finished_run,
     load_run,
     open_run,
-    prune_runs,
     publish_run,
     save_failed_run,
     stage_run,

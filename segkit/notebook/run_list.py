@@ -48,7 +48,7 @@ def list_runs(*, reports: str | Path = "reports") -> RunList:
     rows = []
     for path in sorted(find_path(reports).glob("**/run.json")):
         run = runs.Run(path.parent)
-        if run.record().get("outcome") == "done" and run.record().get("format") == runs.FORMAT:
+        if run.record().get("outcome") == "done" and run.record().get("format") in runs.READABLE:
             made = run.parameters()
             rows.append((made.get("source_name", ""), made.get("as_of", ""), _shorten(run.path)))
     table = pd.DataFrame(rows, columns=["source", "as of", "folder"])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from segkit.customers.days import TABLES, Days, build_days
+from segkit.customers.days import ORDERS, TABLES, Days, build_days
 from segkit.customers.features import customer_features, describe_customers, features_expression
 from segkit.data import engine as engine_module
 from segkit.data.engine import check_engine, open_engine, transfer_table
@@ -66,7 +66,7 @@ def test_a_run_has_the_same_days_and_features_from_postgres(postgres: str, large
     for engine in ("duckdb", postgres):
         runs.append(open_run(tmp_path / engine[:6], step="01_profile", source="x", as_of=str(AS_OF), **DAYS))
         features.append(describe_customers(read, run=runs[-1], engine=engine, kinds=made.KINDS).data.features)
-    assert _tables(runs[1]) == _tables(runs[0]) and set(_tables(runs[0])) == set(TABLES.values()) - {"day_items"}
+    assert _tables(runs[1]) == _tables(runs[0]) and set(_tables(runs[0])) == {*TABLES.values(), ORDERS} - {"day_items"}
     pd.testing.assert_frame_equal(features[1], features[0], atol=WITHIN, rtol=WITHIN)
     assert not [path for run in runs for path in run.path.glob("*") if path.name not in ("tables", "run.json")]
 

@@ -305,5 +305,5 @@ def test_days_without_orders_or_with_other_kinds_are_not_extended(tmp_path: Path
     (previous.path / "tables" / "day_orders.parquet").unlink()
     assert (
         update_customers(_events(UPDATE_ROWS), run=run, previous=previous, kinds=MAILED_KINDS)[1]
-        == "the previous run has no pieces of orders"
+        == "the previous run has no orders"
     )

@@ -1,19 +1,23 @@
 """The sorted pass writes the same bytes as the definition of days, for any events, slices and amounts."""
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import ibis
+import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from segkit.customers import sorted_days
+from segkit.customers.added_days import extend_days, reason_to_rebuild
 from segkit.customers.days import build_days, write_days
 from segkit.customers.sorted_days import write_sorted_days
 from segkit.data import row_groups
 from segkit.data.engine import open_engine
+from segkit.data.row_groups import SORT_KEYS
 from segkit.data.runs import Run, open_run
 from segkit.errors import InputError
 from tests import strategies as made
@@ -35,6 +39,28 @@ def test_the_sorted_pass_writes_what_the_definition_gives(
         table = table.append_column("item", table.column("category"))
     found, wanted = _written(table, folder=tmp_path_factory.mktemp("runs"), kinds=made.KINDS, items=items)
     assert found == wanted and len(found) >= 2
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(made.events(least=30, most=60), st.integers(20, 130))
+def test_days_added_to_a_run_are_those_of_all_events(
+    tmp_path_factory: pytest.TempPathFactory, events: made.Events, after: int
+) -> None:
+    folder, table, since = tmp_path_factory.mktemp("runs"), _table(events.arrow()), made.FIRST.date() + timedelta(after)
+    dates = {"then": since, "added": since + timedelta(500), "whole": since + timedelta(500)}
+    span = {"lookback_days": made.LOOKBACK_DAYS, "horizon_days": 91}
+    runs = {name: open_run(folder / name, step="01_profile", as_of=f"{day}", **span) for name, day in dates.items()}
+    write_sorted_days(runs["then"], table.filter(table.day < since), kinds=made.KINDS)
+    write_sorted_days(runs["whole"], table, kinds=made.KINDS)
+    assume(not reason_to_rebuild(table, previous=runs["then"], since=since, kinds=made.KINDS))
+    extend_days(runs["added"], table, previous=runs["then"], since=since, kinds=made.KINDS)
+    names = sorted(runs["whole"].record()["tables"])
+    assert sorted(runs["added"].record()["tables"]) == names
+    for name in names:
+        found, wanted = (runs[run].table(name) for run in ("added", "whole"))
+        keys = [key for key in (*SORT_KEYS, "order_id") if key in wanted]
+        pd.testing.assert_frame_equal(*(part.sort_values(keys, ignore_index=True) for part in (found, wanted)))
+        assert runs["added"].scan(name).count().to_pandas() == len(wanted)
 
 
 @pytest.mark.parametrize("kinds", [{"purchase": "customer"}, {"visit": "customer"}])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data.runs import Run, load_run, open_run, prune_runs
+from segkit.data.prune import prune_runs
+from segkit.data.runs import Run, load_run, open_run
 from segkit.notebook import chain
 
 

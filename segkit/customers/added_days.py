@@ -1,0 +1,114 @@
+"""Add later events to the days of an earlier run, as parts of their own; what that run has is not summed again."""
+
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ibis
+import ibis.expr.types as ir
+
+from segkit.customers.days import ORDERS, PURCHASE, TABLES, build_days, count_column, count_once, load_days, order_parts
+from segkit.customers.sorted_days import write_sorted_days
+from segkit.data.row_groups import write_rows
+from segkit.data.runs import Run
+from segkit.vocabulary import activity_kinds
+
+MOST_PARTS = 24  # of a table; then all of history is read, and written as one
+
+
+def extend_days(
+    run: Run, events: ir.Table, *, previous: Run, since: date, kinds: dict[str, str], items: bool = False
+) -> None:
+    """Write the days of an earlier run to a run, and the events from its ``as_of`` on as a further part.
+
+    Parameters
+    ----------
+    run
+        Gets the tables that ``write_sorted_days`` would write for all events.
+    events
+        Contract columns in DuckDB, before ``as_of`` of ``run``.
+    previous
+        The earlier run; ``reason_to_rebuild`` gives no reason against it.
+    since
+        Its ``as_of``.
+    kinds
+        Each kind of event -> 'customer' or 'company'.
+    items
+        Sum items, too.
+    """
+    for name in (*TABLES.values(), ORDERS):
+        if previous.has(name):
+            run.copy_table(previous, name)
+    with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:
+        added = _added_events(events, since=since, folder=Path(folder))
+        write_sorted_days(run, added, kinds=kinds, items=items, since=since)
+
+
+def _added_events(events: ir.Table, *, since: date, folder: Path) -> ir.Table:
+    """Select the events of a day and later, each event_id once, and the earlier lines of their orders."""
+    new, old = events.filter(events.day >= ibis.literal(since)), events.filter(events.day < ibis.literal(since))
+    if "event_id" in events.columns:  # an event that was counted before does not count again
+        counted = old.select(known_id="event_id").distinct()
+        new = new.anti_join(counted, new.event_id == counted.known_id)
+    new = _kept(new, folder / "new.parquet")
+    if "order_id" not in events.columns:
+        return new
+    named = new.filter((new.event == PURCHASE) & new.order_id.notnull())
+    orders = _kept(named.select("customer_id", "order_id").distinct(), folder / "orders.parquet")
+    begun = old.filter(old.event == PURCHASE).semi_join(orders, ["customer_id", "order_id"])
+    begun = _kept(count_once(begun.select(*new.columns)), folder / "begun.parquet")
+    return ibis.union(new, begun)
+
+
+def _kept(table: ir.Table, path: Path) -> ir.Table:
+    """Write a table to a file and open it, so that the source is read once."""
+    write_rows(table, path)
+    return table.get_backend().read_parquet(str(path), hive_partitioning=False)
+
+
+def reason_to_rebuild(
+    events: ir.Table, *, previous: Run, since: date, kinds: dict[str, str], items: bool = False
+) -> str:
+    """Explain why the days of an earlier run cannot be extended; empty where they can.
+
+    They can where the source's earlier events have the same number and money of each kind as those days.
+    """
+    if not previous.has(ORDERS):
+        return "the previous run has no orders"
+    days, columns = load_days(previous), {kind: count_column(kind) for kind in kinds}
+    if not set(columns.values()) <= set(days.rows.columns):
+        return "the previous run has other kinds of event"
+    if items != previous.has(TABLES["items"]):
+        return "needs are learnt from other things than in the previous run"
+    if _columns_of(events, kinds=kinds, items=items) != {
+        name: previous.columns(name) for name in (*TABLES.values(), ORDERS) if previous.has(name)
+    }:
+        return "the previous run has other columns"
+    if len(previous.part_paths(TABLES["rows"])) > MOST_PARTS:
+        return f"days were added to {MOST_PARTS} times since all of history was read"
+    return _difference(events, days.rows, since=since, kinds=kinds)
+
+
+def _columns_of(events: ir.Table, *, kinds: dict[str, str], items: bool) -> dict[str, list[str]]:
+    """Return the columns of the tables that events give."""
+    defined = build_days(events, kinds=kinds, items=items)
+    parts = {name: getattr(defined, part) for part, name in TABLES.items()} | {ORDERS: order_parts(defined.orders)}
+    return {name: list(table.columns) for name, table in parts.items() if table is not None}
+
+
+def _difference(events: ir.Table, days: ir.Table, *, since: date, kinds: dict[str, str]) -> str:
+    """Say that events before a day and the days of a run have other counts or money; empty where they are the same."""
+    columns = {kind: count_column(kind) for kind in kinds}
+    old = events.filter(events.day < ibis.literal(since))
+    found = {name: old.count(where=old.event == kind) for kind, name in columns.items()}
+    stored = {name: days[name].sum() for name in columns.values()}
+    if "amount" in days.columns:
+        found["money"] = old.amount.sum(where=old.event.isin(activity_kinds(kinds)))
+        stored["money"] = days.amount.sum() + days.other_amount.sum() + days.return_amount.sum()
+    totals = [
+        table.aggregate(**{name: total.cast("float64") for name, total in sums.items()}).to_pandas().iloc[0].fillna(0.0)
+        for table, sums in ((old, found), (days, stored))
+    ]
+    if (totals[0] - totals[1]).abs().max() > 1e-4:
+        return f"the source has other events before {since} than the previous run read"
+    return ""
