@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import ibis
 import ibis.expr.types as ir
 
-from segkit.customers.days import ORDERS, PURCHASE, TABLES, build_days, count_column, count_once, load_days, order_parts
+from segkit.customers.days import ORDERS, PURCHASE, TABLES, build_days, count_column, load_days, order_parts
 from segkit.customers.sorted_days import write_sorted_days
 from segkit.data.row_groups import write_rows
 from segkit.data.runs import Run
@@ -40,30 +40,28 @@ def extend_days(
         if previous.has(name):
             run.copy_table(previous, name)
     with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:
-        added = _added_events(events, since=since, folder=Path(folder))
+        added = _added_events(events, previous=previous, since=since, path=Path(folder) / "events.parquet")
         write_sorted_days(run, added, kinds=kinds, items=items, since=since)
 
 
-def _added_events(events: ir.Table, *, since: date, folder: Path) -> ir.Table:
-    """Select the events of a day and later, each event_id once, and the earlier lines of their orders."""
-    new, old = events.filter(events.day >= ibis.literal(since)), events.filter(events.day < ibis.literal(since))
+def _added_events(events: ir.Table, *, previous: Run, since: date, path: Path) -> ir.Table:
+    """Select the events of a day and later, each event_id once, and what earlier days have of their orders."""
+    con, new = events.get_backend(), events.filter(events.day >= ibis.literal(since))
     if "event_id" in events.columns:  # an event that was counted before does not count again
-        counted = old.select(known_id="event_id").distinct()
+        counted = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
         new = new.anti_join(counted, new.event_id == counted.known_id)
-    new = _kept(new, folder / "new.parquet")
+    write_rows(new, path)  # read several times below, and once from the source
+    new = con.read_parquet(str(path), hive_partitioning=False)
     if "order_id" not in events.columns:
         return new
-    named = new.filter((new.event == PURCHASE) & new.order_id.notnull())
-    orders = _kept(named.select("customer_id", "order_id").distinct(), folder / "orders.parquet")
-    begun = old.filter(old.event == PURCHASE).semi_join(orders, ["customer_id", "order_id"])
-    begun = _kept(count_once(begun.select(*new.columns)), folder / "begun.parquet")
-    return ibis.union(new, begun)
-
-
-def _kept(table: ir.Table, path: Path) -> ir.Table:
-    """Write a table to a file and open it, so that the source is read once."""
-    write_rows(table, path)
-    return table.get_backend().read_parquet(str(path), hive_partitioning=False)
+    orders = new.filter((new.event == PURCHASE) & new.order_id.notnull()).select("customer_id", "order_id").distinct()
+    begun = previous.scan(ORDERS, on=con).semi_join(orders, ["customer_id", "order_id"])
+    begun = begun.mutate(event=ibis.literal(PURCHASE), hour=ibis.literal(0))
+    lines = {
+        name: (begun[name] if name in begun.columns else ibis.null(kind)).cast(kind.copy(nullable=True))
+        for name, kind in new.schema().items()
+    }
+    return ibis.union(new.cast({name: line.type() for name, line in lines.items()}), begun.select(**lines))
 
 
 def reason_to_rebuild(

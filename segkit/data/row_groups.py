@@ -43,7 +43,7 @@ class RowGroups:
     ) -> None:
         """Write what is left, and close the file; a file that failed is removed."""
         try:
-            if kind is None and (self._pending or self._file is None):
+            if kind is None and (self._rows or self._file is None):
                 self._write_groups(least=0)
         finally:
             if self._file is not None:
