@@ -9,6 +9,7 @@ The data are made by ../shared/bench/generate_transactions.py; where it is missi
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,12 @@ DAYS = {"lookback_days": SPAN_DAYS, "horizon_days": 1}
 KINDS = {"purchase": "customer"}
 PANDAS_MOST, NAIVE_MOST = 10_000_000, 1_000_000  # rows; beyond these it takes too much memory, or too long
 MEMORY = "set memory_limit = '1500MB'"  # of DuckDB; what does not fit goes to disk, so that any laptop can do it
-STEPS = ("scan", "baskets", "ours", "kept", "pandas", "naive", "live")
+STEPS = ("scan", "baskets", "ours", "kept", "month", "pandas", "naive", "live")
+SINCE = date(2025, 5, 24)  # the last month begins
 IMPORTS = {  # before the clock starts
     "ours": ("segkit.customers.features", "segkit.data.sources"),
     "kept": ("segkit.customers.features", "segkit.data.sources", "segkit.data.runs"),
+    "month": ("segkit.customers.features", "segkit.data.sources", "segkit.data.runs"),
     "live": ("segkit.live.since", "duckdb"),
     "pandas": ("pandas", "pyarrow.parquet"),
     "naive": ("pandas", "pyarrow.parquet"),
@@ -71,6 +74,38 @@ def kept(path: str) -> int:
         days = load_days(run)
         days.rows.get_backend().raw_sql(MEMORY)
         return len(customer_features(days, period=Period(AS_OF, **DAYS), kinds=KINDS).columns)
+
+
+def _days_before(path: str) -> None:
+    """Keep the days before the last month, before the clock starts."""
+    from segkit.customers.sorted_days import write_sorted_days
+    from segkit.data.runs import open_run
+    from segkit.data.sources import connect
+
+    con = connect()
+    con.raw_sql(MEMORY)
+    events = _events(con, path)
+    folder = Path(path).parent / "month"
+    shutil.rmtree(folder, ignore_errors=True)
+    run = open_run(folder / "before", step="01_profile", source=path, as_of=SINCE.isoformat(), **DAYS)
+    write_sorted_days(run, events.filter(events.day < SINCE), kinds=KINDS)
+
+
+def month(path: str) -> int:
+    """Compare the history with the days of the run before, and add the last month to them; lines added."""
+    from segkit.customers.added_days import extend_days, reason_to_rebuild
+    from segkit.data.runs import load_run, open_run
+    from segkit.data.sources import connect
+
+    con = connect()
+    con.raw_sql(MEMORY)
+    events, previous = _events(con, path), load_run(Path(path).parent / "month" / "before")
+    folder = Path(path).parent / "month" / "after"
+    run = open_run(folder, step="01_profile", source=path, as_of=AS_OF.isoformat(), **DAYS)
+    assert not reason_to_rebuild(events, previous=previous, since=SINCE, kinds=KINDS)
+    extend_days(run, events, previous=previous, since=SINCE, kinds=KINDS)
+    days = run.scan("days")
+    return int(days.filter(days.until >= SINCE).lines.sum().to_pandas())
 
 
 def ours(path: str) -> int:
@@ -255,6 +290,8 @@ def report(step: str, *, path: str) -> None:
     """Run a step here and print what it took."""
     for module in IMPORTS.get(step, ("duckdb",)):
         import_module(module)
+    if step == "month":
+        _days_before(path)
     clock, cpu = time.perf_counter(), time.process_time()
     found = RUN[step](path)
     took = {"cpu": time.process_time() - cpu, "clock": time.perf_counter() - clock, "found": found}
@@ -303,7 +340,7 @@ def one_size(rows: int, *, folder: Path, customers: int, skip: list[str]) -> Non
             continue
         floor = took["cpu"] if step == "baskets" else floor
         against = f"{took['cpu'] / floor:.1f}" if floor and step not in ("live", "scan") else ""
-        counted = "events a second" if step == "live" else "" if step in ("scan", "baskets") else "features"
+        counted = {"live": "events a second", "month": "lines", "scan": "", "baskets": ""}.get(step, "features")
         note = f"{took['found']:,} {counted}" if counted else ""
         cells = f"{took['cpu']:.2f} | {against} | {took['clock']:.1f} | {took['gigabytes']:.2f} | {note}"
         print(f"| {rows:,} | {step} | {cells} |", flush=True)

@@ -19,6 +19,7 @@ from segkit.data import row_groups
 from segkit.data.engine import open_engine
 from segkit.data.row_groups import SORT_KEYS
 from segkit.data.runs import Run, open_run
+from segkit.erasure import erase_from_run
 from segkit.errors import InputError
 from tests import strategies as made
 
@@ -61,6 +62,8 @@ def test_days_added_to_a_run_are_those_of_all_events(
         keys = [key for key in (*SORT_KEYS, "order_id") if key in wanted]
         pd.testing.assert_frame_equal(*(part.sort_values(keys, ignore_index=True) for part in (found, wanted)))
         assert runs["added"].scan(name).count().to_pandas() == len(wanted)
+    erase_from_run(runs["added"], [made.CUSTOMERS[0]])  # from every part
+    assert not any((runs["added"].table(name)["customer_id"] == made.CUSTOMERS[0]).any() for name in names)
 
 
 @pytest.mark.parametrize("kinds", [{"purchase": "customer"}, {"visit": "customer"}])
