@@ -427,7 +427,8 @@ def one_name_a_row(events: ir.Table, name: str) -> ir.Table:
 def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
     """Return the weight of an event in its category: the amount of a purchase, 1 for events without money.
 
-    An event with several categories counts in equal parts, which add up to its weight to the last digit.
+    An event with several categories counts in equal parts, which add up to its weight: to the last digit up to amounts
+    of 900 billion, above which a double cannot hold the digits of a part.
     """
     one = ibis.literal(1).cast(MONEY_TYPE)
     if "amount" not in rows.columns:
@@ -438,11 +439,13 @@ def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
         weight = (rows.event == PURCHASE).ifelse(rows.amount.cast(MONEY_TYPE).fill_null(0), one)
     if PARTS not in rows.columns:
         return weight
-    digits = ops.Cast(weight * ibis.literal(10**4, "int64"), "int64").to_expr()
-    over = digits % rows[PARTS]  # what is left after it counts one digit more in the first categories
-    part = ((digits - over) / rows[PARTS]).cast("int64") + (rows[PLACE] < over).ifelse(1, 0)
-    digit = ibis.literal(Decimal("0.0001"), MONEY_TYPE)
-    return ops.Cast(part.cast("decimal(19, 4)") * digit, MONEY_TYPE).to_expr()
+    wide = "decimal(22, 4)"  # of the largest amount in digits
+    digits = ops.Cast(weight.cast(wide) * ibis.literal(Decimal(10**4), "decimal(5, 0)"), "int64").to_expr()
+    count = rows[PARTS]
+    over = (digits % count + count) % count  # what is left: the first categories count one digit more
+    part = ((digits - over) / count).cast("int64") + (rows[PLACE] < over).ifelse(1, 0)
+    digit = ibis.literal(Decimal("0.0001"), "decimal(5, 4)")
+    return ops.Cast(part.cast(wide) * digit, MONEY_TYPE).to_expr()
 
 
 def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -130,3 +130,23 @@ def test_other_columns_are_not_lists(tmp_path: Path) -> None:
     path = source(tmp_path, "path: a.parquet, columns: {COMMON, item: genres}")
     with pytest.raises(SourceError, match=r"a.parquet: column item: expected one value in each row, found VARCHAR\[\]"):
         read_events(open_source(str(path)), con=connect())
+
+
+@pytest.mark.parametrize("amount", ["770590000000.0001", "-770590000000.0001", "-0.0001"])
+def test_the_largest_amounts_are_divided_exactly(amount: str) -> None:
+    day = date(2024, 1, 1)
+    row = {
+        "customer_id": "c1",
+        "timestamp": datetime(2024, 1, 1, tzinfo=UTC),
+        "day": day,
+        "hour": 0,
+        "event": "purchase",
+    }
+    columns = (*made.ALWAYS, "category", "amount")
+    events = made.Events(
+        [{**row, "category": ["cake", "jam", "tea"], "amount": Decimal(amount)}], columns, "UTC", lists=True
+    )
+    found = build_days(events.table(), kinds=made.KINDS).categories.to_pandas()
+    assert len(found) == 3 and sum(found["amount"]) == Decimal(amount)
+    largest = replace(events, rows=[events.rows[0] | {"amount": Decimal("99999999999999.9999")}])
+    assert len(build_days(largest.table(), kinds=made.KINDS).categories.to_pandas()) == 3

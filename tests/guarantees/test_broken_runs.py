@@ -97,7 +97,10 @@ def test_a_run_of_another_format_is_refused_with_both_formats(tmp_path: Path) ->
     run = open_run(tmp_path / "run", source="shop", as_of="2024-01-01")
     run.update(format=99, outcome="done")
     result = answer("export", run.path, source=tmp_path, folder=tmp_path)
-    assert is_refused(result) and "its format is 99, and this segkit reads 2 and 3: another version made it" in result.stderr
+    assert (
+        is_refused(result)
+        and "its format is 99, and this segkit reads 2 and 3: another version made it" in result.stderr
+    )
     with pytest.raises(RunError, match="another version made it"):
         latest_finished_run(tmp_path, before="2024-02-01")
 
