@@ -25,6 +25,7 @@ TARGETING = """Suggest customers to address with this campaign: {campaign}
 Use the run {run}. Ask list_segments and list_needs, then describe_segment for the segments that fit, and
 what_would_a_pilot_show for each. Suggest a test with a control group, never a campaign to everyone. Check your text
 with check_text."""
+LOAD_AFTER = 0.5  # seconds: the first answer is written first
 DEEPEST = 3  # folders between the reports and a run
 QUESTIONS = (
     "list_segments", "describe_segment", "list_needs", "describe_need", "compare", "who_is_in", "forecast",
@@ -120,7 +121,9 @@ def _load_later() -> None:
         import segkit.assist.changes
         import segkit.reports.revenue  # noqa: F401
 
-    threading.Thread(target=load, daemon=True).start()
+    later = threading.Timer(LOAD_AFTER, load)
+    later.daemon = True
+    later.start()
 
 
 def _summary(opened: Reports, run: str) -> str:
