@@ -9,6 +9,7 @@ import ibis.expr.types as ir
 
 from segkit.customers.days import ORDERS, PURCHASE, TABLES, build_days, count_column, load_days, order_parts
 from segkit.customers.sorted_days import write_sorted_days
+from segkit.data.engine import read_rows
 from segkit.data.row_groups import write_rows
 from segkit.data.runs import Run
 from segkit.vocabulary import activity_kinds
@@ -46,16 +47,17 @@ def extend_days(
 
 def _added_events(events: ir.Table, *, previous: Run, since: date, path: Path) -> ir.Table:
     """Select the events of a day and later, each event_id once, and what earlier days have of their orders."""
-    con, new = events.get_backend(), events.filter(events.day >= ibis.literal(since))
+    new = events.filter(events.day >= ibis.literal(since))
     if "event_id" in events.columns:  # an event that was counted before does not count again
         counted = events.filter(events.day < ibis.literal(since)).select(known_id="event_id").distinct()
         new = new.anti_join(counted, new.event_id == counted.known_id)
-    write_rows(new, path)  # read several times below, and once from the source
-    new = con.read_parquet(str(path), hive_partitioning=False)
+    write_rows(new, path)  # read several times below, and once from the source, whose engine reads its files alone
+    began = previous.scan(ORDERS)
+    new = read_rows(path, to=began.get_backend(), name="events_added")
     if "order_id" not in events.columns:
         return new
     orders = new.filter((new.event == PURCHASE) & new.order_id.notnull()).select("customer_id", "order_id").distinct()
-    begun = previous.scan(ORDERS, on=con).semi_join(orders, ["customer_id", "order_id"])
+    begun = began.semi_join(orders, ["customer_id", "order_id"])
     begun = begun.mutate(event=ibis.literal(PURCHASE), hour=ibis.literal(0))
     lines = {
         name: (begun[name] if name in begun.columns else ibis.null(kind)).cast(kind.copy(nullable=True))
