@@ -48,8 +48,9 @@ def test_only_drawings_scripts_and_stylesheets_are_trusted(path: Path) -> None:
 def test_text_comes_back_as_it_was_and_is_escaped_on_a_page(words: str) -> None:
     page = templates.html("_macros", "note", text=words)
     assert page == Markup('<p class="sk-note">{}</p>').format(words)
-    line = templates.text("live", "alert_crossed", outcome=words, level="doubled", customers=20)
-    assert line == templates.SPACES.sub(" ", f"Expected {words.replace('_', ' ')} has doubled for about 20 customers.")
+    line = templates.text("live", "alert_ahead", events=20, latest=words)
+    expected = f"20 events lie ahead of the clock, up to {words}. They are not in the money of now."
+    assert line == templates.SPACES.sub(" ", expected)
     assert "".join(templates.parts(words)) == words
 
 
