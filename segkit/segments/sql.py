@@ -103,8 +103,8 @@ def check_dialect(dialect: str) -> None:
 def column_type(kind: dt.DataType, *, dialect: str) -> str:
     """Name a type in the SQL of a dialect.
 
-    >>> column_type(ibis.dtype("string"), dialect="postgres"), column_type(ibis.dtype("int64"), dialect="bigquery")
-    ('TEXT', 'INT64')
+    >>> column_type(ibis.dtype("int64"), dialect="postgres"), column_type(ibis.dtype("int64"), dialect="bigquery")
+    ('BIGINT', 'INT64')
     """
     mapper = getattr(compilers, DIALECTS[dialect]).compiler.type_mapper
     return mapper.from_ibis(kind).sql(dialect=dialect)
