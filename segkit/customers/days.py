@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import ibis
-import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from segkit.data.runs import Run
-from segkit.errors import InputError
 from segkit.vocabulary import DAY_PARTS, activity_kinds
 
 PURCHASE = "purchase"
@@ -307,38 +305,6 @@ def build_days(events: ir.Table, *, kinds: dict[str, str], aggregate: bool = Tru
     )
 
 
-def merge_days(days: Days, more: Days) -> Days:
-    """Add days to days by key, without reading the events of either again.
-
-    Parameters
-    ----------
-    days, more
-        Two states of one engine, in either order; an order may have lines in both.
-
-    Returns
-    -------
-    Days
-        The state that all their events together give.
-
-    Raises
-    ------
-    InputError
-        A state has no pieces of orders.
-    """
-    if days.orders is None or more.orders is None:
-        raise InputError(
-            "days: merging needs the pieces of orders, and one state has none. Build days with build_days."
-        )
-    pieces = _add_up(days.orders, more.orders, keys=PIECE_KEYS)
-    return Days(
-        rows=_aggregate_by_day(_assign_first_day(pieces)),
-        categories=_add_up(days.categories, more.categories, keys=("customer_id", "day", "category")),
-        channels=_add_up(days.channels, more.channels, keys=("customer_id", "day", "channel")),
-        orders=pieces,
-        items=_add_up(days.items, more.items, keys=("customer_id", "day", "item")),
-    )
-
-
 def write_days(run: Run, days: Days, *, orders: bool = True) -> None:
     """Write days to a run: days, day_categories, day_items, day_channels, day_orders.
 
@@ -448,30 +414,9 @@ def _weight(rows: ir.Table, *, kinds: dict[str, str]) -> ir.DecimalColumn:
     return ops.Cast(part.cast(wide) * digit, MONEY_TYPE).to_expr()
 
 
-def _add_up(table: ir.Table | None, more: ir.Table | None, *, keys: tuple[str, ...]) -> ir.Table | None:
-    """Sum rows of the same key; a column that one table lacks is zero there, and an absent key is null."""
-    if table is None or more is None:
-        return more if table is None else table
-    table, more = _nullable(table), _nullable(more)
-    schema = dict(more.schema()) | dict(table.schema())
-    both = ibis.union(*(_align_columns(part, schema=schema, keys=keys) for part in (table, more)))
-    present_keys = [key for key in keys if key in schema]
-    aggregates = {name: _cast_exact(both[name].sum()) for name in schema if name not in (*present_keys, "slot")}
-    if "slot" in schema:
-        aggregates = {"slot": both["slot"].min(), **aggregates}
-    return both.group_by(present_keys).aggregate(**aggregates)
-
-
 def _union(table: ir.Table, more: ir.Table) -> ir.Table:
     """Stack two tables with the columns of the first."""
     return ibis.union(*(_nullable(part.select(*table.columns)) for part in (table, more)))
-
-
-def _align_columns(table: ir.Table, *, schema: dict[str, dt.DataType], keys: tuple[str, ...]) -> ir.Table:
-    """Add the columns that a table lacks: zero, or null for keys."""
-    missing = {name: kind for name, kind in schema.items() if name not in table.columns}
-    filled = {n: ibis.null(k) if n in (*keys, "slot") else ibis.literal(0).cast(k) for n, k in missing.items()}
-    return _nullable(table.mutate(**filled).select(*schema))
 
 
 def _nullable(table: ir.Table) -> ir.Table:

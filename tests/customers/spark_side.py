@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ibis
 
-from segkit.customers.days import Days, build_days, merge_days
+from segkit.customers.days import Days, build_days
 from segkit.customers.features import features_expression
 from segkit.data.engine import open_engine
 from segkit.data.runs import load_run
@@ -18,7 +18,7 @@ PARTS = ("rows", "categories", "channels")
 
 
 def main() -> None:
-    """Take `left` and `right` (Parquet of events), merge their days, write them and the features into `out`."""
+    """Take `left` and `right` (Parquet of events), write their days and the features into `out`."""
     con = open_engine(sys.argv[1], settings=json.loads(sys.argv[2]))
     print("ready", flush=True)
     for line in sys.stdin:
@@ -32,10 +32,10 @@ def main() -> None:
             print("done", flush=True)
             continue
         kinds, out = asked["kinds"], asked["out"]
-        halves = (build_days(con.read_parquet(asked[part]), kinds=kinds) for part in ("left", "right"))
-        merged = merge_days(*halves)
+        events = con.read_parquet(asked["left"]).union(con.read_parquet(asked["right"]))
+        days = build_days(events, kinds=kinds)
         for part in PARTS:
-            getattr(merged, part).to_parquet(f"{out}/{part}", mode="overwrite")
+            getattr(days, part).to_parquet(f"{out}/{part}", mode="overwrite")
         kept = Days(**{part: con.read_parquet(f"{out}/{part}") for part in PARTS})
         period = Period.parse(asked["as_of"], lookback_days=asked["lookback_days"], horizon_days=1)
         features = features_expression(kept, period=period, kinds=kinds)

@@ -2,18 +2,14 @@
 
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
-import pytest
 
-from segkit.customers.days import Days, build_days, load_days, merge_days, write_days
+from segkit.customers.days import Days, build_days
 from segkit.customers.features import customer_features
-from segkit.data.runs import open_run
-from segkit.errors import InputError
 from segkit.period import Period
 
 KINDS = {"purchase": "customer", "return": "customer", "open": "customer", "mail": "company"}
@@ -74,28 +70,6 @@ def test_an_order_belongs_to_the_day_of_its_first_line() -> None:
     assert (before_midnight["orders"], before_midnight["order_value"]) == (1, 3)
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_merging_gives_the_same_when_lines_of_an_order_arrive_separately(first: int) -> None:
-    lines = [("a", "2024-05-01", 23, "purchase", "1", 3.0), ("a", "2024-05-02", 0, "purchase", "1", 4.0)]
-    pieces = [build_days(table([line]), kinds=KINDS) for line in lines]
-    merged = merge_days(pieces[first], pieces[1 - first])
-    whole = build_days(table(lines), kinds=KINDS)
-    pd.testing.assert_frame_equal(_sorted(merged.rows), _sorted(whole.rows))
-
-
-def test_days_with_different_columns_merge_and_missing_columns_are_zero() -> None:
-    some = table([("a", "2024-05-01", 9, "purchase", "1", 2.0)])
-    poor = build_days(some.drop("amount", "order_id"), kinds=KINDS)
-    merged = merge_days(poor, build_days(some, kinds=KINDS))
-    assert sorted_rows(merged.rows, "lines", "amount", "orders") == [(2, 2, 2)]
-
-
-def test_merging_needs_the_pieces_of_orders() -> None:
-    days = build_days(table([("a", "2024-05-01", 9, "purchase", "1", 2.0)]), kinds=KINDS)
-    with pytest.raises(InputError, match="merging needs the pieces of orders"):
-        merge_days(days, Days(rows=days.rows, categories=None))
-
-
 def test_an_event_id_counts_once_and_a_missing_id_each_time() -> None:
     events = table([("a", "2024-05-01", 9, "purchase", None, 2.0)] * 4)
     ids = ibis.memtable(pd.DataFrame({"event_id": ["x", "x", None, None], "amount": [2.0] * 4, "hour": 9}))
@@ -108,16 +82,3 @@ def test_an_event_id_counts_once_and_a_missing_id_each_time() -> None:
 def test_money_is_added_exactly() -> None:
     days = build_days(table([("a", "2024-05-01", 9, "purchase", None, 0.1)] * 3), kinds=KINDS)
     assert sorted_rows(days.rows, "amount") == [(Decimal("0.3000"),)]
-
-
-def test_days_of_a_run_have_no_pieces_of_orders_and_cannot_be_merged(tmp_path: Path) -> None:
-    first = ibis.duckdb.connect().create_table("first", table([("a", "2024-05-01", 23, "mail", "1", 3.0)]).to_pyarrow())
-    run = open_run(tmp_path / "run", step="01_profile", source="x")
-    write_days(run, build_days(first, kinds=KINDS))
-    with pytest.raises(InputError, match="merging needs the pieces of orders"):
-        merge_days(load_days(run), build_days(first, kinds=KINDS))
-
-
-def _sorted(rows: ir.Table) -> pd.DataFrame:
-    found = rows.to_pandas()
-    return found[sorted(found.columns)].sort_values(["customer_id", "day", "until"], ignore_index=True)

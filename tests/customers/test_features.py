@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.customers.days import Days, build_days, merge_days
+from segkit.customers.days import Days, build_days
 from segkit.customers.features import (
     customer_data,
     customer_features,
@@ -119,24 +119,6 @@ def features_and_amounts(days: Days, **options: object) -> pd.DataFrame:
     return features.join(bought.add_prefix("bought "))
 
 
-@pytest.mark.slow
-@FEW
-@given(made.events(least=2), st.lists(st.integers(0, 2), min_size=40, max_size=40), st.permutations([0, 1, 2]))
-def test_days_merge_in_any_split_and_any_order(events: made.Events, part_of: list[int], order: list[int]) -> None:
-    once = events.only(_first_of_each(events))
-    parts = [once.only([part_of[i] == k for i in range(len(once.rows))]) for k in order]
-    states = [build_days(part.table(), kinds=made.KINDS) for part in parts if part.rows]
-    merged = states[0]
-    for state in states[1:]:
-        merged = merge_days(merged, state)
-    whole = build_days(once.table(), kinds=made.KINDS)
-    for name in ("rows", "categories", "channels", "orders"):
-        found, wanted = getattr(merged, name), getattr(whole, name)
-        assert (found is None) == (wanted is None)
-        if found is not None:
-            pd.testing.assert_frame_equal(_sorted(found), _sorted(wanted))
-
-
 @pytest.mark.parametrize("weekday", range(7))
 def test_every_weekday_has_its_share(weekday: int) -> None:
     day = date(2024, 2, 26) + timedelta(days=weekday)  # a Monday, and the week of a leap day
@@ -217,22 +199,6 @@ def test_dormant_customers_have_the_category_they_bought_most(make_days: object)
 
 def _channels(events: made.Events) -> tuple[str, ...]:
     return tuple(made.CHANNELS) if "channel" in events.columns else ()
-
-
-def _first_of_each(events: made.Events) -> list[bool]:
-    """A repeated event_id can only be seen where both events are read together."""
-    seen: set[str] = set()
-    first = []
-    for row in events.rows:
-        first.append(row["event_id"] is None or row["event_id"] not in seen)
-        seen.add(row["event_id"])
-    return first
-
-
-def _sorted(table: object) -> pd.DataFrame:
-    found = table.to_pandas()
-    keys = [k for k in ("customer_id", "day", "until", "category", "channel", "bought", "order_id") if k in found]
-    return found[sorted(found.columns)].sort_values(keys, ignore_index=True)
 
 
 MAILED_KINDS = {"purchase": "customer", "mail_sent": "company"}

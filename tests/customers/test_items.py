@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.customers.days import build_days, load_days, merge_days, write_days
+from segkit.customers.days import build_days, load_days, write_days
 from segkit.customers.features import customer_data, customer_outcomes
 from segkit.customers.finest import are_items_best
 from segkit.customers.needs import learn_needs, need_shares, purchases_of_customers, purchases_of_days
@@ -80,11 +80,7 @@ def test_needs_of_items_are_stored_and_extended(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(plain.features, customers.features)
 
     run = open_run(tmp_path / "run", step="01_profile")
-    halves = [
-        build_days(events.filter(rule), kinds=KINDS, items=True)
-        for rule in (events.day < PERIOD.as_of - timedelta(9), events.day >= PERIOD.as_of - timedelta(9))
-    ]
-    write_days(run, merge_days(*halves))
+    write_days(run, days)
     again = customer_data(load_days(run), period=PERIOD, kinds=KINDS)
     np.testing.assert_array_equal(again.item_weights.toarray(), customers.item_weights.toarray())
 
