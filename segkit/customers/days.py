@@ -242,7 +242,7 @@ class Days:
     channels
         By customer, day and channel: their own events; None without channels.
     orders
-        The pieces of orders, which only merging needs.
+        The pieces of orders, of which a run keeps the parts of each on a day; None for the days of a run.
     items
         By customer, day and item: what was bought, where needs are learnt from items; else None.
     """
@@ -328,7 +328,7 @@ def order_parts(pieces: ir.Table) -> ir.Table:
 
 
 def load_days(run: Run, *, on: ibis.BaseBackend | None = None) -> Days:
-    """Load the days of a run as tables of an engine; they have no pieces of orders.
+    """Load the days of a run as tables of an engine, without their orders, which are in ``day_orders``.
 
     Parameters
     ----------
