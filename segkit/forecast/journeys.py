@@ -11,7 +11,7 @@ from datetime import timedelta
 import ibis
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from segkit.customers.days import Days, count_column
 from segkit.customers.features import Customers
@@ -159,21 +159,23 @@ def _next_rows(visits: _Visits, *, code: np.ndarray, names: list[str]) -> Iterat
     Only visits that are for something else than the one before: the same again is a habit, and its absence a rhythm.
     """
     led = visits.need >= 0
-    who, need = visits.who[led], visits.need[led]
-    count = np.zeros((len(code), int(need.max(initial=-1)) + 1))
-    np.add.at(count, (who, need), 1)
-    total = count.sum(axis=1)
+    who, need, number = visits.who[led], visits.need[led], int(visits.need.max(initial=-1)) + 1
+    count = _counts(who, need, customers=len(code), things=number)
+    total = count.sum(axis=1, keepdims=True)
     follows = (who[1:] == who[:-1]) & (need[1:] != need[:-1])
     customer, now, then = who[1:][follows], need[:-1][follows], need[1:][follows]
-    for a in range(count.shape[1]):
-        after = np.bincount(customer[now == a], minlength=len(code))
-        for b in range(count.shape[1]):
-            observed = np.bincount(customer[(now == a) & (then == b)], minlength=len(code))
-            others = total - count[:, a]
-            chance = np.divide(count[:, b], others, out=np.zeros(len(code)), where=others > 0)
-            about = (NEXT, "", visits.labels[a], visits.labels[b])
-            if a != b:
-                yield from _rows(observed, after * chance, after, about=about, code=code, names=names)
+    for a in range(number):
+        observed = _counts(customer[now == a], then[now == a], customers=len(code), things=number)
+        after, others = observed.sum(axis=1, keepdims=True), total - count[:, [a]]
+        chance = np.divide(count, others, out=np.zeros_like(count), where=others > 0)
+        kept = [b for b in range(number) if b != a]
+        about = [(NEXT, "", visits.labels[a], visits.labels[b]) for b in kept]
+        yield from _rows(observed[:, kept], (after * chance)[:, kept], after, about=about, code=code, names=names)
+
+
+def _counts(who: np.ndarray, thing: np.ndarray, *, customers: int, things: int) -> np.ndarray:
+    """Count the rows of each customer and thing."""
+    return np.bincount(who * things + thing, minlength=customers * things).reshape(customers, things).astype(float)
 
 
 def _start_rows(visits: _Visits, *, code: np.ndarray, names: list[str], after_days: int) -> Iterator[tuple]:
@@ -224,14 +226,14 @@ def _touch_rows(
     names: list[str],
 ) -> Iterator[tuple]:
     """Compare each label at one visit of each customer with its share among their earlier visits."""
-    one = np.bincount(who[cases], minlength=len(code))
-    for number, label in enumerate(labels):
-        if number == skip:
-            continue
-        observed = np.bincount(who[cases], weights=touched[cases, number], minlength=len(code))
-        expected = np.bincount(who[cases], weights=past[cases, number] / count[cases], minlength=len(code))
-        kind, touch, after = about
-        yield from _rows(observed, expected, one, about=(kind, touch, label, after), code=code, names=names)
+    kind, touch, after = about
+    kept = [number for number in range(len(labels)) if number != skip]
+    observed, expected, one = (np.zeros((len(code), width)) for width in (len(kept), len(kept), 1))
+    observed[who[cases]] = touched[np.ix_(cases, kept)]  # one case of a customer
+    expected[who[cases]] = past[np.ix_(cases, kept)] / count[cases, None]
+    one[who[cases]] = 1
+    about_each = [(kind, touch, labels[number], after) for number in kept]
+    yield from _rows(observed, expected, one, about=about_each, code=code, names=names)
 
 
 def _first_of(who: np.ndarray) -> np.ndarray:
@@ -267,27 +269,29 @@ def _rows(
     expected: np.ndarray,
     visits: np.ndarray,
     *,
-    about: tuple[str, str, str, str],
+    about: list[tuple[str, str, str, str]],
     code: np.ndarray,
     names: list[str],
 ) -> Iterator[tuple]:
-    """Yield a row for all customers and for each segment with enough of them.
+    """Yield a row for all customers and for each segment with enough of them, of each thing compared.
 
-    By customer: in how many visits it was observed, in how many by chance, and how many visits there were.
+    By customer and thing: in how many visits it was observed, in how many by chance; and how many visits there were.
     """
-    kind, touch, before, after = about
-    for number in (-1, *range(len(names))):
-        mine = code >= 0 if number < 0 else code == number
-        customers, of = int((observed[mine] > 0).sum()), int((visits[mine] > 0).sum())
-        if of < FLOOR:
-            continue
-        surplus, whole = observed[mine] - expected[mine], visits[mine].sum()
-        error = np.sqrt(np.square(surplus).sum()) / whole  # customers are independent of each other, visits are not
-        share, by_chance = observed[mine].sum() / whole, expected[mine].sum() / whole
-        low, high = max(share - Z95 * error, 0.0), min(share + Z95 * error, 1.0)
-        p = float(norm.sf((share - by_chance) / error)) if error > 0 else 1.0
-        segment = ALL if number < 0 else names[number]
-        yield (kind, segment, touch, before, after, customers, of, share, low, high, by_chance, p)
+    groups = np.vstack([code >= 0, code == np.arange(len(names))[:, None]]).astype(float)
+    of, whole = (groups @ (visits > 0))[:, 0], (groups @ visits)[:, 0]
+    enough = of >= FLOOR
+    groups, of, whole = groups[enough], of[enough].astype(int), whole[enough, None]
+    share, by_chance = groups @ observed / whole, groups @ expected / whole
+    error = np.sqrt(groups @ np.square(observed - expected)) / whole  # customers are independent, visits are not
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error > 0, ndtr((by_chance - share) / error), 1.0)
+    low, high = np.maximum(share - Z95 * error, 0.0), np.minimum(share + Z95 * error, 1.0)
+    customers = (groups @ (observed > 0)).astype(int)
+    segments = np.array([ALL, *names], dtype=object)[enough]
+    for column, (kind, touch, before, after) in enumerate(about):
+        figures = [each[:, column].tolist() for each in (customers, share, low, high, by_chance, p)]
+        for segment, asked, n, *others in zip(segments, of.tolist(), *figures, strict=True):
+            yield (kind, segment, touch, before, after, n, asked, *others)
 
 
 def _without_remainders(table: pd.DataFrame) -> pd.DataFrame:
