@@ -78,6 +78,19 @@ def test_a_run_that_keeps_the_segments_is_complete(home: Path, auto: tuple[Run, 
     assert "Only events since" in (run.path / "01_profile.html").read_text(), "history was not aggregated again"
 
 
+def test_the_back_test_of_the_forecast_is_that_of_the_run_it_was_made_in_with_its_date(
+    home: Path, auto: tuple[Run, Result]
+) -> None:
+    run, before = auto[0], load_run(home / "reports" / THEN)
+    assert run.summary()["forecast.tested_at"] == before.summary()["forecast.tested_at"] == THEN
+    for name in ("prediction_backtest", "calibration", "forecast_errors"):
+        pd.testing.assert_frame_equal(run.table(name), before.table(name))
+    assert run.summary()["forecast.active.auc"] == before.summary()["forecast.active.auc"]
+    assert not run.table("predictions").equals(before.table("predictions")), "the forecast itself is new"
+    assert f"was measured on {THEN}" in (run.path / "05_predict.html").read_text()
+    assert "was measured on" not in (before.path / "05_predict.html").read_text()
+
+
 def test_all_runs_have_a_page_that_is_never_written_over_one_of_somebody_else(
     home: Path, auto: tuple[Run, Result]
 ) -> None:

@@ -1,5 +1,6 @@
 """Predict the date of the next order, of each customer and of each category they buy regularly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -23,6 +24,7 @@ MOST_LEARNT = 8_000  # rows that the trees see
 TREES = {"max_leaf_nodes": 7, "learning_rate": 0.1, "max_iter": 50, "min_samples_leaf": 40, "l2_regularization": 5.0}
 GAPS = ["days", "median_gap", "mean_gap", "last_gap", "longest_gap", "silent", "late", "variation"]
 COLUMNS = [*GAPS, *(f"days_{span}" for span in RECENT_DAYS), "own_silent", "own_gap", "usual_gap"]
+OF_TODAY = ("customers", "reason")  # metrics that are not of the back-test
 DUE = ["customer_id", "category", "due", "due_low", "due_high"]
 NEXT_ORDER = ["next_order_date", "next_order_low", "next_order_high", "next_order_reason"]
 NO_ORDERS, TOO_SHORT = "no orders", "too little history for a back-test"
@@ -73,7 +75,13 @@ class _Tested:
     metrics: dict[str, object]
 
 
-def predict_order_dates(customers: Customers, *, never: frozenset[str] = frozenset(), seed: int = 7) -> OrderDates:
+def predict_order_dates(
+    customers: Customers,
+    *,
+    never: frozenset[str] = frozenset(),
+    seed: int = 7,
+    tested: Mapping[str, object] | None = None,
+) -> OrderDates:
     """Predict when customers order next, and when they next buy the categories they buy regularly.
 
     Quantiles of the days until the next order are learnt one horizon ago from the gaps of a customer, and how long they
@@ -86,12 +94,15 @@ def predict_order_dates(customers: Customers, *, never: frozenset[str] = frozens
     ----------
     never
         Categories that are never offered.
+    tested
+        Metrics of an earlier run, whose back-test stands; by default it is made.
     """
     names = _buyers(customers.days, as_of=customers.period.as_of)
     if not len(names):
         return OrderDates(_without_dates(customers.index, NO_ORDERS), pd.DataFrame(columns=DUE), {})
     orders = _order_days(customers.days, as_of=customers.period.as_of, names=names)
-    found = _predict_waits(orders, customers, own=orders, seed=seed)
+    earlier = {kind: _of_kind(tested or {}, kind=kind) for kind in ("dates", "due")}
+    found = _predict_waits(orders, customers, own=orders, seed=seed, tested=earlier["dates"])
     people = _customer_dates(found, customers, names=names)
     metrics = {f"forecast.dates.{name}": value for name, value in found.metrics.items()}
     metrics["forecast.dates.customers"] = int(people["next_order_date"].notna().sum())
@@ -99,16 +110,23 @@ def predict_order_dates(customers: Customers, *, never: frozenset[str] = frozens
     due = pd.DataFrame(columns=DUE)
     if customers.days.categories is not None:
         asked = {"as_of": customers.period.as_of, "names": names, "never": never}
+        options = {"own": orders, "seed": seed, "tested": earlier["due"]}
         bought = _category_days(customers.days, step=_step(len(names)), **asked)
-        by_category = _predict_waits(bought, customers, own=orders, seed=seed)
+        by_category = _predict_waits(bought, customers, **options)
         if not by_category.reason and _step(len(names)) > 1:  # worth reading the categories of everyone
             bought = _category_days(customers.days, step=1, **asked)
-            by_category = _predict_waits(bought, customers, own=orders, seed=seed)
+            by_category = _predict_waits(bought, customers, **options)
         due = _due(by_category, customers, bought=bought)
         metrics |= {f"forecast.due.{name}": value for name, value in by_category.metrics.items()}
         metrics["forecast.due.customers"] = int(due["customer_id"].nunique())
         metrics["forecast.due.reason"] = by_category.reason or None
     return OrderDates(people, due, metrics)
+
+
+def _of_kind(metrics: Mapping[str, object], *, kind: str) -> dict[str, object]:
+    """Return the figures of a back-test among metrics, by name; empty where it did not come to a result."""
+    own = {name.removeprefix(f"forecast.{kind}."): value for name, value in metrics.items() if f".{kind}." in name}
+    return own if "tested_at" in own else {}
 
 
 def _buyers(days: Days, *, as_of: date) -> pd.Index:
@@ -147,30 +165,49 @@ def _read(rows: ir.Table, *, names: pd.Index, things: pd.Index) -> _Purchases:
     return _Purchases(who, thing, day, names, things)
 
 
-def _predict_waits(bought: _Purchases, customers: Customers, *, own: _Purchases, seed: int) -> _Tested:
-    """Back-test the days until the next purchase one horizon ago, and predict them today."""
+def _predict_waits(
+    bought: _Purchases, customers: Customers, *, own: _Purchases, seed: int, tested: Mapping[str, object]
+) -> _Tested:
+    """Back-test the days until the next purchase one horizon ago, and predict them today.
+
+    `tested`: the figures of an earlier back-test that stands; empty to make it.
+    """
     period = customers.period
-    last, before = (day_number(period.as_of) - period.horizon_days * i for i in (1, 2))
-    options = {"lookback_days": period.lookback_days, "own": own}
-    now = _rhythm(bought, at=day_number(period.as_of), **options)
-    nothing = np.full((len(now), 3), np.nan)
-    sampled = _part(bought, len(bought.names))
-    learnt, tested = (_rhythm(sampled, at=at, **options) for at in (before, last))
-    if min(len(learnt), len(tested)) < MIN_ROWS:
-        return _Tested(now, nothing, TOO_SHORT, {})
-    waits = [_waits(sampled, rhythm, at=at, horizon_days=period.horizon_days)
-             for rhythm, at in ((learnt, before), (tested, last))]  # fmt: skip
-    past = _quantiles(learnt, waits[0], tested, seed=seed)
-    dated = _is_dated(past, horizon_days=period.horizon_days)
+    at, horizon = day_number(period.as_of), {"horizon_days": period.horizon_days}
+    last, options = at - period.horizon_days, {"lookback_days": period.lookback_days, "own": own}
+    now, sampled = _rhythm(bought, at=at, **options), _part(bought, len(bought.names))
+    nothing, learnt = np.full((len(now), 3), np.nan), _rhythm(sampled, at=last, **options)
+    waits = _waits(sampled, learnt, at=last, **horizon)
+    if tested:
+        reason, metrics = str(tested["reason"] or ""), {k: v for k, v in tested.items() if k not in OF_TODAY}
+    else:
+        before = _rhythm(sampled, at=last - period.horizon_days, **options)
+        waited = _waits(sampled, before, at=last - period.horizon_days, **horizon)
+        reason, metrics = _test(before, waited, learnt, waits, seed=seed, **horizon)
+        metrics |= {"tested_at": period.as_of.isoformat()} if "lead.low" in metrics else {}
+    if reason or len(learnt) < MIN_ROWS:
+        return _Tested(now, nothing, reason or TOO_FEW, metrics)
+    today = _quantiles(learnt, waits, now, seed=seed)
+    known = _is_dated(today, **horizon)
+    dated = _widened(today, float(metrics["widening"]))
+    return _Tested(now, np.where(known[:, None], dated, np.nan), "", metrics)
+
+
+def _test(
+    learnt: pd.DataFrame, waited: np.ndarray, rhythm: pd.DataFrame, waits: np.ndarray, *, horizon_days: int, seed: int
+) -> tuple[str, dict[str, object]]:
+    """Learn two horizons ago, and test on what came one horizon ago: why no dates are given, or "", and figures."""
+    if min(len(learnt), len(rhythm)) < MIN_ROWS:
+        return TOO_SHORT, {}
+    past = _quantiles(learnt, waited, rhythm, seed=seed)
+    dated = _is_dated(past, horizon_days=horizon_days)
     if dated.sum() < MIN_ROWS:
-        return _Tested(now, nothing, TOO_FEW, {"tested": int(dated.sum())})
-    metrics = _score(tested[dated], past[dated], waits[1][dated], horizon_days=period.horizon_days)
+        return TOO_FEW, {"tested": int(dated.sum())}
+    metrics = _score(rhythm[dated], past[dated], waits[dated], horizon_days=horizon_days)
     if metrics["lead.low"] <= 0:
-        return _Tested(now, nothing, NOT_BETTER, metrics)
-    wider = _widening(past[dated], waits[1][dated], horizon_days=period.horizon_days)
-    today = _quantiles(tested, waits[1], now, seed=seed)
-    known = _is_dated(today, horizon_days=period.horizon_days)
-    return _Tested(now, np.where(known[:, None], _widened(today, wider), np.nan), "", metrics)
+        return NOT_BETTER, metrics
+    wider = _widening(past[dated], waits[dated], horizon_days=horizon_days)
+    return "", metrics | {"widening": wider}
 
 
 def _is_dated(quantiles: np.ndarray, *, horizon_days: int) -> np.ndarray:

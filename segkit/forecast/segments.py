@@ -1,7 +1,7 @@
 """Forecast customers and sum the forecasts by segment."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -9,15 +9,12 @@ import pandas as pd
 from segkit.customers.features import CustomerData, Customers, customer_outcomes
 from segkit.data.readiness import FEWEST_CUSTOMERS
 from segkit.forecast.backtest import (
-    BACKTEST_COLUMNS,
-    LEADS,
     BacktestOrigin,
     backtest_origins,
     base_rate_metrics,
     best_forecasters,
     calibration,
     make_forecasts,
-    origins_with,
     score_forecasters,
     with_lead_verdicts,
 )
@@ -28,6 +25,7 @@ from segkit.forecast.drivers import DRIVERS, churn_drivers
 from segkit.forecast.model import (
     AMOUNTS,
     MIN_TRAINING_CUSTOMERS,
+    ORIGINS,
     Forecast,
     Snapshot,
     TrainingSet,
@@ -45,6 +43,7 @@ from segkit.forecast.offers import (
     next_offers,
 )
 from segkit.forecast.short_history import buying_backtest, forecast_from_buying
+from segkit.forecast.tested import MIN_SEASON_CUSTOMERS, TESTED_AT, Backtested, find_errors, untested
 from segkit.forecast.year import forecast_year
 from segkit.format import FLOOR, joined
 from segkit.segments.fit import TrainingWindows, first_active_day, has_history
@@ -52,8 +51,6 @@ from segkit.segments.model import SegmentModel, assign_segments
 from segkit.stats import Z95, Estimate
 from segkit.vocabulary import EVERYONE
 
-MIN_SEASON_CUSTOMERS = 20  # customers of a segment whose error in a back-test counts
-ERROR_BLOCKS = 20  # of customers by predicted value; the size of errors is interpolated between them
 CUSTOMER_COLUMNS = [
     "active_chance",
     *(f"{name}{part}" for name in AMOUNTS for part in ("", "_mean", "_low", "_high")),
@@ -66,18 +63,12 @@ SEGMENT_COLUMNS = [f"{name}{part}" for name in ("active_share", *AMOUNTS) for pa
 SEGMENT_COLUMNS += ["move_share", "move_share_low", "move_share_high"]  # chance only: moves are observed once
 YEAR_VALUE = [f"value_12m{part}" for part in ("", "_low", "_high")]
 SEGMENT_TABLE = ["segment", "customers", *SEGMENT_COLUMNS, "spend_change", *YEAR_VALUE]
-CALIBRATION = ["target", "group", "customers", "predicted", "observed", "low", "high"]
 NOBODY_ACTIVE = "nobody did anything in the last horizon: there is no outcome to learn. Check as_of and horizon_days"
 MEDIAN = {"spend": "spend_median"}  # in the table of customers, next to spend_mean
 
 
 def forecast_segments(
-    predictions: pd.DataFrame,
-    segment: pd.Series,
-    *,
-    origins: Sequence[BacktestOrigin],
-    chosen: Mapping[str, str],
-    model: SegmentModel,
+    predictions: pd.DataFrame, segment: pd.Series, *, errors: pd.DataFrame, chosen: Collection[str]
 ) -> pd.DataFrame:
     """Predict what each segment, and everyone together, does in the horizon.
 
@@ -88,8 +79,10 @@ def forecast_segments(
     ----------
     predictions
         By customer_id.
-    origins
-        Of the back-test, or empty.
+    errors
+        Of `find_errors`; empty without a back-test.
+    chosen
+        The targets that are predicted.
 
     Returns
     -------
@@ -99,9 +92,9 @@ def forecast_segments(
         Intervals of moves are chance only.
     """
     groups = {EVERYONE: segment.index} | {name: part.index for name, part in segment.groupby(segment)}
-    season = _season_errors(origins, chosen=chosen, model=model)
+    by_target = {str(target): rows for target, rows in errors.groupby("target")}
     rows = [
-        {"segment": name, "customers": len(members)} | _segment_row(predictions.loc[members], season, origins, chosen)
+        {"segment": name, "customers": len(members)} | _segment_row(predictions.loc[members], by_target, chosen)
         for name, members in groups.items()
     ]
     return pd.DataFrame(rows).round(6)
@@ -159,39 +152,9 @@ def forecast_per_customer(segments: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**columns, "spend_change": table["spend_change"]})
 
 
-def _season_errors(
-    origins: Sequence[BacktestOrigin], *, chosen: Mapping[str, str], model: SegmentModel
-) -> dict[str, float]:
-    """Measure how far segment sums were off in the back-test, beyond chance.
-
-    Returns by target: the root mean square of observed / predicted - 1, less what chance explains; empty without a
-    back-test.
-    """
-    found = {}
-    for target, name in chosen.items() if origins else ():
-        squares, weights = [], []
-        for origin in origins_with(origins, target=target, name=name):
-            placed = origin.groups
-            if placed is None:
-                placed = assign_segments(model, origin.snapshot.data)["segment"].to_numpy()
-            predicted, observed = origin.predicted(target, name), origin.observed(target)
-            for group in [*np.unique(placed), None]:
-                inside = placed == group if group is not None else np.ones(len(placed), dtype=bool)
-                if inside.sum() < MIN_SEASON_CUSTOMERS or predicted[inside].sum() <= 0:
-                    continue
-                off = observed[inside].sum() / predicted[inside].sum() - 1
-                chance = np.square(observed - predicted)[inside].sum() / predicted[inside].sum() ** 2
-                squares.append(off**2 - chance)
-                weights.append(predicted[inside].sum())
-        if weights:
-            found[target] = float(np.sqrt(max(np.average(squares, weights=weights), 0.0)))
-    return found
-
-
-def _segment_row(
-    part: pd.DataFrame, season: Mapping[str, float], origins: Sequence[BacktestOrigin], chosen: Mapping[str, str]
-) -> dict[str, float]:
+def _segment_row(part: pd.DataFrame, errors: Mapping[str, pd.DataFrame], chosen: Collection[str]) -> dict[str, float]:
     """Sum the forecasts of one segment, with intervals."""
+    season = {target: None if (at := rows["season"].iloc[0]) != at else at for target, rows in errors.items()}
     row: dict[str, float] = {}
     chance = part["active_chance"]
     row |= _season_interval(
@@ -199,29 +162,22 @@ def _segment_row(
     )
     for target in (each for each in ("orders", "spend") if each in chosen):
         expected = part[f"{target}_mean"].sum(min_count=1)
-        spread = _chance_spread(part, target=target, origins=origins, chosen=chosen)
+        spread = _chance_spread(part, target=target, errors=errors.get(target))
         row |= _season_interval(target, expected, spread, season.get(target))
     moves = part["move_chance"]
     row |= _season_interval("move_share", moves.mean(), np.sqrt((moves * (1 - moves)).sum()) / len(part), None)
     return row
 
 
-def _chance_spread(
-    part: pd.DataFrame, *, target: str, origins: Sequence[BacktestOrigin], chosen: Mapping[str, str]
-) -> float:
+def _chance_spread(part: pd.DataFrame, *, target: str, errors: pd.DataFrame | None) -> float:
     """Return the standard deviation, by chance, of a sum over customers.
 
     Errors grow with the prediction, so they are those of the back-test's customers with similar predictions; without a
     back-test they come from the bands.
     """
-    origins = origins_with(origins, target=target, name=chosen[target])
-    if not origins:
+    if errors is None:
         return float(np.sqrt(np.square((part[f"{target}_high"] - part[f"{target}_low"]) / (2 * Z95)).sum()))
-    predicted = np.concatenate([origin.predicted(target, chosen[target]) for origin in origins])
-    observed = np.concatenate([origin.observed(target) for origin in origins])
-    blocks = [rows for rows in np.array_split(np.argsort(predicted, kind="stable"), ERROR_BLOCKS) if len(rows)]
-    at = np.array([predicted[rows].mean() for rows in blocks])
-    off = np.array([np.sqrt(np.square((observed - predicted)[rows]).mean()) for rows in blocks])
+    at, off = errors["predicted"].to_numpy(), errors["error"].to_numpy()
     expected = part[f"{target}_mean"].to_numpy()
     beyond = np.maximum(expected / max(at[-1], 1e-12), 1.0)  # above the last block, errors grow with the prediction
     return float(np.sqrt(np.square(np.interp(expected, at, off) * beyond).sum()))
@@ -250,7 +206,7 @@ def _season_interval(name: str, at: float, spread: float, season: float | None) 
 class Prediction:
     """Hold the forecast: its tables, the chosen forecaster of each target, and metrics.
 
-    ``reasons`` lists what could not be predicted, and why.
+    ``reasons`` lists what could not be predicted, and why; ``errors`` is what ``find_errors`` gives.
     """
 
     customers: pd.DataFrame
@@ -263,6 +219,7 @@ class Prediction:
     reasons: tuple[str, ...]
     metrics: dict[str, object]
     dates: OrderDates | None = None
+    errors: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def predict(
@@ -273,6 +230,8 @@ def predict(
     segment: pd.Series,
     never: frozenset[str] = frozenset(),
     seed: int = 7,
+    standing: Backtested | None = None,
+    dates_tested: Mapping[str, object] | None = None,
 ) -> Prediction:
     """Predict the horizon after ``as_of``.
 
@@ -284,6 +243,10 @@ def predict(
         Customers one and two horizons ago.
     never
         Categories and words that are never offered.
+    standing
+        What the back-test of the last run showed, where it stands; by default it is made.
+    dates_tested
+        The same of order dates, as metrics.
 
     Returns
     -------
@@ -291,8 +254,8 @@ def predict(
         Where nothing can be learnt, its tables have no figures, and ``reasons`` says why.
     """
     options = {"model": model, "segment": segment, "never": never, "seed": seed}
-    found = _predict_horizon(customers, training_windows, **options)
-    dates = predict_order_dates(customers, never=never, seed=seed)
+    found = _predict_horizon(customers, training_windows, **options, standing=standing)
+    dates = predict_order_dates(customers, never=never, seed=seed, tested=dates_tested)
     dormant = expect_dormant(customers, season=_seasons(found.segments))
     found = replace(found, metrics=found.metrics | dates.metrics | dormant, dates=dates)
     return _with_year(replace(found, customers=found.customers.join(dates.customers)), customers, segment, model=model)
@@ -307,9 +270,8 @@ def _with_year(found: Prediction, customers: Customers, segment: pd.Series, *, m
     spend = np.fmax(year.spend, found.customers["spend_mean"]).round(6)
     people = pd.DataFrame({"spend_mean": spend, "active_chance": np.nan, "move_chance": np.nan})
     chosen = {"active": year.model, "spend": year.model}
-    sums = forecast_segments(
-        people, segment.reindex(spend.index), origins=year.origins, chosen=chosen, model=model
-    ).set_index("segment")
+    errors = find_errors(year.origins, chosen=chosen, model=model)
+    sums = forecast_segments(people, segment.reindex(spend.index), errors=errors, chosen=chosen).set_index("segment")
     table = found.segments.assign(
         **{name: found.segments["segment"].map(sums[name.replace("value_12m", "spend")]) for name in YEAR_VALUE}
     )
@@ -349,9 +311,11 @@ def _predict_horizon(
     segment: pd.Series,
     never: frozenset[str],
     seed: int,
+    standing: Backtested | None,
 ) -> Prediction:
     """Predict activity and amounts of the horizon, what is bought in it, and who changes segment."""
-    now, period, training_sets = customers.data, customers.period, make_training_sets(customers, training_windows)
+    now, period, options = customers.data, customers.period, {"model": model, "never": never, "seed": seed}
+    training_sets = make_training_sets(customers, training_windows, origins=0 if standing else ORIGINS)
     segment = segment.reindex(now.features.index)
     why = _missing_history(training_sets, customers)
     if training_sets and not training_sets[0].outcomes.active.any():
@@ -359,36 +323,66 @@ def _predict_horizon(
     if why:
         return _predict_from_buying(customers, segment, model=model, why=why, seed=seed)
     snapshot, training = make_snapshot(customers), training_sets[0]
-    origins = backtest_origins(training_sets, seed=seed)
-    scores = with_lead_verdicts(score_forecasters(origins, seed=seed)) if origins else _empty_scores()
-    forecasts = make_forecasts(training, snapshot, seed=seed)
-    best = {target: name for target, name in best_forecasters(scores).items() if name in forecasts}
-    forecaster_by_target = {target: best.get(target, "model") for target in ("active", *training.amounts)}
+    forecasts = make_forecasts(training, snapshot, seed=seed, only=standing.chosen.values() if standing else None)
+    if standing and not _stands(standing, forecasts, training):
+        return _predict_horizon(customers, training_windows, segment=segment, standing=None, **options)
+    tested = standing or _test(training_sets, forecasts, customers, **options)
+    chosen, chance = tested.chosen, forecasts[tested.chosen["active"]].out_of_fold["chance"].to_numpy()
     earlier_segment = assign_segments(model, training.snapshot.data)["segment"]
-    people = _chosen_forecasts(forecasts, training, forecaster_by_target=forecaster_by_target)
-    chance = forecasts[forecaster_by_target["active"]].out_of_fold["chance"].to_numpy()
+    people = _chosen_forecasts(forecasts, training, forecaster_by_target=chosen)
     learning = {"segment": earlier_segment.to_numpy(), "never": never, "seed": seed}
     category_model = learn_categories(training, chance=chance, **learning)
     today = {"chance": people["active_chance"].to_numpy(), "segment": segment.to_numpy()}
-    accuracy = _category_accuracy(training_sets, origins, forecaster_by_target, model, never=never, seed=seed)
-    people = people.join(next_categories(category_model, now, **today, rules=category_rules(accuracy)))
+    people = people.join(next_categories(category_model, now, **today, rules=category_rules(tested.metrics)))
     people["move_chance"], moved = move_chances(model, training.snapshot.data, now)
     people = people.reindex(columns=[*CUSTOMER_COLUMNS, *CATEGORIES])
-    tested = origins or buying_backtest(customers, seed=seed)  # the error of a simpler model stands for ours
-    segment_table = forecast_segments(people, segment, origins=tested, chosen=forecaster_by_target, model=model)
+    segment_table = forecast_segments(people, segment, errors=tested.errors, chosen=chosen)
     change = usual_change(training, earlier_segment, customers=customers)
     segment_table["spend_change"] = segment_table["segment"].map(change).astype(float)
     return Prediction(
         customers=people.rename(columns=MEDIAN),
         segments=segment_table.reindex(columns=SEGMENT_TABLE),
-        backtest=scores.assign(chosen=scores["target"].map(forecaster_by_target) == scores["forecaster"]),
-        calibration=calibration(origins, chosen=forecaster_by_target) if origins else pd.DataFrame(columns=CALIBRATION),
+        backtest=tested.scores,
+        calibration=tested.calibration,
         drivers=churn_drivers(training, earlier_segment),
         offers=next_offers(training, earlier_segment, now=now, segment_now=segment, period=period, never=never),
-        chosen=forecaster_by_target,
-        reasons=_missing_forecasts(forecasts["model"], training, origins, tested=bool(tested)),
-        metrics=_forecast_metrics(segment_table, scores, forecaster_by_target, origins)
-        | (moved | _cancelled(snapshot, training) | accuracy),
+        chosen=chosen,
+        reasons=_missing_forecasts(forecasts, training, tested),
+        metrics=_forecast_metrics(segment_table, tested) | (moved | _cancelled(snapshot, training)),
+        errors=tested.errors,
+    )
+
+
+def _stands(standing: Backtested, forecasts: Mapping[str, Forecast], training: TrainingSet) -> bool:
+    """Return whether today has the targets of an earlier back-test, and the forecasters that it chose."""
+    return set(standing.chosen.values()) <= set(forecasts) and set(standing.chosen) == {"active", *training.amounts}
+
+
+def _test(
+    training_sets: list[TrainingSet],
+    forecasts: Mapping[str, Forecast],
+    customers: Customers,
+    *,
+    model: SegmentModel,
+    never: frozenset[str],
+    seed: int,
+) -> Backtested:
+    """Back-test the forecast and its baselines, choose one for each target, and measure its errors."""
+    origins = backtest_origins(training_sets, seed=seed)
+    scores = with_lead_verdicts(score_forecasters(origins, seed=seed)) if origins else untested().scores
+    best = {target: name for target, name in best_forecasters(scores).items() if name in forecasts}
+    chosen = {target: best.get(target, "model") for target in ("active", *training_sets[0].amounts)}
+    metrics = {"forecast.origins": len(origins)} | base_rate_metrics(origins)
+    if origins:
+        metrics |= {TESTED_AT: customers.period.as_of.isoformat()}
+        metrics |= _category_accuracy(training_sets, origins, chosen, model, never=never, seed=seed)
+    tested = origins or buying_backtest(customers, seed=seed)  # the error of a simpler model stands for ours
+    return Backtested(
+        scores.assign(chosen=scores["target"].map(chosen) == scores["forecaster"]),
+        calibration(origins, chosen=chosen) if origins else untested().calibration,
+        find_errors(tested, chosen=chosen, model=model),
+        metrics=metrics,
+        chosen=chosen,
     )
 
 
@@ -432,25 +426,32 @@ def _predict_from_buying(
     found = forecast_from_buying(customers, seed=seed)
     if "model" not in found.banded:
         return empty
-    scores = with_lead_verdicts(score_forecasters(found.origins, seed=seed)) if found.origins else _empty_scores()
+    scores = with_lead_verdicts(score_forecasters(found.origins, seed=seed)) if found.origins else untested().scores
     scores["label"] = scores["forecaster"].map(found.models)
     best = best_forecasters(scores)
     targets = [each for each in ("active", *AMOUNTS) if each == "active" or each in found.banded["model"]]
     chosen = {target: best.get(target, "model") for target in targets}
     people = _columns_of(found.banded, chosen=chosen)
     people = empty.customers.rename(columns={after: before for before, after in MEDIAN.items()}).assign(**people)
-    segment_table = forecast_segments(people, segment, origins=found.origins, chosen=chosen, model=model)
+    tested = Backtested(
+        scores.assign(chosen=scores["target"].map(chosen) == scores["forecaster"]),
+        calibration(found.origins, chosen=chosen) if found.origins else empty.calibration,
+        find_errors(found.origins, chosen=chosen, model=model),
+        metrics={"forecast.origins": len(found.origins)} | base_rate_metrics(found.origins),
+        chosen=chosen,
+    )
+    segment_table = forecast_segments(people, segment, errors=tested.errors, chosen=chosen)
     used = joined(sorted({found.models[name] for name in chosen.values()}))
-    metrics = _forecast_metrics(segment_table, scores, chosen, found.origins, labels=found.models)
     return replace(
         empty,
         customers=people.rename(columns=MEDIAN),
         segments=segment_table.reindex(columns=SEGMENT_TABLE),
-        backtest=scores.assign(chosen=scores["target"].map(chosen) == scores["forecaster"]),
-        calibration=calibration(found.origins, chosen=chosen) if found.origins else empty.calibration,
+        backtest=tested.scores,
+        calibration=tested.calibration,
         chosen=chosen,
         reasons=_short_history_reasons(used, why=why, tested=bool(found.origins)),
-        metrics=metrics,
+        metrics=_forecast_metrics(segment_table, tested, labels=found.models),
+        errors=tested.errors,
     )
 
 
@@ -475,19 +476,14 @@ def _empty_prediction(now: CustomerData, segment: pd.Series, *, why: str) -> Pre
     return Prediction(
         customers=people.rename(columns=MEDIAN),
         segments=segment_table.reindex(columns=SEGMENT_TABLE),
-        backtest=_empty_scores().assign(chosen=pd.Series(dtype=bool)),
-        calibration=pd.DataFrame(columns=CALIBRATION),
+        backtest=untested().scores,
+        calibration=untested().calibration,
         drivers=pd.DataFrame(columns=DRIVERS),
         offers=pd.DataFrame(columns=OFFERS),
         chosen={},
         reasons=(f"Nothing is predicted: {why}.",),
         metrics={"forecast.reason": why},
     )
-
-
-def _empty_scores() -> pd.DataFrame:
-    """Return the table of scores without rows."""
-    return pd.DataFrame(columns=[*BACKTEST_COLUMNS, *LEADS, "verdict"])
 
 
 def _chosen_forecasts(
@@ -508,11 +504,10 @@ def _columns_of(banded: Mapping[str, pd.DataFrame], *, chosen: Mapping[str, str]
     return columns
 
 
-def _missing_forecasts(
-    forecast: Forecast, training: TrainingSet, origins: list[BacktestOrigin], *, tested: bool
-) -> tuple[str, ...]:
-    """List what could not be predicted, and why; `tested`: a simpler model has a back-test, and gives the ranges."""
-    found = [f"Chances: {forecast.reason}."] if forecast.reason else []
+def _missing_forecasts(forecasts: Mapping[str, Forecast], training: TrainingSet, tested: Backtested) -> tuple[str, ...]:
+    """List what could not be predicted, and why; errors without a back-test are those of a simpler model."""
+    reason = forecasts["model"].reason if "model" in forecasts else ""
+    found = [f"Chances: {reason}."] if reason else []
     features = training.snapshot.data.features
     if "orders" not in training.amounts and "orders" in features:
         found.append("No orders are predicted: nobody bought anything in the horizon that is learnt from.")
@@ -521,40 +516,35 @@ def _missing_forecasts(
         found.append(f"No spend is predicted: {refunded if 'spend' in features else 'the source carries no money'}.")
     if training.snapshot.data.weights is None:
         found.append("No next category is predicted: the source carries no categories.")
-    if not origins:
+    if tested.scores.empty:
         found.append(
             "There is no back-test: it needs a lookback and two horizons of history, so whether the forecast beats a "
             "simple one is not known. Ranges "
-            + ("are as wide as the errors of BG/NBD one horizon ago." if tested else "hold chance only.")
+            + ("hold chance only." if tested.errors.empty else "are as wide as the errors of BG/NBD one horizon ago.")
         )
     return tuple(found)
 
 
 def _forecast_metrics(
-    segment_table: pd.DataFrame,
-    scores: pd.DataFrame,
-    forecaster_by_target: Mapping[str, str],
-    origins: list[BacktestOrigin],
-    *,
-    labels: Mapping[str, str] = FORECASTER_LABELS,
+    segment_table: pd.DataFrame, tested: Backtested, *, labels: Mapping[str, str] = FORECASTER_LABELS
 ) -> dict[str, object]:
     """Collect the metrics of the forecast.
 
     ``forecast.active_share``, ``forecast.spend``, ... with ``.low`` and ``.high``; the scores of the model
-    (``forecast.active.auc``) and of each baseline (``forecast.classic.active.auc``); the drift of the base rate.
+    (``forecast.active.auc``) and of each baseline (``forecast.classic.active.auc``); those of the back-test.
     """
-    metrics: dict[str, object] = {"forecast.reason": None, "forecast.origins": len(origins)}
+    metrics: dict[str, object] = {"forecast.reason": None}
     whole = segment_table.set_index("segment").loc[EVERYONE]
     for name in ("active_share", *AMOUNTS):
         total = Estimate(*(whole.get(f"{name}{p}", np.nan) for p in ("", "_low", "_high")))
         metrics |= total.metrics(f"forecast.{name}")
-    for target, name in forecaster_by_target.items():
+    for target, name in tested.chosen.items():
         metrics[f"forecast.{target}.forecaster"] = labels[name]
-    for row in scores.to_dict("records"):
+    for row in tested.scores.to_dict("records"):
         own = "" if row["forecaster"] == "model" else f"{row['forecaster']}."
         score = Estimate(row["value"], row["low"], row["high"])
         metrics |= score.metrics(f"forecast.{own}{row['target']}.{row['measure']}")
-    return metrics | base_rate_metrics(origins)
+    return metrics | tested.metrics
 
 
 def _category_accuracy(
@@ -567,8 +557,6 @@ def _category_accuracy(
     seed: int,
 ) -> dict[str, float | str]:
     """Back-test the next categories at the latest origin."""
-    if not origins:
-        return {}
     earlier = training_sets[1]
     placed = [assign_segments(model, each.snapshot.data)["segment"].to_numpy() for each in (earlier, training_sets[0])]
     forecast = origins[0].forecasts[forecaster_by_target["active"]]

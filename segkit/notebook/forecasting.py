@@ -13,6 +13,7 @@ from segkit.forecast.journeys import find_journeys
 from segkit.forecast.offers import category_rules
 from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.segments import predict as predict_customers
+from segkit.forecast.tested import standing_dates, standing_test
 from segkit.format import percent
 from segkit.notebook.results import Result, caption_of, figure_result, stack, table_result, text_result
 from segkit.personas.never_offer import never_offered
@@ -65,7 +66,8 @@ class Forecast(Result):
     def accuracy(self) -> Result:
         """Predicted vs. actual in the back-test."""
         table = self.prediction.calibration
-        sentences = text_result(bullets=report.describe_backtest(self.prediction, words=self.words))
+        tested = report.describe_tested(self.metrics, words=self.words)
+        sentences = text_result(bullets=[*tested, *report.describe_backtest(self.prediction, words=self.words)])
         if table.empty:
             return Result(table, html=sentences.html)
         chart = figure_result(table, lambda: report.plot_calibration(table, words=self.words), name="forecast accuracy")
@@ -151,14 +153,17 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     """
     source = runs.open_run_source(run)
     customers, words = load_customers(run, kinds=source.kinds), Wording.of(run, source=source)
+    model = model_from_arrays(*run.load_model())
     segment = run.table("assignments").set_index("customer_id")["segment"]
     found = predict_customers(
         customers,
         read_training_windows(run),
-        model=model_from_arrays(*run.load_model()),
+        model=model,
         segment=segment,
         never=never_offered(run),
         seed=run.parameters()["seed"] if seed is None else seed,
+        standing=standing_test(run, model=model) if seed is None else None,
+        dates_tested=standing_dates(run) if seed is None else None,
     )
     journeys = find_journeys(customers, needs=load_needs(run), segment=segment)
     segments, things = run.table("segments"), run.table("things") if run.has("things") else pd.DataFrame()
@@ -173,6 +178,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
             "predicted_segments": found.segments,
             "prediction_backtest": found.backtest,
             "calibration": found.calibration,
+            **({"forecast_errors": found.errors} if len(found.errors) else {}),
             "drivers": found.drivers,
             "offers": found.offers,
             "replenishment": found.dates.due,
@@ -194,6 +200,7 @@ def _answer(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> Res
         tiles=report.forecast_tiles(found, words=words),
         bullets=[
             *report.describe_reach(found, words=words),
+            *report.describe_tested(found.metrics, words=words),
             *report.describe_year(found.metrics, words=words),
             *report.describe_dormant(found.metrics, words=words),
         ],

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.forecast.backtest import DECISIVE
 from segkit.forecast.segments import Prediction, forecast_per_customer
+from segkit.forecast.tested import TESTED_AT
 from segkit.format import (
     FLOOR,
     MISSING,
@@ -150,6 +151,14 @@ def describe_reach(found: Prediction, *, words: Wording) -> list[str]:
     sums = {target: by[target, "total"] for target in ("orders", "spend") if (target, "total") in by}
     facts = {"auc": by.get(("active", "auc")), "sums": sums, "each": by.get(("spend", "mae")), "words": words}
     return [text("forecast", "can", **facts), text("forecast", "cannot", **facts)]
+
+
+def describe_tested(metrics: Mapping[str, Any], *, words: Wording) -> list[str]:
+    """Give the date of the back-test, where it is that of an earlier run; empty where it is of this one."""
+    at = metrics.get(TESTED_AT)
+    if not at or at == words.period.as_of.isoformat():
+        return []
+    return [text("forecast", "tested", at=at, quarter=words.quarter)]
 
 
 def describe_backtest(found: Prediction, *, words: Wording) -> list[str]:

@@ -79,11 +79,11 @@ def describe_next_orders(metrics: Mapping[str, object], *, customers: int, words
     `customers`: of the run.
     """
     kinds = [kind for kind in ("dates", "due") if f"forecast.{kind}.customers" in metrics]
-    about = {"of": customers, "quarter": words.quarter}
+    about = {"of": customers, "quarter": words.quarter, "today": words.period.as_of.isoformat()}
     return [text("forecast", "next_orders", by_category=kind == "due", **about, **_facts(metrics, kind=kind))
             for kind in kinds]  # fmt: skip
 
 
 def _facts(metrics: Mapping[str, object], *, kind: str) -> dict[str, object]:
-    names = ("customers", "reason", "off", "off.low", "off.high", "usual_off", "inside")
+    names = ("customers", "reason", "off", "off.low", "off.high", "usual_off", "inside", "tested_at")
     return {name.replace(".", "_"): metrics.get(f"forecast.{kind}.{name}") for name in names}

@@ -12,6 +12,7 @@ from segkit.customers.days import Days
 from segkit.customers.features import customers_at
 from segkit.forecast import model as model_module
 from segkit.forecast.segments import Prediction, forecast_segments, predict
+from segkit.forecast.tested import untested
 from segkit.forecast.year import TOO_SHORT
 from segkit.period import Period
 from segkit.segments.fit import build_training_windows
@@ -169,7 +170,7 @@ def test_without_a_back_test_intervals_of_sums_come_from_customers() -> None:
     )
     chosen = {"active": "model", "orders": "model", "spend": "model"}
     segment = pd.Series(["S01", "S01", "S01", "S02"], index=people.index)
-    table = forecast_segments(people, segment, origins=[], chosen=chosen, model=None).set_index("segment")
+    table = forecast_segments(people, segment, errors=untested().errors, chosen=chosen).set_index("segment")
     assert table.loc[EVERYONE, ["active_share", "orders", "spend"]].tolist() == [0.5, 8.0, 40.0]
     low, high = table.loc[EVERYONE, ["orders_low", "orders_high"]]
     factor = np.exp(Z95 * np.sqrt(np.log1p((2 * 4**0.5 / Z95 / 8) ** 2)))

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from segkit.forecast.segments import SEGMENT_COLUMNS, YEAR_VALUE, Prediction
+from segkit.forecast.tested import TESTED_AT
 from segkit.period import Period
 from segkit.reports import forecast as forecast_report
 from segkit.reports.html import figure_html
+from segkit.reports.order_dates import describe_next_orders
 from segkit.reports.wording import Wording
 
 NO_TABLE = pd.DataFrame()
@@ -73,6 +75,21 @@ def test_a_baseline_that_states_it_and_a_season_are_reported(found: Prediction) 
     assert any("moved: 90% in one quarter, 70% in the next" in text for text in texts) and texts[-1] == "No one knows."
     still = found.metrics | {"forecast.drift.active.low": -0.3, "forecast.drift.active.high": 0.1}
     assert "The return rate was steady" in forecast_report._describe_base_rate(still, words=WORDS)[0]
+
+
+def test_a_back_test_of_an_earlier_run_has_its_date(found: Prediction) -> None:
+    today, dated = {TESTED_AT: "2018-01-01"}, {"forecast.dates.customers": 50, "forecast.dates.reason": None}
+    assert forecast_report.describe_tested(found.metrics, words=WORDS) == []
+    assert forecast_report.describe_tested(today, words=WORDS) == []
+    earlier = forecast_report.describe_tested({TESTED_AT: "2017-12-01"}, words=WORDS)[0]
+    assert "was measured on 2017-12-01" in earlier and "The forecast itself is new." in earlier
+    for part in ("off", "off.low", "off.high", "usual_off", "inside"):
+        dated[f"forecast.dates.{part}"] = 0.5
+    for at, words in (("2018-01-01", "One quarter ago such"), ("2017-12-01", "One quarter before 2017-12-01, when it")):
+        texts = describe_next_orders(dated | {"forecast.dates.tested_at": at}, customers=90, words=WORDS)
+        assert words in texts[0]
+    refused = dated | {"forecast.dates.tested_at": "2017-12-01", "forecast.dates.reason": "no orders"}
+    assert "no orders (measured on 2017-12-01)." in describe_next_orders(refused, customers=90, words=WORDS)[0]
 
 
 def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, segments: pd.DataFrame) -> None:
