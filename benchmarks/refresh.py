@@ -1,6 +1,6 @@
 """What a month costs on Complete Journey: a full run, a refresh with all its pages, and the decision alone.
 
-usage: python benchmarks/refresh.py [--before 2017-12-01] [--as-of 2018-01-01] [--keep DIR]
+usage: python benchmarks/refresh.py [--before 2017-12-01] [--as-of 2018-01-01] [--lookback-days 182] [--keep DIR]
 CPU-seconds of each command and all that it started, and of its steps, from run.json. The run before is made first, in
 full; with --keep the runs stay in DIR, and one that is there already is not made again.
 """
@@ -23,14 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", default="2017-12-01")
     parser.add_argument("--as-of", default="2018-01-01")
+    parser.add_argument("--lookback-days", default="182")
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = (given.keep or Path(folder)).resolve()
-        before = place / given.before
+        before, lookback = place / given.before, ("--lookback-days", given.lookback_days)
         if not (before / "run.json").is_file():
-            _segkit("--as-of", given.before, "--out", before, "--previous", "none")
-        asked = ("--as-of", given.as_of, "--previous", before)
+            _segkit("--as-of", given.before, *lookback, "--out", before, "--previous", "none")
+        asked = ("--as-of", given.as_of, *lookback, "--previous", before)
         full = _segkit(*asked, "--out", place / "full")
         auto = _segkit(*asked, "--auto", "--out", place / "auto")
         only = _segkit(*asked, "--dry-run", "--out", place / "none")

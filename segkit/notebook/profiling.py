@@ -56,6 +56,8 @@ class Customers(Result):
         Date of the earlier run whose days are continued; else "".
     reread_reason
         Why all of history was read again nevertheless; else "".
+    read
+        Rows of the source that cannot be used, its events before the date, and its customers, where it was read.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Customers(Result):
     state: features_module.Customers | None = None
     since: str = ""
     reread_reason: str = ""
+    read: tuple[pd.DataFrame, ir.Table, ir.Table | None] | None = None
 
     @property
     def period(self) -> Period:
@@ -131,14 +134,14 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = 
     >>> customers.table[["orders", "spend"]].shape
     (251, 2)
     """
-    since, reason = "", ""
+    since, reason, read = "", "", None
     if engine is None:
         made = run.parameters()
         opened = sources.open_source(made["source"], data_dir=made.get("data_dir") or None)
         state = features_module.load_customers(run, kinds=opened.kinds)
     else:
         opened = open_run_source(run)
-        _, events, _ = _read(run, opened)
+        read = _, events, _ = _read(run, opened)
         before = load_kept_run(previous, of=run) if previous else None
         items = _are_items_learnt_from(opened, events, run=run, kept=before)
         options = {"run": run, "kinds": opened.kinds, "engine": engine, "items": items}
@@ -157,7 +160,7 @@ def load_customers(run: runs.Run, *, engine: str | None = None, previous: str = 
         ),
         ("Features", count(len(table.columns)), "of each customer"),
     ]
-    parts = {"run": run, "source": opened, "state": state, "since": since, "reread_reason": reason}
+    parts = {"run": run, "source": opened, "state": state, "since": since, "reread_reason": reason, "read": read}
     return Customers(table, figures, html=lambda: html.tiles_html(tiles), **parts)
 
 
@@ -371,7 +374,7 @@ def profile(customers: Customers, *, needs: FoundNeeds | None = None) -> Profile
     ['month', 'event', 'events', 'customers']
     """
     period, opened = customers.period, customers.source
-    rejected, events, people = _read(customers.run, opened)
+    rejected, events, people = customers.read or _read(customers.run, opened)
     table = profile_module.profile(customers.state.days, events=events, rejected=rejected, period=period)
     profile_module.require_sufficient_history(table)
     verdict = profile_module.assess_data(table)

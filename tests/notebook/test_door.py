@@ -2,6 +2,7 @@
 
 import ast
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ import segkit
 from segkit.data import runs
 from segkit.data.paths import HOME, find_path
 from segkit.errors import InputError
+from segkit.notebook import profiling
 from segkit.notebook.example import example_run
 from segkit.notebook.results import Result, caption_of, figure_result, table_result, text_result
 from segkit.notebook.runs import Run
@@ -89,6 +91,16 @@ def test_segments_are_looked_at_one_by_one_side_by_side_and_in_another_number() 
         run.segments["S99"]
     with pytest.raises(InputError, match="there is no 'colour'"):
         run.segments.plot("colour")
+
+
+def test_what_was_read_with_the_customers_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    customers = segkit.load_customers(segkit.load_run(example_run()))
+    read = profiling._read(customers.run, customers.source)
+    asked = []
+    monkeypatch.setattr(profiling, "_read", lambda *_: asked.append(1) or read)
+    found = [segkit.profile(each) for each in (customers, replace(customers, read=read))]
+    assert asked == [1], "customers of a run that is there came without their source"
+    pd.testing.assert_frame_equal(found[0].table, found[1].table)
 
 
 def test_one_rule_for_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
