@@ -238,6 +238,25 @@ def rank_groups(values: pd.Series, *, parts: int) -> np.ndarray:
     return (rank * parts / len(values)).astype(int)
 
 
+def adjusted_rand(one: np.ndarray, other: np.ndarray) -> float:
+    """Measure how well two groupings of rows agree: 1 if they are the same, 0 by chance (Hubert & Arabie 1985).
+
+    Examples
+    --------
+    >>> adjusted_rand(np.array([0, 0, 1, 1]), np.array(["b", "b", "a", "a"]))
+    1.0
+    """
+    # scikit-learn's adjusted_rand_score gives the same, and takes ten times as long for checks of its input
+    (first, names), (second, others) = pd.factorize(one), pd.factorize(other)
+    cells = np.bincount(first * len(others) + second, minlength=len(names) * len(others))
+    table = cells.reshape(len(names), len(others)).astype(float)
+    both, own, theirs = (float((sizes * (sizes - 1)).sum()) for sizes in (table, table.sum(axis=1), table.sum(axis=0)))
+    pairs = float(len(first)) * (len(first) - 1)
+    expected = own * theirs / pairs if pairs else 0.0
+    most = (own + theirs) / 2
+    return 1.0 if own == theirs == both else (both - expected) / (most - expected)
+
+
 def quantile_edges(values: np.ndarray | pd.Series, *, parts: int) -> np.ndarray:
     """Return the limits between groups of equal size, to be learnt on one table and applied to another.
 

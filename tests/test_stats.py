@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from statsmodels.regression.linear_model import OLS
 
 from segkit import stats
@@ -80,6 +80,14 @@ def test_a_sample_by_hash_does_not_depend_on_other_customers() -> None:
 
 def test_equal_values_share_a_group() -> None:
     assert stats.rank_groups(pd.Series([5.0, 1.0, 1.0, 1.0, 9.0]), parts=5).tolist() == [3, 1, 1, 1, 4]
+
+
+@pytest.mark.parametrize(("rows", "groups"), [(0, 1), (1, 1), (2, 2), (9, 1), (40, 4), (3000, 20)])
+def test_agreement_of_groupings_equals_scikit_learn(rows: int, groups: int) -> None:
+    rng = np.random.default_rng(rows)
+    one = rng.integers(groups, size=rows) - 1
+    for other in (one, np.where(rng.random(rows) < 0.6, one, 5), rng.permutation(one), one.astype(str).astype(object)):
+        assert stats.adjusted_rand(one, other) == pytest.approx(adjusted_rand_score(one, other), abs=1e-12)
 
 
 def test_auc_equals_scikit_learn_in_each_resampling() -> None:

@@ -18,14 +18,14 @@ from threadpoolctl import threadpool_limits
 
 from segkit.customers.category_mix import align_terms, term_weights
 from segkit.customers.features import Bought, CustomerData
-from segkit.customers.likeness import likeness, replication
+from segkit.customers.likeness import likeness, likeness_without, replication
 from segkit.customers.plane import FEWEST_MAPPED, draw_similar, find_dense
 from segkit.customers.purchases import Purchases as Purchases
 from segkit.customers.purchases import purchases_of_customers as purchases_of_customers
 from segkit.customers.purchases import purchases_of_days as purchases_of_days
 from segkit.data.runs import Run
 from segkit.format import FLOOR, suppressed_cells
-from segkit.stats import mean_interval, proportion_interval
+from segkit.stats import adjusted_rand, mean_interval, proportion_interval
 
 N_BAGS, BAG_SHARE = 10, 0.8  # subsamples of the customers
 N_MAPS = 3  # UMAP planes of each subsample
@@ -85,7 +85,12 @@ class Needs:
 
 
 def learn_needs(
-    purchases: Purchases | None, *, previous: Needs | None = None, bags: int = N_BAGS, seed: int = 7
+    purchases: Purchases | None,
+    *,
+    previous: Needs | None = None,
+    bags: int = N_BAGS,
+    drawn: bool = True,
+    seed: int = 7,
 ) -> Needs | None:
     """Learn needs: groups of things that subsamples of the customers agree on.
 
@@ -97,6 +102,8 @@ def learn_needs(
         Needs of an earlier run: they vote as subsamples do, and a group that continues one has its id and name.
     bags
         Subsamples; more make needs steadier, and take longer.
+    drawn
+        Whether the things are placed on the plane that is shown; else their places are zeros.
     seed
         The same seed gives the same needs on one machine.
 
@@ -119,7 +126,7 @@ def learn_needs(
         closeness = (1 - LIKENESS_WEIGHT) * together + LIKENESS_WEIGHT * np.clip(alike, 0.0, 1.0)
         number = _steadiest_cut(closeness, together, spend=spend)
         number = number if few else _leave_out(number, alike)
-        plane = draw_similar(closeness, epochs=MAP_EPOCHS, seed=seed)
+        plane = draw_similar(closeness, epochs=MAP_EPOCHS, seed=seed) if drawn else np.zeros((len(spend), 2))
         made = _needs_of_groups(purchases, number, together=together, labels=labels, plane=plane)
     return made if previous is None else _continue_needs(made, previous)
 
@@ -127,10 +134,14 @@ def learn_needs(
 def _cluster_bags(purchases: Purchases, *, bags: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cluster the things in each subsample; return labels (clusterings x things, -1 noise) and the mean likeness."""
     customers, labels, total = len(purchases.customers), [], 0.0
-    for bag in range(bags):
-        rows = np.random.default_rng([seed, bag]).permutation(customers)[: int(BAG_SHARE * customers)]
-        seen = purchases.select(purchases.customers[rows])
-        alike = likeness(seen.amounts, seen.baskets)
+    dealt = (np.random.default_rng([seed, bag]).permutation(customers) for bag in range(bags))
+    subsamples = likeness_without(
+        purchases.amounts,
+        purchases.baskets,
+        purchases.basket_customer,
+        left_out=(rows[int(BAG_SHARE * customers) :] for rows in dealt),
+    )
+    for bag, alike in enumerate(subsamples):
         total = total + alike
         for draw in range(N_MAPS):
             labels += find_dense(alike, seed=10000 * seed + N_MAPS * bag + draw)
@@ -179,9 +190,7 @@ def _pair_agreement(number: np.ndarray, together: np.ndarray) -> float:
 
 def _agreement(number: np.ndarray, votes: np.ndarray) -> float:
     """Return the mean adjusted Rand index between groups and clusterings, over the things that are in a cluster."""
-    from sklearn.metrics import adjusted_rand_score  # slow to import, and not needed to read a run
-
-    return float(np.mean([adjusted_rand_score(number[row >= 0], row[row >= 0]) for row in votes]))
+    return float(np.mean([adjusted_rand(number[row >= 0], row[row >= 0]) for row in votes]))
 
 
 def _join_small(number: np.ndarray, together: np.ndarray, *, spend: np.ndarray) -> np.ndarray:

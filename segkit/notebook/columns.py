@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_rand_score
 
 from segkit.data.attributes import Attributes, read_attributes
 from segkit.data.check_customers import too_few_customers
@@ -24,6 +23,7 @@ from segkit.reports.segments import plot_stability
 from segkit.segments import columns
 from segkit.segments.columns import PROOFS, ColumnSegments, ColumnTests
 from segkit.segments.validation import NONE
+from segkit.stats import adjusted_rand
 from segkit.templates import text
 
 NOT_THERE = ("revenue", "revenue_share", "margin", "spend_now", "active_share_next", "spend_next")
@@ -200,7 +200,7 @@ class _Page:
             column = self.attributes.current[name]
             known = column.notna().to_numpy()
             if known.any():
-                agreements[name] = float(adjusted_rand_score(column[known].astype(str), own[known]))
+                agreements[name] = adjusted_rand(column[known].astype(str), own[known])
                 tables.append(compare_with_current(column, own).assign(column=name))
         columns_ = ["column", "current", "customers", "segment", "share"]
         table = pd.concat(tables, ignore_index=True)[columns_] if tables else pd.DataFrame(columns=columns_)

@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_rand_score
 
 from segkit.customers.anticipation import coordinates
 from segkit.customers.needs import needs_without_hdbscan, purchases_of_customers, shuffled_needs
 from segkit.segments.clustering import make_segmentation, subsample_rows
 from segkit.segments.fit import Fit, FitData, fit_space
 from segkit.segments.scoring import adjusted_r2, scoring_outcomes
+from segkit.stats import adjusted_rand
 
 
 def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
@@ -56,7 +56,7 @@ def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
             make_segmentation(points[fit.in_sample][part], **shape).assign(points)
             for part in subsample_rows(int(fit.in_sample.sum()), seed=seed)
         ]
-        row["stability"] = float(np.mean([adjusted_rand_score(a, b) for a, b in pairwise(again)]))
-        row["ari"] = float(adjusted_rand_score(fit.segment_number, number))
+        row["stability"] = float(np.mean([adjusted_rand(a, b) for a, b in pairwise(again)]))
+        row["ari"] = adjusted_rand(fit.segment_number, number)
         rows.append(row)
     return pd.DataFrame(rows)

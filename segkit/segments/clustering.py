@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
-from sklearn.metrics import adjusted_rand_score
 
 from segkit.customers.needs import Needs
 from segkit.customers.plane import EPOCHS, draw_plane
@@ -15,7 +14,7 @@ from segkit.errors import BudgetError, SchemaError
 from segkit.format import FLOOR
 from segkit.segments.model import nearest_centre
 from segkit.segments.scoring import ScoringOutcomes, adjusted_r2
-from segkit.stats import hash_sample
+from segkit.stats import adjusted_rand, hash_sample
 
 INTERPOLATION_NEIGHBOURS = 3  # sampled customers that set another one's position
 LARGE_SAMPLE_EPOCHS, LARGE_SAMPLE = 100, 20_000  # rows
@@ -339,7 +338,7 @@ def _score_segmentation(data: SearchData, segmentation: Segmentation) -> dict[st
     pairs = list(pairwise([*again, again[0]])) if again else []
     row = {"family": family, "segments": segments}
     row |= {f"{measure}_r2": r2 for measure, r2 in scores.items()}
-    row["stability"] = float(np.mean([adjusted_rand_score(a, b) for a, b in pairs])) if pairs else np.nan
+    row["stability"] = float(np.mean([adjusted_rand(a, b) for a, b in pairs])) if pairs else np.nan
     return row | {"smallest_share": float(share.min())}
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm, rankdata
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
 
 from segkit.data.attributes import Attributes, is_heavy_tailed
 from segkit.errors import BudgetError
@@ -33,7 +32,7 @@ from segkit.segments.validation import (
     reappears_in_part,
     segment_verdict,
 )
-from segkit.stats import hash_sample
+from segkit.stats import adjusted_rand, hash_sample
 from segkit.vocabulary import UNSTABLE
 
 CLIPPED = 3.0  # standard deviations, beyond which a number is no further away
@@ -289,7 +288,7 @@ def _dense_groups(plane: np.ndarray, *, smallest: int) -> list[np.ndarray]:
 def _agreement(number: np.ndarray, groups: np.ndarray) -> float:
     """Return the adjusted Rand index of segments and dense groups, over the customers who are in one."""
     inside = groups >= 0
-    return float(adjusted_rand_score(number[inside], groups[inside])) if inside.any() else -1.0
+    return adjusted_rand(number[inside], groups[inside]) if inside.any() else -1.0
 
 
 def _kmeans(points: np.ndarray, count: int, *, start: np.ndarray | None = None, seed: int) -> np.ndarray:
@@ -325,7 +324,7 @@ def _score(
     """Score segments: what they explain beyond chance (as the gap statistic, Tibshirani et al. 2001), and stability."""
     number, count = nearest_centre(points, centres), len(centres)
     again = [nearest_centre(points, _kmeans(points[part], count, seed=seed + 1)) for part in rows]
-    stability = float(np.mean([adjusted_rand_score(a, b) for a, b in pairwise([*again, again[0]])]))
+    stability = float(np.mean([adjusted_rand(a, b) for a, b in pairwise([*again, again[0]])]))
     explained = _explained(points, number)
     chance = float(np.mean([_explained(copy, _cut(copy, count, seed=seed)) for copy in gradual]))
     beyond = 1 - (1 - explained) / (1 - chance) if chance < 1 else 0.0
@@ -374,9 +373,9 @@ def validate_columns(found: ColumnSegments, *, repetitions: int = PROOFS["quick"
     for n in range(repetitions):
         copy = _shuffled(encoded, blocks=found.space.blocks, rng=np.random.default_rng([seed, 2, n]))
         pair = [again(copy, rows=rows[i], seed=seed + i) for i in (n, (n + 1) % repetitions)]
-        ari.append(adjusted_rand_score(*pair))
+        ari.append(adjusted_rand(*pair))
         jaccard.append(best_jaccard(*pair))
-    real = [adjusted_rand_score(a, b) for a, b in pairwise([*labels, labels[0]])]
+    real = [adjusted_rand(a, b) for a, b in pairwise([*labels, labels[0]])]
     structure = Structure(np.array(real), np.array(ari), np.concatenate(jaccard))
     overlap = np.array([best_jaccard(found.number, other) for other in labels])
     segments = pd.DataFrame(
@@ -387,7 +386,7 @@ def validate_columns(found: ColumnSegments, *, repetitions: int = PROOFS["quick"
         }
     )
     segments["verdict"] = [segment_verdict(mean, reference=structure) for mean in segments["stability"]]
-    pairs = [adjusted_rand_score(a, b) for n, a in enumerate(labels) for b in labels[:n]]
+    pairs = [adjusted_rand(a, b) for n, a in enumerate(labels) for b in labels[:n]]
     same = np.mean([_matched(found.number, other, count=count) == found.number for other in labels], axis=0)
     return ColumnTests(same, segments, np.array(pairs), structure, _stand_apart(found, seed=seed))
 

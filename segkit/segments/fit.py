@@ -114,8 +114,9 @@ def first_active_day(days: Days) -> date | None:
 
 
 def fit_needs(data: FitData, *, previous: Needs | None = None, bags: int = N_BAGS, seed: int = 7) -> Needs | None:
-    """Learn needs from what was bought before `as_of`; see `learn_needs`."""
-    return learn_needs(data.purchases or purchases_of_customers(data.now), previous=previous, bags=bags, seed=seed)
+    """Learn needs from what was bought before `as_of`, without a map of them; see `learn_needs`."""
+    bought = data.purchases or purchases_of_customers(data.now)
+    return learn_needs(bought, previous=previous, bags=bags, drawn=False, seed=seed)
 
 
 def fit_space(data: FitData, *, needs: Needs | None, seed: int = 7) -> Space:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from sklearn.tree import DecisionTreeRegressor
 
@@ -40,7 +39,7 @@ from segkit.segments.scoring import (
     lead_verdict,
     scoring_outcomes,
 )
-from segkit.stats import Z95, Estimate, rank_groups
+from segkit.stats import Z95, Estimate, adjusted_rand, rank_groups
 from segkit.vocabulary import UNSTABLE, is_in_space
 
 BASELINE_LABELS = {
@@ -217,7 +216,7 @@ def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 N_REFITS = {"quick": 5, "full": 20}  # refits
 REFIT_SHARE = 0.8
-REFIT_BAGS = 4  # subsamples that the needs of a refit are learnt from; ten take twice as long, for the same stability
+REFIT = {"bags": 4, "n_subsamples": 0}  # ten bags take twice as long for the same stability; one shape needs no rating
 
 
 @dataclass(frozen=True)
@@ -277,11 +276,11 @@ def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], see
     for i in range(n_refits):
         rng = np.random.default_rng([seed, 1000 + i])
         fit_on = everyone[np.sort(rng.permutation(len(everyone))[: int(REFIT_SHARE * len(everyone))])]
-        again = fit_segments(data, fit_on=fit_on, budget=budget, bags=REFIT_BAGS, seed=seed + 101 * (i + 1))
+        again = fit_segments(data, fit_on=fit_on, budget=budget, **REFIT, seed=seed + 101 * (i + 1))
         labels.append(again.segment_number)
     ari = np.eye(n_refits)
     for i, j in combinations(range(n_refits), 2):
-        ari[i, j] = ari[j, i] = adjusted_rand_score(labels[i], labels[j])
+        ari[i, j] = ari[j, i] = adjusted_rand(labels[i], labels[j])
     best = np.array([best_jaccard(fit.segment_number[fit.in_sample], other) for other in labels])
     table = pd.DataFrame(
         {"stability": best.mean(axis=0), "stability_low": best.min(axis=0), "stability_high": best.max(axis=0)}
@@ -374,7 +373,7 @@ def structure(fit: Fit, *, pairs: int = N_NULL_COPIES["quick"], seed: int = 7) -
             shuffled[:, 2::2] = -shuffled[:, 1::2]  # both directions of a habit are one figure
         for name, rows in (("real", points), ("ari", shuffled)):
             pair = [_segment_again(rows, fit, rng=rng) for _ in range(2)]
-            found[name].append(adjusted_rand_score(*pair))
+            found[name].append(adjusted_rand(*pair))
         found["jaccard"].append(best_jaccard(*pair))
     return Structure(np.array(found["real"]), np.array(found["ari"]), np.concatenate(found["jaccard"]))
 

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from segkit.customers.days import Days
 from segkit.customers.features import customer_data
+from segkit.customers.likeness import likeness, likeness_without
 from segkit.customers.needs import (
     Needs,
     Purchases,
@@ -92,6 +93,21 @@ def test_needs_keep_ids_and_names_from_run_to_run_and_new_ones_get_unused_ids(
 def test_earlier_needs_that_the_data_speaks_against_are_given_up(purchases: Purchases, needs: Needs) -> None:
     later = learn_needs(purchases, previous=shuffled_needs(needs, seed=1), bags=4)
     assert {frozenset(_of(later, i)) for i in range(len(later.ids))} == {frozenset(g) for g in GROUPS.values()}
+
+
+def test_likeness_without_some_customers_is_that_of_the_others(purchases: Purchases) -> None:
+    left_out = [np.arange(0, 300, 4), np.arange(299)]
+    found = likeness_without(purchases.amounts, purchases.baskets, purchases.basket_customer, left_out=left_out)
+    for rows, alike in zip(left_out, found, strict=True):
+        others = purchases.select(purchases.customers.delete(rows))
+        if len(others.customers) > 1:
+            assert alike == pytest.approx(likeness(others.amounts, others.baskets), abs=1e-9)
+        assert np.isfinite(alike).all()
+
+
+def test_refits_do_not_draw_the_things(purchases: Purchases, needs: Needs) -> None:
+    found = learn_needs(purchases, bags=4, drawn=False)
+    assert not found.plane.any() and needs.plane.any() and (found.need_of == needs.need_of).all()
 
 
 def test_choices_at_random_have_no_needs(purchases: Purchases) -> None:
