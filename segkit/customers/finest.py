@@ -48,9 +48,10 @@ def are_items_best(events: ir.Table, *, kinds: Mapping[str, str], before: date, 
 def _common(events: ir.Table, name: str) -> tuple[int, float]:
     """Return how many things enough customers bought, and the share of what was bought that they make up."""
     rows = one_name_a_row(events, name)
-    customers = int(rows.customer_id.nunique().to_pandas())
     weight = rows.amount.cast("float64").fill_null(1.0).sum() if "amount" in rows.columns else rows.count()
-    things = rows.group_by(name).aggregate(buyers=rows.customer_id.nunique(), weight=weight).to_pandas()
+    pairs = rows.group_by(name, "customer_id").aggregate(weight=weight).cache()  # raw events are read once
+    customers = int(pairs.customer_id.nunique().to_pandas())
+    things = pairs.group_by(name).aggregate(buyers=pairs.count(), weight=pairs.weight.sum()).to_pandas()
     common = things[things["buyers"] >= rarest_thing(customers)].nlargest(MAX_THINGS, ["buyers", "weight"])
     total = float(things["weight"].sum())
     return len(common), float(common["weight"].sum()) / total if total > 0 else 0.0
