@@ -2,7 +2,7 @@
 
 A thing is a category (or a word of a free-text one) or an item. Things that are bought by the same customers, and on
 the same days, lie close on a UMAP plane (McInnes et al. 2018); HDBSCAN (Campello et al. 2013) finds the dense groups in
-it, in several planes of many subsamples of the customers, fine and coarse. A need is a group that these agree on: a
+it, in the planes of many subsamples of the customers, fine and coarse. A need is a group that these agree on: a
 consensus of clusterings (Strehl & Ghosh 2002; Monti et al. 2003), whose borders likeness itself helps to draw.
 """
 
@@ -27,8 +27,7 @@ from segkit.data.runs import Run
 from segkit.format import FLOOR, suppressed_cells
 from segkit.stats import adjusted_rand, mean_interval, proportion_interval
 
-N_BAGS, BAG_SHARE = 10, 0.8  # subsamples of the customers
-N_MAPS = 3  # UMAP planes of each subsample
+N_BAGS, BAG_SHARE = 10, 0.8  # subsamples of the customers, each drawn on a plane
 LIKENESS_WEIGHT = 0.5  # of likeness itself, against how often things are in one cluster: groups keep their borders
 EARLIER_WEIGHT = 0.25  # votes of an earlier run's needs, against those of the subsamples
 MAP_EPOCHS = 300  # of the plane that is shown
@@ -143,8 +142,7 @@ def _cluster_bags(purchases: Purchases, *, bags: int, seed: int) -> tuple[np.nda
     )
     for bag, alike in enumerate(subsamples):
         total = total + alike
-        for draw in range(N_MAPS):
-            labels += find_dense(alike, seed=10000 * seed + N_MAPS * bag + draw)
+        labels += find_dense(alike, seed=10000 * seed + bag)
     return np.array(labels), total / bags
 
 

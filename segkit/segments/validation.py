@@ -216,7 +216,7 @@ def _recency_and_frequency(features: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 N_REFITS = {"quick": 5, "full": 20}  # refits
 REFIT_SHARE = 0.8
-REFIT = {"bags": 4, "n_subsamples": 0}  # ten bags take twice as long for the same stability; one shape needs no rating
+REFIT = {"bags": 6, "n_subsamples": 0}  # ten bags take longer for the same stability; one shape needs no rating
 
 
 @dataclass(frozen=True)
