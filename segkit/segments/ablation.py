@@ -41,7 +41,7 @@ def ablation(data: FitData, fit: Fit, *, seed: int = 7) -> pd.DataFrame | None:
     }
     rows = []
     for name, needs in variants.items():
-        space = fit_space(data, needs=needs, seed=seed)
+        space = fit.model.space if needs is fit.needs else fit_space(data, needs=needs, seed=seed)
         points, then = (coordinates(space, each).to_numpy() for each in (data.now, data.then))
         family, segments = fit.segmentation.shape
         shape = {"family": family, "segments": segments}

@@ -122,14 +122,15 @@ def _standardised_block(then: pd.DataFrame, now: pd.DataFrame) -> Block:
     """Return clipped z-scores by the mean and spread of the first date; a row without values has no data."""
     mean, spread = then.mean(), then.std(ddof=0)
     varied = spread.index[spread > 0]
+    middle, width = mean[varied].to_numpy(), spread[varied].to_numpy()
     first, second = (
-        ((each[varied] - mean[varied]) / spread[varied]).clip(-CLIP, CLIP).fillna(0.0).to_numpy()
+        np.nan_to_num(np.clip((each[varied].to_numpy(dtype=float) - middle) / width, -CLIP, CLIP))
         for each in (then, now)
     )
     return Block(first, second, then.notna().any(axis=1).to_numpy(), now.notna().any(axis=1).to_numpy())
 
 
-DRAWS = 1000
+DRAWS = 400
 MIN_CUSTOMERS = 80  # customers to train on, and to score on
 MIN_DIFFERENT_CUSTOMERS = 20  # customers who differ from most; where nearly all do the same, nothing can be predicted
 BLOCK_LABELS = BLOCKS | {

@@ -174,8 +174,10 @@ def _make_columns(leads: np.ndarray, *, most: int, min_customers: int) -> tuple[
     is_open = len(needs) < np.count_nonzero(sizes)
     while len(needs) > 1 or (needs and is_open):
         anchors = [*sorted(needs), *([-1] if is_open else [])]
-        own = np.where(np.isin(leading, needs), leading, -1)
-        centres = np.array([leads[own == anchor].mean(axis=0) for anchor in anchors])
+        column = np.full(leads.shape[1], len(anchors) - 1 if is_open else -1)
+        column[sorted(needs)] = np.arange(len(needs))
+        inside = column[leading] == np.arange(len(anchors))[:, None]
+        centres = inside.astype(float) @ leads / inside.sum(axis=1)[:, None]
         sizes = np.bincount(nearest_centre(leads, centres), minlength=len(anchors))
         if sizes.min() >= min_customers:
             return centres, anchors

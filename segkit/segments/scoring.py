@@ -86,34 +86,22 @@ def adjusted_r2(labels: np.ndarray, values: np.ndarray, *, draws: np.ndarray | N
     """
     codes, groups = pd.factorize(labels)
     centred = values - values.mean(axis=0)
-    squares = np.einsum("ij,ij->i", centred, centred)
     order = np.argsort(codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(groups)))])
     draws = np.ones((1, len(values))) if draws is None else draws
-    return np.array([_one_draw(c, codes, centred, squares, order=order, starts=starts) for c in draws])
-
-
-def _one_draw(
-    counts: np.ndarray,
-    codes: np.ndarray,
-    values: np.ndarray,
-    squares: np.ndarray,
-    *,
-    order: np.ndarray,
-    starts: np.ndarray,
-) -> float:
-    """Compute the score of one resampling."""
-    n = counts.sum()
-    members = sparse.csr_array((counts[order], order, starts), shape=(len(starts) - 1, len(values)))
-    group_sum = members @ values
-    sizes = np.bincount(codes, weights=counts, minlength=len(starts) - 1)
-    present = sizes > 0
-    mean_part = np.square(group_sum.sum(axis=0)).sum() / n
-    total = counts @ squares - mean_part
-    between = (np.einsum("ij,ij->i", group_sum, group_sum)[present] / sizes[present]).sum() - mean_part
-    if n <= present.sum():
-        return float("nan")
-    return float(1 - (1 - between / total) * (n - 1) / (n - present.sum())) if total > 0 else 0.0
+    members = sparse.csr_array((np.ones(len(order)), order, starts), shape=(len(groups), len(values)))
+    n, sizes = draws.sum(axis=1), (members @ draws.T).T
+    mean_part = np.square(draws @ centred).sum(axis=1) / n
+    total = draws @ np.einsum("ij,ij->i", centred, centred) - mean_part
+    between = np.empty(len(draws))
+    for i, counts in enumerate(draws):
+        members.data[:] = counts[order]
+        sums = members @ centred
+        between[i] = (np.einsum("ij,ij->i", sums, sums) / np.maximum(sizes[i], 1.0)).sum() - mean_part[i]
+    freedom = n - (sizes > 0).sum(axis=1)
+    ratio = 1 - np.divide(between, total, out=np.ones_like(total), where=total > 0)
+    score = 1 - np.divide(ratio * (n - 1), freedom, out=np.full(len(n), np.nan), where=freedom > 0)
+    return np.where((total > 0) | (freedom <= 0), score, 0.0)
 
 
 def compare_segmentations(
