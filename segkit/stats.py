@@ -207,7 +207,7 @@ class LeastSquares:
         `row`: number of the slope, 0 for the constant.
         """
         inverse = np.linalg.pinv(self.design.T @ self.design)
-        leverage = np.einsum("ij,jk,ik->i", self.design, inverse, self.design, optimize=True)
+        leverage = (self.design @ inverse * self.design).sum(axis=1)
         return self.design @ inverse[row], self.residuals / (1 - np.minimum(leverage, LARGEST_LEVERAGE))
 
 

@@ -337,6 +337,16 @@ def is_in_space(name: str) -> bool:
     return describe(name).in_space
 
 
+def is_from_days(name: str) -> bool:
+    """Return whether a feature is summed from days, unlike shares of needs and attributes of the customer table.
+
+    >>> is_from_days("orders"), is_from_days("needs: Fresh fruit"), is_from_days("missing: age")
+    (True, False, False)
+    """
+    block, _, rest = name.partition(": ")
+    return not rest or block not in BLOCKS
+
+
 def describe(name: str) -> Feature:
     """Return the feature of a name; one that comes from the data is read from its name.
 
@@ -345,8 +355,8 @@ def describe(name: str) -> Feature:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    role, _, rest = name.partition(": ")
-    if rest and role in BLOCKS:
+    if not is_from_days(name):
+        role, _, rest = name.partition(": ")
         unit = "share" if role in ("needs", "missing") or " = " in rest else "value"
         return Feature(name, role, unit, rest.replace(" = ", ": "),
                        f"not {rest.replace(' = ', ': ')}", in_space=False)  # fmt: skip

@@ -28,7 +28,7 @@ from segkit.customers.sorted_days import write_sorted_days
 from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
 from segkit.data.runs import Run
 from segkit.period import Period
-from segkit.vocabulary import DAY_PARTS, FEATURES, WEEKDAYS, Feature, channel_feature, kind_features
+from segkit.vocabulary import DAY_PARTS, FEATURES, WEEKDAYS, Feature, channel_feature, is_from_days, kind_features
 
 TIMES_OF_DAY = tuple(f"{part}_share" for part in DAY_PARTS)
 OFTEN, ALWAYS, AUTOMATIC = 3, 0.999, 0.75  # active days; share of visits; share of customers with so many of both
@@ -275,8 +275,14 @@ def customers_at(days: Days, *, period: Period, kinds: dict[str, str]) -> Custom
 
 
 def load_customers(run: Run, *, kinds: dict[str, str]) -> Customers:
-    """Load the customers of a run, at its date, from its days."""
-    return customers_at(load_days(run), period=run.period, kinds=kinds)
+    """Load the customers of a run, at its date, from its days and, once they are written, its features."""
+    days, period = load_days(run), run.period
+    if not run.has("features"):
+        return customers_at(days, period=period, kinds=kinds)
+    table = run.table("features").set_index("customer_id")
+    features = table[[name for name in table if is_from_days(name)]]
+    bought = _bought(days, start=period.lookback_start, end=period.as_of, index=features.index)
+    return Customers(days, period=period, kinds=kinds, data=CustomerData(features, *bought))
 
 
 def customer_data(days: Days, *, period: Period, kinds: dict[str, str]) -> CustomerData:
@@ -466,7 +472,7 @@ def describe_customers(
     """
     if engine in LOCAL_ENGINES:
         write_sorted_days(run, events, kinds=kinds, items=items)
-        return load_customers(run, kinds=kinds)
+        return customers_at(load_days(run), period=run.period, kinds=kinds)
     server = open_engine(engine)
     try:
         with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:
@@ -513,4 +519,4 @@ def update_customers(
     if reason:
         return describe_customers(events, run=run, kinds=kinds, engine=engine, items=items), reason
     extend_days(run, events, previous=previous, since=since, kinds=kinds, items=items)
-    return load_customers(run, kinds=kinds), ""
+    return customers_at(load_days(run), period=run.period, kinds=kinds), ""

@@ -376,9 +376,11 @@ def _best_actions(described: _Described, actions: Opportunities) -> pd.DataFrame
 
 
 def _find_rules(described: _Described) -> pd.DataFrame:
-    plain = rule_features(described.now, needs=described.needs)
-    train, test = split(len(plain), seed=described.seed)
-    found = learn_rules(plain, described.segment, own=described.named_needs, train=train, test=test)
+    train, test = split(len(described.segment), seed=described.seed)
+    chosen = train | test
+    plain = rule_features(described.now.select(chosen), needs=described.needs)
+    masks = {"train": train[chosen], "test": test[chosen]}
+    found = learn_rules(plain, described.segment[chosen], own=described.named_needs, **masks)
     return rules_table(found, labels=described.source.labels)
 
 

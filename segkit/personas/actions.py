@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from segkit.customers.features import Customers, customers_at
+from segkit.customers.features import Customers
 from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
 from segkit.period import Period
@@ -133,11 +133,16 @@ class Situation:
         return shrink(self.estimates, repeated=self.estimates_twice)
 
     @cached_property
+    def known_days(self) -> int:
+        """Days of history before the date."""
+        first = first_active_day(self.customers.days)
+        return 0 if first is None else (self.customers.period.as_of - first).days
+
+    @cached_property
     def backtest_period(self) -> Period | None:
         """Lookback and horizon of the back-test, shorter than those of the run where its history demands it."""
-        period, first = self.customers.period, first_active_day(self.customers.days)
-        known = 0 if first is None else (period.as_of - first).days
-        scale = min(known / (period.lookback_days + 3 * period.horizon_days), 1.0)
+        period = self.customers.period
+        scale = min(self.known_days / (period.lookback_days + 3 * period.horizon_days), 1.0)
         if scale < SHORTEST_BACKTEST:
             return None
         days = {name: int(scale * getattr(period, name)) for name in ("lookback_days", "horizon_days")}
@@ -150,7 +155,7 @@ class Situation:
         if period is None:
             return []
         days, kinds = self.customers.days, self.customers.kinds
-        now = customers_at(days, period=period, kinds=kinds)
+        now = replace(self.customers, period=period)  # the columns of features do not depend on the lookback
         options = {"model": self.model, "unit": self.unit}
         two_back = period.one_horizon_back().one_horizon_back()
         cohorts = [
@@ -180,6 +185,11 @@ class Situation:
         table = self.segments
         return table.loc[(table["customers"] >= FLOOR) & ~table["verdict"].isin(WITHOUT_STORY), "segment"].tolist()
 
+    @cached_property
+    def returns(self) -> list[dict[Key, Return]]:
+        """What a return was worth two horizons ago, and one, by type and level of value."""
+        return [returns_at(self, window) for window in (self.training.before, self.training.last)]
+
     def states_at(self, features: pd.DataFrame, segment: np.ndarray, level: np.ndarray) -> dict[str, np.ndarray]:
         """Return who was in which state at a date."""
         once = once_segments(self.customers.data.features, self.segment)
@@ -191,11 +201,10 @@ class Situation:
 
     def missing_days(self, *, horizons: int) -> int:
         """Return the days of history that are missing for a lookback and some horizons."""
-        first, period = first_active_day(self.customers.days), self.customers.period
-        known = 0 if first is None else (period.as_of - first).days
+        period = self.customers.period
         sliver = 0.05 * period.lookback_days  # as in `has_history`
         wanted = period.lookback_days + horizons * period.horizon_days
-        return max(wanted - known, 0) if wanted - known > sliver else 0
+        return max(wanted - self.known_days, 0) if wanted - self.known_days > sliver else 0
 
 
 @dataclass(frozen=True)
@@ -328,7 +337,7 @@ def _uptake_parts(situation: Situation) -> list[tuple[Key, Part]]:
 
 def _return_parts(situation: Situation) -> list[tuple[Key, Part]]:
     """Find customers who may stay away, and what one of them is worth who does not."""
-    found, values = [], returns_at(situation, situation.training.last)
+    found, values = [], situation.returns[1]
     for type_, inside in situation.states.items():
         for name in situation.with_story:
             own = (situation.segment == name).to_numpy()
@@ -427,9 +436,8 @@ def backtest(situation: Situation, opportunity: Opportunity) -> BackTest:
         found = [table.set_index("segment")["effect"].reindex([p.segment for p in own]) for table in keyed]
     else:
         horizons, levels = 2, situation.segments.set_index("segment")["macro_segment"]
-        windows = [returns_at(situation, w) for w in (situation.training.before, situation.training.last)]
         keys = [(opportunity.type, levels[p.segment]) for p in own]
-        found = [[w[key].value if key in w else np.nan for key in keys] for w in windows]
+        found = [[at[key].value if key in at else np.nan for key in keys] for at in situation.returns]
     missing = situation.missing_days(horizons=horizons)
     weight = np.array([part.adopters for part in own])
     both = np.isfinite(np.array(found, dtype=float)).all(axis=0) if found else np.zeros(len(own), dtype=bool)

@@ -163,14 +163,19 @@ class _Known:
 
     def __init__(self, raw: RawFigures) -> None:
         self.raw = raw
-        self.members = raw.segment.reindex(raw.totals.customers.index).to_numpy()
+        figures = raw.totals.customers
+        self.members = raw.segment.reindex(figures.index).to_numpy()
         self.table = raw.segments.set_index("segment")
-        self.spend = raw.totals.customers["spend"] if "spend" in raw.totals.customers else None
+        self.spend = figures["spend"] if "spend" in figures else None
+        self.sums = figures.groupby(self.members).sum()
+        self.whole = self.sums.sum()
 
     def of(self, own: str, stored: Mapping[str, Fact]) -> dict[str, Any]:
         """Return the facts of a segment by name; ``stored`` says which things and traits the card names."""
         inside = self.members == own
-        values = self._rows(own) | self._size(own, inside) | self._habits(inside, stored) | self._needs(own, inside)
+        values = (
+            self._rows(own) | self._size(own, inside) | self._habits(own, inside, stored) | self._needs(own, inside)
+        )
         values |= self._things(own, inside, stored) | self._who(inside, stored)
         return {name: value for name, value in values.items() if value is not None and value == value}
 
@@ -190,12 +195,13 @@ class _Known:
         values["last_span"] = dates_text(period.last_horizon_start, period.as_of, years=False)
         return values
 
-    def _habits(self, inside: np.ndarray, stored: Mapping[str, Fact]) -> dict[str, Any]:
+    def _habits(self, own: str, inside: np.ndarray, stored: Mapping[str, Fact]) -> dict[str, Any]:
         figures, values = self.raw.totals.customers, {}
-        for name in figures:
-            take = np.median if name in MEDIANS else np.mean
-            for end, rows in (("", inside), ("_others", ~inside)):
-                values[f"{name}{end}"] = float(take(figures.loc[rows, name])) if rows.any() else np.nan
+        sums = self.sums.loc[own] if inside.any() else 0.0 * self.whole
+        for end, rows, total in (("", inside, sums), ("_others", ~inside, self.whole - sums)):
+            count = int(rows.sum())
+            values |= {f"{name}{end}": float(total[name]) / count if count else np.nan for name in figures}
+            values |= {f"{name}{end}": float(figures.loc[rows, name].median()) for name in MEDIANS if name in figures}
         channels = self.raw.totals.channels
         for name in channels if channels is not None and "channel" in stored else ():
             if name.replace("_", " ") == stored["channel"].text:
@@ -207,23 +213,22 @@ class _Known:
     def _needs(self, own: str, inside: np.ndarray) -> dict[str, Any]:
         """Return the shares of the need that leads and of the largest."""
         shares = self.raw.totals.needs
-        if shares is None or not shares[inside].notna().any(axis=None) or not shares[~inside].notna().any(axis=None):
+        if shares is None or not (shares.bought & inside).any() or not (shares.bought & ~inside).any():
             return {}
         names = self.raw.needs.set_index("need")["name"]
-        shares = shares.reindex(columns=names.index)
-        means, others = shares[inside].mean(), shares[~inside].mean()
+        means, others = (shares.means(rows).reindex(names.index) for rows in (inside, ~inside))
         largest, led = means.round(9).idxmax(), self.table.loc[own, "need"]
         values = {"largest_need": lower_first(names[largest]), "largest_share": float(means[largest])}
         values["largest_share_others"] = float(others[largest])
-        if led in means.index:
-            bought = shares.loc[inside, led].dropna()
+        if led in shares.names:
+            bought = shares.of(led, rows=inside)
             values |= {"need": lower_first(names[led]), "need_share": float(means[led])}
             values |= {"need_share_others": float(others[led]), "need_buyers": float((bought > 0).mean())}
             values["need_lead"] = float((bought > others[led]).mean())
         gap = self._row("unmet_needs", own)
         if gap.get("term") in set(names):
-            of_need = shares.loc[inside, names.index[names == gap["term"]][0]]
-            values["gap_buyers"] = float((of_need >= gap["level"]).mean())
+            of_need = shares.of(names.index[names == gap["term"]][0], rows=inside)
+            values["gap_buyers"] = float((of_need >= gap["level"]).sum() / inside.sum())
         return values
 
     def _things(self, own: str, inside: np.ndarray, stored: Mapping[str, Fact]) -> dict[str, Any]:
@@ -233,15 +238,15 @@ class _Known:
         if raw.things is None or raw.totals.things is None:
             return values
         of_need = set(raw.things.loc[raw.things["need"] == led, "thing"])
+        means, means_of_others = (raw.totals.things.means(rows) for rows in (inside, ~inside))
         for number in range(1, 10):
             fact = stored.get(f"thing_{number}")
             if fact is None:
                 break
             thing = fact.how.removeprefix(EXAMPLE_OF)
-            if thing not in of_need or thing not in raw.totals.things:
+            if thing not in of_need:
                 return values
-            shares = raw.totals.things[thing]
-            mean, others = float(shares[inside].mean()), float(shares[~inside].mean())
+            mean, others = float(means[thing]), float(means_of_others[thing])
             if mean <= others:
                 return values
             texts.append(label(thing, labels=raw.labels))

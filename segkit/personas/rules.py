@@ -19,6 +19,7 @@ from segkit.vocabulary import describe
 SHARE_OF = "share: "  # prefix of a category among the items, where there are no needs
 TRAIN_SHARE = 0.7
 MAX_TRAINED = 6_000  # customers; more make the search slow and the rules no better
+MAX_TESTED = 20_000  # customers; more take memory and tell precision no better
 COUNTED = ("orders", "active_days", "recency_days")  # items that are whole numbers
 MAX_CONDITIONS = 3  # items per rule; a lower and an upper bound of one item are one condition
 SEARCH_STEPS = 6  # bounds per rule
@@ -71,12 +72,15 @@ class Rule:
 
 
 def split(count: int, *, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
-    """Split customers at random into those a rule is learnt on and those it is tested on (two masks)."""
+    """Split customers at random into those a rule is learnt on and those it is tested on (two masks).
+
+    Of very many, a sample is in either.
+    """
     order = np.random.default_rng([seed, 31]).permutation(count)
     train = np.zeros(count, dtype=bool)
     train[order[: min(int(TRAIN_SHARE * count), MAX_TRAINED)]] = True
     test = np.zeros(count, dtype=bool)
-    test[order[int(TRAIN_SHARE * count) :]] = True
+    test[order[int(TRAIN_SHARE * count) :][:MAX_TESTED]] = True
     return train, test
 
 
@@ -108,14 +112,16 @@ def learn_rules(
     """
     shared = [name for name in ITEM_WORDS if name in figures]
     shared = [name for name in shared if name != "active_days"] if "orders" in shared else shared
-    rules = []
-    for name in sorted(set(segment)):
-        shares = [prefix + term for term in own.get(name, ()) for prefix in (PREFIX, SHARE_OF)]
-        items = [*shared, *(share for share in shares if share in figures)]
-        inside = segment.eq(name).to_numpy()
-        with threadpool_limits(1):  # matrices are small: more threads take twice the time
-            conditions = _best_conditions(figures[train], inside[train], items=items)
-        rules.append(_score_rule(name, conditions, figures[test], inside[test]))
+    learnt, tested = figures[train], figures[test]
+    bounds, rules = {}, []
+    with threadpool_limits(1):  # matrices are small: more threads take twice the time
+        for name in sorted(set(segment)):
+            shares = [prefix + term for term in own.get(name, ()) for prefix in (PREFIX, SHARE_OF)]
+            items = [*shared, *(share for share in shares if share in figures)]
+            bounds |= {item: _candidate_bounds(learnt[item].to_numpy(), item) for item in items if item not in bounds}
+            inside = segment.eq(name).to_numpy()
+            conditions = _best_conditions([bounds[item] for item in items], inside[train])
+            rules.append(_score_rule(name, conditions, tested, inside[test]))
     return rules
 
 
@@ -189,69 +195,107 @@ def round_cutoff(value: float, *, share: bool = False) -> float:
     return float(f"{value:.2g}")
 
 
-def _best_conditions(
-    figures: pd.DataFrame, inside: np.ndarray, *, items: Sequence[str]
-) -> tuple[tuple[str, float, float], ...]:
-    """Find the conditions that reach the highest goal of recall with enough precision; else those of the lowest."""
-    bounds, passes = _candidate_bounds(figures, items)
-    if not bounds or not inside.any():
+@dataclass(frozen=True)
+class _Bounds:
+    """Bounds of an item, as (item, cutoff, whether it is a lower bound), and who passes each (bounds x people)."""
+
+    bounds: list[tuple[str, float, bool]]
+    passes: np.ndarray
+
+
+class _Counter:
+    """Count the customers of rules with each further bound, and the members among them; each rule is counted once."""
+
+    def __init__(self, passes: np.ndarray, inside: np.ndarray) -> None:
+        self.passes, self.inside, self.size = passes, inside, int(inside.sum())
+        self.people = passes.astype(np.float32)
+        self.members = self.people[:, inside]
+        self.known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def precisions(self, rules: Sequence[tuple[int, ...]], *, min_recall: float) -> np.ndarray:
+        """Return the precision of each rule (rows) with each further bound; below 0 where recall is too low."""
+        new = [rule for rule in rules if rule not in self.known]
+        if new:
+            covered = np.array([self.passes[list(rule)].all(axis=0) for rule in new]).astype(np.float32)
+            counts = np.stack([covered[:, self.inside] @ self.members.T, covered @ self.people.T], axis=1)
+            self.known.update(zip(new, counts, strict=True))
+        members, picked = np.moveaxis(np.array([self.known[rule] for rule in rules]), 1, 0)
+        return np.where(members >= min_recall * self.size, np.round(members / np.maximum(picked, 1), 6), -1.0)
+
+
+def _best_conditions(candidates: Sequence[_Bounds], inside: np.ndarray) -> tuple[tuple[str, float, float], ...]:
+    """Find the conditions that reach the highest goal of recall with enough precision; else those of the lowest.
+
+    `candidates`: the bounds of each item.
+    """
+    candidates = [one for one in candidates if one.bounds]
+    if not candidates or not inside.any():
         return ()
-    conditions: tuple[tuple[str, float, float], ...] = ()
+    bounds = [bound for one in candidates for bound in one.bounds]
+    item_of = np.repeat(np.arange(len(candidates)), [len(one.bounds) for one in candidates])
+    counter = _Counter(np.vstack([one.passes for one in candidates]), inside)
+    chosen: tuple[int, ...] = ()
     for goal in RECALL_GOALS:
-        precision, conditions = _beam_search(bounds, passes, inside, min_recall=goal)
+        precision, chosen = _beam_search(counter, item_of, min_recall=goal)
         if precision >= MIN_TRAIN_PRECISION:
             break
-    return conditions
+    return _merge_bounds([bounds[i] for i in chosen])
 
 
-def _beam_search(
-    bounds: Sequence[tuple[str, float, bool]], passes: np.ndarray, inside: np.ndarray, *, min_recall: float
-) -> tuple[float, tuple[tuple[str, float, float], ...]]:
-    """Find the bounds with the best precision among those with enough recall, and return that precision too."""
-    bound_items = np.array([item for item, _cutoff, _is_lower in bounds])
-    as_floats = passes.astype(np.float32)
+def _beam_search(counter: _Counter, item_of: np.ndarray, *, min_recall: float) -> tuple[float, tuple[int, ...]]:
+    """Find the bounds with the best precision among those with enough recall, and return that precision too.
+
+    `item_of`: number of the item of each bound.
+    """
     beam: list[tuple[int, ...]] = [()]
-    best: tuple[float, tuple[int, ...]] = (float(inside.mean()), ())
+    best: tuple[float, tuple[int, ...]] = (float(counter.inside.mean()), ())
     for _step in range(SEARCH_STEPS):
-        covered = np.array([passes[list(chosen)].all(axis=0) for chosen in beam])
-        pool: dict[tuple[int, ...], float] = {}
-        for chosen, scored in zip(beam, _precisions(as_floats, inside, covered, min_recall=min_recall), strict=True):
-            used = {bound_items[i] for i in chosen}
-            if len(used) >= MAX_CONDITIONS:
-                scored[~np.isin(bound_items, list(used))] = -1.0
-            for i in np.argsort(-scored, kind="stable")[:BEAM_WIDTH]:
-                if scored[i] > 0 and i not in chosen:
-                    pool[tuple(sorted((*chosen, int(i))))] = float(scored[i])
-        top = sorted(pool.items(), key=lambda each: (-each[1], each[0]))[:BEAM_WIDTH]
+        scores = counter.precisions(beam, min_recall=min_recall)
+        used = np.zeros((len(beam), item_of[-1] + 1), dtype=bool)
+        for row, rule in enumerate(beam):
+            used[row, item_of[list(rule)]] = True
+        scores[(used.sum(axis=1) >= MAX_CONDITIONS)[:, None] & ~used[:, item_of]] = -1.0
+        top = _longer_rules(beam, scores)
         if not top:
             break
-        beam = [chosen for chosen, _score in top]
+        beam = [rule for rule, _score in top]
         if top[0][1] > best[0] + MIN_PRECISION_GAIN:
             best = (top[0][1], top[0][0])
-    return best[0], _merge_bounds([bounds[i] for i in best[1]])
+    return best
 
 
-def _precisions(passes: np.ndarray, inside: np.ndarray, covered: np.ndarray, *, min_recall: float) -> np.ndarray:
-    """Return the precision of each rule (rows) with each further bound; below 0 where recall is too low."""
-    members = (covered & inside).astype(np.float32) @ passes.T
-    picked = covered.astype(np.float32) @ passes.T
-    return np.where(members >= min_recall * inside.sum(), np.round(members / np.maximum(picked, 1), 6), -1.0)
+def _longer_rules(beam: Sequence[tuple[int, ...]], scores: np.ndarray) -> list[tuple[tuple[int, ...], float]]:
+    """Return the best rules with one bound more, and their precision; equal ones in the order of their bounds.
+
+    `scores`: precision of each rule (rows) with each further bound.
+    """
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :BEAM_WIDTH]
+    values = np.take_along_axis(scores, top, axis=1)
+    rows, places = np.nonzero(values > 0)
+    found: dict[tuple[int, ...], float] = {}
+    last = 0.0
+    for each in np.argsort(-values[rows, places], kind="stable"):
+        score = float(values[rows[each], places[each]])
+        if len(found) >= BEAM_WIDTH and score < last:
+            break
+        rule, bound = beam[rows[each]], int(top[rows[each], places[each]])
+        if bound not in rule:
+            found[tuple(sorted((*rule, bound)))] = last = score
+    return sorted(found.items(), key=lambda each: (-each[1], each[0]))[:BEAM_WIDTH]
 
 
-def _candidate_bounds(figures: pd.DataFrame, items: Sequence[str]) -> tuple[list[tuple[str, float, bool]], np.ndarray]:
-    """List every bound (item, cutoff, whether it is a lower bound) and which customers pass it."""
+def _candidate_bounds(values: np.ndarray, item: str) -> _Bounds:
+    """List every bound of an item, and which customers pass it."""
+    cutoffs = np.quantile(values, QUANTILES)
+    if item in COUNTED:  # "at least 4 orders", not "at least 3.9"
+        cutoffs = np.ceil(cutoffs)
     bounds, passes = [], []
-    for item in items:
-        values = figures[item].to_numpy()
-        cutoffs = np.quantile(values, QUANTILES)
-        if item in COUNTED:  # "at least 4 orders", not "at least 3.9"
-            cutoffs = np.ceil(cutoffs)
-        for cutoff in sorted({round_cutoff(q, share=is_share(item)) for q in cutoffs}):
-            above = values >= cutoff
-            if above.any() and not above.all():
-                bounds += [(item, cutoff, True), (item, cutoff, False)]
-                passes += [above, ~above]
-    return bounds, np.array(passes)
+    for cutoff in sorted({round_cutoff(q, share=is_share(item)) for q in cutoffs}):
+        above = values >= cutoff
+        if above.any() and not above.all():
+            bounds += [(item, cutoff, True), (item, cutoff, False)]
+            passes += [above, ~above]
+    return _Bounds(bounds, np.array(passes))
 
 
 def _merge_bounds(bounds: Sequence[tuple[str, float, bool]]) -> tuple[tuple[str, float, float], ...]:

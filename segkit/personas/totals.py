@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import ibis
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from segkit.data.expressions import quote, sql_literal
 from segkit.period import Period
@@ -16,6 +17,34 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 OVERDUE = 2.0  # usual gaps of silence, from which a customer is late
 PARTS_OF_DAY = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}
 DAYS_OF_WEEK = {"saturday": (6,), "sunday": (7,), "weekend": (6, 7)}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of needs or things in what customers bought.
+
+    Parameters
+    ----------
+    matrix
+        Customers x names; most are zero.
+    names
+        Of the columns.
+    bought
+        Which customers bought anything; the shares of others are unknown.
+    """
+
+    matrix: sparse.csc_array
+    names: tuple[str, ...]
+    bought: np.ndarray
+
+    def of(self, name: str, *, rows: np.ndarray) -> np.ndarray:
+        """Return the shares of one name, for those of some customers (a mask) who bought anything."""
+        return self.matrix[:, [self.names.index(name)]].toarray().ravel()[rows & self.bought]
+
+    def means(self, rows: np.ndarray) -> pd.Series:
+        """Return the mean share of each name, over those of some customers who bought anything."""
+        chosen = rows & self.bought
+        return pd.Series(self.matrix.T @ chosen.astype(float) / max(chosen.sum(), 1), index=list(self.names))
 
 
 @dataclass(frozen=True)
@@ -29,14 +58,13 @@ class CustomerTotals:
     channels
         Shares of channels in their own events; None without channels.
     needs, things
-        Shares of each need and of each thing in what they bought in the lookback, not-a-number for those who bought
-        nothing; None without needs.
+        Shares of each need and of each thing in what they bought in the lookback; None without needs.
     """
 
     customers: pd.DataFrame
     channels: pd.DataFrame | None = None
-    needs: pd.DataFrame | None = None
-    things: pd.DataFrame | None = None
+    needs: Shares | None = None
+    things: Shares | None = None
 
 
 def customer_totals(
@@ -71,81 +99,95 @@ def customer_totals(
     items
         Whether things are items, not categories.
     """
-    con.con.register("claims_of", pd.DataFrame({"customer_id": customers}))
+    con.con.register("claims_of", pd.DataFrame({"customer_id": customers, "customer": np.arange(len(customers))}))
     columns = set(events.columns)
     own = ", ".join(sql_literal(kind) for kind in activity_kinds(kinds))
-    con.con.execute(f"create or replace temp table claim_lines as {_lines(events, columns, own=own, period=period)}")
-    habits = _habits(con, columns, period=period).reindex(customers)
-    query = {"columns": columns, "own": own, "kinds": kinds, "period": period}
+    for made in _lines(events, columns, own=own, period=period):
+        con.con.execute(made)
+    numbers = np.arange(len(customers))
+    habits = _habits(con, columns, period=period).reindex(numbers)
+    query = {"columns": columns, "kinds": kinds, "count": len(customers)}
     by_category = _bought(con, "category", **query)
     by_thing = _bought(con, "item", **query) if items else by_category
-    parts = {} if by_thing is None else _shares(by_thing, customers=customers, things=things, words=words)
+    parts = {} if by_thing is None else _shares(*by_thing, things=things, words=words)
     if by_category is not None:
-        habits["categories"] = by_category.groupby("customer_id").size().reindex(customers).fillna(0.0)
-    channels = _channels(con, columns, period=period, customers=customers)
-    con.con.execute("drop table claim_lines")
+        habits["categories"] = np.diff(by_category[0].indptr).astype(float)
+    channels = _channels(con, columns, numbers=numbers)
+    for made in ("view claim_events", "table claim_begun", "table claim_lines"):
+        con.con.execute(f"drop {made}")
     con.con.unregister("claims_of")
-    return CustomerTotals(habits, channels=channels, **parts)
+    channels = None if channels is None else channels.set_axis(customers)
+    return CustomerTotals(habits.set_axis(customers), channels=channels, **parts)
 
 
-def _lines(events: ibis.Table, columns: set[str], *, own: str, period: Period) -> str:
-    """Select each event once, with the day its order began."""
+def _lines(events: ibis.Table, columns: set[str], *, own: str, period: Period) -> tuple[str, str, str]:
+    """Make a table of each event once, one of orders of several days, and a view of the lookback with both.
+
+    Customers and orders are numbers in it, as texts take most of the time; what lies before the lookback has no names.
+    """
     view, as_of = quote(events.get_name()), sql_literal(period.as_of.isoformat())
+    start = sql_literal(period.lookback_start.isoformat())
     order = "partition by event_id order by day, hour, event, customer_id"
     once = f"qualify event_id is null or row_number() over ({order}) = 1" if "event_id" in columns else ""
-    wanted = ["customer_id", "day", "hour", "event", "event = 'purchase' as bought", f"event in ({own}) as own"]
-    for name in ("amount", "discount", "quantity"):
+    wanted = ["customer_id", "day", "hour", "event = 'purchase' as bought", f"event in ({own}) as own"]
+    wanted.append("event = 'return' as returned")
+    for name in ("amount", "discount"):
         wanted.append(f"coalesce({name}, 0) as {name}" if name in columns else f"0 as {name}")
     wanted.append(
         "coalesce(private_label, false) as private_label" if "private_label" in columns else "false as private_label"
     )
-    wanted += [name if name in columns else f"null as {name}" for name in ("category", "item", "channel")]
-    wanted.append(
-        "case when event = 'purchase' then order_id end as order_id" if "order_id" in columns else "null as order_id"
+    for name in ("category", "item", "channel"):
+        wanted.append(f"case when day >= {start} then {name} end as {name}" if name in columns else f"null as {name}")
+    number = "case when event = 'purchase' and order_id is not null then hash(order_id) end"
+    wanted.append(f"{number if 'order_id' in columns else 'null'} as order_id")
+    return (
+        f"""create or replace temp table claim_lines as
+            with seen as (select {", ".join(wanted)} from {view} where day < {as_of} {once})
+            select seen.* exclude (customer_id), customer from seen join claims_of using (customer_id)""",
+        """create or replace temp table claim_begun as
+            select customer, order_id, min(day) as began from claim_lines where order_id is not null
+            group by all having min(day) < max(day)""",
+        f"""create or replace temp view claim_events as
+            select claim_lines.*, coalesce(began, day) as first_day, coalesce(day > began, false) as late
+            from claim_lines left join claim_begun using (customer, order_id) where day >= {start}""",
     )
-    return f"""
-        with seen as (select {", ".join(wanted)} from {view} where day < {as_of} {once}),
-        mine as (select * from seen semi join claims_of using (customer_id)),
-        begun as (select customer_id, order_id, min(day) as began from mine where order_id is not null
-                  group by all having min(day) < max(day))
-        select mine.*, coalesce(begun.began, mine.day) as first_day, coalesce(mine.day > begun.began, false) as late
-        from mine left join begun using (customer_id, order_id)"""
 
 
 def _habits(con: ibis.BaseBackend, columns: set[str], *, period: Period) -> pd.DataFrame:
-    """Return the habits of each customer in the lookback."""
+    """Return the habits of each customer in the lookback, by their number."""
     start, recent, last = (
         sql_literal(day.isoformat()) for day in (period.lookback_start, period.recent_start, period.last_horizon_start)
     )
-    slots = [
-        f"count(slot) filter (weekday in ({', '.join(map(str, days))})) as {name}"
-        for name, days in DAYS_OF_WEEK.items()
-    ]
-    slots += [f"count(slot) filter (slot % 24 >= {a} and slot % 24 < {b}) as {n}" for n, (a, b) in PARTS_OF_DAY.items()]
-    net = "sum(case when bought then amount when event = 'return' then -amount when own then amount else 0 end)"
+    slots = {f"weekday in ({', '.join(map(str, days))})": name for name, days in DAYS_OF_WEEK.items()}
+    slots |= {f"slot % 24 >= {a} and slot % 24 < {b}": name for name, (a, b) in PARTS_OF_DAY.items()}
+    of_day = [f"count(slot) filter ({condition}) as {name}" for condition, name in slots.items()]
+    counts = [f"sum({name}) as {name}" for name in ("orders", "occasions", *slots.values())]
+    net = "sum(case when bought then amount when returned then -amount when own then amount else 0 end)"
     table = con.con.execute(f"""
         with pieces as (
-            select customer_id, bought, min(first_day) as day, isodow(min(first_day)) as weekday,
+            select customer, bought, min(first_day) as day, isodow(min(first_day)) as weekday,
                 min(datediff('day', date '1970-01-01', day) * 24 + hour) filter (own and not late) as slot
-            from claim_lines group by customer_id, bought, order_id, case when order_id is null then day end),
-        visits as (
-            select customer_id, count(*) filter (bought) as orders, count(slot) as occasions, {", ".join(slots)},
-                count(distinct day) filter (slot is not null) as active_days,
-                count(distinct day) filter (slot is not null and day >= {recent}) as recent_days,
-                min(day) filter (slot is not null) as first_active, max(day) filter (slot is not null) as last_active
+            from claim_events group by customer, bought, order_id, case when order_id is null then day end),
+        by_day as (
+            select customer, day, count(*) filter (bought) as orders, count(slot) as occasions, {", ".join(of_day)}
             from pieces where day >= {start} group by all),
-        ever as (select customer_id, min(day) as first_ever from pieces where slot is not null group by all),
+        visits as (
+            select customer, {", ".join(counts)}, count(*) filter (occasions > 0) as active_days,
+                count(*) filter (occasions > 0 and day >= {recent}) as recent_days,
+                min(day) filter (occasions > 0) as first_active, max(day) filter (occasions > 0) as last_active
+            from by_day group by all),
+        ever as (select customer, min(day) as first_ever from claim_lines where own group by all),
         sums as (
-            select customer_id, count(*) filter (bought) as lines, sum(amount) filter (bought) as amount,
+            select customer, count(*) filter (bought) as lines, sum(amount) filter (bought) as amount,
                 sum(discount) filter (bought) as discount, count(*) filter (bought and discount > 0) as discounted,
                 sum(amount) filter (bought and private_label) as private, {net} as spend,
-                sum(amount) filter (event = 'return') as returned
-            from claim_lines where first_day >= {start} group by all),
-        late as (select customer_id, {net} as spend_last_horizon from claim_lines
+                sum(amount) filter (returned) as returned
+            from claim_events where first_day >= {start} group by all),
+        late as (select customer, {net} as spend_last_horizon from claim_events
                  where first_day >= {last} group by all)
-        select * from visits left join ever using (customer_id) left join sums using (customer_id)
-            left join late using (customer_id)""").df()
-    return _ratios(table.set_index("customer_id"), columns, period=period)
+        select * from visits left join ever using (customer) left join sums using (customer)
+            left join late using (customer)""").df()
+    return _ratios(table.set_index("customer"), columns, period=period)
 
 
 def _ratios(sums: pd.DataFrame, columns: set[str], *, period: Period) -> pd.DataFrame:
@@ -181,61 +223,69 @@ def _ratio(above: pd.Series, below: pd.Series) -> pd.Series:
 
 
 def _bought(
-    con: ibis.BaseBackend, name: str, *, columns: set[str], own: str, kinds: Mapping[str, str], period: Period
-) -> pd.DataFrame | None:
-    """Return what each customer bought of each category or item in the lookback; None without such a column."""
+    con: ibis.BaseBackend, name: str, *, columns: set[str], kinds: Mapping[str, str], count: int
+) -> tuple[sparse.csr_array, list[str]] | None:
+    """Return what each customer bought of each category or item in the lookback (customers x names), and the names.
+
+    None without such a column.
+    """
     if name not in columns:
         return None
     weight = "1"
     if "amount" in columns:
         weight = "amount" if set(kinds) <= {"purchase", "return"} else "case when bought then amount else 1 end"
-    rows, weight = "claim_lines", f"sum({weight})"
-    if dict(con.con.execute("select column_name, column_type from (describe claim_lines)").fetchall())[name].endswith(
-        "[]"
-    ):
-        rows = f"(select * replace (unnest({name}) as {name}), len({name}) as names from claim_lines)"
+    rows, weight = "claim_events", f"sum({weight})"
+    described = con.con.execute("select column_name, column_type from (describe claim_lines)").fetchall()
+    if dict(described)[name].endswith("[]"):
+        rows = f"(select * replace (unnest({name}) as {name}), len({name}) as names from claim_events)"
         weight = weight.replace("sum(", "sum(1.0 / names * (") + ")"
-    start = sql_literal(period.lookback_start.isoformat())
-    return con.con.execute(f"""
-        select customer_id, {name} as thing, cast({weight} as double) as weight from {rows}
-        where {name} is not null and own and event <> 'return' and day >= {start}
-        group by all having {weight} > 0 order by customer_id, thing""").df()
+    con.con.execute(f"""
+        create or replace temp table claim_bought as
+        select customer, {name} as thing, cast({weight} as double) as weight from {rows}
+        where {name} is not null and own and not returned group by all having {weight} > 0""")
+    names = [thing for (thing,) in con.con.execute("select distinct thing from claim_bought order by 1").fetchall()]
+    con.con.register("claims_named", pd.DataFrame({"thing": names, "place": np.arange(len(names))}))
+    found = con.con.execute("select customer, place, weight from claim_bought join claims_named using (thing)").df()
+    con.con.execute("drop table claim_bought")
+    con.con.unregister("claims_named")
+    places = found["customer"].to_numpy(), found["place"].to_numpy()
+    return sparse.csr_array((found["weight"].to_numpy(), places), shape=(count, len(names))), names
 
 
 def _shares(
-    bought: pd.DataFrame, *, customers: pd.Index, things: pd.DataFrame | None, words: bool
-) -> dict[str, pd.DataFrame]:
+    bought: sparse.csr_array, names: list[str], *, things: pd.DataFrame | None, words: bool
+) -> dict[str, Shares]:
     """Return the shares of needs and of things in what each customer bought."""
     if things is None:
         return {}
-    need_of = dict(zip(things["thing"], things["need"], strict=True))
-    parts = [(name, part) for name in bought["thing"].unique() for part in (_words(name) if words else [name])]
-    spread = pd.DataFrame([pair for pair in parts if pair[1] in need_of], columns=["thing", "part"])
-    spread["share"] = 1.0 / spread.groupby("thing")["part"].transform("size")
-    total = bought.groupby("customer_id")["weight"].sum().reindex(customers)
-    joined = bought.merge(spread, on="thing")
-    by_need = (joined["weight"] * joined["share"]).groupby([joined["customer_id"], joined["part"].map(need_of)]).sum()
-    by_thing = joined.groupby(["customer_id", "part"])["weight"].sum()
-    made = {}
-    for name, sums, wanted in (("needs", by_need, sorted(set(need_of.values()))), ("things", by_thing, list(need_of))):
-        table = sums.unstack(fill_value=0.0).reindex(index=customers, columns=wanted).astype(float).fillna(0.0)
-        made[name] = table.div(total.where(total > 0), axis=0)
-    return made
+    place = {thing: number for number, thing in enumerate(things["thing"])}
+    needs, need_of = np.unique(things["need"].to_numpy(dtype=str), return_inverse=True)
+    parts = [[part for part in (_words(name) if words else [name]) if part in place] for name in names]
+    rows = np.repeat(np.arange(len(parts)), [len(each) for each in parts])
+    columns = np.array([place[part] for each in parts for part in each], dtype=int)
+    spread = [1.0 / len(each) for each in parts for _part in each]
+    by_thing = bought @ sparse.csr_array((spread, (rows, columns)), shape=(len(names), len(place)))
+    by_need = by_thing @ sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), need_of)))
+    total = np.asarray(bought.sum(axis=1)).ravel()
+    part = sparse.diags_array(1.0 / np.where(total > 0, total, 1.0))
+    return {
+        name: Shares((part @ sums).tocsc(), tuple(of), total > 0)
+        for name, sums, of in (("needs", by_need, needs), ("things", by_thing, place))
+    }
 
 
 def _words(name: str) -> list[str]:
     return sorted({word.lower() for word in WORD.findall(name)})
 
 
-def _channels(con: ibis.BaseBackend, columns: set[str], *, period: Period, customers: pd.Index) -> pd.DataFrame | None:
+def _channels(con: ibis.BaseBackend, columns: set[str], *, numbers: np.ndarray) -> pd.DataFrame | None:
     """Return the share of each channel in the own events of each customer."""
     if "channel" not in columns:
         return None
-    start = sql_literal(period.lookback_start.isoformat())
-    table = con.con.execute(f"""
-        select customer_id, channel, count(*) as events from claim_lines
-        where channel is not null and own and day >= {start} group by all""").df()
-    counts = table.pivot(index="customer_id", columns="channel", values="events").reindex(customers)
+    table = con.con.execute("""
+        select customer, channel, count(*) as events from claim_events
+        where channel is not null and own group by all""").df()
+    counts = table.pivot(index="customer", columns="channel", values="events").reindex(numbers)
     counts = counts.astype(float).fillna(0.0)
     total = counts.sum(axis=1)
     return counts.div(total.where(total > 0), axis=0).fillna(0.0)

@@ -13,16 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.customers.days import Days, build_days
+import segkit
+from segkit.customers.days import Days, build_days, load_days
 from segkit.customers.features import (
     customer_data,
     customer_features,
     describe_customers,
     dormant_customers,
     features_expression,
+    load_customers,
     update_customers,
 )
-from segkit.data.runs import Run, open_run
+from segkit.data.runs import Run, load_run, open_run, open_run_source
 from segkit.live.customer import make_feature_plan
 from segkit.period import Period
 from segkit.vocabulary import describe
@@ -273,3 +275,11 @@ def test_days_without_orders_or_with_other_kinds_are_not_extended(tmp_path: Path
         update_customers(_events(UPDATE_ROWS), run=run, previous=previous, kinds=MAILED_KINDS)[1]
         == "the previous run has no orders"
     )
+
+
+def test_customers_of_a_run_are_read_from_its_features_and_are_those_of_its_days() -> None:
+    run = load_run(segkit.example_run())
+    kinds = open_run_source(run).kinds
+    read, summed = load_customers(run, kinds=kinds).data, customer_data(load_days(run), period=run.period, kinds=kinds)
+    pd.testing.assert_frame_equal(read.features, summed.features, check_exact=True)
+    assert (read.weights != summed.weights).nnz == 0 and read.categories == summed.categories

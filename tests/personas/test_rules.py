@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segkit.personas.rules import MAX_CONDITIONS, SHARE_OF, Rule, learn_rules, round_cutoff, rules_table, split
+from segkit.personas.rules import (
+    MAX_CONDITIONS,
+    MAX_TESTED,
+    MAX_TRAINED,
+    SHARE_OF,
+    Rule,
+    learn_rules,
+    round_cutoff,
+    rules_table,
+    split,
+)
 from segkit.tables import check
 
 
@@ -51,6 +61,11 @@ def test_precision_and_recall_are_measured_on_test_customers(world: tuple) -> No
     assert rules[0].recall[0] == pytest.approx((picked & inside).sum() / inside.sum())
     again, *_ = learnt((figures.assign(orders=np.where(test, 0.0, figures["orders"])), segment))
     assert [r.conditions for r in again] == [r.conditions for r in rules], "test customers do not change a rule"
+
+
+def test_of_very_many_customers_samples_are_learnt_and_tested_on() -> None:
+    train, test = split(100_000)
+    assert (train.sum(), test.sum()) == (MAX_TRAINED, MAX_TESTED) and not (train & test).any()
 
 
 def test_a_random_segment_has_no_good_rule(world: tuple) -> None:
