@@ -15,7 +15,16 @@ from statsmodels.stats.power import normal_sample_size_one_tail
 from segkit.customers.days import Days
 from segkit.data.io import read_customer_csv, read_json
 from segkit.errors import InputError
-from segkit.experiments.estimate import ALPHA, COVARIATES, KPIS, Price, covariates, first_active_day, kpi_values
+from segkit.experiments.estimate import (
+    ALPHA,
+    COVARIATES,
+    KPIS,
+    Price,
+    covariate_spans,
+    first_active_day,
+    known_before,
+    kpi_spans,
+)
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.stats import least_squares, usable_covariates
@@ -89,9 +98,10 @@ def kpi_history(days: Days, *, kpi: str, index: pd.Index, period: Period) -> tup
             f"a window of {window_days} days needs {2 * window_days} days of history, and there are {history_days}. "
             f"Give fewer --weeks ({history_days // 14} at most)."
         )
-    values = kpi_values(days, kpi=kpi, start=before.as_of, window_days=window_days, index=index)
-    before = replace(before, lookback_days=min(period.lookback_days, history_days - window_days))
-    return values, covariates(days, kpi=kpi, period=before, index=index)
+    start, before = before.as_of, replace(before, lookback_days=min(period.lookback_days, history_days - window_days))
+    spans = [(start, window_days), *covariate_spans(before)]
+    now, *earlier = kpi_spans(days, spans, kpi=kpi, index=index)
+    return now["kpi"].rename(kpi), known_before(*earlier)
 
 
 def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: float = 1) -> float:

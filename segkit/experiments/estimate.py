@@ -1,6 +1,6 @@
 """Estimate the effect of a campaign: KPIs, lift with intervals, returns and verdicts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -10,7 +10,6 @@ import pandas as pd
 from scipy import stats
 
 from segkit.customers.days import Days
-from segkit.customers.features import customer_outcomes
 from segkit.errors import InputError
 from segkit.period import Period
 from segkit.stats import least_squares, usable_covariates
@@ -45,8 +44,49 @@ def kpi_values(days: Days, *, kpi: str, start: date, window_days: int, index: pd
     Returns one number per customer, in the order of the index; zero for customers without activity. Raises
     `InputError`: the KPI is unknown, or the events do not carry it.
     """
-    totals = customer_outcomes(_without_categories(days), start=start, horizon_days=window_days, index=index).totals
-    return _read_kpi(totals, kpi=kpi)
+    return kpi_spans(days, [(start, window_days)], kpi=kpi, index=index)[0]["kpi"].rename(kpi)
+
+
+def kpi_spans(days: Days, spans: Sequence[tuple[date, int]], *, kpi: str, index: pd.Index) -> list[pd.DataFrame]:
+    """Compute a KPI of each customer over several spans, and their active days, in one pass over the days.
+
+    Parameters
+    ----------
+    spans
+        First day, and number of local days.
+    kpi, index
+        As in `kpi_values`.
+
+    Returns
+    -------
+    list of DataFrame
+        By customer, for each span: ``kpi`` and ``active_days``.
+
+    Raises
+    ------
+    InputError
+        As in `kpi_values`.
+    """
+    if kpi not in KPIS:
+        raise InputError(f"--kpi {kpi}: there is no such KPI. There are {', '.join(KPIS)}.")
+    if kpi == "spend" and "amount" not in days.rows.columns:
+        raise InputError(f"--kpi {kpi}: the events carry no amount, so there is no spend. Use --kpi orders or active.")
+    ends = [start + timedelta(days=length) for start, length in spans]
+    rows = days.rows
+    rows = rows.filter((rows.day >= ibis.literal(min(spans)[0])) & (rows.day < ibis.literal(max(ends))))
+    sums = {}
+    for number, ((start, _length), end) in enumerate(zip(spans, ends, strict=True)):
+        inside = (rows.day >= ibis.literal(start)) & (rows.day < ibis.literal(end)) & (rows.until < ibis.literal(end))
+        sums[f"active_days_{number}"] = rows.count(where=inside & (rows.own_events > 0))
+        if kpi == "orders":
+            sums[f"orders_{number}"] = rows.orders.sum(where=inside)
+        if kpi == "spend":
+            parts = [rows[name].sum(where=inside).fill_null(0) for name in ("amount", "other_amount", "return_amount")]
+            sums[f"spend_{number}"] = parts[0] + parts[1] - parts[2]
+    sums = {name: total.cast("float64") for name, total in sums.items()}
+    table = rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id")
+    table, column = table.reindex(index).astype(float).fillna(0.0), KPIS[kpi].column
+    return [_kpi_table(table[f"{column}_{n}"], table[f"active_days_{n}"], kpi=kpi) for n in range(len(spans))]
 
 
 def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.DataFrame:
@@ -63,13 +103,18 @@ def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.D
     InputError
         As in `kpi_values`.
     """
-    start, length = period.lookback_start, period.lookback_days
-    recent_days = min(period.horizon_days, length)
-    recent_start = period.as_of - timedelta(days=recent_days)
-    recent = kpi_values(days, kpi=kpi, start=recent_start, window_days=recent_days, index=index)
-    totals = customer_outcomes(_without_categories(days), start=start, horizon_days=length, index=index).totals
-    pre = _read_kpi(totals, kpi=kpi)
-    return pd.DataFrame({"pre": pre, "recent": recent, "steady": np.log1p(totals["active_days"])}, index=index)
+    return known_before(*kpi_spans(days, covariate_spans(period), kpi=kpi, index=index))
+
+
+def covariate_spans(period: Period) -> list[tuple[date, int]]:
+    """Return the spans that covariates are computed over: the lookback, and the last horizon."""
+    recent_days = min(period.horizon_days, period.lookback_days)
+    return [(period.lookback_start, period.lookback_days), (period.as_of - timedelta(days=recent_days), recent_days)]
+
+
+def known_before(lookback: pd.DataFrame, recent: pd.DataFrame) -> pd.DataFrame:
+    """Return the covariates from what `kpi_spans` gives for the `covariate_spans`."""
+    return pd.DataFrame({"pre": lookback["kpi"], "recent": recent["kpi"], "steady": np.log1p(lookback["active_days"])})
 
 
 def first_active_day(days: Days, *, before: date) -> date:
@@ -83,19 +128,8 @@ def first_active_day(days: Days, *, before: date) -> date:
     return pd.Timestamp(found["first"].iloc[0]).date()
 
 
-def _without_categories(days: Days) -> Days:
-    """Drop the purchases by category: totals do not read them."""
-    return Days(rows=days.rows, categories=None)
-
-
-def _read_kpi(totals: pd.DataFrame, *, kpi: str) -> pd.Series:
-    if kpi not in KPIS:
-        raise InputError(f"--kpi {kpi}: there is no such KPI. There are {', '.join(KPIS)}.")
-    column = KPIS[kpi].column
-    if column not in totals:
-        raise InputError(f"--kpi {kpi}: the events carry no amount, so there is no spend. Use --kpi orders or active.")
-    values = totals[column]
-    return ((values > 0).astype(float) if kpi == "active" else values).rename(kpi)
+def _kpi_table(values: pd.Series, active_days: pd.Series, *, kpi: str) -> pd.DataFrame:
+    return pd.DataFrame({"kpi": (values > 0).astype(float) if kpi == "active" else values, "active_days": active_days})
 
 
 ALPHA = 0.05

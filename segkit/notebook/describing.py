@@ -18,7 +18,7 @@ from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
 from segkit.personas import copy as copy_module
 from segkit.personas import facts as facts_module
-from segkit.personas.action_table import Actions, find_actions, moment_text
+from segkit.personas.action_table import Actions, find_actions
 from segkit.personas.actions import NONE, Situation
 from segkit.personas.cards import CARD_PARTS, has_story
 from segkit.personas.claims import RawFigures, check_claims
@@ -28,7 +28,7 @@ from segkit.personas.facts import Fact
 from segkit.personas.lexicon import vertical_of
 from segkit.personas.naming import member_activity_levels, need_labels
 from segkit.personas.never_offer import labels_of_things, names_not_to_send
-from segkit.personas.offerable import best_channel, offerable_needs
+from segkit.personas.offerable import offerable_needs
 from segkit.personas.rules import learn_rules, rule_features, rules_table, split
 from segkit.personas.totals import customer_totals
 from segkit.personas.traits import (
@@ -360,15 +360,14 @@ def _best_actions(described: _Described, actions: Opportunities) -> pd.DataFrame
 
     An opportunity that segments share is at the moment of all of them, which need not be that of each.
     """
-    features, rows = described.now.features, []
+    rows = []
     for segment in described.tables["segments"]["segment"]:
         best = actions.best(segment)
         if best is None:
             continue
         own = {"segment": segment}
         if best["type"] != NONE:
-            members = described.segment.reindex(features.index).eq(segment).to_numpy()
-            own |= {"moment": moment_text(features, members), "channel": best_channel(features, members)}
+            own |= actions.found.contact[segment]
         if pd.isna(best["detectable"]):  # what a test would show is not known: true of all, so no news on a card
             own["test"] = None
         rows.append(best.to_dict() | own)

@@ -1,7 +1,7 @@
 """Write opportunities as rows of the table ``actions``: titles, evidence, tests and commands in plain sentences."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -23,7 +23,6 @@ from segkit.personas.actions import (
 )
 from segkit.personas.lexicon import spoken_needs
 from segkit.personas.naming import label
-from segkit.personas.offerable import best_channel, best_moment
 from segkit.personas.pilots import Pilots
 from segkit.personas.uptake import CROSS_NEED, GROW_BASKET
 from segkit.templates import sentence
@@ -55,6 +54,8 @@ class Actions:
         One row per opportunity and segment: its customers, and its part of the prize.
     customers
         One row per customer that any of them concerns: ``customer_id``, ``actions`` (ids with spaces between them).
+    contact
+        Channel and moment by segment, in words, at which its customers are reached more than others.
     metrics
         Headline numbers.
     """
@@ -62,6 +63,7 @@ class Actions:
     table: pd.DataFrame
     parts: pd.DataFrame
     customers: pd.DataFrame
+    contact: dict[str, dict[str, str | None]]
     metrics: dict[str, object]
 
     def best(self, segment: str) -> pd.Series | None:
@@ -132,21 +134,23 @@ def find_actions(
     }
     concerned = {action: writer.inside(one) for action, one in zip(ids, found, strict=False)}
     customers = _customers_of(concerned, index=situation.customers.index)
-    return Actions(table, pd.DataFrame(parts, columns=PARTS), customers=customers, metrics=metrics)
+    contact = {name: {**at, "moment": moment_text(at["moment"])} for name, at in situation.contact.items()}
+    return Actions(table, pd.DataFrame(parts, columns=PARTS), customers=customers, contact=contact, metrics=metrics)
 
 
 def _customers_of(concerned: Mapping[str, np.ndarray], *, index: pd.Index) -> pd.DataFrame:
     """List the customers that opportunities concern, with the ids of these."""
     chosen = pd.DataFrame(concerned, index=index)
-    actions = [" ".join(chosen.columns[row]) for row in chosen.to_numpy(dtype=bool)]
-    table = pd.DataFrame({"customer_id": index.astype(str), "actions": pd.Series(actions, dtype=object)})
-    return table[table["actions"] != ""].sort_values("customer_id", ignore_index=True)
+    chosen = chosen[chosen.any(axis=1)]
+    kinds, number = np.unique(chosen.to_numpy(dtype=bool), axis=0, return_inverse=True)
+    texts = np.array([" ".join(chosen.columns[row]) for row in kinds], dtype=object)
+    table = pd.DataFrame({"customer_id": chosen.index.astype(str), "actions": texts[number.ravel()]})
+    return table.sort_values("customer_id", ignore_index=True)
 
 
-def moment_text(features: pd.DataFrame, members: np.ndarray) -> str | None:
-    """Return in words when members come more than others do: on Saturdays, in the evening."""
-    found = best_moment(features, members)
-    return sentence("actions", f"moments.{found}") if found else None
+def moment_text(moment: str | None) -> str | None:
+    """Return in words when customers come: on Saturdays, in the evening."""
+    return sentence("actions", f"moments.{moment}") if moment else None
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,8 @@ class _Writer:
             "adopters": round(float(one.adopters), 6),
             **effect,
             "backtest": self.backtest(one) if one.is_estimated else None,
-            "channel": self.shared(best_channel, one.segments),
-            "moment": self.shared(moment_text, one.segments),
+            "channel": self.shared("channel", one.segments),
+            "moment": moment_text(self.shared("moment", one.segments)),
             **self.test(one.segments, inside, expected=one.prize[0]),
         }
 
@@ -223,10 +227,9 @@ class _Writer:
         """Return who belongs to some segments."""
         return self.situation.segment.isin(segments).to_numpy()
 
-    def shared(self, choose: Callable[[pd.DataFrame, np.ndarray], str | None], segments: list[str]) -> str | None:
+    def shared(self, what: str, segments: list[str]) -> str | None:
         """Return the channel or moment of some segments, if it is the same in each of them."""
-        features = self.situation.customers.data.features
-        found = {choose(features, self.members([name])) for name in segments}
+        found = {self.situation.contact[name][what] for name in segments}
         return found.pop() if len(found) == 1 else None
 
     def inside(self, one: Opportunity) -> np.ndarray:

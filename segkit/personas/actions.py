@@ -13,6 +13,7 @@ from segkit.customers.needs import Needs, need_amounts
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.personas.cards import WITHOUT_STORY
+from segkit.personas.offerable import best_channel, best_moment
 from segkit.personas.returns import Return, customer_states, once_segments, top_levels, value_of_return
 from segkit.personas.uptake import (
     CROSS_NEED,
@@ -154,20 +155,32 @@ class Situation:
         period = self.backtest_period
         if period is None:
             return []
-        days, kinds = self.customers.days, self.customers.kinds
-        now = replace(self.customers, period=period)  # the columns of features do not depend on the lookback
-        options = {"model": self.model, "unit": self.unit}
-        two_back = period.one_horizon_back().one_horizon_back()
-        cohorts = [
-            make_cohort(now, build_training_window(days, period=at, kinds=kinds), horizons=n, **options)
-            for at, n in ((two_back.one_horizon_back(), 3), (two_back, 2))
-        ]
+        whole = period == self.customers.period
+        cohorts = [self._cohort_of(period, horizons=3), self.cohort if whole else self._cohort_of(period, horizons=2)]
         if None in cohorts:
             return []
         first = cohorts[0]
         has_needs = self.needs is not None and first.customers.weights is not None
         limits = light_use(first.amounts(self.needs), first.level) if has_needs else {}
         return [estimate_uptakes(cohort, self.needs if has_needs else None, limits=limits) for cohort in cohorts]
+
+    def _cohort_of(self, period: Period, *, horizons: int) -> Cohort | None:
+        """Build the cohort some horizons ago, with the lookback and horizon of a period."""
+        now, at = replace(self.customers, period=period), period
+        for _ in range(horizons):
+            at = at.one_horizon_back()
+        window = build_training_window(now.days, period=at, kinds=now.kinds)
+        return make_cohort(now, window, model=self.model, horizons=horizons, unit=self.unit)
+
+    @cached_property
+    def contact(self) -> dict[str, dict[str, str | None]]:
+        """Channel and moment by segment, at which its customers are reached more than others."""
+        features, segments = self.customers.data.features, self.segments["segment"]
+        members = {name: self.segment.eq(name).to_numpy() for name in segments}
+        return {
+            name: {"channel": best_channel(features, own), "moment": best_moment(features, own)}
+            for name, own in members.items()
+        }
 
     @cached_property
     def open_now(self) -> dict[Key, np.ndarray]:

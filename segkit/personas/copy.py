@@ -226,12 +226,13 @@ def write_copy(
     own = {f.segment for f in facts if f.name == "copy_line_1"}  # who chooses first
     order = sorted(activity_levels.items(), key=lambda pair: pair[0] not in own)
     for segment, activity_level in order if has_texts("copy") else ():
-        tags = _tags(activity_level, facts, segment=segment, vertical=vertical)
+        own_facts = [f for f in facts if f.segment == segment]
+        tags = _tags(activity_level, own_facts, segment=segment, vertical=vertical)
         answers, why = {}, ""
         if writer is not None and failures < MAX_FAILURES:
             sentences = (evidence or {}).get(segment, ())
             answers, why = _ask_writer(
-                writer, make_brief(segment, activity_level, voice=voice, facts=facts, evidence=sentences)
+                writer, make_brief(segment, activity_level, voice=voice, facts=own_facts, evidence=sentences)
             )
             failures = failures + 1 if why else 0
         elif writer is not None:
@@ -240,12 +241,12 @@ def write_copy(
             asked = writer is not None and tone == voice.tone
             form, reason = answers.get(slot), why if asked else ""
             if asked and not reason:
-                reason = rejection_reason(form, slot=slot, facts=facts, segment=segment, names=names, **checks)
-                reason = reason or _model_reason(form, taken=taken, slot=slot, facts=facts, segment=segment)
+                reason = rejection_reason(form, slot=slot, facts=own_facts, segment=segment, names=names, **checks)
+                reason = reason or _model_reason(form, taken=taken, slot=slot, facts=own_facts, segment=segment)
             if not asked or reason:
-                form = template_line(tags, tone=tone, slot=slot, facts=facts, segment=segment, **options)
+                form = template_line(tags, tone=tone, slot=slot, facts=own_facts, segment=segment, **options)
             if form is not None:
-                taken.add((slot, render(form, facts, segment=segment)))
+                taken.add((slot, render(form, own_facts, segment=segment)))
                 texts.append({"segment": segment, "text": form})
                 metadata.append((slot, tone, "model" if asked and not reason else "template", reason))
     if not texts:

@@ -182,12 +182,15 @@ def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
         members = members.assign(once_share=(members["active_days"] == 1).astype(float))
     channels = [n for n in members if n.startswith("channel_") and n.endswith("_share")]
     facts = []
+    columns = {
+        name: members[name].to_numpy() for name in (*MEMBER_FACTS, "late_share", "once_share") if name in members
+    }
     for own in sorted(set(segment)):
         inside = segment.eq(own).to_numpy()
-        for name in [n for n in (*MEMBER_FACTS, "late_share", "once_share") if n in members]:
+        for name, values in columns.items():
             take = "median" if name in BY_MEDIAN else "mean"
             unit = "share" if name.startswith("stage_") or name.endswith("_share") else describe(name).unit
-            value, others = (float(getattr(members.loc[rows, name], take)()) for rows in (inside, ~inside))
+            value, others = (float(getattr(np, take)(values[rows])) for rows in (inside, ~inside))
             whole = name in WHOLE or (name == "lines_per_order" and min(value, others) > SMALL)
             unit = "whole" if whole else unit
             facts.append(Fact(name, own, value, unit, f"{take} of {name} over the members"))

@@ -98,10 +98,22 @@ def render(template: str, facts: Iterable[Fact], *, segment: str) -> str:
     FactError
         A digit, a number word or a brace is outside a placeholder, or the segment has no fact of that name.
     """
+    return _filled(template, {f.name: f for f in facts if f.segment == segment}, segment=segment)
+
+
+def _by_segment(facts: Iterable[Fact]) -> dict[str, dict[str, Fact]]:
+    """Return the facts of each segment by name."""
+    found: dict[str, dict[str, Fact]] = {}
+    for fact in facts:
+        found.setdefault(fact.segment, {})[fact.name] = fact
+    return found
+
+
+def _filled(template: str, own: Mapping[str, Fact], *, segment: str) -> str:
+    """Fill the placeholders of a text with the facts of its segment, by name."""
     loose = loose_figures(template)
     if loose:
         raise FactError(f"{segment}: the text '{template}' holds {loose} outside a placeholder. Make it a fact.")
-    own = {f.name: f for f in facts if f.segment == segment}
     return "".join(piece if isinstance(piece, str) else piece.formatted() for piece in pieces(template, own, segment))
 
 
@@ -147,11 +159,11 @@ def with_forms(texts: Iterable[Mapping[str, str]], facts: Iterable[Fact]) -> pd.
     DataFrame
         ``segment``, the columns filled in, and ``forms`` (JSON).
     """
-    facts = list(facts)
+    by_segment = _by_segment(facts)
     rows = []
     for row in texts:
-        forms = {name: form for name, form in row.items() if name != "segment"}
-        filled = {name: render(form, facts, segment=row["segment"]) for name, form in forms.items()}
+        own, forms = row["segment"], {name: form for name, form in row.items() if name != "segment"}
+        filled = {name: _filled(form, by_segment.get(own, {}), segment=own) for name, form in forms.items()}
         rows.append({"segment": row["segment"], **filled, FORMS_COLUMN: json.dumps(forms, sort_keys=True)})
     return pd.DataFrame(rows)
 
@@ -173,9 +185,7 @@ def verify(texts: pd.DataFrame, facts: pd.DataFrame, *, plain: Iterable[str] = (
     FactError
         A text has no form, or differs from its facts.
     """
-    facts_by_segment: dict[str, list[Fact]] = {}
-    for fact in facts_from_table(facts):
-        facts_by_segment.setdefault(fact.segment, []).append(fact)
+    by_segment = _by_segment(facts_from_table(facts))
     unchecked = {"segment", FORMS_COLUMN, *plain}
     for row in texts.to_dict("records"):
         segment, forms = row["segment"], json.loads(row[FORMS_COLUMN])
@@ -184,6 +194,6 @@ def verify(texts: pd.DataFrame, facts: pd.DataFrame, *, plain: Iterable[str] = (
                 raise FactError(
                     f"{segment}: the text '{name}' has no form, so its figures cannot be traced. Run again."
                 )
-            expected = render(forms[name], facts_by_segment.get(segment, []), segment=segment)
+            expected = _filled(forms[name], by_segment.get(segment, {}), segment=segment)
             if expected != row[name]:
                 raise FactError(f"{segment}: '{name}' is '{row[name]}', by its facts '{expected}'. Run again.")

@@ -153,9 +153,10 @@ def _clearest(features: pd.DataFrame, members: np.ndarray, *, names: Sequence[st
     """Return the share that lies most points above that of other customers, of those clearly above; None of none."""
     if not len(names) or min(members.sum(), (~members).sum()) < 2:
         return None
-    values = features[list(names)]
+    values = features[list(names)].to_numpy()
     own, others = values[members], values[~members]
-    more = own.mean() - others.mean()
-    half = Z95 * np.sqrt(own.var() / len(own) + others.var() / len(others))
-    clear = (more >= CLEAR_MORE) & (own.mean() >= CLEAR_LIFT * others.mean()) & (more > half)
-    return str(more[clear].idxmax()) if clear.any() else None
+    mean, mean_of_others = own.mean(axis=0), others.mean(axis=0)
+    more = mean - mean_of_others
+    half = Z95 * np.sqrt(own.var(axis=0, ddof=1) / len(own) + others.var(axis=0, ddof=1) / len(others))
+    clear = (more >= CLEAR_MORE) & (mean >= CLEAR_LIFT * mean_of_others) & (more > half)
+    return names[int(np.where(clear, more, -np.inf).argmax())] if clear.any() else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import ibis.expr.types as ir
 import numpy as np
@@ -49,26 +50,47 @@ def segment_signals(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
         and ``effect`` (difference of means in standard deviations, on a log scale where the feature is skewed) with its
         95 % interval. The time of day is left out where it is not chosen by customers.
     """
-    labels = segment.reindex(features.index).to_numpy()
-    members = {name: labels == name for name in sorted(set(segment))}
+    number, names = pd.factorize(segment.reindex(features.index), sort=True)
+    sizes = np.bincount(number[number >= 0], minlength=len(names))
     rows, given = [], set(TIMES_OF_DAY if come_at_fixed_hours(features) else ())
     chosen = [name for name in features.columns if name not in given]
     for feature in chosen:  # one by one, as a copy of all features of millions of customers is too large
-        description, values = describe(feature), features[feature]
-        comparable = np.log1p(values.clip(lower=0)) if is_skewed(feature) else values
-        scaled = ((comparable - comparable.mean()) / (comparable.std() or np.nan)).fillna(0.0)
-        for name, inside in members.items():
-            own_values, other_values = scaled[inside], scaled[~inside]
-            effect = own_values.mean() - other_values.mean()
-            half = Z95 * np.sqrt(own_values.var() / inside.sum() + other_values.var() / max((~inside).sum(), 1))
-            words = description.label if effect >= 0 else description.low_label
-            means = values[inside].mean(), values[~inside].mean()
-            rows.append((name, feature, words, description.unit, *means, effect, effect - half, effect + half))
+        description, values = describe(feature), features[feature].to_numpy(dtype=float)
+        comparable = np.log1p(np.maximum(values, 0.0)) if is_skewed(feature) else values
+        spread = comparable.std(ddof=1) if len(comparable) > 1 else 0.0
+        scaled = (comparable - comparable.mean()) / spread if spread > 0 else np.zeros(len(comparable))
+        (own, variance), (others, variance_of_others) = _moments(scaled, number, sizes=sizes)
+        effect, half = own - others, Z95 * np.sqrt(variance / sizes + variance_of_others / (len(number) - sizes))
+        words = np.where(effect >= 0, description.label, description.low_label)
+        means = [moments[0] for moments in _moments(values, number, sizes=sizes)]
+        rows += zip(
+            names, repeat(feature), words, repeat(description.unit), *means, effect, effect - half, effect + half
+        )
     table = pd.DataFrame(rows, columns=SIGNAL_COLUMNS)
     order = table.assign(size=table["effect"].abs()).sort_values(
         ["segment", "size", "feature"], ascending=[True, False, True]
     )
     return order.drop(columns="size").reset_index(drop=True).round(9)
+
+
+def _moments(
+    values: np.ndarray, number: np.ndarray, *, sizes: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return mean and variance of values by segment, of its customers and of all others.
+
+    `number`, `sizes`: the segment of each customer, below 0 for none; customers by segment.
+    """
+    inside = number >= 0
+    sums, squares = (np.bincount(number[inside], v[inside], len(sizes)) for v in (values, np.square(values)))
+    found = []
+    for count, total, square in (
+        (sizes, sums, squares),
+        (len(values) - sizes, values.sum() - sums, np.square(values).sum() - squares),
+    ):
+        with np.errstate(invalid="ignore", divide="ignore"):  # of none or one customer not known
+            mean = total / count
+            found.append((mean, np.maximum(square - count * mean**2, 0.0) / (count - 1)))
+    return found[0], found[1]
 
 
 def segment_traits(features: pd.DataFrame, segment: pd.Series, *, most: int = 2) -> pd.DataFrame:
@@ -208,6 +230,7 @@ def _strongest_terms(table: pd.DataFrame, *, most: int, are_phrases: bool) -> pd
 
 PEERS = 10  # nearest customers of other segments that each member is compared with
 MAX_OTHERS = 20_000  # customers to search for peers; more cost time and change little
+MAX_MEMBERS = 5_000  # of a segment who are compared with their peers; the same
 MIN_MEMBERS = 2 * FLOOR  # one half selects the need, the other half measures it
 SMALLEST_LEVEL = 0.01  # share of what a customer buys, from which they are a buyer of a need
 MIN_PEER_DIFFERENCE = 0.1  # share of buyers; a smaller difference is no reason to act
@@ -268,6 +291,9 @@ def unmet_needs(
         if len(inside) < MIN_MEMBERS or len(labels) - len(inside) < PEERS:
             continue
         rng = np.random.default_rng([seed, 41, number])
+        everyone = inside
+        if len(inside) > MAX_MEMBERS:
+            inside = np.sort(np.random.default_rng([seed, 43, number]).permutation(inside)[:MAX_MEMBERS])
         others = np.sort(rng.permutation(np.flatnonzero(labels != name))[:MAX_OTHERS])
         nearest = NearestNeighbors(n_neighbors=PEERS, n_jobs=1).fit(positions[others])
         near = others[nearest.kneighbors(positions[inside])[1]]
@@ -276,7 +302,7 @@ def unmet_needs(
         found = _largest_unmet_need(name, list(needs.names), bought[inside], peers, excluded=excluded, rng=rng)
         for own, term, *figures in found:
             need = needs.names.index(term)
-            rows.append((own, term, level[need], *figures, float(bought[inside, need].mean())))
+            rows.append((own, term, level[need], *figures, float(bought[everyone, need].mean())))
     return pd.DataFrame(rows, columns=UNMET_COLUMNS).round(9)
 
 

@@ -14,6 +14,7 @@ from scipy.special import expit, ndtr
 from threadpoolctl import threadpool_limits
 
 from segkit.customers.anticipation import CLIP, are_skewed, unskewed
+from segkit.customers.days import Days
 from segkit.customers.features import CustomerData, Customers, Outcomes, customer_outcomes
 from segkit.customers.needs import Needs, need_amounts
 from segkit.segments.fit import TrainingWindow
@@ -102,7 +103,10 @@ def make_cohort(
         period = period.one_horizon_back()
     then = window.customers_like(customers.data)
     later = customer_outcomes(
-        customers.days, start=period.as_of, horizon_days=period.horizon_days, index=then.features.index
+        Days(rows=customers.days.rows, categories=None),
+        start=period.as_of,
+        horizon_days=period.horizon_days,
+        index=then.features.index,
     )
     placed = assign_segments(model, then)
     where = [placed[column].to_numpy() for column in ("segment", "macro_segment")]
