@@ -170,4 +170,5 @@ def _titles(name: str) -> dict[str, str] | None:
 
 @cache
 def _captions() -> dict[str, dict[str, str]]:
-    return yaml.safe_load(resources.files("segkit.notebook").joinpath("captions.yaml").read_text(encoding="utf-8"))
+    text = resources.files("segkit.notebook").joinpath("captions.yaml").read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

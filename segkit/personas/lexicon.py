@@ -163,9 +163,9 @@ def read_lexicon(path: Path | None) -> Lexicon:
     return combine(_package_lexicon(), parse_lexicon(read_utf8(path), label=path.name, vertical=OWN))
 
 
-def parse_lexicon(text: str, *, label: str, vertical: str) -> Lexicon:
+def parse_lexicon(text: str, *, label: str, vertical: str, of_package: bool = False) -> Lexicon:
     """Parse the text of one file of needs; ``label`` is its name in messages."""
-    needs = parse_yaml(text, LexiconFile, label=label).needs
+    needs = parse_yaml(text, LexiconFile, label=label, of_package=of_package).needs
     for what in ("key", "label"):
         values = [getattr(entry, what) for entry in needs]
         repeated = sorted({value for value in values if values.count(value) > 1})
@@ -188,7 +188,8 @@ def _package_lexicon() -> Lexicon:
     entries, verticals = [], []
     files = [file for file in resources.files("segkit.personas").joinpath("needs").iterdir()]
     for file in sorted((f for f in files if f.name.endswith(".yaml")), key=lambda f: f.name):
-        found = parse_lexicon(file.read_text(encoding="utf-8"), label=file.name, vertical=file.name.split(".")[0])
+        text, vertical = file.read_text(encoding="utf-8"), file.name.split(".")[0]
+        found = parse_lexicon(text, label=file.name, vertical=vertical, of_package=True)
         entries += found.entries
         verticals += found.verticals
     return Lexicon(tuple(entries), tuple(verticals))

@@ -103,4 +103,5 @@ def load_texts(name: str) -> dict[str, Any]:
 @cache
 def _load(name: str, language: str) -> dict[str, Any]:
     file = resources.files("segkit.texts").joinpath(language, f"{name}.yaml")
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
