@@ -30,6 +30,7 @@ from segkit.period import Period
 from segkit.stats import least_squares, usable_covariates
 from segkit.vocabulary import EVERYONE
 
+History = tuple[pd.Series, pd.DataFrame]  # a KPI of each customer, and the covariates that were known before
 POWER = 0.8
 CANDIDATE_WEEKS = (2, 4, 6, 8, 13, 26)  # tried in turn
 SHOWN_WEEKS = (4, 8, 13)
@@ -78,7 +79,18 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
     InputError
         The history is shorter than two horizons.
     """
-    values, before = kpi_history(days, kpi=kpi, index=segment.index, period=period)
+    known = _days_known(days, period=period)
+    if known < 2 * period.horizon_days:
+        raise InputError(
+            f"a window of {period.horizon_days} days needs {2 * period.horizon_days} days of history, and there are "
+            f"{known}. Give fewer --weeks ({known // 14} at most)."
+        )
+    history = _histories(days, kpi=kpi, index=segment.index, periods=[period], known=known)[0]
+    return _spreads_of(history, segment=segment, include_all=include_all)
+
+
+def _spreads_of(history: History, *, segment: pd.Series, include_all: bool) -> list[Spread]:
+    values, before = history
     found = [
         spread_of(str(name), values=values[rows.index], before=before.loc[rows.index])
         for name, rows in segment.groupby(segment)
@@ -86,22 +98,43 @@ def spreads(days: Days, *, kpi: str, segment: pd.Series, period: Period, include
     return [*found, spread_of(EVERYONE, values=values, before=before)] if include_all else found
 
 
-def kpi_history(days: Days, *, kpi: str, index: pd.Index, period: Period) -> tuple[pd.Series, pd.DataFrame]:
-    """Compute a KPI of each customer over the last horizon, and what was known of them before it.
+def kpi_by_weeks(days: Days, *, kpi: str, index: pd.Index, period: Period, weeks: Sequence[int]) -> dict[int, History]:
+    """Compute a KPI of each customer over the last weeks, and what was known of them before these.
 
-    Raises `InputError`: the history is shorter than two horizons.
+    Parameters
+    ----------
+    index
+        The customers.
+    weeks
+        Lengths of the windows, as of pilots.
+
+    Returns
+    -------
+    dict
+        By weeks; windows for which the history is too short are left out.
     """
-    window_days, before = period.horizon_days, period.one_horizon_back()
-    history_days = (period.as_of - first_active_day(days, before=period.as_of)).days
-    if history_days < 2 * window_days:
-        raise InputError(
-            f"a window of {window_days} days needs {2 * window_days} days of history, and there are {history_days}. "
-            f"Give fewer --weeks ({history_days // 14} at most)."
-        )
-    start, before = before.as_of, replace(before, lookback_days=min(period.lookback_days, history_days - window_days))
-    spans = [(start, window_days), *covariate_spans(before)]
-    now, *earlier = kpi_spans(days, spans, kpi=kpi, index=index)
-    return now["kpi"].rename(kpi), known_before(*earlier)
+    known = _days_known(days, period=period)
+    chosen = [number for number in weeks if 14 * number <= known]
+    periods = [replace(period, horizon_days=7 * number) for number in chosen]
+    return dict(zip(chosen, _histories(days, kpi=kpi, index=index, periods=periods, known=known), strict=True))
+
+
+def _days_known(days: Days, *, period: Period) -> int:
+    return (period.as_of - first_active_day(days, before=period.as_of)).days
+
+
+def _histories(days: Days, *, kpi: str, index: pd.Index, periods: Sequence[Period], known: int) -> list[History]:
+    """Compute a KPI over the last horizon of several periods and what was known before each, in one pass over days.
+
+    `known`: days of history, which must hold two horizons.
+    """
+    spans = []
+    for period in periods:
+        before, most = period.one_horizon_back(), known - period.horizon_days
+        spans += [(before.as_of, period.horizon_days)]
+        spans += covariate_spans(replace(before, lookback_days=min(period.lookback_days, most)))
+    found = iter(kpi_spans(days, spans, kpi=kpi, index=index) if spans else ())
+    return [(now["kpi"].rename(kpi), known_before(*earlier)) for now, *earlier in zip(found, found, found, strict=True)]
 
 
 def smallest_effect(spread: Spread, *, treated: int, control: int, comparisons: float = 1) -> float:
@@ -130,11 +163,10 @@ def _weeks_table(days: Days, *, kpi: str, segment: pd.Series, period: Period) ->
     Returns ``segment``, ``weeks``, ``mean``, ``smallest_effect`` (per customer), ``smallest_share`` (of the mean; null
     where that is zero); without windows for which the history is too short.
     """
-    history_days = (period.as_of - first_active_day(days, before=period.as_of)).days
+    histories = kpi_by_weeks(days, kpi=kpi, index=segment.index, period=period, weeks=CANDIDATE_WEEKS)
     rows = []
-    for weeks in [w for w in CANDIDATE_WEEKS if 14 * w <= history_days]:
-        window = replace(period, horizon_days=7 * weeks)
-        for one in spreads(days, kpi=kpi, segment=segment, period=window, include_all=True):
+    for weeks, history in histories.items():
+        for one in _spreads_of(history, segment=segment, include_all=True):
             control = one.customers // 2
             effect = smallest_effect(one, treated=one.customers - control, control=control)
             rows.append((one.segment, weeks, one.mean, effect, effect / one.mean if one.mean > 0 else np.nan))
@@ -165,7 +197,7 @@ def candidate_pilots(
         and ``weeks_needed`` the weeks to show the reachable change; null if the history is too short or an arm is below
         the floor.
     """
-    history_days = (period.as_of - first_active_day(days, before=period.as_of)).days
+    history_days = _days_known(days, period=period)
     sizes = pd.concat([segment.value_counts().sort_index(), pd.Series({EVERYONE: len(segment)})])
     table = sizes.rename("customers").rename_axis("segment").reset_index()
     table = table.assign(reachable=lambda t: t["segment"].map(reachable).astype(float))

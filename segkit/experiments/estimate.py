@@ -71,22 +71,44 @@ def kpi_spans(days: Days, spans: Sequence[tuple[date, int]], *, kpi: str, index:
         raise InputError(f"--kpi {kpi}: there is no such KPI. There are {', '.join(KPIS)}.")
     if kpi == "spend" and "amount" not in days.rows.columns:
         raise InputError(f"--kpi {kpi}: the events carry no amount, so there is no spend. Use --kpi orders or active.")
+    column = KPIS[kpi].column
+    tables = span_totals(days, spans, names=sorted({column, "active_days"}), index=index)
+    values = [(one[column] > 0).astype(float) if kpi == "active" else one[column] for one in tables]
+    return [one[["active_days"]].assign(kpi=value) for one, value in zip(tables, values, strict=True)]
+
+
+def span_totals(
+    days: Days, spans: Sequence[tuple[date, int]], *, names: Sequence[str], index: pd.Index
+) -> list[pd.DataFrame]:
+    """Sum what each customer did in several spans, in one pass over the days.
+
+    Parameters
+    ----------
+    spans
+        First day, and number of local days.
+    names
+        Some of spend, orders and active_days, as in the totals of `customer_outcomes`.
+    index
+        The customers.
+
+    Returns
+    -------
+    list of DataFrame
+        By customer, for each span: the names; zero without activity.
+    """
     ends = [start + timedelta(days=length) for start, length in spans]
-    rows = days.rows
+    rows, counted = days.rows, {"active_days": (days.rows.own_events > 0).cast("int64"), "orders": days.rows.orders}
+    if "spend" in names:
+        counted["spend"] = rows.amount + rows.other_amount - rows.return_amount
+    rows = rows.select("customer_id", "day", "until", **{name: counted[name] for name in names})
     rows = rows.filter((rows.day >= ibis.literal(min(spans)[0])) & (rows.day < ibis.literal(max(ends))))
     sums = {}
     for number, ((start, _length), end) in enumerate(zip(spans, ends, strict=True)):
         inside = (rows.day >= ibis.literal(start)) & (rows.day < ibis.literal(end)) & (rows.until < ibis.literal(end))
-        sums[f"active_days_{number}"] = rows.count(where=inside & (rows.own_events > 0))
-        if kpi == "orders":
-            sums[f"orders_{number}"] = rows.orders.sum(where=inside)
-        if kpi == "spend":
-            parts = [rows[name].sum(where=inside).fill_null(0) for name in ("amount", "other_amount", "return_amount")]
-            sums[f"spend_{number}"] = parts[0] + parts[1] - parts[2]
-    sums = {name: total.cast("float64") for name, total in sums.items()}
+        sums |= {f"{name}_{number}": rows[name].sum(where=inside).cast("float64") for name in names}
     table = rows.group_by("customer_id").aggregate(**sums).to_pandas().set_index("customer_id")
-    table, column = table.reindex(index).astype(float).fillna(0.0), KPIS[kpi].column
-    return [_kpi_table(table[f"{column}_{n}"], table[f"active_days_{n}"], kpi=kpi) for n in range(len(spans))]
+    table = table.reindex(index).astype(float).fillna(0.0)
+    return [table[[f"{name}_{n}" for name in names]].set_axis(list(names), axis=1) for n in range(len(spans))]
 
 
 def covariates(days: Days, *, kpi: str, period: Period, index: pd.Index) -> pd.DataFrame:
@@ -126,10 +148,6 @@ def first_active_day(days: Days, *, before: date) -> date:
     if found["first"].isna().all():
         raise InputError(f"days: nothing was recorded before {before}. Give a later --as-of or --start.")
     return pd.Timestamp(found["first"].iloc[0]).date()
-
-
-def _kpi_table(values: pd.Series, active_days: pd.Series, *, kpi: str) -> pd.DataFrame:
-    return pd.DataFrame({"kpi": (values > 0).astype(float) if kpi == "active" else values, "active_days": active_days})
 
 
 ALPHA = 0.05

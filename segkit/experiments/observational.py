@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from segkit.customers.days import Days
 from segkit.customers.features import customer_outcomes
-from segkit.experiments.estimate import COVARIATES, covariates, first_active_day, kpi_values
+from segkit.experiments.estimate import COVARIATES, covariates, first_active_day, kpi_values, span_totals
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
@@ -239,9 +239,9 @@ def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.
     count = history_days // HISTORY_DAYS
     if count < MIN_WINDOWS:
         return pd.DataFrame([], columns=KEY_RESULTS).astype({"windows": "int64"})
-    levels = [
-        _levels(days, segment=segment, start=as_of - timedelta(days=HISTORY_DAYS * n)) for n in range(count, 0, -1)
-    ]
+    spans = [(as_of - timedelta(days=HISTORY_DAYS * n), HISTORY_DAYS) for n in range(count, 0, -1)]
+    names = ["active_days", "orders", *(["spend"] if "amount" in days.rows.columns else [])]
+    levels = [_levels(one, segment=segment) for one in span_totals(days, spans, names=names, index=segment.index)]
     history = pd.concat(levels, keys=range(count), names=["window"]).reset_index()
     now = baseline.set_index(["segment", "kpi"])
     rows = []
@@ -346,9 +346,8 @@ def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str,
     return rows
 
 
-def _levels(days: Days, *, segment: pd.Series, start: date) -> pd.DataFrame:
-    """Compute the leading KPIs of each segment and of all customers in one window of the history."""
-    table = _customer_totals(days, start=start, horizon_days=HISTORY_DAYS, index=segment.index)
+def _levels(table: pd.DataFrame, *, segment: pd.Series) -> pd.DataFrame:
+    """Compute the leading KPIs of each segment and of all customers from their totals in one window of the history."""
     values = pd.DataFrame({"active rate": (table["active_days"] > 0).astype(float)})
     if table["orders"].any():
         values["orders per customer"] = table["orders"]

@@ -1,12 +1,12 @@
 """What a pilot of some customers could show."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
 from segkit.customers.days import Days
 from segkit.errors import InputError
-from segkit.experiments.design import kpi_history, smallest_effect, spread_of
+from segkit.experiments.design import History, kpi_by_weeks, smallest_effect, spread_of
 from segkit.format import FLOOR
 from segkit.period import Period
 
@@ -35,18 +35,15 @@ class Pilots:
     """Hold the KPI of each customer by weeks, and what was known before: enough to size a pilot of any of them."""
 
     kpi: str
-    history: dict[int, tuple[pd.Series, pd.DataFrame]]
+    history: dict[int, History]
 
     @classmethod
     def of(cls, days: Days, *, kpi: str, index: pd.Index, period: Period) -> "Pilots":
         """Read the KPI of customers; windows for which the history is too short are left out."""
-        found = {}
-        for weeks in WEEKS:
-            try:
-                found[weeks] = kpi_history(days, kpi=kpi, index=index, period=replace(period, horizon_days=7 * weeks))
-            except InputError:
-                break
-        return cls(kpi, found)
+        try:
+            return cls(kpi, kpi_by_weeks(days, kpi=kpi, index=index, period=period, weeks=WEEKS))
+        except InputError:  # nothing was recorded before the date
+            return cls(kpi, {})
 
     def size(self, customers: pd.Index) -> PilotSize | None:
         """Return the shortest pilot of some customers that can be read, or else the longest; None if unknown."""

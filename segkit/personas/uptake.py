@@ -157,7 +157,8 @@ def _nice(value: float) -> float:
 def thresholds(limits: dict[str, np.ndarray], level: np.ndarray) -> np.ndarray:
     """Return the limit of each customer's level (customers x needs); without one, nothing is open to them."""
     needs = len(next(iter(limits.values())))
-    return np.vstack([limits.get(name, np.zeros(needs)) for name in level]) if len(level) else np.empty((0, needs))
+    number, names = pd.factorize(level)
+    return np.array([limits.get(name, np.zeros(needs)) for name in names]).reshape(-1, needs)[number]
 
 
 def open_to(
