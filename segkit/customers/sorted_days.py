@@ -20,12 +20,12 @@ from segkit.customers.day_sums import (
     NO_HOUR,
     OTHER,
     Columns,
-    count,
     day_rows,
     kind_flags,
     name_rows,
     piece_rows,
     run_starts,
+    run_sums,
 )
 from segkit.customers.days import (
     MONEY_TYPE,
@@ -282,7 +282,7 @@ def _channel_table(lines: Columns, name: str, *, plan: _Pass) -> pa.Table:
     wanted = kind_flags(lines, set(activity_kinds(plan.kinds)), kinds=plan.kinds)
     own = lines[name] >= 0 if wanted is None else wanted & (lines[name] >= 0)
     starts = run_starts(lines["of"], lines[name])
-    counts = count(own, starts)
+    counts = run_sums(own, starts)
     starts, counts = starts[counts > 0], counts[counts > 0]
     of, names, counts, _ = name_rows(
         lines["of"][starts], lines[name][starts], counts, None, names=len(plan.names[name])

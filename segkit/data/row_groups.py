@@ -68,7 +68,10 @@ class RowGroups:
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Open a file; whole numbers are stored as differences, which is quickest to write and to read."""
+    """Open a file; whole numbers are stored as differences, which is quickest to write and to read.
+
+    They and days are small as they are: to compress them too would take longer and save a twentieth.
+    """
     named = [field.name for field in schema if field.name in (*NAMES, *DAYS)]
     whole = [
         field.name
@@ -79,7 +82,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path,
         schema,
-        compression="zstd",
+        compression={field.name: "none" if field.name in (*whole, *DAYS) else "zstd" for field in schema},
         write_page_checksum=True,
         use_dictionary=named,
         column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
