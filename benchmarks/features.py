@@ -30,8 +30,8 @@ STEPS = ("scan", "baskets", "ours", "kept", "month", "pandas", "naive", "live")
 SINCE = date(2025, 5, 24)  # the last month begins
 IMPORTS = {  # before the clock starts
     "ours": ("segkit.customers.features", "segkit.data.sources"),
-    "kept": ("segkit.customers.features", "segkit.data.sources", "segkit.data.runs"),
-    "month": ("segkit.customers.features", "segkit.data.sources", "segkit.data.runs"),
+    "kept": ("segkit.customers.described", "segkit.data.sources", "segkit.data.runs"),
+    "month": ("segkit.customers.described", "segkit.data.sources", "segkit.data.runs"),
     "live": ("segkit.live.since", "duckdb"),
     "pandas": ("pandas", "pyarrow.parquet"),
     "naive": ("pandas", "pyarrow.parquet"),
@@ -58,22 +58,16 @@ def baskets(path: str) -> int:
 
 
 def kept(path: str) -> int:
-    """Days with their orders, categories and channels, kept as a run keeps them; then every feature from them."""
-    from segkit.customers.days import load_days
-    from segkit.customers.features import customer_features
-    from segkit.customers.sorted_days import write_sorted_days
+    """Days with their orders, categories and channels, kept as a run keeps them, and every feature on the way."""
+    from segkit.customers.described import describe_customers
     from segkit.data.runs import open_run
     from segkit.data.sources import connect
-    from segkit.period import Period
 
     con = connect()
     con.raw_sql(MEMORY)
     with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
-        run = open_run(Path(folder) / "run", step="01_profile", source=path)
-        write_sorted_days(run, _events(con, path), kinds=KINDS)
-        days = load_days(run)
-        days.rows.get_backend().raw_sql(MEMORY)
-        return len(customer_features(days, period=Period(AS_OF, **DAYS), kinds=KINDS).columns)
+        run = open_run(Path(folder) / "run", step="01_profile", source=path, as_of=AS_OF.isoformat(), **DAYS)
+        return len(describe_customers(_events(con, path), run=run, kinds=KINDS).data.features.columns)
 
 
 def _days_before(path: str) -> None:

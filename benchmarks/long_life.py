@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from segkit.customers.features import update_customers
+from segkit.customers.described import update_customers
 from segkit.customers.needs import load_needs, need_shares, needs_to_arrays
 from segkit.data import sources
 from segkit.data.prune import prune_runs

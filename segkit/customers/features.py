@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import ibis
@@ -11,21 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from segkit.customers.added_days import extend_days, reason_to_rebuild
 from segkit.customers.bought import Bought as Bought
 from segkit.customers.bought import CustomerData as CustomerData
 from segkit.customers.bought import Outcomes as Outcomes
-from segkit.customers.days import (
-    DAY_KEYS,
-    PURCHASE,
-    RETURN,
-    Days,
-    build_days,
-    load_days,
-    write_days,
-)
-from segkit.customers.sorted_days import write_sorted_days
-from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
+from segkit.customers.days import DAY_KEYS, PURCHASE, RETURN, Days, load_days
 from segkit.data.runs import Run
 from segkit.period import Period
 from segkit.vocabulary import DAY_PARTS, FEATURES, WEEKDAYS, Feature, channel_feature, is_from_days, kind_features
@@ -445,78 +433,3 @@ def customer_outcomes(days: Days, *, start: date, horizon_days: int, index: pd.I
     totals = rows.group_by("customer_id").aggregate(**aggregates).to_pandas().set_index("customer_id")
     totals = totals.reindex(index).astype(float).fillna(0.0)
     return Outcomes(totals, *_bought(days, start=start, end=end, index=index))
-
-
-def describe_customers(
-    events: ir.Table, *, run: Run, kinds: dict[str, str], engine: str = "duckdb", items: bool = False
-) -> Customers:
-    """Write days to a run, and describe each customer at its date.
-
-    Parameters
-    ----------
-    events
-        Contract columns, before ``as_of``.
-    run
-        Gets the tables days, day_categories, day_items, day_channels and day_orders, the same from every engine.
-    kinds
-        Each kind of event -> 'customer' or 'company'.
-    engine
-        As for ``segkit.data.engine.open_engine``; a cluster must see the run folder under the same path.
-    items
-        Needs are learnt from items.
-
-    Raises
-    ------
-    SourceError
-        The engine cannot be used.
-    """
-    if engine in LOCAL_ENGINES:
-        write_sorted_days(run, events, kinds=kinds, items=items)
-        return customers_at(load_days(run), period=run.period, kinds=kinds)
-    server = open_engine(engine)
-    try:
-        with TemporaryDirectory(dir=run.path, prefix="transfer-") as folder:
-            events = transfer_table(events, to=server, folder=folder, name="events")
-            write_days(run, build_days(events, kinds=kinds, items=items))
-        data = customer_data(load_days(run, on=server), period=run.period, kinds=kinds)
-        return Customers(load_days(run), period=run.period, kinds=kinds, data=data)
-    finally:
-        server.disconnect()
-
-
-def update_customers(
-    events: ir.Table,
-    *,
-    run: Run,
-    previous: Run,
-    kinds: dict[str, str],
-    engine: str = "duckdb",
-    items: bool = False,
-) -> tuple[Customers, str]:
-    """Describe customers from the days of an earlier run, with the events since its ``as_of`` merged in.
-
-    Parameters
-    ----------
-    events
-        Contract columns, before ``as_of`` of ``run``.
-    previous
-        The earlier run.
-    kinds, engine, items
-        As for ``describe_customers``; any engine but DuckDB reads all of history.
-
-    Returns
-    -------
-    tuple
-        Customers, as ``describe_customers`` returns them for all events; and why all of history was read again, or
-        empty where it was not.
-    """
-    since = previous.period.as_of
-    reason = (
-        f"the engine is {engine}"
-        if engine not in LOCAL_ENGINES
-        else reason_to_rebuild(events, previous=previous, since=since, kinds=kinds, items=items)
-    )
-    if reason:
-        return describe_customers(events, run=run, kinds=kinds, engine=engine, items=items), reason
-    extend_days(run, events, previous=previous, since=since, kinds=kinds, items=items)
-    return customers_at(load_days(run), period=run.period, kinds=kinds), ""

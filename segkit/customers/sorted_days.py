@@ -3,7 +3,7 @@
 It gives what ``days.build_days`` defines, to the last digit, and reads the source twice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -90,8 +90,14 @@ class _Pass:
 
 
 def write_sorted_days(
-    run: Run, events: ir.Table, *, kinds: Mapping[str, str], items: bool = False, since: date | None = None
-) -> None:
+    run: Run,
+    events: ir.Table,
+    *,
+    kinds: Mapping[str, str],
+    items: bool = False,
+    since: date | None = None,
+    watch: Callable[[dict[str, pa.Table]], None] = lambda tables: None,
+) -> dict[str, pa.Array]:
     """Write the days of events in DuckDB to a run, as ``write_days(run, build_days(events))`` would.
 
     Parameters
@@ -104,6 +110,13 @@ def write_sorted_days(
         Sum items, too.
     since
         Add the rows of this day and later ones to the tables that the run has, as a part of that name.
+    watch
+        Called with the rows of each slice of customers: numbers of names, days since 1970, and units of money.
+
+    Returns
+    -------
+    dict
+        The names in their order, by column.
 
     Raises
     ------
@@ -117,7 +130,7 @@ def write_sorted_days(
     plan = _plan(once, summed, con=con, kinds=kinds, since=since)
     try:
         with closing(_slices(once, plan, con=con)) as lines:
-            _write_parts(run, defined, lines=lines, plan=plan, part=part)
+            _write_parts(run, defined, lines=lines, plan=plan, part=part, watch=watch)
     finally:
         for name in summed:
             con.execute(f"drop table if exists {CODES}_{name}")
@@ -125,6 +138,7 @@ def write_sorted_days(
         rows = getattr(defined, PARTS[name])
         if rows is not None:
             run.write(rows.filter(rows.day >= since) if since else rows, TABLES[PARTS[name]], part=part)
+    return plan.names
 
 
 def _is_list(events: ir.Table, name: str) -> bool:
@@ -224,7 +238,9 @@ def _as_columns(table: pa.Table) -> tuple[Columns, pa.Array | None]:
     return columns | {"of": key >> 2, "flag": (key & 3).astype(np.int8)}, order_ids
 
 
-def _write_parts(run: Run, defined: Days, *, lines: Iterator, plan: _Pass, part: str) -> None:
+def _write_parts(
+    run: Run, defined: Days, *, lines: Iterator, plan: _Pass, part: str, watch: Callable[[dict[str, pa.Table]], None]
+) -> None:
     """Write the tables of days slice by slice, all at once."""
     defined_by_name = {ORDERS: order_parts(defined.orders), TABLES["rows"]: defined.rows}
     defined_by_name |= {TABLES[PARTS[name]]: getattr(defined, PARTS[name]) for name in list(plan.names)[1:]}
@@ -234,7 +250,9 @@ def _write_parts(run: Run, defined: Days, *, lines: Iterator, plan: _Pass, part:
             encode = _Encoding(dict(table.schema()), plan.names).encode
             files[name] = stack.enter_context(run.write_groups(name, encode=encode, part=part))
         for columns, order_ids in lines:
-            for name, table in _tables(columns, order_ids, plan=plan):
+            tables = dict(_tables(columns, order_ids, plan=plan))
+            watch(tables)
+            for name, table in tables.items():
                 earlier = part and pc.less(table["until" if "until" in table.column_names else "day"], plan.since)
                 files[name].write(table.filter(pc.invert(earlier)) if part else table)
 

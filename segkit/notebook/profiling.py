@@ -11,7 +11,8 @@ from segkit.customers import features as features_module
 from segkit.customers import needs as needs_module
 from segkit.customers import profile as profile_module
 from segkit.customers.days import one_name_a_row
-from segkit.customers.features import describe_customers, dormant_customers, update_customers
+from segkit.customers.described import describe_customers, update_customers
+from segkit.customers.features import dormant_customers
 from segkit.customers.finest import are_items_best
 from segkit.customers.profile import attribute_features, customer_attributes, datasheet
 from segkit.customers.purchases import names_of_things

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segkit.customers.days import ORDERS, TABLES, Days, build_days
-from segkit.customers.features import customer_features, describe_customers, features_expression
+from segkit.customers.described import describe_customers
+from segkit.customers.features import customer_features, features_expression
 from segkit.data import engine as engine_module
 from segkit.data.engine import check_engine, open_engine, transfer_table
 from segkit.data.runs import Run, open_run

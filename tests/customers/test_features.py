@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 import segkit
 from segkit.customers.days import Days, build_days, load_days
+from segkit.customers.described import describe_customers, update_customers
 from segkit.customers.features import (
     customer_data,
     customer_features,
-    describe_customers,
     dormant_customers,
     features_expression,
     load_customers,
-    update_customers,
 )
 from segkit.data.runs import Run, load_run, open_run, open_run_source
 from segkit.live.customer import make_feature_plan

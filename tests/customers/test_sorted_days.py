@@ -1,6 +1,6 @@
 """The sorted pass writes the same bytes as the definition of days, for any events, slices and amounts."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from segkit.customers import sorted_days
+from segkit.customers import described, features, sorted_days
 from segkit.customers.added_days import extend_days, reason_to_rebuild
 from segkit.customers.days import build_days, write_days
+from segkit.customers.described import describe_customers
+from segkit.customers.features import load_customers
 from segkit.customers.sorted_days import write_sorted_days
 from segkit.data import row_groups
 from segkit.data.engine import open_engine
@@ -43,6 +45,28 @@ def test_the_sorted_pass_writes_what_the_definition_gives(
     assert found == wanted and len(found) >= 2
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(made.events(most=60), st.sampled_from([3, 1_000_000]), st.integers(10, 130), st.booleans())
+def test_customers_described_on_the_way_are_those_of_the_days(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, events: made.Events, at_once: int,
+    after: int, items: bool
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sorted_days, "ROWS_AT_ONCE", at_once)
+    for module in (described, features):
+        monkeypatch.setattr(module, "MAX_CHANNELS", 2)
+    table = events.arrow()
+    if items and "category" in table.column_names:
+        table = table.append_column("item", table.column("category"))
+    run = _dated(tmp_path_factory.mktemp("runs") / "run", made.FIRST.date() + timedelta(after))
+    options = {"kinds": made.KINDS, "items": items and "item" in table.column_names}
+    data = describe_customers(_table(table), run=run, **options).data
+    wanted = load_customers(run, kinds=made.KINDS).data
+    pd.testing.assert_frame_equal(data.features, wanted.features, check_exact=True)
+    assert (data.categories, data.items) == (wanted.categories, wanted.items)
+    for found, other in ((data.weights, wanted.weights), (data.item_weights, wanted.item_weights)):
+        assert found is None is other or not (found != other).nnz
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made.events(least=30, most=60), st.integers(20, 130))
 def test_days_added_to_a_run_are_those_of_all_events(
@@ -51,8 +75,7 @@ def test_days_added_to_a_run_are_those_of_all_events(
     folder, table, since = tmp_path_factory.mktemp("runs"), _table(events.arrow()), made.FIRST.date() + timedelta(after)
     restrict_access(table.get_backend(), [])  # as the engine of a source, which reads its own files alone
     dates = {"then": since, "added": since + timedelta(500), "whole": since + timedelta(500)}
-    span = {"lookback_days": made.LOOKBACK_DAYS, "horizon_days": 91}
-    runs = {name: open_run(folder / name, step="01_profile", as_of=f"{day}", **span) for name, day in dates.items()}
+    runs = {name: _dated(folder / name, day) for name, day in dates.items()}
     write_sorted_days(runs["then"], table.filter(table.day < since), kinds=made.KINDS)
     write_sorted_days(runs["whole"], table, kinds=made.KINDS)
     assume(not reason_to_rebuild(table, previous=runs["then"], since=since, kinds=made.KINDS))
@@ -85,6 +108,11 @@ def test_amounts_beyond_18_digits_are_refused_and_nothing_is_left(tmp_path: Path
     with pytest.raises(InputError, match="more than 10"):
         write_sorted_days(run, _table(pa.Table.from_pylist([row, row])), kinds={"purchase": "customer"})
     assert not list((run.path / "tables").iterdir())
+
+
+def _dated(folder: Path, as_of: date) -> Run:
+    span = {"lookback_days": made.LOOKBACK_DAYS, "horizon_days": 91}
+    return open_run(folder, step="01_profile", as_of=as_of.isoformat(), **span)
 
 
 def _table(table: pa.Table) -> ibis.Table:
