@@ -29,9 +29,9 @@ MEMORY = "set memory_limit = '1500MB'"  # of DuckDB; what does not fit goes to d
 STEPS = ("scan", "baskets", "ours", "kept", "month", "pandas", "naive", "live")
 SINCE = date(2025, 5, 24)  # the last month begins
 IMPORTS = {  # before the clock starts
-    "ours": ("segkit.customers.features", "segkit.data.sources"),
-    "kept": ("segkit.customers.described", "segkit.data.sources", "segkit.data.runs"),
-    "month": ("segkit.customers.described", "segkit.data.sources", "segkit.data.runs"),
+    "ours": ("ibis.backends.duckdb", "segkit.customers.features", "segkit.data.sources"),
+    "kept": ("ibis.backends.duckdb", "segkit.customers.described", "segkit.data.sources", "segkit.data.runs"),
+    "month": ("ibis.backends.duckdb", "segkit.customers.described", "segkit.data.sources", "segkit.data.runs"),
     "live": ("segkit.live.since", "duckdb"),
     "pandas": ("pandas", "pyarrow.parquet"),
     "naive": ("pandas", "pyarrow.parquet"),

@@ -148,16 +148,17 @@ def _is_list(events: ir.Table, name: str) -> bool:
 def _plan(events: ir.Table, summed: list[str], *, con: object, kinds: Mapping[str, str], since: date | None) -> _Pass:
     """Give each name of each column its number, and find the first and the last day, in one reading."""
     query = ibis.to_sql(events, dialect="duckdb")
-    listed = ", ".join(quote(name) for name in summed)
-    sets = ", ".join(f"({quote(name)})" for name in summed)
+    keys = [*summed, "day"]
+    listed = ", ".join(quote(name) for name in keys)
+    sets = ", ".join(f"({quote(name)})" for name in keys)
     con.execute(
-        f"create or replace temp table {CODES} as select {listed}, grouping({listed}) as part, min(day) as low, "
-        f"max(day) as high from ({query}) group by grouping sets ({sets})"
+        f"create or replace temp table {CODES} as select {listed}, grouping({listed}) as part from ({query}) "
+        f"group by grouping sets ({sets})"
     )
-    low, high = con.execute(f"select min(low), max(high) from {CODES}").fetchone()
+    low, high = con.execute(f"select min(day), max(day) from {CODES}").fetchone()
     names = {}
     for place, name in enumerate(summed):
-        part = (1 << len(summed)) - 1 - (1 << (len(summed) - 1 - place))
+        part = (1 << len(keys)) - 1 - (1 << (len(keys) - 1 - place))
         con.execute(
             f"create or replace temp table {CODES}_{name} as select {quote(name)} as name, "
             f"(row_number() over (order by {quote(name)}) - 1)::integer as code from {CODES} "
