@@ -102,12 +102,51 @@ def test_one_kind_of_event_and_no_events_at_all(kinds: dict[str, str], tmp_path:
         assert found == wanted and set(found) == {"days", "day_categories", "day_channels", "day_orders"}
 
 
+ODD = """
+    select case when i % 2 = 0 then '0' else repeat('x', 190) || lpad((hash(i // 4) % 3000)::text, 10, '0') end
+            as customer_id,
+        case when i % 3 = 0 then date '2024-05-05' else date '2024-01-01' + (hash(i // 3) % 140)::int end as day,
+        case when i % 3 = 0 then 12 else (hash(i, 1) % 24)::int end as hour, 'purchase' as event,
+        'c' || (hash(i, 2) % 50000) as category, 'o' || (i // 5) as order_id, (hash(i, 3) % 100000) / 100.0 as amount
+    from range(100000) t(i)
+"""  # half of the lines of one customer, ids of 200 bytes, one moment for a third, 50,000 categories, long orders
+
+
+def test_no_byte_depends_on_memory_threads_or_slices_however_odd_the_customers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for limit, threads, at_once in (("2GB", 4, 1_000_000), ("90MB", 1, 10_000)):
+        con = _odd().get_backend()
+        for setting in (
+            f"memory_limit = '{limit}'",
+            f"threads = {threads}",
+            f"temp_directory = '{tmp_path / 'spill'}'",
+        ):
+            con.raw_sql(f"set {setting}")
+        monkeypatch.setattr(sorted_days, "ROWS_AT_ONCE", at_once)
+        run = _dated(tmp_path / f"run_{threads}", made.FIRST.date() + timedelta(150))
+        data = describe_customers(con.table("odd"), run=run, kinds={"purchase": "customer"}).data
+        found.append((_bytes(run), data.features.to_json(double_precision=15), data.weights.indices.tobytes()))
+    assert found[0] == found[1]
+    wanted = open_run(tmp_path / "wanted", step="01_profile", source="x")
+    write_days(wanted, build_days(_odd(), kinds={"purchase": "customer"}))
+    assert found[0][0] == _bytes(wanted)
+    assert len(found[0][0]) == 3 and data.weights.shape[1] > 30_000
+
+
 def test_amounts_beyond_18_digits_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     row = {"customer_id": "a", "day": made.FIRST.date(), "hour": 9, "event": "purchase", "amount": Decimal("9e13")}
     run = open_run(tmp_path / "run", step="01_profile", source="x")
     with pytest.raises(InputError, match="more than 10"):
         write_sorted_days(run, _table(pa.Table.from_pylist([row, row])), kinds={"purchase": "customer"})
     assert not list((run.path / "tables").iterdir())
+
+
+def _odd() -> ibis.Table:
+    con = open_engine("duckdb")
+    con.raw_sql(f"create table odd as {ODD}")
+    return con.table("odd")
 
 
 def _dated(folder: Path, as_of: date) -> Run:
