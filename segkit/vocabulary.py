@@ -125,6 +125,8 @@ BLOCKS = {
     "missing": "missing data",
 }
 EVERYONE = "all"  # segment of the row of all customers
+IN_PART, NONE = "groups in part", "none"  # verdicts on segments of which some hold, or none
+KEEP, REFIT, LOOK, PILOT = "keep", "refit", "look", "start a pilot"  # decisions on a run and on its segments
 UNSTABLE, LEVEL_ONLY = "unstable", "level only"  # verdicts of segments that are not described
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_PARTS = {"night": (0, 6), "morning": (6, 12), "afternoon": (12, 18), "evening": (18, 24)}

@@ -184,6 +184,12 @@ def write_digest(run: Run) -> None:
         run.write_text(make_digest(Questions(run)).as_json(), FILE)
 
 
+def write_digest_in(path: str) -> None:
+    """Write the digest of a run into its folder, whatever language is spoken."""
+    with speaking(ENGLISH):
+        write_digest(Run(Path(path)))
+
+
 def chat_payload(digest: Digest) -> dict[str, Any]:
     """Return what a webhook gets: ``text``, which chat programs show, and the digest itself, which machines read."""
     return {"text": digest.as_text().strip(), "digest": json.loads(digest.as_json())}

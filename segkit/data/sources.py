@@ -255,8 +255,9 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
     if source.customers_only:
         _register_views(source, con=con)
         return
-    first, last = _event_span(source, con=con)
-    if as_of <= first:
+    events = quote(f"{_register_views(source, con=con)}_events")
+    if not con.con.execute(f"select 1 from {events} where day < date '{as_of}' limit 1").fetchall():
+        first, last = _event_span(source, con=con)
         raise SourceError(
             f"{source.name}: no event lies before as_of {as_of}; the events run from {first} to {last}. "
             f"Use an as_of up to {last + timedelta(days=1)}."

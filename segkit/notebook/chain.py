@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from segkit import __version__
-from segkit.assist.digest import write_digest
 from segkit.data.engine import check_engine
 from segkit.data.paths import HOME, find_path
 from segkit.data.privacy import find_key, key_id, make_key
@@ -50,11 +49,13 @@ from segkit.notebook.steps import (
 from segkit.notebook.translating import language_parameter
 from segkit.tables import KEPT_SEGMENTS, needed_of_last_run, required_by
 from segkit.texts import ENGLISH
+from segkit.vocabulary import KEEP, LOOK, PILOT
 
 DRY_RUN = "dry-run"
 MAY_DIFFER = ("source", "data_dir", "as_of", "source_fingerprint", "previous", "engine", "pilot", "overrides")
 NOT_GIVEN = object()  # None is a value that a parameter can have
 REFIT_OUTCOME = "refitted"
+DIGEST = "from segkit.assist.digest import write_digest_in; write_digest_in({path!r})"  # run where its parts are loaded
 
 
 def refit_reason(previous: str, *, made_with: Mapping[str, Any]) -> str:
@@ -101,8 +102,6 @@ def remaining_steps(run: Run, *, every: Sequence[Step]) -> list[Step]:
     InputError
         The data looks broken.
     """
-    from segkit.refresh.decisions import KEEP, LOOK
-
     row = decision_of(run)
     since, reason = row["since"], row["reason"]
     if row["decision"] == LOOK:
@@ -137,8 +136,10 @@ def new_decisions(run: Run) -> pd.DataFrame:
     return log[log["as_of"] == run.parameters()["as_of"]]
 
 
-def run_auto(run: Run, *, every: Sequence[Step]) -> None:
+def run_auto(run: Run, *, every: Sequence[Step]) -> bool:
     """Refresh a run with the segments of the last one, decide, and run the steps that follow.
+
+    Returns whether it has its digest.
 
     Parameters
     ----------
@@ -156,7 +157,8 @@ def run_auto(run: Run, *, every: Sequence[Step]) -> None:
 
     run.update(acted=KEPT)
     then = partial(remaining_steps, run, every=every)
-    run_notebooks(first_steps(every), run=run, parameters=run.parameters(), then=then)
+    digest = DIGEST.format(path=str(run.path))
+    return run_notebooks(first_steps(every), run=run, parameters=run.parameters(), then=then, last=digest)
 
 
 def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebooks_dir: Path | None = None) -> str:
@@ -182,7 +184,6 @@ def dry_run(made_with: Mapping[str, Any], *, previous: str, root: Path, notebook
     if why:
         return f"A full run would be made: {why}."
     from segkit.notebook.steps import run_notebooks
-    from segkit.refresh.decisions import KEEP, LOOK
 
     steps = first_steps(find_steps(notebooks_dir=notebooks_dir))
     parent = root if root.is_dir() else Path(previous).parent  # the erasure list and overrides.yaml are read there
@@ -208,16 +209,16 @@ def write_pilots(run: Run, *, place: Path) -> None:
     place
         The folder it will have; pilots are written to ``pilots`` next to it.
     """
-    from segkit.customers.days import load_days
-    from segkit.experiments.estimate import main_kpi
-    from segkit.experiments.pilot import design_pilot
-    from segkit.refresh.decisions import PILOT
-    from segkit.reports.pilots import write_planned_pilot
-
     log, asked = run.table("decisions"), new_decisions(run)
     asked = asked[asked["decision"] == PILOT]
     if asked.empty:
         return
+    # slow to import, and not needed where no pilot was decided
+    from segkit.customers.days import load_days
+    from segkit.experiments.estimate import main_kpi
+    from segkit.experiments.pilot import design_pilot
+    from segkit.reports.pilots import write_planned_pilot
+
     kpi = main_kpi(load_days(run))
     for number, segment in asked["segment"].items():
         folder = place.parent / "pilots" / "-".join([place.name, segment, kpi])
@@ -332,13 +333,13 @@ def run_chain(
         run = _begin(building, place=place, given=given, made_with=made_with, reuse=steps is not None)
         try:
             if mode and not why:
-                run_auto(run, every=every)
+                has_digest = run_auto(run, every=every)
             else:
-                _execute_run(run, chosen=chosen, every=every, why=why)
+                has_digest = _execute_run(run, chosen=chosen, every=every, why=why)
             if mode:
                 write_pilots(run, place=place)
             render_run(run, steps=every, show_code=show_code, among_runs=not out and not alone)
-            _finish(run)
+            _finish(run, has_digest=has_digest)
         except (SegkitError, KeyboardInterrupt) as error:
             run.update(outcome="failed", failure=str(error) or "interrupted")
             failed = save_failed_run(building, place)
@@ -352,10 +353,13 @@ def run_chain(
     return pages[0]
 
 
-def _finish(run: Run) -> None:
-    """Write the digest, without which a run is whole too, and mark the run as done."""
+def _finish(run: Run, *, has_digest: bool) -> None:
+    """Write the digest where the kernel could not, and mark the run as done, which is whole without one too."""
     try:
-        write_digest(run)
+        if not has_digest:
+            from segkit.assist.digest import write_digest  # slow to import, and not needed where the kernel wrote it
+
+            write_digest(run)
     except (SegkitError, LookupError, TypeError, ValueError) as error:
         print_progress(f"the digest could not be written ({type(error).__name__}: {error}). The run is complete.")
     run.update(outcome="done")
@@ -395,12 +399,13 @@ def _list(run: Run) -> None:
         print_progress(f"{run.path.parent / 'index.html'} is not a page of segkit, so it was left alone.")
 
 
-def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step], why: str) -> None:
+def _execute_run(run: Run, *, chosen: Sequence[Step], every: Sequence[Step], why: str) -> bool:
     from segkit.notebook.steps import run_notebooks
 
     if why:
         print_progress(f"a full run: {why}.")
-    run_notebooks(_plan(run, chosen=chosen, every=every), run=run, parameters=run.parameters())
+    plan, digest = _plan(run, chosen=chosen, every=every), DIGEST.format(path=str(run.path))
+    return run_notebooks(plan, run=run, parameters=run.parameters(), last=digest)
 
 
 def _plan(run: Run, *, chosen: Sequence[Step], every: Sequence[Step]) -> list[Step]:

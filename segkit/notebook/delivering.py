@@ -2,16 +2,16 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segkit.assist.delivery import DeliveryError, check_target, deliver
-from segkit.assist.digest import Digest, make_alert, make_digest
-from segkit.assist.questions import ask
 from segkit.data.io import mask_secrets
 from segkit.errors import SegkitError
 from segkit.notebook import chain
 from segkit.notebook.steps import resolve, source_path
 from segkit.texts import ENGLISH, languages
+
+if TYPE_CHECKING:
+    from segkit.assist.digest import Digest
 
 
 def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
@@ -36,6 +36,11 @@ def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
     """
     if not digest:
         return chain.run_chain(**options)
+    # slow to import, and not needed where no digest goes anywhere
+    from segkit.assist.delivery import check_target
+    from segkit.assist.digest import make_digest
+    from segkit.assist.questions import ask
+
     check_target(digest)
     try:
         page = chain.run_chain(**options)
@@ -52,7 +57,9 @@ def run_with_digest(*, digest: str = "", **options: Any) -> Path | str:
     return page
 
 
-def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> Digest:
+def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> "Digest":
+    from segkit.assist.digest import make_alert  # slow to import, and not needed where nothing fails
+
     source, as_of = Path(str(options.get("source", ""))).stem, str(options.get("as_of") or "")
     with suppress(SegkitError, TypeError):  # of a source that cannot be read, what was given is known
         windows = {name: options[name] for name in ("lookback_days", "horizon_days", "seed") if name in options}
@@ -69,7 +76,9 @@ def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> Dig
     return make_alert(source=source, as_of=as_of, message=message, stopped=is_stopped, language=language)
 
 
-def _deliver(digest: Digest, target: str, *, what: str) -> None:
+def _deliver(digest: "Digest", target: str, *, what: str) -> None:
+    from segkit.assist.delivery import DeliveryError, deliver  # slow to import, and not needed without a digest
+
     try:
         chain.print_progress(f"digest: {deliver(digest, target)}")
     except DeliveryError as error:

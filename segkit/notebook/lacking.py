@@ -10,8 +10,8 @@ from segkit.customers.features import are_one_time
 from segkit.data.alone import is_customers_only
 from segkit.data.runs import Run, open_run_source
 from segkit.refresh.revenue import TABLE as REVENUE_TABLE
-from segkit.segments.validation import NONE
 from segkit.texts import has_texts, load_texts
+from segkit.vocabulary import NONE
 
 SEGMENTS, MONEY, PURCHASES, HABITS, STEPS = "segments", "money", "purchases", "habits", "steps"
 HOLDOUT, REVENUE, JOURNEYS = "holdout", "revenue", "journeys"

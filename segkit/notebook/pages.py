@@ -7,7 +7,9 @@ from typing import Any
 
 import nbformat
 from markupsafe import Markup
-from nbconvert.exporters import HTMLExporter
+from nbconvert.exporters import HTMLExporter, TemplateExporter
+from nbconvert.filters import Highlight2HTML
+from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from traitlets.config import Config
 
 from segkit import __version__, templates
@@ -18,7 +20,7 @@ from segkit.notebook.steps import OVERVIEW, Step
 from segkit.notebook.translating import title_of, translate_notebook, translate_script
 from segkit.period import Period
 from segkit.reports.agreement import check_agreement
-from segkit.reports.theme import bokeh_script, script, stylesheet
+from segkit.reports.page_files import bokeh_script, script, stylesheet
 from segkit.texts import ENGLISH, page_language, phrase, speaking, spoken
 
 CONTENTS, SCRIPTS = "<!-- contents -->", "<!-- scripts -->"  # places in the template, filled once the body is known
@@ -116,7 +118,10 @@ def render_notebook(
         widget_renderer_url="",
     )
     exporter.anchor_link_text = ""
-    body, _ = exporter.from_notebook_node(notebook, resources={"segkit": page})
+    exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=exporter))
+    exporter.register_filter("filter_data_type", WidgetsDataTypeFilter(notebook_metadata={}, parent=exporter))
+    # not that of HTMLExporter, which parses the page again at the end: what it would add, our template has
+    body, _ = TemplateExporter.from_notebook_node(exporter, notebook, resources={"segkit": page})
     return body.replace(CONTENTS, _table_of_contents(body), 1).replace(SCRIPTS, _scripts(body), 1)
 
 

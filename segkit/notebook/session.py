@@ -24,8 +24,9 @@ from segkit.reports import html
 from segkit.reports import personas as personas_report
 from segkit.reports.html import segment_table_html
 from segkit.reports.map import CIRCLE_FEATURES, NEEDS_PREFIX
+from segkit.reports.page_files import stylesheet
 from segkit.reports.segments import format_baselines
-from segkit.reports.theme import segment_styles, stylesheet
+from segkit.reports.theme import segment_styles
 from segkit.texts import page_language, speak
 
 

@@ -293,6 +293,7 @@ def _is_made(run: Run, *, step: Step) -> bool:
 
 
 START_TIMEOUT = 120  # seconds for a kernel to start on a busy machine
+CODE_TIMEOUT = 600  # seconds for code outside notebooks, such as the digest of a large run
 MEGABYTE = 2**20
 # with small matrices, threads of linear algebra mostly wait for each other: ten times slower on a busy machine;
 # and their number changes the last digits of sums
@@ -300,7 +301,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 IN_LAB = "JPY_SESSION_NAME"  # set by JupyterLab for its kernels, not by papermill
 ENGINE = "segkit-warm"  # name of the papermill engine below
 KERNEL_OPTIONS = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
-CLEAN = "get_ipython().reset(new_session=True)"  # the next notebook starts without variables
+# the next notebook starts without variables; what is loaded by now stays, so the collector need not look at it again
+CLEAN = "get_ipython().reset(new_session=True); import gc; gc.freeze(); gc.set_threshold(10_000, 20, 20); del gc"
 
 
 class WarmEngine(Engine):
@@ -350,7 +352,8 @@ def run_notebooks(
     run: Run,
     parameters: Mapping[str, Any],
     then: Callable[[], Sequence[Step]] | None = None,
-) -> None:
+    last: str = "",
+) -> bool:
     """Execute notebooks in turn; the copies go to the folder ``notebooks`` of the run, their cost to ``run.json``.
 
     Parameters
@@ -363,6 +366,13 @@ def run_notebooks(
         Each notebook receives those it declares.
     then
         Called when all steps are done; returns the steps to run next.
+    last
+        Code that the kernel runs at the end, as it has loaded by then what the code needs.
+
+    Returns
+    -------
+    bool
+        Whether it ran the last code without an error.
 
     Raises
     ------
@@ -380,6 +390,7 @@ def run_notebooks(
         if more:
             with _progress(more) as bar:
                 _execute_all(more, run=run, kernel=kernel, parameters=given, bar=bar)
+        return bool(last) and _run_code(kernel, last)
 
 
 def _execute_all(
@@ -406,7 +417,7 @@ def input_error_names() -> set[str]:
 
 
 def _execute(step: Step, *, run: Run, kernel: AsyncKernelManager, parameters: Mapping[str, Any], bar: tqdm) -> None:
-    _clean(kernel)
+    _run_code(kernel, CLEAN)
     try:
         papermill.execute_notebook(
             step.path,
@@ -461,13 +472,14 @@ def _warm_kernel(*, cwd: Path) -> Iterator[AsyncKernelManager]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clean(kernel: AsyncKernelManager) -> None:
-    """Clear the variables of a kernel that may have run another notebook."""
+def _run_code(kernel: AsyncKernelManager, code: str) -> bool:
+    """Run code outside any notebook; return whether it ended without an error."""
     client = kernel.blocking_client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=START_TIMEOUT)
-        client.execute_interactive(CLEAN, silent=True, store_history=False, timeout=START_TIMEOUT)
+        reply = client.execute_interactive(code, silent=True, store_history=False, timeout=CODE_TIMEOUT)
+        return reply["content"]["status"] == "ok"
     finally:
         client.stop_channels()
 

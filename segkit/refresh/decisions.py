@@ -22,9 +22,8 @@ from segkit.format import (
     spread,
 )
 from segkit.period import Period
-from segkit.vocabulary import EVERYONE
+from segkit.vocabulary import EVERYONE, KEEP, LOOK, PILOT, REFIT
 
-KEEP, REFIT, LOOK = "keep", "refit", "look"
 LARGE_FEATURE_SHARE = 0.1  # of features with large drift
 LARGE_MOVED_SHARE = 0.25  # of customers in segments whose size changed by a quarter or more
 LARGE_CONFIDENCE_LOSS = -0.05  # change of the mean confidence
@@ -166,7 +165,7 @@ def empty_decisions() -> pd.DataFrame:
     return pd.DataFrame([], columns=DECISIONS).astype(dict.fromkeys(DECISIONS, object) | NUMBERS)
 
 
-FELL_SHORT, PILOT = "fell short", "start a pilot"
+FELL_SHORT = "fell short"
 REACHABLE = "share reachable"  # measure of a pilot that aims at what a segment reached before
 READOUT_VERDICTS = ("stop", "scale", "go on")  # verdicts of a read-out that call for action
 

@@ -18,6 +18,7 @@ from segkit.experiments.effects import NO_HARM, NO_VERDICT, Effects
 from segkit.experiments.estimate import Price
 from segkit.format import capitalized, count, is_missing, money, number, percent, rate, rate_points, spread
 from segkit.reports.html import figure_facts, table_facts
+from segkit.reports.page_files import stylesheet
 from segkit.reports.theme import (
     ACCENT,
     COLOURS,
@@ -30,7 +31,6 @@ from segkit.reports.theme import (
     many_panels,
     one_panel,
     style,
-    stylesheet,
 )
 from segkit.reports.wording import ranged
 from segkit.templates import text

@@ -25,6 +25,7 @@ from segkit.format import MISSING, capitalized, count, formatter_for, is_missing
 from segkit.period import dates_text
 from segkit.reports.arms import effects_headline, effects_json, render_effects
 from segkit.reports.html import figure_facts, table_facts
+from segkit.reports.page_files import stylesheet
 from segkit.reports.theme import (
     ACCENT,
     FAINT,
@@ -35,7 +36,6 @@ from segkit.reports.theme import (
     label_left,
     one_panel,
     style,
-    stylesheet,
 )
 from segkit.reports.wording import day_text, ranged, segment_name
 from segkit.templates import text

@@ -16,7 +16,8 @@ from segkit import __version__, templates
 from segkit.format import MISSING, between, capitalized, count, is_missing, money, number, percent, score, share
 from segkit.period import dates_text
 from segkit.reports.html import figure_facts, table_facts
-from segkit.reports.theme import ACCENT, INK, QUIET, SOFT, label_left, many_panels, one_panel, style, stylesheet
+from segkit.reports.page_files import stylesheet
+from segkit.reports.theme import ACCENT, INK, QUIET, SOFT, label_left, many_panels, one_panel, style
 from segkit.reports.wording import day_text
 from segkit.segments.validation import IN_PART
 from segkit.templates import text

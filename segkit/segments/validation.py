@@ -40,7 +40,7 @@ from segkit.segments.scoring import (
     scoring_outcomes,
 )
 from segkit.stats import Z95, Estimate, adjusted_rand, rank_groups
-from segkit.vocabulary import UNSTABLE, is_in_space
+from segkit.vocabulary import IN_PART, NONE, UNSTABLE, is_in_space
 
 BASELINE_LABELS = {
     "ours": "our segments",
@@ -310,7 +310,6 @@ NULL_PERCENTILE = 95  # percentile of the reference that structure has to beat
 N_NULL_COPIES = {"quick": 5, "full": 10}  # pairs of refits on the real customers, and on as many shuffled copies
 STABLE_VERDICTS = ("natural", "reproducible")  # verdicts of segments that come back
 MOST_REAPPEAR = 2 / 3  # of the segments, from which on they are said to be groups without reserve
-IN_PART, NONE = "groups in part", "none"  # verdicts on segments of which some hold, or none
 MOST_UNSTABLE, FEW_STABLE = 0.5, 0.25  # shares of customers
 MIN_STABLE_JACCARD, MIN_REPRODUCIBLE_JACCARD = 0.5, 0.6  # Jaccard (Hennig 2007; Dolnicar & Leisch 2010)
 

@@ -195,7 +195,12 @@ def run_here(source: Path, out: Path, **options: Any) -> Run:
 
 
 def _run_cells(
-    steps: Sequence[Step], *, run: Run, parameters: Mapping[str, Any], then: Callable[[], Sequence[Step]] | None = None
+    steps: Sequence[Step],
+    *,
+    run: Run,
+    parameters: Mapping[str, Any],
+    then: Callable[[], Sequence[Step]] | None = None,
+    last: str = "",
 ) -> None:
     (run.path / "notebooks").mkdir(exist_ok=True)
     for step in steps:
