@@ -173,13 +173,17 @@ class Situation:
         return make_cohort(now, window, model=self.model, horizons=horizons, unit=self.unit)
 
     @cached_property
+    def members(self) -> dict[str, np.ndarray]:
+        """Who belongs to each segment."""
+        return {name: self.segment.eq(name).to_numpy() for name in self.segments["segment"]}
+
+    @cached_property
     def contact(self) -> dict[str, dict[str, str | None]]:
         """Channel and moment by segment, at which its customers are reached more than others."""
-        features, segments = self.customers.data.features, self.segments["segment"]
-        members = {name: self.segment.eq(name).to_numpy() for name in segments}
+        features = self.customers.data.features
         return {
             name: {"channel": best_channel(features, own), "moment": best_moment(features, own)}
-            for name, own in members.items()
+            for name, own in self.members.items()
         }
 
     @cached_property
@@ -338,7 +342,7 @@ def _uptake_parts(situation: Situation) -> list[tuple[Key, Part]]:
         if row["type"] == CROSS_NEED and not situation.may_offer(row["need"]):
             continue
         open_now = situation.open_now.get(key, np.zeros(len(situation.segment), dtype=bool))
-        customers = int((open_now & (situation.segment == row["segment"]).to_numpy()).sum())
+        customers = int((open_now & situation.members[row["segment"]]).sum())
         if customers < FLOOR or row["chance"] < MIN_CHANCE:
             continue
         adopters = customers * min(MAX_UPTAKE, row["taken"] / row["open"])
@@ -353,7 +357,7 @@ def _return_parts(situation: Situation) -> list[tuple[Key, Part]]:
     found, values = [], situation.returns[1]
     for type_, inside in situation.states.items():
         for name in situation.with_story:
-            own = (situation.segment == name).to_numpy()
+            own = situation.members[name]
             customers = int((inside & own).sum())
             at = values.get((type_, situation.level[own][0])) if customers >= FLOOR else None
             if at is not None:
@@ -393,7 +397,7 @@ def _gap_opportunities(situation: Situation, segments: list[str]) -> list[Opport
     by_need: dict[str, list[Part]] = {}
     poor = _followed_by_less(situation)
     for name in segments:
-        gaps, own = {}, (situation.segment == name).to_numpy()
+        gaps, own = {}, situation.members[name]
         for (type_, need), inside in situation.open_now.items():
             peers = peer_share(situation, inside, segments=[name])
             customers = int((inside & own).sum())

@@ -175,7 +175,8 @@ def margin_of_all(segments: pd.DataFrame) -> float:
 
 def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
     """Collect habits of members and of other customers, lifecycle stages, and the channel used most."""
-    members = features.loc[segment.index]
+    wanted = [name for name in features if name in MEMBER_FACTS or name.startswith("channel_")]
+    members = features.loc[segment.index, wanted]
     if {"stage_cooling", "stage_lapsed"} <= set(members):
         members = members.assign(late_share=members["stage_cooling"] + members["stage_lapsed"])
     if "active_days" in members:
