@@ -364,12 +364,14 @@ def _category_weights(categories: ir.Table, *, start: date, end: date, index: pd
         Matrix (customers x categories) of net amounts, or of lines without money; the sorted category names.
     """
     totals = category_totals(categories, start=start, end=end)
-    table = totals.mutate(weight=totals.weight.cast("float64")).to_pandas()
-    row = index.get_indexer(table["customer_id"])
-    table, row = table[row >= 0], row[row >= 0]
-    names = sorted(table["category"].unique())
-    column = pd.Index(names).get_indexer(table["category"])
-    return sparse.csr_array((table["weight"].to_numpy(), (row, column)), shape=(len(index), len(names))), tuple(names)
+    table = totals.mutate(weight=totals.weight.cast("float64")).to_pyarrow()
+    ids, kinds = (table[name].dictionary_encode().combine_chunks() for name in ("customer_id", "category"))  # each once
+    row = index.get_indexer(ids.dictionary.to_pylist())[ids.indices.to_numpy()]
+    wanted = row >= 0
+    number, found = kinds.indices.to_numpy()[wanted], kinds.dictionary.to_pylist()
+    names = sorted(found[i] for i in np.unique(number))
+    places = row[wanted], pd.Index(names).get_indexer(found)[number]
+    return sparse.csr_array((table["weight"].to_numpy()[wanted], places), shape=(len(index), len(names))), tuple(names)
 
 
 def dormant_customers(days: Days, *, period: Period) -> pd.DataFrame:
