@@ -264,13 +264,14 @@ def _shares(
     rows = np.repeat(np.arange(len(parts)), [len(each) for each in parts])
     columns = np.array([place[part] for each in parts for part in each], dtype=int)
     spread = [1.0 / len(each) for each in parts for _part in each]
-    by_thing = bought @ sparse.csr_array((spread, (rows, columns)), shape=(len(names), len(place)))
-    by_need = by_thing @ sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), need_of)))
     total = np.asarray(bought.sum(axis=1)).ravel()
     part = sparse.diags_array(1.0 / np.where(total > 0, total, 1.0))
+    spread_table = sparse.csr_array((spread, (rows, columns)), shape=(len(names), len(place)))
+    by_thing = ((part @ bought) @ spread_table).tocsc()
+    by_need = by_thing @ sparse.csc_array((np.ones(len(place)), (np.arange(len(place)), need_of)))
     return {
-        name: Shares((part @ sums).tocsc(), tuple(of), total > 0)
-        for name, sums, of in (("needs", by_need, needs), ("things", by_thing, place))
+        "needs": Shares(by_need, tuple(needs), total > 0),
+        "things": Shares(by_thing, tuple(place), total > 0),
     }
 
 
