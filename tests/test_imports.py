@@ -25,3 +25,9 @@ assert (draw_plane(points, n_neighbors=5, epochs=20) == drawn).all()
 def test_what_is_slow_and_unused_is_not_loaded_until_somebody_uses_it() -> None:
     made = subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stderr
+
+
+def test_the_command_loads_no_library_that_only_notebooks_use() -> None:
+    code = "import sys, segkit.notebook.delivering; print(*{'matplotlib', 'scipy.stats', 'sklearn'} & set(sys.modules))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (made.returncode, made.stdout.strip()) == (0, ""), made.stderr
