@@ -1,5 +1,6 @@
 """Write large tables to Parquet in groups of as many rows each, so that the same rows always give the same bytes."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -113,9 +114,14 @@ def write_by_key(table: ir.Table, path: Path, *, local: ibis.BaseBackend) -> Non
         write_rows(_sort_by_key(table), path)
         return
     unsorted = path.with_name(f"{path.name}.unsorted")
-    write_rows(table, unsorted)
-    write_rows(_sort_by_key(local.read_parquet(unsorted, hive_partitioning=False)), path)
-    unsorted.unlink()
+    if table.get_backend().name == "pyspark":  # its workers write a folder of files
+        table.to_parquet(str(unsorted.resolve()), mode="overwrite")
+        written = sorted(unsorted.glob("*.parquet"))
+    else:
+        write_rows(table, unsorted)
+        written = [unsorted]
+    write_rows(_sort_by_key(local.read_parquet([str(file) for file in written], hive_partitioning=False)), path)
+    shutil.rmtree(unsorted) if unsorted.is_dir() else unsorted.unlink()
 
 
 def _sort_by_key(table: ir.Table) -> ir.Table:
