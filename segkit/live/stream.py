@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, BinaryIO
 
 from segkit.errors import InputError, SegkitError
+from segkit.format import clean
 from segkit.live.cockpit import Cockpit
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
 from segkit.live.page import write_page, write_png
@@ -59,6 +60,8 @@ def run_live(
 
     Raises
     ------
+    InputError
+        The file of a picture does not end in .png.
     RunError
         The run or the state cannot be used.
     SourceError
@@ -68,6 +71,8 @@ def run_live(
     KeyboardInterrupt
         SIGINT or SIGTERM came; the lines up to then are counted, and the rest has to be fed again.
     """
+    if png and Path(png).suffix.lower() != ".png":
+        raise InputError(f"--png {clean(png)}: the picture is a PNG. Give a file that ends in .png.")
     with (
         _interrupts() as stop,
         Live(run_dir, state=state, commit_every=10**9, sync=sync) as live,

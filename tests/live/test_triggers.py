@@ -22,11 +22,12 @@ from segkit.data.holdout import Holdout
 from segkit.data.runs import Run
 from segkit.data.yaml_models import parse_yaml
 from segkit.erasure import erase_from_state
+from segkit.errors import InputError
 from segkit.export.people import CustomerRecords
 from segkit.live.engine import Live
 from segkit.live.page import page_facts
 from segkit.live.picture import draw_png
-from segkit.live.stream import Stream
+from segkit.live.stream import Stream, run_live
 from segkit.live.triggers import TriggerFile
 from tests import strategies as made
 from tests.live.live_runs import as_sent
@@ -90,6 +91,8 @@ def test_conditions_cooling_off_and_what_a_line_holds(small_run: tuple[Run, made
     assert [row["count"] for row in stream.rows] == ["<20"] * 4, "no small group on the page"
     png = draw_png(stream.facts)
     assert png[1:4] == b"PNG" and len(png) < 200_000 and png == draw_png(stream.facts)
+    with pytest.raises(InputError, match=r"Give a file that ends in \.png"):
+        run_live(str(small_run[0].path), source=io.BytesIO(), out=io.BytesIO(), png=str(tmp_path / "x.jpg"))
     again = follow(small_run[0], tmp_path / "x", *lines)
     assert read(tmp_path / "x" / "calls.jsonl") == calls and read(tmp_path / "x" / "left.jsonl") == left
     assert again.rows == stream.rows
