@@ -328,8 +328,8 @@ class Questions:
 
         summary = self._summary
         first, reason = describe_accuracy(summary, period=self._words.period), summary.get("forward.reason")
-        told = [line for line in describe_evidence(summary) if not (reason and reason in first and reason in line)]
-        sentences = [first, *told]
+        others = [line for line in describe_evidence(summary) if not (reason and reason in first and reason in line)]
+        sentences = [first, *others]
         facts = known(self._metric(name, phrase(label), unit=unit) for name, unit, label in SURE_FACTS)
         return Answer("how_sure", tuple(line for line in sentences if line), facts)
 

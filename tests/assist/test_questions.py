@@ -61,7 +61,7 @@ def test_a_draft_is_checked_figure_by_figure(asked: Questions) -> None:
     assert asked.check_text("Nothing to count since January 2025.").text == "The text holds no figures."
 
 
-def test_what_is_not_known_yet_is_said_once(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_known_yet_is_written_once(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "the proof needs 364 days of history"
     summary = {name: value for name, value in Run(whole_run).summary().items() if not name.startswith("forward.")}
     monkeypatch.setattr(Questions, "_summary", summary | {"forward.reason": reason})
