@@ -4,18 +4,20 @@ The check of a table when it is written, the tables that a later run needs, the 
 ``notebooks/README.md`` all come from these declarations.
 """
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
 from segkit.errors import SchemaError
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
 
 KEPT_SEGMENTS = "kept segments"  # what needs a table of the last run: a run that keeps its segments
 UNITS = {  # of types whose unit need not be declared
@@ -25,26 +27,17 @@ UNITS = {  # of types whose unit need not be declared
     "day": "date",
     "share": "share",
 }
-TEXT, FLAGS, DATES, WHOLE, NUMBERS = "text", "yes or no", "dates", "whole numbers", "numbers"
-TYPES = {  # type -> what its values must be
-    "text": TEXT,
-    "segment": TEXT,
-    "flag": FLAGS,
-    "day": DATES,
-    "count": WHOLE,
-    "whole": WHOLE,
-    "share": NUMBERS,
-    "amount": NUMBERS,
-    "number": NUMBERS,
-    "any": "anything",
-}
-SEGMENT_ID = re.compile(r"S\d{2,}")
-STORED_AS = {  # what values must be -> types of pandas that need no further look
-    TEXT: ("string",),
-    FLAGS: ("boolean",),
-    DATES: ("datetime64", "date"),
-    WHOLE: ("integer",),
-    NUMBERS: ("floating", "integer"),
+TYPES = {  # type -> what pandera checks, or nothing; texts have a check of their own
+    "text": None,
+    "segment": None,
+    "flag": bool,
+    "day": "datetime64[us]",
+    "count": "int64",
+    "whole": "int64",
+    "share": float,
+    "amount": float,
+    "number": float,
+    "any": None,
 }
 OLD_TABLES = {  # names of tables in format 1 of a run -> names now
     "rivals": "baselines",
@@ -230,13 +223,17 @@ def check(table: pd.DataFrame, *, name: str) -> None:
     `table`: any table; one that is not declared needs only distinct text column names. Raises `SchemaError`: the table
     does not fit; the message names the column, what was found and in how many rows.
     """
+    import pandera.pandas as pa  # slow to import, and readers do without
+
     repeated = sorted({str(c) for c in table.columns[table.columns.duplicated()]})
     if repeated or not all(isinstance(c, str) for c in table.columns):
         raise SchemaError(f"{name}: column names must be distinct text; repeated: {repeated}.")
     if name not in tables():
         return
-    for misfit in _misfits(tables()[name], table):
-        raise SchemaError(f"{name}: {misfit}.")
+    try:
+        _schema(tables()[name], columns=list(table.columns)).validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        raise SchemaError(_first_failure(error.failure_cases, name=name, rows=len(table))) from None
 
 
 def _declared() -> dict[str, Any]:
@@ -282,56 +279,54 @@ def _columns(name: str, declared: dict[str, Any], *, unique: bool) -> list[Colum
     return columns
 
 
-def _misfits(declared: Table, table: pd.DataFrame) -> Iterator[str]:
-    """Yield what does not fit a declaration: the column, what was found, in how many rows."""
-    expected = [column.name for column in declared.columns if "*" not in column.name and not column.maybe]
-    yield from (f"column '{name}' is missing" for name in expected if name not in table)
-    yield from (f"column '{name}' is not one of its columns" for name in table if declared.column(name) is None)
-    place = {column.name: number for number, column in enumerate(declared.columns)}
-    known = [name for name in table if name in place] if declared.ordered else []
-    if known != sorted(known, key=place.__getitem__):
-        yield f"the columns must be in the order {', '.join(sorted(known, key=place.__getitem__))}"
-    for name in table:
-        for demand, fits in _demands(declared.column(name), table[name]):
-            if not fits.all():
-                found = sorted({str(value) for value in table.loc[~fits, name]})[:3]
-                yield f"column '{name}' must {demand}: found {found} ({(~fits).sum():,} of {len(table):,} rows)"
-    repeated = table.duplicated(list(declared.key)).sum() if len(declared.key) > 1 else 0
-    if repeated:
-        yield f"{', '.join(declared.key)} must not repeat together ({repeated:,} of {len(table):,} rows)"
+def _schema(table: Table, *, columns: list[str]) -> "pa.DataFrameSchema":
+    """Build the pandera schema of the given and the required columns."""
+    import pandera.pandas as pa
+
+    expected = [column.name for column in table.columns if "*" not in column.name and not column.maybe]
+    known = {name: table.column(name) for name in [*expected, *(c for c in columns if c not in expected)]}
+    return pa.DataFrameSchema(
+        {name: _pandera(column) for name, column in known.items() if column is not None},
+        strict=True,
+        ordered=table.ordered,
+        unique=list(table.key) if len(table.key) > 1 else None,
+    )
 
 
-def _demands(column: Column, values: pd.Series) -> Iterator[tuple[str, pd.Series]]:
-    """Yield what is demanded of the values of a column, and which of them fit."""
-    if TYPES[column.type] == TYPES["any"]:
-        return
-    filled = values.notna()
-    given = values[filled]
-    if not column.empty:
-        yield "not be empty", filled
-    if column.unique:
-        yield "not repeat", ~values.duplicated()
-    yield f"hold {TYPES[column.type]}", _is_of_type(given, TYPES[column.type]).reindex(values.index, fill_value=True)
-    if column.type == "segment":
-        ids = [value for value in given.unique() if SEGMENT_ID.fullmatch(value)]
-        yield "be ids such as S01", values.isin(ids) | ~filled
-    if column.type in ("share", "count", "amount"):
-        yield "not be negative", (given >= 0).reindex(values.index, fill_value=True)
-    if column.type == "share":
-        yield "not be above 1", (given <= 1).reindex(values.index, fill_value=True)
+def _pandera(column: Column) -> "pa.Column":
+    import pandera.pandas as pa
+
+    is_text = pa.Check(_is_text, name="text", ignore_na=False)
+    checks = {
+        "text": [is_text],
+        "segment": [is_text, pa.Check.str_matches(r"^S\d{2,}$")],
+        "share": [pa.Check.in_range(0, 1)],
+        "count": [pa.Check.ge(0)],
+        "amount": [pa.Check.ge(0)],
+    }.get(column.type, [])
     if column.values:
-        yield f"be one of {', '.join(column.values)}", values.isin(column.values) | ~filled
+        checks = [*checks, pa.Check.isin(list(column.values))]
+    dtype = TYPES[column.type]
+    if column.empty and dtype == "int64":
+        dtype = float
+    nullable = column.empty or column.type == "any"
+    return pa.Column(dtype, checks, nullable=nullable, unique=column.unique, coerce=dtype is not None)
 
 
-def _is_of_type(values: pd.Series, kind: str) -> pd.Series:
-    """Return which values are text, flags, dates or numbers, however they are stored."""
-    if pd.api.types.infer_dtype(values) in STORED_AS.get(kind, ()):
+def _is_text(values: pd.Series) -> pd.Series:
+    """Return which values are texts or missing, with one look at them all; pandera asks each in turn."""
+    if pd.api.types.infer_dtype(values) in ("string", "empty"):
         return pd.Series(True, index=values.index)
-    if kind == TEXT:
-        return values.map(lambda value: isinstance(value, str))
-    if kind == FLAGS:
-        return values.isin([True, False])
-    if kind == DATES:
-        return pd.to_datetime(values, errors="coerce").notna()
-    numbers = pd.to_numeric(values, errors="coerce")
-    return numbers.notna() if kind == NUMBERS else numbers % 1 == 0
+    return values.isna() | values.map(lambda value: isinstance(value, str))
+
+
+def _first_failure(cases: pd.DataFrame, *, name: str, rows: int) -> str:
+    """Describe the first failure in one sentence: the column, what was found, in how many rows."""
+    first = cases.iloc[0]
+    if first["check"] in ("column_in_dataframe", "column_in_schema"):
+        state = "is missing" if first["check"] == "column_in_dataframe" else "is not one of its columns"
+        return f"{name}: column '{first['failure_case']}' {state}."
+    column = first["column"] if isinstance(first["column"], str) else first["failure_case"]
+    same = cases[(cases["column"] == first["column"]) & (cases["check"] == first["check"])]
+    found = sorted({str(v) for v in same["failure_case"]})[:3]
+    return f"{name}: column '{column}' fails {first['check']}: found {found} ({len(same):,} of {rows:,} rows)."

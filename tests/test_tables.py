@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 from pathlib import Path
 
 import click
@@ -86,14 +85,12 @@ def test_a_table_that_does_not_fit_is_refused_by_column() -> None:
     for bad, words in (
         (good.drop(columns="low"), "column 'low' is missing"),
         (good.assign(extra=1.0), "column 'extra' is not one of its columns"),
-        (
-            good.assign(target="clicks"),
-            "column 'target' must be one of active, orders, spend: found",
-        ),
-        (good.assign(customers=np.array([-1])), "column 'customers' must not be negative: found ['-1']"),
-        (pd.concat([good, good]), "calibration: target, group must not repeat together (1 of 2 rows)"),
+        (good.assign(target="clicks"), "column 'target' fails isin"),
+        (good.assign(target=1), "column 'target' fails text"),
+        (good.assign(customers=np.array([-1])), "column 'customers' fails"),
+        (pd.concat([good, good]), "calibration: column 'target' fails multiple_fields_uniqueness"),
     ):
-        with pytest.raises(SchemaError, match=re.escape(words)):
+        with pytest.raises(SchemaError, match=words.replace("(", r"\(")):
             tables.check(bad.reset_index(drop=True), name="calibration")
 
 
