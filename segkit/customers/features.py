@@ -365,6 +365,8 @@ def _category_weights(categories: ir.Table, *, start: date, end: date, index: pd
     """
     totals = category_totals(categories, start=start, end=end)
     table = totals.mutate(weight=totals.weight.cast("float64")).to_pyarrow()
+    if not len(table):
+        return sparse.csr_array((len(index), 0)), ()
     ids, kinds = (table[name].dictionary_encode().combine_chunks() for name in ("customer_id", "category"))  # each once
     row = index.get_indexer(ids.dictionary.to_pylist())[ids.indices.to_numpy()]
     wanted = row >= 0

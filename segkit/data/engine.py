@@ -17,6 +17,7 @@ from segkit.data.row_groups import write_rows
 from segkit.data.sources import connect
 from segkit.errors import SourceError
 
+GLOB = re.compile(r"[\[\]{}*?\\]")  # letters of a path that Spark would read as a pattern
 SPARK_MASTER = re.compile(r"local(\[[0-9*]+(,\s*[0-9]+)?\])?|spark://\S+|yarn|k8s://\S+")
 LOCAL_ENGINES = ("", "duckdb")
 CONNECT_TIMEOUT = 5.0  # seconds for a Spark master to answer
@@ -104,11 +105,11 @@ def transfer_table(table: ir.Table, *, to: ibis.BaseBackend, folder: Path | str,
 
 
 def read_rows(path: Path, *, to: ibis.BaseBackend, name: str) -> ir.Table:
-    """Open a Parquet file as a table of an engine; a database gets a temporary copy."""
+    """Open a Parquet file, with Spark also a folder of them, as a table; a database gets a temporary copy."""
     if to.name == "duckdb":
         return to.read_parquet(str(path), hive_partitioning=False)  # a folder such as day=1 is no column
     if to.name == "pyspark":
-        return to.read_parquet(str(path))
+        return to.read_parquet(GLOB.sub(r"\\\g<0>", str(path)))
     return to.create_table(name, pq.read_table(path, partitioning=None), temp=True)
 
 

@@ -15,7 +15,7 @@ from segkit.customers.days import build_days
 from segkit.customers.features import category_totals, features_expression
 from segkit.data.alone import refuse_customers_only
 from segkit.data.contract import column_types
-from segkit.data.engine import LOCAL_ENGINES, open_engine, transfer_table
+from segkit.data.engine import LOCAL_ENGINES, open_engine, read_rows, transfer_table
 from segkit.data.expressions import quote
 from segkit.data.holdout import Holdout, holdout_if_known
 from segkit.data.io import csv_quoting, escape_formula, refuse_in_run, write_bytes
@@ -189,9 +189,9 @@ def _materialise(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:
     engine = table.get_backend()
     if engine.name != "pyspark":
         return table
-    path = str(Path(folder).absolute() / name)
-    table.to_parquet(path, mode="errorifexists")
-    return engine.read_parquet(path)
+    path = Path(folder).absolute() / name
+    table.to_parquet(str(path), mode="errorifexists")
+    return read_rows(path, to=engine, name=name)
 
 
 def model_channels(model: SegmentModel) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def test_spark_from_events_to_a_folder_of_segments_gives_what_duckdb_gives(
 ) -> None:
     if shutil.which("java") is None or find_spec("pyspark") is None:
         missing("Spark needs pyspark and Java")
-    there = tmp_path / "run"
+    there = tmp_path / "run [1]"  # Spark reads it as a pattern
     spark = ["--engine", "local[2]"]
     _segkit("run", "--source", made_up_company, "--steps", "01-03", "--previous", "none", "--out", there, *spark)
     assert json.loads((there / "run.json").read_text())["parameters"]["engine"] == "local[2]"
