@@ -40,7 +40,7 @@ from segkit.reports.theme import (
     segment_styles,
     style,
 )
-from segkit.reports.wording import Wording, mark, points, ranged, segment_name
+from segkit.reports.wording import Wording, day_text, mark, points, ranged, segment_name
 from segkit.templates import text
 from segkit.vocabulary import EVERYONE
 
@@ -158,7 +158,7 @@ def describe_tested(metrics: Mapping[str, Any], *, words: Wording) -> list[str]:
     at = metrics.get(TESTED_AT)
     if not at or at == words.period.as_of.isoformat():
         return []
-    return [text("forecast", "tested", at=at, quarter=words.quarter)]
+    return [text("forecast", "tested", at=day_text(str(at)), quarter=words.quarter)]
 
 
 def describe_backtest(found: Prediction, *, words: Wording) -> list[str]:

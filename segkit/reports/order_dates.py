@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from segkit.forecast.dates import OrderDates
 from segkit.format import FLOOR, MISSING, capitalized, day_of_month, masked_count
 from segkit.reports.theme import ACCENT, label_left, many_panels, style
-from segkit.reports.wording import Wording
+from segkit.reports.wording import Wording, day_text
 from segkit.templates import text
 
 WEEK = 7  # days
@@ -79,11 +79,14 @@ def describe_next_orders(metrics: Mapping[str, object], *, customers: int, words
     `customers`: of the run.
     """
     kinds = [kind for kind in ("dates", "due") if f"forecast.{kind}.customers" in metrics]
-    about = {"of": customers, "quarter": words.quarter, "today": words.period.as_of.isoformat()}
-    return [text("forecast", "next_orders", by_category=kind == "due", **about, **_facts(metrics, kind=kind))
+    about = {"of": customers, "quarter": words.quarter}
+    return [text("forecast", "next_orders", by_category=kind == "due", **about,
+                 **_facts(metrics, kind=kind, today=words.period.as_of.isoformat()))
             for kind in kinds]  # fmt: skip
 
 
-def _facts(metrics: Mapping[str, object], *, kind: str) -> dict[str, object]:
-    names = ("customers", "reason", "off", "off.low", "off.high", "usual_off", "inside", "tested_at")
-    return {name.replace(".", "_"): metrics.get(f"forecast.{kind}.{name}") for name in names}
+def _facts(metrics: Mapping[str, object], *, kind: str, today: str) -> dict[str, object]:
+    names = ("customers", "reason", "off", "off.low", "off.high", "usual_off", "inside")
+    facts = {name.replace(".", "_"): metrics.get(f"forecast.{kind}.{name}") for name in names}
+    tested_at = str(metrics.get(f"forecast.{kind}.tested_at") or today)
+    return facts | {"earlier": "" if tested_at == today else day_text(tested_at)}

@@ -82,14 +82,17 @@ def test_a_back_test_of_an_earlier_run_has_its_date(found: Prediction) -> None:
     assert forecast_report.describe_tested(found.metrics, words=WORDS) == []
     assert forecast_report.describe_tested(today, words=WORDS) == []
     earlier = forecast_report.describe_tested({TESTED_AT: "2017-12-01"}, words=WORDS)[0]
-    assert "was measured on 2017-12-01" in earlier and "The forecast itself is new." in earlier
+    assert "The back-test is from 1 December 2017." in earlier and "The forecast itself is new." in earlier
     for part in ("off", "off.low", "off.high", "usual_off", "inside"):
         dated[f"forecast.dates.{part}"] = 0.5
-    for at, words in (("2018-01-01", "One quarter ago such"), ("2017-12-01", "One quarter before 2017-12-01, when it")):
+    for at, words in (
+        ("2018-01-01", "One quarter ago such"),
+        ("2017-12-01", "One quarter before 1 December 2017, the"),
+    ):
         texts = describe_next_orders(dated | {"forecast.dates.tested_at": at}, customers=90, words=WORDS)
         assert words in texts[0]
     refused = dated | {"forecast.dates.tested_at": "2017-12-01", "forecast.dates.reason": "no orders"}
-    assert "no orders (measured on 2017-12-01)." in describe_next_orders(refused, customers=90, words=WORDS)[0]
+    assert "no orders (tested on 1 December 2017)." in describe_next_orders(refused, customers=90, words=WORDS)[0]
 
 
 def test_offers_that_do_not_stand_out_are_not_sold_as_such(found: Prediction, segments: pd.DataFrame) -> None:
