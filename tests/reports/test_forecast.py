@@ -87,7 +87,7 @@ def test_a_back_test_of_an_earlier_run_has_its_date(found: Prediction) -> None:
         dated[f"forecast.dates.{part}"] = 0.5
     for at, words in (
         ("2018-01-01", "One quarter ago such"),
-        ("2017-12-01", "One quarter before 1 December 2017, the"),
+        ("2017-12-01", "One quarter before 1 December 2017, "),
     ):
         texts = describe_next_orders(dated | {"forecast.dates.tested_at": at}, customers=90, words=WORDS)
         assert words in texts[0]
