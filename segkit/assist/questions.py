@@ -324,12 +324,13 @@ class Questions:
     @_in_language
     def how_sure(self) -> Answer:
         """Say how sure the results are: structure, stability, and what segments and forecast predicted out of time."""
+        from segkit.reports.forecast import describe_tested
         from segkit.reports.overview import describe_accuracy, describe_evidence
 
         summary = self._summary
         first, reason = describe_accuracy(summary, period=self._words.period), summary.get("forward.reason")
         others = [line for line in describe_evidence(summary) if not (reason and reason in first and reason in line)]
-        sentences = [first, *others]
+        sentences = [first, *others, *describe_tested(summary, words=self._words)]
         facts = known(self._metric(name, phrase(label), unit=unit) for name, unit, label in SURE_FACTS)
         return Answer("how_sure", tuple(line for line in sentences if line), facts)
 

@@ -179,7 +179,8 @@ def _predict_waits(
     nothing, learnt = np.full((len(now), 3), np.nan), _rhythm(sampled, at=last, **options)
     waits = _waits(sampled, learnt, at=last, **horizon)
     if tested:
-        reason, metrics = str(tested["reason"] or ""), {k: v for k, v in tested.items() if k not in OF_TODAY}
+        metrics = {name: value for name, value in tested.items() if name not in OF_TODAY}
+        reason = "" if "widening" in metrics else str(tested["reason"] or TOO_FEW)
     else:
         before = _rhythm(sampled, at=last - period.horizon_days, **options)
         waited = _waits(sampled, before, at=last - period.horizon_days, **horizon)

@@ -154,24 +154,24 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
     source = runs.open_run_source(run)
     customers, words = load_customers(run, kinds=source.kinds), Wording.of(run, source=source)
     model = model_from_arrays(*run.load_model())
-    segment = run.table("assignments").set_index("customer_id")["segment"]
+    segment, never = run.table("assignments").set_index("customer_id")["segment"], never_offered(run)
+    stands = seed is None and bool(run.kept) and never == never_offered(runs.load_run(run.kept))
     found = predict_customers(
         customers,
         read_training_windows(run),
         model=model,
         segment=segment,
-        never=never_offered(run),
+        never=never,
         seed=run.parameters()["seed"] if seed is None else seed,
-        standing=standing_test(run, model=model) if seed is None else None,
-        dates_tested=standing_dates(run) if seed is None else None,
+        standing=standing_test(run, model=model) if stands else None,
+        dates_tested=standing_dates(run) if stands else None,
     )
     journeys = find_journeys(customers, needs=load_needs(run), segment=segment)
     segments, things = run.table("segments"), run.table("things") if run.has("things") else pd.DataFrame()
-    answer = _answer(found, segments, words=words)
     return Forecast(
         found.segments,
         metrics=found.metrics,
-        html=answer.html,
+        html=_answer(found, segments, words=words).html,
         draw=lambda: report.plot_expected_segments(report.segments_to_plot(found, segments), words=words),
         tables={
             "predictions": found.customers,

@@ -7,9 +7,7 @@ from typing import Any
 
 import nbformat
 from markupsafe import Markup
-from nbconvert.exporters import HTMLExporter, TemplateExporter
-from nbconvert.filters import Highlight2HTML
-from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
+from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
 from segkit import __version__, templates
@@ -118,10 +116,7 @@ def render_notebook(
         widget_renderer_url="",
     )
     exporter.anchor_link_text = ""
-    exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=exporter))
-    exporter.register_filter("filter_data_type", WidgetsDataTypeFilter(notebook_metadata={}, parent=exporter))
-    # not that of HTMLExporter, which parses the page again at the end: what it would add, our template has
-    body, _ = TemplateExporter.from_notebook_node(exporter, notebook, resources={"segkit": page})
+    body, _ = exporter.from_notebook_node(notebook, resources={"segkit": page})
     return body.replace(CONTENTS, _table_of_contents(body), 1).replace(SCRIPTS, _scripts(body), 1)
 
 

@@ -292,8 +292,7 @@ def _is_made(run: Run, *, step: Step) -> bool:
     return all(run.has(table) for table in wrote)
 
 
-START_TIMEOUT = 120  # seconds for a kernel to start on a busy machine
-CODE_TIMEOUT = 600  # seconds for code outside notebooks, such as the digest of a large run
+START_TIMEOUT = 120  # seconds for a kernel to start on a busy machine, and for code outside notebooks
 MEGABYTE = 2**20
 # with small matrices, threads of linear algebra mostly wait for each other: ten times slower on a busy machine;
 # and their number changes the last digits of sums
@@ -302,7 +301,10 @@ IN_LAB = "JPY_SESSION_NAME"  # set by JupyterLab for its kernels, not by papermi
 ENGINE = "segkit-warm"  # name of the papermill engine below
 KERNEL_OPTIONS = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
 # the next notebook starts without variables; what is loaded by now stays, so the collector need not look at it again
-CLEAN = "get_ipython().reset(new_session=True); import gc; gc.freeze(); gc.set_threshold(10_000, 20, 20); del gc"
+CLEAN = (
+    "get_ipython().reset(new_session=True)\n"
+    "import gc; gc.collect(); gc.freeze(); gc.set_threshold(10_000, 20, 20); del gc"
+)
 
 
 class WarmEngine(Engine):
@@ -390,7 +392,10 @@ def run_notebooks(
         if more:
             with _progress(more) as bar:
                 _execute_all(more, run=run, kernel=kernel, parameters=given, bar=bar)
-        return bool(last) and _run_code(kernel, last)
+        try:
+            return bool(last) and _run_code(kernel, last)
+        except (RuntimeError, TimeoutError):  # the kernel died or hangs, and the notebooks are done
+            return False
 
 
 def _execute_all(
@@ -478,7 +483,8 @@ def _run_code(kernel: AsyncKernelManager, code: str) -> bool:
     client.start_channels()
     try:
         client.wait_for_ready(timeout=START_TIMEOUT)
-        reply = client.execute_interactive(code, silent=True, store_history=False, timeout=CODE_TIMEOUT)
+        options = {"silent": True, "store_history": False, "timeout": START_TIMEOUT}
+        reply = client.execute_interactive(code, **options, output_hook=lambda message: None)
         return reply["content"]["status"] == "ok"
     finally:
         client.stop_channels()

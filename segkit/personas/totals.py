@@ -255,7 +255,7 @@ def _bought(
 def _shares(
     bought: sparse.csr_array, names: list[str], *, things: pd.DataFrame | None, words: bool
 ) -> dict[str, Shares]:
-    """Return the shares of needs and of things in what each customer bought."""
+    """Return the shares of needs and of things in what each customer bought, which counts in full for each word."""
     if things is None:
         return {}
     place = {thing: number for number, thing in enumerate(things["thing"])}
@@ -266,9 +266,10 @@ def _shares(
     spread = [1.0 / len(each) for each in parts for _part in each]
     total = np.asarray(bought.sum(axis=1)).ravel()
     part = sparse.diags_array(1.0 / np.where(total > 0, total, 1.0))
-    spread_table = sparse.csr_array((spread, (rows, columns)), shape=(len(names), len(place)))
-    by_thing = ((part @ bought) @ spread_table).tocsc()
-    by_need = by_thing @ sparse.csc_array((np.ones(len(place)), (np.arange(len(place)), need_of)))
+    scaled, shape = part @ bought, (len(names), len(place))
+    by_thing = (scaled @ sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)).tocsc()
+    to_need = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), need_of)))
+    by_need = (scaled @ (sparse.csr_array((spread, (rows, columns)), shape=shape) @ to_need)).tocsc()
     return {
         "needs": Shares(by_need, tuple(needs), total > 0),
         "things": Shares(by_thing, tuple(place), total > 0),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from segkit.customers.days import build_days
 from segkit.customers.features import customers_at
@@ -18,7 +19,7 @@ from segkit.personas.cards import CARD_PARTS, Sentence, evaluate, fact_scope, se
 from segkit.personas.claims import RawFigures, check_claims
 from segkit.personas.evidence import CardTables, collect_facts
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, FactError, fact_table, with_forms
-from segkit.personas.totals import customer_totals
+from segkit.personas.totals import _shares, customer_totals
 from segkit.personas.traits import segment_favourites, segment_signals, segment_traits
 from segkit.tables import check
 from tests.personas.helpers import PERIOD, THINGS, drinks
@@ -270,3 +271,11 @@ def test_a_claim_with_an_unknown_figure_does_not_hold() -> None:
     assert not evaluate("need_share > 0.15", {}) and not evaluate("a < b", {"a": 1.0})
     assert Sentence("who", "{a} of them", claim="a > 0").holds({"a": 0.1})
     assert not Sentence("who", "{a} and {b}", claim="a > 0").holds({"a": 0.1})
+
+
+def test_what_is_bought_counts_for_each_of_its_words_and_once_for_needs() -> None:
+    bought = sparse.csr_array([[6.0, 4.0, 0.0], [0.0, 6.0, 4.0]])
+    things = pd.DataFrame({"thing": ["red", "wine"], "need": ["N01", "N02"]})
+    shares = _shares(bought, ["red wine", "cheese", "red"], things=things, words=True)
+    assert np.allclose(shares["things"].matrix.toarray(), [[0.6, 0.6], [0.4, 0.0]])
+    assert np.allclose(shares["needs"].matrix.toarray(), [[0.3, 0.3], [0.4, 0.0]])
