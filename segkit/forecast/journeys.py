@@ -11,6 +11,7 @@ from datetime import timedelta
 import ibis
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.special import ndtr
 
 from segkit.customers.days import Days, count_column
@@ -277,7 +278,10 @@ def _rows(
 
     By customer and thing: in how many visits it was observed, in how many by chance; and how many visits there were.
     """
-    groups = np.vstack([code >= 0, code == np.arange(len(names))[:, None]]).astype(float)
+    known = np.flatnonzero(code >= 0)  # all of them are the first group
+    rows = np.concatenate([np.zeros(len(known), dtype=int), code[known] + 1])
+    cells = np.ones(len(rows)), (rows, np.concatenate([known, known]))
+    groups = sparse.csr_array(cells, shape=(len(names) + 1, len(code)))
     of, whole = (groups @ (visits > 0))[:, 0], (groups @ visits)[:, 0]
     enough = of >= FLOOR
     groups, of, whole = groups[enough], of[enough].astype(int), whole[enough, None]
