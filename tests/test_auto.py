@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from segkit.cli import main
 from segkit.data.runs import Run, load_run
 from segkit.notebook.run_list import write_runs_page
+from segkit.reports.wording import day_text
 from tests.test_notebooks import hashes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of the notebook machinery
@@ -87,8 +88,8 @@ def test_the_back_test_of_the_forecast_is_that_of_the_run_it_was_made_in_with_it
         pd.testing.assert_frame_equal(run.table(name), before.table(name))
     assert run.summary()["forecast.active.auc"] == before.summary()["forecast.active.auc"]
     assert not run.table("predictions").equals(before.table("predictions")), "the forecast itself is new"
-    assert f"was measured on {THEN}" in (run.path / "05_predict.html").read_text()
-    assert "was measured on" not in (before.path / "05_predict.html").read_text()
+    assert f"The back-test is from {day_text(THEN)}." in (run.path / "05_predict.html").read_text()
+    assert "The back-test is from" not in (before.path / "05_predict.html").read_text()
 
 
 def test_all_runs_have_a_page_that_is_never_written_over_one_of_somebody_else(
