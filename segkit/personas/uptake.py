@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
+from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from segkit.customers.anticipation import CLIP, are_skewed, unskewed
-from segkit.customers.days import Days
 from segkit.customers.features import CustomerData, Customers, Outcomes, customer_outcomes
 from segkit.customers.needs import Needs, need_amounts
 from segkit.segments.fit import TrainingWindow
@@ -32,7 +32,6 @@ MORE_VISITS = 1.25  # times the active days of before, and one more
 BEGUN = 0.5  # of the uptake window, on average, lies after the uptake: so much of an effect already shows in its total
 MIN_EACH = 10  # customers who took it up, and who did not, below which there is no estimate
 LARGEST_OUTCOME = 0.98  # quantile at which outcomes are cut: one large order is no effect
-MOST_STEPS, SETTLED = 100, 1e-6  # of Newton's method; change of log odds below which it has settled
 LEAST_SPREAD = (
     0.02,
     0.01,
@@ -103,7 +102,7 @@ def make_cohort(
         period = period.one_horizon_back()
     then = window.customers_like(customers.data)
     later = customer_outcomes(
-        Days(rows=customers.days.rows, categories=None),
+        customers.days.without_things(),
         start=period.as_of,
         horizon_days=period.horizon_days,
         index=then.features.index,
@@ -290,27 +289,9 @@ def effect_of_uptake(later: np.ndarray, taken: np.ndarray, covariates: np.ndarra
 
 
 def fit_chances(columns: np.ndarray, happened: np.ndarray) -> np.ndarray:
-    """Return the chance of each customer by a logistic regression on a few standardised columns.
-
-    A ridge penalty of 1 on the slopes, as scikit-learn has by default, whose checks take longer than such a small fit.
-    Newton steps are damped as functions of this kind allow, so that each lowers the loss (Sun & Tran-Dinh 2019).
-    """
-    design = np.column_stack([np.ones(len(columns)), columns])
-    penalty = np.diag(np.r_[0.0, np.ones(columns.shape[1])])
-    slopes, share = np.zeros(design.shape[1]), happened.mean()
-    slopes[0] = np.log(share / (1 - share))
-    score = design @ slopes
-    for _step in range(MOST_STEPS):
-        chance = expit(score)
-        slope = design.T @ (chance - happened) + penalty @ slopes
-        step = np.linalg.solve((design.T * (chance * (1 - chance))) @ design + penalty, slope)
-        moved = design @ step
-        most = np.abs(moved).max()
-        if most < SETTLED:
-            break
-        damped = np.log1p(most) / most
-        slopes, score = slopes - damped * step, score - damped * moved
-    return expit(score)
+    """Return the chance of each customer by a logistic regression on a few standardised columns."""
+    fit = LogisticRegression(C=1.0, solver="newton-cholesky").fit(columns, happened)
+    return fit.predict_proba(columns)[:, 1]
 
 
 def shrink(found: pd.DataFrame, *, repeated: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:

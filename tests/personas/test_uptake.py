@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from segkit.personas.offerable import best_channel, best_moment, never_offered_share, out_of_season
 from segkit.personas.returns import customer_states, value_of_return
-from segkit.personas.uptake import CROSS_NEED, effect_of_uptake, estimate_uptakes, fit_chances, light_use, shrink
+from segkit.personas.uptake import CROSS_NEED, effect_of_uptake, estimate_uptakes, light_use, shrink
 from tests.personas.planted import planted_cohort, planted_needs
 
 WORLDS = 8
@@ -50,16 +49,6 @@ def test_likeness_before_is_no_effect() -> None:
     taken = rng.random(600) < size / size.max()  # large customers take it up
     effect, se = effect_of_uptake(size + rng.normal(0, 5, 600), taken, size[:, None])
     assert abs(effect) < 2.5 * se < 3
-
-
-def test_chances_are_those_of_scikit_learn_also_where_groups_hardly_overlap() -> None:
-    rng = np.random.default_rng(5)
-    for customers, clear in ((30, 0.3), (200, 1.0), (200, 20.0), (40, 100.0)):
-        columns = rng.normal(size=(customers, 3)) ** 3
-        columns = (columns - columns.mean(axis=0)) / columns.std(axis=0)
-        happened = columns[:, 0] * clear + rng.normal(size=customers) > 0.5
-        expected = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(columns, happened)
-        np.testing.assert_allclose(fit_chances(columns, happened), expected.predict_proba(columns)[:, 1], atol=1e-4)
 
 
 def test_noise_does_not_win() -> None:
