@@ -96,9 +96,9 @@ def _deal(amounts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Deal things, with their amounts, to customers who bought as many."""
     customer, thing = np.nonzero(amounts)
     order = rng.permutation(len(thing))
-    dealt = np.zeros_like(amounts)
-    np.add.at(dealt, (customer, thing[order]), amounts[customer[order], thing[order]])
-    return dealt
+    cell = customer * amounts.shape[1] + thing[order]
+    dealt = np.bincount(cell, weights=amounts[customer[order], thing[order]], minlength=amounts.size)
+    return dealt.reshape(amounts.shape)
 
 
 def _repeat(amounts: np.ndarray, rng: np.random.Generator) -> float:

@@ -486,6 +486,6 @@ def _history(own: pd.DataFrame, *, period: Period) -> list[ProfileRow]:
 def _coverage(events: ir.Table) -> list[ProfileRow]:
     """Compute the share of events with each optional column; zero where the source lacks it."""
     present = [name for name in WOULD_ADD if name in events.columns]
-    shares = {name: events[name].notnull().ifelse(1, 0).cast("float64").mean() for name in present}
-    found = events.aggregate(**shares).to_pandas().iloc[0] if present else {}
-    return [("columns", name, float(found.get(name, 0.0)), "share", adds) for name, adds in WOULD_ADD.items()]
+    found = events.aggregate(rows=events.count(), **{name: events[name].count() for name in present}).to_pandas()
+    shares = (found[present] / found["rows"].clip(lower=1).iloc[0]).iloc[0]
+    return [("columns", name, float(shares.get(name, 0.0)), "share", adds) for name, adds in WOULD_ADD.items()]

@@ -188,7 +188,8 @@ def learn_categories(
     if after[rows].all() or not after[rows].any():
         return None
     columns = _model_columns(before[rows], chance[rows], codes[rows], usual)
-    fit = LogisticRegression(C=1.0, max_iter=300).fit(columns.reshape(-1, columns.shape[2]), after[rows].ravel())
+    fit = LogisticRegression(C=1.0, solver="newton-cholesky")  # few columns, very many rows
+    fit.fit(columns.reshape(-1, columns.shape[2]), after[rows].ravel())
     return CategoryModel(terms=terms, segments=segments, usual=usual, fit=fit)
 
 

@@ -47,7 +47,7 @@ CIRCLE_FEATURES = {  # what a circle shows: label and format
 NEEDS_PREFIX = "needs: "  # begin of the features that are shares of a need
 LABEL_WIDTH = 20  # characters before a name is broken
 LABEL_LENGTH = 56  # characters before it is cut
-LABEL_ROUNDS = 400  # of pushing labels apart; a few dozen usually suffice
+LABEL_ROUNDS = 60  # of pushing labels apart; a few dozen usually suffice
 LABEL_GAP = 6.0  # pixels between two labels
 LEADER = 14.0  # pixels a label may stray before a line leads back to its place
 BOKEH_MARKERS = {  # of the matplotlib markers of `look`
@@ -327,44 +327,36 @@ def _push_apart(
 
     Where there is no room for both, they may cover an anchor.
     """
-    centres = wanted.copy()
-    half = boxes / 2
+    centres, half = wanted.copy().tolist(), (boxes / 2).tolist()
+    anchors, nearest, farthest = points.tolist(), (low + boxes / 2).tolist(), (high - boxes / 2).tolist()
     for turn in range(2 * LABEL_ROUNDS):
         moved = False
-        for one in range(len(centres)):
-            moved |= _move_box(centres, one, others=one + 1, need=half[one] + half[one + 1 :] + LABEL_GAP)
+        for one, (width, height) in enumerate(half):
+            for other in range(one + 1, len(half)):
+                room = width + half[other][0] + LABEL_GAP, height + half[other][1] + LABEL_GAP
+                moved |= _move_off(centres[one], centres[other], room=room, both=True)
             if turn < LABEL_ROUNDS:
-                moved |= _move_box(centres, one, points=points, need=half[one] + LABEL_GAP + 2)
-        centres = np.clip(centres, low + half, high - half)
+                room = width + LABEL_GAP + 2, height + LABEL_GAP + 2
+                for anchor in anchors:
+                    moved |= _move_off(centres[one], anchor, room=room, both=False)
+        centres = np.clip(centres, nearest, farthest).tolist()
         if not moved:
             break
-    return centres
+    return np.array(centres).reshape(wanted.shape)
 
 
-def _move_box(
-    centres: np.ndarray, box: int, *, need: np.ndarray, others: int = 0, points: np.ndarray | None = None
-) -> bool:
-    """Move a box off what it overlaps, one after the other.
-
-    Fixed points stay; the boxes from number ``others`` on move as far the other way.
-    """
-    fixed = points is not None
-    things = points if fixed else centres[others:]  # a view: boxes that moved are seen where they are
-    start, moved = 0, False
-    while start < len(things):
-        apart = centres[box] - things[start:]
-        depth = (need if fixed else need[start:]) - np.abs(apart)
-        hits = np.flatnonzero((depth > 0).all(axis=1))
-        if not len(hits):
-            break
-        hit = int(hits[0])
-        axis = int(np.argmin(depth[hit]))
-        step = depth[hit, axis] * (1 if apart[hit, axis] >= 0 else -1) * 1.02
-        centres[box, axis] += step if fixed else step / 2
-        if not fixed:
-            things[start + hit, axis] -= step / 2
-        start, moved = start + hit + 1, True
-    return moved
+def _move_off(centre: list[float], other: list[float], *, room: tuple[float, float], both: bool) -> bool:
+    """Move a centre off another where they are closer than ``room`` on both axes; with ``both``, each goes half way."""
+    apart = centre[0] - other[0], centre[1] - other[1]
+    missing = room[0] - abs(apart[0]), room[1] - abs(apart[1])
+    if min(missing) <= 0:
+        return False
+    axis = 0 if missing[0] <= missing[1] else 1
+    step = missing[axis] * (1 if apart[axis] >= 0 else -1) * 1.02
+    centre[axis] += step / 2 if both else step
+    if both:
+        other[axis] -= step / 2
+    return True
 
 
 def _bare_figure(assignments: pd.DataFrame, *, width: float, height: float) -> tuple[Figure, Axes]:
