@@ -210,18 +210,17 @@ def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
 
 
 def best_actions(actions: pd.DataFrame, *, most: int = MOST_ACTIONS) -> pd.DataFrame:
-    """Choose the opportunities of the overview: the first ones, but no two for the same need in the same way.
+    """Choose the opportunities of the overview, in the order of the table, but no two for the same need in the same way.
 
-    Where none has a prize, ideas stand in their place, for the most customers first, and at least one that a test can
-    prove, where there is one.
+    Where none has a prize, ideas stand in their place, at least one of them such that a test can prove it, where there
+    is one.
     """
     table = actions[actions["prize"].notna()]
     if table.empty:
-        ranked = actions.assign(meant=actions["type"] != "none", provable=actions["command"].notna())
-        table = ranked.sort_values(["meant", "provable", "customers"], ascending=False, kind="stable")[list(actions)]
-        provable = table[table["command"].notna()].head(1)
-        if provable.empty or provable.index[0] not in table.index[:most]:
-            table = pd.concat([table.head(most - 1).drop(provable.index, errors="ignore"), provable])
+        different = actions[~actions.duplicated(["type", "need"])]
+        testable = different[different["command"].notna()].head(1).index
+        first = different.index[:most]
+        table = different.loc[first if set(testable) <= set(first) else first[: most - 1].append(testable)]
     return table[~table.duplicated(["type", "need"])].head(most)
 
 
