@@ -1,6 +1,6 @@
 """The whole chain on very many customers, compared with the usual script: CPU, clock, memory, each step.
 
-usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5] [--folder DIR] [--no-naive | --at-once]
+usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5 --categories 20] [--folder DIR] [--no-naive | --at-once]
 
 The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py in the
 same folder; where they are missing, the script ends with the reason. Memory is of the command and its children.
@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import psutil
 
 HOME = Path(__file__).resolve().parents[1]
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=float, default=5e6)
     parser.add_argument("--customers", type=float, default=2e5)
+    parser.add_argument("--categories", type=int, default=20, help="20, or a multiple of it")
     parser.add_argument("--folder", type=Path, default=None, help="where lines and runs are kept; by default they go")
     parser.add_argument("--no-naive", action="store_true", help="leave the peer out")
     parser.add_argument("--at-once", action="store_true", help="both at the same time: others' load is then the same")
@@ -47,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (asked.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        lines = _lines(folder, rows=int(asked.rows), customers=int(asked.customers))
+        lines = _lines(folder, rows=int(asked.rows), customers=int(asked.customers), kinds=asked.categories // 20)
         commands = {"segkit run --proof quick": _segkit(folder, lines=lines)}
         if not asked.no_naive:
             commands["naive_pipeline.py"] = _naive(folder, lines=lines)
@@ -62,12 +64,21 @@ def main() -> None:
         _print_steps(folder / "run")
 
 
-def _lines(folder: Path, *, rows: int, customers: int) -> Path:
+def _lines(folder: Path, *, rows: int, customers: int, kinds: int) -> Path:
+    """Make lines of 20 categories of so many kinds; three lines of four are of the kind that the customer prefers."""
     path = folder / f"lines_{rows}_{customers}.parquet"
     if not path.is_file():
         make = [sys.executable, PEERS / "generate_transactions.py", str(rows), str(customers), path]
         subprocess.run(list(map(str, make)), check=True, capture_output=True)
-    return path
+    if kinds <= 1:
+        return path
+    of_kinds = folder / f"lines_{rows}_{customers}_{20 * kinds}.parquet"
+    if not of_kinds.is_file():
+        line = "hash(customer_id, epoch(ts), amount)"
+        kind = f"case when {line} % 4 < 3 then hash(customer_id) % {kinds} else {line} % {kinds} end"
+        query = f"select * replace (category || ' ' || ({kind}) as category) from '{path}'"
+        duckdb.execute(f"copy ({query}) to '{of_kinds}' (format parquet)")
+    return of_kinds
 
 
 def _segkit(folder: Path, *, lines: Path) -> list[str | Path]:
