@@ -42,9 +42,9 @@ SEGMENT_FACTS = (  # column of the table segments, unit, what it is
     ("revenue", "money", "revenue in {lookback}"),
     ("revenue_share", "share", "share of revenue in {lookback}"),
     ("orders", "orders", "orders in {lookback}"),
-    ("spend_now", "money", "spend per customer in {last}"),
-    ("spend_next", "money", "expected spend per customer in {next}"),
-    ("active_share_next", "share", "share expected to be active in {next}"),
+    ("spend_now", "money", "spend per customer from {last}"),
+    ("spend_next", "money", "expected spend per customer from {next}"),
+    ("active_share_next", "share", "share expected to be active from {next}"),
     ("stability", "score", "stability (0-1)"),
 )
 SEGMENT_TEXTS = (("name", "name"), ("level", "level of value"), ("need_name", "main need"), ("verdict", "stability"),
@@ -209,9 +209,9 @@ class Questions:
         row, hidden, dates = table.loc[chosen].to_dict(), chosen in self._hidden, self._words.period
         prefix = "forecast" if chosen == EVERYONE else chosen
         labels = {
-            "spend": ("money", phrase("expected spend in {next}")),
-            "orders": ("orders", phrase("expected orders in {next}")),
-            "active_share": ("share", phrase("expected active share in {next}")),
+            "spend": ("money", phrase("expected spend from {next}")),
+            "orders": ("orders", phrase("expected orders from {next}")),
+            "active_share": ("share", phrase("expected active share from {next}")),
         }
         if chosen == EVERYONE:  # as in the tile of the overview, from the back-tested forecast
             summary = {key.replace(".", "_"): value for key, value in self._summary.items()}
@@ -262,7 +262,7 @@ class Questions:
                 named(f"{name}.title", phrase("what to do"), row["title"], table=table_name),
                 figure(f"{name}.customers", phrase("customers it is for"), row, column="customers", unit="customers",
                        table=table_name, form=masked_count, hidden=hidden),
-                figure(f"{name}.prize", phrase("what it may bring in {next}").format(next=dates), row, column="prize",
+                figure(f"{name}.prize", phrase("what it may bring from {next}").format(next=dates), row, column="prize",
                        unit="money" if in_money else "orders", table=table_name, form=form),
                 figure(f"{name}.chance", phrase("chance that the effect is real"), row, column="chance", unit="share",
                        table=table_name, form=percent),
@@ -288,8 +288,8 @@ class Questions:
             unit = "money" if row["kpi"] == "spend" else "orders"
             prefix = f"revenue.{row['item'].replace(' ', '_') or 'all'}"
             what = phrase({"": "revenue", **STATES}.get(row["item"], f"{names.get(row['item'], 'Other customers')}"))
-            parts = {"before": phrase("in {dates}").format(dates=earlier), "change": phrase("change")}
-            parts["after"] = phrase("in {dates}").format(dates=period.last_dates)
+            parts = {"before": phrase("from {dates}").format(dates=earlier), "change": phrase("change")}
+            parts["after"] = phrase("from {dates}").format(dates=period.last_dates)
             drivers = {column: phrase(words) for column, words in REVENUE_DRIVERS}
             facts.append(
                 self._figure(

@@ -14,7 +14,7 @@ from segkit.texts import has_texts, load_texts
 from segkit.vocabulary import NONE
 
 SEGMENTS, MONEY, PURCHASES, HABITS, STEPS = "segments", "money", "purchases", "habits", "steps"
-HOLDOUT, REVENUE, JOURNEYS = "holdout", "revenue", "journeys"
+HOLDOUT, REVENUE, JOURNEYS, PREVIOUS = "holdout", "revenue", "journeys", "previous"
 LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have nothing to show
     SEGMENTS: {
         "00_overview": ("## Segments by value and need", "## Opportunities", "## Map of customers"),
@@ -44,6 +44,16 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
     REVENUE: {"07_refresh": ("## Why did revenue move?",)},
     STEPS: {"01_profile": ("## Steps",)},
     JOURNEYS: {"05_predict": ("## Journeys",)},
+    PREVIOUS: {
+        "07_refresh": (
+            "## Customers who moved",
+            "## Forecast accuracy: predicted vs. actual",
+            "## Changes by segment",
+            "## Keep or refit?",
+            "## Changes in habits and segment sizes",
+            "## Decision log",
+        )
+    },
     HABITS: {"01_profile": ("## Customer lifecycle",), "05_predict": ("## Churn drivers",)},
 }
 
@@ -61,6 +71,7 @@ def lacking(run: Run) -> tuple[str, ...]:
     lacks[REVENUE] = not (run.has(REVENUE_TABLE) and len(run.table(REVENUE_TABLE)))
     lacks[STEPS] = not run.has("steps")
     lacks[JOURNEYS] = not run.has("journeys")
+    lacks[PREVIOUS] = not run.parameters().get("previous")
     lacks[HABITS] = run.has("features") and are_one_time(run.table("features"))
     return tuple(name for name, lacks_it in lacks.items() if lacks_it)
 

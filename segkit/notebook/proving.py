@@ -30,7 +30,7 @@ class Proof(Result):
     segments
         The segments with their stability and verdict.
     stability
-        How often each segment comes back when the analysis is repeated on other customers.
+        How often each segment comes back when the analysis is repeated on other samples of customers.
     baselines
         What each segmentation of one horizon ago explains of what customers did since, as a figure and as a table.
     blocks
@@ -50,7 +50,7 @@ class Proof(Result):
 
 
 def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
-    """Test segments: repeat the analysis on other customers, and compare with other segmentations out of time.
+    """Test segments: repeat the analysis on other samples of customers, and compare with other segmentations out of time.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def answer_tiles(summary: Mapping[str, Any], segments: pd.DataFrame, *, used: in
     tiles: list[tuple[Any, ...]] = [("Customers", count(segments["customers"].sum())), ("Columns used", count(used))]
     if summary["segments.count"]:
         stable = int(segments["verdict"].isin(STABLE_VERDICTS).sum())
-        tiles.append(("Segments", count(len(segments)), f"{stable} reappear on other customers"))
+        tiles.append(("Segments", count(len(segments)), f"{stable} reappear on other samples of customers"))
         tiles.append(("Stability", score(summary["stability.ari_mean"]), "agreement of repetitions, 1 is all"))
     return tiles
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from segkit import format as fmt
 from segkit import templates
 from segkit.errors import InputError
-from segkit.format import hidden_segments, is_missing, masked_counts
+from segkit.format import capitalized, hidden_segments, is_missing, masked_counts
 from segkit.period import Period
 from segkit.reports import theme
 from segkit.reports.compare import compared_features
@@ -104,7 +104,7 @@ def table_facts(
 ) -> dict[str, Any]:
     """Prepare a table for a template: its columns, and its rows as pairs of a column and a value."""
     headings = (
-        dict(columns) if columns else {str(name): str(name).replace("_", " ").capitalize() for name in table.columns}
+        dict(columns) if columns else {str(name): capitalized(str(name).replace("_", " ")) for name in table.columns}
     )
     chosen = dict(formats or {})
     missing = sorted((set(headings) | set(chosen)) - set(map(str, table.columns)))

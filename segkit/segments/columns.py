@@ -1,7 +1,7 @@
 """Segment customers by the columns of their table: what goes together, which groups there are, whether they hold.
 
 Nothing here looks at time: there is no outcome that a segment could predict. What can be tested is whether segments
-come back on other customers, and whether columns go together more than by chance.
+come back on other samples of customers, and whether columns go together more than by chance.
 """
 
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ STRUCTURE = {"structure.ari": 0.62, "structure.reference_ari": 0.55}
 def test_headline_counts_segments_customers_and_moves(segments: pd.DataFrame) -> None:
     levels = segments.assign(macro_segment=["M1", "M1", "M2"], level=["Top", "Top", "Light"], spend_change=1.0)
     assert overview_report.overview_headline(levels) == (
-        "120 customers in 3 segments. The top 83% bring in 90% of revenue. "
+        "120 customers in 3 segments. The 83% who are expected to spend most brought in 90% of revenue. "
         "Spending is clearly falling in 1 of the segments."
     )
 
@@ -106,9 +106,9 @@ def test_the_overview_shows_no_two_opportunities_of_a_kind_and_ideas_where_none_
 
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
     assert overview_report.describe_accuracy(SUMMARY, period=PERIOD) == (
-        "We tested the segments on October to December 2017, which they had not seen. For spending, they predict as "
-        "well as the best of 3 other ways to segment (K-means on behaviour). For what customers come for, they predict "
-        "less well than the best of 2 other ways to segment (shoe size)."
+        "We made segments the same way from earlier data, and tested them on October to December 2017, which they had "
+        "not seen. For spending, they predict as well as the best of 3 other ways to segment (K-means on behaviour). For "
+        "what customers come for, they predict less well than the best of 2 other ways to segment (shoe size)."
     )
     forecast = {"forecast.spend": 100.0, "forecast.spend.low": 20.0, "forecast.spend.high": 180.0}
     for origins, warned in ((1, True), (0, False)):  # without a back-test nothing was missed
