@@ -5,15 +5,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from segkit.customers.days import ORDERS, PURCHASE, TABLES, build_days, count_column, load_days, order_parts
+from segkit.customers.days import (
+    ORDERS,
+    PURCHASE,
+    RETURN,
+    TABLES,
+    THINGS,
+    Days,
+    aggregate_expressions,
+    build_days,
+    count_column,
+    load_days,
+    order_parts,
+)
 from segkit.customers.sorted_days import write_sorted_days
 from segkit.data.engine import read_rows
 from segkit.data.row_groups import write_rows
 from segkit.data.runs import Run
 from segkit.vocabulary import activity_kinds
 
+HASHES = 1_000_003  # a sum of so small ones is exact
 MOST_PARTS = 24  # of a table; then all of history is read, and written as one
 
 
@@ -71,7 +85,7 @@ def reason_to_rebuild(
 ) -> str:
     """Explain why the days of an earlier run cannot be extended; empty where they can.
 
-    They can where the source's earlier events have the same number and money of each kind as those days.
+    They can where the source's earlier events are those that these days were made of.
     """
     if not previous.has(ORDERS):
         return "the previous run has no orders"
@@ -86,7 +100,7 @@ def reason_to_rebuild(
         return "the previous run has other columns"
     if len(previous.part_paths(TABLES["rows"])) > MOST_PARTS:
         return f"days were added to {MOST_PARTS} times since all of history was read"
-    return _difference(events, days.rows, since=since, kinds=kinds)
+    return _difference(events, days, since=since, kinds=kinds)
 
 
 def _columns_of(events: ir.Table, *, kinds: dict[str, str], items: bool) -> dict[str, list[str]]:
@@ -96,19 +110,44 @@ def _columns_of(events: ir.Table, *, kinds: dict[str, str], items: bool) -> dict
     return {name: list(table.columns) for name, table in parts.items() if table is not None}
 
 
-def _difference(events: ir.Table, days: ir.Table, *, since: date, kinds: dict[str, str]) -> str:
-    """Say that events before a day and the days of a run have other counts or money; empty where they are the same."""
-    columns = {kind: count_column(kind) for kind in kinds}
+def _difference(events: ir.Table, days: Days, *, since: date, kinds: dict[str, str]) -> str:
+    """Say that events before a day are others than those of the days of a run; empty where they are the same.
+
+    They are where every sum is the same, and sums of hashes of who did what on which day, in which category and channel.
+    """
     old = events.filter(events.day < ibis.literal(since))
-    found = {name: old.count(where=old.event == kind) for kind, name in columns.items()}
-    stored = {name: days[name].sum() for name in columns.values()}
-    if "amount" in days.columns:
-        found["money"] = old.amount.sum(where=old.event.isin(activity_kinds(kinds)))
-        stored["money"] = days.amount.sum() + days.other_amount.sum() + days.return_amount.sum()
-    totals = [
-        table.aggregate(**{name: total.cast("float64") for name, total in sums.items()}).to_pandas().iloc[0].fillna(0.0)
-        for table, sums in ((old, found), (days, stored))
-    ]
-    if (totals[0] - totals[1]).abs().max() > 1e-4:
+    found = {name: sum_ for name, sum_ in aggregate_expressions(old, kinds=kinds)[0].items() if name != "slot"}
+    found["event"] = _hash(old.customer_id, old.day, old.event).sum(where=old.event.isin(sorted(kinds)))
+    own = activity_kinds(kinds)
+    rows, by = days.rows, {"category": days.categories, "item": days.items, "channel": days.channels}
+    stored = {name: rows[name].sum() for name in found if name in rows.columns}
+    stored["event"] = sum(
+        (_hash(rows.customer_id, rows.until, ibis.literal(kind)) * rows[count_column(kind)]).sum() for kind in kinds
+    )
+    tables = [rows.aggregate(**stored)]
+    for name, table in by.items():
+        if table is None or old[name].type().is_array():  # what a list divides is in the sums alone
+            continue
+        wanted = [kind for kind in own if name not in THINGS or kind != RETURN]
+        found[name] = _hash(old.customer_id, old.day, old[name]).sum(
+            where=old[name].notnull() & old.event.isin(wanted)
+        )
+        counted = table["lines" if name in THINGS else "own_events"]
+        tables.append(table.aggregate(**{name: (_hash(table.customer_id, table.day, table[name]) * counted).sum()}))
+    before, now = (
+        {name: float(value or 0) for table in of for name, value in table.to_pandas().iloc[0].fillna(0).items()}
+        for of in (tables, [old.aggregate(**found)])
+    )
+    if before != now:
         return f"the source has other events before {since} than the previous run read"
     return ""
+
+
+def _hash(customer_id: ir.StringColumn, day: ir.DateColumn, what: ir.StringValue) -> ir.IntegerColumn:
+    """Turn who, when and what into a number that is small enough for exact sums."""
+    return (_hash_in_duckdb(customer_id.cast("string"), day, what.cast("string")) % HASHES).cast("int64")
+
+
+@ibis.udf.scalar.builtin(name="hash")
+def _hash_in_duckdb(customer_id: str, day: date, what: str) -> dt.uint64:
+    """Hash three values as DuckDB does."""

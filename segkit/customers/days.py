@@ -107,7 +107,7 @@ def _order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table,
         Orders of a single day, and the other events of a day, one row each, with sums and ``slot`` (hours since 1970 of
         the first event of the customer); and orders of several days, a row for each day (or None).
     """
-    aggregates, zeros = _aggregate_expressions(events, kinds=kinds)
+    aggregates, zeros = aggregate_expressions(events, kinds=kinds)
     bought = events.event == PURCHASE
     if "order_id" not in events.columns:
         pieces = events.group_by(events.customer_id, bought.name("bought"), events.day)
@@ -128,7 +128,7 @@ def _order_pieces(events: ir.Table, *, kinds: dict[str, str]) -> tuple[ir.Table,
     lines = events.filter((events.event == PURCHASE) & events.order_id.notnull()).semi_join(
         longer, ["customer_id", "order_id"]
     )
-    aggregates, zeros = _aggregate_expressions(lines, kinds=kinds)
+    aggregates, zeros = aggregate_expressions(lines, kinds=kinds)
     bought = (lines.event == PURCHASE).name("bought")
     several = (
         lines.group_by(lines.customer_id, bought, lines.order_id, lines.day).aggregate(**aggregates).mutate(**zeros)
@@ -179,7 +179,7 @@ def _cast_exact(total: ir.NumericScalar) -> ir.NumericScalar:
     return ops.Cast(total, "int64").to_expr() if total.type().is_integer() else total.cast(MONEY_TYPE)
 
 
-def _aggregate_expressions(
+def aggregate_expressions(
     events: ir.Table, *, kinds: dict[str, str]
 ) -> tuple[dict[str, ir.Value], dict[str, ir.Value]]:
     """Build the sum of each measure, and zeros for measures that no kind of event adds to."""

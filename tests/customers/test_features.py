@@ -248,6 +248,9 @@ def test_merging_new_events_gives_the_same_as_reading_all(tmp_path: Path) -> Non
         ("9", "bob", "2024-02-11", "purchase", "o9", 3.0, "tea"),
         ("9", "bob", "2024-02-11", "mail_sent", None, None, None),
         ("1", "ann", "2024-02-10", "purchase", "o1", 5.0, "tea"),  # the amount was put right
+        ("1", "bob", "2024-02-10", "purchase", "o1", 4.0, "tea"),  # it was bob's
+        ("1", "ann", "2024-02-10", "purchase", "o1", 4.0, "wine"),  # it was no tea
+        ("1", "ann", "2024-02-11", "purchase", "o1", 4.0, "tea"),  # a day later
     ],
 )
 def test_changed_history_is_read_again(late: tuple, tmp_path: Path) -> None:
