@@ -31,6 +31,7 @@ from segkit.reports.programme import describe_pooled, describe_programme
 from segkit.reports.segments import plot_differences, plot_feature, plot_segment_shares
 from segkit.reports.wording import Wording
 from segkit.segments import recut as recuts
+from segkit.segments.fit import net_spend, revenue_shares
 from segkit.segments.lineage import inherit_names
 from segkit.texts import name_phrase, phrase
 from segkit.vocabulary import describe
@@ -366,9 +367,9 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     refuse_customers_only(run, what="recut")
     found = recuts.recut(run, segments_min=segments, segments_max=segments, smallest_share=smallest_share)
     meta = run.load_model()[1]
-    now = load_customers(run, kinds=meta["kinds"]).data
+    customers = load_customers(run, kinds=meta["kinds"])
+    now = customers.data
     segment = found.assignments["segment"].reindex(now.features.index)
-    own = now.features.groupby(segment)
     table, levels = found.segments, level_names(found.segments, stages=member_stages(now.features, segment))
     learnt = load_needs(run)
     names = {} if learnt is None else dict(zip(learnt.ids, learnt.names, strict=True))
@@ -380,8 +381,8 @@ def recut(run: runs.Run, segments: int, *, smallest_share: float = 0.01) -> Recu
     table = found.segments.assign(name=found.segments["segment"].map(names))
     columns = {"segment": "Segment", "name": "Name", "customers": "Customers", "customer_share": "Share of customers"}
     if "spend" in now.features:
-        spent = own["spend"].sum().reindex(table["segment"]).to_numpy()
-        table = table.assign(revenue_share=spent / spent.sum(), spend_mean=spent / table["customers"])
+        spent = net_spend(customers).groupby(segment).sum().reindex(table["segment"]).reset_index(drop=True)
+        table = table.assign(revenue_share=revenue_shares(spent), spend_mean=spent / table["customers"])
         columns |= {"revenue_share": "Share of revenue", "spend_mean": "Spend of a customer in the lookback"}
         table = table.sort_values("revenue_share", ascending=False, ignore_index=True)
     formats = {"customer_share": "share"} | ({"revenue_share": "share"} if "spend" in now.features else {})

@@ -374,7 +374,8 @@ def segment_table(
 ) -> pd.DataFrame:
     """Put the table segments together; without a proof its stability is unknown."""
     now = customers.state.data
-    sizes = fit_module.segment_sizes(assigned, now.features, outcomes=last_horizon_outcomes(customers.state))
+    revenue, outcomes = fit_module.net_spend(customers.state), last_horizon_outcomes(customers.state)
+    sizes = fit_module.segment_sizes(assigned, now.features, revenue=revenue, outcomes=outcomes)
     return make_segment_table(
         sizes,
         names=lineage.names,

@@ -166,8 +166,9 @@ class _Known:
         figures = raw.totals.customers
         self.members = raw.segment.reindex(figures.index).to_numpy()
         self.table = raw.segments.set_index("segment")
-        self.spend = figures["spend"] if "spend" in figures else None
         self.sums = figures.groupby(self.members).sum()
+        net = self.sums.get("spend", pd.Series(dtype=float))
+        self.shares = net.clip(lower=0) / net.clip(lower=0).sum() if net.sum() > 0 else pd.Series(dtype=float)
         self.whole = self.sums.sum()
 
     def of(self, own: str, stored: Mapping[str, Fact]) -> dict[str, Any]:
@@ -185,8 +186,8 @@ class _Known:
         values |= {name: row.get(name) for name in NAMES} | {"floor": float(FLOOR)}
         values["margin_all"] = margin_of_all(self.raw.segments)
         values |= {"customers": float(inside.sum()), "customer_share": float(inside.mean())}
-        if self.spend is not None:
-            part = float(self.spend[inside].sum() / self.spend.sum()) if self.spend.sum() > 0 else np.nan
+        if "spend" in figures:
+            part = float(self.shares.get(own, np.nan))
             values |= {"revenue_share": part, "revenue_times": part / values["customer_share"]}
             values["spend_now"] = float(figures.loc[inside, "spend_last_horizon"].mean())
             values["spend_usual"] = values["spend_now"] * row.get("spend_change", np.nan)

@@ -170,7 +170,7 @@ def margin_of_all(segments: pd.DataFrame) -> float:
     """Return the margin over all segments, weighted by revenue; not-a-number where it is not known of all."""
     if not {"margin", "revenue"} <= set(segments) or segments["margin"].isna().any() or segments["revenue"].sum() <= 0:
         return np.nan
-    return float(np.average(segments["margin"].astype(float), weights=segments["revenue"]))
+    return float(np.average(segments["margin"].astype(float), weights=segments["revenue"].clip(lower=0)))
 
 
 def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:

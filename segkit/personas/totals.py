@@ -204,7 +204,7 @@ def _ratios(sums: pd.DataFrame, columns: set[str], *, period: Period) -> pd.Data
     for name in (*DAYS_OF_WEEK, *PARTS_OF_DAY):
         table[f"{name}_share"] = _ratio(sums[name], sums["occasions"])
     if "amount" in columns:
-        table["spend"], table["spend_last_horizon"] = sums["spend"].clip(lower=0), sums["spend_last_horizon"]
+        table["spend"], table["spend_last_horizon"] = sums["spend"], sums["spend_last_horizon"]
         table["order_value"] = _ratio(sums["amount"], sums["orders"])
         table["private_label_share"] = _ratio(sums["private"], sums["amount"])
         table["discount_share"] = _ratio(sums["discount"], sums["amount"] + sums["discount"])

@@ -101,6 +101,29 @@ def last_horizon_outcomes(customers: Customers) -> Outcomes:
     )
 
 
+def net_spend(customers: Customers) -> pd.Series:
+    """Sum what each customer spent in the lookback, net of returns: below zero where more was returned.
+
+    Named ``revenue``; null in a source without money. The feature ``spend`` is never below zero.
+    """
+    period = customers.period
+    rows = Days(rows=customers.days.rows, categories=None)
+    spans = {"start": period.lookback_start, "horizon_days": period.lookback_days, "index": customers.index}
+    return customer_outcomes(rows, **spans).totals.get("spend", pd.Series(np.nan, customers.index)).rename("revenue")
+
+
+def revenue_shares(revenue: pd.Series) -> pd.Series:
+    """Divide the revenue of segments by that of all; a segment that returned more than it bought has a share of zero.
+
+    Null where nothing is left of the revenue of all.
+
+    >>> revenue_shares(pd.Series([30.0, 10.0, -5.0])).tolist()
+    [0.75, 0.25, 0.0]
+    """
+    earned = revenue.clip(lower=0)
+    return earned / earned.sum() if revenue.sum() > 0 else pd.Series(np.nan, revenue.index)
+
+
 def has_history(days: Days, *, period: Period) -> bool:
     """Return whether history covers the lookback of a period, up to a few days at its beginning."""
     first, sliver = first_active_day(days), timedelta(days=int((1 - MIN_HISTORY_SHARE) * period.lookback_days))
@@ -436,7 +459,9 @@ def _rows_to_weights(table: pd.DataFrame | None, *, index: pd.Index) -> tuple[sp
 MIN_TRAINING_CUSTOMERS = 20  # in the training window; with fewer a segment has no forecast
 
 
-def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: Outcomes) -> pd.DataFrame:
+def segment_sizes(
+    assigned: pd.DataFrame, features: pd.DataFrame, *, revenue: pd.Series, outcomes: Outcomes
+) -> pd.DataFrame:
     """Compute customers, revenue and orders of each segment over the lookback.
 
     Parameters
@@ -445,6 +470,8 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
         segment and macro_segment by customer_id.
     features
         Features of the same customers.
+    revenue
+        What they spent in the lookback, as from `net_spend`.
     outcomes
         What they did in the last horizon.
 
@@ -458,8 +485,7 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
     """
     joined = assigned[["segment", "macro_segment"]].join(features)
     groups = joined.groupby("segment", sort=True)
-    money = "spend" in features
-    revenue = groups["spend"].sum() if money else pd.Series(np.nan, index=groups.size().index)
+    revenue = revenue.groupby(assigned["segment"]).sum(min_count=1)
     spent = outcomes.totals["spend"] if "spend" in outcomes.totals else pd.Series(np.nan, index=outcomes.totals.index)
     frequency = "orders" if "orders" in features else "active_days"
     margin: pd.Series | float = np.nan
@@ -472,7 +498,7 @@ def segment_sizes(assigned: pd.DataFrame, features: pd.DataFrame, *, outcomes: O
             "customers": groups.size(),
             "customer_share": groups.size() / len(joined),
             "revenue": revenue.round(2),
-            "revenue_share": (revenue / revenue.sum()).round(9) if money and revenue.sum() > 0 else np.nan,
+            "revenue_share": revenue_shares(revenue).round(9),
             "margin": margin,
             "orders": groups[frequency].sum().round().astype("int64"),
             "spend_now": np.nan if are_one_time(features) else spent.groupby(assigned["segment"]).mean().round(6),

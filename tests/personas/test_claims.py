@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from segkit.customers.days import build_days
-from segkit.customers.features import customers_at
+from segkit.customers.features import Customers, customers_at
 from segkit.customers.needs import need_shares, thing_table
 from segkit.customers.profile import attribute_features
 from segkit.data import sources
@@ -21,6 +21,7 @@ from segkit.personas.evidence import CardTables, collect_facts
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, FactError, fact_table, with_forms
 from segkit.personas.totals import _shares, customer_totals
 from segkit.personas.traits import segment_favourites, segment_signals, segment_traits
+from segkit.segments.fit import net_spend
 from segkit.tables import check
 from tests.personas.helpers import PERIOD, THINGS, drinks
 
@@ -97,11 +98,12 @@ def bar(folder: Path) -> tuple[pd.DataFrame, list[Fact], RawFigures, pd.DataFram
     source, con = sources.open_source(str(folder / "source.yaml")), sources.connect()
     events, people = sources.read_events(source, con=con), sources.read_customers(source, con=con)
     days = build_days(events.filter(events.day < PERIOD.as_of), kinds=source.kinds)
-    now = customers_at(days, period=PERIOD, kinds=source.kinds).data
+    customers = customers_at(days, period=PERIOD, kinds=source.kinds)
+    now = customers.data
     attributes = attribute_features(people, roles=source.roles, index=now.features.index)
     features = now.features.join(attributes)
     segment = pd.Series([f"S{int(g[1:]) % 3 + 1:02d}" for g in features.index], index=features.index, name="segment")
-    segments, needs = _sized(features, segment, days), drinks()
+    segments, needs = _sized(customers, segment), drinks()
     tables = CardTables(segment_favourites(now, segment, needs=needs), traits=segment_traits(features, segment))
     about = {"tables": tables, "period": PERIOD, "needs": needs, "currency": "USD", "labels": {"TEA": "green tea"}}
     facts = collect_facts(segments, customers=now, features=features, segment=segment, **about)
@@ -124,16 +126,17 @@ def bar(folder: Path) -> tuple[pd.DataFrame, list[Fact], RawFigures, pd.DataFram
     return cards, facts, raw, features
 
 
-def _sized(features: pd.DataFrame, segment: pd.Series, days: object) -> pd.DataFrame:
+def _sized(customers: Customers, segment: pd.Series) -> pd.DataFrame:
     """Return the segments with sizes, revenue, and what was spent in the last horizon."""
+    days = customers.days
     rows = days.rows.filter(days.rows.day >= PERIOD.last_horizon_start)
     spent = rows.mutate(net=rows.amount + rows.other_amount - rows.return_amount)
     spent = spent.group_by("customer_id").aggregate(net=spent.net.sum().cast("float64")).to_pandas()
-    spent = spent.set_index("customer_id")["net"].reindex(features.index).fillna(0.0)
+    spent = spent.set_index("customer_id")["net"].reindex(customers.index).fillna(0.0)
     table = SEGMENTS.set_index("segment")
     table["customers"] = segment.value_counts()
     table["customer_share"] = table["customers"] / table["customers"].sum()
-    table["revenue"] = features["spend"].groupby(segment).sum()
+    table["revenue"] = net_spend(customers).groupby(segment).sum()
     table["revenue_share"] = table["revenue"] / table["revenue"].sum()
     table["spend_now"] = spent.groupby(segment).mean()
     for part, factor in (("", 1.05), ("_low", 0.9), ("_high", 1.3)):
@@ -146,6 +149,8 @@ def test_both_paths_give_the_same_figures(bar: tuple) -> None:
     table = raw.totals.customers
     same = [name for name in table if name in features]
     assert len(same) >= 20 and {"orders", "gap_days", "order_value", "stage_new", "weekend_share"} <= set(same)
+    assert (table["spend"] < 0).any(), "revenue is net; the feature is never below zero"
+    table = table.assign(spend=table["spend"].clip(lower=0))
     pd.testing.assert_frame_equal(table[same], features[same], check_names=False, check_dtype=False, rtol=1e-8)
     late = features["stage_cooling"] + features["stage_lapsed"]
     np.testing.assert_allclose(table["late_share"], late)
@@ -171,8 +176,8 @@ def test_both_paths_agree_where_a_source_lacks_a_column(left_out: str, folder: P
     totals = customer_totals(events, **about, things=thing_table(drinks()))
     same = [name for name in totals.customers if name in now.features]
     assert len(same) >= 14 and ("spend" in same) is ("paid" not in left_out)
-    expected = now.features[same]
-    pd.testing.assert_frame_equal(totals.customers[same], expected, check_names=False, check_dtype=False, rtol=1e-8)
+    table = totals.customers[same].apply(lambda column: column.clip(lower=0) if column.name == "spend" else column)
+    pd.testing.assert_frame_equal(table, now.features[same], check_names=False, check_dtype=False, rtol=1e-8)
     shares = need_shares(drinks(), now)
     assert (totals.needs is None) is shares.empty is ("what" in left_out)
     if not shares.empty:
