@@ -23,7 +23,7 @@ from segkit.personas.actions import (
 )
 from segkit.personas.lexicon import spoken_needs
 from segkit.personas.naming import label
-from segkit.personas.pilots import Pilots
+from segkit.personas.pilots import READABLE, Pilots
 from segkit.personas.uptake import CROSS_NEED, GROW_BASKET
 from segkit.templates import sentence
 from segkit.vocabulary import CANCEL
@@ -385,7 +385,7 @@ class _Writer:
         base = size.mean * size.customers * horizons if situation.unit == "spend" else np.nan
         part = expected / base if np.isfinite(base) and base > 0 else np.nan
         facts = {"size": size.customers, "weeks": size.weeks, "detectable": size.detectable, "kpi": kpi}
-        facts |= {"segments": len(segments), "expected": part, "small": bool(part < size.detectable)}
+        facts |= {"limit": READABLE, "segments": len(segments), "expected": part, "small": bool(part < size.detectable)}
         facts["concerned"] = bool(inside.sum() < self.members(segments).sum())
         command = f"segkit pilot RUN --opportunity {{action}} --kpi {self.pilots.kpi} --weeks {size.weeks}"
         return {
