@@ -30,6 +30,11 @@ KPIS = {
     "orders": Kpi("orders", "orders per customer", "orders", "orders"),
     "active": Kpi("active", "share of active customers", "share", "active_days"),
 }
+LEADING_KPIS = {  # names of these KPIs in tables and on pages
+    "active": "active rate",
+    "orders": "orders per customer",
+    "spend": "spend per customer",
+}
 COVARIATES = ("pre", "recent", "steady")
 
 

@@ -1,7 +1,7 @@
 """Measure the KPIs of each segment, and compare campaigns that were not randomised."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 
 import ibis
 import ibis.expr.types as ir
@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from segkit.customers.days import Days
 from segkit.customers.features import customer_outcomes
-from segkit.experiments.estimate import COVARIATES, covariates, first_active_day, kpi_values, span_totals
+from segkit.experiments.estimate import COVARIATES, LEADING_KPIS, covariates, first_active_day, kpi_values
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.stats import mean_interval, proportion_interval, ratio_interval
@@ -168,24 +168,15 @@ def _standardised_differences(covariate_table: pd.DataFrame, reached: np.ndarray
     return (reached_means - other_means) / covariate_table[reached].std().replace(0, 1)
 
 
-HISTORY_DAYS = 28  # length of a window of the history: whole weeks, so that all have the same weekdays
-MIN_WINDOWS = 4
-TARGET_QUANTILE = 0.75  # quantile of the past windows that counts as reachable
 BASELINE = ["segment", "kpi", "value", "value_low", "value_high", "unit", "customers", "start", "end"]
-KEY_RESULTS = ["segment", "kpi", "unit", "starting_value", "windows", "lowest", "highest", "reachable", "target"]
-LEADING_KPIS = {  # KPIs with a key result, by the KPI of a pilot
-    "active": "active rate",
-    "orders": "orders per customer",
-    "spend": "spend per customer",
-}
 CUSTOMER_KINDS = ("purchase", "return")
 
 
 def baseline(days: Days, *, segment: pd.Series, period: Period, kinds: dict[str, str]) -> pd.DataFrame:
     """Measure the KPIs of each segment over the last horizon before `as_of`, with 95 % intervals.
 
-    KPIs: active rate; orders and spend per customer; value of an order; margin (if costs are known); share who came
-    back (of those active in the horizon before); response (of those who were sent something).
+    KPIs: active rate; orders and spend per customer; value of an order; margin (if costs are known); response (of those
+    who were sent something).
 
     Parameters
     ----------
@@ -201,66 +192,13 @@ def baseline(days: Days, *, segment: pd.Series, period: Period, kinds: dict[str,
         is based on), ``start``, ``end`` (last day).
     """
     start, horizon_days = period.last_horizon_start, period.horizon_days
-    start_before = period.one_horizon_back().last_horizon_start
     table = _customer_totals(days, start=start, horizon_days=horizon_days, index=segment.index)
-    before = _customer_totals(days, start=start_before, horizon_days=horizon_days, index=segment.index)
-    has_horizon_before = first_active_day(days, before=period.as_of) <= start_before
-    table["came_before"] = (before["active_days"] > 0) if has_horizon_before else False
     table = table.join(_event_counts(days, start=start, end=period.as_of, kinds=kinds, index=segment.index))
     rows = []
     for name, group in [(EVERYONE, table), *table.groupby(segment, sort=True)]:
         rows += [(str(name), *line) for line in _group_kpis(group, kinds=kinds)]
     found = pd.DataFrame(rows, columns=BASELINE[:7])
     return found.assign(start=start.isoformat(), end=period.last_day.isoformat())[BASELINE]
-
-
-def key_results(days: Days, *, segment: pd.Series, period: Period, baseline: pd.DataFrame) -> pd.DataFrame:
-    """Derive a target for each KPI from what its history shows as reachable.
-
-    The lookback is cut into windows of four weeks. Reachable is the level that a quarter of them were at or above, as a
-    share above their mean; the target raises the starting value by it. The level was reached without a campaign, so it
-    is no forecast: only a holdout shows whether a campaign brings it.
-
-    Parameters
-    ----------
-    segment
-        By ``customer_id``.
-    baseline
-        As from `baseline`.
-
-    Returns
-    -------
-    DataFrame
-        ``segment``, ``kpi``, ``unit``, ``starting_value``, ``windows``, ``lowest`` and ``highest`` (of them, as shares
-        of their mean), ``reachable`` (share above the mean), ``target``; empty if the lookback has too few windows.
-    """
-    as_of = period.as_of
-    history_days = min(period.lookback_days, (as_of - first_active_day(days, before=as_of)).days)
-    count = history_days // HISTORY_DAYS
-    if count < MIN_WINDOWS:
-        return pd.DataFrame([], columns=KEY_RESULTS).astype({"windows": "int64"})
-    spans = [(as_of - timedelta(days=HISTORY_DAYS * n), HISTORY_DAYS) for n in range(count, 0, -1)]
-    names = ["active_days", "orders", *(["spend"] if "amount" in days.rows.columns else [])]
-    levels = [_levels(one, segment=segment) for one in span_totals(days, spans, names=names, index=segment.index)]
-    history = pd.concat(levels, keys=range(count), names=["window"]).reset_index()
-    now = baseline.set_index(["segment", "kpi"])
-    rows = []
-    for (name, kpi), group in history.groupby(["segment", "kpi"], sort=True):
-        if (name, kpi) not in now.index:  # no order in the last horizon, so no starting value
-            continue
-        mean, start = group["value"].mean(), now.loc[(name, kpi)]
-        shares = group["value"] / mean if mean > 0 else pd.Series([np.nan])
-        reachable = max(0.0, float(shares.quantile(TARGET_QUANTILE)) - 1) if mean > 0 else np.nan
-        target = start["value"] * (1 + reachable)
-        target = min(target, 1.0) if start["unit"] == "share" else target
-        rows.append((name, kpi, start["unit"], start["value"], count, shares.min(), shares.max(), reachable, target))
-    return pd.DataFrame(rows, columns=KEY_RESULTS)
-
-
-def reachable(key_results: pd.DataFrame, *, kpi: str) -> pd.Series:
-    """Select the reachable relative change by segment, for the KPI that a pilot moves."""
-    mine = key_results[key_results["kpi"] == LEADING_KPIS[kpi]]
-    return mine.set_index("segment")["reachable"].astype(float)
 
 
 def measure_metrics(baseline: pd.DataFrame, candidates: pd.DataFrame, *, experiment: pd.DataFrame) -> dict[str, object]:
@@ -303,16 +241,6 @@ def _group_kpis(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str
     """Compute the KPI rows of one group: kpi, value, low, high, unit, customers."""
     customers, was_active = len(table), table["active_days"] > 0
     rows = [("active rate", *proportion_interval(int(was_active.sum()), customers), "share", customers)]
-    active_before = int(table["came_before"].sum())
-    if active_before:
-        rows.append(
-            (
-                "came back",
-                *proportion_interval(int((was_active & table["came_before"]).sum()), active_before),
-                "share",
-                active_before,
-            )
-        )
     if table["orders"].any():
         rows.append(("orders per customer", *mean_interval(table["orders"]), "orders", customers))
     if "spend" in table:
@@ -344,14 +272,3 @@ def _responses(table: pd.DataFrame, *, kinds: dict[str, str]) -> list[tuple[str,
                 )
             )
     return rows
-
-
-def _levels(table: pd.DataFrame, *, segment: pd.Series) -> pd.DataFrame:
-    """Compute the leading KPIs of each segment and of all customers from their totals in one window of the history."""
-    values = pd.DataFrame({"active rate": (table["active_days"] > 0).astype(float)})
-    if table["orders"].any():
-        values["orders per customer"] = table["orders"]
-    if "spend" in table:
-        values["spend per customer"] = table["spend"]
-    means = pd.concat([values.groupby(segment).mean(), values.mean().to_frame(EVERYONE).T])
-    return means.rename_axis("segment").reset_index().melt("segment", var_name="kpi", value_name="value")

@@ -12,7 +12,7 @@ from segkit.data import runs, sources
 from segkit.data.holdout import Holdout
 from segkit.data.paths import find_path
 from segkit.data.spec import Source
-from segkit.experiments import design, observational, readout
+from segkit.experiments import design, observational, readout, targets
 from segkit.experiments.estimate import main_kpi
 from segkit.experiments.pilot import Pilot, default_pilot_folder, find_pilot, load_pilot, to_rounded_json
 from segkit.experiments.pilot import design_pilot as draw_pilot
@@ -80,16 +80,6 @@ class Measurement(Result):
         return Result(table, html=lambda: stack(html.table_html(shown, caption=caption), sentences))
 
     @property
-    def key_results(self) -> Result:
-        """A target for each segment, from the levels it has reached before."""
-        table = self.tables["key_results"]
-        if table.empty:
-            return text_result(table, note=caption_of("key_results")["empty"], warn=True)
-        kpi = observational.LEADING_KPIS[self.kpi]
-        shown = report.format_key_results(table, names=self.names, kpi=kpi, words=self.words)
-        return table_result(table, name="key_results", shown=shown, columns={})
-
-    @property
     def campaigns(self) -> Result:
         """Campaigns that were not randomised: an association, not an effect."""
         table = self.tables["association"]
@@ -128,9 +118,8 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
     names, words = run.table("segments").set_index("segment")["name"], Wording.of(run, source=source)
     segment = run.table("assignments").set_index("customer_id")["segment"].sort_index()
     starting = observational.baseline(days, segment=segment, period=period, kinds=source.kinds)
-    key_results = observational.key_results(days, segment=segment, period=period, baseline=starting)
     kpi = kpi or main_kpi(days)
-    reachable = observational.reachable(key_results, kpi=kpi)
+    reachable = targets.reachable(targets.reached_levels(days, segment=segment, period=period), kpi=kpi)
     pilots = design.candidate_pilots(days, kpi=kpi, segment=segment, reachable=reachable, period=period)
     pilots = pilots.assign(name=pilots["segment"].map(names).fillna("all customers"))
     events = sources.read_events(source, con=sources.connect())
@@ -149,7 +138,6 @@ def measure(run: runs.Run, *, kpi: str = "", experiment: Result | None = None) -
         draw=lambda: report.plot_candidates(pilots),
         tables={
             "starting_values": starting,
-            "key_results": key_results,
             "pilots": pilots,
             "association": linked,
             "programme": programme,

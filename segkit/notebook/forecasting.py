@@ -9,6 +9,7 @@ from segkit.customers.features import load_customers
 from segkit.customers.needs import load_needs
 from segkit.data import runs
 from segkit.errors import InputError
+from segkit.experiments.targets import key_results, reached_levels
 from segkit.forecast.journeys import find_journeys
 from segkit.forecast.offers import category_rules
 from segkit.forecast.segments import Prediction, forecast_per_customer
@@ -84,6 +85,23 @@ class Forecast(Result):
         columns = {name: title for name, title in self.words.titles("predicted_segments").items() if name in shown}
         rows = table_result(self.table, name="predicted_segments", shown=shown, columns=columns)
         return Result(self.table, html=lambda: stack(chart, directions, rows), draw=self.draw)
+
+    @property
+    def targets(self) -> Result:
+        """A target for each segment: what is expected, plus what its history shows as within reach."""
+        table = self.tables["key_results"]
+        if table.empty:
+            return text_result(table, note=caption_of("key_results")["empty"], warn=True)
+        kpi = "spend" if (table["unit"] == "money").any() else "active"
+        rows = report.targets_to_show(table, self.segments_made, kpi=kpi)
+        sentence = text_result(bullets=[report.describe_targets(rows, kpi=kpi)])
+        if rows["target"].isna().all():
+            return Result(table, html=sentence.html)
+        shown = report.format_targets(rows, self.segments_made, words=self.words)
+        columns = self.words.titles("key_results")
+        return Result(
+            table, html=lambda: stack(sentence, table_result(table, name="key_results", shown=shown, columns=columns))
+        )
 
     @property
     def drivers(self) -> Result:
@@ -166,6 +184,7 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         standing=standing_test(run, model=model) if stands else None,
         dates_tested=standing_dates(run) if stands else None,
     )
+    levels = reached_levels(customers.days, segment=segment.sort_index(), period=run.period)
     journeys = find_journeys(customers, needs=load_needs(run), segment=segment)
     segments, things = run.table("segments"), run.table("things") if run.has("things") else pd.DataFrame()
     return Forecast(
@@ -174,14 +193,8 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         html=_answer(found, segments, words=words).html,
         draw=lambda: report.plot_expected_segments(report.segments_to_plot(found, segments), words=words),
         tables={
-            "predictions": found.customers,
-            "predicted_segments": found.segments,
-            "prediction_backtest": found.backtest,
-            "calibration": found.calibration,
-            **({"forecast_errors": found.errors} if len(found.errors) else {}),
-            "drivers": found.drivers,
-            "offers": found.offers,
-            "replenishment": found.dates.due,
+            **_tables(found),
+            "key_results": key_results(levels, predicted=found.segments),
             **({"journeys": journeys} if len(journeys) else {}),
         },
         prediction=found,
@@ -191,6 +204,20 @@ def predict(run: runs.Run, *, seed: int | None = None) -> Forecast:
         journeys_found=journeys,
         need_names=run.table("needs").set_index("need")["name"].to_dict() if run.has("needs") else {},
     )
+
+
+def _tables(found: Prediction) -> dict[str, pd.DataFrame]:
+    """Collect the tables that a run keeps of a forecast."""
+    return {
+        "predictions": found.customers,
+        "predicted_segments": found.segments,
+        "prediction_backtest": found.backtest,
+        "calibration": found.calibration,
+        **({"forecast_errors": found.errors} if len(found.errors) else {}),
+        "drivers": found.drivers,
+        "offers": found.offers,
+        "replenishment": found.dates.due,
+    }
 
 
 def _answer(found: Prediction, segments: pd.DataFrame, *, words: Wording) -> Result:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segkit.experiments.design import SHOWN_WEEKS
-from segkit.experiments.estimate import KPIS
-from segkit.experiments.observational import LEADING_KPIS, MAX_AUC
+from segkit.experiments.estimate import KPIS, LEADING_KPIS
+from segkit.experiments.observational import MAX_AUC
 from segkit.format import (
     FLOOR,
     MISSING,
@@ -48,7 +48,6 @@ KPI_TITLES = {  # of starting values, in their order
     "spend per customer": "Spend per customer",
     "value of an order": "Average order value",
     "margin": "Margin",
-    "came back": "Active again",
 }
 SEGMENT_FACTS = {"spend per customer": "spend_now"}  # KPI -> the column of the table segments that it is
 
@@ -136,7 +135,11 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
     varied = alone[alone["smallest_share"] >= LEAST_SHARE]  # where all pay the same, no test says anything of others
     best = varied.loc[varied["smallest_share"].idxmin()].to_dict() if len(varied) else None
     together = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
-    return text("measure", "headline", best=best, together=together, weeks=round(horizon_days / 7))
+    sized = candidates[candidates["smallest_share"].notna() & candidates["reachable"].notna()]
+    shows = sized.loc[sized["smallest_share"] <= sized["reachable"], "segment"].tolist()
+    facts = {"sized": int((sized["segment"] != EVERYONE).sum()), "all_shows": EVERYONE in shows}
+    facts["shows"] = len(shows) - facts["all_shows"]
+    return text("measure", "headline", best=best, together=together, weeks=round(horizon_days / 7), **facts)
 
 
 def measure_tiles(baseline: pd.DataFrame, *, words: Wording) -> list[tuple[str, str, str]]:
@@ -209,23 +212,6 @@ def describe_responses(baseline: pd.DataFrame) -> list[str]:
     return [text("measure", "response", row=row) for row in rows.to_dict("records")]
 
 
-def format_key_results(table: pd.DataFrame, *, names: Mapping[str, str], kpi: str, words: Wording) -> pd.DataFrame:
-    """Format the key results of one KPI: starting value, range of past windows, reachable, target."""
-    rows = table[table["kpi"] == kpi].copy()
-    rows = rows.assign(order=rows["segment"] != EVERYONE).sort_values(["order", "segment"])
-    form = words.form(rows["unit"].iloc[0]) if len(rows) else number
-    windows = zip(rows["lowest"], rows["highest"], strict=True)
-    return pd.DataFrame(
-        {
-            "Segment": [segment_name(one, names=names) for one in rows["segment"]],
-            "Starting value": rows["starting_value"].map(form),
-            "Worst to best four weeks": [f"{signed(low - 1)} to {signed(high - 1)}" for low, high in windows],
-            "Within reach": rows["reachable"].map(signed),
-            "Proposed target": rows["target"].map(form),
-        }
-    )
-
-
 def format_candidates(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
     """Format candidate pilots, the most sensitive first."""
     whole = round(words.period.horizon_days / 7)
@@ -246,7 +232,8 @@ def format_candidates(table: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
             },
             f"Detectable in {whole} weeks": [f"{_detectable(s)} ({form(e)})" for e, s in effects],
             "Reached before": [MISSING if is_missing(value) else signed(value) for value in ordered["reachable"]],
-            "To detect that": [_format_weeks(row) for row in ordered.to_dict("records")],
+            "Weeks to detect that": ordered["weeks_needed"].map(number),
+            f"Customers to detect that in {whole} weeks": ordered["size_needed"].map(_two_digits),
         }
     )
 
@@ -307,9 +294,10 @@ def _detectable(share: float | None) -> str:
     return percent(share) if is_missing(share) or share >= LEAST_SHARE else f"<{percent(LEAST_SHARE)}"
 
 
-def _format_weeks(row: Mapping[str, Any]) -> str:
-    """Format the weeks needed, or the customers it would take instead."""
-    if not is_missing(row["weeks_needed"]):
-        return f"{int(row['weeks_needed'])} weeks"
-    size = row["size_needed"]
-    return MISSING if is_missing(size) else f"{count(float(f'{size:.2g}'))} customers"
+def _two_digits(size: float | None) -> str:
+    """Format customers needed, which are known to two digits at most.
+
+    >>> _two_digits(1438.0), _two_digits(None)
+    ('1,400', '–')
+    """
+    return MISSING if is_missing(size) else count(float(f"{size:.2g}"))

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from segkit.experiments.estimate import KPIS, LEADING_KPIS
 from segkit.forecast.backtest import DECISIVE
 from segkit.forecast.segments import Prediction, forecast_per_customer
 from segkit.forecast.tested import TESTED_AT
@@ -25,6 +26,7 @@ from segkit.format import (
     percent,
     score,
     share_of,
+    signed_percent,
 )
 from segkit.format import money as rounded
 from segkit.reports.html import way
@@ -207,6 +209,36 @@ def format_segments(found: Prediction, segments: pd.DataFrame, *, words: Wording
     now = [MISSING if row["hidden"] else words.money(row["spend_now"]) for row in rows]
     shown["spend_now"] = mark(table, pd.Series(now), "spend_now") if table["spend_now"].notna().any() else None
     return pd.DataFrame({"segment": table["segment"].to_numpy(), **shown}).dropna(axis=1, how="all")
+
+
+def targets_to_show(table: pd.DataFrame, segments: pd.DataFrame, *, kpi: str) -> pd.DataFrame:
+    """Select the key results of one KPI, all customers first, without small segments."""
+    rows = table[(table["kpi"] == LEADING_KPIS[kpi]) & ~table["segment"].isin(hidden_segments(segments))]
+    return rows.assign(order=rows["segment"] != EVERYONE).sort_values(["order", "segment"]).drop(columns="order")
+
+
+def describe_targets(rows: pd.DataFrame, *, kpi: str) -> str:
+    """Count the segments that have a target; where none has one, say why."""
+    own = rows[rows["segment"] != EVERYONE]
+    reasons = list(dict.fromkeys(own.loc[own["reason"] != "", "reason"]))
+    number = int(own["target"].notna().sum())
+    return text("forecast", "targets", kpi=KPIS[kpi].label, number=number, of=len(own), reasons=reasons)
+
+
+def format_targets(rows: pd.DataFrame, segments: pd.DataFrame, *, words: Wording) -> pd.DataFrame:
+    """Format the key results of one KPI: starting value, forecast, what is within reach, and the target of both."""
+    form = words.form(rows["unit"].iloc[0])
+    fact = {"money": "spend_next", "share": "active_share_next"}[rows["unit"].iloc[0]]
+    names = segments.set_index("segment")["name"]
+    cells = [_cell(row | {"hidden": False}, "expected", fact=fact, words=words, unit=row["unit"])
+             for row in rows.to_dict("records")]  # fmt: skip
+    return rows.assign(
+        name=[segment_name(segment, names=names) for segment in rows["segment"]],
+        starting_value=rows["starting_value"].map(form),
+        expected=cells,
+        reachable=rows["reachable"].map(signed_percent),
+        target=rows["target"].map(form).where(rows["reason"] == "", "no target: " + rows["reason"]),
+    )[list(words.titles("key_results"))]
 
 
 def segments_to_plot(found: Prediction, segments: pd.DataFrame) -> pd.DataFrame:

@@ -130,7 +130,9 @@ def pages_of(segments: pd.DataFrame, rng: np.random.Generator) -> dict[str, str]
             "segment": segments["segment"],
             "name": segments["name"],
             "customers": segments["customers"],
-            **dict.fromkeys(("smallest_share", "smallest_effect", "mean", "reachable", "weeks_needed"), 0.1),
+            **dict.fromkeys(
+                ("smallest_share", "smallest_effect", "mean", "reachable", "weeks_needed", "size_needed"), 0.1
+            ),
             **dict.fromkeys((f"share_{weeks}" for weeks in experiments_report.SHOWN_WEEKS), 0.1),
             "unit": "share",
         }
