@@ -193,7 +193,7 @@ def check_sizes(run: int) -> None:
     assert len(levels) == open_levels, "no level with a hidden segment has a sum"
     is_open = not set(segments.loc[segments["macro_segment"] == "M1", "segment"]) & set(ranges)
     named = segments.assign(level="Top " + segments["macro_segment"])
-    assert ("bring in" in overview_report.overview_headline(named)) == is_open, "nor in the headline"
+    assert ("brought in" in overview_report.overview_headline(named)) == is_open, "nor in the headline"
     amounts = [name for name, _ in FACT.findall(pages["segments"]) if re.search("spend|revenue|orders|margin", name)]
     assert not {name.split(".")[0] for name in amounts} & set(ranges), "no amount of a hidden segment"
 
