@@ -27,6 +27,7 @@ OF_PATHS = (  # errors that another path mends
 MAX_MESSAGE = 4_000  # characters of a message
 MAX_PATH_SHOWN = 300
 PROOFS = ("quick", "full")
+SEED = click.IntRange(0, 2**32 - 1)  # what numpy and scikit-learn take
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 DATA_HELP = "Folder of the source's files; default: the folder of the YAML file."
 AS_OF_HELP = "ISO date, exclusive; default: the as_of of the source."
@@ -169,7 +170,7 @@ def main() -> None:
 @click.option("--auto", "mode", flag_value="auto", default="", help="Keep the segments of the last run while they "
               "still fit, report what changed, and write the files of a pilot that was decided.")  # fmt: skip
 @click.option("--dry-run", "mode", flag_value="dry-run", help="Only report what --auto would decide, with the reasons.")
-@click.option("--seed", default=7, show_default=True, type=int, help="Seed of random numbers.")
+@click.option("--seed", default=7, show_default=True, type=SEED, help="Seed of random numbers.")
 @click.option(
     "--pseudonymise", is_flag=True, help="Replace customer ids by keyed hashes in all tables (key: segkit.key)."
 )
@@ -230,7 +231,7 @@ SCENARIOS = "retail saas media one_time no_structure clickstream subscription ma
 @main.command()
 @click.option("--scenario", type=click.Choice(SCENARIOS.split()), default="retail", show_default=True)
 @click.option("--customers", type=click.IntRange(min=1), default=2000, show_default=True)
-@click.option("--seed", default=7, show_default=True, type=int, help="Seed of random numbers.")
+@click.option("--seed", default=7, show_default=True, type=SEED, help="Seed of random numbers.")
 @click.option("--out", callback=_refuse_blank, required=True, help="Folder to write to.")
 @DEBUG
 def synth(debug: bool, **options: Any) -> None:
@@ -367,7 +368,7 @@ def export_run(debug: bool, to: str, target: str, dialect: str, confidence: bool
               help="Share of customers in the control group; default: 0.5, with several arms less.")  # fmt: skip
 @click.option("--weeks", type=int, default=None, help="Length of the pilot; default: the horizon of the run.")
 @click.option("--start", default="", help="ISO date on which the treatment begins; default: the as_of of the run.")
-@click.option("--seed", default=7, show_default=True, type=int, help="Seed of the draw.")
+@click.option("--seed", default=7, show_default=True, type=SEED, help="Seed of the draw.")
 @click.option("--exclude", multiple=True, help="Folder of a running pilot, or a CSV file with customer_id; repeatable.")
 @click.option("--budget", type=float, default=None, help="Budget for all contacts.")
 @click.option("--contact-cost", type=float, default=None, help="Cost of one contact, in the currency of the run.")
@@ -411,7 +412,7 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 @click.option("--household", default="", metavar="COLUMN", help="What customers share, such as an address: they count "
               "as one; default: guessed.")  # fmt: skip
 @click.option("--split", nargs=2, type=(str, float), multiple=True, metavar="ARM SHARE",
-              help="Planned share of an arm; repeat for each; default: the nearest plain split.")  # fmt: skip
+              help="Planned share of an arm, or parts such as 2 and 1; repeat for each; default: the nearest plain split.")  # fmt: skip
 @click.option("--look", type=int, default=None, metavar="CUSTOMERS",
               help="The test still runs, and will have so many customers: ranges then hold at every look.")  # fmt: skip
 @click.option("--currency", default="", help="With --arms: currency of amounts, such as EUR.")

@@ -103,6 +103,7 @@ def test_options_arrive_and_the_path_is_the_last_line(monkeypatch: pytest.Monkey
     [
         (["run", "--sede", "3"], "No such option"),
         (["run", "--lookback-days", "0"], "not in the range"),
+        (["run", "--seed", "-1"], "not in the range"),
         (["run", "--proof", "half"], "is not one of"),
         (["run", "-p", "proof", "unknown"], "-p proof unknown: give quick or full"),
         (["run", "-p", "proof", "1"], "-p proof 1: give quick or full"),

@@ -337,3 +337,14 @@ def listed_files(folder: Path, name: str) -> set[Path]:
 def list_files(files: set[Path], *, folder: Path, name: str) -> None:
     """Record what an export wrote: the next one deletes these files and no others."""
     write_json(folder / f".{name}{LIST_SUFFIX}", {"files": sorted(path.name for path in files)})
+
+
+def refuse_foreign(path: Path) -> None:
+    """Stop before a file is replaced that no earlier export to this place wrote.
+
+    Raises `InputError`: there is such a file.
+    """
+    if path.exists() and path not in listed_files(path.parent, path.name):
+        raise InputError(
+            f"--out {path}: this file is there already, and no export wrote it. Give another name, or move it away."
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def check_experiment(experiment: Experiment, *, split: Mapping[str, float] | Non
 def _check_split(arms: pd.Series, *, planned: Mapping[str, float]) -> Check:
     """Test the sizes of the arms against the split that was planned (sample ratio mismatch; Fabijan et al. 2019)."""
     sizes = arms.value_counts().sort_index()
-    if planned and (set(planned) != set(sizes.index) or min(planned.values()) <= 0):
+    if planned and (set(planned) != set(sizes.index) or not all(0 < share < inf for share in planned.values())):
         raise InputError(
             f"--split: it gives {joined(sorted(planned))}; give each arm a share above zero. There are "
             f"{joined(list(sizes.index))}."

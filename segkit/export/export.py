@@ -18,6 +18,7 @@ from segkit.data.io import (
     escape_formula,
     list_files,
     listed_files,
+    refuse_foreign,
     refuse_in_run,
     sync_to_disk,
     uninterrupted,
@@ -86,6 +87,8 @@ def write_files(rows: pd.DataFrame, segment: pd.Series, *, target: Target, out: 
             for number, (content, count) in enumerate(_file_contents(part, target=target)):
                 path = folder / file
                 path = path.with_name(f"{path.stem}_{number + 1}{path.suffix}") if number else path
+                if path not in listed_files(folder, name):
+                    refuse_foreign(path)
                 temporary = path.with_name(f".{path.name}.{os.getpid()}")
                 made.append((temporary, path, count))
                 temporary.write_bytes(content)

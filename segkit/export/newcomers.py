@@ -18,7 +18,14 @@ from segkit.data.contract import column_types
 from segkit.data.engine import LOCAL_ENGINES, open_engine, read_rows, transfer_table
 from segkit.data.expressions import quote
 from segkit.data.holdout import Holdout, holdout_if_known
-from segkit.data.io import csv_quoting, escape_formula, refuse_in_run, write_bytes
+from segkit.data.io import (
+    csv_quoting,
+    escape_formula,
+    list_files,
+    refuse_foreign,
+    refuse_in_run,
+    write_bytes,
+)
 from segkit.data.readers import open_file
 from segkit.data.runs import Run, load_run, load_run_privacy
 from segkit.data.sources import (
@@ -163,14 +170,15 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
         escaped = table.assign(**{name: table[name].map(escape_formula, na_action="ignore") for name in text})
         escaped.to_csv(buffer, index=False, quoting=csv_quoting(escaped))
     write_bytes(path, buffer.getvalue())
+    list_files({path}, folder=path.parent, name=path.name)
     return path
 
 
 def refuse_out(out: str | Path, *, on_spark: bool, events: str = "", data_dir: str = "") -> None:
     """Raise if the result could not be written, before anything is computed.
 
-    Raises `InputError`: `out` has another suffix, is one of the files that are read or in the folder of a run, or a
-    cluster would overwrite something.
+    Raises `InputError`: `out` has another suffix, is one of the files that are read or in the folder of a run, or
+    a file would be replaced that was not written here.
     """
     refuse_in_run(out)
     read = {Path(events).resolve()} if events else set()
@@ -182,6 +190,8 @@ def refuse_out(out: str | Path, *, on_spark: bool, events: str = "", data_dir: s
         raise InputError(f"--out {out}: it exists already, and a cluster writes a new folder. Give another.")
     if not on_spark and Path(out).suffix not in (".csv", ".parquet"):
         raise InputError(f"--out {out}: end the name in .csv or .parquet.")
+    if not on_spark:
+        refuse_foreign(Path(out))
 
 
 def _materialise(table: ir.Table, *, folder: str | Path, name: str) -> ir.Table:

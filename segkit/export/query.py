@@ -14,7 +14,7 @@ from segkit.customers.features import category_totals, features_expression
 from segkit.data.alone import refuse_customers_only
 from segkit.data.expressions import sql_literal
 from segkit.data.holdout import BACKTICKS, Holdout, holdout_if_known
-from segkit.data.io import refuse_in_run, write_bytes
+from segkit.data.io import list_files, refuse_foreign, refuse_in_run, write_bytes
 from segkit.data.runs import Run, load_run, open_run_source
 from segkit.data.sources import connect, read_events
 from segkit.errors import InputError
@@ -91,10 +91,12 @@ def export_sql(
         What it starts from: ``features``, which you compute; or ``events``, from which it computes them, too.
     """
     refuse_in_run(out)
-    query = make_query(run_dir, dialect=dialect, confidence=confidence, start=start)
     path = Path(out) if out.endswith(SQL_SUFFIX) else Path(out) / f"place_{dialect}{SQL_SUFFIX}"
+    refuse_foreign(path)
+    query = make_query(run_dir, dialect=dialect, confidence=confidence, start=start)
     try:
         write_bytes(path, f"{query.comments}\n{query.text};\n".encode())
+        list_files({path}, folder=path.parent, name=path.name)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
     return path

@@ -14,7 +14,7 @@ import pandas as pd
 from segkit import format as fmt
 from segkit import templates
 from segkit.data.io import write_bytes
-from segkit.errors import SegkitError
+from segkit.errors import InputError, SegkitError
 from segkit.format import COUNT_STEP, FLOOR, about_count, clean, masked_counts, round_count, suppressed_cells
 from segkit.live.cockpit import Cockpit, Feed, Money, when
 from segkit.live.engine import Live
@@ -23,12 +23,23 @@ from segkit.stats import Z95, proportion_interval
 MAX_MOVES = 10
 ALL_ALERTS = 0.05  # chance that any segment is marked as changed by chance alone (Bonferroni)
 FEW = f"<{FLOOR}"
+GENERATOR, MOST_HEAD = b'content="segkit live"', 1000  # of the first bytes of the page
 RELOAD_SECONDS = 5
 MAX_REASONS, MOST_MONEY_ALERTS = 5, 4
 FEW_BUYERS = fmt.MISSING
 Names = dict[str, str]
 Causes = dict[tuple[str | None, str | None], Counter[str]]
 TriggerRows = Sequence[dict[str, str]]  # of each trigger: name, to, count, held, state
+
+
+def refuse_other_page(folder: str | Path) -> None:
+    """Stop before the page of somebody else is replaced.
+
+    Raises `InputError`: the folder has an ``index.html`` that is no page of live segments, as that of a run.
+    """
+    path = Path(folder) / "index.html"
+    if path.is_file() and GENERATOR not in path.read_bytes()[:MOST_HEAD]:
+        raise InputError(f"--page {clean(str(folder))}: its index.html is another page. Give another folder.")
 
 
 def write_page(live: Live, folder: str | Path, *, cockpit: Cockpit | None = None, triggers: TriggerRows = ()) -> Path:

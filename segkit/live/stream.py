@@ -18,7 +18,7 @@ from segkit.errors import InputError, SegkitError
 from segkit.format import clean
 from segkit.live.cockpit import Cockpit
 from segkit.live.engine import MAX_LINE_BYTES, Live, read_line
-from segkit.live.page import write_page, write_png
+from segkit.live.page import refuse_other_page, write_page, write_png
 from segkit.live.state import customer_of
 from segkit.live.triggers import Triggers
 
@@ -61,7 +61,7 @@ def run_live(
     Raises
     ------
     InputError
-        The file of a picture does not end in .png.
+        The file of a picture does not end in .png, or the folder of the page has another page.
     RunError
         The run or the state cannot be used.
     SourceError
@@ -73,6 +73,8 @@ def run_live(
     """
     if png and Path(png).suffix.lower() != ".png":
         raise InputError(f"--png {clean(png)}: the picture is a PNG. Give a file that ends in .png.")
+    if page:
+        refuse_other_page(page)
     with (
         _interrupts() as stop,
         Live(run_dir, state=state, commit_every=10**9, sync=sync) as live,

@@ -169,6 +169,7 @@ def test_a_look_before_the_end_is_wider_and_households_count_once(tmp_path: Path
         (lambda t: t, ["--kpi", "visit", "--before", "visit"], "measured before or after"),
         (lambda t: t, ["--control", "Nobody"], "--control Nobody: there is no such arm"),
         (lambda t: t, ["--split", "Letter", "0.5"], "give each arm a share"),
+        (lambda t: t, ["--split", "Letter", "nan", "--split", "No mail", "1"], "give each arm a share"),
         (lambda t: t[["customer_id", "arm"]], [], "which columns are outcomes"),
         (lambda t: t[:0], [], "no rows"),
     ],

@@ -224,6 +224,16 @@ def test_what_cannot_be_is_refused_by_name(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_no_export_wrote_stays(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
+    run, mine = make_run(people), tmp_path / "mine.csv"
+    mine.write_text("raw,lines\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no export wrote it"):
+        export_segments(run, to="csv", out=str(mine))
+    assert mine.read_text(encoding="utf-8") == "raw,lines\n" and not list(tmp_path.glob(".mine*"))
+    mine.unlink()
+    assert export_segments(run, to="csv", out=str(mine)).written == export_segments(run, to="csv", out=str(mine)).written
+
+
 def test_a_source_without_addresses_cannot_fill_a_channel(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:
     run = make_run(people, source=WITHOUT_ADDRESS)
     with pytest.raises(InputError, match="klaviyo needs Email or Phone Number, and the source has neither"):

@@ -58,6 +58,16 @@ def follow(run: Run, text: str, **options: Any) -> Any:
     return CliRunner().invoke(main, ["live", str(run.path), *arguments], input=text)
 
 
+def test_the_page_of_somebody_else_stays(small_run: tuple[Run, made.Events], tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text("<h1>Mine</h1>", encoding="utf-8")
+    answer = follow(small_run[0], "", state=tmp_path / "state", page=tmp_path)
+    assert answer.exit_code == 2 and "another page" in answer.stderr
+    assert page.read_text(encoding="utf-8") == "<h1>Mine</h1>"
+    page.unlink()
+    assert [follow(small_run[0], "", state=tmp_path / "state", page=tmp_path).exit_code for _ in range(2)] == [0, 0]
+
+
 def test_changes_come_out_as_json_lines_and_bad_lines_are_rejected(
     small_run: tuple[Run, made.Events], tmp_path: Path
 ) -> None:
