@@ -80,7 +80,12 @@ def test_module_is_short_described_and_stands_on_lower_floors(path: Path) -> Non
     assert ast.get_docstring(tree), "a module says in a docstring what it is for"
     assert len(text.splitlines()) <= MOST_LINES, "split the module by idea"
     assert not [word for word in FORBIDDEN if word in text]
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {one.name for one in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported |= {node.module, *(f"{node.module}.{one.name}" for one in node.names if node.module == "segkit")}
     above = [name for name in imported if name.startswith("segkit.") and _floor(name) > _floor(module)]
     assert not above, f"{module} imports from floors above its own"
 

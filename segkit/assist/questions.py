@@ -61,7 +61,7 @@ SURE_FACTS = (  # headline number, unit, what it is
     ("forward.spend_r2", "score", "share of later differences in spend that segments explain"),
     ("forward.active_r2", "score", "share of later differences in activity that segments explain"),
     ("forward.need_r2", "score", "share of later differences in needs that segments explain"),
-    ("segments.noise_share", "share", "share of customers outside any dense group"),
+    ("segments.noise_share", "share", "share left outside any dense group"),
     ("forecast.spend.coverage", "share", "customers whose spend fell within its 95% range in the back-test"),
     ("forecast.active.auc", "score", "how well the forecast ranks who stays active (0.5-1)"),
 )

@@ -218,7 +218,7 @@ def _needs_of_groups(
     purchases: Purchases, number: np.ndarray, *, together: np.ndarray, labels: np.ndarray, plane: np.ndarray
 ) -> Needs:
     """Put together the needs of groups of things, largest spend first; -1 belongs to none."""
-    kept = np.flatnonzero(number >= 0)
+    kept, noise_share = np.flatnonzero(number >= 0), float((labels < 0).mean())
     amounts, labels, together = purchases.amounts[:, kept], labels[:, kept], together[np.ix_(kept, kept)]
     things, by_thing = tuple(purchases.things[i] for i in kept), amounts.sum(axis=0)
     coverage = float(purchases.coverage * by_thing.sum() / max(purchases.amounts.sum(), 1e-12))
@@ -240,7 +240,7 @@ def _needs_of_groups(
         weight=by_thing / np.maximum(total, 1e-12)[number],
         plane=plane[kept],
         agreement=_agreement(number, labels),
-        noise_share=float((labels < 0).mean()),
+        noise_share=noise_share,
         coverage=coverage,
     )
 

@@ -127,7 +127,7 @@ def _common_things(
         buyers = np.asarray((by_thing > 0).sum(axis=0)).ravel()
         order = np.lexsort((terms, -buyers))[:MAX_THINGS]
         common = np.sort(order[buyers[order] >= rarest])
-        covered = float(amounts[:, _any_term(names, terms, common, words=words)].sum() / total) if total > 0 else 0.0
+        covered = float(amounts[:, _any_term(names, common, words=words)].sum() / total) if total > 0 else 0.0
         found.append((covered, words, by_thing, terms, common))
         if covered >= MIN_COVERAGE:
             break
@@ -145,7 +145,7 @@ def rarest_thing(customers: int) -> int:
     return int(np.clip(MIN_BUYER_SHARE * customers, FLOOR, MAX_MIN_BUYERS))
 
 
-def _any_term(names: list[str], terms: list[str], common: np.ndarray, *, words: bool) -> np.ndarray:
+def _any_term(names: list[str], common: np.ndarray, *, words: bool) -> np.ndarray:
     """Flag the categories that are, or hold, a common thing."""
     if not words:
         return np.isin(np.arange(len(names)), common)

@@ -15,12 +15,11 @@ NON_DETERMINISTIC = set(
     rand localtimestamp localtime nextval txid_current currval
     """.split()
 )
-FORBIDDEN_PREFIXES = ("read_", "duckdb_", "pragma_")
+FORBIDDEN_PREFIXES = ("read_", "duckdb_", "pragma_", "current_", "pg_")
 MAX_TEXT_SHOWN = 200  # characters of an expression in a message
 FORBIDDEN_FUNCTIONS = set(
     """
-    current_setting getvariable getenv current_user current_database current_schema version current_version
-    current_schemas query query_table
+    getvariable getenv version query query_table setseed write_log
     """.split()
 )
 

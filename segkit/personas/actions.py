@@ -160,7 +160,7 @@ class Situation:
         if None in cohorts:
             return []
         first = cohorts[0]
-        has_needs = self.needs is not None and first.customers.weights is not None
+        has_needs = self.needs is not None and first.customers.things[0] is not None
         limits = light_use(first.amounts(self.needs), first.level) if has_needs else {}
         return [estimate_uptakes(cohort, self.needs if has_needs else None, limits=limits) for cohort in cohorts]
 

@@ -329,7 +329,7 @@ def describe_response(effects: Effects, *, currency: str = "") -> list[str]:
     return sentences
 
 
-def describe_policy(effects: Effects, *, names: Mapping[str, str], currency: str = "") -> str:
+def describe_policy(effects: Effects, *, currency: str = "") -> str:
     """Describe what the choice of an arm for each segment is worth on customers that it was not made on."""
     found, experiment = effects.policy, effects.experiment
     form = lift_form(experiment.outcomes[0], currency=currency)
@@ -387,7 +387,7 @@ def render_effects(
         segments=_segment_facts(effects, names=names, currency=currency) if effects.orders else None,
         response=describe_response(effects, currency=currency),
         order=figure_facts(plot_order(effects, arm=best, currency=currency)) if best else None,
-        policy_text=describe_policy(effects, names=names, currency=currency) if effects.policy else "",
+        policy_text=describe_policy(effects, currency=currency) if effects.policy else "",
         policy_table=_table(format_policy(effects, names=names)) if _differs(effects) else None,
         pairs_text=describe_pairs(effects) if len(effects.pairs) else "",
         pairs=_table(format_pairs(effects, currency=currency)) if len(effects.pairs) else None,
