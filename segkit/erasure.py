@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -166,17 +167,16 @@ def erase_from_state(path: Path, ids: Collection[str]) -> int:
     """
     handle = lock_state(path)
     try:
-        con = sqlite3.connect(path, isolation_level=None)
-        con.execute("pragma secure_delete = on")  # overwrite freed pages with zeros
-        found = _delete(con, ids)
-        con.execute("vacuum")  # pages that were freed earlier, and old content of pages in use
-        busy = con.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
-        if busy:
-            raise RunError(
-                f"{path}: another process reads this state, so its log cannot be truncated. Stop it and repeat."
-            )
-        _rewrite_rejected(con, path)
-        con.close()
+        with closing(sqlite3.connect(path, isolation_level=None)) as con:
+            con.execute("pragma secure_delete = on")  # overwrite freed pages with zeros
+            found = _delete(con, ids)
+            con.execute("vacuum")  # pages that were freed earlier, and old content of pages in use
+            busy = con.execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+            if busy:
+                raise RunError(
+                    f"{path}: another process reads this state, so its log cannot be truncated. Stop it and repeat."
+                )
+            _rewrite_rejected(con, path)
     except sqlite3.DatabaseError as error:
         raise RunError(f"{path}: the state cannot be written ({error}). Fix this and repeat.") from None
     finally:

@@ -1,6 +1,6 @@
 """The cockpit of live segments: money of this week by segment, the feed, and why customers move.
 
-Everything is counted again from the state when it is opened, so that a kill changes no figure.
+Everything but rejected lines is counted again from the state when it is opened, so that a kill changes no other figure.
 """
 
 import json
@@ -198,7 +198,8 @@ class Cockpit:
         expected, half = self.usual.money_between(start, end)
         if self.live.as_of * 24 + self.usual.horizon_days * 24 < end:
             expected = expected * np.nan  # the forecast is over
-        of_hours = [money for hour, money in self._money.items() if start <= hour <= end]
+        stop = min(int(now) + 1, (week + 1) * HOURS - MONDAY)  # the hour of now counts, the first of next week does not
+        of_hours = [money for hour, money in self._money.items() if start <= hour < stop]
         sums = np.array(of_hours, dtype=np.int64).reshape(-1, len(self._codes) + 1).sum(axis=0)
         *of_segments, new = (sums / UNIT).tolist()
         segment_of, bought = np.asarray(self._segment_of), np.asarray(self._bought[week % 2])
@@ -229,7 +230,7 @@ class Cockpit:
             silences=() if now is None else tuple(self._silences(now, counted)),
             ahead=sum(n for hour, n in self._events.items() if hour not in counted),
             latest=max(self._latest.values(), default=0.0),
-            parked=self.live.state.counts()["parked"],
+            parked=self.live.state.count("parked"),
             rejected=len(rejected) if many else 0,
             rejected_share=share,
             reason=Counter(rejected).most_common(1)[0][0] if many else "",

@@ -173,9 +173,12 @@ class State:
 
     def counts(self) -> dict[str, int]:
         """Count events, parked events, changes and rejected lines."""
-        with _translate_errors(self.path):
-            tables = {"events": "events", "parked": "parked", "changes": "changes", "rejected": "aside"}
-            return {name: self._con.execute(f"select count(*) from {t}").fetchone()[0] for name, t in tables.items()}
+        tables = {"events": "events", "parked": "parked", "changes": "changes", "rejected": "aside"}
+        return {name: self.count(table) for name, table in tables.items()}
+
+    def count(self, table: str) -> int:
+        """Count the rows of one table."""
+        return self._rows(f"select count(*) from {table}")[0][0]
 
     def set_meta(self, name: str, value: Any) -> None:
         """Store a named value, such as the clock."""

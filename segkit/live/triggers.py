@@ -18,9 +18,9 @@ from pydantic import Field
 
 from segkit.customers.profile import may_contact
 from segkit.data.io import mask_secrets, refuse_in_run
-from segkit.data.webhook import WebhookError, check_webhook, is_url, post_json
+from segkit.data.webhook import check_webhook, is_url, post_json
 from segkit.data.yaml_models import Text, YamlModel, parse_yaml, read_utf8, suggest
-from segkit.errors import InputError, SegkitError, SourceError
+from segkit.errors import SegkitError, SourceError
 from segkit.export.people import read_customer_records
 from segkit.format import about_count, clean
 from segkit.live.cockpit import Cockpit, local_hours, when
@@ -247,11 +247,23 @@ class Triggers:
                 continue
             at = local_hours(event.values["timestamp"], self._zone)
             if found.hours:
-                sql = "insert or replace into waiting values (?, ?, ?, ?, ?)"
-                values = (trigger.name, event.customer_id, event.event_id, at, at + found.hours)
-                self._state.execute(sql, *values)
+                self._wait(trigger, event, at=at)
             else:
                 self._fire(trigger, event.customer_id, occasion=event.event_id, at=at)
+
+    def _wait(self, trigger: Trigger, event: Event, *, at: float) -> None:
+        """Wait for what may follow an event, unless it has come already or a later event waits for it."""
+        due = at + trigger.when.hours
+        sql = "select json_extract(line, '$.timestamp') from events where customer_id = ?"
+        sql += " and json_extract(line, '$.event') = ?"
+        came = self._state.execute(sql, event.customer_id, trigger.when.without)
+        if any(at <= local_hours(time, self._zone) <= due for (time,) in came):
+            return
+        sql = (
+            "insert into waiting values (?, ?, ?, ?, ?) on conflict (name, customer_id) do update "
+            "set event_id = excluded.event_id, at = excluded.at, due = excluded.due where excluded.at > at"
+        )
+        self._state.execute(sql, trigger.name, event.customer_id, event.event_id, at, due)
 
     def _see_change(self, change: dict[str, Any]) -> None:
         if change["kind"] != "segment" or change["to"] is None:
@@ -339,11 +351,10 @@ class Triggers:
         found = list(rows)
         if not found:
             return
-        text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for _, line in found)
         path = _path(target, file=self._file)
         try:
             with path.open("ab") as file:
-                file.write(text.encode("utf-8", "backslashreplace"))
+                file.write(b"".join(_as_bytes(line) for _, line in found))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -351,18 +362,20 @@ class Triggers:
         self._mark([number for number, _ in found])
 
     def _recover(self, target: str) -> None:
-        """Mark as sent what a killed process had written; half a line at the end is removed."""
+        """Mark as sent what a killed process had written, and remove half a line of it; all else in the file stays."""
         path = _path(target, file=self._file)
         if not path.is_file():
             return
         with path.open("rb+") as file:
-            start = max(0, path.stat().st_size - TAIL_BYTES)
-            file.seek(start)
-            tail = file.read()
-            whole = tail[: tail.rfind(b"\n") + 1]
-            file.truncate(start + len(whole))
+            size = path.stat().st_size
+            file.seek(max(0, size - TAIL_BYTES))
+            *whole, half = file.read().split(b"\n")
+            if half and any(_as_bytes(line).startswith(half) for _, line in self._unsent(target)):
+                file.truncate(size - len(half))
+            elif half:  # a line of somebody else
+                file.write(b"\n")
         try:
-            last = json.loads(whole.splitlines()[-1])
+            last = json.loads(whole[-1])
             written = int(last["id"]) if last.get("run") == self._run else 0
         except (IndexError, ValueError, KeyError, TypeError, AttributeError):
             return
@@ -393,7 +406,7 @@ class Triggers:
         future, ids = self._posting.pop(target)
         try:
             future.result()
-        except (WebhookError, InputError) as error:
+        except SegkitError as error:
             self._problem[target] = time.monotonic() + RETRY_SECONDS, clean(mask_secrets(str(error), url=target))
         else:
             self._problem.pop(target, None)
@@ -401,6 +414,10 @@ class Triggers:
 
     def _host(self, target: str) -> str:
         return clean(urlsplit(target).hostname if is_url(target) else Path(target).name)
+
+
+def _as_bytes(line: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace")
 
 
 def _matches(found: Condition, values: Mapping[str, Any]) -> bool:

@@ -127,6 +127,22 @@ def test_a_feed_that_jumps_ahead_or_is_broken_is_named_and_changes_no_money(stre
     assert "30 of the latest lines were rejected" in words and "mostly for timestamp" in words
 
 
+def test_an_hour_counts_in_one_week_only_also_the_first_of_a_week(stream: Stream, purchase: Purchase) -> None:
+    cockpit, day = stream.cockpit, "2024-03-04"  # a Monday, which begins at five in UTC
+    send(stream, {"tick": f"{day}T05:00:00Z"}, purchase("e1", "new", "2024-03-03", amount=5),
+         purchase("e2", "new", day, amount=10) | {"timestamp": f"{day}T05:00:00Z"})  # fmt: skip
+    assert [cockpit.money(weeks_ago=ago).new_actual for ago in (0, 1)] == [10, 5]
+    send(stream, purchase("e3", "new", day, amount=20) | {"timestamp": f"{day}T05:30:00Z"})
+    assert [cockpit.money(weeks_ago=ago).new_actual for ago in (0, 1)] == [30, 5]
+
+
+def test_the_feed_counts_no_table_but_that_of_waiting_events(stream: Stream) -> None:
+    asked: list[str] = []
+    stream.cockpit.live.state._con.set_trace_callback(asked.append)
+    stream.cockpit.feed()
+    assert asked == ["select count(*) from parked"]
+
+
 def test_a_jump_without_ticks_is_a_gap(stream: Stream, purchase: Purchase) -> None:
     stream.cockpit.usual.orders = np.full(HOURS, 20.0)
     send(stream, purchase("e1", "a", "2024-03-05"), purchase("e2", "a", "2024-03-06"))

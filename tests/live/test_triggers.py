@@ -135,6 +135,45 @@ def test_a_kill_at_any_moment_neither_loses_nor_repeats_a_line(
     assert killed > KILLS / 2
 
 
+def test_what_others_wrote_into_a_file_stays_and_only_half_a_line_of_a_killed_process_goes(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    calls = tmp_path / "x" / "calls.jsonl"
+    calls.write_text("Ann: call back")
+    follow(small_run[0], tmp_path / "x", {"tick": "2024-03-04T12:00:00Z"}, event(1, "a", "04T09:00"))
+    note, line, end = calls.read_text().split("\n")
+    assert note == "Ann: call back" and json.loads(line)["occasion"] == "t1" and end == ""
+    with sqlite3.connect(tmp_path / "x" / "state") as con:
+        con.execute("update fired set sent = 0")
+    calls.write_text(f"{note}\n{line[:40]}")
+    follow(small_run[0], tmp_path / "x")
+    assert calls.read_text() == f"{note}\n{line}\n"
+
+
+def test_events_out_of_order_leave_nothing_waiting_that_has_come(
+    small_run: tuple[Run, made.Events], tmp_path: Path
+) -> None:
+    lines = [
+        event(1, "a", "04T10:00", "purchase", amount=3),
+        event(2, "a", "04T09:00", "coupon_used"),  # the purchase came within two hours of it
+        event(3, "b", "04T10:00", "coupon_used"),
+        event(4, "b", "04T08:30", "coupon_used"),  # older than the one that waits
+        event(5, "b", "04T10:30", "purchase", amount=3),
+        event(6, "c", "04T08:00", "purchase", amount=3),  # before
+        event(7, "c", "04T09:00", "coupon_used"),
+    ]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "triggers.yaml").write_text(BASKET)
+    with Live(small_run[0].path, state=tmp_path / "x" / "state", commit_every=10**9, sync="normal") as live:
+        stream = Stream(live, out=io.BytesIO(), triggers=str(tmp_path / "x" / "triggers.yaml"))
+        for line in [{"tick": "2024-03-04T08:00:00Z"}, *lines, {"tick": "2024-03-04T13:00:00Z"}]:
+            stream.feed_lines([json.dumps(line).encode()])
+            stream.feed_lines([])
+    left = [line for line in read(tmp_path / "x" / "left.jsonl") if line["trigger"] == "Basket left"]
+    assert [line["occasion"] for line in left] == ["t7"]
+
+
 def _as_key(line: dict[str, Any]) -> tuple:
     return line["trigger"], line["customer_id"], line["occasion"]
 
@@ -188,6 +227,18 @@ def test_a_webhook_that_fails_is_tried_later_and_named_on_the_page(
     assert len(webhook.got) == sent, "nothing is sent again"
 
 
+def test_no_error_in_a_post_stops_the_stream(
+    small_run: tuple[Run, made.Events], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise UnicodeError
+
+    monkeypatch.setattr(webhooks, "_post", fail)
+    text = "triggers: [{name: Call, when: {event: support_call}, to: 'http://localhost/x'}]"
+    stream = follow(small_run[0], tmp_path / "x", event(1, "a", "04T09:00"), text=text)
+    assert stream.rows[0]["state"] == "not delivered: localhost (UnicodeError)"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -200,6 +251,7 @@ def test_a_webhook_that_fails_is_tried_later_and_named_on_the_page(
         ("triggers: [{name: A, when: {event: purchase}, to: no/a.jsonl}]", "there is no folder"),
         ("triggers: [{name: A, when: {event: purchase}, to: 'http://x.example/h'}]", "without encryption"),
         ("triggers: [{name: A, when: {event: purchase}, to: 'https://x.example/$NOT_SET'}]", "NOT_SET is not set"),
+        ("triggers: [{name: A, when: {event: purchase}, to: 'https://x..example/h'}]", "no address of a webhook"),
         ("triggers: [{name: A, wen: {event: purchase}, to: a.jsonl}]", "unknown key 'wen'"),
     ],
 )
@@ -214,9 +266,18 @@ def test_a_bad_file_is_one_message_with_status_2(
 
 
 def test_an_erased_customer_leaves_the_triggers_and_the_example_of_the_docs_is_one(
-    small_run: tuple[Run, made.Events], tmp_path: Path
+    small_run: tuple[Run, made.Events], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follow(small_run[0], tmp_path / "x", {"tick": "2024-03-04T12:00:00Z"}, event(1, "gone", "04T09:00"))
+    with monkeypatch.context() as broken:
+        opened: list[sqlite3.Connection] = []
+        connect = sqlite3.connect
+        broken.setattr(sqlite3, "connect", lambda *given, **more: opened.append(connect(*given, **more)) or opened[-1])
+        broken.setattr("segkit.erasure._delete", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            erase_from_state(tmp_path / "x" / "state", {"gone"})
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            opened[0].execute("select 1")
     assert erase_from_state(tmp_path / "x" / "state", {"gone"}) == 1
     with sqlite3.connect(tmp_path / "x" / "state") as con:
         assert not con.execute("select * from fired where customer_id = 'gone'").fetchall()
