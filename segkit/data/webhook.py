@@ -1,12 +1,11 @@
 """Post to the webhook of another program, with few tries and without following it anywhere else."""
 
 import json
-import ssl
 import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from segkit import __version__
 from segkit.data.io import VARIABLE, expand_variables
@@ -16,6 +15,7 @@ TRIES = 3
 WAIT_SECONDS = (1, 3)  # before the second and the third try
 TIMEOUT_SECONDS = 10
 AT_HOME = ("localhost", "127.0.0.1", "::1")  # hosts that may be called without encryption
+IN_PATHS = "!#$%&'()*+,/:;=?@[]~"  # marks of an address that are sent as they are; other letters are encoded
 AGAIN = (408, 425, 429, *range(500, 600))  # answers after which another try may help
 
 
@@ -84,7 +84,7 @@ def post(target: str, body: bytes, *, content_type: str, headers: Mapping[str, s
     for attempt in range(TRIES):
         try:
             status = _post(address, body, headers=sent)
-        except (OSError, HTTPException, ssl.SSLError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             status, problem = 503, type(error).__name__
         else:
             problem = f"it answered {status}"
@@ -101,7 +101,7 @@ def post(target: str, body: bytes, *, content_type: str, headers: Mapping[str, s
 def _parse(url: str, *, what: str) -> SplitResult:
     try:
         address = urlsplit(url)
-        _ = address.port
+        _ = address.port, (address.hostname or "").encode("idna")
     except ValueError:
         raise InputError(f"{what}: this is no address of a webhook. Give https://..., or a file.") from None
     return address
@@ -113,7 +113,7 @@ def _post(address: SplitResult, body: bytes, *, headers: Mapping[str, str]) -> i
     connection = kind(address.hostname, address.port, timeout=TIMEOUT_SECONDS)
     try:
         path = (address.path or "/") + (f"?{address.query}" if address.query else "")
-        connection.request("POST", path, body=body, headers=dict(headers))
+        connection.request("POST", quote(path, safe=IN_PATHS), body=body, headers=dict(headers))
         return connection.getresponse().status
     finally:
         connection.close()

@@ -77,9 +77,9 @@ def _alert(error: BaseException, options: dict[str, Any], *, target: str) -> "Di
 
 
 def _deliver(digest: "Digest", target: str, *, what: str) -> None:
-    from segkit.assist.delivery import DeliveryError, deliver  # slow to import, and not needed without a digest
+    from segkit.assist.delivery import deliver  # slow to import, and not needed without a digest
 
     try:
         chain.print_progress(f"digest: {deliver(digest, target)}")
-    except DeliveryError as error:
+    except SegkitError as error:
         chain.print_progress(f"{mask_secrets(str(error), url=target)}. {what}.")

@@ -58,6 +58,9 @@ def test_a_webhook_is_tried_again_and_secrets_stay_secret(webhook: Any, monkeypa
     path, body = webhook.got[-1]
     assert path == "/hooks/sesame" and body["text"].startswith("*Shop: the run has failed (as of 1 January 2024)*")
     assert body["digest"]["state"] == "failed" and body["digest"]["broken"] == "no file"
+    webhook.statuses = [204]
+    assert deliver(alert, f"{target}/größe 1?to=%41&x=ß") == "127.0.0.1"
+    assert webhook.got.pop()[0] == "/hooks/sesame/gr%C3%B6%C3%9Fe%201?to=%41&x=%C3%9F"
     webhook.statuses = [302]
     with pytest.raises(DeliveryError, match="it answered 302, which leads to another address") as failed:
         deliver(alert, target)
@@ -71,6 +74,7 @@ def test_a_webhook_is_tried_again_and_secrets_stay_secret(webhook: Any, monkeypa
         ("https://hooks.example/$NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE is not set"),
         ("ftp://example.com/x", "no address of a webhook"),
         ("https://[::1", "no address of a webhook"),
+        ("https://hooks..example/x", "no address of a webhook"),
         ("digest.exe", "give a file that ends in"),
         ("no/such/folder/d.html", "there is no folder"),
     ],
@@ -105,6 +109,10 @@ def test_a_run_delivers_its_digest_and_an_alert_where_it_fails(
         .read_text(encoding="utf-8")
         .startswith("*Shop: the run was stopped (as of 1 January 2024)*")
     )
+    monkeypatch.setattr(webhooks, "_post", lambda *_, **__: "ü".encode("ascii"))
+    with pytest.raises(KeyboardInterrupt):
+        run_with_digest(digest=hook, source="shop.yaml", as_of="2024-01-01")
+    assert "127.0.0.1 (UnicodeEncodeError). The run had failed already." in capsys.readouterr().err
     monkeypatch.undo()
     answer = CliRunner().invoke(
         main, ["run", "--source", str(tmp_path / "no.yaml"), "--digest", str(tmp_path / "d.json")]
