@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from threading import Barrier
 
 import nbformat
 import pytest
@@ -19,7 +21,7 @@ from segkit.personas.facts import PLACEHOLDER
 from segkit.personas.naming import HABITS, LEVEL_NAMES
 from segkit.segments.validation import BASELINE_LABELS
 from segkit.tables import notebooks, titles
-from segkit.texts import check_language, languages, page_language, phrase, speaking
+from segkit.texts import check_language, languages, page_language, phrase, speak, speaking, spoken
 
 HOME = Path(__file__).parents[1]
 TEXTS, TEMPLATES = HOME / "segkit/texts", (HOME / "segkit/reports/templates", HOME / "segkit/assist/templates")
@@ -99,6 +101,25 @@ def test_pages_scripts_and_names_are_translated_whole(language: str) -> None:
     }
     named |= {words for name in TABLES for words in (*titles(name).values(), *caption_of(name).values())}
     assert named - known.keys() - {""} == set()
+
+
+def test_threads_speak_languages_of_their_own() -> None:
+    both = Barrier(2, timeout=10)
+
+    def speak_in(language: str) -> tuple[str, str]:
+        with speaking(language):
+            both.wait()
+            now = spoken()
+            both.wait()
+        return now, spoken()
+
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(speak_in, ["en", "de"])] == [("en", "en"), ("de", "en")]
+        speak("de", names="en")
+        try:
+            assert pool.submit(spoken).result() == "de", "a notebook says it once, for all of its threads"
+        finally:
+            speak("en", names="en")
 
 
 def test_german_figures_and_dates_are_written_as_germans_do() -> None:

@@ -5,6 +5,7 @@ What has no German, say, is English: a text of a file by its name, a phrase in t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -14,7 +15,8 @@ import yaml
 from segkit.errors import InputError
 
 ENGLISH = "en"
-_spoken = [(ENGLISH, ENGLISH)]  # of the page, of names; the last pair is spoken now
+_usual = [ENGLISH, ENGLISH]  # language of the page, and of names; what is spoken outside of blocks
+_in_block: ContextVar[tuple[str, str] | None] = ContextVar("in_block", default=None)  # of one thread
 
 
 def languages() -> list[str]:
@@ -37,27 +39,27 @@ def check_language(language: str) -> None:
 
 def spoken() -> str:
     """Return the language in which texts and figures are written now."""
-    return _spoken[-1][0]
+    return (_in_block.get() or _usual)[0]
 
 
 def language_of_names() -> str:
     """Return the language of the names that a run gives, on whichever page it gives them."""
-    return _spoken[-1][1]
+    return (_in_block.get() or _usual)[1]
 
 
 def speak(language: str, *, names: str) -> None:
-    """Write texts and figures in a language from now on, and give names in one."""
-    _spoken[-1] = (language, names)
+    """Write texts and figures in a language from now on in all threads, and give names in one."""
+    _usual[:] = [language, names]
 
 
 @contextmanager
 def speaking(language: str, *, names: str = "") -> Iterator[None]:
-    """Write texts and figures in a language within a block, and give names in it or in another."""
-    _spoken.append((language, names or language))
+    """Write texts and figures in a language within a block of this thread, and give names in it or in another."""
+    before = _in_block.set((language, names or language))
     try:
         yield
     finally:
-        _spoken.pop()
+        _in_block.reset(before)
 
 
 def phrase(english: str) -> str:
