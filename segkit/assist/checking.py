@@ -18,7 +18,7 @@ SCALES = {"k": 1e3, "K": 1e3, "thousand": 1e3, "M": 1e6, "million": 1e6, "Mio.":
 FIGURE = re.compile(
     r"(?<![\w.,])(?P<sign>[−+-])?(?P<currency>[$€£¥]|[A-Z]{3}[ \u00a0])?"
     r"(?P<number>\d{1,3}(?:[,\u00a0\u202f]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
-    r"[ \u00a0\u2009]?(?P<scale>k|K|M|bn|Mio\.|thousand|million|billion)?(?![\w])"
+    r"[ \u00a0\u2009]?(?P<scale>k|K|M|bn|Mio\.|thousand|million|billion)?(?!\w|[.,]\d)"
     r"[ \u00a0\u2009]?(?P<percent>%|percent(?!\w)|per cent(?!\w))?(?P<after>[ \u00a0]?[€£$])?"
 )
 RANGE = re.compile(r"(?<=\d)[–-](?=[$€£¥]?\d)")  # between the ends of a range
@@ -27,6 +27,8 @@ DATES = re.compile(rf"\b\d{{4}}-\d{{2}}-\d{{2}}\b|\b(?:\d{{1,2}} )?{MONTH}(?: \d
 YEAR = re.compile(r"(?:19|20)\d{2}")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 SUBJECT = re.compile(r"[SNA]\d{2,}")
+NO_FIGURE = re.compile(rf"{FIGURE.pattern}|\b{SUBJECT.pattern}\b")  # figures that can be read, and ids
+BEFORE, AFTER = "([{\"'“‘", ")]}\"'”’.,;:!?"  # a word
 SIGNS = {"−": -1, "-": -1, "+": 1}
 
 
@@ -80,6 +82,7 @@ def check_figures(
     days
         Days on which the spans of the run begin and end; their years are no figures.
     """
+    answers = list(answers)
     known = _collect(facts, answers, names=names)
     years = {day.year for day in days}
     found = []
@@ -88,6 +91,7 @@ def check_figures(
         for one in read_figures(sentence):
             if not (YEAR.fullmatch(one.text) and int(one.text) in years):
                 found.append(_check(one, known, sentence=sentence.strip(), of=of))
+        found += [_check_word(word, answers, sentence=sentence.strip()) for word in _unread(sentence)]
         for word in NUMBER_WORDS.finditer(DATES.sub(" ", sentence)):
             if word.group(0) != "%" and not word.group(0).lower().startswith("per"):
                 if not re.search(rf"[\d.][ \u00a0]?{word.group(0)}", sentence):  # million, after a figure
@@ -101,7 +105,7 @@ def read_figures(text: str) -> list[_Figure]:
     >>> [(one.text, one.value) for one in read_figures("S04 spends $1,030 (4%) since 2 May 2017, of €1.2M")]
     [('$1,030', 1030.0), ('4%', 0.04), ('€1.2M', 1200000.0)]
     """
-    found, text = [], RANGE.sub(" to ", DATES.sub(lambda part: " " * len(part[0]), text))
+    found, text = [], _without_dates(text)
     for match in FIGURE.finditer(text):
         digits = re.sub(r"[,\u00a0\u202f]", "", match["number"])
         scale = SCALES.get(match["scale"] or "", 1.0) * (0.01 if match["percent"] else 1.0)
@@ -116,6 +120,16 @@ def read_figures(text: str) -> list[_Figure]:
         kind = COUNT if kind == PLAIN and COUNTED.match(text, match.end()) else kind
         found.append(_Figure(written, value * (sign or 1), half * 1.0001, kind, bool(sign)))
     return found
+
+
+def _unread(text: str) -> list[str]:
+    """List the words of a text that hold a number which is no figure that can be read, no date and no id."""
+    words = NO_FIGURE.sub(" ", _without_dates(text)).split()
+    return [word.lstrip(BEFORE).rstrip(AFTER) for word in words if any(sign.isnumeric() for sign in word)]
+
+
+def _without_dates(text: str) -> str:
+    return RANGE.sub(" to ", DATES.sub(lambda part: " " * len(part[0]), text))
 
 
 def _collect(facts: Iterable[Fact], answers: Iterable[Answer], *, names: Mapping[str, str]) -> list[_Known]:
@@ -162,6 +176,15 @@ def _check(one: _Figure, known: Sequence[_Known], *, sentence: str, of: frozense
     if others:
         return Checked(one.text, NONE, sentence, others[0].name, f"of another: {others[0].text}")
     return Checked(one.text, NONE, sentence)
+
+
+def _check_word(word: str, answers: Iterable[Answer], *, sentence: str) -> Checked:
+    """Find the answer that has a word with a number that cannot be read, such as one of a name; without, it is none."""
+    for answer in answers:
+        for said in answer.sentences:
+            if word in _unread(said):
+                return Checked(word, FACT, sentence, answer.question, said)
+    return Checked(word, NONE, sentence, fact_text="cannot be read")
 
 
 def _distance(one: _Figure, fact: _Known) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from segkit.assist.questions import Questions, ask
 from segkit.data.io import read_json
@@ -73,7 +74,7 @@ class Reports:
 
 
 def build_server(reports: str | Path, *, ids: bool = False) -> Any:
-    """Build the server: each question is a tool, each run a resource, and there are two prompts.
+    """Build the server: each question is a tool, each run that there is now a resource, and there are two prompts.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def build_server(reports: str | Path, *, ids: bool = False) -> Any:
         server.add_tool(tool, description=tool.__doc__, annotations=only_reads)
     for one in opened.runs():
         about = f"{one['source']}, as of {one['as_of']}"
-        uri = f"segkit://runs/{one['run']}"
+        uri = f"segkit://runs/{quote(one['run'])}"
         server.resource(uri, name=one["run"], title=about, mime_type="application/json")(
             partial(_summary, opened, one["run"])
         )

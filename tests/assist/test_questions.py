@@ -61,6 +61,23 @@ def test_a_draft_is_checked_figure_by_figure(asked: Questions) -> None:
     assert asked.check_text("Nothing to count since January 2025.").text == "The text holds no figures."
 
 
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("S01 grew 2x.", ["2x"]),
+        ("They spend USD500 or (EUR500).", ["USD500", "EUR500"]),
+        ("Up .5 points, and 10pp after.", [".5", "10pp"]),
+        ("½ of them bring $5m; 12,5 % more.", ["½", "$5m", "12,5"]),
+        ("S01 and S02, since 2 May 2017.", []),
+    ],
+)
+def test_a_number_that_cannot_be_read_is_no_fact(asked: Questions, text: str, unread: list[str]) -> None:
+    checked = asked.check_text(text).checked
+    assert [(one.figure, one.verdict, one.fact_text) for one in checked] == [
+        (figure, "not a fact", "cannot be read") for figure in unread
+    ]
+
+
 def test_what_is_not_known_yet_is_written_once(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "the proof needs 364 days of history"
     summary = {name: value for name, value in Run(whole_run).summary().items() if not name.startswith("forward.")}
@@ -140,17 +157,19 @@ def test_what_cannot_be_answered_is_refused_in_a_sentence(
     assert clean("a" * 500).endswith("…")
 
 
-def test_the_server_answers_a_real_client(whole_run: Path) -> None:
+def test_the_server_answers_a_real_client(whole_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("mcp")
-    transcript = asyncio.run(_talk(whole_run.parent))
+    copytree(whole_run, tmp_path / "{old} run")
+    transcript = asyncio.run(_talk(tmp_path))
     assert transcript["tools"] == {*QUESTIONS, "list_runs"} and transcript["prompts"] == {"briefing", "targeting"}
     assert transcript["revenue"]["answer"].startswith("Revenue of ") and transcript["revenue"]["facts"]
     assert "there is none" in transcript["error"] and transcript["ids"].get("ids") is None
     assert [one["verdict"] for one in transcript["checked"]["figures"]] == ["not a fact"]
     assert json.loads(transcript["resource"])[0]["question"] == "list_segments"
+    assert transcript["uri"] == "segkit://runs/%7Bold%7D%20run"
     names = {"run": "../../etc"}
     with pytest.raises(InputError, match="there is none of that name"):
-        Reports(whole_run.parent).ask(**names)
+        Reports(tmp_path).ask(**names)
 
 
 async def _talk(reports: Path) -> dict[str, Any]:
@@ -177,6 +196,7 @@ async def _talk(reports: Path) -> dict[str, Any]:
         "ids": ids.structured_content or {},
         "checked": checked.structured_content,
         "resource": read.contents[0].text,
+        "uri": str(resources.resources[0].uri),
     }
 
 
