@@ -157,8 +157,8 @@ class Voice(YamlModel):
     def apply(self, line: str) -> str:
         """Put the words of the brand in the place of others, with a capital where there was one."""
         for word, other in self.use.items():
-            line = re.sub(rf"(?<![\w{{]){re.escape(word)}(?![\w}}])", other, line)
-            line = re.sub(rf"(?<![\w{{]){re.escape(word.capitalize())}(?![\w}}])", other[:1].upper() + other[1:], line)
+            for old, new in ((word, other), (word.capitalize(), other[:1].upper() + other[1:])):
+                line = re.sub(rf"(?<![\w{{]){re.escape(old)}(?![\w}}])", lambda _, new=new: new, line)
         return line
 
     def avoids(self, line: str) -> bool:

@@ -91,6 +91,7 @@ def test_a_brand_has_its_own_words(tmp_path: Path) -> None:
     assert table["tone"].iloc[0] == "warm" and "visit" not in texts and "miss " not in texts and "hurry" not in texts
     assert table.loc[table["slot"].eq("ad"), "text"].str.endswith("Your corner shop").all()
     assert read_voice(tmp_path / "none.yaml") == Voice()
+    assert Voice(use={"shop": r"A\B \1"}).apply("Your shop. Shop") == r"Your A\B \1. A\B \1"
 
 
 @pytest.mark.parametrize(
