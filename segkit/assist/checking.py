@@ -181,9 +181,9 @@ def _check(one: _Figure, known: Sequence[_Known], *, sentence: str, of: frozense
 def _check_word(word: str, answers: Iterable[Answer], *, sentence: str) -> Checked:
     """Find the answer that has a word with a number that cannot be read, such as one of a name; without, it is none."""
     for answer in answers:
-        for said in answer.sentences:
-            if word in _unread(said):
-                return Checked(word, FACT, sentence, answer.question, said)
+        for text in answer.sentences:
+            if word in _unread(text):
+                return Checked(word, FACT, sentence, answer.question, text)
     return Checked(word, NONE, sentence, fact_text="cannot be read")
 
 

@@ -256,8 +256,8 @@ class Triggers:
         due = at + trigger.when.hours
         sql = "select json_extract(line, '$.timestamp') from events where customer_id = ?"
         sql += " and json_extract(line, '$.event') = ?"
-        came = self._state.execute(sql, event.customer_id, trigger.when.without)
-        if any(at <= local_hours(time, self._zone) <= due for (time,) in came):
+        times = self._state.execute(sql, event.customer_id, trigger.when.without)
+        if any(at <= local_hours(time, self._zone) <= due for (time,) in times):
             return
         sql = (
             "insert into waiting values (?, ?, ?, ?, ?) on conflict (name, customer_id) do update "
