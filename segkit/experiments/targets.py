@@ -20,7 +20,8 @@ KEY_RESULTS = [
 ]  # fmt: skip
 NO_FORECAST = "no forecast"
 TOO_WIDE = "the range of the forecast is too wide to plan with"
-NOT_REACHED = "nothing within reach"
+LEAST_REACHABLE = 0.01  # share of what is expected; less of it is no target
+NOT_REACHED = "less than 1% is within reach"
 
 
 def reached_levels(days: Days, *, segment: pd.Series, period: Period) -> pd.DataFrame:
@@ -77,14 +78,15 @@ def key_results(levels: pd.DataFrame, *, predicted: pd.DataFrame) -> pd.DataFram
     """
     table = levels.merge(_expected(predicted), on=["segment", "kpi"], how="left")
     table["unit"] = table["kpi"].map({LEADING_KPIS[name]: KPIS[name].unit for name in LEADING_KPIS})
-    target = table["expected"] * (1 + table["reachable"])
-    target = target.mask(table["unit"] == "share", target.clip(upper=1.0))
+    most = (1 / table["expected"] - 1).where(table["unit"] == "share", np.inf)  # a share ends at 1
+    table["reachable"] = table["reachable"].clip(upper=most)
     width = table["expected_high"] - table["expected_low"]
     table["reason"] = np.select(
-        [table["expected"].isna() | width.isna(), width > table["expected"], ~(target > table["expected"])],
+        [table["expected"].isna() | width.isna(), width > table["expected"], ~(table["reachable"] >= LEAST_REACHABLE)],
         [NO_FORECAST, TOO_WIDE, NOT_REACHED],
         default="",
     )
+    target = table["expected"] * (1 + table["reachable"])
     return table.assign(target=target.where(table["reason"] == ""))[KEY_RESULTS]
 
 

@@ -135,7 +135,7 @@ def measure_headline(candidates: pd.DataFrame, experiment: pd.DataFrame, *, hori
     varied = alone[alone["smallest_share"] >= LEAST_SHARE]  # where all pay the same, no test says anything of others
     best = varied.loc[varied["smallest_share"].idxmin()].to_dict() if len(varied) else None
     together = candidates.set_index("segment")["smallest_share"].get(EVERYONE)
-    sized = candidates[candidates["smallest_share"].notna() & candidates["reachable"].notna()]
+    sized = candidates[(candidates["smallest_share"] >= LEAST_SHARE) & candidates["reachable"].notna()]
     shows = sized.loc[sized["smallest_share"] <= sized["reachable"], "segment"].tolist()
     facts = {"sized": int((sized["segment"] != EVERYONE).sum()), "all_shows": EVERYONE in shows}
     facts["shows"] = len(shows) - facts["all_shows"]

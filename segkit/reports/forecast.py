@@ -26,7 +26,6 @@ from segkit.format import (
     percent,
     score,
     share_of,
-    signed_percent,
 )
 from segkit.format import money as rounded
 from segkit.reports.html import way
@@ -236,7 +235,7 @@ def format_targets(rows: pd.DataFrame, segments: pd.DataFrame, *, words: Wording
         name=[segment_name(segment, names=names) for segment in rows["segment"]],
         starting_value=rows["starting_value"].map(form),
         expected=cells,
-        reachable=rows["reachable"].map(signed_percent),
+        reachable=rows["reachable"].map(lambda share: f"+{percent(share)}" if share > 0 else percent(share)),
         target=rows["target"].map(form).where(rows["reason"] == "", "no target: " + rows["reason"]),
     )[list(words.titles("key_results"))]
 
