@@ -12,7 +12,6 @@ from segkit.customers.category_mix import WORD
 from segkit.customers.features import are_one_time
 from segkit.format import PROPER_NAMES, lower_first
 from segkit.texts import name_phrase
-from segkit.vocabulary import CANCEL
 
 MAX_LABEL_CHARACTERS = 24  # a label of two alternatives may be this long
 ABBREVIATIONS = {  # of till systems; whole words only
@@ -158,7 +157,7 @@ LEVEL_NAMES = {  # levels of value -> their names, highest first
     6: ("Top", "Strong", "Core", "Light", "Occasional", "Rare"),
 }
 ONCE = "once"  # activity level of one-time buyers
-MOST = 0.5  # of members of a level who are new or lapsing, from which on it is called so
+MOST = 0.5  # of members who are new, or have fallen silent, from which on it is called so
 HABITS = {  # feature -> words in a name where it is high, and where it is low
     "order_value": ("big-order", "small-order"),
     "lines_per_order": ("full-basket", "few-items"),
@@ -218,12 +217,9 @@ def activity_levels(segments: pd.DataFrame, *, often: pd.Series) -> pd.Series:
 def member_stages(features: pd.DataFrame, segment: pd.Series) -> pd.DataFrame:
     """Return the share of members of each segment in each stage of the lifecycle, such as ``stage_new``.
 
-    One-time buyers have no stages: they do not lapse. Where contracts end, ``cancelled`` is the share who ended one.
+    One-time buyers have no stages: they do not lapse.
     """
-    own = features.loc[segment.index]
-    stages = own.filter(like="stage_").groupby(segment).mean()
-    if f"{CANCEL}_count" in own:
-        stages["cancelled"] = (own[f"{CANCEL}_count"] > 0).groupby(segment).mean()
+    stages = features.loc[segment.index].filter(like="stage_").groupby(segment).mean()
     return stages * 0.0 if are_one_time(features) else stages
 
 
@@ -235,18 +231,18 @@ def level_names(segments: pd.DataFrame, *, stages: pd.DataFrame) -> pd.Series:
     segments
         ``segment, macro_segment, customers``; macro segments are levels, M1 the highest.
     stages
-        As returned by `member_stages`. A level is "New" where most of its members are, and the lowest is "Lapsing"
-        where most of its members are, or have cancelled.
+        As returned by `member_stages`. A level is "New" where most of its members are. The lowest in which each
+        segment has mostly members who have fallen silent is "Lapsing", but never the highest.
     """
     macros = sorted(segments["macro_segment"].unique(), key=lambda macro: int(macro[1:]))
     names = dict(zip(macros, LEVEL_NAMES.get(len(macros), macros), strict=True))
-    table = segments.set_index("segment")
+    table = segments.set_index("segment").join(stages.reindex(columns=["stage_new", "stage_lapsed"], fill_value=0.0))
+    silent = table.groupby("macro_segment")["stage_lapsed"].min() > MOST
+    lapsing = [macro for macro in macros[1:] if silent[macro]][-1:]
     for macro, own in table.groupby("macro_segment"):
-        members = stages.reindex(own.index).mul(own["customers"], axis=0).sum() / own["customers"].sum()
-        lapsing = max(members.filter(["stage_cooling", "stage_lapsed"]).sum(), members.get("cancelled", 0.0))
-        if members.get("stage_new", 0.0) >= MOST:
+        if np.average(own["stage_new"], weights=own["customers"]) >= MOST:
             names[macro] = "New"
-        elif macro == macros[-1] != macros[0] and lapsing > MOST:
+        elif macro in lapsing:
             names[macro] = "Lapsing"
     return table["macro_segment"].map(names).map(name_phrase)
 

@@ -63,10 +63,12 @@ def test_levels_are_named_by_their_rank_and_by_who_is_new_or_lapsing() -> None:
     segments = segments.assign(customers=10)
     stages = pd.DataFrame({"stage_new": 0.1, "stage_cooling": 0.2, "stage_lapsed": 0.2}, index=segments["segment"])
     assert level_names(segments, stages=stages).tolist() == ["Top", "Core", "Light", "Light"]
-    lapsed = stages.assign(stage_lapsed=[0.1, 0.4, 0.5, 0.3])
+    lapsed = stages.assign(stage_lapsed=[0.1, 0.4, 0.6, 0.7])
     assert level_names(segments, stages=lapsed).tolist() == ["Top", "Core", "Lapsing", "Lapsing"]
-    cancelled = stages.assign(cancelled=[0.1, 0.1, 0.7, 0.6])
-    assert level_names(segments, stages=cancelled).tolist() == ["Top", "Core", "Lapsing", "Lapsing"]
+    partly = stages.assign(stage_lapsed=[0.1, 0.4, 0.9, 0.3])
+    assert level_names(segments, stages=partly).tolist() == ["Top", "Core", "Light", "Light"], "most of S04 are active"
+    second = stages.assign(stage_lapsed=[0.9, 0.8, 0.1, 0.1])
+    assert level_names(segments, stages=second).tolist() == ["Top", "Lapsing", "Light", "Light"]
     new = stages.assign(stage_new=[0.9, 0.1, 0.1, 0.1])
     assert level_names(segments, stages=new).tolist() == ["New", "Core", "Light", "Light"]
 
