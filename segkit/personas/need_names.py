@@ -141,7 +141,7 @@ def _score(
     share_of_things = (bought @ matched).toarray() / np.maximum(bought.sum(axis=1), 1)[:, None]
     enough = share >= np.where(preferred, MIN_SHARE, MIN_SHARE_OTHER)
     enough &= (share_of_things >= MIN_SHARE_OF_COUNT) | (share >= MIN_SHARE_ALONE)  # one large thing is no group
-    stands_out = (lift >= MIN_LIFT) | (len(spent) == 1)
+    stands_out = ((lift >= MIN_LIFT) | (len(spent) == 1)) & ~_rests_on_one_thing(matched, verticals)
     factors = {OWN: OWN_FACTOR, vertical: 1.0, GENERAL: GENERAL_FACTOR}
     score = score * [factors.get(name, OTHER_FACTOR) for name in verticals]
     return _Scores(
@@ -154,6 +154,17 @@ def _score(
         preferred,
         vertical,
     )
+
+
+def _rests_on_one_thing(matched: sparse.csr_array, verticals: Sequence[str]) -> np.ndarray:
+    """Return which entries are of a vertical that only one of many things speaks for, as a plan Basic does for clothes.
+
+    The thing itself is then the better name. General entries and those of an analyst always count.
+    """
+    found, of = matched.toarray() > 0, np.array(verticals)
+    if len(found) == 1:
+        return np.zeros(len(of), dtype=bool)
+    return np.array([name not in (GENERAL, OWN) and found[:, of == name].any(axis=1).sum() == 1 for name in of])
 
 
 def _best_vertical(spend: sparse.csr_array, strength: sparse.csr_array, verticals: Sequence[str]) -> str:

@@ -178,6 +178,7 @@ def test_the_result_does_not_depend_on_the_order_of_rows_and_odd_input_is_surviv
     assert name_needs(odd)["name"].tolist() == ["Need a", "Need b"]
     assert list(name_needs(odd[:0])) == COLUMNS and name_needs(odd[:0]).empty and flag_things([]).empty
     assert _names({"a": "milk"}) == ["Milk, cheese and eggs"], "one thing"
+    assert _names({"a": "Basic", "b": "Pro", "c": "Team"}) == ["Basic", "Pro", "Team"], "a plan is no clothing"
 
 
 def test_an_analysts_entries_are_preferred_and_replace_those_of_the_package(tmp_path) -> None:
