@@ -16,6 +16,7 @@ from segkit.errors import SourceError
 MAX_KINDS = 30  # most different values of a column that can be the kind of event
 MANY_ROWS = 50  # from here on, a column with a different value in nearly every row is no category
 NEARLY_UNIQUE = 0.9  # different values per row
+KNOWN_KINDS = {"purchase", "return", "cancel", "visit"}
 NAME_HINTS = {  # words in the name of a raw column -> contract column, the surest first
     "customer_id": (
         "customerid customer custno cust client userid user member account household shopper buyer kunde "
@@ -209,7 +210,17 @@ def guess_columns(table: RawTable) -> dict[str, str]:
         found["customer_id"] = max(left, key=lambda name: (table.kinds[name] == "VARCHAR", table.distinct[name]))
     else:
         found["customer_id"] = _customer_of_several_orders(table, found=found)
+    found |= {} if "event" in found else _event_by_values(table, found=found)
     return found if "category" in found else found | _category_by_values(table, found=found)
+
+
+def _event_by_values(table: RawTable, *, found: dict[str, str]) -> dict[str, str]:
+    """Guess the kind of event from values: a column of purchases and other kinds that segkit knows, and of no others."""
+    for name in table.kinds:
+        values = {value.strip().lower() for value in table.samples[name]} - {""}
+        if name not in found.values() and "purchase" in values and 1 < len(values) == len(values & KNOWN_KINDS):
+            return {"event": name}
+    return {}
 
 
 def _amount_without_a_name(table: RawTable) -> dict[str, str]:

@@ -232,6 +232,8 @@ def test_kinds_of_event_that_are_purchases(tmp_path: Path) -> None:
     text = drafted(tmp_path / "contracts.csv")
     assert all(f"  {kind}: customer" in text for kind in ("cancel", "purchase", "renewed", "return"))
     assert "needs:" not in text, "half of the events with a category are purchases"
+    orders(what=["purchase", "cancel"] * 1000).to_csv(tmp_path / "plans.csv", index=False)
+    assert "event: what" in drafted(tmp_path / "plans.csv"), "a column of kinds that are known, whatever its name"
     frame = orders(is_booking=[0, 0, 0, 1] * 500)[["customer_id", "created_at", "is_booking"]]
     frame.to_csv(tmp_path / "searches.csv", index=False)
     shown = str(check_source(str(tmp_path / "searches.csv")))
