@@ -12,7 +12,7 @@ from segkit.customers.days import PURCHASE, Days
 from segkit.customers.features import customer_outcomes
 from segkit.customers.steps import steps
 from segkit.data import readiness
-from segkit.data.readiness import WOULD_ADD, Facts, Verdict, top_share
+from segkit.data.readiness import WOULD_ADD, Facts, Verdict, longest_order, top_share
 from segkit.data.spec import CustomerTable, EventTable, Source
 from segkit.errors import InputError
 from segkit.format import FLOOR, masked_count
@@ -46,6 +46,7 @@ STAGES = {  # in the order of the lifecycle; "recently" is the last third of the
     "returned": "Back recently, after a long silence",
 }
 DESCRIBING_ROLES = ("demographic", "geographic", "survey", "current_segment", "consent")
+LONGEST_ORDER = "days of the longest order"
 TOP_REVENUE_ITEM = "revenue with the top hundredth"
 ProfileRow = tuple[str, str, float, str, str]  # a row of the profile
 
@@ -390,6 +391,9 @@ def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Per
     rows = days.rows.filter((days.rows.day < ibis.literal(period.as_of)) & (days.rows.own_events > 0))
     own = rows.group_by("customer_id").aggregate(active_days=rows.count(), first=rows.day.min(), last=rows.day.max())
     lines = _history(own.to_pandas(), period=period)
+    past = events.filter(events.day < ibis.literal(period.as_of))
+    if not lines[-1][2]:  # nobody was seen twice
+        lines.append(("history", LONGEST_ORDER, longest_order(past), "days", "an order counts on its first day"))
     if "amount" in days.rows.columns:
         spent = rows.group_by("customer_id").aggregate(spend=rows.amount.sum().cast("float64")).to_pandas()["spend"]
         lines.append(
@@ -401,7 +405,7 @@ def profile(days: Days, *, events: ir.Table, rejected: pd.DataFrame, period: Per
                 "large customers distort averages",
             )
         )
-    lines += _coverage(events.filter(events.day < ibis.literal(period.as_of)))
+    lines += _coverage(past)
     lines += [("left out", f"{r.table}: {r.reason}", int(r.rows), "rows", "not used") for r in rejected.itertuples()]
     return pd.DataFrame(lines, columns=["section", "item", "value", "unit", "words"]).astype({"value": float})
 
@@ -452,6 +456,7 @@ def _facts(table: pd.DataFrame) -> Facts:
         proof_days=int(value["days asked for"]),
         top_share=float(value.get(TOP_REVENUE_ITEM, 0.0)),
         missing=tuple(table[(table["section"] == "columns") & (table["value"] == 0)]["item"]),
+        order_days=int(value.get(LONGEST_ORDER, 0)),
     )
 
 

@@ -12,7 +12,7 @@ from segkit.data.csv_files import CSV_ENDINGS, describe_csv
 from segkit.data.draft import draft_source
 from segkit.data.holdout import Holdout
 from segkit.data.readers import TABLE_ENDINGS, resolve_paths
-from segkit.data.readiness import WANTED, WOULD_ADD, Facts, top_share, verdict_of
+from segkit.data.readiness import LONG_ORDERS, WANTED, WOULD_ADD, Facts, longest_order, top_share, verdict_of
 from segkit.data.sources import (
     check_rejected_share,
     connect,
@@ -29,7 +29,9 @@ from segkit.period import Period
 from segkit.vocabulary import activity_kinds
 
 EXACT_ROWS = 5_000_000  # different values are counted up to here, and estimated beyond
+LONG_ORDER = 31  # days; what spans more may be a contract rather than an order
 MIN_MATCH_SHARE = 0.5  # of customers with an event; below it, ids may be written differently in the two tables
+ANSWERS = {"yes": "yes", "with limits": "yes, with limits", "no": "no"}
 EVENT_ID_GAIN = {"event_id": "protection against a line that was exported twice"}
 
 
@@ -95,12 +97,13 @@ def check_source(
     events = read_events(opened, con=con)
     day = as_of or default_as_of(opened, con=con)
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
-    refuse_as_of(opened, con=con, as_of=period.as_of)
+    refuse_as_of(opened, con=con, period=period)
     rejected = count_rejected_rows(opened, con=con)
     facts = _count_history(opened, events, period=period)
     lines += [
         *_describe_events(opened, events, span=_span(events, period=period), period=period),
         *_describe_customers(opened, events, con=con),
+        *([f"  {LONG_ORDERS.format(facts.order_days)}"] if facts.order_days > LONG_ORDER else []),
         *_describe_rejected(rejected, source=opened),
         *_describe_holdout(opened, events),
     ]
@@ -111,8 +114,7 @@ def check_source(
         check_rejected_share(rejected, source=opened)
     except SourceError as error:
         answer, reasons = "no", [str(error), *reasons]
-    label = "yes, with limits" if answer == "with limits" else answer
-    found = [f"Can it carry a segmentation? {label}", *(f"  - {reason}" for reason in reasons)]
+    found = [f"Can it carry a segmentation? {ANSWERS[answer]}", *(f"  - {reason}" for reason in reasons)]
     return _with_drafted((found, answer != "no"), before=lines, drafted=drafted)
 
 
@@ -134,7 +136,8 @@ def _span(events: ibis.Table, *, period: Period) -> pd.Series:
 def _count_history(source: Source, events: ibis.Table, *, period: Period) -> Facts:
     """Count what decides whether the source can carry segments, as the profile of a run does."""
     own = activity_kinds(source.kinds)
-    before = events.filter((events.day < period.as_of) & events.event.isin(own))
+    past = events.filter((events.day < period.as_of) & events.event.isin(own))
+    before = _on_first_days(past)
     spend = {"spend": before.amount.cast("float64").sum().fill_null(0)} if "amount" in events.columns else {}
     each = before.group_by("customer_id").agg(first=before.day.min(), last=before.day.max(), **spend).execute()
     first, last = pd.to_datetime(each["first"]), pd.to_datetime(each["last"])
@@ -147,7 +150,17 @@ def _count_history(source: Source, events: ibis.Table, *, period: Period) -> Fac
         learning_days=period.lookback_days + period.horizon_days,
         top_share=top_share(each["spend"]) if spend else 0.0,
         missing=tuple(name for name in WANTED if name not in events.columns),
+        order_days=longest_order(past),
     )
+
+
+def _on_first_days(events: ibis.Table) -> ibis.Table:
+    """Move the lines of an order to the day it began, as a run does."""
+    if "order_id" not in events.columns:
+        return events
+    order = (events.event == "purchase").ifelse(events.order_id, None)
+    first = events.day.min().over(ibis.window(group_by=[events.customer_id, order]))
+    return events.mutate(day=order.isnull().ifelse(events.day, first))
 
 
 def _describe_events(source: Source, events: ibis.Table, *, span: pd.Series, period: Period) -> list[str]:

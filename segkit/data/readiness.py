@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import ibis.expr.types as ir
 import pandas as pd
 
 from segkit.errors import InputError
@@ -26,6 +27,9 @@ WOULD_ADD = {  # contract column -> what it would add
     "campaign": "response by campaign",
     "text": "what customers say in their own words",
 }
+LONG_ORDERS = (
+    "Orders span up to {:,.0f} days, and each counts on its first day: give order_id only where it names one order."
+)
 SHORTEN = "Set fewer --lookback-days or --horizon-days."
 WANTED = ("category", "amount")  # without them a report shows much less
 
@@ -44,6 +48,8 @@ class Facts:
         Days of history that the proof out of time, and learning what comes next, need (0: not required).
     top_share
         Share of revenue (0-1) from the top 1% of customers.
+    order_days
+        Days from the first to the last line of the longest order.
     """
 
     customers: int
@@ -54,6 +60,7 @@ class Facts:
     learning_days: int = 0
     top_share: float = 0.0
     missing: tuple[str, ...] = ()
+    order_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,16 @@ def top_share(spend: pd.Series) -> float:
     return float(ordered.head(max(1, len(ordered) // 100)).sum() / ordered.sum()) if ordered.sum() > 0 else 0.0
 
 
+def longest_order(events: ir.Table) -> int:
+    """Count the days from the first to the last line of the longest order; 0 where lines have no order."""
+    if "order_id" not in events.columns:
+        return 0
+    named = events.filter((events.event == "purchase") & events.order_id.notnull())
+    orders = named.group_by("customer_id", "order_id").aggregate(first=named.day.min(), last=named.day.max())
+    longest = orders.aggregate(days=orders["last"].delta(orders["first"], unit="day").max()).to_pandas()["days"].iloc[0]
+    return 0 if pd.isna(longest) else int(longest)
+
+
 def refuse_insufficient(facts: Facts) -> None:
     """Stop where nothing can be predicted.
 
@@ -128,9 +145,12 @@ def _stops(facts: Facts) -> list[str]:
             "(--lookback-days), or add customers."
         )
     if facts.repeat_share <= 0:
-        stops.append(
-            f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habits can be learnt. "
+        hint = (
             "Check the timestamp column, or give a longer history. If the table has one line for each customer, bring "
             "the table of what they did: orders, visits or payments."
+        )
+        stops.append(
+            f"none of {facts.customers:,.0f} customers was seen on more than one day, so no habits can be learnt. "
+            f"{LONG_ORDERS.format(facts.order_days) if facts.order_days else hint}"
         )
     return stops

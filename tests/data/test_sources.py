@@ -25,6 +25,7 @@ from segkit.data.sources import (
 )
 from segkit.data.spec import FileSpec
 from segkit.errors import SourceError
+from segkit.period import Period
 
 LINES = "who,when,sum\n7,2024-03-01 10:00:00,1.50\n8,2024-03-02 11:30:00,2\n"
 YAML = """
@@ -593,11 +594,11 @@ def test_default_as_of_is_the_day_after_the_last_event(tmp_path):
 
 def test_as_of_before_the_first_event_is_refused(tmp_path):
     source = open_source(write(tmp_path))
-    refuse_as_of(source, con=connect(), as_of=date(2024, 3, 2))
+    refuse_as_of(source, con=connect(), period=Period(date(2024, 3, 2), 182, 91))
     with pytest.raises(
         SourceError, match="shop: no event lies before as_of 2024-03-01; the events run from 2024-03-01 to 2024-03-02"
     ):
-        refuse_as_of(source, con=connect(), as_of=date(2024, 3, 1))
+        refuse_as_of(source, con=connect(), period=Period(date(2024, 3, 1), 182, 91))
 
 
 def test_complete_journey_has_every_row_and_cent():
