@@ -61,7 +61,7 @@ def sentence(file: str, name: str, **facts: Any) -> str:
     Examples
     --------
     >>> sentence("actions", "titles.cross_need.often", offer="Fresh fruit")
-    'Bring fresh fruit into the usual basket'
+    'Put more fresh fruit into the usual basket'
     """
     return SPACES.sub(" ", Markup(_sentence(file, name, spoken()).render(facts)).unescape()).strip()
 

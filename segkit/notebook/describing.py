@@ -18,12 +18,12 @@ from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
 from segkit.personas import copy as copy_module
 from segkit.personas import facts as facts_module
-from segkit.personas.action_table import Actions, find_actions
+from segkit.personas.action_table import Actions, condition_text, find_actions, per_stretch, spoken_offer
 from segkit.personas.actions import NONE, Situation
 from segkit.personas.cards import CARD_PARTS, has_story
 from segkit.personas.claims import RawFigures, check_claims
 from segkit.personas.copy import COPY_METADATA, TONES, VOICE_FILE, Voice, model_writer, read_voice
-from segkit.personas.evidence import CardTables, collect_facts
+from segkit.personas.evidence import OWN_PART, CardTables, collect_facts
 from segkit.personas.facts import Fact
 from segkit.personas.lexicon import vertical_of
 from segkit.personas.naming import member_activity_levels, need_labels
@@ -39,6 +39,7 @@ from segkit.personas.traits import (
     segment_traits,
     unmet_needs,
 )
+from segkit.personas.uptake import CROSS_NEED
 from segkit.reports import actions as actions_report
 from segkit.reports import personas as personas_report
 from segkit.reports import segments as segments_report
@@ -111,6 +112,10 @@ class _Described:
     @cached_property
     def uses(self) -> bool:
         return "purchase" not in self.source.needs.kinds
+
+    @cached_property
+    def in_money(self) -> bool:
+        return "spend" in self.features and set(self.source.needs.kinds) == {"purchase"}
 
     @cached_property
     def vertical(self) -> str:
@@ -265,6 +270,7 @@ def _find_actions(described: _Described) -> Opportunities:
         needs=needs,
         offers=offers,
         uses=described.uses,
+        in_money=described.in_money,
     )
     found = find_actions(
         situation,
@@ -274,11 +280,10 @@ def _find_actions(described: _Described) -> Opportunities:
         currency=opened.currency,
     )
     names = described.tables["segments"].set_index("segment")["name"]
-    shown = actions_report.format_actions(found.table, names=names, currency=opened.currency)
     return Opportunities(
         found.table,
         found.metrics,
-        html=lambda: actions_report.render_actions(shown),
+        html=lambda: actions_report.render_actions(found.table, names=names, currency=opened.currency),
         tables={"actions": found.table, "action_parts": found.parts, "action_customers": found.customers},
         found=found,
     )
@@ -367,11 +372,27 @@ def _best_actions(described: _Described, actions: Opportunities) -> pd.DataFrame
             continue
         own = {"segment": segment}
         if best["type"] != NONE:
-            own |= actions.found.contact[segment]
+            own |= actions.found.contact[segment] | _own_part(described, best, segment, actions=actions)
         if pd.isna(best["detectable"]):  # what a test would show is not known: true of all, so no news on a card
             own["test"] = None
         rows.append(best.to_dict() | own)
-    return pd.DataFrame(rows, columns=actions.table.columns)
+    return pd.DataFrame(rows, columns=[*actions.table.columns, *OWN_PART])
+
+
+def _own_part(described: _Described, best: pd.Series, segment: str, *, actions: Opportunities) -> dict[str, object]:
+    """Return what an opportunity is for one of its segments."""
+    parts = actions.found.parts
+    part = parts[(parts["action"] == best["action"]) & (parts["segment"] == segment)].iloc[0]
+    own = {"own": part["customers"], "rest": best["customers"] - part["customers"]}
+    if pd.notna(best["adopters"]):
+        own["condition"] = condition_text(best)
+    if best["type"] == CROSS_NEED:
+        names = dict(zip(described.needs.ids, described.needs.names, strict=True))
+        own |= {"limit": part["limit"], "peers": part["peers"]}
+        own |= {"need_name": names[best["need"]], "spoken": spoken_offer(best["offer"])}
+        if described.in_money:
+            own |= {"spends_below": part["limit"], "per": per_stretch(described.run.period.horizon_days)}
+    return own
 
 
 def _find_rules(described: _Described) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from segkit.personas.naming import level_names, member_stages, name_segments
 from segkit.personas.traits import segment_signals
 from segkit.reports import html
 from segkit.reports import overview as overview_report
-from segkit.reports.actions import format_actions, render_actions
+from segkit.reports.actions import render_actions
 from segkit.reports.map import NEEDS_PREFIX, map_html, map_profile
 from segkit.reports.matrix import matrix_html
 from segkit.reports.personas import persona_cards_html
@@ -453,7 +453,7 @@ def overview(run: runs.Run) -> Overview:
         html=text_result(headline=overview_report.overview_headline(segments, summary=summary)).html,
         tiles=text_result(segments, tiles=tiles, note=trust),
         matrix=Result(segments, html=lambda: matrix_html(segments, **shown)),
-        opportunities=_show_opportunities(run, segments, currency=shown["currency"]),
+        opportunities=_show_opportunities(run, segments, **shown),
         map=_show_map(run, **shown),
         segments=Result(segments, html=lambda: html.segment_table_html(segments, **shown, **below)),
         programme=_show_programme(run, words=Wording.of(run, source=opened)),
@@ -463,14 +463,15 @@ def overview(run: runs.Run) -> Overview:
     )
 
 
-def _show_opportunities(run: runs.Run, segments: pd.DataFrame, *, currency: str) -> Result:
+def _show_opportunities(run: runs.Run, segments: pd.DataFrame, *, currency: str, cards: str) -> Result:
     summary = run.summary()
     if not run.has("actions") or summary.get("segments.verdict") == overview_report.NONE:
         return text_result(note=phrase(NO_OPPORTUNITY))
-    best = overview_report.best_actions(run.table("actions"))
+    actions, names = run.table("actions"), segments.set_index("segment")["name"]
+    best = overview_report.best_actions(actions)
     note = overview_report.describe_no_opportunity(best, summary=summary, period=run.period, currency=currency)
-    shown = format_actions(best, names=segments.set_index("segment")["name"], currency=currency)
-    parts = [text_result(note=note)] * (note is not None) + [render_actions(shown)] * bool(shown)
+    listed = render_actions(best, names=names, currency=currency, total=len(actions), page=cards)
+    parts = [text_result(note=note)] * (note is not None) + [listed] * bool(len(best))
     return Result(best, html=lambda: stack(*parts))
 
 

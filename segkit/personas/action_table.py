@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from segkit.experiments.pooled import OPEN, ORDER
-from segkit.format import between, signed_percent
+from segkit.format import between, money, signed_percent
 from segkit.personas.actions import (
     NONE,
     Opportunity,
+    Part,
     Situation,
     backtest,
     find_opportunities,
@@ -31,6 +32,7 @@ from segkit.vocabulary import CANCEL
 OFTEN_DAYS = 10  # between visits, up to which customers come "weekly"
 MIN_THING_SHARE = 0.05  # of what the customers buy, from which on a thing is named
 OWN_LEAD, OWN_LEAST, OWN_SHARE = 1.5, 0.05, 0.15  # of spend: what customers come for is a need that leads, or is large
+ONE_IN_TEN = 0.0995  # of customers, from which on an amount is called that
 MOSTLY = 0.9  # of customers who stay, from which on their activity hardly varies
 MIN_DAYS_OF_MONTH = 15  # a span that begins later in a month is named from the next one
 KPI_OF_UNIT = {"spend": "spend", "orders": "orders", "active_days": "active"}
@@ -39,7 +41,7 @@ COLUMNS = [
     *("prize", "prize_low", "prize_high", "prize_unit", "prize_reason", "chance", "adopters"),
     *("effect", "effect_low", "effect_high", "backtest", "channel", "moment", "detectable", "weeks", "test", "command"),
 ]
-PARTS = ["action", "segment", "customers", "prize", "prize_low", "prize_high", "prize_unit"]
+PARTS = ["action", "segment", "customers", "prize", "prize_low", "prize_high", "prize_unit", "limit", "peers"]
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,7 @@ def find_actions(
     table.insert(0, "action", ids)
     commands = zip(table["command"], ids, strict=True)
     table["command"] = [one.format(action=action) if isinstance(one, str) else None for one, action in commands]
-    parts = [
-        {
-            "action": action,
-            "segment": p.segment,
-            "customers": p.customers,
-            **writer.prize(Opportunity(o.type, o.need, (p,))),
-        }
-        for action, o in zip(ids, found, strict=False)
-        for p in o.parts
-    ]
+    parts = [{"action": action, **writer.part(o, p)} for action, o in zip(ids, found, strict=False) for p in o.parts]
     metrics = {
         "actions.count": len(found),
         "actions.prize": float(table["prize"].sum()) if table["prize"].notna().any() else np.nan,
@@ -146,6 +139,27 @@ def _customers_of(concerned: Mapping[str, np.ndarray], *, index: pd.Index) -> pd
     texts = np.array([" ".join(chosen.columns[row]) for row in kinds], dtype=object)
     table = pd.DataFrame({"customer_id": chosen.index.astype(str), "actions": texts[number.ravel()]})
     return table.sort_values("customer_id", ignore_index=True)
+
+
+def condition_text(row: Mapping[str, Any]) -> str:
+    """Return in words how many must take up an opportunity, a row of ``actions``, for its prize: 48 more buy again."""
+    return sentence("actions", "condition", **{name: row[name] for name in ("type", "customers", "adopters")})
+
+
+def per_stretch(days: int) -> str:
+    """Return a horizon in words, after an amount: a quarter."""
+    return sentence("actions", "per_stretch", days=days)
+
+
+def spoken_offer(offer: str) -> str:
+    """Return a need as a sentence speaks of it: "payment reminders" rather than "Getting paid on time"."""
+    return spoken_needs().get(offer.lower(), {"name": offer})["name"]
+
+
+def order_text(actions: pd.DataFrame) -> str:
+    """Return in words by what opportunities are ordered; "" where there is no order to explain."""
+    known = actions.loc[actions["type"] != NONE, "prize"].notna()
+    return "" if len(known) < 2 else sentence("actions", "order", known=known.any(), unknown=not known.all())
 
 
 def moment_text(moment: str | None) -> str | None:
@@ -269,9 +283,9 @@ class _Writer:
         return self.text("like_things", things=found["name"]) if found["by_things"] else str(found["name"])
 
     def spoken(self, need: str | None) -> str | None:
-        """Return a need as a sentence speaks of it: "payment reminders" rather than "Getting paid on time"."""
+        """Return a need as a sentence speaks of it."""
         offer = self.offer(need)
-        return spoken_needs().get(offer.lower(), {"name": offer})["name"] if offer else None
+        return spoken_offer(offer) if offer else None
 
     def thing(self, need: str | None, inside: np.ndarray) -> str | None:
         """Return the largest thing of a need, if it makes up enough of what the customers buy to be named."""
@@ -312,6 +326,32 @@ class _Writer:
         unit = None if not one.is_estimated else "margin" if known else self.situation.unit
         return {name: round(float(value) * factor, 6) for name, value in cells.items()} | {"prize_unit": unit}
 
+    def part(self, one: Opportunity, own: Part) -> dict[str, Any]:
+        """Return what an opportunity is for one of its segments: customers, prize, and what of its need is little."""
+        row = {"segment": own.segment, "customers": own.customers}
+        row |= self.prize(Opportunity(one.type, one.need, (own,)))
+        if one.type != CROSS_NEED:
+            return row
+        limit, peers = self.limit(one.need, own.segment), peer_share(self.situation, one.need, segments=[own.segment])
+        return row | {"limit": limit, "peers": peers}
+
+    def limit(self, need: str, segment: str) -> float:
+        """Return the amount of a need, a horizon's worth, below which customers at a segment's level buy little."""
+        situation = self.situation
+        levels = situation.segments.set_index("segment")["macro_segment"]
+        return float(situation.limits[levels[segment]][situation.needs.ids.index(need)])
+
+    def little(self, one: Opportunity) -> str:
+        """Return that they buy little of a need, and how many others of their level buy more."""
+        facts = {"offer": self.spoken(one.need), "peers": peer_share(self.situation, one.need, segments=one.segments)}
+        facts["least"] = None
+        if self.situation.in_money:
+            limits = [self.limit(one.need, name) for name in one.segments]
+            ends = {"least": min(limits), "most": max(limits)}
+            facts |= {name: money(value, currency=self.currency) for name, value in ends.items()}
+            facts["per_stretch"] = per_stretch(self.situation.customers.period.horizon_days)
+        return self.text("evidence.little", **facts)
+
     def no_prize(self) -> str:
         """Explain why there is no prize."""
         missing = self.situation.missing_days(horizons=2)
@@ -320,10 +360,9 @@ class _Writer:
 
     def evidence(self, one: Opportunity, inside: np.ndarray, effect: Mapping[str, float]) -> str:
         """Return what speaks for it, in a few sentences."""
-        facts: dict[str, Any] = {"customers": one.customers, "offer": self.spoken(one.need), "peers": None}
+        facts: dict[str, Any] = {"customers": one.customers}
         if one.type == CROSS_NEED:
-            light = self.situation.open_now[one.type, one.need]
-            facts["peers"] = peer_share(self.situation, light, segments=one.segments)
+            facts["little"] = self.little(one)
         if not one.is_estimated:
             return self.text("evidence.gap", **facts)
         amounts = {name.removeprefix("effect_"): self.amount(value) for name, value in effect.items()}
@@ -334,7 +373,14 @@ class _Writer:
         facts["outcome"] = self.text(f"outcome.{self.situation.unit}")
         close = "even_odds" if one.total("returned") else "caution"
         evidence = re.sub(r" \(([^()]+) (to|bis) \1\)", "", self.text(f"evidence.{one.type}", **facts))  # no range
-        return f"{evidence} {self.text(close)}"
+        return f"{evidence} {self.text(close)} {self.assumption(one)}"
+
+    def assumption(self, one: Opportunity) -> str:
+        """Return where the number of customers comes from who may take it up."""
+        away = one.total("returned")
+        facts = {"type": one.type, "customers": one.customers, "adopters": one.adopters}
+        fewer = one.adopters < ONE_IN_TEN * (one.customers - away)
+        return self.text("assumption", condition=condition_text(facts), returns=away > 0, fewer=fewer)
 
     def earlier_tests(self, type_: str) -> list[str]:
         """Return what earlier tests of a type of action brought; nothing where there was none."""

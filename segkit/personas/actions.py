@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from segkit.customers.features import Customers
-from segkit.customers.needs import Needs, need_amounts
+from segkit.customers.needs import Needs
 from segkit.format import FLOOR
 from segkit.period import Period
 from segkit.personas.cards import WITHOUT_STORY
@@ -22,6 +22,7 @@ from segkit.personas.uptake import (
     OUTCOMES,
     Cohort,
     estimate_uptakes,
+    horizon_amounts,
     light_use,
     make_cohort,
     open_to,
@@ -64,6 +65,8 @@ class Situation:
         The needs of the run (None without), and what of them may be offered (of ``offerable_needs``).
     uses
         Needs come from what customers use, not from what they buy: more use is to be won, as its price is often fixed.
+    in_money
+        What was bought of a need is an amount of money, not a number of events.
     """
 
     customers: Customers
@@ -74,6 +77,7 @@ class Situation:
     needs: Needs | None = None
     offers: pd.DataFrame | None = None
     uses: bool = False
+    in_money: bool = False
 
     @cached_property
     def level(self) -> np.ndarray:
@@ -107,11 +111,11 @@ class Situation:
         data, period = self.customers.data, self.customers.period
         if self.needs is None or data.things[0] is None:
             return None
-        return need_amounts(self.needs, data.things) * period.horizon_days / period.lookback_days
+        return horizon_amounts(self.needs, data.things, rate=period.horizon_days / period.lookback_days)
 
     @cached_property
     def limits(self) -> dict[str, np.ndarray]:
-        """Amounts below which a need is hardly bought, by level of value: those of the cohort, or else of today."""
+        """Amounts below which little of a need is bought, by level of value: those of the cohort, or else of today."""
         if self.amounts is None:
             return {}
         if self.cohort is None or self.cohort.customers.things[0] is None:
@@ -390,7 +394,7 @@ def returns_at(situation: Situation, window: TrainingWindow | None) -> dict[Key,
 
 
 def _gap_opportunities(situation: Situation, segments: list[str]) -> list[Opportunity]:
-    """Find for each segment the need that most of its customers hardly buy, while similar customers do.
+    """Find for each segment the need that most of its customers buy little of, unlike others of their level.
 
     Nothing shows what that is worth, so these have no prize and come after those that have one.
     """
@@ -399,10 +403,11 @@ def _gap_opportunities(situation: Situation, segments: list[str]) -> list[Opport
     for name in segments:
         gaps, own = {}, situation.members[name]
         for (type_, need), inside in situation.open_now.items():
-            peers = peer_share(situation, inside, segments=[name])
             customers = int((inside & own).sum())
-            wanted = type_ == CROSS_NEED and situation.may_offer(need) and (name, need) not in poor
-            if wanted and peers is not None and customers >= FLOOR:
+            if type_ != CROSS_NEED or customers < FLOOR or not situation.may_offer(need) or (name, need) in poor:
+                continue
+            peers = peer_share(situation, need, segments=[name])
+            if peers is not None:
                 gaps[need] = peers - 1 + inside[own].mean(), customers
         need = max(gaps, key=lambda n: (round(gaps[n][0], 9), n), default=None)
         if need is not None and gaps[need][0] >= MIN_GAP:
@@ -421,10 +426,16 @@ def _followed_by_less(situation: Situation) -> set[tuple[str, str]]:
     return set(table.loc[table["effect"] < 0, ["segment", "need"]].itertuples(index=False, name=None))
 
 
-def peer_share(situation: Situation, light: np.ndarray, *, segments: list[str]) -> float | None:
-    """Return the share of similar customers who do buy a need: those of other segments at the same levels of value."""
+def peer_share(situation: Situation, need: str, *, segments: list[str]) -> float | None:
+    """Return the share of other customers of the same levels of value who buy more than little of a need.
+
+    Segments that come for the need are no measure: all of theirs do.
+    """
+    table = situation.segments
+    apart = {*segments, *table.loc[table["need"] == need, "segment"]}
     own = situation.segment.isin(segments).to_numpy()
-    similar = pd.Series(situation.level).isin(set(situation.level[own])).to_numpy() & ~own
+    similar = pd.Series(situation.level).isin(set(situation.level[own])) & ~situation.segment.isin(apart).to_numpy()
+    light = situation.open_now[CROSS_NEED, need]
     return float(1 - light[similar].mean()) if similar.sum() >= FLOOR else None
 
 

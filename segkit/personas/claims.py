@@ -18,6 +18,7 @@ from segkit.period import Period, dates_text, span_text
 from segkit.personas.cards import CARD_PARTS, CAUTIONS, NAMES, Sentence, evaluate, rounded, rule_form, sentences
 from segkit.personas.evidence import (
     EXAMPLE_OF,
+    IN_SENTENCES,
     ROW_FACTS,
     SEGMENT_FACTS,
     margin_of_all,
@@ -31,6 +32,8 @@ from segkit.texts import load_texts
 TOLERANCE = 1e-6  # relative; sums of the two paths differ by rounding of floats only
 CLAIM_COLUMNS = ["segment", "part", "sentence", "claim", "holds"]
 MEDIANS = ("gap_days", "recency_days")
+PER_ORDER = {"order_value": "order_spend", "lines_per_order": "lines"}  # fact -> the sum that all orders share
+AMOUNT_DIGITS = 6  # of an amount that is compared with a limit
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class _Known:
         values = (
             self._rows(own) | self._size(own, inside) | self._habits(own, inside, stored) | self._needs(own, inside)
         )
-        values |= self._things(own, inside, stored) | self._who(inside, stored)
+        values |= self._things(own, inside, stored) | self._who(inside, stored) | self._action(own, inside)
         return {name: value for name, value in values.items() if value is not None and value == value}
 
     def _size(self, own: str, inside: np.ndarray) -> dict[str, Any]:
@@ -203,6 +206,8 @@ class _Known:
             count = int(rows.sum())
             values |= {f"{name}{end}": float(total[name]) / count if count else np.nan for name in figures}
             values |= {f"{name}{end}": float(figures.loc[rows, name].median()) for name in MEDIANS if name in figures}
+            orders = float(total["orders"])
+            values |= {f"{n}{end}": float(total[s]) / orders for n, s in PER_ORDER.items() if s in total and orders > 0}
         channels = self.raw.totals.channels
         for name in channels if channels is not None and "channel" in stored else ():
             if name.replace("_", " ") == stored["channel"].text:
@@ -273,14 +278,25 @@ class _Known:
             values[f"{fact.name}_others"] = float(held[~inside & known].mean())
         return values
 
+    def _action(self, own: str, inside: np.ndarray) -> dict[str, Any]:
+        """Return how many members buy little of the need that is offered, and the share of others who buy more."""
+        row, shares, period = self._row("actions", own), self.raw.totals.needs, self.raw.period
+        if shares is None or row.get("type") != "cross_need" or row.get("need") not in shares.names:
+            return {}
+        amounts = shares.amounts(row["need"]) * period.horizon_days / period.lookback_days
+        little = np.round(amounts, AMOUNT_DIGITS) < row["limit"]
+        levels, needs = (self.table[column].reindex(self.members).to_numpy() for column in ("macro_segment", "need"))
+        others = ~inside & (levels == self.table.loc[own, "macro_segment"]) & (needs != row["need"])
+        share = {"action_peers": float((~little[others]).mean())} if others.sum() >= FLOOR else {}
+        return {"action_own": float((little & inside).sum()), **share}
+
     def _rows(self, own: str) -> dict[str, Any]:
         """Return what tables of the run hold, where raw events do not."""
         values = {}
         for name, columns in ROW_FACTS.items():
             row = self._row(name, own)
             values |= {fact: row.get(column) for column, (fact, _unit, _how) in columns.items() if column in row}
-        if isinstance(values.get("gap_need"), str):
-            values["gap_need"] = lower_first(values["gap_need"])
+        values |= {name: lower_first(values[name]) for name in IN_SENTENCES if isinstance(values.get(name), str)}
         rules = (self.raw.tables or {}).get("rules")
         for row in rules[rules["segment"] == own].to_dict("records") if rules is not None else []:
             name = f"rule_{row['condition']}"

@@ -43,7 +43,7 @@ SEGMENT_FACTS = {  # column of the table segments -> unit, and how it was comput
     **{f"spend_next{part}": ("money", f"forecast spend of a member{end}") for part, end in ENDS},
 }
 MEMBER_FACTS = (
-    *("orders", "active_days", "gap_days", "recency_days", "order_value", "lines_per_order", "categories"),
+    *("orders", "active_days", "gap_days", "recency_days", "categories"),
     *("saturday_share", "sunday_share", "weekend_share"),
     *("evening_share", "morning_share", "afternoon_share", "night_share"),
     *("discount_share", "discounted_lines_share", "private_label_share", "return_share"),
@@ -78,8 +78,21 @@ ROW_FACTS = {  # table of CardTables -> column -> (fact, unit, how)
         "prize_low": ("prize_low", "rough money", "low end of its range"),
         "prize_high": ("prize_high", "rough money", "high end of its range"),
         "prize_unit": ("prize_unit", "name", "what the prize is counted in"),
+        "condition": ("action_condition", "name", "how many must take it up for that"),
+        "own": ("action_own", "customers", "members it is for"),
+        "rest": ("action_rest", "customers", "customers of other segments it is for"),
+        "need_name": ("action_need", "name", "the need that is offered"),
+        "spoken": ("action_offer", "name", "the need that is offered, as a sentence speaks of it"),
+        "spends_below": ("action_limit", "money", "lower third of what buyers of it at this level spent, rounded"),
+        "per": ("action_per", "name", "the length of the horizon"),
+        "peers": ("action_peers", "share", "others at this level, of segments that do not come for it, who buy more"),
     },
 }
+OWN_PART = (  # columns of CardTables.actions that the table actions has not: about one segment
+    *("own", "rest", "condition", "need_name", "spoken", "limit", "spends_below", "per", "peers"),
+)
+IN_SENTENCES = ("gap_need", "action_need", "action_offer")  # names that stand within a sentence
+PER_ORDER = {"order_value": "spend net of returns", "lines_per_order": "lines"}  # divided by all orders, as KPIs are
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def margin_of_all(segments: pd.DataFrame) -> float:
 
 def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
     """Collect habits of members and of other customers, lifecycle stages, and the channel used most."""
-    wanted = [name for name in features if name in MEMBER_FACTS or name.startswith("channel_")]
+    wanted = [name for name in features if name in (*MEMBER_FACTS, *PER_ORDER, "spend") or name.startswith("channel_")]
     members = features.loc[segment.index, wanted]
     if {"stage_cooling", "stage_lapsed"} <= set(members):
         members = members.assign(late_share=members["stage_cooling"] + members["stage_lapsed"])
@@ -188,12 +201,12 @@ def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
     }
     for own in sorted(set(segment)):
         inside = segment.eq(own).to_numpy()
+        facts += _order_facts(own, members, inside)
         for name, values in columns.items():
             take = "median" if name in BY_MEDIAN else "mean"
             unit = "share" if name.startswith("stage_") or name.endswith("_share") else describe(name).unit
             value, others = (float(getattr(np, take)(values[rows])) for rows in (inside, ~inside))
-            whole = name in WHOLE or (name == "lines_per_order" and min(value, others) > SMALL)
-            unit = "whole" if whole else unit
+            unit = "whole" if name in WHOLE else unit
             facts.append(Fact(name, own, value, unit, f"{take} of {name} over the members"))
             facts.append(Fact(f"{name}_others", own, others, unit, f"{take} of {name} over everyone else"))
         if channels:
@@ -203,6 +216,25 @@ def _member_facts(features: pd.DataFrame, segment: pd.Series) -> list[Fact]:
             for part, rows in (("", inside), ("_others", ~inside)):
                 about = f"mean of {top} over {'everyone else' if part else 'the members'}"
                 facts.append(Fact(f"channel_share{part}", own, float(members.loc[rows, top].mean()), "share", about))
+    return facts
+
+
+def _order_facts(own: str, members: pd.DataFrame, inside: np.ndarray) -> list[Fact]:
+    """Divide spend and lines of all orders of members, and of everyone else, by the number of these orders."""
+    facts = []
+    for name, words in PER_ORDER.items():
+        if not {name, "orders"} <= set(members) or (name == "order_value" and "spend" not in members):
+            continue
+        buys = members["orders"] > 0
+        sums = members["spend"] if name == "order_value" else members[name] * members["orders"]
+        pair = [
+            float(sums[who].sum() / members.loc[who, "orders"].sum()) if who.any() else np.nan
+            for who in (buys & inside, buys & ~inside)
+        ]
+        whole = name == "lines_per_order" and min(pair) > SMALL
+        for end, value, who in zip(("", "_others"), pair, ("members", "everyone else"), strict=True):
+            unit = "whole" if whole else describe(name).unit
+            facts.append(Fact(f"{name}{end}", own, value, unit, f"{words} of {who} / their orders"))
     return facts
 
 
@@ -419,7 +451,7 @@ def _row_facts(table: pd.DataFrame | None, name: str) -> list[Fact]:
                 counted = unit == "rough money" and row.get("prize_unit") not in MONEY
                 facts.append(Fact(fact, row["segment"], value, "rough" if counted else unit, how))
             elif isinstance(value, str) and value:
-                text = lower_first(value) if fact == "gap_need" else value
+                text = lower_first(value) if fact in IN_SENTENCES else value
                 facts.append(_name(fact, row["segment"], text, how))
     return facts
 

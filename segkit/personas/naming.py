@@ -160,7 +160,7 @@ ONCE = "once"  # activity level of one-time buyers
 MOST = 0.5  # of members who are new, or have fallen silent, from which on it is called so
 HABITS = {  # feature -> words in a name where it is high, and where it is low
     "order_value": ("big-order", "small-order"),
-    "lines_per_order": ("full-basket", "few-items"),
+    "lines_per_order": ("full-basket", "small-basket"),
     "line_value": ("costly-items", "low-price"),
     "categories": ("wide-range", "narrow-range"),
     "top_category_share": ("one-category", "mixed-basket"),

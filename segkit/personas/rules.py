@@ -36,8 +36,8 @@ ITEM_WORDS = {  # item, a figure that a CRM has -> its words in a rule
     "active_days": "active days",
     "spend": "spend",
     "order_value": "value of an order",
-    "lines_per_order": "things in an order",
-    "discounted_lines_share": "things bought at a discount",
+    "lines_per_order": "line items of an order",
+    "discounted_lines_share": "line items bought at a discount",
     "discount_share": "discounts, of the full price",
 }
 RULE_COLUMNS = ["segment", "condition", "item", "words", "unit", "at_least", "below", "good"]

@@ -31,11 +31,18 @@ class Shares:
         Of the columns.
     bought
         Which customers bought anything; the shares of others are unknown.
+    total
+        What each customer bought.
     """
 
     matrix: sparse.csc_array
     names: tuple[str, ...]
     bought: np.ndarray
+    total: np.ndarray
+
+    def amounts(self, name: str) -> np.ndarray:
+        """Return what each customer bought of one name."""
+        return self.matrix[:, [self.names.index(name)]].toarray().ravel() * self.total
 
     def of(self, name: str, *, rows: np.ndarray) -> np.ndarray:
         """Return the shares of one name, for those of some customers (a mask) who bought anything."""
@@ -200,12 +207,13 @@ def _ratios(sums: pd.DataFrame, columns: set[str], *, period: Period) -> pd.Data
     table = pd.DataFrame({"orders": sums["orders"], "active_days": sums["active_days"], "gap_days": gap})
     table["recency_days"] = (as_of - days["last_active"]).dt.days.astype(float)
     table["once_share"] = (sums["active_days"] == 1).astype(float)
-    table["lines_per_order"] = _ratio(sums["lines"], sums["orders"])
+    table["lines"], table["lines_per_order"] = sums["lines"], _ratio(sums["lines"], sums["orders"])
     for name in (*DAYS_OF_WEEK, *PARTS_OF_DAY):
         table[f"{name}_share"] = _ratio(sums[name], sums["occasions"])
     if "amount" in columns:
         table["spend"], table["spend_last_horizon"] = sums["spend"], sums["spend_last_horizon"]
         table["order_value"] = _ratio(sums["amount"], sums["orders"])
+        table["order_spend"] = table["spend"].clip(lower=0).where(sums["orders"] > 0, 0.0)
         table["private_label_share"] = _ratio(sums["private"], sums["amount"])
         table["discount_share"] = _ratio(sums["discount"], sums["amount"] + sums["discount"])
         table["return_share"] = _ratio(sums["returned"], sums["amount"] + sums["returned"])
@@ -271,8 +279,8 @@ def _shares(
     to_need = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), need_of)))
     by_need = (scaled @ (sparse.csr_array((spread, (rows, columns)), shape=shape) @ to_need)).tocsc()
     return {
-        "needs": Shares(by_need, tuple(needs), total > 0),
-        "things": Shares(by_thing, tuple(place), total > 0),
+        "needs": Shares(by_need, tuple(needs), total > 0, total),
+        "things": Shares(by_thing, tuple(place), total > 0, total),
     }
 
 

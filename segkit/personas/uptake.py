@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from segkit.customers.anticipation import CLIP, are_skewed, unskewed
+from segkit.customers.bought import Bought
 from segkit.customers.features import CustomerData, Customers, Outcomes, customer_outcomes
 from segkit.customers.needs import Needs, need_amounts
 from segkit.segments.fit import TrainingWindow
@@ -25,7 +26,8 @@ from segkit.vocabulary import is_in_space
 CROSS_NEED, GROW_BASKET, MORE_OFTEN = "cross_need", "grow_basket", "more_often"
 LIGHT_USE = (
     1 / 3
-)  # quantile of the amounts of a need's buyers at a level of value, below which a customer hardly buys it
+)  # quantile of the amounts of a need's buyers at a level of value, below which a customer buys little of it
+AMOUNT_DIGITS = 6  # of amounts that are compared with a limit: sums in another order are the same
 MIN_GROWTH = 2.0  # times what was bought of a need before, from which on it is taken up
 MORE_NEEDS = 2  # needs bought for the first time, from which on a basket is wider
 MORE_VISITS = 1.25  # times the active days of before, and one more
@@ -65,11 +67,16 @@ class Cohort:
 
     def amounts(self, needs: Needs) -> np.ndarray:
         """Return what each customer had bought of each need, a horizon's worth (customers x needs)."""
-        return need_amounts(needs, self.customers.things) * self.rate
+        return horizon_amounts(needs, self.customers.things, rate=self.rate)
 
     def before(self, name: str) -> np.ndarray:
         """Return a count or amount of the lookback, a horizon's worth of it."""
         return self.customers.features[name].to_numpy(dtype=float) * self.rate
+
+
+def horizon_amounts(needs: Needs, bought: Bought, *, rate: float) -> np.ndarray:
+    """Return what each customer bought of each need, times `rate`, as exact as it takes to compare it with a limit."""
+    return np.round(need_amounts(needs, bought) * rate, AMOUNT_DIGITS)
 
 
 def outcome_of(totals: pd.DataFrame) -> str:
@@ -132,7 +139,7 @@ class _Uptake:
 
 
 def light_use(amounts: np.ndarray, level: np.ndarray) -> dict[str, np.ndarray]:
-    """Return by level of value the amount of each need below which a customer hardly buys it.
+    """Return by level of value the amount of each need below which a customer buys little of it.
 
     `amounts`: customers x needs, a horizon's worth. Zero where nobody of the level buys the need.
     """
@@ -174,7 +181,7 @@ def open_to(
     customers
         At any date.
     amounts, limit
-        What each bought of each need, and below what that is hardly any (customers x needs); None without needs.
+        What each bought of each need, and below what that is little (customers x needs); None without needs.
 
     Returns
     -------

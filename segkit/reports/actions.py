@@ -5,6 +5,7 @@ from markupsafe import Markup
 
 from segkit import templates
 from segkit.format import is_missing, masked_count, money, number, percent
+from segkit.personas.action_table import condition_text, order_text
 from segkit.personas.actions import EVEN_ODDS
 
 FEW_NAMED = 3  # segments of an opportunity that are named
@@ -40,10 +41,22 @@ def _format_action(row: dict[str, object], *, names: pd.Series, currency: str) -
         "who": masked_count(row["customers"]),
         "amount": amount(row["prize"]),
         "range": (amount(row["prize_low"]), amount(row["prize_high"])),
+        "condition": "" if is_missing(row["adopters"]) else condition_text(row),
         "odds": None if row["chance"] == EVEN_ODDS else percent(row["chance"]),  # assumed, not found
     }
 
 
-def render_actions(shown: list[dict[str, object]]) -> Markup:
-    """Render opportunities, one numbered card each."""
-    return templates.html("actions", "cards", rows=shown)
+def render_actions(
+    actions: pd.DataFrame, *, names: pd.Series, currency: str = "", total: int = 0, page: str = ""
+) -> Markup:
+    """Render opportunities, one numbered card each, below a line that says how they are ordered.
+
+    Parameters
+    ----------
+    actions, names, currency
+        As in ``format_actions``.
+    total, page
+        How many there are, and the page that lists them, where these are the first ones only.
+    """
+    rows = format_actions(actions, names=names, currency=currency)
+    return templates.html("actions", "cards", rows=rows, order=order_text(actions), total=total, page=page)

@@ -37,6 +37,7 @@ def members_of(segments: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         {"orders": 4 + at, "gap_days": 9.5 + 3 * at, "order_value": 20 + 7 * at}, index=segment.index
     )
     features = features.assign(lines_per_order=3 + at, weekend_share=0.2 + 0.1 * at, active_days=4 + at)
+    features["spend"] = features["orders"] * features["order_value"]
     return features.assign(stage_active=0.8, stage_cooling=0.1, stage_lapsed=0.06, stage_new=0.04), segment
 
 

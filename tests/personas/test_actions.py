@@ -14,8 +14,16 @@ from segkit.customers.needs import load_needs
 from segkit.data.runs import load_run, open_run_source
 from segkit.format import FLOOR
 from segkit.period import Period
-from segkit.personas.action_table import Actions, find_actions
-from segkit.personas.actions import Opportunity, Part, Situation, backtest, find_opportunities, rank_backtest
+from segkit.personas.action_table import Actions, condition_text, find_actions, order_text
+from segkit.personas.actions import (
+    Opportunity,
+    Part,
+    Situation,
+    backtest,
+    find_opportunities,
+    peer_share,
+    rank_backtest,
+)
 from segkit.personas.offerable import offerable_needs
 from segkit.personas.pilots import READABLE, Pilots
 from segkit.segments.fit import TrainingWindows, build_training_windows, read_training_windows
@@ -85,6 +93,47 @@ def test_without_history_gaps_are_listed_and_no_prize_is_made_up() -> None:
     assert found.table["prize_reason"].str.startswith("not estimated").all()
     bare = replace(young, needs=None, offers=None)
     _check(find_actions(bare), bare)
+
+
+@pytest.mark.parametrize("in_money", [True, False])
+def test_customers_who_buy_little_of_a_need_are_described_by_its_limit(
+    in_money: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is said not to buy what they buy: all are below a limit, and other customers are above it."""
+    situation = replace(_situation(), training=TrainingWindows(last=None, before=None), in_money=in_money)
+    situation = replace(situation, segments=situation.segments.assign(macro_segment=["M1", "M2", "M2", "M2"]))
+    need = situation.needs.ids[0]
+    spent = situation.amounts[:, 0]
+    parts = tuple(Part(name, 30, *[np.nan] * 4) for name in ("S01", "S02"))
+    monkeypatch.setattr(
+        "segkit.personas.action_table.find_opportunities", lambda situation: [Opportunity("cross_need", need, parts)]
+    )
+    found = find_actions(situation, currency="GBP")
+    evidence, limit = found.table.loc[0, "evidence"], found.parts.set_index("segment")["limit"]
+    others = situation.segment.isin(["S03", "S04"]).to_numpy()
+    peers = found.parts.set_index("segment").loc["S02", "peers"]
+    inside = situation.open_now["cross_need", need]
+    assert (spent[inside & situation.members["S02"]] < limit["S02"]).all()
+    assert evidence.endswith("What that is worth is not known.") and "hardly" not in evidence
+    assert ("They spend less than £" in evidence and " a quarter on " in evidence) is in_money
+    assert ("of other customers of their level buy more" in evidence) is not in_money
+    assert peers == pytest.approx((spent[others] >= limit["S02"]).mean())
+
+
+def test_segments_that_come_for_a_need_are_no_measure_for_others() -> None:
+    situation = _situation()
+    need, all_of_it = situation.needs.ids[0], situation.segments["segment"].tolist()
+    table = situation.segments.assign(need=need)
+    assert peer_share(replace(situation, segments=table), need, segments=all_of_it[:1]) is None
+
+
+def test_the_order_and_the_condition_are_in_words() -> None:
+    table = pd.DataFrame({"type": ["cross_need", "cross_need", "none"], "prize": [9.0, np.nan, np.nan]})
+    assert "may bring most" in order_text(table) and "worth is not known" in order_text(table)
+    assert "may bring" not in order_text(table.assign(prize=np.nan)) and order_text(table.iloc[1:]) == ""
+    row = {"type": "second_purchase", "customers": 854, "adopters": 47.6}
+    assert condition_text(row) == "48 more buy again"
+    assert condition_text(row | {"type": "cross_need", "adopters": 85.4}) == "one in ten takes it up"
 
 
 def test_an_estimate_is_compared_with_what_followed_where_history_allows() -> None:

@@ -57,7 +57,8 @@ def test_cards_describe_size_need_habits_forecast_and_rule(large: pd.DataFrame) 
     assert cards.loc["S01", "come_for"] == (
         "50% of their spend goes on drinks (other customers: 20%), above all tea, rum and gin."
     )
-    assert cards.loc["S01", "how_they_shop"].startswith("An order of 3 items for $20 about every 10 days (other")
+    assert cards.loc["S01", "how_they_shop"].startswith("They came about every 10 days in the last 6 months (other")
+    assert " An order had 3 line items for $20 (other customers: 4.4 for $30)." in cards.loc["S01", "how_they_shop"]
     assert cards.loc["S01", "next"] == (
         "We expect about $100 each from January to March ($90 to $110). That is no clear change from October "
         "to December ($100). 90% are expected to come back."
@@ -102,16 +103,24 @@ def test_an_action_and_a_gap_stand_on_the_card_where_there_are_any(large: pd.Dat
     gap = {"segment": ["S02"], "term": ["Breakfast"], "level": [0.1], "all_buyers": [0.31], "peers": [0.62]}
     action = {"segment": ["S02"], "title": ["Offer a bundle"], "type": ["cross_need"], "customers": [40]}
     action |= {"prize": [4130.0], "prize_low": [1200.0], "prize_high": [7000.0], "prize_unit": ["spend"]}
-    action |= {"test": ["Split them in two."], "moment": ["on Mondays"]}
+    action |= {"test": ["Split them in two."], "moment": ["on Mondays"], "condition": ["one in ten takes it up"]}
+    action |= {"own": [30], "rest": [10], "need_name": ["Drinks"], "spoken": ["Tea"], "peers": [0.7]}
     cards, _ = cards_of(large, unmet_needs=pd.DataFrame(gap), actions=pd.DataFrame(action))
     assert cards.loc["S02", "gap"] == (
         "62% of similar customers put at least 10% of their spend into breakfast; only 31% of these do."
     )
     assert cards.loc["S02", "do"] == (
         "Offer a bundle, best on Mondays. "
-        "Worth about $4,100 from January to March ($1,200 to $7,000), for 40 customers in all."
+        "70% of other customers of their level buy more tea than any of 30 of these customers. "
+        "Worth about $4,100 from January to March ($1,200 to $7,000) if one in ten takes it up, of 40 customers in all."
     )
-    assert cards.loc["S02", "test"] == "Split them in two."
+    assert cards.loc["S02", "test"] == (
+        "The idea is for 30 of these customers and 10 of other segments. Split them in two."
+    )
+    action |= {"need_name": ["Breakfast"], "spends_below": [30.0], "per": ["a quarter"]}
+    cards, _ = cards_of(large, unmet_needs=pd.DataFrame(gap), actions=pd.DataFrame(action))
+    assert "30 of them spend less than $30 a quarter on tea; 70% of other customers" in cards.loc["S02", "do"]
+    assert cards.loc["S02", "gap"] == "", "the same need is not said twice"
 
 
 def test_no_story_below_the_privacy_floor_and_one_of_twenty(large: pd.DataFrame) -> None:

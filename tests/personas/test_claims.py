@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from segkit.customers.days import build_days
-from segkit.customers.features import Customers, customers_at
+from segkit.customers.features import CustomerData, Customers, customers_at
 from segkit.customers.needs import need_shares, thing_table
 from segkit.customers.profile import attribute_features
 from segkit.data import sources
@@ -21,6 +21,7 @@ from segkit.personas.evidence import CardTables, collect_facts
 from segkit.personas.facts import FORMS_COLUMN, PLACEHOLDER, Fact, FactError, fact_table, with_forms
 from segkit.personas.totals import _shares, customer_totals
 from segkit.personas.traits import segment_favourites, segment_signals, segment_traits
+from segkit.personas.uptake import horizon_amounts
 from segkit.segments.fit import net_spend
 from segkit.tables import check
 from tests.personas.helpers import PERIOD, THINGS, drinks
@@ -44,6 +45,7 @@ SEGMENTS = pd.DataFrame(
         "name": ["Top: drinks", "Core: breakfast", "Light buyers"],
         "need": ["N01", "N02", None],
         "need_name": ["Drinks", "Breakfast", "no single need"],
+        "macro_segment": "M1",
         "verdict": "reproducible",
         "stability": 0.8,
         "active_share_next": [0.99, 0.97, 0.8],
@@ -104,7 +106,9 @@ def bar(folder: Path) -> tuple[pd.DataFrame, list[Fact], RawFigures, pd.DataFram
     features = now.features.join(attributes)
     segment = pd.Series([f"S{int(g[1:]) % 3 + 1:02d}" for g in features.index], index=features.index, name="segment")
     segments, needs = _sized(customers, segment), drinks()
-    tables = CardTables(segment_favourites(now, segment, needs=needs), traits=segment_traits(features, segment))
+    actions = _breakfast_offered(now, segment)
+    favourites, traits = segment_favourites(now, segment, needs=needs), segment_traits(features, segment)
+    tables = CardTables(favourites, traits=traits, actions=actions)
     about = {"tables": tables, "period": PERIOD, "needs": needs, "currency": "USD", "labels": {"TEA": "green tea"}}
     facts = collect_facts(segments, customers=now, features=features, segment=segment, **about)
     cards = write_personas(segments, facts=facts, signals=segment_signals(features, segment))
@@ -120,10 +124,20 @@ def bar(folder: Path) -> tuple[pd.DataFrame, list[Fact], RawFigures, pd.DataFram
         needs=pd.DataFrame({"need": needs.ids, "name": needs.names}),
         things=things,
         people=people.to_pandas().set_index("customer_id"),
-        tables={},
+        tables={"actions": actions},
         labels={"TEA": "green tea"},
     )
     return cards, facts, raw, features
+
+
+def _breakfast_offered(now: CustomerData, segment: pd.Series) -> pd.DataFrame:
+    """Return the action of the first segment: breakfast, for those who spend less than 30 a quarter on it."""
+    little = horizon_amounts(drinks(), now.things, rate=0.5)[:, 1] < 30.0
+    own, others = (segment == "S01").to_numpy(), (segment == "S03").to_numpy()  # the second comes for breakfast
+    row = {"segment": "S01", "type": "cross_need", "need": "N02", "title": "Offer breakfast", "customers": 99}
+    row |= {"own": (little & own).sum(), "rest": 99 - (little & own).sum(), "peers": 1 - little[others].mean()}
+    row |= {"need_name": "Breakfast", "spoken": "Eggs", "limit": 30.0, "spends_below": 30.0, "per": "a quarter"}
+    return pd.DataFrame([row])
 
 
 def _sized(customers: Customers, segment: pd.Series) -> pd.DataFrame:
@@ -193,6 +207,7 @@ def test_each_sentence_of_a_card_is_checked_and_recorded(bar: tuple) -> None:
     assert (
         text.loc["S01", "next"].endswith(").") and "no clear change from October to December" in text.loc["S01", "next"]
     )
+    assert " of them spend less than $30 a quarter on eggs; " in text.loc["S01", "do"]
     claims = check_claims(cards, fact_table(facts), raw)
     check(claims, name="claims")
     assert claims["holds"].all() and len(claims) >= 20 and set(claims["segment"]) == set(SEGMENTS["segment"])
