@@ -111,7 +111,7 @@ def test_an_action_and_a_gap_stand_on_the_card_where_there_are_any(large: pd.Dat
     )
     assert cards.loc["S02", "do"] == (
         "Offer a bundle, best on Mondays. "
-        "70% of other customers of their level buy more tea than any of 30 of these customers. "
+        "70% of other customers of their level buy more tea than 30 of them do. "
         "Worth about $4,100 from January to March ($1,200 to $7,000) if one in ten takes it up, of 40 customers in all."
     )
     assert cards.loc["S02", "test"] == (
