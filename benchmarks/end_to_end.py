@@ -1,6 +1,7 @@
 """The whole chain on very many customers, compared with the usual script: CPU, clock, memory, each step.
 
-usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5 --categories 20] [--folder DIR] [--no-naive | --at-once]
+usage: python benchmarks/end_to_end.py [--rows 5e6 --customers 2e5 --categories 20] [--folder DIR]
+       [--no-naive | --at-once]
 
 The lines are made by ../shared/bench/generate_transactions.py, the peer is naive_pipeline.py in the
 same folder; where they are missing, the script ends with the reason. Memory is of the command and its children.

@@ -412,7 +412,8 @@ def pilot(debug: bool, run_dir: str, out: str | None, **options: Any) -> None:
 @click.option("--household", default="", metavar="COLUMN", help="What customers share, such as an address: they count "
               "as one; default: guessed.")  # fmt: skip
 @click.option("--split", nargs=2, type=(str, float), multiple=True, metavar="ARM SHARE",
-              help="Planned share of an arm, or parts such as 2 and 1; repeat for each; default: the nearest plain split.")  # fmt: skip
+              help="Planned share of an arm, or parts such as 2 and 1; repeat for each; default: the nearest plain "
+              "split.")  # fmt: skip
 @click.option("--look", type=int, default=None, metavar="CUSTOMERS",
               help="The test still runs, and will have so many customers: ranges then hold at every look.")  # fmt: skip
 @click.option("--currency", default="", help="With --arms: currency of amounts, such as EUR.")

@@ -113,7 +113,7 @@ def _columns_of(events: ir.Table, *, kinds: dict[str, str], items: bool) -> dict
 def _difference(events: ir.Table, days: Days, *, since: date, kinds: dict[str, str]) -> str:
     """Say that events before a day are others than those of the days of a run; empty where they are the same.
 
-    They are where every sum is the same, and sums of hashes of who did what on which day, in which category and channel.
+    They are where every sum is the same, and sums of hashes of who did what, when, in which category and channel.
     """
     old = events.filter(events.day < ibis.literal(since))
     found = {name: sum_ for name, sum_ in aggregate_expressions(old, kinds=kinds)[0].items() if name != "slot"}
@@ -129,9 +129,7 @@ def _difference(events: ir.Table, days: Days, *, since: date, kinds: dict[str, s
         if table is None or old[name].type().is_array():  # what a list divides is in the sums alone
             continue
         wanted = [kind for kind in own if name not in THINGS or kind != RETURN]
-        found[name] = _hash(old.customer_id, old.day, old[name]).sum(
-            where=old[name].notnull() & old.event.isin(wanted)
-        )
+        found[name] = _hash(old.customer_id, old.day, old[name]).sum(where=old[name].notnull() & old.event.isin(wanted))
         counted = table["lines" if name in THINGS else "own_events"]
         tables.append(table.aggregate(**{name: (_hash(table.customer_id, table.day, table[name]) * counted).sum()}))
     before, now = (

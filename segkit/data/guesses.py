@@ -215,7 +215,7 @@ def guess_columns(table: RawTable) -> dict[str, str]:
 
 
 def _event_by_values(table: RawTable, *, found: dict[str, str]) -> dict[str, str]:
-    """Guess the kind of event from values: a column of purchases and other kinds that segkit knows, and of no others."""
+    """Guess the kind of event from values: a column of kinds that segkit knows, purchases among them, and no others."""
     for name in table.kinds:
         values = {value.strip().lower() for value in table.samples[name]} - {""}
         if name not in found.values() and "purchase" in values and 1 < len(values) == len(values & KNOWN_KINDS):

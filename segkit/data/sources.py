@@ -263,7 +263,11 @@ def _refuse_late_events(days: list[tuple[date, int]], *, name: str) -> None:
         before += count
         if (following - day).days > LONGEST_GAP and before >= NEARLY_ALL * total:
             late = total - before
-            on = f"{'lies' if late == 1 else 'lie'} on {following}" if following == last else f"lie from {following} to {last}"
+            on = (
+                f"{'lies' if late == 1 else 'lie'} on {following}"
+                if following == last
+                else f"lie from {following} to {last}"
+            )
             raise SourceError(
                 f"{name}: {late:,} of {total:,} events {on}, more than a year after all others, which end on {day}. "
                 f"Check {'its date' if late == 1 else 'their dates'}, or give --as-of {day + timedelta(days=1)}. "
@@ -284,7 +288,9 @@ def refuse_as_of(source: Source, *, con: ibis.BaseBackend, period: Period) -> No
     read = f"day >= date '{start}' and day < date '{as_of}'"
     if not con.con.execute(f"select 1 from {events} where {read} limit 1").fetchall():
         first, last = _event_span(source, con=con)
-        where = f"before as_of {as_of}" if as_of <= first else f"in the {period.lookback_days} days before as_of {as_of}"
+        where = (
+            f"before as_of {as_of}" if as_of <= first else f"in the {period.lookback_days} days before as_of {as_of}"
+        )
         raise SourceError(
             f"{source.name}: no event lies {where}; the events run from {first} to {last}. "
             f"Use an as_of up to {last + timedelta(days=1)}."

@@ -50,7 +50,7 @@ class Proof(Result):
 
 
 def validate(segments: FoundSegments, *, proof: str = "quick") -> Proof:
-    """Test segments: repeat the analysis on other samples of customers, and compare with other segmentations out of time.
+    """Test segments: repeat the analysis on other samples, and compare with other segmentations out of time.
 
     Parameters
     ----------

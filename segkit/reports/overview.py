@@ -210,7 +210,7 @@ def _is_forecast_wide(summary: Mapping[str, Any]) -> bool:
 
 
 def best_actions(actions: pd.DataFrame, *, most: int = MOST_ACTIONS) -> pd.DataFrame:
-    """Choose the opportunities of the overview, in the order of the table, but no two for the same need in the same way.
+    """Choose the first opportunities of the table for the overview, but no two for the same need in the same way.
 
     Where none has a prize, ideas stand in their place, at least one of them such that a test can prove it, where there
     is one.

@@ -231,7 +231,9 @@ def test_a_file_that_no_export_wrote_stays(make_run: Make, people: pd.DataFrame,
         export_segments(run, to="csv", out=str(mine))
     assert mine.read_text(encoding="utf-8") == "raw,lines\n" and not list(tmp_path.glob(".mine*"))
     mine.unlink()
-    assert export_segments(run, to="csv", out=str(mine)).written == export_segments(run, to="csv", out=str(mine)).written
+    assert (
+        export_segments(run, to="csv", out=str(mine)).written == export_segments(run, to="csv", out=str(mine)).written
+    )
 
 
 def test_a_source_without_addresses_cannot_fill_a_channel(make_run: Make, people: pd.DataFrame, tmp_path: Path) -> None:

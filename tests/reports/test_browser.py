@@ -149,7 +149,9 @@ def test_names_of_any_kind_stay_names(
     page = open_page(page_file(EVIL), width=width)
     assert page.title() == "Title" and page.locator("main img").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.locator(".sk-map-keys button").all_inner_texts() == [f"{EVIL[one]} {one}" for one in ("S02", "S01", "S13")]
+    assert page.locator(".sk-map-keys button").all_inner_texts() == [
+        f"{EVIL[one]} {one}" for one in ("S02", "S01", "S13")
+    ]
     assert violations(page) == []
 
 

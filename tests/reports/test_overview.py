@@ -107,8 +107,8 @@ def test_the_overview_shows_no_two_opportunities_of_a_kind_and_ideas_where_none_
 def test_trust_names_the_strongest_other_segmentation_or_the_reason() -> None:
     assert overview_report.describe_accuracy(SUMMARY, period=PERIOD) == (
         "We made segments the same way from earlier data, and tested them on October to December 2017, which they had "
-        "not seen. For spending, they predict as well as the best of 3 other ways to segment (K-means on behaviour). For "
-        "what customers come for, they predict less well than the best of 2 other ways to segment (shoe size)."
+        "not seen. For spending, they predict as well as the best of 3 other ways to segment (K-means on behaviour). "
+        "For what customers come for, they predict less well than the best of 2 other ways to segment (shoe size)."
     )
     forecast = {"forecast.spend": 100.0, "forecast.spend.low": 20.0, "forecast.spend.high": 180.0}
     for origins, warned in ((1, True), (0, False)):  # without a back-test nothing was missed
