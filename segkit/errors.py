@@ -17,6 +17,10 @@ class SourceError(InputError):
     """A source file, its tables or its columns do not fit the contract."""
 
 
+class ColumnError(SourceError):
+    """A table has no such column, or none that looks like what each event needs."""
+
+
 class SchemaError(InputError):
     """A table between two steps does not have the columns, types or values that are declared."""
 

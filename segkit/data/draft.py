@@ -24,7 +24,7 @@ from segkit.data.draft_customers import customer_key, guess_currency, guess_deci
 from segkit.data.exports import Draft, known_export
 from segkit.data.expressions import quote, sql_literal
 from segkit.data.guesses import MAX_KINDS, RawTable, guess_columns, guess_customer
-from segkit.data.readers import CHUNK_BYTES, JSON_ENDINGS, PARQUET_ENDINGS, open_file, resolve_paths
+from segkit.data.readers import CHUNK_BYTES, JSON_ENDINGS, PARQUET_ENDINGS, naming_sheets, open_file, resolve_paths
 from segkit.data.related import Related, look_up_related
 from segkit.data.sources import connect
 from segkit.data.spec import CONTRACT, FileSpec
@@ -99,9 +99,9 @@ def draft_source(path: str) -> tuple[str, Path]:
     folder = table.resolve().parent.name
     raw, known = known_export(raw)
     key = None if known else customer_key(raw)
-    text = (
-        _customers_yaml(raw, key=key, folder=folder) if key else _yaml(raw, draft=known or _guessed(raw), folder=folder)
-    )
+    with naming_sheets(raw.file, base=table.resolve().parent):
+        draft = None if key else known or _guessed(raw)
+    text = _customers_yaml(raw, key=key, folder=folder) if key else _yaml(raw, draft=draft, folder=folder)
     target.write_text(text, encoding="utf-8")
     return text, target
 

@@ -6,7 +6,7 @@ import sqlglot
 from sqlglot import exp
 
 from segkit.data.yaml_models import suggest
-from segkit.errors import SourceError
+from segkit.errors import ColumnError, SourceError
 
 NON_DETERMINISTIC = set(
     """
@@ -50,7 +50,7 @@ def check_expression(text: str, *, columns: list[str], where: str) -> str:
         _refuse(node, text=text, where=where)
     for name in _column_names(tree):
         if name.lower() not in {column.lower() for column in columns}:
-            raise SourceError(
+            raise ColumnError(
                 f"{where}: no column {name!r} in the file.{suggest(name, columns)} "
                 f"A constant is written in quotes: \"'{name}'\"."
             )

@@ -11,7 +11,7 @@ from segkit.data.expressions import quote
 from segkit.data.related import Lookups
 from segkit.data.spec import LIST_COLUMNS, FileSpec
 from segkit.data.values import CURRENCY, is_number, is_time_like, refuse_currencies
-from segkit.errors import SourceError
+from segkit.errors import ColumnError, SourceError
 
 MAX_KINDS = 30  # most different values of a column that can be the kind of event
 MANY_ROWS = 50  # from here on, a column with a different value in nearly every row is no category
@@ -198,13 +198,13 @@ def guess_columns(table: RawTable) -> dict[str, str]:
             n for n in table.kinds if n not in found.values() and is_time_like(table.samples[n]) and not is_birth(n)
         ]
         if not left:
-            raise SourceError(_no_time(table, customer=found.get("customer_id")))
+            raise ColumnError(_no_time(table, customer=found.get("customer_id")))
         found["timestamp"] = left[0]
     found |= _time_of_day(table, day=found["timestamp"])
     if "customer_id" not in found:
         left = [n for n in table.kinds if n not in found.values() and _may_be_customer(n, table=table)]
         if not left:
-            raise SourceError(
+            raise ColumnError(
                 f"{table.file.label}: no column looks like a customer; it has {', '.join(table.kinds)}. {WRITE_BY_HAND}"
             )
         found["customer_id"] = max(left, key=lambda name: (table.kinds[name] == "VARCHAR", table.distinct[name]))
@@ -215,7 +215,7 @@ def guess_columns(table: RawTable) -> dict[str, str]:
 
 
 def _event_by_values(table: RawTable, *, found: dict[str, str]) -> dict[str, str]:
-    """Guess the kind of event from values: a column of kinds that segkit knows, purchases among them, and no others."""
+    """Guess the kind of event from values: a column of purchases and other known kinds alone."""
     for name in table.kinds:
         values = {value.strip().lower() for value in table.samples[name]} - {""}
         if name not in found.values() and "purchase" in values and 1 < len(values) == len(values & KNOWN_KINDS):

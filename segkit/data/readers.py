@@ -4,7 +4,8 @@ import glob
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 from itertools import takewhile, zip_longest
@@ -36,7 +37,7 @@ from segkit.data.io import expand_variables, first_line, mask_secrets
 from segkit.data.spec import FileSpec
 from segkit.data.values import AMBIGUOUS_POINT, FORMULA_WITHOUT_VALUE
 from segkit.data.yaml_models import suggest
-from segkit.errors import SourceError
+from segkit.errors import ColumnError, SourceError
 
 JSON_ENDINGS = tuple(kind + packed for kind in (".jsonl", ".ndjson", ".json") for packed in ("", *PACKED_ENDINGS))
 EXCEL_ENDINGS = (".xlsx", ".xlsm")
@@ -216,6 +217,25 @@ def _create_file_view(name: str, sql: str, *, folders: dict[str, str], con: ibis
         added = [f"{value} as {quote(column)}" for column, value in folders.items() if column.lower() not in present]
         sql = f"select {', '.join([f'* exclude ({quote(FILE_COLUMN)})', *added])} from ({sql})"
     _create_view(con, name, sql)
+
+
+@contextmanager
+def naming_sheets(file: FileSpec, *, base: Path) -> Iterator[None]:
+    """Add the sheets of a workbook to the message that a column is missing in the one that was read."""
+    try:
+        yield
+    except ColumnError as error:
+        titles: list[str] = []
+        for path in resolve_paths(file, base=base) if file_ending(Path(file.label)) in EXCEL_ENDINGS else ():
+            book = openpyxl.load_workbook(path, read_only=True)
+            titles += [title for title in book.sheetnames if title not in titles]
+            book.close()
+        if len(titles) < 2:
+            raise
+        raise SourceError(
+            f"{error} The workbook has the sheets {', '.join(titles)}: state one with 'sheet:' in a source, or save it "
+            "as a file of its own."
+        ) from None
 
 
 def _read_excel(path: Path, *, sheet: str | None) -> pa.Table:

@@ -34,6 +34,7 @@ from segkit.data.readers import (
     TABLE_ENDINGS,
     file_ending,
     is_restricted,
+    naming_sheets,
     not_read,
     resolve_paths,
     restrict_access,
@@ -263,15 +264,11 @@ def _refuse_late_events(days: list[tuple[date, int]], *, name: str) -> None:
         before += count
         if (following - day).days > LONGEST_GAP and before >= NEARLY_ALL * total:
             late = total - before
-            on = (
-                f"{'lies' if late == 1 else 'lie'} on {following}"
-                if following == last
-                else f"lie from {following} to {last}"
-            )
+            found = f"{late:,} of {total:,} events {'lies' if late == 1 else 'lie'} on {following}"
             raise SourceError(
-                f"{name}: {late:,} of {total:,} events {on}, more than a year after all others, which end on {day}. "
-                f"Check {'its date' if late == 1 else 'their dates'}, or give --as-of {day + timedelta(days=1)}. "
-                f"Where dates are right, give --as-of {last + timedelta(days=1)}."
+                f"{name}: {found}{'' if following == last else ' or later'}, more than a year after all others, which "
+                f"end on {day}. Check {'its date' if late == 1 else 'their dates'}, or give --as-of "
+                f"{day + timedelta(days=1)}. Where dates are right, give --as-of {last + timedelta(days=1)}."
             )
 
 
@@ -309,10 +306,12 @@ def _register_views(source: Source, *, con: ibis.BaseBackend) -> str:
     restrict_access(con, source_files(source))
     for number, table in enumerate(source.tables):
         raw = joined_view(table, name=f"{prefix}_raw_{number}", text=text, con=con)
-        event_view(table, source=source, raw=raw, name=f"{prefix}_parsed_{number}", con=con)
+        with naming_sheets(table, base=source.base):
+            event_view(table, source=source, raw=raw, name=f"{prefix}_parsed_{number}", con=con)
     if source.customers is not None:
         raw = typed_view(f"{prefix}_raw_customers", text=text, con=con)
-        customer_view(source, raw=raw, name=f"{prefix}_customers", con=con)
+        with naming_sheets(source.customers, base=source.base):
+            customer_view(source, raw=raw, name=f"{prefix}_customers", con=con)
     if source.customers_only:
         return prefix
     _refuse_no_rows(source, prefix=prefix, con=con)

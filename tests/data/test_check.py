@@ -110,6 +110,18 @@ def test_a_mistyped_date_does_not_date_the_report(tmp_path):
     assert "as of 2026-02-02" in str(check_source(few)), "a seventh of all events is no mistake"
 
 
+def test_a_missing_column_of_a_workbook_names_its_sheets(tmp_path):
+    with pd.ExcelWriter(tmp_path / "sales.xlsx") as book:
+        pd.DataFrame({"Report": ["Orders of the shop", "exported"]}).to_excel(book, sheet_name="Info", index=False)
+        pd.DataFrame({"who": [1], "at": ["2024-01-01"]}).to_excel(book, sheet_name="Orders", index=False)
+    words = "The workbook has the sheets Info, Orders: state one with 'sheet:' in a source, or save it as a file"
+    with pytest.raises(SourceError, match=f"no column looks like a time; it has Report.*{words}"):
+        check_source(str(tmp_path / "sales.xlsx"))
+    (tmp_path / "shop.yaml").write_text(YAML.replace("csv", "xlsx"))
+    with pytest.raises(SourceError, match=f"no column 'who' in the file.*{words}"):
+        check_source(str(tmp_path / "shop.yaml"))
+
+
 def test_a_contract_is_no_order(tmp_path):
     yaml = YAML.replace("amount: sum", "amount: sum, order_id: who")
     report = check_source(shop(tmp_path, yaml=yaml))
