@@ -169,8 +169,8 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
         text = table.select_dtypes(exclude="number").columns
         escaped = table.assign(**{name: table[name].map(escape_formula, na_action="ignore") for name in text})
         escaped.to_csv(buffer, index=False, quoting=csv_quoting(escaped))
-    write_bytes(path, buffer.getvalue())
     list_files({path}, folder=path.parent, name=path.name)
+    write_bytes(path, buffer.getvalue())
     return path
 
 

@@ -95,8 +95,8 @@ def export_sql(
     refuse_foreign(path)
     query = make_query(run_dir, dialect=dialect, confidence=confidence, start=start)
     try:
-        write_bytes(path, f"{query.comments}\n{query.text};\n".encode())
         list_files({path}, folder=path.parent, name=path.name)
+        write_bytes(path, f"{query.comments}\n{query.text};\n".encode())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
     return path

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segkit.customers.needs import Needs, load_needs
@@ -13,6 +14,7 @@ from segkit.data import sources
 from segkit.data.runs import Run, open_run_source
 from segkit.errors import InputError
 from segkit.experiments.pooled import pool_readouts
+from segkit.format import FLOOR
 from segkit.notebook.profiling import load_customers
 from segkit.notebook.results import Result, stack, table_result, text_result
 from segkit.personas import cards
@@ -383,7 +385,9 @@ def _own_part(described: _Described, best: pd.Series, segment: str, *, actions: 
     """Return what an opportunity is for one of its segments."""
     parts = actions.found.parts
     part = parts[(parts["action"] == best["action"]) & (parts["segment"] == segment)].iloc[0]
-    own = {"own": part["customers"], "rest": best["customers"] - part["customers"]}
+    members, rest = part["customers"], best["customers"] - part["customers"]
+    known = members >= FLOOR and not 0 < rest < FLOOR  # a few would follow from the sum, which is shown
+    own = {"own": members if known else np.nan, "rest": rest if known and rest else np.nan}
     if pd.notna(best["adopters"]):
         own["condition"] = condition_text(best)
     if best["type"] == CROSS_NEED:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from segkit.cli import main
-from segkit.data.io import read_json, write_json
+from segkit.data.io import list_files, read_json, write_json
 from segkit.data.runs import Run
 from segkit.erasure import erase
 from segkit.notebook.chain import run_chain
@@ -116,6 +116,7 @@ def _with_an_old_file(folder: Path) -> Path:
     (folder / "out").mkdir()
     for name in ("csv.csv", "placed.csv"):
         (folder / "out" / name).write_text("customer_id\nold\n")
+        list_files({folder / "out" / name}, folder=folder / "out", name=name)
     return folder / "out"
 
 
