@@ -113,25 +113,30 @@ def _columns_of(events: ir.Table, *, kinds: dict[str, str], items: bool) -> dict
 def _difference(events: ir.Table, days: Days, *, since: date, kinds: dict[str, str]) -> str:
     """Say that events before a day are others than those of the days of a run; empty where they are the same.
 
-    They are where every sum is the same, and sums of hashes of who did what, when, in which category and channel.
+    They are where sums are the same, and sums of hashes: of who did what on which day, of categories, of channels.
     """
     old = events.filter(events.day < ibis.literal(since))
     found = {name: sum_ for name, sum_ in aggregate_expressions(old, kinds=kinds)[0].items() if name != "slot"}
-    found["event"] = _hash(old.customer_id, old.day, old.event).sum(where=old.event.isin(sorted(kinds)))
+    found["event"] = _small(_hash(old.customer_id.cast("string"), old.day, old.event)).sum(
+        where=old.event.isin(sorted(kinds))
+    )
     own = activity_kinds(kinds)
     rows, by = days.rows, {"category": days.categories, "item": days.items, "channel": days.channels}
     stored = {name: rows[name].sum() for name in found if name in rows.columns}
+    customer_id = rows.customer_id.cast("string")
     stored["event"] = sum(
-        (_hash(rows.customer_id, rows.until, ibis.literal(kind)) * rows[count_column(kind)]).sum() for kind in kinds
+        (_small(_hash(customer_id, rows.until, ibis.literal(kind))) * rows[count_column(kind)]).sum() for kind in kinds
     )
     tables = [rows.aggregate(**stored)]
     for name, table in by.items():
         if table is None or old[name].type().is_array():  # what a list divides is in the sums alone
             continue
         wanted = [kind for kind in own if name not in THINGS or kind != RETURN]
-        found[name] = _hash(old.customer_id, old.day, old[name]).sum(where=old[name].notnull() & old.event.isin(wanted))
+        found[name] = _small(_hash_name(old[name].cast("string"))).sum(
+            where=old[name].notnull() & old.event.isin(wanted)
+        )
         counted = table["lines" if name in THINGS else "own_events"]
-        tables.append(table.aggregate(**{name: (_hash(table.customer_id, table.day, table[name]) * counted).sum()}))
+        tables.append(table.aggregate(**{name: (_small(_hash_name(table[name].cast("string"))) * counted).sum()}))
     before, now = (
         {name: float(value or 0) for table in of for name, value in table.to_pandas().iloc[0].fillna(0).items()}
         for of in (tables, [old.aggregate(**found)])
@@ -141,11 +146,16 @@ def _difference(events: ir.Table, days: Days, *, since: date, kinds: dict[str, s
     return ""
 
 
-def _hash(customer_id: ir.StringColumn, day: ir.DateColumn, what: ir.StringValue) -> ir.IntegerColumn:
-    """Turn who, when and what into a number that is small enough for exact sums."""
-    return (_hash_in_duckdb(customer_id.cast("string"), day, what.cast("string")) % HASHES).cast("int64")
+def _small(hashed: ir.IntegerColumn) -> ir.IntegerColumn:
+    """Make a hash so small that sums are exact."""
+    return (hashed % HASHES).cast("int64")
 
 
 @ibis.udf.scalar.builtin(name="hash")
-def _hash_in_duckdb(customer_id: str, day: date, what: str) -> dt.uint64:
-    """Hash three values as DuckDB does."""
+def _hash(customer_id: str, day: date, event: str) -> dt.uint64:
+    """Hash who did what when, as DuckDB does."""
+
+
+@ibis.udf.scalar.builtin(name="hash")
+def _hash_name(text: str) -> dt.uint64:
+    """Hash a name, as DuckDB does."""
