@@ -348,3 +348,16 @@ def refuse_foreign(path: Path) -> None:
         raise InputError(
             f"--out {path}: this file is there already, and no export wrote it. Give another name, or move it away."
         )
+
+
+def write_listed(path: Path, content: bytes) -> None:
+    """Write a file that a later export to this place may replace; it is listed first, in case the process is killed."""
+    listed = path.parent / f".{path.name}{LIST_SUFFIX}"
+    is_new = not listed.is_file()
+    list_files({path}, folder=path.parent, name=path.name)
+    try:
+        write_bytes(path, content)
+    except BaseException:
+        if is_new:
+            listed.unlink(missing_ok=True)
+        raise

@@ -21,10 +21,9 @@ from segkit.data.holdout import Holdout, holdout_if_known
 from segkit.data.io import (
     csv_quoting,
     escape_formula,
-    list_files,
     refuse_foreign,
     refuse_in_run,
-    write_bytes,
+    write_listed,
 )
 from segkit.data.readers import open_file
 from segkit.data.runs import Run, load_run, load_run_privacy
@@ -169,8 +168,7 @@ def write_newcomers(assigned: ir.Table, *, out: str | Path) -> Path:
         text = table.select_dtypes(exclude="number").columns
         escaped = table.assign(**{name: table[name].map(escape_formula, na_action="ignore") for name in text})
         escaped.to_csv(buffer, index=False, quoting=csv_quoting(escaped))
-    list_files({path}, folder=path.parent, name=path.name)
-    write_bytes(path, buffer.getvalue())
+    write_listed(path, buffer.getvalue())
     return path
 
 

@@ -14,7 +14,7 @@ from segkit.customers.features import category_totals, features_expression
 from segkit.data.alone import refuse_customers_only
 from segkit.data.expressions import sql_literal
 from segkit.data.holdout import BACKTICKS, Holdout, holdout_if_known
-from segkit.data.io import list_files, refuse_foreign, refuse_in_run, write_bytes
+from segkit.data.io import refuse_foreign, refuse_in_run, write_listed
 from segkit.data.runs import Run, load_run, open_run_source
 from segkit.data.sources import connect, read_events
 from segkit.errors import InputError
@@ -95,8 +95,7 @@ def export_sql(
     refuse_foreign(path)
     query = make_query(run_dir, dialect=dialect, confidence=confidence, start=start)
     try:
-        list_files({path}, folder=path.parent, name=path.name)
-        write_bytes(path, f"{query.comments}\n{query.text};\n".encode())
+        write_listed(path, f"{query.comments}\n{query.text};\n".encode())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror}). Nothing was changed.") from None
     return path
