@@ -1,5 +1,6 @@
 """Languages: the texts of each say and claim the same, and what has been translated holds no English."""
 
+import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from jinja2 import Environment, nodes
 
 from segkit import format as fmt
 from segkit.errors import InputError
+from segkit.notebook.lacking import LEFT_OUT
 from segkit.notebook.results import caption_of
 from segkit.notebook.translating import translate_notebook, translate_script
 from segkit.period import dates_text
@@ -120,6 +122,14 @@ def test_threads_speak_languages_of_their_own() -> None:
             assert pool.submit(spoken).result() == "de", "a notebook says it once, for all of its threads"
         finally:
             speak("en", names="en")
+
+
+def test_chapters_that_may_be_left_out_stand_in_their_notebooks() -> None:
+    for chapters in LEFT_OUT.values():
+        for step, headings in chapters.items():
+            cells = json.loads((HOME / "notebooks" / f"{step}.ipynb").read_text(encoding="utf-8"))["cells"]
+            first_lines = {"".join(cell["source"]).partition("\n")[0] for cell in cells}
+            assert set(headings) <= first_lines, step
 
 
 def test_german_figures_and_dates_are_written_as_germans_do() -> None:

@@ -30,7 +30,7 @@ LEFT_OUT = {  # what is lacking -> step -> headings of the chapters that have no
         "04_personas": (
             "## Opportunities",
             "## Segments vs. demographics",
-            "## What each segment over-buys",
+            "## What each segment comes for",
             "## Who they are",
             "## Rules for a CRM",
         ),

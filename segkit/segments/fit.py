@@ -107,9 +107,9 @@ def net_spend(customers: Customers) -> pd.Series:
     Named ``revenue``; null in a source without money. The feature ``spend`` is never below zero.
     """
     period = customers.period
-    rows = Days(rows=customers.days.rows, categories=None)
+    days = customers.days.without_things()
     spans = {"start": period.lookback_start, "horizon_days": period.lookback_days, "index": customers.index}
-    return customer_outcomes(rows, **spans).totals.get("spend", pd.Series(np.nan, customers.index)).rename("revenue")
+    return customer_outcomes(days, **spans).totals.get("spend", pd.Series(np.nan, customers.index)).rename("revenue")
 
 
 def revenue_shares(revenue: pd.Series) -> pd.Series:
