@@ -240,11 +240,12 @@ class Stability:
         return _mean_of_pairs(self.ari)
 
     def metrics(self) -> dict[str, float]:
-        """Return stability.ari_mean with its 95 % interval (jackknife over refits), and the number of refits."""
+        """Return stability.ari_mean with its 95 % interval (jackknife, at most 1), and the number of refits."""
         n_refits = len(self.ari)
         left_out = np.array([_mean_of_pairs(np.delete(np.delete(self.ari, i, 0), i, 1)) for i in range(n_refits)])
         half = Z95 * np.sqrt((n_refits - 1) / n_refits * np.square(left_out - left_out.mean()).sum())
-        return Estimate.around(self.mean, half=half).metrics("stability.ari_mean") | {"stability.fits": n_refits}
+        found = Estimate(self.mean, self.mean - half, min(self.mean + half, 1.0))  # 1 is the most there is
+        return found.metrics("stability.ari_mean") | {"stability.fits": n_refits}
 
 
 def stability(data: FitData, fit: Fit, *, n_refits: int = N_REFITS["quick"], seed: int = 7) -> Stability:
